@@ -1,0 +1,58 @@
+"""Every exception that isplit raises on purpose.
+
+    IsplitError                  anything below; a program that embeds isplit can catch this one
+    ├── InputError               what the user gave cannot be used (also a ValueError); exit code 2
+    │   ├── ModelError           unknown model, unusable weights, a model that cannot be captured
+    │   ├── DataError            unknown data, a broken image, labels that do not fit the model
+    │   ├── StudyError           a study directory that is missing, half-written, or another model's
+    │   └── MissingExtraError    an optional dependency is not installed
+    └── NonFiniteError           a computation gave NaN or infinity, so that no ranking can be given
+
+Messages say what was got and what to do about it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class IsplitError(Exception):
+    """The root of the tree."""
+
+
+class InputError(IsplitError, ValueError):
+    """The input cannot be used as it is; the message says how to change it."""
+
+
+class ModelError(InputError):
+    """The model cannot be found, loaded, or captured."""
+
+
+class DataError(InputError):
+    """The data cannot be found or read, or does not fit the model."""
+
+
+class StudyError(InputError):
+    """The study directory cannot be read or written, or belongs to other input."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is missing; the message says which extra brings it."""
+
+
+class NonFiniteError(IsplitError):
+    """NaN or infinity came up where a ranking would need a number."""
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Turn the ImportError of an optional dependency into a message that says what to install.
+
+    An ImportError from inside the user's own files is left alone when it names a module that no extra brings;
+    callers therefore wrap only the import of the optional dependency itself.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missing = error.name or str(error)
+        msg = f"this needs {missing!r}, which is not installed: pip install 'isplit[{extra}]'"
+        raise MissingExtraError(msg) from error

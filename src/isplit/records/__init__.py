@@ -1,0 +1,46 @@
+"""Frozen, versioned records: the only things that cross from room to room. Saved as JSON, one file each."""
+
+from isplit.records.base import Part, Record, write_whole
+from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
+from isplit.records.curve import CurvePoint, CurveRecord, Precision, SubsetCurve, Target
+from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
+from isplit.records.overlays import Overlays
+from isplit.records.study import (
+    Accuracy,
+    ClassGroup,
+    DataSource,
+    Interpolation,
+    ModelSource,
+    PartName,
+    Preprocessing,
+    StudyRecord,
+)
+
+__all__ = [
+    "Accuracy",
+    "Candidate",
+    "CandidatesRecord",
+    "ClassGroup",
+    "Crossing",
+    "CurvePoint",
+    "CurveRecord",
+    "Cut",
+    "CutKind",
+    "DataSource",
+    "GraphRecord",
+    "Interpolation",
+    "ModelSource",
+    "Overlays",
+    "Part",
+    "PartName",
+    "Precision",
+    "Preprocessing",
+    "Ranking",
+    "Record",
+    "Rule",
+    "StudyRecord",
+    "SubsetCurve",
+    "Target",
+    "Unavailable",
+    "write_whole",
+]

@@ -1,0 +1,46 @@
+"""The cuts worth trying first, and which rule found each."""
+
+from typing import ClassVar, Literal
+
+from isplit.records.base import Part, Record
+
+Rule = Literal["importance-maximum", "natural-bottleneck", "size-minimum", "above-trend"]
+
+
+class Candidate(Part):
+    """A cut worth trying.
+
+    `settled` is False for a maximum whose paired difference to a neighbour is within two standard errors: more
+    images may move it. It is None where the curve did not find the cut.
+    """
+
+    rank: int
+    cut: str
+    found_by: tuple[Rule, ...]
+    cui: float | None
+    log10_cui: float | None
+    settled: bool | None
+    bytes: int
+    head_mac_share: float
+
+
+class Ranking(Part):
+    """Candidates for one set of classes, first choice first; `note` says what the reader has to know about it."""
+
+    name: str
+    classes: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    note: str | None
+
+
+class CandidatesRecord(Record):
+    """candidates.json: the ranking for all classes, for each subset, and where they disagree."""
+
+    schema_name: ClassVar[str] = "isplit.candidates/1"
+    file_name: ClassVar[str] = "candidates.json"
+
+    method: str
+    candidates: tuple[Candidate, ...]
+    note: str | None
+    subsets: tuple[Ranking, ...]
+    disagreement: str | None

@@ -1,0 +1,53 @@
+"""How important each cut's tensor is for the decision: one value per cut, overall and per class."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from isplit.records.base import Part, Record
+
+Target = Literal["correct", "predicted"]
+Precision = Literal["fp32", "bf16"]
+
+
+class CurvePoint(Part):
+    """The importance at one cut.
+
+    `cui` is the mean of the class means (for other methods than CUI: their own score), `stderr` its standard error.
+    `step_stderr` is the standard error of the *paired* difference to the point before (None at the first): the same
+    images are seen at every cut, so neighbours are compared far more sharply than their own errors suggest.
+    A value is None (null) where any image gave NaN or infinity; `non_finite` counts those images.
+    """
+
+    cut: str
+    cui: float | None
+    stderr: float | None
+    step_stderr: float | None
+    image_mean: float | None
+    per_class: dict[str, float | None]
+    per_class_stderr: dict[str, float | None]
+    non_finite: int = 0
+
+
+class SubsetCurve(Part):
+    """The curve for a subset of the classes."""
+
+    name: str
+    classes: tuple[str, ...]
+    points: tuple[CurvePoint, ...]
+
+
+class CurveRecord(Record):
+    """curve.json: the importance curve over the cuts that have a spatial or token axis."""
+
+    schema_name: ClassVar[str] = "isplit.curve/1"
+    file_name: ClassVar[str] = "curve.json"
+
+    method: str
+    target: Target
+    precision: Precision
+    images: int
+    images_per_class: dict[str, int]
+    stopped: str = Field(description="why no more images were taken, in words")
+    points: tuple[CurvePoint, ...]
+    subsets: tuple[SubsetCurve, ...]

@@ -1,0 +1,91 @@
+"""The model as a list of places where it can be cut."""
+
+from typing import ClassVar, Literal
+
+from isplit.records.base import Part, Record
+
+CutKind = Literal["default", "pre-activation", "other"]
+
+
+class Crossing(Part):
+    """One tensor that crosses a cut: its name in the graph, its shape without the batch dimension, its size."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+
+
+class Cut(Part):
+    """A place where everything computed before it is on one side.
+
+    All figures are for one image. MACs are multiply-accumulate operations of convolutions, matrix products and
+    attention. Parameters that both sides use are counted on both. Peak bytes are of live activations in eager
+    PyTorch, parameters and a kernel's workspace not included. `channel_axis` is the dimension of the channels in the
+    crossing tensor, its batch dimension counted (1: maps N×C×H×W, -1: tokens N×T×D or channels-last maps N×H×W×C);
+    None where several tensors cross.
+    """
+
+    name: str
+    depth: int
+    kind: CutKind
+    op: str
+    crossing: tuple[Crossing, ...]
+    bytes: int
+    channel_axis: int | None
+    head_macs: int
+    tail_macs: int
+    head_parameters: int
+    tail_parameters: int
+    head_peak_bytes: int
+    tail_peak_bytes: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the only crossing tensor, without the batch dimension."""
+        (tensor,) = self.crossing
+        return tensor.shape
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the crossing tensor still has a spatial or token axis of more than one position."""
+        if self.channel_axis is None or len(self.shape) < 2:
+            return False
+        positions = self.shape[1:] if self.channel_axis == 1 else self.shape[:-1]
+        return any(extent > 1 for extent in positions)
+
+
+class Unavailable(Part):
+    """A cut that cannot be made, and why."""
+
+    name: str
+    reason: str
+
+
+class GraphRecord(Record):
+    """graph.json: how the model was captured, and its cuts in the order of computation."""
+
+    schema_name: ClassVar[str] = "isplit.graph/1"
+    file_name: ClassVar[str] = "graph.json"
+
+    captured_by: Literal["torch.fx", "torch.export"]
+    input_shape: tuple[int, ...]
+    input_bytes: int
+    output_shape: tuple[int, ...]
+    macs: int
+    parameters: int
+    uncounted: tuple[str, ...]
+    cuts: tuple[Cut, ...]
+    unavailable: tuple[Unavailable, ...]
+
+    def cut(self, name: str) -> Cut:
+        """Return the cut of that name.
+
+        Raises:
+            KeyError: no cut has it.
+
+        """
+        for cut in self.cuts:
+            if cut.name == name:
+                return cut
+        raise KeyError(name)

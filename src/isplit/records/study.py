@@ -1,0 +1,103 @@
+"""Where a study's model and data came from: enough to repeat it, and to refuse a changed input."""
+
+from math import sqrt
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from isplit.records.base import Part, Record
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+PartName = Literal["fit", "select", "test"]
+
+
+class Preprocessing(Part):
+    """How an image file becomes the model's input.
+
+    Resize so that the shorter side is `resize_size` pixels (None: both sides straight to `image_size`), crop the
+    middle `image_size` (height, width), convert to `channels` (1 grey, 3 RGB), scale to [0, 1], subtract `mean`,
+    divide by `std`.
+    """
+
+    image_size: tuple[int, int]
+    resize_size: int | None
+    interpolation: Interpolation
+    channels: Literal[1, 3]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class ModelSource(Part):
+    """Which model it is. `fingerprint` is the SHA-256 over the names, shapes and bytes of its state."""
+
+    spec: str
+    weights: str | None
+    weights_sha256: str | None
+    fingerprint: str
+    num_outputs: int
+    parameters: int
+
+
+class DataSource(Part):
+    """Which data it is, and how its images are divided.
+
+    `sha256` is over the data file where there is one, over names, sizes and labels for a folder. `class_outputs`
+    gives the model output of each class. `part_rule` says in words how the parts were made.
+    """
+
+    spec: str
+    split: str | None
+    sha256: str
+    classes: tuple[str, ...]
+    class_titles: tuple[str, ...]
+    class_outputs: tuple[int, ...]
+    part_images: dict[PartName, int]
+    part_rule: str
+
+
+class Accuracy(Part):
+    """A share of correct answers with its 95 % Wilson score interval (Wilson 1927), all in [0, 1]."""
+
+    correct: int
+    images: int
+    accuracy: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_counts(cls, correct: int, images: int) -> "Accuracy":
+        """Work out the share and its interval; with no images the interval is [0, 1]."""
+        if images == 0:
+            return cls(correct=0, images=0, accuracy=0.0, low=0.0, high=1.0)
+        z = 1.959963984540054  # the normal distribution's 97.5 % point
+        share = correct / images
+        centre = (share + z * z / (2 * images)) / (1 + z * z / images)
+        half = z / (1 + z * z / images) * sqrt(share * (1 - share) / images + z * z / (4 * images * images))
+        return cls(
+            correct=correct, images=images, accuracy=share, low=max(0.0, centre - half), high=min(1.0, centre + half)
+        )
+
+
+class ClassGroup(Part):
+    """A named set of classes that an application has to tell apart."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+class StudyRecord(Record):
+    """study.json: what was analysed. Every later step checks its input against it."""
+
+    schema_name: ClassVar[str] = "isplit.study/1"
+    file_name: ClassVar[str] = "study.json"
+
+    isplit_version: str
+    versions: dict[str, str]
+    model: ModelSource
+    data: DataSource
+    preprocessing: Preprocessing
+    groups: tuple[ClassGroup, ...] = Field(description="the class subsets asked for; the first holds all classes used")
+    seed: int
+    base_accuracy: Accuracy
+    chance_accuracy: float
+    warnings: tuple[str, ...] = ()

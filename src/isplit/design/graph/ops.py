@@ -1,0 +1,54 @@
+"""Names and kinds of the operations of a graph, whichever way it was captured.
+
+`op_name` reduces a module (`nn.Conv2d`), a function (`F.relu`), a method (`"flatten"`) and an ATen operator
+(`aten.relu_.default`) to one lower-case name without in-place marks, so that one table serves all of them.
+"""
+
+from typing import Literal
+
+from torch import fx, nn
+
+Kind = Literal["compute", "pool", "norm", "activation", "arithmetic", "view"]
+
+_MODULE_NAMES: dict[type[nn.Module], str] = {nn.MultiheadAttention: "multihead_attention"}
+
+_NORMS = (
+    "batchnorm batch_norm groupnorm group_norm instancenorm instance_norm layernorm layer_norm localresponsenorm "
+    "local_response_norm rmsnorm rms_norm"
+).split()
+_POOLS = "avg_pool avgpool max_pool maxpool lp_pool lppool".split()
+_WORDS: dict[Kind, str] = {
+    "activation": "celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu leakyrelu logsigmoid mish "
+    "prelu relu relu6 rrelu selu sigmoid silu softmax softplus softshrink softsign tanh tanhshrink threshold clamp",
+    "arithmetic": "add sub mul div truediv neg pow cat concat rsub square sqrt exp",
+    "view": "alias chunk clone contiguous detach dropout dropout1d dropout2d dropout3d expand feature_dropout flatten "
+    "identity lift_fresh_copy movedim permute ravel reshape squeeze stochastic_depth swapaxes t to transpose type "
+    "type_as unflatten unsqueeze view",
+    "pool": "mean amax amin sum getitem select slice narrow index_select",
+}
+_KINDS: dict[str, Kind] = {word: kind for kind, words in _WORDS.items() for word in words.split()}
+
+
+def op_name(module: fx.GraphModule, node: fx.Node) -> str:
+    """Return the plain name of a node's operation, for example "conv2d", "relu", "add"."""
+    if node.op == "call_module":
+        leaf = module.get_submodule(str(node.target))
+        return _MODULE_NAMES.get(type(leaf), type(leaf).__name__.lower())
+    if node.op == "call_function" and hasattr(node.target, "overloadpacket"):
+        name = str(node.target.overloadpacket).split(".")[-1]  # pyright: ignore[reportFunctionMemberAccess]
+    elif node.op == "call_function":
+        name = str(getattr(node.target, "__name__", node.target))
+    else:
+        name = str(node.target)
+    name = name.rstrip("_")
+    # operator.iadd and its kin work in place.
+    return name[1:] if name in ("iadd", "isub", "imul", "itruediv") else name
+
+
+def kind_of(name: str) -> Kind:
+    """Return the kind of an operation; what is not known is taken for computation, so that it gets a cut of its own."""
+    if name.startswith(tuple(_NORMS)):
+        return "norm"
+    if any(pool in name for pool in _POOLS):
+        return "pool"
+    return _KINDS.get(name, "compute")

@@ -1,0 +1,126 @@
+"""Split a captured model at a cut into a head and a tail."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from isplit.design.graph.cuts import CutPoint, ModelGraph
+from isplit.design.graph.values import ScalarValue
+from isplit.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Split:
+    """The two sides of a cut. They share the model's own modules and parameters; nothing is copied.
+
+    `head` maps an image batch to the crossing tensor (a tuple where several cross); `tail` takes what crosses, as
+    its positional arguments, and returns the logits.
+    """
+
+    head: fx.GraphModule
+    tail: fx.GraphModule
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Run the head, then the tail."""
+        crossing = self.head(images)
+        return self.tail(*crossing) if isinstance(crossing, tuple) else self.tail(crossing)
+
+
+def split(graph: ModelGraph, cut: str) -> Split:
+    """Split at the cut of that name.
+
+    Head then tail computes exactly what the model computes: bit for bit in evaluation mode on a CPU, as long as the
+    crossing tensors are handed over as they are. Through contiguous bytes a tensor loses its strides, another kernel
+    may run, and the last bits may move.
+
+    Raises:
+        ModelError: the graph has no such cut, or it cannot be made.
+
+    """
+    try:
+        point = graph.point(cut)
+    except KeyError:
+        close = ", ".join(point.name for point in graph.default_points)
+        msg = f"the model has no cut {cut!r}; its default cuts are: {close}"
+        raise ModelError(msg) from None
+    reason = graph.obstacle(point)
+    if reason is not None:
+        msg = f"the model cannot be cut at {cut!r}: {reason}"
+        raise ModelError(msg)
+    return Split(_head(graph, point), _tail(graph, point))
+
+
+def _head(graph: ModelGraph, point: CutPoint) -> fx.GraphModule:
+    needed = _ancestors(point.crossing, stop=frozenset())
+    copied = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node.op == "placeholder" or node in needed:
+            copies[node] = copied.node_copy(node, copies.__getitem__)
+    results = tuple(copies[node] for node in point.crossing)
+    copied.output(results[0] if len(results) == 1 else results)
+    return _module(graph, copied, "Head")
+
+
+def _tail(graph: ModelGraph, point: CutPoint) -> fx.GraphModule:
+    crossing = frozenset(point.crossing)
+    scalars = frozenset(node for node, value in graph.values.items() if isinstance(value, ScalarValue))
+    needed = _ancestors((graph.logits,), stop=crossing | scalars)
+    copied = fx.Graph()
+    copies: dict[fx.Node, Any] = {node: copied.placeholder(node.name) for node in point.crossing}
+    batch: fx.Node | None = None
+    for node in graph.nodes:
+        if node not in needed or node in crossing:
+            continue
+        value = graph.values[node]
+        if isinstance(value, ScalarValue):
+            if batch is None and not _is_constant(value):
+                batch = copied.call_method("size", (copies[point.crossing[0]], 0))
+            copies[node] = _rebuild(copied, value.values, batch)
+        else:
+            copies[node] = copied.node_copy(node, copies.__getitem__)
+    copied.output(copies[graph.logits])
+    return _module(graph, copied, "Tail")
+
+
+def _ancestors(ends: tuple[fx.Node, ...], stop: frozenset[fx.Node]) -> set[fx.Node]:
+    """Return `ends` and all that they are computed from, no further back than `stop`."""
+    found: set[fx.Node] = set()
+    waiting = list(ends)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            if node not in stop:
+                waiting.extend(node.all_input_nodes)
+    return found
+
+
+def _is_constant(value: ScalarValue) -> bool:
+    return bool(value.values[0] == value.values[1])
+
+
+def _rebuild(graph: fx.Graph, values: tuple[Any, Any], batch: fx.Node | None) -> Any:
+    """Write a number, or a tuple of them, as constants and multiples of the batch."""
+    first, second = values
+    if isinstance(first, tuple | list):
+        return tuple(_rebuild(graph, pair, batch) for pair in zip(first, second, strict=True))
+    if first == second:
+        return first
+    times = first // 2
+    assert batch is not None
+    return batch if times == 1 else graph.call_function(_multiply, (batch, times))
+
+
+def _multiply(batch: int, times: int) -> int:
+    return batch * times
+
+
+def _module(graph: ModelGraph, side: fx.Graph, class_name: str) -> fx.GraphModule:
+    side.lint()
+    root: nn.Module = graph.module
+    module = fx.GraphModule(root, side, class_name=class_name)
+    module.train(root.training)
+    return module

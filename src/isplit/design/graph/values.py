@@ -1,0 +1,149 @@
+"""What every node of a captured graph computes: shapes, sizes, and which values follow the batch size.
+
+The graph is run twice, with batches of 2 and of 3. What grows with the batch is data; an integer that does not change
+is a constant of the image size; an integer that is k times the batch is written so in the tail of a cut.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from isplit.errors import ModelError
+
+BATCHES = (2, 3)
+
+
+@dataclass(frozen=True)
+class TensorValue:
+    """A tensor: its shape at a batch of 2 and of 3, and whose memory it shares (None: its own)."""
+
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    dtype: torch.dtype
+    bytes: int
+    alias_of: fx.Node | None
+    data: bool
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether the first dimension, and only that one, is the batch."""
+        first, second = self.shapes
+        return len(first) > 0 and (first[0], second[0]) == BATCHES and first[1:] == second[1:]
+
+
+@dataclass(frozen=True)
+class TupleValue:
+    """A tuple that holds tensors (chunk, MultiheadAttention): read only through its items."""
+
+    bytes: int
+    alias_of: fx.Node | None
+    data: bool
+
+
+@dataclass(frozen=True)
+class ScalarValue:
+    """Anything that is no tensor. `pixel_dependent` if it was read out of pixel values and not out of shapes."""
+
+    values: tuple[Any, Any]
+    pixel_dependent: bool
+
+
+Value = TensorValue | TupleValue | ScalarValue
+
+# What reads a tensor's description and not its values.
+_DESCRIBES = frozenset(
+    ("size", "dim", "numel", "nelement", "stride", "is_floating_point", "element_size", "sym_size", "sym_numel", "len")
+)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A tensor of one run; `shape` is None for a tuple that holds tensors."""
+
+    shape: tuple[int, ...] | None
+    dtype: torch.dtype
+    bytes: int
+    alias_of: fx.Node | None
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the graph and notes every value as it comes up."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.seen: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            result = super().run_node(n)
+        except Exception as error:
+            msg = f"the model fails at {n.format_node()}: {error}"
+            raise ModelError(msg) from error
+        self.seen[n] = self._describe(n, result)
+        return result
+
+    def _describe(self, node: fx.Node, result: Any) -> Any:
+        if isinstance(result, torch.Tensor):
+            return _Seen(tuple(result.shape), result.dtype, result.nbytes, self._shared_with(node, result))
+        tensors = (
+            [item for item in result if isinstance(item, torch.Tensor)] if isinstance(result, tuple | list) else []
+        )
+        if tensors:
+            size = sum(tensor.nbytes for tensor in tensors)
+            return _Seen(None, tensors[0].dtype, size, self._shared_with(node, tensors[0]))
+        return result
+
+    def _shared_with(self, node: fx.Node, result: torch.Tensor) -> fx.Node | None:
+        memory = result.untyped_storage().data_ptr()
+        for source in node.all_input_nodes:
+            value = self.env[source]
+            items = value if isinstance(value, tuple | list) else (value,)
+            if any(isinstance(item, torch.Tensor) and item.untyped_storage().data_ptr() == memory for item in items):
+                return source
+        return None
+
+
+def observe(module: fx.GraphModule, input_shape: tuple[int, ...]) -> dict[fx.Node, Value]:
+    """Run `module` on noise and return what each node computes.
+
+    Args:
+        module: A captured graph in evaluation mode, with one input.
+        input_shape: The image's shape (C, H, W).
+
+    Raises:
+        ModelError: a node fails; the message names it.
+
+    """
+    runs: list[dict[fx.Node, Any]] = []
+    generator = torch.Generator().manual_seed(0)
+    for batch in BATCHES:
+        recorder = _Recorder(module)
+        with torch.no_grad():
+            recorder.run(torch.randn(batch, *input_shape, generator=generator))
+        runs.append(recorder.seen)
+    values: dict[fx.Node, Value] = {}
+    for node in module.graph.nodes:
+        values[node] = _merge(node, runs[0][node], runs[1][node], values)
+    return values
+
+
+def _merge(node: fx.Node, first: Any, second: Any, values: dict[fx.Node, Value]) -> Value:
+    data = node.op == "placeholder" or any(is_data(values[source]) for source in node.all_input_nodes)
+    if not isinstance(first, _Seen):
+        return ScalarValue((first, second), data and not _describes_shape(node))
+    if first.shape is None:
+        return TupleValue(first.bytes, first.alias_of, data)
+    return TensorValue((first.shape, second.shape), first.dtype, first.bytes, first.alias_of, data)
+
+
+def _describes_shape(node: fx.Node) -> bool:
+    if node.op == "call_function" and node.target is getattr:
+        return True
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return name.split(".")[0] in _DESCRIBES
+
+
+def is_data(value: Value) -> bool:
+    """Whether the value is, or holds, a tensor computed from the image."""
+    return isinstance(value, TensorValue | TupleValue) and value.data

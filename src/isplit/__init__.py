@@ -1,1 +1,58 @@
-"""Find where to split a neural network between a device and a server, before anything is trained."""
+"""Find where to split a neural network between a device and a server, before anything is trained.
+
+    import isplit
+    model = isplit.load_model("torchvision:resnet50", weights="default")
+    data = isplit.open_data("photos.zip")
+    study = isplit.analyze(model, data, out="study")
+    print([candidate.cut for candidate in study.candidates])
+
+Importing isplit loads no torch: what needs it is loaded when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isplit.api import Settings, Study, analyze, list_cuts, load_model, open_data, split_model, write_report
+    from isplit.errors import (
+        DataError,
+        InputError,
+        IsplitError,
+        MissingExtraError,
+        ModelError,
+        NonFiniteError,
+        StudyError,
+    )
+
+__all__ = [
+    "DataError",
+    "InputError",
+    "IsplitError",
+    "MissingExtraError",
+    "ModelError",
+    "NonFiniteError",
+    "Settings",
+    "Study",
+    "StudyError",
+    "analyze",
+    "list_cuts",
+    "load_model",
+    "open_data",
+    "split_model",
+    "write_report",
+]
+
+_API = frozenset(
+    ("Settings", "Study", "analyze", "list_cuts", "load_model", "open_data", "split_model", "write_report")
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module 'isplit' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module("isplit.api" if name in _API else "isplit.errors"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,16 +7,21 @@ is extracted to disk or unpickled, and sizes are checked before memory is taken.
 import difflib
 import gzip
 import hashlib
+import importlib
+import importlib.util
 import io
 import json
 import math
 import os
+import struct
+import sys
 import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isplit.codec.image import decode_image
-from isplit.errors import DataError
+from isplit.errors import DataError, InputError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """The files of a folder that count as images (torchvision's list); others are ignored."""
@@ -242,7 +247,7 @@ def read_tree(tree: Tree, *, spec: str, split: str | None) -> Source:
 def _find_parts(tree: Tree, *, split: str | None, spec: str) -> tuple[str, dict[str, str]]:
     """Return the root's path in the tree and the folder of each part, both with "/" at the end unless empty."""
     images = [path for path in tree.files if path.lower().endswith(IMAGE_EXTENSIONS)]
-    if not images:
+    if not any("/" in path for path in images):
         msg = f"{spec} holds no images: expected CLASS/IMAGE or train/CLASS/IMAGE ({', '.join(IMAGE_EXTENSIONS)})"
         raise DataError(msg)
     prefix = ""
@@ -409,7 +414,8 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
             if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
                 msg = f"{path} is not an IDX file of bytes: it starts with {magic.hex(' ')!r}, not 00 00 08 01 (or 03)"
                 raise DataError(msg)
-            shape = tuple(int(n) for n in np.frombuffer(file.read(4 * magic[3]), dtype=">u4"))
+            header = file.read(4 * magic[3])
+            shape = struct.unpack(f">{len(header) // 4}I", header[: len(header) // 4 * 4])
             size = math.prod(shape)
             # What the file cannot possibly hold is refused before memory is taken for it.
             possible = path.stat().st_size * (_DEFLATE_RATIO if compressed else 1)
@@ -422,6 +428,67 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         msg = f"{path} cannot be read: {error}; download it again"
         raise DataError(msg) from error
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+
+
+# --- factories ---
+
+
+def import_factory(spec: str, *, error: type[InputError]) -> Callable[..., Any]:
+    """Return the function that `./file.py:name` or `package.module:name` names.
+
+    A file is run under a module name of its own; its directory (for a package: the working directory) is on the
+    import path only meanwhile.
+
+    Raises:
+        InputError: of the type `error`; it cannot be imported, or has no such function.
+
+    """
+    where, _, name = spec.rpartition(":")
+    path = Path(where).expanduser()
+    from_file = path.suffix == ".py"
+    sys.path.insert(0, str(path.resolve().parent if from_file else Path.cwd()))
+    entry = sys.path[0]
+    try:
+        module = _run_file(path) if from_file else importlib.import_module(where)
+    except (Exception, SystemExit) as cause:  # the user's code may raise anything
+        msg = f"{spec}: {where} cannot be imported: {type(cause).__name__}: {cause}"
+        raise error(msg) from cause
+    finally:
+        if entry in sys.path:  # unless the user's code took it away itself
+            sys.path.remove(entry)
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        msg = f"{where} has no function {name!r}; it has {', '.join(sorted(own)) or 'none'}"
+        raise error(msg)
+    return factory
+
+
+def _run_file(path: Path) -> ModuleType:
+    """Run a Python file as a module; its name is its own, so that it hides no other module."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no such file: {path}")
+    module_name = f"_isplit_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    found = importlib.util.spec_from_file_location(module_name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[module_name] = module  # dataclasses and pickle look their classes' module up
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def call_factory(factory: Callable[..., Any], /, *, spec: str, error: type[InputError], **arguments: Any) -> Any:
+    """Call a user's function; whatever it raises becomes an `error` with that as its cause."""
+    try:
+        return factory(**arguments)
+    except Exception as cause:  # the user's code may raise anything
+        msg = f"{spec} failed: {type(cause).__name__}: {cause}"
+        raise error(msg) from cause
 
 
 # --- helpers ---

@@ -5,7 +5,6 @@ model whose shapes do not depend on pixel values, but fixes it in evaluation mod
 """
 
 import inspect
-import operator
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
+from isplit.design.graph.ops import is_in_place
 from isplit.design.modes import evaluating
 from isplit.errors import ModelError
 
@@ -115,8 +115,8 @@ def capture(model: nn.Module, example: torch.Tensor) -> Capture:
 def _capture_fx(model: nn.Module) -> Capture:
     tracer = _Tracer()
     graph = tracer.trace(model, concrete_args=_defaults(model))
-    _keep_logits(graph)
     module = fx.GraphModule(model, graph, class_name=type(model).__name__)
+    _keep_logits(module)
     return Capture(module, "torch.fx", tracer.names.returned_by(), tracer.names.enclosing)
 
 
@@ -131,8 +131,7 @@ def _capture_export(model: nn.Module, example: torch.Tensor) -> Capture:
     module = exported.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     names = _export_names(module.graph)
-    _keep_logits(module.graph)
-    module.recompile()
+    _keep_logits(module)
     return Capture(module, "torch.export", names.returned_by(), names.enclosing)
 
 
@@ -164,12 +163,12 @@ def _is_leaf_class(kind: str) -> bool:
     return kind.startswith(("torch.nn.", "torch.ao.nn.")) and not kind.endswith(".Sequential")
 
 
-def _keep_logits(graph: fx.Graph) -> None:
+def _keep_logits(module: fx.GraphModule) -> None:
     """Reduce the output to the logits (the first of several outputs), and drop what only others needed.
 
     Assertions and placeholders for defaults go too: they would tie a tail to values that it does not have.
     """
-    (output,) = (node for node in graph.nodes if node.op == "output")
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
     value: Any = output.args[0]
     while not isinstance(value, fx.Node):
         if isinstance(value, dict):
@@ -180,20 +179,17 @@ def _keep_logits(graph: fx.Graph) -> None:
             msg = f"the model returns {type(value).__name__}, not logits"
             raise ModelError(msg)
     output.args = (value,)
-    _erase_unused(graph)
+    _erase_unused(module)
+    module.recompile()
 
 
-def _erase_unused(graph: fx.Graph) -> None:
+def _erase_unused(module: fx.GraphModule) -> None:
+    graph = module.graph
     image = next(node for node in graph.nodes if node.op == "placeholder")
     for node in reversed(list(graph.nodes)):
-        in_place = isinstance(node.target, str) and node.op == "call_method" and node.target.endswith("_")
-        in_place |= node.target in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True
-        if not node.users and node.op != "output" and node is not image and not in_place:
+        if not node.users and node.op != "output" and node is not image and not is_in_place(module, node):
             graph.erase_node(node)
     graph.lint()
-
-
-_IN_PLACE_OPERATORS = frozenset((operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem))
 
 
 def _where(error: BaseException) -> str:

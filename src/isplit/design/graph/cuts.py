@@ -20,6 +20,7 @@ from isplit.design.graph.channels import channel_axis
 from isplit.design.graph.macs import count_macs
 from isplit.design.graph.ops import Kind, kind_of, op_name
 from isplit.design.graph.values import ScalarValue, TensorValue, TupleValue, Value, is_data, observe
+from isplit.errors import ModelError
 from isplit.records import Crossing, Cut, CutKind, GraphRecord, Unavailable
 
 
@@ -57,6 +58,11 @@ class ModelGraph:
         self.nodes: list[fx.Node] = list(self.module.graph.nodes)
         self.ops: dict[fx.Node, str] = {node: op_name(self.module, node) for node in self.nodes}
         self.logits: fx.Node = self.nodes[-1].all_input_nodes[0]
+        found = self.values[self.logits]
+        if not (isinstance(found, TensorValue) and found.batch_first and len(found.shapes[0]) == 2):
+            shape = found.shapes[0] if isinstance(found, TensorValue) else type(found).__name__
+            msg = f"the model's first output is not logits N×K: 2 images give {shape}; return the logits first"
+            raise ModelError(msg)
         self._channel_axes = channel_axes or {}
 
     @cached_property

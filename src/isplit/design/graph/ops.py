@@ -26,6 +26,7 @@ _WORDS: dict[Kind, str] = {
     "type_as unflatten unsqueeze view",
     "pool": "mean amax amin sum getitem select slice narrow index_select",
 }
+_IN_PLACE_OPERATORS = frozenset("iadd isub imul itruediv setitem".split())
 _KINDS: dict[str, Kind] = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 
 
@@ -41,8 +42,19 @@ def op_name(module: fx.GraphModule, node: fx.Node) -> str:
     else:
         name = str(node.target)
     name = name.rstrip("_")
-    # operator.iadd and its kin work in place.
-    return name[1:] if name in ("iadd", "isub", "imul", "itruediv") else name
+    return name[1:] if name in _IN_PLACE_OPERATORS else name
+
+
+def is_in_place(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the operation overwrites its first argument."""
+    if node.op == "call_module":
+        return getattr(module.get_submodule(str(node.target)), "inplace", False) is True
+    if node.op == "call_function" and hasattr(node.target, "overloadpacket"):
+        return str(node.target).split(".")[1].endswith("_")
+    if node.op == "call_function":
+        name = getattr(node.target, "__name__", "")
+        return name in _IN_PLACE_OPERATORS or name.endswith("_") or node.kwargs.get("inplace") is True
+    return node.op == "call_method" and str(node.target).endswith("_")
 
 
 def kind_of(name: str) -> Kind:

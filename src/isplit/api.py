@@ -1,0 +1,60 @@
+"""The commands as functions: what the command line calls, and what `import isplit` offers."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from isplit.design.analyze import Progress, Settings, Study
+from isplit.design.analyze import analyze as _analyze
+from isplit.design.data import Dataset, open_data
+from isplit.design.graph import ModelGraph, Split, split
+from isplit.design.models import LoadedModel, load_model
+from isplit.records import GraphRecord, StudyRecord
+from isplit.report import write_report
+
+__all__ = ["Settings", "Study", "analyze", "list_cuts", "load_model", "open_data", "split_model", "write_report"]
+
+
+def analyze(
+    model: LoadedModel,
+    data: Dataset,
+    *,
+    out: str | Path = "study",
+    classes: Sequence[str] = (),
+    class_map: Path | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = lambda what, done, total: None,
+    announce: Callable[[StudyRecord], None] = lambda study: None,
+) -> Study:
+    """Rank the cuts of a model by what they mean for its decisions on the data, and draw the report.
+
+    The arguments are those of `isplit.design.analyze.analyze`; `out` is the study's directory.
+    """
+    study = _analyze(
+        model,
+        data,
+        Path(out),
+        classes=classes,
+        class_map=class_map,
+        settings=settings,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+        announce=announce,
+    )
+    write_report(study.directory)
+    return study
+
+
+def list_cuts(model: LoadedModel, *, pre_activation: bool = False, all_cuts: bool = False) -> GraphRecord:
+    """Return a model's cuts with what crosses them and what lies on either side; no data is needed."""
+    graph = ModelGraph(model.module, (model.preprocessing.channels, *model.preprocessing.image_size))
+    return graph.record(pre_activation=pre_activation, all_cuts=all_cuts)
+
+
+def split_model(model: nn.Module, cut: str, *, input_shape: tuple[int, int, int]) -> Split:
+    """Split a model at a cut of that name, for images C×H×W of `input_shape`."""
+    return split(ModelGraph(model, input_shape), cut)

@@ -1,0 +1,60 @@
+"""The application that holds the verbs, and what becomes of their errors."""
+
+import importlib
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from isplit.cli import analyze, cuts, demo, report
+from isplit.errors import InputError, IsplitError
+
+app = typer.Typer(
+    name="isplit",
+    help="Find where to split a neural network between a device and a server, before anything is trained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(analyze.analyze)
+app.command()(cuts.cuts)
+app.command()(report.report)
+app.command()(demo.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(importlib.import_module("importlib.metadata").version("isplit"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find where to split a neural network between a device and a server, before anything is trained."""
+
+
+def main() -> None:
+    """Run a command; exit 0 when it is done, 2 on bad input, 1 on failure, 130 on Ctrl-C."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        _fail(str(error), 2)
+    except IsplitError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; what was computed is kept, run the same command again to go on", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`isplit … | head`); that is no failure of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"isplit: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,35 @@
+"""isplit cuts: a model's cuts, without any data."""
+
+import typer
+
+from isplit.cli import console
+
+
+def cuts(
+    model: console.ModelArgument,
+    weights: console.WeightsOption = None,
+    num_classes: console.NumClassesOption = None,
+    image_size: console.ImageSizeOption = None,
+    channels: console.ChannelsOption = None,
+    pre_activation: console.PreActivationOption = False,
+    all_cuts: console.AllCutsOption = False,
+    json: console.JsonOption = False,
+) -> None:
+    """List the cuts of MODEL: what crosses, and MACs, parameters and memory on either side, for one image."""
+    loaded = console.load_model(
+        model,
+        weights=weights,
+        num_classes=num_classes,
+        image_size=image_size,
+        channels=channels,
+        mean=None,
+        std=None,
+        threads=None,
+    )
+    from isplit import api
+
+    graph = api.list_cuts(loaded, pre_activation=pre_activation, all_cuts=all_cuts)
+    if json:
+        typer.echo(graph.to_json(), nl=False)
+    else:
+        console.show_cuts(graph)

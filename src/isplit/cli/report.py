@@ -1,0 +1,14 @@
+"""isplit report: draw a study again from its records."""
+
+import json as json_module
+
+import typer
+
+from isplit.cli import console
+from isplit.report import write_report
+
+
+def report(study: console.StudyArgument, json: console.JsonOption = False) -> None:
+    """Write report.html and curve.svg from the records in STUDY; needs no model and no torch."""
+    paths = write_report(study)
+    typer.echo(json_module.dumps([str(path) for path in paths]) if json else "\n".join(map(str, paths)))

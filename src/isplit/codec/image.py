@@ -1,0 +1,138 @@
+"""From an image file to the model's pixels: one resize for design and runtime, with Pillow and numpy only.
+
+    file --decode_image--> PIL image --preprocess--> (H, W, C) uint8 --(x / 255 - mean) / std--> the model
+
+The last step is left to whoever runs the model: the data loader in training, the exported head on a device.
+"""
+
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from isplit.errors import DataError
+from isplit.records import Interpolation, Preprocessing
+
+MAX_PIXELS = 89_478_485
+"""The largest image that is decoded, in pixels: where Pillow begins to warn of a decompression bomb."""
+
+# Only formats of pixels. Pillow's others bring parsers that nobody here needs; EPS would even start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+
+_FILTERS: dict[Interpolation, Image.Resampling] = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def decode_image(file: BinaryIO | Path, *, name: str) -> Image.Image:
+    """Decode an image file completely, in the mode it was stored in.
+
+    `name` is what error messages call the file.
+
+    Raises:
+        DataError: not an image, truncated, damaged, or larger than `MAX_PIXELS`.
+
+    """
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            _check_size(*image.size, name=name)
+            image.load()
+            # A copy, so that what is returned holds no file open.
+            return image.copy()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        msg = f"{name} is larger than {MAX_PIXELS} pixels and is not decoded: make it smaller"
+        raise DataError(msg) from error
+    except UnidentifiedImageError as error:
+        msg = f"{name} is not an image that can be read ({', '.join(_FORMATS)}): repair or remove it"
+        raise DataError(msg) from error
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:  # Pillow's plugins raise all of these
+        if isinstance(error, DataError):
+            raise
+        msg = f"{name} is damaged: {error}; repair or remove it"
+        raise DataError(msg) from error
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Convert, resize and crop an image to the model's input pixels, (H, W, C) uint8.
+
+    Pixel for pixel what torchvision's Resize and CenterCrop give for a PIL image. The orientation that a camera
+    writes into EXIF is not applied (torchvision's loaders do not either). Transparency is dropped, not composed over
+    a background. 16-bit grey keeps its upper eight bits.
+
+    Raises:
+        DataError: a mode without a known range of values (32-bit integers beyond 16 bits, floats), an empty image,
+            or one so elongated that resizing it would exceed `MAX_PIXELS`.
+
+    """
+    image = _to_channels(image, preprocessing.channels)
+    width, height = _resized(*image.size, preprocessing)
+    _check_size(width, height, name=f"an image of {image.width} x {image.height}, resized,")
+    if image.size != (width, height):
+        image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
+    pixels = np.array(_centre_crop(image, preprocessing.image_size), dtype=np.uint8)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _to_channels(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+    """Convert to mode L (1 channel) or RGB (3)."""
+    if image.mode.startswith("I"):
+        image = _upper_byte(image)
+    elif image.mode == "F":
+        msg = "an image of floats (mode F) has no agreed range: save it with 8 or 16 bits per pixel"
+        raise DataError(msg)
+    elif image.mode == "P" and "transparency" in image.info:
+        # Straight to RGB, Pillow would warn about the transparency; the colours are the same this way.
+        image = image.convert("RGBA")
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        return image if image.mode == mode else image.convert(mode)
+    except ValueError as error:
+        msg = f"an image of mode {image.mode} cannot be converted to {mode}: save it as RGB or grey"
+        raise DataError(msg) from error
+
+
+def _upper_byte(image: Image.Image) -> Image.Image:
+    """Reduce 16-bit grey to eight bits. Older Pillow opens 16-bit PNG in the 32-bit mode "I", so that is taken too."""
+    values = np.asarray(image).astype(np.int64)
+    if values.size and not 0 <= values.min() <= values.max() < 2**16:
+        msg = f"an image of mode {image.mode} has values beyond 16 bits: save it with 8 or 16 bits per pixel"
+        raise DataError(msg)
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _check_size(width: int, height: int, *, name: str) -> None:
+    if not 0 < width * height <= MAX_PIXELS:
+        msg = f"{name} has {width} x {height} pixels, not 1 to {MAX_PIXELS}: change its size"
+        raise DataError(msg)
+
+
+def _resized(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return the (width, height) to resize to, rounded as torchvision rounds."""
+    if preprocessing.resize_size is None:
+        target_height, target_width = preprocessing.image_size
+        return target_width, target_height
+    short, long = min(width, height), max(width, height)
+    if short == 0:
+        return 0, 0
+    new_short, new_long = preprocessing.resize_size, int(preprocessing.resize_size * long / short)
+    return (new_short, new_long) if width <= height else (new_long, new_short)
+
+
+def _centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Cut the middle (height, width) out; where the image is smaller, zeros surround it."""
+    height, width = size
+    left, top = _offset(image.width, width), _offset(image.height, height)
+    # Pillow's crop fills with zeros what lies outside the image.
+    return image.crop((left, top, left + width, top + height))
+
+
+def _offset(extent: int, wanted: int) -> int:
+    if wanted > extent:
+        return -((wanted - extent) // 2)
+    return round((extent - wanted) / 2)  # halves to even, as in torchvision

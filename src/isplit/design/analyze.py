@@ -1,0 +1,370 @@
+"""The main job: from a model and its data to ranked split points, as records in a study directory.
+
+load ─> capture ─> base accuracy ─> scores (resumable) ─> curve ─> candidates ─> overlays
+study.json  graph.json              scores/               curve.json  candidates.json  overlays.npz
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+
+from isplit.design.accuracy import measure_accuracy
+from isplit.design.candidates import disagreement, rank_cuts
+from isplit.design.data import Dataset, balanced_order
+from isplit.design.graph import ModelGraph
+from isplit.design.groups import GroupLogits, parse_groups
+from isplit.design.importance import METHODS, GradientPass, fast_bf16
+from isplit.design.importance.curve import curve_points
+from isplit.design.importance.scoring import ScoreJob, score_images
+from isplit.design.importance.table import ScoreTable
+from isplit.design.models import LoadedModel, match_classes
+from isplit.design.overlays import draw_overlays
+from isplit.errors import InputError, StudyError
+from isplit.records import (
+    Candidate,
+    CandidatesRecord,
+    ClassGroup,
+    CurveRecord,
+    GraphRecord,
+    Overlays,
+    Precision,
+    Ranking,
+    StudyRecord,
+    SubsetCurve,
+    Target,
+)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_TEST_IMAGES = 2000
+_OVERLAY_IMAGES = 6
+_OVERLAY_CUTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How `analyze` works. Everything here has a default that suits a first look.
+
+    Args:
+        images: How many images the curve is taken from, class-balanced; None for all of the fit part.
+        tolerance: Stop before that when the order of the candidates is settled (see `order_is_settled`).
+        method: A name in `METHODS`.
+        target: The logit that is differentiated: of the correct class, or the predicted one.
+        precision: "auto" takes bf16 where the CPU multiplies it in hardware.
+        batch_size: Images per pass.
+        test_images: How many images of the test part the base accuracy is taken from; None for all.
+        pre_activation: Put the points before activations on the curve too.
+        all_cuts: List every cut in graph.json, those with several crossing tensors included.
+
+    """
+
+    images: int | None = 1000
+    tolerance: float | None = None
+    method: str = "cui"
+    target: Target = "correct"
+    precision: Precision | str = "auto"
+    batch_size: int = 16
+    test_images: int | None = _TEST_IMAGES
+    pre_activation: bool = False
+    all_cuts: bool = False
+
+    def __post_init__(self) -> None:
+        choices = {"method": METHODS, "target": ("correct", "predicted"), "precision": ("auto", "fp32", "bf16")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                msg = f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}"
+                raise InputError(msg)
+        for name in ("images", "batch_size", "test_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                msg = f"{name} is {value}; give at least 1"
+                raise InputError(msg)
+        if self.tolerance is not None and not 0 < self.tolerance < 1:
+            msg = f"tolerance is {self.tolerance:g}; give a share between 0 and 1, for example 0.05"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What `analyze` found; everything is also in the files of `directory`."""
+
+    directory: Path
+    record: StudyRecord
+    graph: GraphRecord
+    curve: CurveRecord
+    ranking: CandidatesRecord
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The cuts worth trying, first choice first."""
+        return self.ranking.candidates
+
+
+def analyze(
+    model: LoadedModel,
+    data: Dataset,
+    directory: Path,
+    *,
+    classes: Sequence[str] = (),
+    class_map: Path | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = lambda what, done, total: None,
+    announce: Callable[[StudyRecord], None] = lambda study: None,
+) -> Study:
+    """Find the cuts of a model and rank them by what they mean for its decisions on the data.
+
+    Run again with the same input it goes on where it was stopped, and does nothing twice.
+
+    Args:
+        model: From `load_model`; its weights are laid out channels-last.
+        data: From `open_data`.
+        directory: The study; made if it is not there.
+        classes: Class subsets, see `parse_groups`.
+        class_map: A JSON file {class: model output}, where that cannot be told by number or name.
+        settings: How much and how; the defaults suit a first look.
+        seed: Of the choice of images.
+        overwrite: Replace a study of other input.
+        progress: Called as work goes on.
+        announce: Called with the study's record as soon as the base accuracy is known, before the long part.
+
+    Raises:
+        InputError: model and data do not fit, a class that is not there, a directory that cannot be used.
+        NonFiniteError: the importance is NaN or infinite somewhere; curve.json says where.
+
+    """
+    settings = settings or Settings()
+    outputs = match_classes(data.classes, loaded=model, titles=data.titles, class_map=class_map)
+    groups = parse_groups(classes, data)
+    logits = [GroupLogits(group, data.classes, outputs) for group in groups]
+    inputs = _Inputs(model, data, tuple(outputs), groups, seed)
+
+    progress("capturing the model", 0, 1)
+    module = model.module.to(memory_format=torch.channels_last)
+    graph = ModelGraph(module, (model.preprocessing.channels, *model.preprocessing.image_size))
+    record = graph.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
+    progress("capturing the model", 1, 1)
+
+    study = _prepare(directory, inputs, overwrite=overwrite)
+    if study is None:
+        study = _measure(inputs, logits[0], settings, progress)
+        study.save(directory)
+    announce(study)
+    record.save(directory)
+    curve, images = _curve(graph, record, inputs, logits, settings, directory, progress)
+    curve.save(directory)
+    ranking = _rank(record, curve)
+    ranking.save(directory)
+    cuts = [cut for cut in (record.cut(c.cut) for c in ranking.candidates) if cut.has_positions][:_OVERLAY_CUTS]
+    if cuts:
+        shown = images[: min(_OVERLAY_IMAGES, len(groups[0].classes))]
+        draw_overlays(graph, cuts, data, shown, model.preprocessing, logits[0], settings.target).save(directory)
+    return Study(directory, study, record, curve, ranking)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is analysed."""
+
+    model: LoadedModel
+    data: Dataset
+    outputs: tuple[int, ...]
+    groups: tuple[ClassGroup, ...]
+    seed: int
+
+
+def _measure(inputs: _Inputs, group: GroupLogits, settings: Settings, progress: Progress) -> StudyRecord:
+    """Measure the base accuracy and write down everything about the input."""
+    model, data = inputs.model, inputs.data
+    test = data.parts["test"]
+    if settings.test_images is not None and len(test) > settings.test_images:
+        rng = np.random.default_rng([inputs.seed, len(test)])
+        test = np.sort(rng.choice(test, settings.test_images, replace=False))
+    accuracy, chance = measure_accuracy(
+        model.module,
+        data,
+        test,
+        model.preprocessing,
+        group,
+        batch_size=settings.batch_size,
+        progress=lambda done, total: progress("base accuracy", done, total),
+    )
+    warnings = list(model.warnings)
+    if accuracy.low <= chance:
+        warnings.append(
+            f"the model is right on {accuracy.accuracy:.1%} of the test images, no better than always guessing the "
+            f"most frequent class ({chance:.1%}): importance for its decisions means nothing. Check the weights, the "
+            "class map and the preprocessing."
+        )
+    return StudyRecord(
+        isplit_version=metadata.version("isplit"),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "numpy": np.__version__,
+        },
+        model=model.source,
+        data=data.source(inputs.outputs),
+        preprocessing=model.preprocessing,
+        groups=inputs.groups,
+        seed=inputs.seed,
+        base_accuracy=accuracy,
+        chance_accuracy=chance,
+        warnings=tuple(warnings),
+    )
+
+
+_STEPS = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
+
+
+def _prepare(directory: Path, inputs: _Inputs, *, overwrite: bool) -> StudyRecord | None:
+    """Make the directory ready; return its study.json if it already holds this very study.
+
+    What later steps wrote is removed first: should this run be stopped, nothing old stands beside something new.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        known = StudyRecord.load(directory) if (directory / StudyRecord.file_name).exists() and not overwrite else None
+        if known is None and not overwrite and any(directory.iterdir()):
+            msg = f"{directory} is not empty and holds no study; choose another directory with -o"
+            raise StudyError(msg)
+        changed = known and _change(known, inputs)
+        if changed:
+            msg = f"{directory} holds another study: the {changed}. Choose another directory with -o, or --overwrite it"
+            raise StudyError(msg)
+        for name in _STEPS:
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"cannot use {directory} as a study: {error.strerror or error}"
+        raise StudyError(msg) from error
+    if known is None or known.groups[0] != inputs.groups[0]:
+        return None
+    known = known.model_copy(update={"groups": inputs.groups})
+    known.save(directory)
+    return known
+
+
+def _change(known: StudyRecord, inputs: _Inputs) -> str | None:
+    """Name the first thing in which a study differs from the input; None if it is the same."""
+    model, data = inputs.model, inputs.data.source(inputs.outputs)
+    pairs = {
+        "model's weights differ": (known.model.fingerprint, model.source.fingerprint),
+        "data differ": (known.data.sha256, data.sha256),
+        "parts of the data differ": (known.data.part_images, data.part_images),
+        "class outputs differ": (known.data.class_outputs, data.class_outputs),
+        "preprocessing differs": (known.preprocessing, model.preprocessing),
+        "seed differs": (known.seed, inputs.seed),
+    }
+    return next((what for what, (before, now) in pairs.items() if before != now), None)
+
+
+def _curve(
+    graph: ModelGraph,
+    record: GraphRecord,
+    inputs: _Inputs,
+    groups: Sequence[GroupLogits],
+    settings: Settings,
+    directory: Path,
+    progress: Progress,
+) -> tuple[CurveRecord, NDArray[np.int64]]:
+    """Score the images and average: one pass for all groups, but for those that need gradients of their own."""
+    cuts = [cut for cut in record.cuts if cut.kind != "other" and cut.has_positions]
+    if not cuts:
+        msg = "the model has no cut with a spatial or token axis, so there is no curve; see `isplit cuts`"
+        raise InputError(msg)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
+    precision: Precision = "bf16" if bf16 else "fp32"
+    gradients = GradientPass(graph, cuts)
+    names = [cut.name for cut in cuts]
+    tables: list[ScoreTable] = []
+    stopped = ""
+    for group in groups:
+        # The gradient of an image's own logit is the same whichever other classes it competes with.
+        if tables and settings.target == "correct" and not (group.merges or groups[0].merges):
+            labels = group.label_map[inputs.data.labels[tables[0].images]]
+            tables.append(replace(tables[0], labels=labels))
+            continue
+        job = _job(inputs, group, settings, precision)
+        table, why = score_images(
+            gradients,
+            inputs.data,
+            inputs.model.preprocessing,
+            group,
+            job,
+            ScoreTable.load(directory, _key(inputs, job, group, names), len(cuts)).head(len(job.order)),
+            save=lambda rows: rows.save(directory),
+            progress=lambda done, total, name=group.group.name: progress(f"importance, {name}", done, total),
+        )
+        stopped = stopped or why
+        tables.append(table)
+    curves = [
+        SubsetCurve(
+            name=group.group.name,
+            classes=group.group.classes,
+            points=curve_points(names, table.scores, table.labels, group.group.classes),
+        )
+        for group, table in zip(groups, tables, strict=True)
+    ]
+    counts = np.bincount(tables[0].labels, minlength=len(curves[0].classes)).tolist()
+    return CurveRecord(
+        method=settings.method,
+        target=settings.target,
+        precision=precision,
+        images=len(tables[0]),
+        images_per_class=dict(zip(curves[0].classes, counts, strict=True)),
+        stopped=stopped,
+        points=curves[0].points,
+        subsets=tuple(curves[1:]),
+    ), tables[0].images
+
+
+def _job(inputs: _Inputs, group: GroupLogits, settings: Settings, precision: Precision) -> ScoreJob:
+    fit = inputs.data.parts["fit"]
+    members = fit[group.label_map[inputs.data.labels[fit]] >= 0]
+    order = balanced_order(inputs.data.labels, members, seed=inputs.seed)
+    return ScoreJob(
+        method=settings.method,
+        target=settings.target,
+        precision=precision,
+        batch_size=settings.batch_size,
+        order=order if settings.images is None else order[: settings.images],
+        tolerance=settings.tolerance,
+    )
+
+
+def _key(inputs: _Inputs, job: ScoreJob, group: GroupLogits, cuts: Sequence[str]) -> str:
+    """Hash everything that an image's scores, and the order of the images, depend on."""
+    parts = {
+        "model": inputs.model.source.fingerprint,
+        "data": inputs.data.sha256,
+        "preprocessing": inputs.model.preprocessing.model_dump(mode="json"),
+        "outputs": group.outputs,
+        "seed": inputs.seed,
+        "job": [job.method, job.target, job.precision],
+        "cuts": list(cuts),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _rank(record: GraphRecord, curve: CurveRecord) -> CandidatesRecord:
+    overall = rank_cuts(record, "all", tuple(curve.images_per_class), curve.points)
+    subsets: list[Ranking] = [rank_cuts(record, s.name, s.classes, s.points) for s in curve.subsets]
+    return CandidatesRecord(
+        method=curve.method,
+        candidates=overall.candidates,
+        note=overall.note,
+        subsets=tuple(subsets),
+        disagreement=disagreement([overall, *subsets]),
+    )

@@ -1,0 +1,96 @@
+"""A compact residual network and its training on scikit-learn's handwritten digits: what the demo analyses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from isplit.design.data import Dataset, iter_batches
+from isplit.records import Preprocessing
+
+IMAGE_SIZE = 32
+_EPOCHS = 8
+_BATCH = 32
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.relu2 = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map N×inputs×H×W to N×outputs×H/stride×W/stride."""
+        y = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class CompactResNet(nn.Module):
+    """Eight residual blocks in four stages for grey images of 32×32 pixels."""
+
+    preprocessing = {"image_size": (IMAGE_SIZE, IMAGE_SIZE), "resize_size": IMAGE_SIZE, "channels": 1}
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+        widths = (16, 16, 24, 32, 48)
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(Block(inputs, outputs, 1 if number == 0 else 2), Block(outputs, outputs, 1))
+                for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
+            )
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map N×1×32×32 to logits N×num_classes."""
+        return self.classifier(torch.flatten(self.pool(self.stages(self.stem(x))), 1))
+
+
+def compact_resnet(num_classes: int = 10) -> CompactResNet:
+    """Build the demo's network with random initial values."""
+    return CompactResNet(num_classes)
+
+
+def train_demo(
+    dataset: Dataset, preprocessing: Preprocessing, path: Path, *, seed: int = 0, progress: Callable[[int, int], None]
+) -> None:
+    """Train the demo's network on the fit part and write its weights to `path` (safetensors).
+
+    Adam with a one-cycle schedule, images shifted by up to two pixels.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = compact_resnet(len(dataset.classes)).to(memory_format=torch.channels_last)
+        parts = list(iter_batches(dataset, dataset.parts["fit"], preprocessing, batch_size=256))
+        images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
+        steps = _EPOCHS * (len(labels) // _BATCH)
+        optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
+        rng = np.random.default_rng(seed)
+        model.train()
+        for step in range(steps):
+            chosen = torch.from_numpy(rng.choice(len(labels), _BATCH, replace=False))
+            shift = [int(amount) for amount in rng.integers(-2, 3, 2)]
+            shifted = torch.roll(images[chosen], shift, (2, 3))
+            loss = functional.cross_entropy(model(shifted), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress(step + 1, steps)
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)

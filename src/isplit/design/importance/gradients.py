@@ -1,0 +1,132 @@
+"""Activations and gradients at many cuts from one forward and one backward pass."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import fx
+
+from isplit.design.graph import ModelGraph
+from isplit.design.graph.ops import is_in_place
+from isplit.design.graph.values import TensorValue
+from isplit.design.modes import evaluating
+from isplit.errors import ModelError
+from isplit.records import Cut, Precision
+
+Reduce = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+Objective = Callable[[torch.Tensor], torch.Tensor]
+
+
+class GradientPass:
+    """Runs a batch once forwards and once backwards, and reduces (activation, gradient) at every cut on the way.
+
+        images ─ no gradient ─> first cut ─> … ─> cut ─> … ─> logits ─> objective
+                                    <─ reduce ──── <─ reduce ────────────── backward
+
+    Autograd starts at the first cut, and parameters take no gradient. Each cut is reduced when its gradient arrives,
+    and let go, so that memory stays that of a plain backward pass.
+
+    Args:
+        graph: The captured model.
+        cuts: Cuts with one crossing tensor.
+
+    """
+
+    def __init__(self, graph: ModelGraph, cuts: Sequence[Cut]) -> None:
+        self.graph = graph
+        self.cuts = tuple(cuts)
+        points = [graph.point(cut.name) for cut in cuts]
+        self._order = {point.node: number for number, point in enumerate(points)}
+        self._first = min(points, key=lambda point: point.depth).node
+        self._protected = self._written_later()
+
+    def _written_later(self) -> frozenset[fx.Node]:
+        """In-place operations that would overwrite a cut's values before its gradient comes: they get a copy."""
+        base: dict[fx.Node, fx.Node] = {}
+        for node in self.graph.data_nodes:
+            value = self.graph.values[node]
+            shared = value.alias_of if isinstance(value, TensorValue) else None
+            base[node] = base.get(shared, node) if shared is not None else node
+        first_cut: dict[fx.Node, int] = {}
+        for node in self._order:
+            first_cut[base[node]] = min(self.graph.depth[node], first_cut.get(base[node], self.graph.depth[node]))
+        return frozenset(
+            node
+            for node in self.graph.data_nodes
+            if self.graph.depth[node] > first_cut.get(base[node], len(base)) and is_in_place(self.graph.module, node)
+        )
+
+    def __call__(
+        self, images: torch.Tensor, objective: Objective, reduce: Reduce, *, precision: Precision = "fp32"
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Run one batch.
+
+        Args:
+            images: N×C×H×W, normalised.
+            objective: Maps logits N×K to the scalar that is differentiated; a sum over images of what belongs to each.
+            reduce: Called per cut with its activation, its gradient and its channel axis.
+            precision: "bf16" runs under autocast.
+
+        Returns:
+            The logits in float32, and per cut what `reduce` returned.
+
+        Raises:
+            ModelError: the objective does not depend on a cut.
+
+        """
+        results: list[torch.Tensor | None] = [None] * len(self.cuts)
+
+        def arrive(number: int, activation: torch.Tensor, gradient: torch.Tensor) -> None:
+            with torch.no_grad():
+                results[number] = reduce(activation, gradient, self.cuts[number].channel_axis or 1)
+
+        with evaluating(self.graph.module, frozen=True), torch.enable_grad():
+            with _autocast(precision):
+                logits = _Run(self, arrive).run(images)
+            objective(logits.float()).backward()
+        missing = [cut.name for cut, result in zip(self.cuts, results, strict=True) if result is None]
+        if missing:
+            msg = f"no gradient reaches {', '.join(missing)}: the decision does not depend on what is computed there"
+            raise ModelError(msg)
+        return logits.detach().float(), [result for result in results if result is not None]
+
+
+def _autocast(precision: Precision) -> AbstractContextManager[Any]:
+    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+class _Run(fx.Interpreter):
+    """One forward pass that hangs a hook on every cut's tensor."""
+
+    def __init__(self, owner: GradientPass, arrive: Callable[[int, torch.Tensor, torch.Tensor], None]) -> None:
+        super().__init__(owner.graph.module)
+        self._owner = owner
+        self._arrive = arrive
+        self._started = False
+
+    def run_node(self, n: fx.Node) -> Any:
+        if self._started:
+            result = super().run_node(n)
+        else:
+            with torch.no_grad():
+                result = super().run_node(n)
+        if n is self._owner._first:
+            self._started = True
+            result = result.detach().requires_grad_()
+        number = self._owner._order.get(n)
+        if number is not None:
+            result.register_hook(partial(self._arrive, number, result.detach()))
+        return result
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        if n in self._owner._protected:
+            args = (args[0].clone(), *args[1:])
+        return args, kwargs
+
+
+def fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16); elsewhere bf16 is emulated and slow."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,72 @@
+"""Scores of how much a tensor matters for a decision, from its values and the gradient of the decision.
+
+Every method is a function (activation, gradient, channel_axis) -> one value per image. Activation and gradient have
+the same shape: N×C×H×W or N×C×… (channel_axis 1), or N×…×C (channel_axis -1: tokens, channels-last maps). Values are
+at least 0, in units of the logit, computed per image, so that a batch gives what its images give one by one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Score = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def cam(activation: torch.Tensor, gradient: torch.Tensor, channel_axis: int) -> torch.Tensor:
+    """Return Grad-CAM's map L = ReLU(mean_k alpha_k A_k), alpha_k = mean over positions of dy/dA_k.
+
+    Selvaraju et al. (ICCV 2017), equations 1 and 2, with I-SPLIT's mean over the K channels in place of their sum,
+    so that layers of different width compare. Not upsampled, not scaled.
+
+    Args:
+        activation: N×C×H×W, N×C×…, or N×…×C.
+        gradient: The same shape.
+        channel_axis: 1 or -1.
+
+    Returns:
+        N×P float32, P the number of positions in the order of the tensor's own spatial or token axes.
+
+    """
+    if channel_axis == 1 and not activation.is_contiguous(memory_format=torch.contiguous_format):
+        # Channels-last memory: seen as N×…×C both products read it once from front to back.
+        activation, gradient, channel_axis = activation.movedim(1, -1), gradient.movedim(1, -1), -1
+    if channel_axis == 1:
+        activation, gradient = activation.flatten(2), gradient.flatten(2)
+        alpha = gradient.mean(2, dtype=torch.float32)
+        weighted = torch.bmm(alpha.to(activation.dtype).unsqueeze(1), activation).squeeze(1)
+    else:
+        activation, gradient = activation.flatten(1, -2), gradient.flatten(1, -2)
+        alpha = gradient.mean(1, dtype=torch.float32)
+        weighted = torch.bmm(activation, alpha.to(activation.dtype).unsqueeze(2)).squeeze(2)
+    return torch.relu_(weighted.float().div_(alpha.shape[1]))
+
+
+def cui(activation: torch.Tensor, gradient: torch.Tensor, channel_axis: int) -> torch.Tensor:
+    """Return the cumulated importance: the mean of `cam` over positions (I-SPLIT, Cunico et al., ICPR 2022)."""
+    return cam(activation, gradient, channel_axis).mean(1)
+
+
+def gradient_activation(activation: torch.Tensor, gradient: torch.Tensor, channel_axis: int) -> torch.Tensor:
+    """Return the mean of |activation × gradient| over all elements (Shrikumar et al. 2016, at an inner layer)."""
+    return (activation * gradient).abs_().mean(tuple(range(1, activation.dim())), dtype=torch.float32)
+
+
+def gradient_energy(activation: torch.Tensor, gradient: torch.Tensor, channel_axis: int) -> torch.Tensor:
+    """Return the mean of gradient² over all elements: what unit noise on the tensor does to the logit, squared."""
+    return gradient.square().mean(tuple(range(1, gradient.dim())), dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A score with its name for tables and plots."""
+
+    score: Score
+    title: str
+
+
+METHODS: dict[str, Method] = {
+    "cui": Method(cui, "CUI"),
+    "gradient-activation": Method(gradient_activation, "|gradient × activation|"),
+    "gradient-energy": Method(gradient_energy, "gradient energy"),
+}

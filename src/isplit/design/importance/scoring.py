@@ -1,0 +1,100 @@
+"""Score images batch by batch: resumable, interruptible, and stopping early when the order is settled."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isplit.design.data import Dataset, iter_batches
+from isplit.design.groups import GroupLogits
+from isplit.design.importance.curve import curve_points
+from isplit.design.importance.gradients import GradientPass
+from isplit.design.importance.methods import METHODS
+from isplit.design.importance.settle import order_is_settled
+from isplit.design.importance.table import ScoreTable
+from isplit.records import Precision, Preprocessing, Target
+
+# What is computed within this time is what a killed process loses.
+_SAVE_EVERY_S = 20.0
+# A variance from fewer images than this says little.
+_MIN_IMAGES_PER_CLASS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreJob:
+    """What is scored and how.
+
+    `order` holds the data set's indices in the order to take them (class-balanced, so that any prefix is). With
+    `tolerance` the job may stop early: see `order_is_settled`.
+    """
+
+    method: str
+    target: Target
+    precision: Precision
+    batch_size: int
+    order: NDArray[np.int64]
+    tolerance: float | None = None
+
+
+def score_images(
+    gradients: GradientPass,
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    group: GroupLogits,
+    job: ScoreJob,
+    table: ScoreTable,
+    *,
+    save: Callable[[ScoreTable], None],
+    progress: Callable[[int, int], None],
+) -> tuple[ScoreTable, str]:
+    """Add rows to `table` until the job is done.
+
+    Whatever ends it, an error and Ctrl-C included, what was computed is saved first.
+
+    Returns:
+        The table, and in words why it ends where it does.
+
+    """
+    score = METHODS[job.method].score
+    total = len(job.order)
+    saved_at, saved_rows = time.monotonic(), len(table)
+    progress(len(table), total)
+    remaining = job.order[len(table) :]
+    settled = _is_settled(table, gradients, group, job)
+    batches = iter_batches(dataset, remaining, preprocessing, batch_size=job.batch_size)
+    try:
+        for batch in batches if not settled else ():
+            labels = torch.from_numpy(group.label_map)[batch.labels]
+            _, scores = gradients(
+                batch.images,
+                lambda logits, labels=labels: group.decision(logits, labels, job.target),
+                score,
+                precision=job.precision,
+            )
+            rows = torch.stack(scores, dim=1).double().numpy()
+            table = table.extended(batch.indices, labels.numpy(), rows)
+            progress(len(table), total)
+            if _is_settled(table, gradients, group, job):
+                settled = True
+                break
+            if time.monotonic() - saved_at > _SAVE_EVERY_S:
+                save(table)
+                saved_at, saved_rows = time.monotonic(), len(table)
+    finally:
+        batches.close()
+        if len(table) > saved_rows:
+            save(table)
+    if settled and len(table) < total:
+        return table, f"the order of the candidates is settled to a tolerance of {job.tolerance:g}"
+    return table, f"all {total} images asked for were seen"
+
+
+def _is_settled(table: ScoreTable, gradients: GradientPass, group: GroupLogits, job: ScoreJob) -> bool:
+    classes = group.group.classes
+    if job.tolerance is None or len(table) < _MIN_IMAGES_PER_CLASS * len(classes):
+        return False
+    points = curve_points([cut.name for cut in gradients.cuts], table.scores, table.labels, classes)
+    return order_is_settled(points, table.scores, table.labels, len(classes), job.tolerance)

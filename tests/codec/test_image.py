@@ -1,0 +1,201 @@
+"""isplit.codec.image: pixels equal torchvision's, and hostile files are refused."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import transforms
+
+from isplit.codec.image import MAX_PIXELS, decode_image, preprocess
+from isplit.errors import DataError
+from isplit.records import Preprocessing
+
+
+def make_preprocessing(size=(32, 32), **changes):
+    fields = {"image_size": size, "resize_size": 32, "interpolation": "bilinear", "channels": 3} | changes
+    channels = fields["channels"]
+    return Preprocessing.model_validate(fields | {"mean": (0.0,) * channels, "std": (1.0,) * channels})
+
+
+def noise(height, width, *, mode="RGB", seed=0):
+    shape = (height, width) if mode == "L" else (height, width, len(mode))
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def png(width, height, *, rows=b""):
+    """Return a PNG file whose header claims any size."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    ("height", "width", "resize", "size"),
+    [
+        (47, 61, 40, (32, 32)),
+        (61, 47, 40, (33, 31)),
+        (64, 64, 64, (64, 64)),
+        (50, 37, 24, (32, 32)),
+        (50, 37, 24, (20, 40)),
+        (20, 21, 77, (64, 63)),
+        (9, 3, 5, (16, 4)),
+    ],
+)
+def test_equals_torchvision(interpolation, mode, height, width, resize, size):
+    """Resize and centre crop give torchvision's pixels exactly, padding included."""
+    image = noise(height, width, mode=mode)
+    theirs = transforms.Compose(
+        [
+            transforms.Resize(resize, interpolation=transforms.InterpolationMode(interpolation), antialias=True),
+            transforms.CenterCrop(size),
+        ]
+    )(image)
+    channels = len(mode)
+
+    ours = preprocess(
+        image, make_preprocessing(size, resize_size=resize, interpolation=interpolation, channels=channels)
+    )
+
+    assert (*size, channels) == ours.shape
+    np.testing.assert_array_equal(np.asarray(theirs).reshape(ours.shape), ours)
+
+
+def test_no_resize_size_squashes_to_the_image_size():
+    """Without a resize size both sides go straight to the image size, as torchvision's Resize((h, w)) does."""
+    image = noise(40, 70)
+    theirs = transforms.Resize((24, 16), antialias=True)(image)
+
+    ours = preprocess(image, make_preprocessing((24, 16), resize_size=None))
+
+    np.testing.assert_array_equal(np.asarray(theirs), ours)
+
+
+def test_an_image_of_the_right_size_is_unchanged():
+    """Nothing is filtered when the size is already the model's, and the input is not written to."""
+    image = noise(32, 32)
+
+    pixels = preprocess(image, make_preprocessing())
+    pixels[:] = 0
+
+    np.testing.assert_array_equal(np.asarray(noise(32, 32)), np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_common_mode_is_converted(mode, channels):
+    """Any 8-bit mode becomes one or three channels as Pillow's convert does, alpha dropped."""
+    image = noise(32, 32).convert(mode)
+
+    pixels = preprocess(image, make_preprocessing(channels=channels))
+
+    expected = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(32, 32, channels)
+    np.testing.assert_array_equal(expected, pixels)
+
+
+def test_palette_with_transparency_gives_no_warning():
+    """A palette image with per-entry transparency converts to its colours (warnings are errors here)."""
+    image = noise(32, 32).convert("P")
+    expected = np.asarray(image.convert("RGB"))
+    image.info["transparency"] = bytes(range(256))
+
+    np.testing.assert_array_equal(expected, preprocess(image, make_preprocessing()))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_sixteen_bit_grey_keeps_its_upper_byte(dtype):
+    """16-bit grey is scaled to 8 bits by its range, in either of the modes Pillow opens it in."""
+    values = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(dtype)
+
+    pixels = preprocess(Image.fromarray(values), make_preprocessing(channels=1))
+
+    np.testing.assert_array_equal(values // 256, pixels[:, :, 0])
+
+
+def test_values_beyond_sixteen_bits_are_refused():
+    """A 32-bit image with larger values has no known range."""
+    image = Image.fromarray(np.full((32, 32), 70_000, dtype=np.int32))
+
+    with pytest.raises(DataError, match="beyond 16 bits"):
+        preprocess(image, make_preprocessing())
+
+
+def test_floats_are_refused():
+    """An image of floats has no known range."""
+    with pytest.raises(DataError, match="floats"):
+        preprocess(Image.new("F", (32, 32)), make_preprocessing())
+
+
+def test_exif_orientation_is_not_applied():
+    """The pixels are taken as they are stored."""
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise(32, 32).save(file, "PNG", exif=exif)
+    file.seek(0)
+
+    pixels = preprocess(decode_image(file, name="rotated.png"), make_preprocessing())
+
+    np.testing.assert_array_equal(np.asarray(noise(32, 32)), pixels)
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0)])
+def test_an_empty_image_is_refused(size):
+    """An image without pixels cannot be resized."""
+    with pytest.raises(DataError, match="pixels"):
+        preprocess(Image.new("RGB", size), make_preprocessing())
+
+
+def test_an_elongated_image_is_refused_before_memory_is_taken():
+    """1 x 1,000,000 pixels with the shorter side at 224 would be 50 gigapixels."""
+    with pytest.raises(DataError, match="resized"):
+        preprocess(Image.new("L", (1_000_000, 1)), make_preprocessing(resize_size=224))
+
+
+def test_decode_reads_a_good_file(tmp_path):
+    """A path and an open file give the same pixels."""
+    path = tmp_path / "good.png"
+    noise(8, 9).save(path)
+
+    from_path = decode_image(path, name="good.png")
+    from_file = decode_image(io.BytesIO(path.read_bytes()), name="good.png")
+
+    np.testing.assert_array_equal(np.asarray(noise(8, 9)), np.asarray(from_path))
+    np.testing.assert_array_equal(np.asarray(from_path), np.asarray(from_file))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"not an image", "bad.png is not an image", id="text"),
+        pytest.param(b"", "bad.png is not an image", id="empty"),
+        pytest.param(png(8, 8, rows=b"\0\0"), "bad.png is damaged", id="truncated"),
+        pytest.param(png(20_000, 20_000), f"bad.png is larger than {MAX_PIXELS}", id="bomb"),
+        pytest.param(png(10_000, 9_000), f"bad.png (is larger than|has 10000 x 9000).*{MAX_PIXELS}", id="large"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image", id="postscript"),
+    ],
+)
+def test_decode_refuses(content, message):
+    """What is not a whole, reasonable image is an error that names the file."""
+    with pytest.raises(DataError, match=message):
+        decode_image(io.BytesIO(content), name="bad.png")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_decode_refuses_large_images_when_the_warning_is_only_shown():
+    """The limit does not depend on how Python treats Pillow's warning."""
+    with pytest.raises(DataError, match="10000 x 9000"):
+        decode_image(io.BytesIO(png(10_000, 9_000)), name="bad.png")
+
+
+def test_decode_refuses_a_missing_file(tmp_path):
+    """A path that cannot be opened is an error that names it."""
+    with pytest.raises(DataError, match=r"gone\.png"):
+        decode_image(tmp_path / "gone.png", name="gone.png")

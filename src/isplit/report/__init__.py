@@ -1,0 +1,43 @@
+"""From a study's records to one self-contained HTML page and a figure for a paper. Needs no torch."""
+
+from pathlib import Path
+
+from isplit.errors import StudyError
+from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, Overlays, StudyRecord, write_whole
+from isplit.report.figure import curve_svg
+from isplit.report.page import report_html
+
+__all__ = ["curve_svg", "report_html", "write_report"]
+
+
+def write_report(directory: Path) -> tuple[Path, ...]:
+    """Write report.html and curve.svg from the records in `directory`, and return their paths.
+
+    The page holds everything it shows and asks no network for anything. Importance maps are shown where overlays.npz
+    is there. Both files are drawn before the first is written.
+
+    Raises:
+        StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
+        MissingExtraError: plotly or matplotlib is not installed.
+
+    """
+    study, graph = StudyRecord.load(directory), GraphRecord.load(directory)
+    curve, candidates = CurveRecord.load(directory), CandidatesRecord.load(directory)
+    overlays = Overlays.load(directory) if (directory / Overlays.file_name).exists() else None
+
+    strangers = {point.cut for point in curve.points} | {one.cut for one in candidates.candidates}
+    strangers -= {cut.name for cut in graph.cuts}
+    if strangers:
+        msg = (
+            f"the records in {directory} are not of one study: graph.json has no cut {sorted(strangers)[0]!r}; "
+            "run `isplit analyze` again"
+        )
+        raise StudyError(msg)
+
+    files = {
+        "report.html": report_html(study, graph, curve, candidates, overlays=overlays).encode(),
+        "curve.svg": curve_svg(study, graph, curve, candidates),
+    }
+    for name, content in files.items():
+        write_whole(directory / name, content)
+    return tuple(directory / name for name in files)

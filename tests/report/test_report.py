@@ -1,0 +1,199 @@
+"""The files that write_report leaves, without a browser."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from isplit.errors import MissingExtraError, StudyError
+from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, StudyRecord
+from isplit.report import curve_svg, report_html, write_report
+
+Records = tuple[StudyRecord, GraphRecord, CurveRecord, CandidatesRecord]
+
+
+@pytest.fixture
+def records(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Records:
+    """Hold the four records in the order in which they are drawn."""
+    return study, graph, curve, candidates
+
+
+@pytest.fixture(scope="session")
+def html(study_directory: Path) -> str:
+    """Read the page without plotly's own code, which the tests of our text do not concern."""
+    page = (study_directory / "report.html").read_text(encoding="utf-8")
+    return re.sub(r"<script>/\*\*\n\* plotly\.js.*?</script>", "", page, flags=re.DOTALL)
+
+
+class _Resources(HTMLParser):
+    """Collect every attribute that makes a browser fetch something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+
+def test_report_writes_both_files(study_directory: Path):
+    """The paths come back in order, and nothing temporary is left."""
+    expected = (study_directory / "report.html", study_directory / "curve.svg")
+    assert expected == write_report(study_directory)
+    assert [path.name for path in study_directory.iterdir() if path.name.startswith(".")] == []
+
+
+def test_missing_curve_is_a_study_error(study_directory: Path, tmp_path: Path):
+    """An unfinished study says which record is missing, and nothing is written."""
+    for name in ("study.json", "graph.json"):
+        (tmp_path / name).write_bytes((study_directory / name).read_bytes())
+    with pytest.raises(StudyError, match=r"curve\.json is missing"):
+        write_report(tmp_path)
+    expected = ["graph.json", "study.json"]
+    assert expected == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_records_of_two_studies_are_a_study_error(study_directory: Path, tmp_path: Path, curve: CurveRecord):
+    """A curve over cuts that the graph does not have is refused in words."""
+    for name in ("study.json", "graph.json", "candidates.json"):
+        (tmp_path / name).write_bytes((study_directory / name).read_bytes())
+    stranger = curve.points[0].model_copy(update={"cut": "layer9"})
+    curve.model_copy(update={"points": (stranger,)}).save(tmp_path)
+    with pytest.raises(StudyError, match=r"graph\.json has no cut 'layer9'"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize("points", [0, 1])
+def test_curve_without_a_line_is_drawn_all_the_same(records: Records, points: int):
+    """A model of linear layers only has no cut with positions: both files are made, and the table is whole."""
+    study, graph, curve, candidates = records
+    short = curve.model_copy(update={"points": curve.points[:points], "subsets": ()})
+    none = candidates.model_copy(update={"candidates": (), "subsets": ()})
+    assert "classifier.1" in report_html(study, graph, short, none)
+    assert curve_svg(study, graph, short, none).startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("module", ["plotly.offline", "matplotlib"])
+def test_missing_library_says_what_to_install(study_directory: Path, module: str, monkeypatch: pytest.MonkeyPatch):
+    """Without plotly or matplotlib the message names the extra."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"isplit\[design\]"):
+        write_report(study_directory)
+
+
+def test_report_needs_no_torch_and_no_plotting_library_to_import():
+    """Importing the package loads neither torch nor a plotting library."""
+    code = "import sys, isplit.report; print(sorted({'torch', 'plotly', 'matplotlib'} & set(sys.modules)))"
+    expected = "[]\n"
+    assert expected == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_page_loads_nothing_from_a_network(html: str):
+    """Every src and href is a data URI, styles fetch nothing, and the policy forbids the rest."""
+    parser = _Resources()
+    parser.feed(html)
+    assert [value for value in parser.found if not value.startswith("data:")] == []
+    assert not re.search(r"@import|url\(|https?://", html)
+    assert "default-src 'none'" in html
+
+
+def test_text_from_records_is_escaped(html: str):
+    """A class title that looks like HTML is shown as text."""
+    assert "&lt;b&gt;&amp;cat</option>" in html
+    assert "<b>&cat" not in html
+
+
+def test_script_data_cannot_end_its_element(records: Records):
+    """A title with </script> neither ends the data's element nor changes the data."""
+    study, graph, curve, candidates = records
+    hostile = "</script><script>alert(1)</script><!--"
+    data = study.data.model_copy(update={"class_titles": (hostile, *study.data.class_titles[1:])})
+    page = report_html(study.model_copy(update={"data": data}), graph, curve, candidates)
+    assert "<script>alert" not in page
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+    assert match is not None
+    assert hostile == json.loads(match[1])["heat"]["labels"][0]
+
+
+def test_answer_comes_first_with_its_numbers(html: str):
+    """The first choice, its cost, the next in line and the base accuracy stand before every figure."""
+    answer = html[html.index('id="answer"') : html.index('id="figure-curve"')]
+    text = re.sub(r"<[^>]+>", "", answer).replace("\u00a0", " ")
+    assert "Split after features.13 first: local maximum of the importance and local minimum of the size." in text
+    assert "There 32 KiB cross per image before any bottleneck, 2.67 × the fp32 input" in text
+    assert "Next in line: features.4 and features.28." in text
+    assert "answers 83.0 % of 100 images correctly (95 % interval 74.5–89.1 %; chance 25.0 %)" in text
+    assert "features.28 is not settled: more images may move it." in text
+    assert "The subsets disagree" in text
+    assert html.index("Only 100 images measure the base accuracy") < html.index('id="answer"')
+
+
+def test_report_without_candidates_says_so(records: Records):
+    """An empty ranking is stated in words and draws no cards."""
+    study, graph, curve, candidates = records
+    none = candidates.model_copy(update={"candidates": (), "note": "The curve has no interior maximum."})
+    page = report_html(study, graph, curve, none)
+    assert "No cut stands out" in page
+    assert "The curve has no interior maximum." in page
+    assert 'class="cards"' not in page
+
+
+def test_report_without_overlays_has_no_third_figure(records: Records):
+    """The section is left out, not left empty."""
+    assert 'id="overlays"' not in report_html(*records)
+
+
+def test_provenance_names_what_is_needed_to_repeat_the_study(html: str):
+    """Hashes, seed, parts, versions, precision, target and the reason to stop are on the page."""
+    shown = html[html.index('class="provenance"') :]
+    missing = [
+        text
+        for text in (
+            "a" * 64,
+            "b" * 64,
+            "c" * 64,
+            "fit 400, select 100, test 100",
+            "torch 2.14.0",
+            "correct class, fp32",
+        )
+        if text not in shown
+    ]
+    assert missing == []
+    assert "all 400 images were taken" in shown
+    assert "<dt>Seed</dt><dd>7</dd>" in shown
+
+
+def test_svg_is_the_same_bytes_again(records: Records):
+    """The same records give the same file: no date, no random ids."""
+    assert curve_svg(*records) == curve_svg(*records)
+
+
+def test_svg_keeps_text_as_text(records: Records):
+    """Names can be searched and edited, and the size is that of a paper's column."""
+    root = ElementTree.fromstring(curve_svg(*records))
+    texts = {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"features.22:cat_2", "log₁₀ CUI", "KiB per image", "± 2 standard errors"} <= texts
+    assert root.get("width") == "504pt"
+
+
+def test_svg_leaves_matplotlib_as_it_was(records: Records):
+    """No setting of the caller's matplotlib changes, and pyplot knows of no figure."""
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    curve_svg(*records)
+    assert before == dict(mpl.rcParams)
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_dollar_signs_are_not_mathematics(records: Records):
+    """A file name with dollar signs is drawn as it is."""
+    study, graph, curve, candidates = records
+    data = study.data.model_copy(update={"spec": "$a_1$.zip"})
+    svg = curve_svg(study.model_copy(update={"data": data}), graph, curve, candidates).decode()
+    assert "$a_1$.zip, 400 images" in svg

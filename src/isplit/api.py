@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from isplit.design.analyze import Progress, Settings, Study
 from isplit.design.analyze import analyze as _analyze
@@ -12,6 +11,9 @@ from isplit.design.graph import ModelGraph, Split, split
 from isplit.design.models import LoadedModel, load_model
 from isplit.records import GraphRecord, StudyRecord
 from isplit.report import write_report
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["Settings", "Study", "analyze", "list_cuts", "load_model", "open_data", "split_model", "write_report"]
 
@@ -55,6 +57,6 @@ def list_cuts(model: LoadedModel, *, pre_activation: bool = False, all_cuts: boo
     return graph.record(pre_activation=pre_activation, all_cuts=all_cuts)
 
 
-def split_model(model: nn.Module, cut: str, *, input_shape: tuple[int, int, int]) -> Split:
+def split_model(model: "nn.Module", cut: str, *, input_shape: tuple[int, int, int]) -> Split:
     """Split a model at a cut of that name, for images C×H×W of `input_shape`."""
     return split(ModelGraph(model, input_shape), cut)

@@ -47,12 +47,13 @@ class NonFiniteError(IsplitError):
 def needs_extra(extra: str) -> Iterator[None]:
     """Turn the ImportError of an optional dependency into a message that says what to install.
 
-    An ImportError from inside the user's own files is left alone when it names a module that no extra brings;
-    callers therefore wrap only the import of the optional dependency itself.
+    An ImportError from inside isplit is a fault of ours and goes through as it is.
     """
     try:
         yield
     except ImportError as error:
         missing = error.name or str(error)
+        if missing.split(".")[0] == "isplit":
+            raise
         msg = f"this needs {missing!r}, which is not installed: pip install 'isplit[{extra}]'"
         raise MissingExtraError(msg) from error

@@ -46,7 +46,6 @@ def analyze(
     pre_activation: console.PreActivationOption = False,
     all_cuts: console.AllCutsOption = False,
     seed: Annotated[int, typer.Option(help="Of the choice of images, and of held-out parts.")] = 0,
-    threads: console.ThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a study of other input.")] = False,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
@@ -60,7 +59,6 @@ def analyze(
         channels=channels,
         mean=mean,
         std=std,
-        threads=threads,
     )
     from isplit import api
 

@@ -32,7 +32,6 @@ MeanOption = Annotated[str | None, typer.Option(help="Mean per channel for norma
 StdOption = Annotated[str | None, typer.Option(help="Standard deviation per channel for normalisation.")]
 PreActivationOption = Annotated[bool, typer.Option("--pre-activation", help="Add the points before activations.")]
 AllCutsOption = Annotated[bool, typer.Option("--all-cuts", help="List every cut, those with several tensors too.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads for torch; its own choice by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="The directory that `isplit analyze` wrote.")]
@@ -47,15 +46,10 @@ def load_model(
     channels: int | None,
     mean: str | None,
     std: str | None,
-    threads: int | None,
 ) -> "LoadedModel":
     """Load a model as the command line describes it."""
     with needs_extra("design"):
-        import torch
-    from isplit import api
-
-    if threads is not None:
-        torch.set_num_threads(threads)
+        from isplit import api
     return api.load_model(
         spec,
         weights=weights,

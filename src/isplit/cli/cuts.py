@@ -24,7 +24,6 @@ def cuts(
         channels=channels,
         mean=None,
         std=None,
-        threads=None,
     )
     from isplit import api
 

@@ -21,9 +21,8 @@ def demo(
 ) -> None:
     """Train a compact residual network on scikit-learn's handwritten digits and find where to split it."""
     with needs_extra("design"):
-        import torch  # noqa: F401
-    from isplit import api
-    from isplit.design.demo import train_demo
+        from isplit import api
+        from isplit.design.demo import train_demo
 
     weights, study_directory = out / "weights.safetensors", out / "study"
     try:

@@ -20,45 +20,48 @@ _BATCH = 32
 class Block(nn.Module):
     """Two convolutions and a shortcut (He et al. 2016)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(outputs)
         self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        if inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map N×inputs×H×W to N×outputs×H/stride×W/stride."""
+        """Map N×inputs×H×W to N×outputs×H×W."""
         y = self.relu1(self.bn1(self.conv1(x)))
         return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
 class CompactResNet(nn.Module):
-    """Eight residual blocks in four stages for grey images of 32×32 pixels."""
+    """Three stages of residual blocks, each closed by a max-pool, for grey images of 32×32 pixels."""
 
-    preprocessing = {"image_size": (IMAGE_SIZE, IMAGE_SIZE), "resize_size": IMAGE_SIZE, "channels": 1}
+    preprocessing = Preprocessing(
+        image_size=(IMAGE_SIZE, IMAGE_SIZE),
+        resize_size=IMAGE_SIZE,
+        interpolation="bilinear",
+        channels=1,
+        mean=(0.5,),
+        std=(0.5,),
+    )
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-        widths = (16, 16, 24, 32, 48)
-        self.stages = nn.Sequential(
-            *(
-                nn.Sequential(Block(inputs, outputs, 1 if number == 0 else 2), Block(outputs, outputs, 1))
-                for number, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
-            )
-        )
+        self.stage1 = nn.Sequential(Block(16, 16), Block(16, 16), nn.MaxPool2d(2))
+        self.stage2 = nn.Sequential(Block(16, 32), Block(32, 32), nn.MaxPool2d(2))
+        self.stage3 = nn.Sequential(Block(32, 64), Block(64, 64), nn.MaxPool2d(2))
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(widths[-1], num_classes)
+        self.classifier = nn.Linear(64, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map N×1×32×32 to logits N×num_classes."""
-        return self.classifier(torch.flatten(self.pool(self.stages(self.stem(x))), 1))
+        return self.classifier(torch.flatten(self.pool(self.stage3(self.stage2(self.stage1(self.stem(x))))), 1))
 
 
 def compact_resnet(num_classes: int = 10) -> CompactResNet:

@@ -79,10 +79,15 @@ class Accuracy(Part):
 
 
 class ClassGroup(Part):
-    """A named set of classes that an application has to tell apart."""
+    """A named set of classes that an application has to tell apart.
+
+    `members` gives the data's classes behind each: one, or several that count as one ("pneumonia" for bacteria and
+    virus). Logits of merged classes are joined by logsumexp.
+    """
 
     name: str
     classes: tuple[str, ...]
+    members: tuple[tuple[str, ...], ...]
 
 
 class StudyRecord(Record):
@@ -96,7 +101,7 @@ class StudyRecord(Record):
     model: ModelSource
     data: DataSource
     preprocessing: Preprocessing
-    groups: tuple[ClassGroup, ...] = Field(description="the class subsets asked for; the first holds all classes used")
+    groups: tuple[ClassGroup, ...] = Field(description="what is told apart: first the study's classes, then subsets")
     seed: int
     base_accuracy: Accuracy
     chance_accuracy: float

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is 3.11 or newer.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: install demo test check bench docs clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "isplit needs Python 3.11 or newer; none was found on the PATH"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[design,timm,dev,docs]'
+	@touch $@
+
+demo: install
+	$(BIN)/isplit demo
+
+test: install
+	$(BIN)/pytest -q
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/importance.py
+
+docs: install
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site isplit-demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -68,7 +68,7 @@ class ModelGraph:
     @cached_property
     def data_nodes(self) -> list[fx.Node]:
         """The nodes that carry data, in the order of computation, the input first."""
-        return [node for node in self.nodes if is_data(self.values[node])]
+        return [node for node in self.nodes if node.op != "output" and is_data(self.values[node])]
 
     @cached_property
     def depth(self) -> dict[fx.Node, int]:

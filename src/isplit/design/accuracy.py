@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from numpy.typing import NDArray
 
-from isplit.design.data import Dataset, iter_batches
+from isplit.design.batches import iter_batches
+from isplit.design.data import Dataset
 from isplit.design.groups import GroupLogits
 from isplit.design.modes import evaluating
 from isplit.records import Accuracy, Preprocessing

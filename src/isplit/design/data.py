@@ -1,7 +1,4 @@
-"""Data sets by name or path, divided into fit, select and test, and fed to a model in batches.
-
-open_data(spec) -> Dataset --iter_batches--> Batch: normalised float32 tensors, decoded one batch ahead
-"""
+"""Data sets by name or path, divided into fit, select and test."""
 
 import hashlib
 import inspect
@@ -9,8 +6,7 @@ import os
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,23 +17,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from isplit.codec.image import preprocess
+from isplit.design.arrays import array_source, read_idx_pair, read_npz
+from isplit.design.factories import call_factory, import_factory
 from isplit.design.sources import (
     Source,
-    array_source,
-    call_factory,
     check_labels,
     choose_parts,
     close_match,
     directory_tree,
-    import_factory,
-    read_idx_pair,
-    read_npz,
     read_tree,
     zip_tree,
 )
-from isplit.errors import DataError, InputError, needs_extra
-from isplit.records import DataSource, PartName, Preprocessing
+from isplit.errors import DataError, needs_extra
+from isplit.records import DataSource, PartName
 
 SPECS = (
     "a folder or .zip of CLASS/IMAGE or train/CLASS/IMAGE, an .npz file, idx:IMAGES,LABELS, torchvision:NAME, "
@@ -47,8 +39,6 @@ SPECS = (
 
 HELD_OUT = 0.1
 """The share of the images of a class that becomes the select part, or the test part, where the data has none."""
-
-_DECODING_THREADS = 2
 
 _UNDIVIDED = {"all": {}}
 _TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
@@ -182,66 +172,6 @@ def balanced_order(labels: ArrayLike, indices: ArrayLike, *, seed: int) -> NDArr
     if not shuffled:
         return indices
     return np.concatenate(shuffled)[np.lexsort((np.concatenate(classes), np.concatenate(turns)))]
-
-
-# --- batches ---
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """Normalised images N×C×H×W float32, their labels N int64, and their indices in the data set, N int64."""
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    indices: NDArray[np.int64]
-
-
-def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Turn pixels N×H×W×C uint8 into the model's input N×C×H×W float32: (pixels / 255 - mean) / std."""
-    images = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    mean = torch.tensor(preprocessing.mean).reshape(-1, 1, 1)
-    std = torch.tensor(preprocessing.std).reshape(-1, 1, 1)
-    return images.sub_(mean).div_(std)
-
-
-def iter_batches(
-    dataset: Dataset, indices: ArrayLike, preprocessing: Preprocessing, *, batch_size: int
-) -> Generator[Batch, None, None]:
-    """Yield the images at `indices`, in that order; the last batch may be smaller.
-
-    The next batch is decoded in two threads while the caller uses the current one. Closing the iterator stops them.
-
-    Raises:
-        DataError: an image is damaged; raised when its batch is due.
-
-    """
-    if batch_size < 1:
-        msg = f"batch_size must be at least 1, not {batch_size}"
-        raise InputError(msg)
-    order = np.asarray(indices, dtype=np.int64)
-    return _batches(dataset, [order[i : i + batch_size] for i in range(0, len(order), batch_size)], preprocessing)
-
-
-def _batches(
-    dataset: Dataset, chunks: list[NDArray[np.int64]], preprocessing: Preprocessing
-) -> Generator[Batch, None, None]:
-    def load(index: int) -> NDArray[np.uint8]:
-        return preprocess(dataset.image(index), preprocessing)
-
-    pool = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="isplit-decode")
-    try:
-        coming = pool.map(load, chunks[0].tolist()) if chunks else iter(())
-        for position, chunk in enumerate(chunks):
-            pixels = np.stack(list(coming))
-            if position + 1 < len(chunks):
-                coming = pool.map(load, chunks[position + 1].tolist())
-            yield Batch(
-                images=normalise(torch.from_numpy(pixels), preprocessing),
-                labels=torch.from_numpy(dataset.labels[chunk]),
-                indices=chunk,
-            )
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 # --- parts ---

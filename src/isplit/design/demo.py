@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from isplit.design.data import Dataset, iter_batches
+from isplit.design.batches import iter_batches
+from isplit.design.data import Dataset
 from isplit.records import Preprocessing
 
 IMAGE_SIZE = 32

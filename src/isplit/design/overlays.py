@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.codec.image import preprocess
-from isplit.design.data import Dataset, iter_batches
+from isplit.design.batches import iter_batches
+from isplit.design.data import Dataset
 from isplit.design.graph import ModelGraph
 from isplit.design.groups import GroupLogits
 from isplit.design.importance import GradientPass, cam

@@ -128,9 +128,11 @@ def _defaults(model: nn.Module) -> dict[str, Any]:
 
 def _capture_export(model: nn.Module, example: torch.Tensor) -> Capture:
     exported = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
-    module = exported.module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)
-    names = _export_names(module.graph)
+    unlifted = exported.module(check_guards=False)
+    assert isinstance(unlifted, fx.GraphModule)
+    names = _export_names(unlifted.graph)
+    # torch.export's own class refuses train() and eval().
+    module = fx.GraphModule(unlifted, unlifted.graph, class_name=type(model).__name__)
     _keep_logits(module)
     return Capture(module, "torch.export", names.returned_by(), names.enclosing)
 

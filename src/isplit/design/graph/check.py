@@ -69,10 +69,7 @@ def vary_weights(model: nn.Module, images: torch.Tensor, *, seed: int = 0) -> No
             for name, parameter in module.named_parameters(recurse=False):
                 _fill(module, name, parameter, generator)
         _take_statistics(model, images)
-        with evaluating(model):
-            logits = _logits(model(images))
-        bias = _classifier_bias(model, logits.shape[1])
-        bias -= logits.mean(0)
+        _centre_logits(model, images)
 
 
 def _fill(module: nn.Module, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
@@ -106,14 +103,24 @@ def _take_statistics(model: nn.Module, images: torch.Tensor) -> None:
         norm.momentum = momentum
 
 
-def _classifier_bias(model: nn.Module, outputs: int) -> torch.Tensor:
-    """Find the bias of the last layer that has one value per class."""
-    biases = [
-        module.bias
-        for module in model.modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None and len(module.bias) == outputs
-    ]
-    return biases[-1].data
+def _centre_logits(model: nn.Module, images: torch.Tensor) -> None:
+    """Change the last layer so that each class's logit has mean zero over `images`."""
+    seen: list[torch.Tensor] = []
+    with evaluating(model):
+        outputs = _logits(model(images)).shape[1]
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        last = [layer for layer in layers if layer.weight.shape[0] == outputs][-1]
+        handle = last.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        try:
+            logits = _logits(model(images))
+        finally:
+            handle.remove()
+    if last.bias is not None:
+        last.bias -= logits.mean(0)
+    else:
+        # Without a bias, take the mean feature's direction out of the weights.
+        mean = seen[0].mean(0)
+        last.weight -= torch.outer(last.weight @ mean, mean) / mean.square().sum()
 
 
 def _logits(output: object) -> torch.Tensor:

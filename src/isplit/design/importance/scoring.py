@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isplit.design.data import Dataset, iter_batches
+from isplit.design.batches import iter_batches
+from isplit.design.data import Dataset
 from isplit.design.groups import GroupLogits
 from isplit.design.importance.curve import curve_points
 from isplit.design.importance.gradients import GradientPass

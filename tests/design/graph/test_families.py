@@ -1,0 +1,146 @@
+"""One small model of each family that torchvision has: captured, counted, and split exactly."""
+
+from functools import cache
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from isplit.design.graph import ModelGraph
+from isplit.design.graph.check import check_splits, varied_images, vary_weights
+
+# Model, image size. MaxViT's windows need 224 pixels; it runs with fewer layers below.
+FAMILIES = {
+    "alexnet": 64,
+    "convnext_tiny": 32,
+    "densenet121": 32,
+    "efficientnet_b0": 32,
+    "googlenet": 64,
+    "inception_v3": 80,
+    "mnasnet0_5": 32,
+    "mobilenet_v2": 32,
+    "mobilenet_v3_small": 32,
+    "regnet_x_400mf": 32,
+    "regnet_y_400mf": 32,
+    "resnet18": 32,
+    "resnet50": 64,
+    "shufflenet_v2_x0_5": 32,
+    "squeezenet1_1": 64,
+    "swin_t": 64,
+    "swin_v2_t": 64,
+    "vgg11_bn": 32,
+    "vit_b_32": 64,
+}
+
+
+def build(name: str, size: int) -> nn.Module:
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    if name.startswith("vit"):
+        options = {"image_size": size}
+    return torchvision.models.get_model(name, weights=None, **options).eval()
+
+
+def small_maxvit() -> nn.Module:
+    """MaxViT with one layer in each of two stages, windows of 4×4."""
+    return torchvision.models.MaxVit(
+        input_size=(32, 32),
+        stem_channels=16,
+        partition_size=4,
+        block_channels=[16, 32],
+        block_layers=[1, 1],
+        head_dim=8,
+        stochastic_depth_prob=0.0,
+        num_classes=10,
+    ).eval()
+
+
+@cache
+def prepared(name: str) -> tuple[nn.Module, ModelGraph, torch.Tensor]:
+    size = FAMILIES.get(name, 32)
+    model = small_maxvit() if name == "maxvit" else build(name, size)
+    images = varied_images(6, (3, size, size))
+    vary_weights(model, images)
+    return model, ModelGraph(model, (3, size, size)), images
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "maxvit"])
+def test_head_then_tail_is_the_whole_model_bit_for_bit(name: str) -> None:
+    """At every default cut, on weights and images under which the answer varies."""
+    model, graph, images = prepared(name)
+    with torch.no_grad():
+        logits = model(images)
+    assert len(set(logits.argmax(1).tolist())) >= 3
+    assert (logits.std(0) > 0).float().mean() > 0.5
+
+    checks = check_splits(model, graph, [cut.name for cut in graph.record().cuts], images)
+
+    assert len(checks) >= 9
+    assert [] == [check for check in checks if not check.is_exact]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "googlenet", "shufflenet_v2_x0_5", "vit_b_32", "swin_t"])
+def test_every_cut_of_the_graph_is_exact_too(name: str) -> None:
+    """Also where several tensors cross, before activations and between views; a sample of them, evenly spread."""
+    model, graph, images = prepared(name)
+    names = [cut.name for cut in graph.record(all_cuts=True).cuts]
+
+    checks = check_splits(model, graph, names[:: max(1, len(names) // 20)], images[:3])
+
+    assert [] == [check for check in checks if not check.is_exact]
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "maxvit"])
+def test_heads_and_tails_add_up(name: str) -> None:
+    """MACs and parameters of the sides make the whole, and grow from cut to cut."""
+    model, graph, _ = prepared(name)
+    record = graph.record()
+    own = sum(parameter.numel() for parameter in model.parameters())
+    aux = sum(p.numel() for n, p in model.named_parameters() if n.lower().startswith("aux"))
+
+    assert own - aux == record.parameters
+    assert () == record.uncounted
+    for cut in record.cuts:
+        assert record.macs == cut.head_macs + cut.tail_macs
+        assert record.parameters <= cut.head_parameters + cut.tail_parameters
+    assert sorted(cut.head_macs for cut in record.cuts) == [cut.head_macs for cut in record.cuts]
+    assert len(record.cuts) == len({cut.name for cut in record.cuts})
+
+
+@pytest.mark.parametrize("name", ["alexnet", "inception_v3", "resnet18", "swin_v2_t", "vit_b_32"])
+def test_macs_are_those_that_torchvision_states(name: str) -> None:
+    """At the size of torchvision's weights, to the three digits that it gives; attention included."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    size = weights.transforms().crop_size[0]
+
+    record = ModelGraph(build(name, size), (3, size, size)).record()
+
+    assert weights.meta["_ops"] == pytest.approx(record.macs / 1e9, abs=0.00051)
+
+
+def test_vgg16_has_its_eighteen_cuts_in_features() -> None:
+    """One per convolution with its ReLU, and one per pool; names are those of the modules."""
+    graph = ModelGraph(build("vgg16", 32), (3, 32, 32))
+    names = [cut.name for cut in graph.record().cuts if cut.name.startswith("features.")]
+
+    expected = [1, 3, 4, 6, 8, 9, 11, 13, 15, 16, 18, 20, 22, 23, 25, 27, 29, 30]
+    assert [f"features.{number}" for number in expected] == names
+
+
+def test_resnet50_is_cut_after_its_blocks() -> None:
+    """Inside a block the shortcut crosses as well, so a block is one point."""
+    names = [cut.name for cut in prepared("resnet50")[1].record().cuts]
+
+    blocks = [f"layer{stage}.{block}" for stage, count in enumerate((3, 4, 6, 3), start=1) for block in range(count)]
+    assert ["relu", "maxpool", *blocks, "avgpool"] == names
+
+
+def test_tokens_and_channels_last_maps_know_their_channel_axis() -> None:
+    """ViT's tokens and Swin's maps have their channels last, ConvNeXt's and the pools' maps first."""
+    axes = {name: {cut.name: cut.channel_axis for cut in prepared(name)[1].record().cuts} for name in FAMILIES}
+
+    assert axes["vit_b_32"]["encoder.layers.encoder_layer_3"] == -1
+    assert axes["swin_t"]["features.3.1"] == -1
+    assert axes["swin_t"]["avgpool"] == 1
+    assert set(axes["convnext_tiny"].values()) == {1}
+    assert set(axes["resnet18"].values()) == {1}

@@ -1,5 +1,6 @@
 """Frozen, versioned records: the only things that cross from room to room. Saved as JSON, one file each."""
 
+from isplit.records.arrays import load_arrays, save_arrays
 from isplit.records.base import Part, Record, write_whole
 from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
 from isplit.records.curve import CurvePoint, CurveRecord, Precision, SubsetCurve, Target
@@ -42,5 +43,7 @@ __all__ = [
     "SubsetCurve",
     "Target",
     "Unavailable",
+    "load_arrays",
+    "save_arrays",
     "write_whole",
 ]

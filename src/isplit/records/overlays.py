@@ -1,7 +1,5 @@
 """A few images and their importance maps, kept as arrays so that a report can be drawn without torch."""
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -10,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import StudyError
-from isplit.records.base import write_whole
+from isplit.records.arrays import load_arrays, save_arrays
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,13 +26,10 @@ class Overlays:
 
     def save(self, directory: Path) -> Path:
         """Write the arrays to overlays.npz in `directory`."""
-        arrays = {f"map_{i}": values for i, values in enumerate(self.maps.values())}
-        file = io.BytesIO()
-        np.savez_compressed(
-            file, images=self.images, titles=np.array(self.titles, str), cuts=np.array(list(self.maps), str), **arrays
-        )
         path = directory / self.file_name
-        write_whole(path, file.getvalue())
+        titles, cuts = np.array(self.titles, str), np.array(list(self.maps), str)
+        maps = {f"map_{i}": values for i, values in enumerate(self.maps.values())}
+        save_arrays(path, {"images": self.images, "titles": titles, "cuts": cuts, **maps})
         return path
 
     @classmethod
@@ -47,12 +42,12 @@ class Overlays:
         """
         path = directory / cls.file_name
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(
-                    images=arrays["images"],
-                    titles=tuple(str(title) for title in arrays["titles"]),
-                    maps={str(cut): arrays[f"map_{i}"] for i, cut in enumerate(arrays["cuts"])},
-                )
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = load_arrays(path)
+            return cls(
+                images=arrays["images"],
+                titles=tuple(str(title) for title in arrays["titles"]),
+                maps={str(cut): arrays[f"map_{i}"] for i, cut in enumerate(arrays["cuts"])},
+            )
+        except (OSError, KeyError) as error:
             msg = f"cannot read {path}: {error}; run `isplit analyze` again to write it"
             raise StudyError(msg) from error

@@ -53,7 +53,6 @@ class ModelGraph:
         self.input_shape = input_shape
         self.capture: Capture = capture(model, torch.zeros(2, *input_shape))
         self.module: fx.GraphModule = self.capture.module
-        self.module.eval()
         self.values: dict[fx.Node, Value] = observe(self.module, input_shape)
         self.nodes: list[fx.Node] = list(self.module.graph.nodes)
         self.ops: dict[fx.Node, str] = {node: op_name(self.module, node) for node in self.nodes}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from isplit.design.graph.cuts import CutPoint, ModelGraph
 from isplit.design.graph.values import ScalarValue
@@ -13,7 +13,7 @@ from isplit.errors import ModelError
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides of a cut. They share the model's own modules and parameters; nothing is copied.
+    """The two sides of a cut. They share the modules, parameters and mode of the model; nothing is copied.
 
     `head` maps an image batch to the crossing tensor (a tuple where several cross); `tail` takes what crosses, as
     its positional arguments, and returns the logits.
@@ -120,7 +120,4 @@ def _multiply(batch: int, times: int) -> int:
 
 def _module(graph: ModelGraph, side: fx.Graph, class_name: str) -> fx.GraphModule:
     side.lint()
-    root: nn.Module = graph.module
-    module = fx.GraphModule(root, side, class_name=class_name)
-    module.train(root.training)
-    return module
+    return fx.GraphModule(graph.module, side, class_name=class_name)

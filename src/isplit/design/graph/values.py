@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from isplit.design.modes import evaluating
 from isplit.errors import ModelError
 
 BATCHES = (2, 3)
@@ -108,7 +109,7 @@ def observe(module: fx.GraphModule, input_shape: tuple[int, ...]) -> dict[fx.Nod
     """Run `module` on noise and return what each node computes.
 
     Args:
-        module: A captured graph in evaluation mode, with one input.
+        module: A captured graph with one input; it is run in evaluation mode.
         input_shape: The image's shape (C, H, W).
 
     Raises:
@@ -119,7 +120,7 @@ def observe(module: fx.GraphModule, input_shape: tuple[int, ...]) -> dict[fx.Nod
     generator = torch.Generator().manual_seed(0)
     for batch in BATCHES:
         recorder = _Recorder(module)
-        with torch.no_grad():
+        with evaluating(module), torch.no_grad():
             recorder.run(torch.randn(batch, *input_shape, generator=generator))
         runs.append(recorder.seen)
     values: dict[fx.Node, Value] = {}

@@ -1,7 +1,5 @@
 """Scores of single images, kept so that a run can be resumed and any class subset's curve drawn from them."""
 
-import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -10,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import StudyError
-from isplit.records import write_whole
+from isplit.records import load_arrays, save_arrays
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,29 +50,32 @@ class ScoreTable:
 
     def save(self, directory: Path) -> None:
         """Write the table into the study, whole or not at all."""
-        file = io.BytesIO()
-        np.savez(file, key=np.array(self.key), images=self.images, labels=self.labels, scores=self.scores)
         (directory / self.folder).mkdir(exist_ok=True)
-        write_whole(directory / self.folder / f"{self.key[:16]}.npz", file.getvalue())
+        rows = {"images": self.images, "labels": self.labels, "scores": self.scores}
+        save_arrays(self._path(directory, self.key), {"key": np.array(self.key), **rows})
 
     @classmethod
     def load(cls, directory: Path, key: str, cuts: int) -> Self:
         """Read the table of that key; an empty one if nothing was saved under it.
 
         Raises:
-            StudyError: the file is damaged.
+            StudyError: the file is damaged, or is not what its name says.
 
         """
-        path = directory / cls.folder / f"{key[:16]}.npz"
+        path = cls._path(directory, key)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                table = cls(key=str(arrays["key"]), **{name: arrays[name] for name in ("images", "labels", "scores")})
+            arrays = load_arrays(path)
+            table = cls(key=str(arrays["key"]), **{name: arrays[name] for name in ("images", "labels", "scores")})
         except FileNotFoundError:
             return cls.empty(key, cuts)
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            msg = f"{path} is damaged ({error}); delete it and run the same command again"
+        except KeyError as error:
+            msg = f"{path} lacks {error}; delete it and run the same command again"
             raise StudyError(msg) from error
         if table.key != key or table.scores.shape != (len(table.images), cuts):
             msg = f"{path} belongs to another run; delete it and run the same command again"
             raise StudyError(msg)
         return table
+
+    @classmethod
+    def _path(cls, directory: Path, key: str) -> Path:
+        return directory / cls.folder / f"{key[:16]}.npz"

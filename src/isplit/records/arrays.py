@@ -1,0 +1,41 @@
+"""Arrays beside the records: .npz files that are whole or absent, and hold no pickles."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.errors import StudyError
+from isplit.records.base import write_whole
+
+
+def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays by name.
+
+    Raises:
+        StudyError: the file cannot be written.
+
+    """
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_whole(path, file.getvalue())
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `save_arrays` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StudyError: it is damaged, or holds pickled objects.
+
+    """
+    content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, AttributeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        msg = f"{path} is damaged ({error}); delete it and run `isplit analyze` again"
+        raise StudyError(msg) from error

@@ -1,0 +1,107 @@
+"""One contract that every importance method meets, and Grad-CAM's numbers by hand and against captum."""
+
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from isplit.design.graph import ModelGraph
+from isplit.design.importance import METHODS, GradientPass, cam
+
+MAPS = (4, 6, 5, 7)
+
+
+@pytest.fixture
+def tensors() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(MAPS, generator=generator).relu(), torch.randn(MAPS, generator=generator)
+
+
+@pytest.mark.parametrize("name", METHODS)
+class TestContract:
+    def test_one_value_per_image_at_least_zero(self, name: str, tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Float32, one per image, and not all alike."""
+        scores = METHODS[name].score(*tensors, 1)
+
+        assert (4,) == scores.shape
+        assert torch.float32 == scores.dtype
+        assert (scores >= 0).all()
+        assert len(scores.unique()) == 4
+
+    def test_an_image_scores_alone_what_it_scores_in_a_batch(
+        self, name: str, tensors: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        """No image sees another."""
+        activation, gradient = tensors
+        alone = torch.cat([METHODS[name].score(a[None], g[None], 1) for a, g in zip(activation, gradient, strict=True)])
+
+        torch.testing.assert_close(alone, METHODS[name].score(activation, gradient, 1))
+
+    def test_layouts_agree(self, name: str, tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Channels first, channels-last memory, channels-last shape and tokens give the same score."""
+        expected = METHODS[name].score(*tensors, 1)
+        last = [tensor.to(memory_format=torch.channels_last) for tensor in tensors]
+        shaped = [tensor.permute(0, 2, 3, 1).contiguous() for tensor in tensors]
+        tokens = [tensor.flatten(1, 2) for tensor in shaped]
+
+        torch.testing.assert_close(METHODS[name].score(*last, 1), expected)
+        torch.testing.assert_close(METHODS[name].score(*shaped, -1), expected)
+        torch.testing.assert_close(METHODS[name].score(*tokens, -1), expected)
+
+    def test_no_gradient_no_importance(self, name: str, tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """A tensor that the decision does not depend on scores zero."""
+        assert [0.0] * 4 == METHODS[name].score(tensors[0], torch.zeros(MAPS), 1).tolist()
+
+    def test_non_finite_values_are_not_hidden(self, name: str, tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """One NaN in the gradient makes that image's score NaN, and no other's."""
+        activation, gradient = tensors
+        gradient[2, 0, 0, 0] = torch.nan
+
+        assert [False, False, True, False] == METHODS[name].score(activation, gradient, 1).isnan().tolist()
+
+
+def test_cam_by_hand() -> None:
+    """Two channels of 1×2: alpha is the mean gradient, L the ReLU of the channel mean of alpha times activation."""
+    activation = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])
+    gradient = torch.tensor([[[[2.0, 4.0]], [[-1.0, -3.0]]]])
+    # alpha = (3, -2): L = ReLU(((3·1 - 2·3) / 2, (3·2 - 2·0) / 2)) = (0, 3).
+
+    assert [[0.0, 3.0]] == cam(activation, gradient, 1).tolist()
+    assert [1.5] == METHODS["cui"].score(activation, gradient, 1).tolist()
+    # |2|, |8|, |-3|, 0 over four; 4 + 16 + 1 + 9 over four.
+    assert [3.25] == METHODS["gradient-activation"].score(activation, gradient, 1).tolist()
+    assert [7.5] == METHODS["gradient-energy"].score(activation, gradient, 1).tolist()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_cui_is_captum_s_grad_cam(memory_format: torch.memory_format) -> None:
+    """At every convolutional cut, in float64, to 1e-5: captum sums over the channels where I-SPLIT takes the mean."""
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+    ]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(12 * 36, 5)).double().eval().to(memory_format=memory_format)
+    model[4].running_mean.normal_()
+    images = torch.randn(6, 3, 16, 16, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    # The graph is observed in float32; the same modules then run in float64.
+    graph = ModelGraph(model.float(), (3, 16, 16))
+    model.double()
+    cuts = graph.record().cuts
+
+    _, scores = GradientPass(graph, cuts)(
+        images, lambda logits: logits.gather(1, labels[:, None]).sum(), lambda *args: cam(*args).mean(1)
+    )
+
+    assert ["1", "2", "5"] == [cut.name for cut in cuts]
+    for cut, score in zip(cuts, scores, strict=True):
+        layer = model.get_submodule(cut.name)
+        attribution = LayerGradCam(model, layer).attribute(images, labels, relu_attributions=True)
+        assert isinstance(attribution, torch.Tensor)
+        expected = attribution.mean((1, 2, 3)) / cut.shape[0]
+        torch.testing.assert_close(score.double(), expected.detach(), rtol=1e-5, atol=0)

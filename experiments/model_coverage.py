@@ -55,7 +55,7 @@ def examine(name: str) -> dict[str, Any]:
     native = crop[0] if isinstance(crop, list | tuple) else crop
     graph = ModelGraph(build(name, native).eval(), (3, native, native))
     record, everything = graph.record(), graph.record(all_cuts=True)
-    flops = getattr(weights, "meta", {}).get("_ops")
+    stated = weights.meta.get("_ops")
     del graph
 
     size = check_size(name, native)
@@ -73,7 +73,7 @@ def examine(name: str) -> dict[str, Any]:
         "captured_by": record.captured_by,
         "image_size": native,
         "gmacs": record.macs / 1e9,
-        "torchvision_gmacs": flops,
+        "torchvision_gmacs": stated,
         "uncounted": list(record.uncounted),
         "parameters": record.parameters,
         "default_cuts": len(record.cuts),
@@ -99,13 +99,13 @@ def write_page(rows: list[dict[str, Any]]) -> None:
         "",
         "Written by `python experiments/model_coverage.py`; do not edit.",
         "",
-        f"All {len(rows)} classification models of torchvision {versions['torchvision']}, torch {versions['torch']}, CPU. "
-        f"At {exact} of them head then tail equals the whole model bit for bit at every default cut.",
+        f"All {len(rows)} classification models of torchvision {versions['torchvision']}, torch {versions['torch']}, "
+        f"on a CPU. At {exact} of them head then tail equals the whole model bit for bit at every default cut.",
         "",
-        "*Cuts*: default ones; in brackets all places where one tensor crosses, and all places at all. *Exact*: default "
-        f"cuts where every bit of every logit is the same, over those checked, on {IMAGES} images of the given size, with "
-        "varied weights; *top-1* is how many different answers these images get. *GMACs* at the model's own image "
-        "size, beside the figure that torchvision states for its weights (which counts the same operations).",
+        "*Cuts*: default ones; in brackets all places where one tensor crosses, and all places at all. *Exact*: "
+        f"default cuts where every bit of every logit is the same, over those checked, on {IMAGES} images of the given "
+        "size, with varied weights; *top-1* is how many different answers these images get. *GMACs* at the model's "
+        "own image size, beside the figure that torchvision states for its weights (it counts the same operations).",
         "",
         "| model | captured by | image | GMACs | torchvision's | cuts | exact | checked at | top-1 |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",

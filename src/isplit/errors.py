@@ -11,7 +11,7 @@
 Messages say what was got and what to do about it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -44,7 +44,7 @@ class NonFiniteError(IsplitError):
 
 
 @contextmanager
-def needs_extra(extra: str) -> Iterator[None]:
+def needs_extra(extra: str) -> Generator[None]:
     """Turn the ImportError of an optional dependency into a message that says what to install.
 
     An ImportError from inside isplit is a fault of ours and goes through as it is.

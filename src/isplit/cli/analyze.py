@@ -7,7 +7,7 @@ import typer
 
 from isplit.cli import console
 from isplit.errors import InputError
-from isplit.records import CandidatesRecord
+from isplit.records import CandidatesRecord, StudyRecord
 
 
 def analyze(
@@ -76,7 +76,7 @@ def analyze(
     dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
     silent = quiet or json
 
-    def announce(study: console.StudyRecord) -> None:
+    def announce(study: StudyRecord) -> None:
         console.say(console.show_study(study), quiet=quiet)
         for warning in study.warnings:
             console.say(f"warning: {warning}", quiet=quiet)

@@ -1,7 +1,7 @@
 """What the verbs share: options, progress on standard error, tables on standard output."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,7 +78,7 @@ def say(text: str, *, quiet: bool) -> None:
 
 
 @contextmanager
-def progress_bars(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bars(*, quiet: bool) -> Generator[Callable[[str, int, int], None]]:
     """Show a bar on standard error for each thing that is being done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:

@@ -1,13 +1,13 @@
 """Put a model into a state for the length of a block, and back: nothing of it survives success or failure."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from torch import nn
 
 
 @contextmanager
-def evaluating(model: nn.Module, *, frozen: bool = False) -> Iterator[None]:
+def evaluating(model: nn.Module, *, frozen: bool = False) -> Generator[None]:
     """Hold the model in evaluation mode for the block, and give every module its own mode back.
 
     Args:

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -31,10 +31,10 @@ class Record(Part):
     @model_validator(mode="before")
     @classmethod
     def _check_schema(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "schema" not in data:
+        if not isinstance(data, dict):
             return data
-        fields: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
-        found = fields.pop("schema")
+        fields = dict(cast("dict[str, Any]", data))
+        found = fields.pop("schema", cls.schema_name)
         if found != cls.schema_name:
             msg = f"schema is {found!r}, this version of isplit reads {cls.schema_name!r}"
             raise ValueError(msg)

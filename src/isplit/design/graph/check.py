@@ -116,11 +116,11 @@ def _centre_logits(model: nn.Module, images: torch.Tensor) -> None:
         finally:
             handle.remove()
     if last.bias is not None:
-        last.bias -= logits.mean(0)
+        last.bias.sub_(logits.mean(0))
     else:
         # Without a bias, take the mean feature's direction out of the weights.
         mean = seen[0].mean(0)
-        last.weight -= torch.outer(last.weight @ mean, mean) / mean.square().sum()
+        last.weight.sub_(torch.outer(last.weight @ mean, mean) / mean.square().sum())
 
 
 def _logits(output: object) -> torch.Tensor:

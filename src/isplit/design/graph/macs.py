@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 from torch import fx, nn
+from torch.fx.node import map_arg
 
 Shape = tuple[int, ...]
 # An operation's positional arguments with every tensor replaced by its shape, its keyword arguments alike,
@@ -107,8 +108,8 @@ def count_macs(module: fx.GraphModule, node: fx.Node, name: str, shape_of: Calla
 
     """
     out = shape_of(node)
-    args = fx.node.map_arg(list(node.args), shape_of)
-    kwargs = fx.node.map_arg(dict(node.kwargs), shape_of)
+    args: Any = map_arg(list(node.args), shape_of)
+    kwargs: Any = map_arg(dict(node.kwargs), shape_of)
     if node.op != "call_module":
         handle = _FUNCTIONS.get(name)
         return handle(args, kwargs, out) if handle else 0

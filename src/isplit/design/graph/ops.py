@@ -6,6 +6,7 @@
 
 from typing import Literal
 
+import torch
 from torch import fx, nn
 
 Kind = Literal["compute", "pool", "norm", "activation", "arithmetic", "view"]
@@ -35,8 +36,8 @@ def op_name(module: fx.GraphModule, node: fx.Node) -> str:
     if node.op == "call_module":
         leaf = module.get_submodule(str(node.target))
         return _MODULE_NAMES.get(type(leaf), type(leaf).__name__.lower())
-    if node.op == "call_function" and hasattr(node.target, "overloadpacket"):
-        name = str(node.target.overloadpacket).split(".")[-1]  # pyright: ignore[reportFunctionMemberAccess]
+    if isinstance(node.target, torch._ops.OpOverload):
+        name = str(node.target.overloadpacket).split(".")[-1]
     elif node.op == "call_function":
         name = str(getattr(node.target, "__name__", node.target))
     else:
@@ -49,7 +50,7 @@ def is_in_place(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether the operation overwrites its first argument."""
     if node.op == "call_module":
         return getattr(module.get_submodule(str(node.target)), "inplace", False) is True
-    if node.op == "call_function" and hasattr(node.target, "overloadpacket"):
+    if isinstance(node.target, torch._ops.OpOverload):
         return str(node.target).split(".")[1].endswith("_")
     if node.op == "call_function":
         name = getattr(node.target, "__name__", "")

@@ -11,7 +11,7 @@ that the machine's moods hit all of them), and ratios:
     grad-cam     GradCAM with all layers at once
 Peak memory is that of a process of its own. With --weights (experiments/fine_tune.py) also: do bf16 and fp32 give the
 same candidates, and how long does the whole command take on 1,000 images?
-Results go to benchmarks/results/importance.json.
+Results go to benchmarks/results/importance.json, and from there to docs/benchmarks.md (--page writes only that).
 """
 
 import argparse
@@ -42,6 +42,7 @@ from isplit.records import Cut, Precision
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "importance.json"
+PAGE = ROOT.parent / "docs" / "benchmarks.md"
 sys.path.insert(0, str(ROOT.parent / "experiments"))
 
 PEERS = ("captum", "torchcam", "grad-cam")
@@ -220,6 +221,54 @@ def analyze_command(data: str, weights: str, images: int, precision: str) -> tup
     return seconds, [candidate["cut"] for candidate in json.loads(done.stdout)["candidates"]]
 
 
+def write_page(results: dict[str, Any]) -> None:
+    """Write docs/benchmarks.md from the results."""
+    machine, cases = results["machine"], results["cases"]
+    contenders = list(cases[0]["ms_per_image"])
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench` (benchmarks/importance.py); do not edit.",
+        "",
+        "Grad-CAM importance at all cuts of the curve, for a batch. *plain* is one forward and backward pass from the "
+        "first cut with the same batch, layout and precision and frozen parameters: the floor. captum's LayerGradCam "
+        "takes one layer after the other; torchcam and grad-cam take all layers at once. Their parameters are frozen "
+        "too, but for the first layer's, which they need to start autograd.",
+        "",
+        f"{machine['threads']} threads, {'with' if machine['fast bf16'] else 'without'} bf16 units, torch "
+        f"{machine['torch']}, {machine['images']} images. Contenders take turns; medians, milliseconds per image.",
+        "",
+        "| case | " + " | ".join(contenders) + " |",
+        "|---|" + "--:|" * len(contenders),
+    ]
+    for case in cases:
+        times = (f"{case['ms_per_image'][contender]:.1f}" for contender in contenders)
+        lines.append(f"| {case['case']} | " + " | ".join(times) + " |")
+    lines += [
+        "",
+        "isplit's time and peak memory over the plain pass's, and how many times faster than others it is (fp32, and "
+        "with `--precision auto`):",
+        "",
+        "| case | time | memory | " + " | ".join(f"{peer}, fp32 | {peer}, auto" for peer in PEERS) + " |",
+        "|---|--:|--:|" + "--:|--:|" * len(PEERS),
+    ]
+    for case in cases:
+        over = ", ".join(f"{ratio:.2f}× {precision}" for precision, ratio in case["over plain"].items())
+        faster = " | ".join(
+            f"{case['faster than, fp32'][peer]:.1f}× | {case['faster than, auto'][peer]:.1f}×" for peer in PEERS
+        )
+        lines.append(f"| {case['case']} | {over} | {case['memory over plain']:.2f}× | {faster} |")
+    if "analyze" in results:
+        found = results["analyze"]
+        lines += [
+            "",
+            "`isplit analyze` on VGG16 (ImageNet trunk fine-tuned on 20 classes of Tiny-ImageNet, 64 px), 1,000 images, "
+            f"all cuts, the whole command: {found['1,000 images, seconds']:.0f} s. Candidates in fp32: "
+            f"{', '.join(found['fp32'])}. In bf16: {'the same' if found['same'] else ', '.join(found['bf16'])}.",
+        ]
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     """Run all cases, print them, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -229,7 +278,11 @@ def main() -> None:
     parser.add_argument("--weights", help="VGG16 fine-tuned on the data")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--page", action="store_true", help="only write the page from the results")
     options = parser.parse_args()
+    if options.page:
+        write_page(json.loads(RESULTS.read_text()))
+        return
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     results: dict[str, Any] = {
@@ -253,6 +306,7 @@ def main() -> None:
         print(json.dumps(results["analyze"], indent=1))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    write_page(results)
 
 
 if __name__ == "__main__":

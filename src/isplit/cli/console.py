@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from isplit.errors import InputError, needs_extra
-from isplit.records import Candidate, GraphRecord, StudyRecord
+from isplit.records import Candidate, GraphRecord, Rule, StudyRecord
 
 if TYPE_CHECKING:
     from isplit.design.models import LoadedModel
@@ -71,6 +72,11 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         raise InputError(msg) from None
 
 
+def _output() -> Console:
+    """Return a console on standard output: as wide as the terminal, and wide enough for any table in a file or pipe."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
 def say(text: str, *, quiet: bool) -> None:
     """Print a line for people to standard error, so that --json leaves standard output to the record."""
     if not quiet:
@@ -101,54 +107,65 @@ def show_study(study: StudyRecord) -> str:
     )
 
 
+_RULES: dict[Rule, str] = {
+    "importance-maximum": "maximum",
+    "natural-bottleneck": "natural bottleneck",
+    "size-minimum": "size minimum",
+    "above-trend": "above trend",
+}
+
+
 def show_candidates(candidates: Sequence[Candidate], title: str) -> None:
     """Print a ranking as a table."""
-    table = Table(title=title, title_justify="left")
-    for name, justify in (
-        ("rank", "right"),
-        ("split right after", "left"),
-        ("log10 importance", "right"),
-        ("KiB (fp32)", "right"),
-        ("head MACs", "right"),
-        ("found by", "left"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=name != "found by")  # type: ignore[arg-type]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("rank", "split right after", "log10 CUI", "KiB, fp32", "head MACs", "found by"):
+        words = name in ("split right after", "found by")
+        table.add_column(name, justify="left" if words else "right", no_wrap=name != "found by")
     for candidate in candidates:
-        rules = ", ".join(candidate.found_by) + (" (not settled)" if candidate.settled is False else "")
-        log10_cui = "" if candidate.log10_cui is None else f"{candidate.log10_cui:.2f}"
+        rules = ", ".join(_RULES[rule] for rule in candidate.found_by)
         table.add_row(
             str(candidate.rank),
             candidate.cut,
-            log10_cui,
+            "" if candidate.log10_cui is None else f"{candidate.log10_cui:.2f}",
             f"{candidate.bytes / 1024:.1f}",
             f"{candidate.head_mac_share:.0%}",
-            rules,
+            rules + (" (not settled)" if candidate.settled is False else ""),
         )
-    Console().print(table, markup=False)
+    _output().print(table, markup=False)
+
+
+def _short(number: int) -> str:
+    """Write a count with three digits and a unit: 11.7M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
 
 
 def show_cuts(graph: GraphRecord) -> None:
     """Print a model's cuts as a table."""
+    size = "×".join(map(str, graph.input_shape))
     heading = (
-        f"captured with {graph.captured_by}; {graph.macs / 1e6:,.1f} M MACs, {graph.parameters:,} parameters, "
-        f"input {'×'.join(map(str, graph.input_shape))} ({graph.input_bytes / 1024:.1f} KiB as fp32)"
+        f"captured with {graph.captured_by}; {_short(graph.macs)} MACs, {_short(graph.parameters)} parameters; "
+        f"input {size}, {graph.input_bytes / 1024:.0f} KiB as fp32"
     )
-    table = Table(title=heading, title_justify="left")
-    for name in ("cut", "crosses", "KiB (fp32)", "head MACs", "", "head params", "head peak MiB", "tail peak MiB"):
-        table.add_column(name, justify="left" if name in ("cut", "crosses") else "right", no_wrap=name == "cut")
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("cut", "crosses", "KiB", "head MACs", "", "params", "peak MiB"):
+        words = name in ("cut", "crosses")
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for cut in graph.cuts:
         table.add_row(
             cut.name,
             " + ".join("×".join(map(str, tensor.shape)) for tensor in cut.crossing),
             f"{cut.bytes / 1024:.1f}",
-            f"{cut.head_macs / 1e6:,.1f} M",
+            _short(cut.head_macs),
             f"{cut.head_macs / graph.macs:.0%}" if graph.macs else "",
-            f"{cut.head_parameters:,}",
-            f"{cut.head_peak_bytes / 2**20:.2f}",
-            f"{cut.tail_peak_bytes / 2**20:.2f}",
+            _short(cut.head_parameters),
+            f"{cut.head_peak_bytes / 2**20:.2f} | {cut.tail_peak_bytes / 2**20:.2f}",
         )
-    console = Console()
+    console = _output()
     console.print(table, markup=False)
+    console.print("params and peak activations are the head's; peak MiB: head | tail", markup=False)
     for name, items in (("MACs not counted", graph.uncounted), ("cannot be cut", graph.unavailable)):
         for item in items:
             console.print(f"{name}: {item if isinstance(item, str) else f'{item.name}: {item.reason}'}", markup=False)

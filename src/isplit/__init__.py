@@ -51,7 +51,10 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module 'isplit' has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module("isplit.api" if name in _API else "isplit.errors"), name)
+    if name not in _API:
+        return getattr(import_module("isplit.errors"), name)
+    with import_module("isplit.errors").needs_extra("design"):
+        return getattr(import_module("isplit.api"), name)
 
 
 def __dir__() -> list[str]:

@@ -192,6 +192,7 @@ def study() -> StudyRecord:
             part_images={"fit": 400, "select": 100, "test": 100},
             part_rule="val is test; 100 images of train are select, seeded and stratified",
         ),
+        graph_sha256="e" * 64,
         preprocessing=Preprocessing(
             image_size=(32, 32),
             resize_size=None,

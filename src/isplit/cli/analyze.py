@@ -79,7 +79,7 @@ def analyze(
     def announce(study: StudyRecord) -> None:
         console.say(console.show_study(study), quiet=quiet)
         for warning in study.warnings:
-            console.say(f"warning: {warning}", quiet=quiet)
+            console.say(f"warning: {warning}", quiet=False)
 
     with console.progress_bars(quiet=silent) as progress:
         study = api.analyze(
@@ -104,7 +104,7 @@ def show_ranking(ranking: CandidatesRecord, directory: Path, *, json: bool, quie
         return
     if quiet:
         return
-    console.show_candidates(ranking.candidates, "Split points, first choice first")
+    console.show_candidates(ranking)
     for text in (ranking.note, ranking.disagreement):
         if text:
             typer.echo(text)

@@ -1,8 +1,10 @@
 """The application that holds the verbs, and what becomes of their errors."""
 
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -18,10 +20,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(analyze.analyze)
-app.command()(cuts.cuts)
-app.command()(report.report)
-app.command()(demo.demo)
+
+
+def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """Say on Ctrl-C what is kept: typer would exit without a word."""
+
+    @functools.wraps(verb)
+    def run(*args: object, **kwargs: object) -> None:
+        try:
+            verb(*args, **kwargs)
+        except KeyboardInterrupt:
+            _fail("stopped; what was computed is kept, run the same command again to go on", 130)
+
+    return run
+
+
+for _verb in (analyze.analyze, cuts.cuts, report.report, demo.demo):
+    app.command()(_interruptible(_verb))
 
 
 def _version(wanted: bool) -> None:
@@ -47,8 +62,6 @@ def main() -> None:
         _fail(str(error), 2)
     except IsplitError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped; what was computed is kept, run the same command again to go on", 130)
     except BrokenPipeError:
         # The reader of our output has gone (`isplit … | head`); that is no failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

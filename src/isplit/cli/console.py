@@ -1,7 +1,7 @@
 """What the verbs share: options, progress on standard error, tables on standard output."""
 
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from isplit.errors import InputError, needs_extra
-from isplit.records import Candidate, GraphRecord, Rule, StudyRecord
+from isplit.records import CandidatesRecord, GraphRecord, Rule, StudyRecord
 
 if TYPE_CHECKING:
     from isplit.design.models import LoadedModel
@@ -107,6 +107,7 @@ def show_study(study: StudyRecord) -> str:
     )
 
 
+_METHODS = {"cui": "CUI"}
 _RULES: dict[Rule, str] = {
     "importance-maximum": "maximum",
     "natural-bottleneck": "natural bottleneck",
@@ -115,13 +116,14 @@ _RULES: dict[Rule, str] = {
 }
 
 
-def show_candidates(candidates: Sequence[Candidate], title: str) -> None:
+def show_candidates(ranking: CandidatesRecord) -> None:
     """Print a ranking as a table."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("rank", "split right after", "log10 CUI", "KiB, fp32", "head MACs", "found by"):
+    score = f"log10 {_METHODS.get(ranking.method, ranking.method)}"
+    table = Table(title="Split points, first choice first", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("rank", "split right after", score, "KiB, fp32", "head MACs", "found by"):
         words = name in ("split right after", "found by")
         table.add_column(name, justify="left" if words else "right", no_wrap=name != "found by")
-    for candidate in candidates:
+    for candidate in ranking.candidates:
         rules = ", ".join(_RULES[rule] for rule in candidate.found_by)
         table.add_row(
             str(candidate.rank),

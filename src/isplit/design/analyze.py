@@ -148,17 +148,17 @@ def analyze(
     outputs = match_classes(data.classes, loaded=model, titles=data.titles, class_map=class_map)
     groups = parse_groups(classes, data)
     logits = [GroupLogits(group, data.classes, outputs) for group in groups]
-    inputs = _Inputs(model, data, tuple(outputs), groups, seed)
-
     progress("capturing the model", 0, 1)
     module = model.module.to(memory_format=torch.channels_last)
     graph = ModelGraph(module, (model.preprocessing.channels, *model.preprocessing.image_size))
     record = graph.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
     progress("capturing the model", 1, 1)
 
-    study = _prepare(directory, inputs, overwrite=overwrite)
+    inputs = _Inputs(model, data, tuple(outputs), groups, seed, graph.sha256)
+    test = _test_images(inputs, logits[0], settings)
+    study = _prepare(directory, inputs, len(test), overwrite=overwrite)
     if study is None:
-        study = _measure(inputs, logits[0], settings, progress)
+        study = _measure(inputs, logits[0], test, settings, progress)
         study.save(directory)
     announce(study)
     record.save(directory)
@@ -182,15 +182,23 @@ class _Inputs:
     outputs: tuple[int, ...]
     groups: tuple[ClassGroup, ...]
     seed: int
+    graph_sha256: str
 
 
-def _measure(inputs: _Inputs, group: GroupLogits, settings: Settings, progress: Progress) -> StudyRecord:
+def _test_images(inputs: _Inputs, group: GroupLogits, settings: Settings) -> NDArray[np.int64]:
+    """Choose the images for the base accuracy: those of the group's classes, or a seeded choice of so many."""
+    test = inputs.data.parts["test"]
+    test = test[group.label_map[inputs.data.labels[test]] >= 0]
+    if settings.test_images is None or len(test) <= settings.test_images:
+        return test
+    return np.sort(np.random.default_rng([inputs.seed, len(test)]).choice(test, settings.test_images, replace=False))
+
+
+def _measure(
+    inputs: _Inputs, group: GroupLogits, test: NDArray[np.int64], settings: Settings, progress: Progress
+) -> StudyRecord:
     """Measure the base accuracy and write down everything about the input."""
     model, data = inputs.model, inputs.data
-    test = data.parts["test"]
-    if settings.test_images is not None and len(test) > settings.test_images:
-        rng = np.random.default_rng([inputs.seed, len(test)])
-        test = np.sort(rng.choice(test, settings.test_images, replace=False))
     accuracy, chance = measure_accuracy(
         model.module,
         data,
@@ -218,6 +226,7 @@ def _measure(inputs: _Inputs, group: GroupLogits, settings: Settings, progress: 
         model=model.source,
         data=data.source(inputs.outputs),
         preprocessing=model.preprocessing,
+        graph_sha256=inputs.graph_sha256,
         groups=inputs.groups,
         seed=inputs.seed,
         base_accuracy=accuracy,
@@ -229,31 +238,39 @@ def _measure(inputs: _Inputs, group: GroupLogits, settings: Settings, progress: 
 _STEPS = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
 
 
-def _prepare(directory: Path, inputs: _Inputs, *, overwrite: bool) -> StudyRecord | None:
-    """Make the directory ready; return its study.json if it already holds this very study.
+def _prepare(directory: Path, inputs: _Inputs, test_images: int, *, overwrite: bool) -> StudyRecord | None:
+    """Make the directory ready; return its study.json if it already holds this study, with so many test images.
 
     What later steps wrote is removed first: should this run be stopped, nothing old stands beside something new.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         known = StudyRecord.load(directory) if (directory / StudyRecord.file_name).exists() and not overwrite else None
-        if known is None and not overwrite and any(directory.iterdir()):
-            msg = f"{directory} is not empty and holds no study; choose another directory with -o"
+        foreign = [path.name for path in directory.iterdir() if not _is_ours(path.name)]
+        if known is None and foreign:
+            msg = f"{directory} is not empty ({foreign[0]}) and holds no study; choose another directory with -o"
             raise StudyError(msg)
         changed = known and _change(known, inputs)
         if changed:
             msg = f"{directory} holds another study: the {changed}. Choose another directory with -o, or --overwrite it"
             raise StudyError(msg)
-        for name in _STEPS:
-            (directory / name).unlink(missing_ok=True)
+        for path in directory.iterdir():
+            if path.name in _STEPS or (_is_ours(path.name) and path.name.startswith(".")):
+                path.unlink()
     except OSError as error:
         msg = f"cannot use {directory} as a study: {error.strerror or error}"
         raise StudyError(msg) from error
-    if known is None or known.groups[0] != inputs.groups[0]:
+    if known is None or known.groups[0] != inputs.groups[0] or known.base_accuracy.images != test_images:
         return None
     known = known.model_copy(update={"groups": inputs.groups})
     known.save(directory)
     return known
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file belongs to a study, the temporary ones of a run that was killed included."""
+    own = (StudyRecord.file_name, GraphRecord.file_name, ScoreTable.folder, *_STEPS)
+    return name in own or any(name.startswith(f".{file}.") for file in own)
 
 
 def _change(known: StudyRecord, inputs: _Inputs) -> str | None:
@@ -261,6 +278,7 @@ def _change(known: StudyRecord, inputs: _Inputs) -> str | None:
     model, data = inputs.model, inputs.data.source(inputs.outputs)
     pairs = {
         "model's weights differ": (known.model.fingerprint, model.source.fingerprint),
+        "model's operations differ": (known.graph_sha256, inputs.graph_sha256),
         "data differ": (known.data.sha256, data.sha256),
         "parts of the data differ": (known.data.part_images, data.part_images),
         "class outputs differ": (known.data.class_outputs, data.class_outputs),
@@ -347,7 +365,7 @@ def _job(inputs: _Inputs, group: GroupLogits, settings: Settings, precision: Pre
 def _key(inputs: _Inputs, job: ScoreJob, group: GroupLogits, cuts: Sequence[str]) -> str:
     """Hash everything that an image's scores, and the order of the images, depend on."""
     parts = {
-        "model": inputs.model.source.fingerprint,
+        "model": [inputs.model.source.fingerprint, inputs.graph_sha256],
         "data": inputs.data.sha256,
         "preprocessing": inputs.model.preprocessing.model_dump(mode="json"),
         "outputs": group.outputs,

@@ -28,7 +28,7 @@ from isplit.design.sources import (
     read_tree,
     zip_tree,
 )
-from isplit.errors import DataError, needs_extra
+from isplit.errors import DataError, InputError, needs_extra
 from isplit.records import DataSource, PartName
 
 SPECS = (
@@ -37,6 +37,7 @@ SPECS = (
 )
 """What `open_data` understands, in words."""
 
+_HASHED_ITEMS = 8
 HELD_OUT = 0.1
 """The share of the images of a class that becomes the select part, or the test part, where the data has none."""
 
@@ -125,11 +126,15 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
     and a tenth of each class of train is held out as select. Undivided data is divided 80/10/10, class by class.
 
     Raises:
+        InputError: a negative seed.
         DataError: unknown or missing data, fewer than two classes, a class without images to fit on, labels that do
             not fit the images or classes, no part called `split`, a damaged or oversized file.
         MissingExtraError: the library that has the set is not installed.
 
     """
+    if seed < 0:
+        msg = f"seed is {seed}; give 0 or more"
+        raise InputError(msg)
     source = _open_source(spec, split=split, data_root=data_root)
     if len(source.classes) < 2:
         msg = f"{spec} has only one class, {''.join(source.classes)!r}: there is nothing to tell apart"
@@ -322,6 +327,9 @@ def _set_source(sets: Mapping[str, Any], *, spec: str) -> Source:
         digest.update(f"{len(found)}:".encode() + found.tobytes())
         if isinstance(pixels := getattr(made, "data", None), np.ndarray | torch.Tensor):
             digest.update(np.ascontiguousarray(pixels).data)
+        else:
+            for item in range(0, len(made), 1 + len(made) // _HASHED_ITEMS):
+                digest.update(_as_image(_item(made, item, spec=spec)[0], name=f"{spec}: item {item}").tobytes())
     every = np.concatenate(labels)
     stops = np.cumsum([len(found) for found in labels])
     lock = threading.Lock()  # a set made for torch's worker processes need not be safe for threads

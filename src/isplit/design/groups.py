@@ -59,7 +59,7 @@ def _read_json(path: Path) -> dict[str, list[str]]:
         msg = f"{path} is not JSON: {error}"
         raise DataError(msg) from error
     groups = content.get("groups", content) if isinstance(content, dict) else None
-    if not isinstance(groups, dict) or not all(isinstance(names, list) for names in groups.values()):
+    if not isinstance(groups, dict) or not groups or not all(isinstance(names, list) for names in groups.values()):
         msg = f'{path} must hold a JSON object of named lists of classes, for example {{"pets": ["cat", "dog"]}}'
         raise DataError(msg)
     return {str(name): [str(member) for member in members] for name, members in groups.items()}

@@ -223,9 +223,7 @@ def _make_preprocessing(
         msg = f"mean {made.mean} and std {made.std} must have 1 or {channels} values each, and std be positive"
         raise ModelError(msg)
     if min(*made.image_size, made.resize_size or 1) < 1 or not all(map(math.isfinite, made.mean)):
-        msg = (
-            f"image size {made.image_size}, resize size {made.resize_size} and mean {made.mean}: sizes must be positive"
-        )
+        msg = f"sizes must be positive and means finite: {made.image_size}, {made.resize_size}, {made.mean}"
         raise ModelError(msg)
     return made
 

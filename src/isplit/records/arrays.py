@@ -34,8 +34,12 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     content = path.read_bytes()
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        arrays = np.load(io.BytesIO(content), allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            msg = "it is no .npz file"
+            raise ValueError(msg)
+        with arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, AttributeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         msg = f"{path} is damaged ({error}); delete it and run `isplit analyze` again"
         raise StudyError(msg) from error

@@ -93,7 +93,7 @@ class Record(Part):
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             msg = f"{path} cannot be read: {where}: {first['msg']}; delete the file and run `isplit analyze` again"
             raise StudyError(msg) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             msg = f"{path} is damaged: {error}; delete the file and run `isplit analyze` again"
             raise StudyError(msg) from error
 

@@ -74,7 +74,12 @@ class Accuracy(Part):
         centre = (share + z * z / (2 * images)) / (1 + z * z / images)
         half = z / (1 + z * z / images) * sqrt(share * (1 - share) / images + z * z / (4 * images * images))
         return cls(
-            correct=correct, images=images, accuracy=share, low=max(0.0, centre - half), high=min(1.0, centre + half)
+            correct=correct,
+            images=images,
+            accuracy=share,
+            # At 0 and 1 rounding could put the share itself outside.
+            low=min(share, max(0.0, centre - half)),
+            high=max(share, min(1.0, centre + half)),
         )
 
 
@@ -91,7 +96,10 @@ class ClassGroup(Part):
 
 
 class StudyRecord(Record):
-    """study.json: what was analysed. Every later step checks its input against it."""
+    """study.json: what was analysed. Every later step checks its input against it.
+
+    `graph_sha256` is over the captured operations and their arguments: a model's code may change with its weights.
+    """
 
     schema_name: ClassVar[str] = "isplit.study/1"
     file_name: ClassVar[str] = "study.json"
@@ -101,6 +109,7 @@ class StudyRecord(Record):
     model: ModelSource
     data: DataSource
     preprocessing: Preprocessing
+    graph_sha256: str
     groups: tuple[ClassGroup, ...] = Field(description="what is told apart: first the study's classes, then subsets")
     seed: int
     base_accuracy: Accuracy

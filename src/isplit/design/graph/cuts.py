@@ -6,6 +6,7 @@ tensors that do not depend on the image (parameters and what is made of them: ea
 (the tail gets them from the image size and the batch of what crosses).
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -294,6 +295,15 @@ class ModelGraph:
         assert isinstance(value, TensorValue)
         dtype = str(value.dtype).removeprefix("torch.")
         return Crossing(name=node.name, shape=value.shapes[0][1:], dtype=dtype, bytes=value.bytes // 2)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 over the operations and their arguments, the settings of modules included."""
+        digest = hashlib.sha256()
+        for node in self.nodes:
+            module = repr(self.module.get_submodule(str(node.target))) if node.op == "call_module" else ""
+            digest.update(f"{node.name}|{node.op}|{self.ops[node]}|{node.args}|{node.kwargs}|{module}\n".encode())
+        return digest.hexdigest()
 
     def record(self, *, pre_activation: bool = False, all_cuts: bool = False) -> GraphRecord:
         """Return the graph's record with its default cuts.

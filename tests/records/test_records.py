@@ -1,0 +1,580 @@
+"""isplit.records: what is saved is what is read, and nothing damaged is ever read as whole."""
+
+import json
+import math
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from isplit.errors import InputError, StudyError
+from isplit.records import (
+    Accuracy,
+    Candidate,
+    CandidatesRecord,
+    ClassGroup,
+    Crossing,
+    CurvePoint,
+    CurveRecord,
+    Cut,
+    DataSource,
+    GraphRecord,
+    ModelSource,
+    Overlays,
+    Preprocessing,
+    Ranking,
+    StudyRecord,
+    SubsetCurve,
+    Unavailable,
+    write_whole,
+)
+
+RECORDS = (CandidatesRecord, CurveRecord, GraphRecord, StudyRecord)
+
+# Any text that JSON can hold (lone surrogates are no text), quotes, markup and other alphabets included.
+text = st.text(st.characters(codec="utf-8"), max_size=8)
+texts = st.lists(text, max_size=3).map(tuple)
+number = st.floats(allow_nan=False, allow_infinity=False)
+number_or_none = st.none() | number
+count = st.integers(0, 2**62)
+shape = st.lists(st.integers(1, 4096), max_size=4).map(tuple)
+per_class = st.dictionaries(text, number_or_none, max_size=3)
+
+
+def several(strategy):
+    return st.lists(strategy, max_size=2).map(tuple)
+
+
+candidates = st.builds(
+    Candidate,
+    rank=st.integers(1, 99),
+    cut=text,
+    found_by=several(st.sampled_from(["importance-maximum", "natural-bottleneck", "size-minimum", "above-trend"])),
+    cui=number_or_none,
+    log10_cui=number_or_none,
+    settled=st.none() | st.booleans(),
+    bytes=count,
+    head_mac_share=number,
+)
+points = st.builds(
+    CurvePoint,
+    cut=text,
+    cui=number_or_none,
+    stderr=number_or_none,
+    step_stderr=number_or_none,
+    image_mean=number_or_none,
+    per_class=per_class,
+    per_class_stderr=per_class,
+    non_finite=count,
+)
+cuts = st.builds(
+    Cut,
+    name=text,
+    depth=count,
+    kind=st.sampled_from(["default", "pre-activation", "other"]),
+    op=text,
+    crossing=several(st.builds(Crossing, name=text, shape=shape, dtype=text, bytes=count)),
+    bytes=count,
+    channel_axis=st.none() | st.sampled_from([1, -1]),
+    **{f"{side}_{what}": count for side in ("head", "tail") for what in ("macs", "parameters", "peak_bytes")},
+)
+accuracies = st.integers(0, 5000).flatmap(
+    lambda images: st.builds(Accuracy.from_counts, st.integers(0, images), st.just(images))
+)
+records = {
+    CandidatesRecord: st.builds(
+        CandidatesRecord,
+        method=text,
+        candidates=several(candidates),
+        note=st.none() | text,
+        subsets=several(
+            st.builds(Ranking, name=text, classes=texts, candidates=several(candidates), note=st.none() | text)
+        ),
+        disagreement=st.none() | text,
+    ),
+    CurveRecord: st.builds(
+        CurveRecord,
+        method=text,
+        target=st.sampled_from(["correct", "predicted"]),
+        precision=st.sampled_from(["fp32", "bf16"]),
+        images=count,
+        images_per_class=st.dictionaries(text, count, max_size=3),
+        stopped=text,
+        points=several(points),
+        subsets=several(st.builds(SubsetCurve, name=text, classes=texts, points=several(points))),
+    ),
+    GraphRecord: st.builds(
+        GraphRecord,
+        captured_by=st.sampled_from(["torch.fx", "torch.export"]),
+        input_shape=shape,
+        input_bytes=count,
+        output_shape=shape,
+        macs=count,
+        parameters=count,
+        uncounted=texts,
+        cuts=several(cuts),
+        unavailable=several(st.builds(Unavailable, name=text, reason=text)),
+    ),
+    StudyRecord: st.builds(
+        StudyRecord,
+        isplit_version=text,
+        versions=st.dictionaries(text, text, max_size=2),
+        model=st.builds(
+            ModelSource,
+            spec=text,
+            weights=st.none() | text,
+            weights_sha256=st.none() | text,
+            fingerprint=text,
+            num_outputs=count,
+            parameters=count,
+        ),
+        data=st.builds(
+            DataSource,
+            spec=text,
+            split=st.none() | text,
+            sha256=text,
+            classes=texts,
+            class_titles=texts,
+            class_outputs=several(count),
+            part_images=st.dictionaries(st.sampled_from(["fit", "select", "test"]), count),
+            part_rule=text,
+        ),
+        preprocessing=st.builds(
+            Preprocessing,
+            image_size=st.tuples(st.integers(1, 999), st.integers(1, 999)),
+            resize_size=st.none() | st.integers(1, 999),
+            interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
+            channels=st.sampled_from([1, 3]),
+            mean=several(number),
+            std=several(number),
+        ),
+        groups=several(st.builds(ClassGroup, name=text, classes=texts, members=several(texts))),
+        seed=count,
+        base_accuracy=accuracies,
+        chance_accuracy=number,
+        warnings=texts,
+    ),
+}
+
+
+def names_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def small_curve(**changes):
+    fields = {"cut": "a", "cui": 0.5, "stderr": 0.1, "step_stderr": None, "image_mean": 0.5, "per_class": {"x": 0.5}}
+    point = CurvePoint(**{**fields, "per_class_stderr": {"x": 0.1}, **changes})
+    return CurveRecord(
+        method="cui",
+        target="correct",
+        precision="fp32",
+        images=3,
+        images_per_class={"x": 3},
+        stopped="all seen",
+        points=(point,),
+        subsets=(),
+    )
+
+
+# --- to JSON and back ---
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_json_round_trip(kind, data):
+    """What goes into JSON comes out equal, and the same text is written again."""
+    record = data.draw(records[kind])
+    written = record.to_json()
+    assert record == kind.from_json(written)
+    assert written == kind.from_json(written.encode()).to_json()
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_file_round_trip(tmp_path_factory, kind, data):
+    """What is saved under the record's file name is loaded equal."""
+    directory = tmp_path_factory.mktemp("record")
+    record = data.draw(records[kind])
+    assert directory / kind.file_name == record.save(directory)
+    assert record == kind.load(directory)
+    assert [kind.file_name] == names_in(directory)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "schema"),
+    [
+        (CandidatesRecord, "candidates.json", "isplit.candidates/1"),
+        (CurveRecord, "curve.json", "isplit.curve/1"),
+        (GraphRecord, "graph.json", "isplit.graph/1"),
+        (StudyRecord, "study.json", "isplit.study/1"),
+    ],
+)
+def test_names_are_fixed(kind, name, schema):
+    """File names and schemas are written constants: other programs rely on them."""
+    assert (name, schema) == (kind.file_name, kind.schema_name)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_not_finite_becomes_null(value):
+    """NaN and infinity are null on paper, and None when read; the file stays JSON for every reader."""
+    written = small_curve(cui=value, per_class={"x": value}).to_json()
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    point = json.loads(written, parse_constant=refuse)["points"][0]
+    assert (None, {"x": None}) == (point["cui"], point["per_class"])
+    assert CurveRecord.from_json(written).points[0].cui is None
+
+
+def test_schema_comes_first():
+    """The schema is the first thing in the file, and the text ends with a line end."""
+    written = small_curve().to_json()
+    assert written.lstrip("{ \n").startswith('"schema": "isplit.curve/1"')
+    assert written.endswith("}\n")
+
+
+def test_text_is_kept_as_it_is(tmp_path):
+    """Names in other alphabets are readable in the file, which is UTF-8."""
+    small_curve(cut="層.é").save(tmp_path)
+    assert "層.é" in (tmp_path / "curve.json").read_text("utf-8")
+    assert "層.é" == CurveRecord.load(tmp_path).points[0].cut
+
+
+def test_records_cannot_be_changed():
+    """A record is frozen."""
+    with pytest.raises(ValidationError):
+        small_curve().images = 4
+
+
+def test_unknown_cut():
+    """A graph answers for the cuts it has, and says KeyError otherwise."""
+    record = GraphRecord(
+        captured_by="torch.fx",
+        input_shape=(3, 4, 4),
+        input_bytes=192,
+        output_shape=(2,),
+        macs=1,
+        parameters=1,
+        uncounted=(),
+        cuts=(),
+        unavailable=(),
+    )
+    with pytest.raises(KeyError):
+        record.cut("nowhere")
+
+
+# --- what is not a record ---
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Write text as curve.json and load it; returns the message of the refusal."""
+
+    def load(content):
+        (tmp_path / "curve.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(StudyError) as caught:
+            CurveRecord.load(tmp_path)
+        assert isinstance(caught.value, InputError)
+        assert "curve.json" in str(caught.value)
+        return str(caught.value)
+
+    return load
+
+
+def changed(**fields):
+    return json.dumps({**json.loads(small_curve().to_json()), **fields})
+
+
+def test_another_schema(damaged):
+    """Another record's schema is refused; both are named."""
+    message = damaged(changed(schema="isplit.graph/1"))
+    assert "isplit.graph/1" in message
+    assert "isplit.curve/1" in message
+
+
+def test_newer_schema(damaged):
+    """A newer number is refused rather than misread; both are named."""
+    message = damaged(changed(schema="isplit.curve/2"))
+    assert "isplit.curve/2" in message
+    assert "isplit.curve/1" in message
+
+
+@pytest.mark.parametrize("schema", [None, 1, [], {}, ""])
+def test_schema_of_another_type(damaged, schema):
+    """A schema that is no name is refused."""
+    assert "schema" in damaged(changed(schema=schema))
+
+
+def test_no_schema(damaged):
+    """JSON without a schema is no record."""
+    fields = json.loads(small_curve().to_json())
+    del fields["schema"]
+    assert "schema" in damaged(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 40,
+        b"\xff\xfe{}",
+        b"null",
+        b"[]",
+        b"3",
+        b'"text"',
+        b"{",
+        b"{}",
+        b"[" * 100_000,
+        b'{"schema": "isplit.curve/1"}',
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_damaged_json(damaged, content):
+    """Whatever is no such record is refused with the file's name and what to do."""
+    assert "isplit analyze" in damaged(content)
+
+
+def test_truncated_anywhere(damaged):
+    """No beginning of a record is read as a whole one."""
+    content = small_curve().to_json().rstrip().encode()
+    for length in range(0, len(content), 7):
+        damaged(content[:length])
+
+
+def test_unknown_field(damaged):
+    """A field that the schema does not have is refused by name."""
+    assert "surprise" in damaged(changed(surprise=1))
+
+
+def test_field_of_another_type(damaged):
+    """A field of another type is refused by name."""
+    assert "images" in damaged(changed(images="many"))
+
+
+def test_missing_directory(tmp_path):
+    """A directory that is not there is not a study; the message says how to make one."""
+    with pytest.raises(StudyError, match=r"not a study.*isplit analyze"):
+        CurveRecord.load(tmp_path / "none")
+
+
+def test_missing_file(tmp_path):
+    """A study without the record is not finished; the message names the file and says how to finish it."""
+    with pytest.raises(StudyError, match=r"not finished.*curve\.json.*isplit analyze"):
+        CurveRecord.load(tmp_path)
+
+
+def test_file_that_is_a_directory(tmp_path):
+    """What cannot be read as a file is refused with the reason."""
+    (tmp_path / "curve.json").mkdir()
+    with pytest.raises(StudyError, match=r"curve\.json"):
+        CurveRecord.load(tmp_path)
+
+
+# --- whole files ---
+
+
+def test_write_whole(tmp_path):
+    """The content is there, and nothing else."""
+    write_whole(tmp_path / "a", b"new")
+    assert b"new" == (tmp_path / "a").read_bytes()
+    assert ["a"] == names_in(tmp_path)
+
+
+def test_write_whole_replaces(tmp_path):
+    """What was there before is replaced, even by less."""
+    write_whole(tmp_path / "a", b"a long old content")
+    write_whole(tmp_path / "a", b"new")
+    assert b"new" == (tmp_path / "a").read_bytes()
+    assert ["a"] == names_in(tmp_path)
+
+
+def test_write_whole_shares_the_file(tmp_path):
+    """The file has the permissions of any other new file, and the process keeps its umask."""
+    (tmp_path / "plain").write_bytes(b"")
+    write_whole(tmp_path / "a", b"")
+    write_whole(tmp_path / "b", b"")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "a", "b")}
+    assert 1 == len(modes)
+
+
+@pytest.mark.parametrize("fails", ["replace", "chmod"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
+def test_failed_write_keeps_the_old(tmp_path, monkeypatch, fails, error):
+    """When it fails or is stopped, the old content stays and no temporary file is left."""
+    write_whole(tmp_path / "a", b"old")
+
+    def fail(*args):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, fails, fail)
+        with pytest.raises(StudyError if isinstance(error, OSError) else KeyboardInterrupt):
+            write_whole(tmp_path / "a", b"new")
+    assert b"old" == (tmp_path / "a").read_bytes()
+    assert ["a"] == names_in(tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
+def test_failed_flush_keeps_the_old(tmp_path, monkeypatch, error):
+    """The same when the disk is full in the middle of the content."""
+    write_whole(tmp_path / "a", b"old")
+
+    def fail(descriptor):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StudyError if isinstance(error, OSError) else KeyboardInterrupt):
+            write_whole(tmp_path / "a", b"new")
+    assert b"old" == (tmp_path / "a").read_bytes()
+    assert ["a"] == names_in(tmp_path)
+
+
+def test_write_into_nowhere(tmp_path):
+    """A missing directory is an error that names the file."""
+    with pytest.raises(StudyError, match="none/a"):
+        write_whole(tmp_path / "none" / "a", b"")
+
+
+# --- accuracy ---
+
+
+@pytest.mark.parametrize(
+    ("correct", "images", "low", "high"),
+    [
+        (825, 1000, 0.8002, 0.8473),
+        (0, 10, 0.0, 0.2775),
+        (10, 10, 0.7225, 1.0),
+        (5, 10, 0.2366, 0.7634),
+        (1, 1, 0.2065, 1.0),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson_interval(correct, images, low, high):
+    """The 95 % Wilson score interval, against values worked out from its formula."""
+    found = Accuracy.from_counts(correct, images)
+    assert (low, high) == pytest.approx((found.low, found.high), abs=5e-5)
+    assert (correct, images) == (found.correct, found.images)
+
+
+@given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_interval_holds_the_share(counts):
+    """The interval lies in [0, 1] and holds the share; that of the wrong answers is its mirror image."""
+    correct, images = counts
+    found, mirror = Accuracy.from_counts(correct, images), Accuracy.from_counts(images - correct, images)
+    assert 0 <= found.low <= found.accuracy <= found.high <= 1
+    assert (found.low, found.high) == pytest.approx((1 - mirror.high, 1 - mirror.low), abs=1e-12)
+
+
+# --- overlays ---
+
+
+def some_overlays():
+    rng = np.random.default_rng(0)
+    return Overlays(
+        images=rng.integers(0, 256, (2, 5, 6, 3), dtype=np.uint8),
+        titles=("a cat", "é 層"),
+        maps={
+            "features.1": rng.random((2, 3, 4), dtype=np.float32),
+            ":add_1": rng.random((2, 1, 1), dtype=np.float32),
+        },
+    )
+
+
+def test_overlays_round_trip(tmp_path):
+    """Images, titles and maps come back as they were, in the same order."""
+    overlays = some_overlays()
+    assert tmp_path / "overlays.npz" == overlays.save(tmp_path)
+    found = Overlays.load(tmp_path)
+    assert overlays.titles == found.titles
+    assert list(overlays.maps) == list(found.maps)
+    np.testing.assert_array_equal(overlays.images, found.images, strict=True)
+    for cut, values in overlays.maps.items():
+        np.testing.assert_array_equal(values, found.maps[cut], strict=True)
+    assert ["overlays.npz"] == names_in(tmp_path)
+
+
+def test_overlays_without_maps(tmp_path):
+    """No maps are no error."""
+    empty = Overlays(images=np.zeros((0, 4, 4, 3), np.uint8), titles=(), maps={})
+    empty.save(tmp_path)
+    assert ({}, ()) == (Overlays.load(tmp_path).maps, Overlays.load(tmp_path).titles)
+
+
+class Hostile:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def refuse_overlays(directory):
+    with pytest.raises(StudyError, match=r"overlays\.npz"):
+        Overlays.load(directory)
+
+
+@pytest.mark.parametrize("name", ["images", "titles", "cuts", "map_0"])
+def test_pickled_overlays_are_refused(tmp_path, name):
+    """An array of pickled objects is refused and nothing in it runs."""
+    hostile = np.array([Hostile(tmp_path / "ran")], dtype=object)
+    arrays = {"images": np.zeros((1, 2, 2, 3), np.uint8), "titles": np.array(["a"]), "cuts": np.array(["b"])}
+    arrays |= {"map_0": np.zeros((1, 2, 2), np.float32), name: hostile}
+    np.savez(tmp_path / "overlays.npz", **arrays)
+    refuse_overlays(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_bare_pickle_is_refused(tmp_path):
+    """A pickle under the name of the overlays is refused and does not run."""
+    (tmp_path / "overlays.npz").write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
+    refuse_overlays(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_overlays(tmp_path):
+    """A missing file is an error that says how to write it."""
+    with pytest.raises(StudyError, match="isplit analyze"):
+        Overlays.load(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 10, 60, 300, -30])
+def test_truncated_overlays(tmp_path, length):
+    """A half-written file is refused, and closed."""
+    content = some_overlays().save(tmp_path).read_bytes()
+    (tmp_path / "overlays.npz").write_bytes(content[:length])
+    refuse_overlays(tmp_path)
+
+
+def test_flipped_byte(tmp_path):
+    """A byte changed inside the compressed arrays is noticed."""
+    content = bytearray(some_overlays().save(tmp_path).read_bytes())
+    content[len(content) // 4] ^= 0xFF
+    (tmp_path / "overlays.npz").write_bytes(content)
+    refuse_overlays(tmp_path)
+
+
+def test_plain_array_instead_of_overlays(tmp_path):
+    """A single array under that name is refused."""
+    with (tmp_path / "overlays.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    refuse_overlays(tmp_path)
+
+
+def test_overlays_without_their_arrays(tmp_path):
+    """An archive that lacks a map it names is refused."""
+    np.savez(
+        tmp_path / "overlays.npz", images=np.zeros((1, 2, 2, 3), np.uint8), titles=np.array(["a"]), cuts=np.array(["b"])
+    )
+    refuse_overlays(tmp_path)

@@ -1,0 +1,148 @@
+"""The package as others see it: it imports without torch, its exports are in order, and the README's code runs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+import isplit
+
+ROOT = Path(__file__).parents[1]
+
+BLOCKER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "timm", "safetensors"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def python(code, *args, code_expected=0):
+    """Run code in a fresh interpreter in which torch and its kin are not installed."""
+    command = [sys.executable, "-W", "error", "-c", BLOCKER + code, *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert code_expected == done.returncode, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    "name", ["isplit", "isplit.records", "isplit.codec", "isplit.codec.image", "isplit.report", "isplit.cli"]
+)
+def test_imports_without_torch(name):
+    """What a device or a reader of studies needs is imported where there is no torch."""
+    python(f"import {name}")
+
+
+def test_import_is_light():
+    """`import isplit` loads neither torch nor any other large library."""
+    code = (
+        "import isplit\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'sklearn', 'scipy', 'matplotlib', 'plotly', 'numpy', 'pandas'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    assert "[]" == python(code).stdout.strip()
+
+
+def test_errors_without_torch():
+    """The exceptions can be named where there is no torch."""
+    python("import isplit; assert issubclass(isplit.MissingExtraError, isplit.InputError)")
+
+
+def test_api_without_torch():
+    """The functions that need torch say which pip install brings it when they are asked for."""
+    code = (
+        "import isplit\n"
+        "try:\n"
+        "    isplit.analyze\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+        "except isplit.MissingExtraError as error:\n"
+        "    print(error)\n"
+    )
+    assert "isplit[design]" in python(code).stdout
+
+
+@pytest.mark.parametrize("verb", ["", "analyze"])
+def test_help_without_torch(verb):
+    """Help needs no torch."""
+    done = python("from isplit.cli import main; main()", *verb.split(), "--help")
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", ["analyze torchvision:vgg16 sklearn:digits", "cuts torchvision:vgg16", "demo"])
+def test_verb_without_torch(arguments):
+    """A verb whose extra is missing says which pip install brings it, and exits 2."""
+    done = python("from isplit.cli import main; main()", *arguments.split(), code_expected=2)
+    assert "pip install 'isplit[design]'" in done.stderr
+    assert "" == done.stdout
+
+
+def test_exports_are_sorted():
+    """`isplit.__all__` is sorted, without doubles, and shown by dir()."""
+    assert sorted(set(isplit.__all__)) == list(isplit.__all__)
+    assert set(isplit.__all__) <= set(dir(isplit))
+
+
+@pytest.mark.parametrize("name", isplit.__all__)
+def test_export_resolves(name):
+    """Every public name is there and says what it is."""
+    assert getattr(isplit, name).__doc__
+
+
+def test_unknown_name():
+    """A name that is not there is an AttributeError, as of any module."""
+    with pytest.raises(AttributeError, match="nonsense"):
+        isplit.nonsense  # noqa: B018
+
+
+def test_console_script():
+    """The distribution installs the command `isplit`."""
+    (script,) = entry_points(group="console_scripts", name="isplit")
+    assert "isplit.cli:main" == script.value
+
+
+def test_is_typed():
+    """Type checkers are told that the package has types."""
+    assert Path(isplit.__file__).with_name("py.typed").exists()
+
+
+def readme_code():
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    found = [block for block in blocks if block.startswith("import isplit")]
+    if not found:
+        pytest.skip("README.md has no Python example yet")
+    return found[0]
+
+
+def test_readme_example_is_short():
+    """The whole job takes at most six lines of Python."""
+    assert len([line for line in readme_code().splitlines() if line.strip()]) <= 6
+
+
+def test_readme_example_runs(tmp_path, tiny_data, monkeypatch):
+    """The README's example runs as it stands, in a directory in which the files that it names exist."""
+    code = readme_code()
+    monkeypatch.chdir(tmp_path)
+    if named := re.search(r"""load_model\(\s*["']([^"']+)["'][^)]*weights=["']([^"']+\.safetensors)["']""", code):
+        from safetensors.torch import save_file
+
+        spec, weights = named.groups()
+        Path(weights).parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in isplit.load_model(spec).module.state_dict().items()}, weights)
+    if (named := re.search(r"""open_data\(\s*["']([^"':]+)["']""", code)) and not Path(named[1]).exists():
+        if named[1].endswith(".zip"):
+            shutil.make_archive(named[1].removesuffix(".zip"), "zip", tiny_data)
+        else:
+            shutil.copytree(tiny_data, named[1])
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert any(path.name == "candidates.json" for path in tmp_path.rglob("*"))

@@ -102,9 +102,9 @@ def test_bad_factories(factory_file, name, message):
 
 
 def test_factory_of_float_images(factory_file):
-    """Transformed images are refused when they are read: the preprocessing is isplit's."""
-    with pytest.raises(DataError, match="item 3 is float64"):
-        open_data(f"{factory_file}:make_floats").image(3)
+    """Transformed images are refused as soon as the data is opened: the preprocessing is isplit's."""
+    with pytest.raises(DataError, match="item 0 is float64"):
+        open_data(f"{factory_file}:make_floats")
 
 
 def test_file_that_cannot_be_imported(tmp_path):

@@ -56,5 +56,9 @@ def lay_out(values: NDArray[np.float32], cut: Cut, preprocessing: Preprocessing)
     if len(extents) != 1:
         return None
     rows = int((extents[0] * height / width) ** 0.5)
-    columns = extents[0] // max(rows, 1) if height != width else rows
-    return values[:, extents[0] - rows * columns :].reshape(-1, rows, columns) if rows else None
+    columns = round(rows * width / height)
+    return (
+        values[:, extents[0] - rows * columns :].reshape(-1, rows, columns)
+        if 0 < rows * columns <= extents[0]
+        else None
+    )

@@ -1,0 +1,1 @@
+"""Bottlenecks at a cut: encoder on the device, decoder on the server."""

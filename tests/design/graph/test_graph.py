@@ -250,6 +250,7 @@ def test_export_follows_where_fx_cannot() -> None:
     images = torch.randn(3, 3, 8, 8)
 
     assert "torch.export" == record.captured_by
+    assert (3, 8, 8) == record.input_shape
     assert ["conv", "relu", "pool"] == [cut.name for cut in record.cuts]
     assert 4 * 64 * 27 + 64 * 5 == record.macs
     for cut in record.cuts:

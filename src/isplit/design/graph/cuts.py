@@ -326,7 +326,7 @@ class ModelGraph:
             elif all_cuts:
                 kinds.setdefault(point, "other")
         macs, unknown = self._macs
-        image, logits = self._crossing(self.nodes[0]), self._crossing(self.logits)
+        image, logits = self._crossing(self.data_nodes[0]), self._crossing(self.logits)
         return GraphRecord(
             captured_by=self.capture.captured_by,
             input_shape=image.shape,

@@ -13,8 +13,11 @@ from typing import Any, Literal
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_leaves
 
 from isplit.design.graph.ops import is_in_place
+from isplit.design.graph.values import Value, memory_bases, observe
+from isplit.design.logits import find_logits
 from isplit.design.modes import evaluating
 from isplit.errors import ModelError
 
@@ -52,6 +55,9 @@ class _ModuleNames:
         return named
 
 
+_TRAINING_ONLY = frozenset(("StochasticDepth", "DropPath", "DropBlock2d", "DropBlock3d"))
+
+
 class _Tracer(fx.Tracer):
     """Notes for every module call which node it returned, and for every node which module computed it."""
 
@@ -78,45 +84,99 @@ class _Tracer(fx.Tracer):
             self.names.returns.setdefault(result.node, []).append(path)
         return result
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # Traced in evaluation mode these would be gone for good; kept whole they come back when a side is trained.
+        return type(m).__name__ in _TRAINING_ONLY or super().is_leaf_module(m, module_qualified_name)
+
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
         self.names.enclosing[node] = self._stack[-1]
         return node
 
 
-def capture(model: nn.Module, example: torch.Tensor) -> Capture:
-    """Capture `model` in evaluation mode.
+def capture(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[Capture, dict[fx.Node, Value]]:
+    """Capture `model` in evaluation mode, and make sure that what was captured is the model.
+
+    Tried in turn: torch.fx; torch.export; torch.export with in-place operations rewritten. Each is run beside the
+    model; one that computes something else (fx follows `isinstance(x, Tensor)` into the wrong branch without a word),
+    or overwrites memory that another value still shares, is passed over.
 
     Args:
         model: A classifier of one image batch; its mode and parameters are left as they were.
-        example: An input batch N×C×H×W with N >= 2 (torch.export takes a batch of one for a constant).
+        input_shape: The image's shape (C, H, W).
+
+    Returns:
+        The capture, and what each of its nodes computes.
 
     Raises:
-        ModelError: neither way can follow the model; the message names the operation.
+        ModelError: the model fails, has no logits, mixes the images of a batch, or no way can follow it; the message
+            names the operation.
 
     """
+    images = torch.randn(3, *input_shape, generator=torch.Generator().manual_seed(0))
+    failures: list[str] = []
     with evaluating(model), torch.no_grad():
-        try:
-            return _capture_fx(model)
-        except Exception as error:  # noqa: BLE001 - the user's forward may raise anything when it is traced
-            fx_error = error
-        try:
-            return _capture_export(model, example)
-        except Exception as error:
-            msg = (
-                "the model cannot be captured.\n"
-                f"  torch.fx stopped {_where(fx_error)}: {_first_line(fx_error)}\n"
-                f"  torch.export stopped {_where(error)}: {_first_line(error)}\n"
-                "Make the forward pass independent of pixel values (no `if` or `int()` on them)."
-            )
-            raise ModelError(msg) from error
+        logits, position = _run_whole(model, images)
+        for way in (_trace_fx, _trace_export, _trace_functional):
+            try:
+                captured = way(model, images[:2], position)
+                values, found = observe(captured.module, images)
+                problem = _shared_memory(captured.module, values)
+                if problem is None and not _is_close(found, logits):
+                    problem = "it follows another computation than the model's own"
+            except Exception as error:  # noqa: BLE001 - the user's forward may raise anything when it is traced
+                problem = f"stopped {_where(error)}: {_first_line(error)}"
+            else:
+                if problem is None:
+                    return captured, values
+            failures.append(f"  {_WAYS[way.__name__]}: {problem}")
+    advice = "Make the forward pass independent of pixel values (no `if` or `int()` on them) and of in-place tricks."
+    raise ModelError("\n".join(["the model cannot be captured.", *failures, advice]))
 
 
-def _capture_fx(model: nn.Module) -> Capture:
+_WAYS = {
+    "_trace_fx": "torch.fx",
+    "_trace_export": "torch.export",
+    "_trace_functional": "torch.export, functional",
+}
+
+
+def _run_whole(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Return the model's logits and their position among the leaves of its output."""
+    try:
+        output, fewer = model(images), model(images[:2])
+    except Exception as error:
+        msg = f"the model fails on images of shape {tuple(images.shape[1:])}, {_where(error)}: {_first_line(error)}"
+        raise ModelError(msg) from error
+    logits, alone = find_logits(output), find_logits(fewer)
+    if logits is None or alone is None or (len(logits), len(alone)) != (3, 2):
+        msg = "the model's output holds no logits N×K"
+        raise ModelError(msg)
+    if not _is_close(alone, logits[:2]):
+        msg = (
+            "the answer to an image depends on the others in its batch, also in evaluation mode (BatchNorm without "
+            "running statistics does that): such a model cannot be analysed image by image"
+        )
+        raise ModelError(msg)
+    position = next(number for number, leaf in enumerate(tree_leaves(output)) if leaf is logits)
+    return logits, position
+
+
+def _is_close(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two logits are the same but for rounding.
+
+    Kernels differ with batch and memory layout, and an untrained deep network may magnify that to some thousandths.
+    """
+    largest = float(right.abs().nan_to_num().max())
+    return left.shape == right.shape and torch.allclose(left, right, rtol=0.02, atol=0.02 * largest, equal_nan=True)
+
+
+def _trace_fx(model: nn.Module, example: torch.Tensor, position: int) -> Capture:
     tracer = _Tracer()
     graph = tracer.trace(model, concrete_args=_defaults(model))
     module = fx.GraphModule(model, graph, class_name=type(model).__name__)
-    _keep_logits(module)
+    _thread_in_place(module)
+    _keep_output(module, position)
     return Capture(module, "torch.fx", tracer.names.returned_by(), tracer.names.enclosing)
 
 
@@ -126,14 +186,30 @@ def _defaults(model: nn.Module) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
-def _capture_export(model: nn.Module, example: torch.Tensor) -> Capture:
-    exported = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+def _trace_export(model: nn.Module, example: torch.Tensor, position: int) -> Capture:
+    return _from_exported(model, _export(model, example), position)
+
+
+def _trace_functional(model: nn.Module, example: torch.Tensor, position: int) -> Capture:
+    return _from_exported(model, _export(model, example).run_decompositions({}), position)
+
+
+def _export(model: nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch")
+    return torch.export.export(model, (example,), dynamic_shapes=({0: batch},), strict=False)
+
+
+def _from_exported(model: nn.Module, exported: torch.export.ExportedProgram, position: int) -> Capture:
     unlifted = exported.module(check_guards=False)
     assert isinstance(unlifted, fx.GraphModule)
-    names = _export_names(unlifted.graph)
+    graph = unlifted.graph
+    # The exported graph packs and unpacks trees of arguments and results; ours has one tensor in and one out.
+    graph.set_codegen(fx.graph.CodeGen())
+    names = _export_names(graph)
     # torch.export's own class refuses train() and eval().
-    module = fx.GraphModule(unlifted, unlifted.graph, class_name=type(model).__name__)
-    _keep_logits(module)
+    module = fx.GraphModule(unlifted, graph, class_name=type(model).__name__)
+    _thread_in_place(module)
+    _keep_output(module, position)
     return Capture(module, "torch.export", names.returned_by(), names.enclosing)
 
 
@@ -165,22 +241,44 @@ def _is_leaf_class(kind: str) -> bool:
     return kind.startswith(("torch.nn.", "torch.ao.nn.")) and not kind.endswith(".Sequential")
 
 
-def _keep_logits(module: fx.GraphModule) -> None:
-    """Reduce the output to the logits (the first of several outputs), and drop what only others needed.
+def _thread_in_place(module: fx.GraphModule) -> None:
+    """Let what comes after an in-place operation use its result.
+
+    `self.relu(y)` with inplace=True changes y though nobody takes the result; without an edge from it the operation
+    would belong to neither side of a cut.
+    """
+    order = {node: number for number, node in enumerate(module.graph.nodes)}
+    for node in module.graph.nodes:
+        target = node.args[0] if node.args else None
+        if isinstance(target, fx.Node) and is_in_place(module, node):
+            target.replace_all_uses_with(node, lambda user, after=order[node]: order[user] > after)
+
+
+def _shared_memory(module: fx.GraphModule, values: dict[fx.Node, Value]) -> str | None:
+    """Name an in-place operation that changes a value which others still read under another name."""
+    base = memory_bases(values)
+    order = {node: number for number, node in enumerate(module.graph.nodes)}
+    for node in module.graph.nodes:
+        if node not in base or not is_in_place(module, node):
+            continue
+        for other, memory in base.items():
+            read_later = any(order[user] > order[node] for user in other.users)
+            if memory is base[node] and order[other] < order[node] and read_later:
+                return f"{node.name} overwrites memory that {other.name} shares"
+    return None
+
+
+def _keep_output(module: fx.GraphModule, position: int) -> None:
+    """Reduce the output to its leaf at `position`, the logits, and drop what only others needed.
 
     Assertions and placeholders for defaults go too: they would tie a tail to values that it does not have.
     """
     (output,) = (node for node in module.graph.nodes if node.op == "output")
-    value: Any = output.args[0]
-    while not isinstance(value, fx.Node):
-        if isinstance(value, dict):
-            value = value.get("logits", value.get("out", next(iter(value.values()))))
-        elif isinstance(value, (tuple, list)) and value:
-            value = value[0]
-        else:
-            msg = f"the model returns {type(value).__name__}, not logits"
-            raise ModelError(msg)
-    output.args = (value,)
+    logits = tree_leaves(output.args[0])[position]
+    if not isinstance(logits, fx.Node):
+        msg = "the logits do not depend on the image"
+        raise ModelError(msg)
+    output.args = (logits,)
     _erase_unused(module)
     module.recompile()
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from isplit.design.graph.cuts import ModelGraph
 from isplit.design.graph.split import split
+from isplit.design.logits import find_logits
 from isplit.design.modes import evaluating
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -38,7 +39,7 @@ def check_splits(model: nn.Module, graph: ModelGraph, cuts: Sequence[str], image
     """
     checks: list[SplitCheck] = []
     with evaluating(model), torch.no_grad():
-        whole = _logits(model(images))
+        whole = _logits(model, images)
         for cut in cuts:
             parts = split(graph, cut)(images)
             difference = float((parts - whole).abs().max())
@@ -107,12 +108,12 @@ def _centre_logits(model: nn.Module, images: torch.Tensor) -> None:
     """Change the last layer so that each class's logit has mean zero over `images`."""
     seen: list[torch.Tensor] = []
     with evaluating(model):
-        outputs = _logits(model(images)).shape[1]
+        outputs = _logits(model, images).shape[1]
         layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         last = [layer for layer in layers if layer.weight.shape[0] == outputs][-1]
         handle = last.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
         try:
-            logits = _logits(model(images))
+            logits = _logits(model, images)
         finally:
             handle.remove()
     if last.bias is not None:
@@ -123,8 +124,7 @@ def _centre_logits(model: nn.Module, images: torch.Tensor) -> None:
         last.weight.sub_(torch.outer(last.weight @ mean, mean) / mean.square().sum())
 
 
-def _logits(output: object) -> torch.Tensor:
-    while not isinstance(output, torch.Tensor):
-        assert isinstance(output, tuple | list | dict)
-        output = next(iter(output.values())) if isinstance(output, dict) else output[0]
-    return output
+def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    logits = find_logits(model(images))
+    assert logits is not None
+    return logits

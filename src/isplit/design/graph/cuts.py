@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-import torch
 from torch import fx, nn
 
 from isplit.design.graph.capture import Capture, capture
 from isplit.design.graph.channels import channel_axis
-from isplit.design.graph.macs import count_macs
+from isplit.design.graph.macs import Size, count_macs
 from isplit.design.graph.ops import Kind, kind_of, op_name
-from isplit.design.graph.values import ScalarValue, TensorValue, TupleValue, Value, is_data, observe
-from isplit.errors import ModelError
+from isplit.design.graph.values import ScalarValue, TensorValue, TupleValue, Value, is_data, memory_bases
 from isplit.records import Crossing, Cut, CutKind, GraphRecord, Unavailable
 
 
@@ -52,17 +50,13 @@ class ModelGraph:
         self, model: nn.Module, input_shape: tuple[int, ...], *, channel_axes: dict[str, int] | None = None
     ) -> None:
         self.input_shape = input_shape
-        self.capture: Capture = capture(model, torch.zeros(2, *input_shape))
+        self.capture: Capture
+        self.values: dict[fx.Node, Value]
+        self.capture, self.values = capture(model, input_shape)
         self.module: fx.GraphModule = self.capture.module
-        self.values: dict[fx.Node, Value] = observe(self.module, input_shape)
         self.nodes: list[fx.Node] = list(self.module.graph.nodes)
         self.ops: dict[fx.Node, str] = {node: op_name(self.module, node) for node in self.nodes}
         self.logits: fx.Node = self.nodes[-1].all_input_nodes[0]
-        found = self.values[self.logits]
-        if not (isinstance(found, TensorValue) and found.batch_first and len(found.shapes[0]) == 2):
-            shape = found.shapes[0] if isinstance(found, TensorValue) else type(found).__name__
-            msg = f"the model's first output is not logits N×K: 2 images give {shape}; return the logits first"
-            raise ModelError(msg)
         self._channel_axes = channel_axes or {}
 
     @cached_property
@@ -138,29 +132,44 @@ class ModelGraph:
             names[node] = self.capture.returned_by.get(node) or f"{module}:{op}_{counts[module, op]}"
         return names
 
+    @cached_property
+    def read_from(self) -> dict[fx.Node, frozenset[fx.Node]]:
+        """The data nodes that each number is read from, directly or through other numbers."""
+        found: dict[fx.Node, frozenset[fx.Node]] = {}
+        for node in self.nodes:
+            if isinstance(self.values[node], ScalarValue):
+                parts = (
+                    found.get(n, frozenset((n,)) if n in self.depth else frozenset()) for n in node.all_input_nodes
+                )
+                found[node] = frozenset().union(*parts)
+        return found
+
+    def is_known_after(self, node: fx.Node, point: CutPoint) -> bool:
+        """Whether a number can be computed from what crosses a cut and comes after it."""
+        return all(self.depth[n] > point.depth or n in point.crossing for n in self.read_from[node])
+
     def obstacle(self, point: CutPoint) -> str | None:
         """Say why a cut cannot be made; None if it can."""
         for node in point.crossing:
             value = self.values[node]
             assert isinstance(value, TensorValue)
             if not value.batch_first:
-                return (
-                    f"{node.name} does not keep the batch as its first dimension (shape {value.shapes[0]} for 2 images)"
-                )
-        for node, (first, last) in self.reach.items():
-            value = self.values[node]
-            if not isinstance(value, ScalarValue) or last <= point.depth:
+                return f"{node.name} has no batch as its first dimension (2 images give shape {value.shapes[0]})"
+        for node, value in self.values.items():
+            if not isinstance(value, ScalarValue) or self.reach.get(node, (0, 0))[1] <= point.depth:
+                continue
+            if self.is_known_after(node, point):
                 continue
             if value.pixel_dependent:
                 return f"{node.name} is a number computed from pixel values, and the tail needs it"
-            if first <= point.depth and not follows_batch(value):
+            if not follows_batch(value):
                 return f"{node.name} is no constant and no multiple of the batch, so the tail cannot know it"
         return None
 
     @cached_property
     def default_points(self) -> dict[CutPoint, CutPoint | None]:
         """The default cuts; each with the cut just before its activation, where there is one."""
-        macs, _ = self._macs
+        macs = self._macs
         total = sum(macs.values())
         points = {
             point.node: point for point in self.points if len(point.crossing) == 1 and self.obstacle(point) is None
@@ -208,42 +217,41 @@ class ModelGraph:
         if kind == "pool" and same_shape:
             return "view"
         # A function of the model's own without a multiplication rearranges values or maps them one by one.
-        if kind == "compute" and node.op == "call_function" and self._macs[0].get(node) == 0:
+        if kind == "compute" and node.op == "call_function" and self._counts.get(node) == 0:
             if same_shape:
                 return "activation"
             return "view" if prod(value.shapes[0]) == prod(sources[0].shapes[0]) else kind
         return kind
 
     @cached_property
-    def _macs(self) -> tuple[dict[fx.Node, int], tuple[str, ...]]:
-        """MACs of every node for one image, and the modules of which nothing is known."""
-        macs: dict[fx.Node, int] = {}
-        unknown: list[str] = []
+    def _counts(self) -> dict[fx.Node, int | None]:
+        """MACs of every node for one image; None where nothing is known."""
+        counts: dict[fx.Node, int | None] = {}
         for node in self.reach:
             count = count_macs(self.module, node, self.ops[node], self._shape_or_value)
-            if count is None:
-                unknown.append(f"{node.target} ({self.ops[node]})")
-            # What does not depend on the image is computed once for a batch.
-            macs[node] = (count or 0) // 2 if node in self.depth else (count or 0)
-        return macs, tuple(unknown)
+            # What does not depend on the image is computed once for a batch; the graph was observed with two.
+            counts[node] = count // 2 if count is not None and node in self.depth else count
+        return counts
+
+    @cached_property
+    def _macs(self) -> dict[fx.Node, int]:
+        return {node: count or 0 for node, count in self._counts.items()}
 
     def _shape_or_value(self, node: fx.Node) -> object:
         value = self.values[node]
         if isinstance(value, TensorValue):
-            return value.shapes[0]
+            return Size(value.shapes[0])
         return value.values[0] if isinstance(value, ScalarValue) else None
 
     @cached_property
     def _live_bytes(self) -> list[int]:
         """Bytes of live activations for one image while each data node is computed."""
-        base: dict[fx.Node, fx.Node] = {}
+        base = memory_bases(self.values)
         until: dict[fx.Node, int] = {}
         for node in self.data_nodes:
-            shared = self.values[node].alias_of  # type: ignore[union-attr]
-            base[node] = base.get(shared, node) if shared is not None else node
             until[base[node]] = max(until.get(base[node], 0), self.last_use[node])
         live = [0] * len(self.data_nodes)
-        for node in {*base.values()}:
+        for node in until:
             value = self.values[node]
             assert isinstance(value, TensorValue | TupleValue)
             for number in range(self.depth[node], min(until[node], len(live) - 1) + 1):
@@ -269,7 +277,7 @@ class ModelGraph:
 
     def cut(self, point: CutPoint, kind: CutKind) -> Cut:
         """Describe one cut."""
-        macs, _ = self._macs
+        macs = self._macs
         crossing = tuple(self._crossing(node) for node in point.crossing)
         depth = point.depth
         single = point.crossing[0] if len(crossing) == 1 else None
@@ -325,7 +333,8 @@ class ModelGraph:
                 unavailable.append(Unavailable(name=point.name, reason=reason))
             elif all_cuts:
                 kinds.setdefault(point, "other")
-        macs, unknown = self._macs
+        macs = self._macs
+        unknown = tuple(f"{node.target} ({self.ops[node]})" for node, count in self._counts.items() if count is None)
         image, logits = self._crossing(self.data_nodes[0]), self._crossing(self.logits)
         return GraphRecord(
             captured_by=self.capture.captured_by,

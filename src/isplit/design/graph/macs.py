@@ -6,17 +6,37 @@ table looks at the operation instead. Counted are convolutions, matrix products 
 activations and pooling are not, as is usual. One MAC is two FLOP.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
 from torch import fx, nn
 from torch.fx.node import map_arg
 
+from isplit.design.graph.ops import kind_of
+
 Shape = tuple[int, ...]
+
+
+class Size(tuple[int, ...]):
+    """A tensor's shape, told apart from a tuple of numbers that is an argument."""
+
+
 # An operation's positional arguments with every tensor replaced by its shape, its keyword arguments alike,
 # and the shape of its result.
 Handle = Callable[[list[Any], dict[str, Any], Shape], int]
+
+# These take several tensors, or a parameter, and multiply nothing.
+_FREE = frozenset(
+    "where masked_fill masked_scatter index index_put index_select take take_along_dim gather scatter scatter_add "
+    "select_scatter slice_scatter roll flip pad stack hstack vstack interpolate upsample grid_sample embedding "
+    "maximum minimum max min eq ne lt le gt ge logical_and logical_or logical_not bitwise_and bitwise_or isclose "
+    "lerp addcmul addcdiv norm normalize var std softmax log_softmax cosine_similarity cumsum sort topk argmax "
+    "full_like zeros_like ones_like new_zeros new_full copy fill fill_diagonal repeat tile repeat_interleave unfold "
+    "fold pixel_shuffle pixel_unshuffle channel_shuffle one_hot prelu rsqrt pow atan2 meshgrid split tensor_split "
+    "unbind broadcast_to broadcast_tensors expand_as view_as "
+    "_get_relative_position_bias _patch_merging_pad _native_batch_norm_legit_no_training".split()
+)
 
 
 def _argument(args: list[Any], kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
@@ -28,11 +48,12 @@ def _linear(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
 
 
 def _matmul(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
-    return prod(out) * args[0][-1]
+    return prod(out) * _argument(args, kwargs, 0, "input")[-1]
 
 
 def _addmm(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
-    return prod(out) * args[1][-1]
+    first = "mat1" if "mat1" in kwargs else "batch1"
+    return prod(out) * _argument(args, kwargs, 1, first)[-1]
 
 
 def _convolution(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
@@ -41,7 +62,7 @@ def _convolution(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
 
 
 def _transposed_convolution(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
-    return prod(args[0]) * prod(_argument(args, kwargs, 1, "weight")[1:])
+    return prod(_argument(args, kwargs, 0, "input")) * prod(_argument(args, kwargs, 1, "weight")[1:])
 
 
 def _scaled_dot_product(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
@@ -55,7 +76,11 @@ def _einsum(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
         operands = operands[0]
     sizes: dict[str, int] = {}
     for indices, shape in zip(equation.replace(" ", "").split("->")[0].split(","), operands, strict=True):
-        sizes |= dict(zip(indices, shape, strict=True))
+        before, ellipsis, after = indices.partition("...")
+        # Dimensions under "..." are aligned from the right, as broadcasting does.
+        hidden = [f"...{number}" for number in range(len(shape) - len(before) - len(after), 0, -1)] if ellipsis else []
+        for index, size in zip([*before, *hidden, *after], shape, strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
     return prod(sizes.values())
 
 
@@ -104,15 +129,27 @@ def count_macs(module: fx.GraphModule, node: fx.Node, name: str, shape_of: Calla
         shape_of: Gives a node's shape if it is a tensor, else its value.
 
     Returns:
-        The count; None if the operation holds parameters and is not in the table, so nothing is known of it.
+        The count; None if nothing is known of it: an operation that is not in the table and takes several tensors or
+        a parameter, a module that holds matrices, arguments of a form that the table does not expect.
 
     """
-    out = shape_of(node)
+    out: Any = shape_of(node)
     args: Any = map_arg(list(node.args), shape_of)
     kwargs: Any = map_arg(dict(node.kwargs), shape_of)
+    try:
+        return _count(module, node, name, args, kwargs, out)
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _count(module: fx.GraphModule, node: fx.Node, name: str, args: Any, kwargs: Any, out: Shape) -> int | None:
+    if node.op in ("placeholder", "get_attr", "output"):
+        return 0
     if node.op != "call_module":
-        handle = _FUNCTIONS.get(name)
-        return handle(args, kwargs, out) if handle else 0
+        if name in _FUNCTIONS:
+            return _FUNCTIONS[name](args, kwargs, out)
+        tensors = sum(isinstance(leaf, Size) for leaf in _leaves([args, kwargs]))
+        return None if tensors > 1 and kind_of(name) == "compute" and name not in _FREE else 0
     leaf = module.get_submodule(str(node.target))
     if isinstance(leaf, nn.MultiheadAttention):
         return _attention_module(leaf, _argument(args, kwargs, 0, "query"), _argument(args, kwargs, 1, "key"))
@@ -131,3 +168,14 @@ def _has_matrix(leaf: nn.Module) -> bool:
     """Whether a module holds weights that it may multiply by; scales and shifts per channel are vectors."""
     norm = isinstance(leaf, nn.LayerNorm | nn.GroupNorm | nn.Embedding | nn.RMSNorm)
     return not norm and any(parameter.dim() > 1 for parameter in leaf.parameters())
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    """Yield what a tree of lists, tuples and dictionaries holds; a tensor's shape is one thing."""
+    if isinstance(tree, dict):
+        tree = tuple(tree.values())
+    if isinstance(tree, list | tuple) and not isinstance(tree, Size):
+        for item in tree:
+            yield from _leaves(item)
+    else:
+        yield tree

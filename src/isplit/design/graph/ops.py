@@ -22,12 +22,12 @@ _WORDS: dict[Kind, str] = {
     "activation": "celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu leakyrelu logsigmoid mish "
     "prelu relu relu6 rrelu selu sigmoid silu softmax softplus softshrink softsign tanh tanhshrink threshold clamp",
     "arithmetic": "add sub mul div truediv neg pow cat concat rsub square sqrt exp",
-    "view": "alias chunk clone contiguous detach dropout dropout1d dropout2d dropout3d expand feature_dropout flatten "
-    "identity lift_fresh_copy movedim permute ravel reshape squeeze stochastic_depth swapaxes t to transpose type "
-    "type_as unflatten unsqueeze view",
+    "view": "alias chunk clone contiguous detach dropblock2d dropblock3d dropout dropout1d dropout2d dropout3d "
+    "droppath expand feature_dropout flatten identity lift_fresh_copy movedim permute ravel reshape squeeze "
+    "stochasticdepth stochastic_depth swapaxes t to transpose type type_as unflatten unsqueeze view",
     "pool": "mean amax amin sum getitem select slice narrow index_select",
 }
-_IN_PLACE_OPERATORS = frozenset("iadd isub imul itruediv setitem".split())
+_IN_PLACE_OPERATORS = frozenset("iadd iand ifloordiv imatmul imod imul ior ipow isub itruediv ixor setitem".split())
 _KINDS: dict[str, Kind] = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 
 

@@ -66,7 +66,8 @@ def _head(graph: ModelGraph, point: CutPoint) -> fx.GraphModule:
 
 def _tail(graph: ModelGraph, point: CutPoint) -> fx.GraphModule:
     crossing = frozenset(point.crossing)
-    scalars = frozenset(node for node, value in graph.values.items() if isinstance(value, ScalarValue))
+    # Numbers that only the head can read are written as constants and multiples of the batch.
+    scalars = frozenset(node for node in graph.read_from if not graph.is_known_after(node, point))
     needed = _ancestors((graph.logits,), stop=crossing | scalars)
     copied = fx.Graph()
     copies: dict[fx.Node, Any] = {node: copied.placeholder(node.name) for node in point.crossing}
@@ -75,7 +76,7 @@ def _tail(graph: ModelGraph, point: CutPoint) -> fx.GraphModule:
         if node not in needed or node in crossing:
             continue
         value = graph.values[node]
-        if isinstance(value, ScalarValue):
+        if isinstance(value, ScalarValue) and node in scalars:
             if batch is None and not _is_constant(value):
                 batch = copied.call_method("size", (copies[point.crossing[0]], 0))
             copies[node] = _rebuild(copied, value.values, batch)
@@ -111,6 +112,7 @@ def _rebuild(graph: fx.Graph, values: tuple[Any, Any], batch: fx.Node | None) ->
         return first
     times = first // 2
     assert batch is not None
+    assert (2 * times, 3 * times) == values
     return batch if times == 1 else graph.call_function(_multiply, (batch, times))
 
 

@@ -105,28 +105,39 @@ class _Recorder(fx.Interpreter):
         return None
 
 
-def observe(module: fx.GraphModule, input_shape: tuple[int, ...]) -> dict[fx.Node, Value]:
-    """Run `module` on noise and return what each node computes.
+def observe(module: fx.GraphModule, images: torch.Tensor) -> tuple[dict[fx.Node, Value], torch.Tensor]:
+    """Run `module` on two and on all three of `images`; return what each node computes, and the last result.
 
     Args:
         module: A captured graph with one input; it is run in evaluation mode.
-        input_shape: The image's shape (C, H, W).
+        images: 3×C×H×W.
 
     Raises:
         ModelError: a node fails; the message names it.
 
     """
     runs: list[dict[fx.Node, Any]] = []
-    generator = torch.Generator().manual_seed(0)
+    result = None
     for batch in BATCHES:
         recorder = _Recorder(module)
         with evaluating(module), torch.no_grad():
-            recorder.run(torch.randn(batch, *input_shape, generator=generator))
+            # In-place operations on the input must not change what the next run sees.
+            result = recorder.run(images[:batch].clone())
         runs.append(recorder.seen)
     values: dict[fx.Node, Value] = {}
     for node in module.graph.nodes:
         values[node] = _merge(node, runs[0][node], runs[1][node], values)
-    return values
+    assert isinstance(result, torch.Tensor)
+    return values, result
+
+
+def memory_bases(values: dict[fx.Node, Value]) -> dict[fx.Node, fx.Node]:
+    """Return for every data node the first node whose memory it shares."""
+    base: dict[fx.Node, fx.Node] = {}
+    for node, value in values.items():
+        if isinstance(value, TensorValue | TupleValue) and value.data and node.op != "output":
+            base[node] = base.get(value.alias_of, node) if value.alias_of is not None else node
+    return base
 
 
 def _merge(node: fx.Node, first: Any, second: Any, values: dict[fx.Node, Value]) -> Value:

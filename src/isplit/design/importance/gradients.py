@@ -10,7 +10,7 @@ from torch import fx
 
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.ops import is_in_place
-from isplit.design.graph.values import TensorValue
+from isplit.design.graph.values import memory_bases
 from isplit.design.modes import evaluating
 from isplit.errors import ModelError
 from isplit.records import Cut, Precision
@@ -44,11 +44,7 @@ class GradientPass:
 
     def _written_later(self) -> frozenset[fx.Node]:
         """In-place operations that would overwrite a cut's values before its gradient comes: they get a copy."""
-        base: dict[fx.Node, fx.Node] = {}
-        for node in self.graph.data_nodes:
-            value = self.graph.values[node]
-            shared = value.alias_of if isinstance(value, TensorValue) else None
-            base[node] = base.get(shared, node) if shared is not None else node
+        base = memory_bases(self.graph.values)
         first_cut: dict[fx.Node, int] = {}
         for node in self._order:
             first_cut[base[node]] = min(self.graph.depth[node], first_cut.get(base[node], self.graph.depth[node]))
@@ -107,11 +103,12 @@ class _Run(fx.Interpreter):
         self._started = False
 
     def run_node(self, n: fx.Node) -> Any:
-        if self._started:
-            result = super().run_node(n)
-        else:
-            with torch.no_grad():
+        try:
+            with torch.set_grad_enabled(self._started):
                 result = super().run_node(n)
+        except Exception as error:
+            msg = f"the model cannot be differentiated at {n.format_node()}: {error}"
+            raise ModelError(msg) from error
         if n is self._owner._first:
             self._started = True
             result = result.detach().requires_grad_()

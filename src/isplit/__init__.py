@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ModelError,
         NonFiniteError,
+        PayloadError,
         StudyError,
     )
 
@@ -31,6 +32,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "NonFiniteError",
+    "PayloadError",
     "Settings",
     "Study",
     "StudyError",

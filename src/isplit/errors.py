@@ -5,6 +5,7 @@
     │   ├── ModelError           unknown model, unusable weights, a model that cannot be captured
     │   ├── DataError            unknown data, a broken image, labels that do not fit the model
     │   ├── StudyError           a study directory that is missing, half-written, or another model's
+    │   ├── PayloadError         bytes from the wire that are damaged, hostile, or another codec's
     │   └── MissingExtraError    an optional dependency is not installed
     └── NonFiniteError           a computation gave NaN or infinity, so that no ranking can be given
 
@@ -33,6 +34,10 @@ class DataError(InputError):
 
 class StudyError(InputError):
     """The study directory cannot be read or written, or belongs to other input."""
+
+
+class PayloadError(InputError):
+    """A payload cannot be decoded: it is damaged, or this codec did not make it."""
 
 
 class MissingExtraError(InputError):

@@ -1,0 +1,264 @@
+"""One cut's codec: a latent to a framed payload and back.
+
+    latent --Quantiser--> symbols --coder--> bytes --frame--> payload
+    latent' <-Quantiser-- symbols <--coder-- bytes <--frame-- payload
+
+Everything is fixed when the codec is made, and the codec's id is a hash of it all. So a payload says only which codec
+made it, and the size of what it decodes to is known before a byte of it is read.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.codec.coders import CODER_IDS, Coder, CoderName, Raw, Zstd
+from isplit.codec.frame import CODEC_ID_BYTES, HEADER_BYTES, pack_frame, unpack_frame
+from isplit.codec.quantise import Quantiser
+from isplit.codec.rans import Rans, RansTables
+from isplit.codec.rle import Rle
+from isplit.errors import InputError, StudyError
+from isplit.records import Record, load_arrays, save_arrays
+
+MAX_SYMBOLS = 2**24
+"""The largest latent: larger than any feature map at 224 pixels, and small enough to decode on a device."""
+
+# rans is not here: it needs more than the number of levels.
+_PLAIN_CODERS: dict[CoderName, Callable[[int], Coder]] = {"raw": Raw, "zstd": Zstd, "rle": Rle}
+
+
+class _Fields(Record):
+    """All of a codec that is not an array. Part of its id: a change here makes every codec another one."""
+
+    schema_name: ClassVar[str] = "isplit.codec/1"
+    file_name: ClassVar[str] = "codec.json"
+
+    model: str
+    cut: str
+    shape: tuple[int, ...]
+    channel_axis: int
+    levels: int
+    lowest: int
+    steps: int
+    coder: CoderName
+    tables: int
+    lanes: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Codec:
+    """A latent of `shape` (one image's, floats) to bytes and back.
+
+    `model` (its fingerprint) and `cut` tie the codec to the place it was made for. `channel_axis` is the axis that
+    the quantiser's steps and the coder's tables run along; `tables` are for rans alone.
+
+    Raises:
+        InputError: on construction, when the parts do not fit together.
+
+    """
+
+    model: str
+    cut: str
+    shape: tuple[int, ...]
+    quantiser: Quantiser
+    coder: CoderName = "raw"
+    channel_axis: int = 0
+    tables: RansTables | None = None
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1 or prod(self.shape) > MAX_SYMBOLS:
+            msg = f"shape is {self.shape}: give one image's latent, 1 to {MAX_SYMBOLS} values"
+            raise InputError(msg)
+        if not 0 <= self.channel_axis < len(self.shape):
+            msg = f"channel_axis is {self.channel_axis}, the shape {self.shape}: give 0 to {len(self.shape) - 1}"
+            raise InputError(msg)
+        if self.coder not in CODER_IDS:
+            msg = f"there is no coder {self.coder!r}; choose one of {', '.join(CODER_IDS)}"
+            raise InputError(msg)
+        channels = self.shape[self.channel_axis]
+        if self.quantiser.channels not in (None, channels):
+            msg = f"the quantiser is for {self.quantiser.channels} channels, the shape {self.shape} has {channels}"
+            raise InputError(msg)
+        self._check_tables(channels)
+
+    def _check_tables(self, channels: int) -> None:
+        if (self.tables is not None) != (self.coder == "rans"):
+            msg = (
+                f"coder {self.coder} with{'out' if self.tables is None else ''} tables: rans needs them, no other does"
+            )
+            raise InputError(msg)
+        if self.tables is None:
+            return
+        tables, levels = self.tables.frequencies.shape
+        if tables not in (1, channels) or levels != self.quantiser.levels:
+            msg = f"{tables} tables of {levels} levels do not fit {channels} channels of {self.quantiser.levels} levels"
+            raise InputError(msg)
+
+    def encode(self, latent: NDArray[np.floating[Any]]) -> bytes:
+        """Return the payload of a latent, header included.
+
+        Raises:
+            InputError: another shape than the codec's.
+            NonFiniteError: the latent holds NaN or infinity.
+
+        """
+        self._check_shape(latent)
+        return self.encode_symbols(self.quantiser.quantise(latent, channel_axis=self.channel_axis))
+
+    def decode(self, payload: bytes) -> NDArray[np.float32]:
+        """Return the latent of a payload.
+
+        Raises:
+            PayloadError: the payload is damaged, hostile, or another codec's.
+
+        """
+        return self.quantiser.dequantise(self.decode_symbols(payload), channel_axis=self.channel_axis)
+
+    def encode_symbols(self, symbols: NDArray[np.uint8]) -> bytes:
+        """Return the payload of a latent that is quantised already (its shape is the codec's)."""
+        self._check_shape(symbols)
+        coded = self._coder.encode(np.moveaxis(symbols, self.channel_axis, 0).ravel())
+        return pack_frame(coded, coder=CODER_IDS[self.coder], codec_id=self.codec_id)
+
+    def decode_symbols(self, payload: bytes) -> NDArray[np.uint8]:
+        """Return the quantised latent of a payload, for a tail that takes uint8."""
+        coded = unpack_frame(
+            payload,
+            coder=CODER_IDS[self.coder],
+            codec_id=self.codec_id,
+            max_payload_bytes=self.max_payload_bytes - HEADER_BYTES,
+        )
+        symbols = self._coder.decode(coded, prod(self.shape))
+        channel = self.shape[self.channel_axis]
+        others = self.shape[: self.channel_axis] + self.shape[self.channel_axis + 1 :]
+        return np.ascontiguousarray(np.moveaxis(symbols.reshape(channel, *others), 0, self.channel_axis))
+
+    @cached_property
+    def max_payload_bytes(self) -> int:
+        """The longest payload that `encode` can return, header included; `decode` looks at nothing longer."""
+        return HEADER_BYTES + self._coder.max_bytes(prod(self.shape))
+
+    @cached_property
+    def codec_id(self) -> bytes:
+        """The first 8 bytes of a SHA-256 over all that decoding depends on; see `_canonical`."""
+        return hashlib.sha256(self._canonical()).digest()[:CODEC_ID_BYTES]
+
+    def count(self, latent: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+        """Return how often each symbol comes up in each channel, (channels, levels): add them up for `with_rans`."""
+        self._check_shape(latent)
+        symbols = self.quantiser.quantise(latent, channel_axis=self.channel_axis)
+        channels = self.shape[self.channel_axis]
+        rows = np.moveaxis(symbols, self.channel_axis, 0).reshape(channels, -1)
+        levels = self.quantiser.levels
+        entries = rows + np.arange(channels, dtype=np.int64)[:, None] * levels
+        return np.bincount(entries.ravel(), minlength=channels * levels).reshape(channels, levels).astype(np.int64)
+
+    def with_rans(self, counts: NDArray[np.integer[Any]], *, images: int) -> Self:
+        """Return this codec with rans tables from `count`s added up over so many images.
+
+        Counts of one row, (1, levels), give one table for all channels.
+        """
+        return replace(self, coder="rans", tables=RansTables.from_counts(counts, images=images))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the codec as arrays by name: "codec" is JSON text, the rest are numbers."""
+        arrays: dict[str, NDArray[Any]] = {
+            "codec": np.array(self._fields().to_json()),
+            "steps": np.array(self.quantiser.steps, np.float32),
+            "offsets": np.array(self.quantiser.offsets, np.float32),
+        }
+        return arrays if self.tables is None else arrays | {"frequencies": self.tables.frequencies}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
+        """Undo `to_arrays`.
+
+        Raises:
+            InputError: the arrays are not a codec's.
+
+        """
+        try:
+            fields = _Fields.from_json(str(arrays["codec"]))
+            steps, offsets = (arrays[name].astype(np.float64).tolist() for name in ("steps", "offsets"))
+            quantiser = Quantiser(
+                levels=fields.levels, lowest=fields.lowest, steps=tuple(steps), offsets=tuple(offsets)
+            )
+            tables = RansTables(frequencies=arrays["frequencies"], lanes=fields.lanes) if fields.tables else None
+            return cls(
+                model=fields.model,
+                cut=fields.cut,
+                shape=fields.shape,
+                quantiser=quantiser,
+                coder=fields.coder,
+                channel_axis=fields.channel_axis,
+                tables=tables,
+            )
+        except (KeyError, TypeError, ValueError) as error:  # InputError and pydantic's errors are ValueErrors too
+            msg = f"these arrays are not a codec's: {error}"
+            raise InputError(msg) from error
+
+    def save(self, path: Path) -> None:
+        """Write the codec to an .npz file.
+
+        Raises:
+            StudyError: the file cannot be written.
+
+        """
+        save_arrays(path, self.to_arrays())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            StudyError: the file is missing, damaged, or not a codec.
+
+        """
+        try:
+            return cls.from_arrays(load_arrays(path))
+        except StudyError:
+            raise
+        except (OSError, InputError) as error:
+            msg = f"cannot read the codec {path}: {error}; make it again"
+            raise StudyError(msg) from error
+
+    @cached_property
+    def _coder(self) -> Coder:
+        return Rans(self.tables) if self.tables is not None else _PLAIN_CODERS[self.coder](self.quantiser.levels)
+
+    def _check_shape(self, latent: NDArray[Any]) -> None:
+        if latent.shape != self.shape:
+            msg = f"the latent has shape {latent.shape}, the codec {self.shape}: give one image's latent at a time"
+            raise InputError(msg)
+
+    def _fields(self) -> _Fields:
+        return _Fields(
+            model=self.model,
+            cut=self.cut,
+            shape=self.shape,
+            channel_axis=self.channel_axis,
+            levels=self.quantiser.levels,
+            lowest=self.quantiser.lowest,
+            steps=len(self.quantiser.steps),
+            coder=self.coder,
+            tables=0 if self.tables is None else len(self.tables.frequencies),
+            lanes=0 if self.tables is None else self.tables.lanes,
+        )
+
+    def _canonical(self) -> bytes:
+        """Return the fields as ASCII JSON, sorted and without spaces, a line feed, then the arrays, little endian.
+
+        The arrays are steps and offsets (float32) and frequencies (uint16); the JSON gives their lengths.
+        """
+        fields = {"schema": _Fields.schema_name, **self._fields().model_dump()}
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        steps, offsets = np.array(self.quantiser.steps, "<f4"), np.array(self.quantiser.offsets, "<f4")
+        frequencies = b"" if self.tables is None else self.tables.frequencies.astype("<u2").tobytes()
+        return text.encode("ascii") + b"\n" + steps.tobytes() + offsets.tobytes() + frequencies

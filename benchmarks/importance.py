@@ -262,8 +262,8 @@ def write_page(results: dict[str, Any]) -> None:
         found = results["analyze"]
         lines += [
             "",
-            "`isplit analyze` on VGG16 (ImageNet trunk fine-tuned on 20 classes of Tiny-ImageNet, 64 px), 1,000 images, "
-            f"all cuts, the whole command: {found['1,000 images, seconds']:.0f} s. Candidates in fp32: "
+            "`isplit analyze` on VGG16 (ImageNet trunk fine-tuned on 20 classes of Tiny-ImageNet, 64 px), 1,000 "
+            f"images, all cuts, the whole command: {found['1,000 images, seconds']:.0f} s. Candidates in fp32: "
             f"{', '.join(found['fp32'])}. In bf16: {'the same' if found['same'] else ', '.join(found['bf16'])}.",
         ]
     PAGE.write_text("\n".join(lines) + "\n")

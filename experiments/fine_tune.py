@@ -61,9 +61,15 @@ def main() -> None:
                 left = (time.perf_counter() - started) / step * (steps - step)
                 print(f"step {step} of {steps}, loss {float(loss):.3f}, {left / 60:.0f} minutes left", flush=True)
     (group,) = (GroupLogits(g, data.classes, range(len(data.classes))) for g in parse_groups((), data))
-    accuracy, _ = measure_accuracy(
-        model, data, data.parts["test"], model.preprocessing, group, batch_size=BATCH, progress=lambda done, total: None
-    )
+    accuracy = measure_accuracy(
+        model,
+        dataset=data,
+        indices=data.parts["test"],
+        preprocessing=model.preprocessing,
+        group=group,
+        batch_size=BATCH,
+        progress=lambda done, total: None,
+    ).accuracy
     print(f"accuracy on test {accuracy.accuracy:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, options.out)

@@ -1,8 +1,8 @@
 """The commands as functions: what the command line calls, and what `import isplit` offers."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from isplit.design.analyze import Progress, Settings, Study
 from isplit.design.analyze import analyze as _analyze
@@ -11,9 +11,6 @@ from isplit.design.graph import ModelGraph, Split, split
 from isplit.design.models import LoadedModel, load_model
 from isplit.records import GraphRecord, StudyRecord
 from isplit.report import write_report
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["Settings", "Study", "analyze", "list_cuts", "load_model", "open_data", "split_model", "write_report"]
 
@@ -24,31 +21,37 @@ def analyze(
     *,
     out: str | Path = "study",
     classes: Sequence[str] = (),
-    class_map: Path | None = None,
+    class_map: str | Path | None = None,
     settings: Settings | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress = lambda what, done, total: None,
-    announce: Callable[[StudyRecord], None] = lambda study: None,
+    announce: Callable[[StudyRecord], None] | None = None,
 ) -> Study:
     """Rank the cuts of a model by what they mean for its decisions on the data, and draw the report.
 
-    The arguments are those of `isplit.design.analyze.analyze`; `out` is the study's directory.
+    The arguments are those of `isplit.design.analyze.analyze`; `out` is the study's directory. Without `announce`,
+    what speaks against the study (a model no better than guessing) comes as a warning.
     """
     study = _analyze(
         model,
         data,
         Path(out),
         classes=classes,
-        class_map=class_map,
+        class_map=None if class_map is None else Path(class_map),
         settings=settings,
         seed=seed,
         overwrite=overwrite,
         progress=progress,
-        announce=announce,
+        announce=announce or _warn,
     )
     write_report(study.directory)
     return study
+
+
+def _warn(study: StudyRecord) -> None:
+    for warning in study.warnings:
+        warnings.warn(warning, stacklevel=4)
 
 
 def list_cuts(model: LoadedModel, *, pre_activation: bool = False, all_cuts: bool = False) -> GraphRecord:
@@ -57,6 +60,6 @@ def list_cuts(model: LoadedModel, *, pre_activation: bool = False, all_cuts: boo
     return graph.record(pre_activation=pre_activation, all_cuts=all_cuts)
 
 
-def split_model(model: "nn.Module", cut: str, *, input_shape: tuple[int, int, int]) -> Split:
-    """Split a model at a cut of that name, for images C×H×W of `input_shape`."""
-    return split(ModelGraph(model, input_shape), cut)
+def split_model(model: LoadedModel, cut: str) -> Split:
+    """Split a model at a cut of that name into a head and a tail."""
+    return split(ModelGraph(model.module, (model.preprocessing.channels, *model.preprocessing.image_size)), cut)

@@ -122,8 +122,8 @@ def curve() -> CurveRecord:
         stopped="all 400 images were taken",
         points=_points(1.0),
         subsets=(
-            SubsetCurve(name="animals", classes=("n01", "n02"), points=_points(0.7)),
-            SubsetCurve(name="things", classes=("n03", "n04"), points=_points(1.4)),
+            SubsetCurve(name="animals", classes=("n01", "n02"), images=40, points=_points(0.7)),
+            SubsetCurve(name="things", classes=("n03", "n04"), images=40, points=_points(1.4)),
         ),
     )
 

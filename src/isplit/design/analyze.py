@@ -7,8 +7,8 @@ study.json  graph.json              scores/               curve.json  candidates
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class Settings:
         test_images: How many images of the test part the base accuracy is taken from; None for all.
         pre_activation: Put the points before activations on the curve too.
         all_cuts: List every cut in graph.json, those with several crossing tensors included.
+        channel_axes: Where the channels of a cut are, if they are guessed wrongly: {cut: 1 or -1}.
 
     """
 
@@ -77,6 +78,7 @@ class Settings:
     test_images: int | None = _TEST_IMAGES
     pre_activation: bool = False
     all_cuts: bool = False
+    channel_axes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         choices = {"method": METHODS, "target": ("correct", "predicted"), "precision": ("auto", "fp32", "bf16")}
@@ -148,9 +150,13 @@ def analyze(
     outputs = match_classes(data.classes, loaded=model, titles=data.titles, class_map=class_map)
     groups = parse_groups(classes, data)
     logits = [GroupLogits(group, data.classes, outputs) for group in groups]
+    if settings.images is not None and settings.images < len(groups[0].classes):
+        msg = f"images is {settings.images}; give at least one for each of the {len(groups[0].classes)} classes"
+        raise InputError(msg)
     progress("capturing the model", 0, 1)
     module = model.module.to(memory_format=torch.channels_last)
-    graph = ModelGraph(module, (model.preprocessing.channels, *model.preprocessing.image_size))
+    shape = (model.preprocessing.channels, *model.preprocessing.image_size)
+    graph = ModelGraph(module, shape, channel_axes=settings.channel_axes)
     record = graph.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
     progress("capturing the model", 1, 1)
 
@@ -199,15 +205,16 @@ def _measure(
 ) -> StudyRecord:
     """Measure the base accuracy and write down everything about the input."""
     model, data = inputs.model, inputs.data
-    accuracy, chance = measure_accuracy(
+    base = measure_accuracy(
         model.module,
-        data,
-        test,
-        model.preprocessing,
-        group,
+        dataset=data,
+        indices=test,
+        preprocessing=model.preprocessing,
+        group=group,
         batch_size=settings.batch_size,
         progress=lambda done, total: progress("base accuracy", done, total),
     )
+    accuracy, chance = base.accuracy, base.chance
     warnings = list(model.warnings)
     if accuracy.low <= chance:
         warnings.append(
@@ -280,7 +287,7 @@ def _change(known: StudyRecord, inputs: _Inputs) -> str | None:
         "model's weights differ": (known.model.fingerprint, model.source.fingerprint),
         "model's operations differ": (known.graph_sha256, inputs.graph_sha256),
         "data differ": (known.data.sha256, data.sha256),
-        "parts of the data differ": (known.data.part_images, data.part_images),
+        "parts of the data differ": ((known.data.split, known.data.part_images), (data.split, data.part_images)),
         "class outputs differ": (known.data.class_outputs, data.class_outputs),
         "preprocessing differs": (known.preprocessing, model.preprocessing),
         "seed differs": (known.seed, inputs.seed),
@@ -314,14 +321,15 @@ def _curve(
             labels = group.label_map[inputs.data.labels[tables[0].images]]
             tables.append(replace(tables[0], labels=labels))
             continue
-        job = _job(inputs, group, settings, precision)
+        order = _order(inputs, group)
+        job = _job(order, settings, precision)
         table, why = score_images(
             gradients,
             inputs.data,
             inputs.model.preprocessing,
             group,
             job,
-            ScoreTable.load(directory, _key(inputs, job, group, names), len(cuts)).head(len(job.order)),
+            ScoreTable.load(directory, _key(inputs, job, group, order, names), len(cuts)).head(len(job.order)),
             save=lambda rows: rows.save(directory),
             progress=lambda done, total, name=group.group.name: progress(f"importance, {name}", done, total),
         )
@@ -331,6 +339,7 @@ def _curve(
         SubsetCurve(
             name=group.group.name,
             classes=group.group.classes,
+            images=int((table.labels >= 0).sum()),
             points=curve_points(names, table.scores, table.labels, group.group.classes),
         )
         for group, table in zip(groups, tables, strict=True)
@@ -348,10 +357,14 @@ def _curve(
     ), tables[0].images
 
 
-def _job(inputs: _Inputs, group: GroupLogits, settings: Settings, precision: Precision) -> ScoreJob:
+def _order(inputs: _Inputs, group: GroupLogits) -> NDArray[np.int64]:
+    """Return the fit part's images of a group's classes in the order to take them."""
     fit = inputs.data.parts["fit"]
     members = fit[group.label_map[inputs.data.labels[fit]] >= 0]
-    order = balanced_order(inputs.data.labels, members, seed=inputs.seed)
+    return balanced_order(inputs.data.labels, members, seed=inputs.seed)
+
+
+def _job(order: NDArray[np.int64], settings: Settings, precision: Precision) -> ScoreJob:
     return ScoreJob(
         method=settings.method,
         target=settings.target,
@@ -362,14 +375,14 @@ def _job(inputs: _Inputs, group: GroupLogits, settings: Settings, precision: Pre
     )
 
 
-def _key(inputs: _Inputs, job: ScoreJob, group: GroupLogits, cuts: Sequence[str]) -> str:
+def _key(inputs: _Inputs, job: ScoreJob, group: GroupLogits, order: NDArray[np.int64], cuts: Sequence[str]) -> str:
     """Hash everything that an image's scores, and the order of the images, depend on."""
     parts = {
         "model": [inputs.model.source.fingerprint, inputs.graph_sha256],
-        "data": inputs.data.sha256,
+        "data": [inputs.data.sha256, inputs.data.split],
         "preprocessing": inputs.model.preprocessing.model_dump(mode="json"),
         "outputs": group.outputs,
-        "seed": inputs.seed,
+        "order": hashlib.sha256(order.tobytes() + inputs.data.labels.tobytes()).hexdigest(),
         "job": [job.method, job.target, job.precision],
         "cuts": list(cuts),
     }

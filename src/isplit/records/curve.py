@@ -30,10 +30,11 @@ class CurvePoint(Part):
 
 
 class SubsetCurve(Part):
-    """The curve for a subset of the classes."""
+    """The curve for a subset of the classes, and how many images it is taken from."""
 
     name: str
     classes: tuple[str, ...]
+    images: int
     points: tuple[CurvePoint, ...]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import fx, nn
+from torch.fx.graph import CodeGen
 from torch.utils._pytree import tree_leaves
 
 from isplit.design.graph.ops import is_in_place
@@ -209,7 +210,7 @@ def _from_exported(model: nn.Module, exported: torch.export.ExportedProgram, pos
     assert isinstance(unlifted, fx.GraphModule)
     graph = unlifted.graph
     # The exported graph packs and unpacks trees of arguments and results; ours has one tensor in and one out.
-    graph.set_codegen(fx.graph.CodeGen())
+    graph.set_codegen(CodeGen())
     names = _export_names(graph)
     # torch.export's own class refuses train() and eval().
     module = fx.GraphModule(unlifted, graph, class_name=type(model).__name__)

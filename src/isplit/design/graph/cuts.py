@@ -8,7 +8,7 @@ tensors that do not depend on the image (parameters and what is made of them: ea
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -20,6 +20,7 @@ from isplit.design.graph.channels import channel_axis
 from isplit.design.graph.macs import Size, count_macs
 from isplit.design.graph.ops import Kind, kind_of, op_name
 from isplit.design.graph.values import ScalarValue, TensorValue, TupleValue, Value, is_data, memory_bases
+from isplit.errors import ModelError
 from isplit.records import Crossing, Cut, CutKind, GraphRecord, Unavailable
 
 
@@ -47,7 +48,7 @@ class ModelGraph:
     """
 
     def __init__(
-        self, model: nn.Module, input_shape: tuple[int, ...], *, channel_axes: dict[str, int] | None = None
+        self, model: nn.Module, input_shape: tuple[int, ...], *, channel_axes: Mapping[str, int] | None = None
     ) -> None:
         self.input_shape = input_shape
         self.capture: Capture
@@ -57,7 +58,11 @@ class ModelGraph:
         self.nodes: list[fx.Node] = list(self.module.graph.nodes)
         self.ops: dict[fx.Node, str] = {node: op_name(self.module, node) for node in self.nodes}
         self.logits: fx.Node = self.nodes[-1].all_input_nodes[0]
-        self._channel_axes = channel_axes or {}
+        self._channel_axes = dict(channel_axes or {})
+        for name, axis in self._channel_axes.items():
+            if axis not in (1, -1) or name not in {point.name for point in self.points}:
+                msg = f"channel axis {axis} of {name!r}: name a cut, and give 1 (channels first) or -1 (last)"
+                raise ModelError(msg)
 
     @cached_property
     def data_nodes(self) -> list[fx.Node]:

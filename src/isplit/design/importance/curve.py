@@ -28,7 +28,9 @@ def curve_points(
     """
     members = [scores[labels == number] for number in range(len(classes))]
     means, errors = _class_statistics(members)
-    _, step_errors = _class_statistics([np.diff(rows, axis=1) for rows in members])
+    with np.errstate(invalid="ignore"):
+        steps = [np.diff(rows, axis=1) for rows in members]
+    _, step_errors = _class_statistics(steps)
     seen = np.array([len(rows) > 0 for rows in members])
     if not seen.any():
         msg = "no image belongs to any of the classes"

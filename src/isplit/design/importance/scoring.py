@@ -60,6 +60,8 @@ def score_images(
 
     """
     score = METHODS[job.method].score
+    if not np.array_equal(table.images, job.order[: len(table)]):
+        table = table.head(0)
     total = len(job.order)
     saved_at, saved_rows = time.monotonic(), len(table)
     progress(len(table), total)

@@ -19,21 +19,18 @@ def order_is_settled(
 ) -> bool:
     """Whether every comparison that the ranking rests on is decided, or too close to matter.
 
-    The comparisons: each local maximum with both its neighbours, and maxima of neighbouring rank with each other; on
-    a curve without maxima, every cut with the next. One is decided when the paired difference exceeds two standard
-    errors; it is too close to matter when two standard errors are within `tolerance` of the larger value. Looking
-    again after every batch makes a false decision somewhat likelier than a single look's 5 %.
+    The comparisons: every cut with the next, since each of these says where a maximum is, and maxima of neighbouring
+    rank with each other. One is decided when the paired difference exceeds two standard errors; it is too close to
+    matter when two standard errors are within `tolerance` of the larger value. Looking again after every batch makes a
+    false decision somewhat likelier than a single look's 5 %.
     """
     values = [point.cui for point in points]
     if any(value is None for value in values):
         return False
     known = [value for value in values if value is not None]
     peaks = interior_maxima(known)
-    pairs = {(first - 1, first) for first, _ in peaks} | {(last, last + 1) for _, last in peaks}
     ranked = sorted((first for first, _ in peaks), key=lambda index: -known[index])
-    pairs |= set(pairwise(ranked))
-    if not peaks:
-        pairs = {(index, index + 1) for index in range(len(known) - 1)}
+    pairs = {*pairwise(range(len(known))), *pairwise(ranked)}
     return all(_is_decided(known, scores, labels, num_classes, pair, tolerance) for pair in pairs)
 
 

@@ -1,8 +1,11 @@
-"""What many tests share: a small model with trained weights, small pictures, and a clean environment."""
+"""What many tests share: a small model with trained weights, small pictures, commands, and a clean environment."""
 
+import contextlib
+import io
 import os
 import random
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -11,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+from isplit.cli import main
 
 settings.register_profile("isplit", deadline=None, derandomize=True)
 settings.load_profile("isplit")
@@ -135,3 +140,53 @@ def tiny_weights(tiny_model_file) -> Path:
     path = tiny_model_file.with_name("tiny.safetensors")
     save_file(model.state_dict(), path)
     return path
+
+
+# --- commands ---
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended, what it printed on each stream, and both streams in order."""
+
+    code: int
+    out: str
+    err: str
+    both: str
+
+
+class _Tee(io.StringIO):
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+
+    def write(self, text):
+        self.other.write(text)
+        return super().write(text)
+
+
+def run(*args) -> Result:
+    """Run `isplit ARGS` in this process; its streams are no terminals."""
+    both = io.StringIO()
+    out, err = _Tee(both), _Tee(both)
+    code = 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["isplit", *map(str, args)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = 0 if stop.code is None else stop.code
+    return Result(code, out.getvalue(), err.getvalue(), both.getvalue())
+
+
+@pytest.fixture(scope="session")
+def isplit():
+    """The command line as a function of its arguments."""
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo(isplit, tmp_path_factory) -> tuple[Path, Result]:
+    """The directory in which `isplit demo -o isplit-demo` was run, and how that ended."""
+    directory = tmp_path_factory.mktemp("demo")
+    return directory, isplit("demo", "-o", directory / "isplit-demo")

@@ -1,7 +1,6 @@
 """The package as others see it: it imports without torch, its exports are in order, and the README's code runs."""
 
 import re
-import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -118,8 +117,7 @@ def test_is_typed():
 def readme_code():
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
     found = [block for block in blocks if block.startswith("import isplit")]
-    if not found:
-        pytest.skip("README.md has no Python example yet")
+    assert found, "README.md has no Python example that starts with `import isplit`"
     return found[0]
 
 
@@ -128,21 +126,18 @@ def test_readme_example_is_short():
     assert len([line for line in readme_code().splitlines() if line.strip()]) <= 6
 
 
-def test_readme_example_runs(tmp_path, tiny_data, monkeypatch):
-    """The README's example runs as it stands, in a directory in which the files that it names exist."""
-    code = readme_code()
-    monkeypatch.chdir(tmp_path)
-    if named := re.search(r"""load_model\(\s*["']([^"']+)["'][^)]*weights=["']([^"']+\.safetensors)["']""", code):
-        from safetensors.torch import save_file
+def test_readme_example_runs(demo, monkeypatch):
+    """The README's example runs as it stands, where the demo was run."""
+    directory, result = demo
+    assert 0 == result.code, result.err
+    monkeypatch.chdir(directory)
+    exec(compile(readme_code(), "README.md", "exec"), {})
+    assert (directory / "study" / "candidates.json").exists()
 
-        spec, weights = named.groups()
-        Path(weights).parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in isplit.load_model(spec).module.state_dict().items()}, weights)
-    if (named := re.search(r"""open_data\(\s*["']([^"':]+)["']""", code)) and not Path(named[1]).exists():
-        if named[1].endswith(".zip"):
-            shutil.make_archive(named[1].removesuffix(".zip"), "zip", tiny_data)
-        else:
-            shutil.copytree(tiny_data, named[1])
-    names = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert any(path.name == "candidates.json" for path in tmp_path.rglob("*"))
+
+def test_readme_without_example(tmp_path, monkeypatch):
+    """A README whose example is gone fails these tests."""
+    (tmp_path / "README.md").write_text("# isplit\n", "utf-8")
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    with pytest.raises(AssertionError, match="no Python example"):
+        readme_code()

@@ -1,63 +1,17 @@
 """Run the command line in this process, on the small model and pictures."""
 
-import contextlib
-import io
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from isplit.cli import main
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command ended, what it printed on each stream, and both streams in order."""
-
-    code: int
-    out: str
-    err: str
-    both: str
-
-
-class _Tee(io.StringIO):
-    def __init__(self, other):
-        super().__init__()
-        self.other = other
-
-    def write(self, text):
-        self.other.write(text)
-        return super().write(text)
-
-
-def run(*args) -> Result:
-    """Run `isplit ARGS` in this process; its streams are no terminals."""
-    both = io.StringIO()
-    out, err = _Tee(both), _Tee(both)
-    code = 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["isplit", *map(str, args)])
-        try:
-            main()
-        except SystemExit as stop:
-            code = 0 if stop.code is None else stop.code
-    return Result(code, out.getvalue(), err.getvalue(), both.getvalue())
-
 
 @pytest.fixture(scope="session")
-def isplit():
-    """The command line as a function of its arguments."""
-    return run
-
-
-@pytest.fixture(scope="session")
-def bad_input():
+def bad_input(isplit):
     """Run a command that has to be refused: exit 2, the words in one message on standard error, no traceback."""
 
     def check(*args, says):
-        result = run(*args)
+        result = isplit(*args)
         assert 2 == result.code, result.both
         assert "" == result.out
         assert "Traceback" not in result.err
@@ -75,10 +29,10 @@ def tiny_args(tiny_model_file, tiny_data, tiny_weights):
 
 
 @pytest.fixture(scope="session")
-def finished(tiny_args, tmp_path_factory):
+def finished(isplit, tiny_args, tmp_path_factory):
     """A study as `isplit analyze` leaves it, and what the command printed. Not to be changed."""
     directory = tmp_path_factory.mktemp("finished") / "study"
-    return directory, run("analyze", *tiny_args, "-o", directory)
+    return directory, isplit("analyze", *tiny_args, "-o", directory)
 
 
 @pytest.fixture

@@ -1,14 +1,20 @@
 """The demo, whole: what the README opens with."""
 
 import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isplit.errors import StudyError
 
 
-def test_demo(isplit, tmp_path):
+def test_demo(demo):
     """Trains a network that reads digits, finds interior maxima of its curve, and leaves a report."""
-    result = isplit("demo", "-o", tmp_path / "demo")
+    directory, result = demo
 
     assert 0 == result.code, result.err
-    study = tmp_path / "demo" / "study"
+    study = directory / "isplit-demo" / "study"
     record = json.loads((study / "study.json").read_text())
     ranking = json.loads((study / "candidates.json").read_text())
     assert record["base_accuracy"]["low"] > 0.9
@@ -18,3 +24,40 @@ def test_demo(isplit, tmp_path):
     assert all(candidate["cut"] in result.out for candidate in ranking["candidates"])
     assert str(study / "report.html") in result.out
     assert (study / "report.html").stat().st_size > 1_000_000
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Train the demo's network on noise, which takes a second, into a file of this test's directory."""
+    from isplit.design.data import open_data
+    from isplit.design.demo import CompactResNet, train_demo
+
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "noise.npz", images=rng.integers(0, 256, (48, 8, 8), np.uint8), labels=np.arange(48) % 2)
+    data = open_data(str(tmp_path / "noise.npz"))
+
+    def run(path):
+        train_demo(data, CompactResNet.preprocessing, path, progress=lambda done, total: None)
+
+    return run
+
+
+def test_weights_that_cannot_be_written(train, tmp_path):
+    """Weights that have nowhere to go are an error that names the file."""
+    with pytest.raises(StudyError, match=r"cannot write .*none/w\.safetensors"):
+        train(tmp_path / "none" / "w.safetensors")
+
+
+def test_failed_write_keeps_the_old_weights(train, tmp_path, monkeypatch):
+    """Weights are written whole or not at all."""
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"old")
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StudyError, match="No space left on device"):
+        train(path)
+    assert b"old" == path.read_bytes()
+    assert ["noise.npz", "w.safetensors"] == sorted(found.name for found in tmp_path.iterdir())

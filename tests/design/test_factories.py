@@ -42,6 +42,9 @@ def make_singles():
 
 def fail():
     raise RuntimeError("no disk")
+
+def leave():
+    raise SystemExit("no data here")
 """
 
 
@@ -87,6 +90,7 @@ def test_factory_of_tensors(factory_file):
     [
         ("gone", r"has no function 'gone'; it has .*make, make_floats"),
         ("fail", "RuntimeError: no disk"),
+        ("leave", "leave failed: SystemExit: no data here"),
         ("make_none", "gave a NoneType"),
         ("make_singles", r"item 0 is not an \(image, label\) pair"),
         ("Items", None),

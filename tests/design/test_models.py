@@ -4,6 +4,7 @@ import builtins
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -153,6 +154,79 @@ def test_module_that_says_its_preprocessing(preprocessing_of):
 
     assert net.preprocessing == loaded.preprocessing
     assert ("a", "b", "c", "d") == loaded.class_names
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"mean": 0.5}, {"mean": (0.5,) * 3}),
+        ({"mean": np.float32(0.5), "std": 2}, {"mean": (0.5,) * 3, "std": (2.0,) * 3}),
+        ({"mean": np.array([0.25, 0.5, 1.0])}, {"mean": (0.25, 0.5, 1.0)}),
+        ({"std": torch.tensor([0.25, 0.5, 1.0])}, {"std": (0.25, 0.5, 1.0)}),
+        ({"mean": None, "channels": None, "interpolation": None}, {}),
+        ({"channels": np.int64(3)}, {}),
+        ({"image_size": 16.0}, {}),
+        ({"image_size": np.int64(16)}, {}),
+        ({"image_size": np.array([16, 18])}, {"image_size": (16, 18), "resize_size": None}),
+        ({"image_size": [16]}, {}),
+    ],
+    ids=str,
+)
+def test_preprocessing_of_numbers_and_arrays(preprocessing_of, said, expected):
+    """One number stands for every channel or both sides; arrays and tensors are taken like lists."""
+    net = Pooled()
+    net.preprocessing = {"image_size": 16} | said
+
+    assert preprocessing_of(**{"image_size": (16, 16), "resize_size": 16} | expected) == load_model(net).preprocessing
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"image_size": 16.5}, "image_size.0: "),
+        ({"image_size": [[16], [16]]}, "image_size.0: "),
+        ({"image_size": (16, 16, 3)}, "image_size"),
+        ({"image_size": {"height": 16}}, "image_size.0: "),
+        ({"mean": "imagenet"}, "mean.0: "),
+        ({"mean": {"red": 0.5}}, "mean.0: "),
+        ({"mean": ()}, "must have 1 or 3 values"),
+        ({"std": np.zeros((3, 3))}, "std.0: "),
+        ({"std": object()}, "std.0: "),
+        ({"channels": np.array([3, 3])}, "channels: "),
+        ({"channels": "3"}, "channels: "),
+        ({"resize_size": "big"}, "resize_size: "),
+        ({3: 4}, "preprocessing cannot be used"),
+    ],
+    ids=str,
+)
+def test_preprocessing_that_cannot_be_used(said, message):
+    """What is no number where there should be one is an error that names the field."""
+    net = Pooled()
+    net.preprocessing = {"image_size": 16} | said
+
+    with pytest.raises(ModelError, match=message):
+        load_model(net)
+
+
+@pytest.mark.parametrize("said", [np.zeros(3), "", 0, [1]], ids=str)
+def test_preprocessing_of_another_kind(said):
+    """An attribute that is neither a record nor a mapping is refused, an empty one included."""
+    net = Pooled()
+    net.preprocessing = said
+
+    with pytest.raises(ModelError, match="the attribute preprocessing is a"):
+        load_model(net, image_size=16)
+
+
+def test_class_names_in_an_array():
+    """An array of names is taken like a list; what holds no names is refused."""
+    net = Pooled()
+    net.class_names = np.array(["a", "b", "c", "d"])
+
+    assert ("a", "b", "c", "d") == load_model(net, image_size=16).class_names
+    net.class_names = 4
+    with pytest.raises(ModelError, match="the attribute class_names is a int"):
+        load_model(net, image_size=16)
 
 
 def test_module_with_weights(tmp_path):

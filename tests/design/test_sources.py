@@ -116,6 +116,17 @@ def test_titles_and_groups(tmp_path, class_files, write_files):
     assert {"pets": ("dog", "cat")} == dataset.groups
 
 
+def test_titles_that_clash(tmp_path, class_files, write_files):
+    """Classes of one title are told apart by their names, as ImageNet's two cranes have to be; others stay."""
+    names = {"n01": "crane", "n02": "crane", "n03": "cat"}
+    files = class_files(classes=tuple(names)) | {"classes.json": json.dumps({"names": names}).encode()}
+
+    dataset = open_data(str(write_files(tmp_path, files)))
+
+    assert ("crane (n01)", "crane (n02)", "cat") == dataset.titles
+    assert dataset.titles == dataset.source((0, 1, 2)).class_titles
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from isplit.design.models import load_model
-from isplit.design.weights import fingerprint
+from isplit.design.weights import apply_weights, fingerprint
 from isplit.errors import ModelError
 
 
@@ -80,6 +80,9 @@ def without(state, *names):
             lambda s: s | {"5.weight": torch.zeros(20, 5), "5.bias": torch.zeros(20)},
             "the weights have 20 outputs, the model 4: pass --num-classes 20",
         ),
+        (lambda s: s | {"1.weight": torch.zeros(7)}, r"is of another model: 1.weight is \(7,\), not \(5,\)"),
+        (lambda s: s | {"5.bias": torch.tensor(1.0)}, r"is of another model: 5.bias is \(\), not \(4,\)"),
+        (lambda s: s | {"1.num_batches_tracked": torch.zeros(1)}, r"1.num_batches_tracked is \(1,\), not \(\)"),
         (lambda s: s | {"5.bias": torch.full((4,), torch.nan)}, "5.bias holds NaN or infinity"),
         (lambda s: s | {"1.running_var": torch.full((5,), torch.inf)}, "1.running_var holds NaN or infinity"),
         (lambda s: s | {"note": "best epoch"}, "not a state dictionary of tensors"),
@@ -93,6 +96,42 @@ def test_weights_that_do_not_fit(factory, tmp_path, change, message):
 
     with pytest.raises(ModelError, match=message):
         load_model(f"{factory}:make", weights=str(tmp_path / "w.pth"), image_size=16)
+
+
+class Scaled(nn.Module):
+    """A layer with a parameter of any shape before its classifier."""
+
+    def __init__(self, shape=()):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.fc = nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [((), (1,)), ((1,), ()), ((2, 3), (4, 3))])
+def test_parameter_of_another_shape(theirs, ours):
+    """A parameter that is not the classifier's says nothing of outputs, whatever its shape or ours."""
+    with pytest.raises(ModelError, match=r"w\.pth is of another model: scale is ") as caught:
+        apply_weights(Scaled(ours), Scaled(theirs).state_dict(), file=Path("w.pth"))
+    assert "num-classes" not in str(caught.value)
+
+
+def test_auxiliary_classifiers():
+    """Classifiers that differ with the last one, in the same way, are outputs too."""
+
+    def net(outputs):
+        return nn.ModuleDict({"aux": nn.Linear(3, outputs), "fc": nn.Linear(3, outputs)})
+
+    with pytest.raises(ModelError, match="the weights have 20 outputs, the model 4: pass --num-classes 20"):
+        apply_weights(net(4), net(20).state_dict(), file=Path("w.pth"))
+
+
+def test_weights_of_lazy_modules():
+    """Parameters that have no shape yet take the file's."""
+    lazy, trained = nn.LazyLinear(2), nn.Linear(3, 2)
+
+    apply_weights(lazy, trained.state_dict(), file=Path("w.pth"))
+
+    assert fingerprint(trained) == fingerprint(lazy)
 
 
 class Attack:

@@ -406,9 +406,19 @@ def test_write_whole_shares_the_file(tmp_path):
     assert 1 == len(modes)
 
 
-@pytest.mark.parametrize("fails", ["replace", "chmod"])
+def test_write_whole_leaves_the_umask_alone(tmp_path, monkeypatch):
+    """The umask is the process's: other threads' files would be made under another one meanwhile."""
+
+    def refuse(mask):
+        raise AssertionError("the umask was changed")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    write_whole(tmp_path / "a", b"new")
+    assert b"new" == (tmp_path / "a").read_bytes()
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
-def test_failed_write_keeps_the_old(tmp_path, monkeypatch, fails, error):
+def test_failed_write_keeps_the_old(tmp_path, monkeypatch, error):
     """When it fails or is stopped, the old content stays and no temporary file is left."""
     write_whole(tmp_path / "a", b"old")
 
@@ -416,7 +426,7 @@ def test_failed_write_keeps_the_old(tmp_path, monkeypatch, fails, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, fails, fail)
+        patch.setattr(Path, "replace", fail)
         with pytest.raises(StudyError if isinstance(error, OSError) else KeyboardInterrupt):
             write_whole(tmp_path / "a", b"new")
     assert b"old" == (tmp_path / "a").read_bytes()
@@ -563,6 +573,24 @@ def test_flipped_byte(tmp_path):
     content[len(content) // 4] ^= 0xFF
     (tmp_path / "overlays.npz").write_bytes(content)
     refuse_overlays(tmp_path)
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x20, 0x40, 0xFF])
+def test_every_flipped_byte(tmp_path, mask):
+    """Whichever byte is changed, the file is refused or (where it means nothing, as in a date) read as it was."""
+    overlays = Overlays(images=np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3), titles=("a",), maps={})
+    path = overlays.save(tmp_path)
+    content = path.read_bytes()
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= mask
+        path.write_bytes(damaged)
+        try:
+            found = Overlays.load(tmp_path)
+        except StudyError:
+            continue
+        np.testing.assert_array_equal(overlays.images, found.images, strict=True)
+        assert (overlays.titles, overlays.maps) == (found.titles, found.maps), position
 
 
 def test_plain_array_instead_of_overlays(tmp_path):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from isplit.cli import console
-from isplit.errors import InputError
+from isplit.errors import InputError, needs_extra
 from isplit.records import CandidatesRecord, StudyRecord
 
 
@@ -51,17 +51,11 @@ def analyze(
     quiet: console.QuietOption = False,
 ) -> None:
     """Rank the cuts of MODEL by what they mean for its decisions on DATA, and draw them in STUDY/report.html."""
-    loaded = console.load_model(
-        model,
-        weights=weights,
-        num_classes=num_classes,
-        image_size=image_size,
-        channels=channels,
-        mean=mean,
-        std=std,
-    )
-    from isplit import api
+    with needs_extra("design"):
+        from isplit import api
 
+    # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
+    means, stds = console.parse_numbers(mean, "--mean"), console.parse_numbers(std, "--std")
     settings = api.Settings(
         images=_count(images, "--images"),
         tolerance=tolerance,
@@ -74,6 +68,15 @@ def analyze(
         all_cuts=all_cuts,
     )
     dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
+    loaded = console.load_model(
+        model,
+        weights=weights,
+        num_classes=num_classes,
+        image_size=image_size,
+        channels=channels,
+        mean=means,
+        std=stds,
+    )
     silent = quiet or json
 
     def announce(study: StudyRecord) -> None:

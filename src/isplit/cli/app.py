@@ -4,6 +4,7 @@ import functools
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated
 
@@ -23,14 +24,15 @@ app = typer.Typer(
 
 
 def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
-    """Say on Ctrl-C what is kept: typer would exit without a word."""
+    """Say on Ctrl-C that the verb was stopped, and what is kept: typer would exit without a word."""
+    kept = "; what was computed is kept, run the same command again to go on" if verb is analyze.analyze else ""
 
     @functools.wraps(verb)
     def run(*args: object, **kwargs: object) -> None:
         try:
             verb(*args, **kwargs)
         except KeyboardInterrupt:
-            _fail("stopped; what was computed is kept, run the same command again to go on", 130)
+            _fail(f"stopped{kept}", 130)
 
     return run
 
@@ -66,6 +68,11 @@ def main() -> None:
         # The reader of our output has gone (`isplit … | head`); that is no failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last resort: whatever is not an error of ours is a fault of ours
+        if os.environ.get("ISPLIT_TRACEBACK") == "1":
+            traceback.print_exc()
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        _fail(f"this is a fault of isplit, please report it: {message} (ISPLIT_TRACEBACK=1 shows where)", 1)
 
 
 def _fail(message: str, code: int) -> None:

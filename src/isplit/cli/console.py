@@ -1,7 +1,7 @@
 """What the verbs share: options, progress on standard error, tables on standard output."""
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,8 +45,8 @@ def load_model(
     num_classes: int | None,
     image_size: int | None,
     channels: int | None,
-    mean: str | None,
-    std: str | None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> "LoadedModel":
     """Load a model as the command line describes it."""
     with needs_extra("design"):
@@ -57,12 +57,18 @@ def load_model(
         num_classes=num_classes,
         image_size=image_size,
         channels=channels,
-        mean=_numbers(mean, "--mean"),
-        std=_numbers(std, "--std"),
+        mean=mean,
+        std=std,
     )
 
 
-def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Read numbers separated by commas.
+
+    Raises:
+        InputError: they are none; `option` is where they were given.
+
+    """
     if text is None:
         return None
     try:

@@ -22,8 +22,6 @@ def cuts(
         num_classes=num_classes,
         image_size=image_size,
         channels=channels,
-        mean=None,
-        std=None,
     )
     from isplit import api
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,10 +187,14 @@ def _refuse_default_weights(weights: str | None, *, spec: str) -> None:
 
 def _describe(module: nn.Module, *, spec: str) -> Built:
     """Return a user's module with what its attributes `preprocessing` and `class_names` say."""
-    hints = getattr(module, "preprocessing", None) or {}
+    hints = getattr(module, "preprocessing", None)
+    hints = {} if hints is None else hints
     hints = hints.model_dump() if isinstance(hints, Preprocessing) else hints
     if not isinstance(hints, Mapping):
         msg = f"{spec}: the attribute preprocessing is a {type(hints).__name__}, not a Preprocessing or a dict"
         raise ModelError(msg)
     names = getattr(module, "class_names", None)
-    return Built(module=module, hints=dict(hints), class_names=tuple(map(str, names)) if names else None)
+    if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
+        msg = f"{spec}: the attribute class_names is a {type(names).__name__}, not a list of names"
+        raise ModelError(msg)
+    return Built(module=module, hints=dict(hints), class_names=None if names is None else tuple(map(str, names)))

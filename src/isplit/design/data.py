@@ -6,6 +6,7 @@ import os
 import tarfile
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -65,9 +66,12 @@ class Dataset:
 
     `labels` (int64, one per image) index `classes`; `titles` are the classes' display names, in the same order;
     `groups` are named subsets of the classes. `parts` holds increasing indices into `labels`, and `part_rule` says in
-    words how they were made. `sha256` is over the file's bytes (.zip, .npz; idx: over both files' hashes); over sorted
-    names, sizes and labels for a folder; over pixels and labels for sets held in memory (sklearn, and torchvision's
-    where they are); over the labels and their number for others (factories).
+    words how they were made.
+
+    `sha256` is over the file's bytes (.zip, .npz; idx: over both files' hashes). For a folder it is over the names,
+    sizes and labels of its images, and over their contents: of all up to `MAX_HASHED_BYTES`, beyond that of every n-th.
+    For other sets (sklearn, torchvision, factories) it is over the labels and the pixels: all pixels where the set
+    holds them in memory, else those of a few items, evenly spaced.
     """
 
     spec: str
@@ -150,7 +154,7 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
         spec=spec,
         split=split,
         classes=source.classes,
-        titles=tuple(source.titles.get(name, name) for name in source.classes),
+        titles=_distinct_titles(source),
         groups=source.groups,
         labels=source.labels,
         parts=parts,
@@ -158,6 +162,14 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
         sha256=source.sha256,
         read=source.read,
     )
+
+
+def _distinct_titles(source: Source) -> tuple[str, ...]:
+    """Return the classes' display names; those that clash are told apart: "crane (n01)" and "crane (n02)"."""
+    titles = [source.titles.get(name, name) for name in source.classes]
+    counts = Counter(titles)
+    named = zip(titles, source.classes, strict=True)
+    return tuple(title if counts[title] == 1 else f"{title} ({name})" for title, name in named)
 
 
 def balanced_order(labels: ArrayLike, indices: ArrayLike, *, seed: int) -> NDArray[np.int64]:

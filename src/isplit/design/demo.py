@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
 from isplit.design.batches import iter_batches
 from isplit.design.data import Dataset
-from isplit.records import Preprocessing
+from isplit.records import Preprocessing, write_whole
 
 IMAGE_SIZE = 32
 _EPOCHS = 8
@@ -76,6 +76,10 @@ def train_demo(
     """Train the demo's network on the fit part and write its weights to `path` (safetensors).
 
     Adam with a one-cycle schedule, images shifted by up to two pixels.
+
+    Raises:
+        StudyError: the file cannot be written.
+
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,4 +101,4 @@ def train_demo(
             optimizer.step()
             schedule.step()
             progress(step + 1, steps)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    write_whole(path, save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}))

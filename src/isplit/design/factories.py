@@ -65,6 +65,6 @@ def call_factory(factory: Callable[..., Any], /, *, spec: str, error: type[Input
     """Call a user's function; whatever it raises becomes an `error` with that as its cause."""
     try:
         return factory(**arguments)
-    except Exception as cause:  # the user's code may raise anything
+    except (Exception, SystemExit) as cause:  # the user's code may raise anything
         msg = f"{spec} failed: {type(cause).__name__}: {cause}"
         raise error(msg) from cause

@@ -196,29 +196,29 @@ def _make_preprocessing(
 ) -> Preprocessing:
     """Combine what the library says with what the user gave, which wins."""
     fields = {**hints, **{key: value for key, value in given.items() if value is not None}}
-    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
-    channels = fields.setdefault("channels", first.in_channels if first is not None else 3)
-    if first is not None and channels != first.in_channels:
-        msg = f"{spec} takes images of {first.in_channels} channels, not {channels}: leave the channels out"
-        raise ModelError(msg)
-    size = fields.get("image_size")
-    if size is None:
+    if fields.get("image_size") is None:
         msg = f"{spec} does not say what images it takes: pass --image-size N, or set an attribute preprocessing on it"
         raise ModelError(msg)
-    fields["image_size"] = size = (size, size) if isinstance(size, int) else tuple(size)
-    if given["image_size"] is not None or "resize_size" not in fields:
-        fields["resize_size"] = size[0] if len(set(size)) == 1 else None
-    fields.setdefault("interpolation", "bilinear")
-    for name, neutral in (("mean", 0.0), ("std", 1.0)):
-        values = tuple(fields.get(name) or (neutral,))
-        fields[name] = values * channels if len(values) == 1 else values
+    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+    defaults = {"channels": 3 if first is None else first.in_channels, "interpolation": "bilinear"}
+    for name, default in {**defaults, "mean": 0.0, "std": 1.0}.items():
+        if fields.get(name) is None:
+            fields[name] = default
+    fields = _plain(fields)
+    own_resize = given["image_size"] is None and "resize_size" in fields
     try:
-        made = Preprocessing(**fields)
+        made = Preprocessing.model_validate(fields if own_resize else fields | {"resize_size": None})
     except ValidationError as error:
         first_error = error.errors()[0]
         where = ".".join(map(str, first_error["loc"]))
         msg = f"{spec}: the preprocessing cannot be used: {where}: {first_error['msg']} (got {first_error['input']!r})"
         raise ModelError(msg) from error
+    channels, (height, width) = made.channels, made.image_size
+    if first is not None and channels != first.in_channels:
+        msg = f"{spec} takes images of {first.in_channels} channels, not {channels}: leave the channels out"
+        raise ModelError(msg)
+    broadcast = {name: values * channels for name in ("mean", "std") if len(values := getattr(made, name)) == 1}
+    made = made.model_copy(update=broadcast if own_resize or height != width else broadcast | {"resize_size": height})
     if not len(made.mean) == len(made.std) == channels or not all(0 < value < math.inf for value in made.std):
         msg = f"mean {made.mean} and std {made.std} must have 1 or {channels} values each, and std be positive"
         raise ModelError(msg)
@@ -226,6 +226,20 @@ def _make_preprocessing(
         msg = f"sizes must be positive and means finite: {made.image_size}, {made.resize_size}, {made.mean}"
         raise ModelError(msg)
     return made
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields as numbers and tuples: arrays and tensors as lists, one size for both sides, a mean as a tuple.
+
+    What is none of these is left for `Preprocessing` to refuse.
+    """
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in fields.items()}
+    for name in ("image_size", "mean", "std"):
+        value = plain[name]
+        plain[name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if len(plain["image_size"]) == 1:
+        plain["image_size"] *= 2
+    return plain
 
 
 def _count_outputs(module: nn.Module, preprocessing: Preprocessing, *, spec: str) -> int:

@@ -60,13 +60,14 @@ def apply_weights(module: nn.Module, state: dict[str, torch.Tensor], *, file: Pa
 
     """
     own = dict(_tensors(module))
-    wrong = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    # Lazy parameters have no shape yet: they take the file's.
+    known = [name for name in own.keys() & state.keys() if not nn.parameter.is_lazy(own[name])]
+    wrong = [name for name in known if own[name].shape != state[name].shape]
     if wrong:
-        outputs = {(state[name].shape[:1], own[name].shape[:1]) for name in wrong}
-        inner = any(state[name].shape[1:] != own[name].shape[1:] for name in wrong)
-        ((theirs, ours), *others) = outputs
-        if not (inner or others) and own.keys() == state.keys():
-            msg = f"{file}: the weights have {theirs[0]} outputs, the model {ours[0]}: pass --num-classes {theirs[0]}"
+        outputs = _differing_outputs(module, own, state, wrong) if own.keys() == state.keys() else None
+        if outputs is not None:
+            theirs, ours = outputs
+            msg = f"{file}: the weights have {theirs} outputs, the model {ours}: pass --num-classes {theirs}"
             raise ModelError(msg)
         shapes = [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in wrong]
         msg = f"{file} is of another model: {_some(shapes)}"
@@ -80,6 +81,24 @@ def apply_weights(module: nn.Module, state: dict[str, torch.Tensor], *, file: Pa
         what = " and ".join(f"{verb} {_some(names)}" for verb, names in problems if names)
         msg = f"{file} does not fit the model: it {what}"
         raise ModelError(msg)
+
+
+def _differing_outputs(
+    module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], wrong: Sequence[str]
+) -> tuple[int, int] | None:
+    """Return the outputs of the weights and of the module if that is all they differ in, else None.
+
+    They differ in outputs if the last linear or convolution layer, which is the classifier, has another first
+    dimension, and nothing else differs but further such layers in the same way (auxiliary classifiers).
+    """
+    layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    differing = {name.rpartition(".")[0] for name in wrong}
+    if not (layers and layers[-1] in differing and differing <= set(layers)):
+        return None
+    if any(state[name].ndim == 0 or state[name].shape[1:] != own[name].shape[1:] for name in wrong):
+        return None
+    outputs = {(len(state[name]), len(own[name])) for name in wrong}
+    return outputs.pop() if len(outputs) == 1 else None
 
 
 def check_finite(module: nn.Module) -> None:

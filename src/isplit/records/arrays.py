@@ -1,7 +1,6 @@
 """Arrays beside the records: .npz files that are whole or absent, and hold no pickles."""
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
             raise ValueError(msg)
         with arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        msg = f"{path} is damaged ({error}); delete it and run `isplit analyze` again"
+    except Exception as error:  # on damaged bytes, numpy, zipfile and zlib raise errors of every kind
+        reason = str(error) or type(error).__name__
+        msg = f"{path} is damaged ({reason}); delete it and run `isplit analyze` again"
         raise StudyError(msg) from error

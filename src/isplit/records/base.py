@@ -1,8 +1,9 @@
 """What every record shares: frozen fields, a schema name with a version, and files that are whole or absent."""
 
+import contextlib
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -105,21 +106,17 @@ def write_whole(path: Path, content: bytes) -> None:
         StudyError: the directory is missing or not writable, or the disk is full.
 
     """
-    temporary = None
+    # Not a NamedTemporaryFile, which only its owner can read: a study is shared like any other file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:  # O_CREAT | O_EXCL, mode 0666 less the umask
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # NamedTemporaryFile makes files only their owner can read; a study is shared like any other file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror or error}"
         raise StudyError(msg) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

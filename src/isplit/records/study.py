@@ -41,8 +41,10 @@ class ModelSource(Part):
 class DataSource(Part):
     """Which data it is, and how its images are divided.
 
-    `sha256` is over the data file where there is one, over names, sizes and labels for a folder. `class_outputs`
-    gives the model output of each class. `part_rule` says in words how the parts were made.
+    `sha256` is over the data file where there is one (idx: over both files' hashes); for a folder, over its files'
+    names, sizes and labels, and their contents (beyond 2 GiB, the contents of every n-th); for other sets, over labels
+    and pixels (all where they are held in memory, else of a few items). `class_outputs` gives the model output of each
+    class. `part_rule` says in words how the parts were made.
     """
 
     spec: str

@@ -153,7 +153,7 @@ def _run_whole(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, in
     if logits is None or alone is None or (len(logits), len(alone)) != (3, 2):
         msg = "the model's output holds no logits N×K"
         raise ModelError(msg)
-    if not _is_close(alone, logits):
+    if not _is_close(alone, logits, share=0.3):
         msg = (
             "the answer to an image depends on the others in its batch, also in evaluation mode (BatchNorm without "
             "running statistics does that): such a model cannot be analysed image by image"
@@ -163,14 +163,15 @@ def _run_whole(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, in
     return logits, position
 
 
-def _is_close(found: torch.Tensor, logits: torch.Tensor) -> bool:
+def _is_close(found: torch.Tensor, logits: torch.Tensor, *, share: float = 0.02) -> bool:
     """Whether `found` is the beginning of `logits` but for rounding.
 
-    Kernels differ with batch and memory layout, and an untrained deep network magnifies that. What counts is the
-    difference beside that between images: another computation changes as much as another image would.
+    What counts is the difference as a share of that between images: another computation changes as much as another
+    image would. Kernels differ with the size of the batch, and a deep network without training magnifies that a
+    thousandfold, so a comparison across batches takes a larger share.
     """
     spread = float((logits - logits.mean(0)).abs().max())
-    tolerance = 0.02 * spread + 1e-4 * float(logits.abs().max())
+    tolerance = share * spread + 1e-4 * float(logits.abs().max())
     expected = logits[: len(found)]
     same = found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True)
     # A model that overflows to NaN or infinity is a matter for the importance, which says where.

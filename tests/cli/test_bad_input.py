@@ -349,6 +349,8 @@ def test_bad_number_of_images(refuse, images):
         ("--mean", "1;2;3", ["mean", "1;2;3"]),
         ("--num-classes", "1", ["1"]),
         ("--seed", "-1", ["seed", "-1"]),
+        ("--channel-axis", "relu1=2", ["channel-axis", "relu1=2"]),
+        ("--channel-axis", "nowhere=1", ["nowhere"]),
     ],
 )
 def test_bad_option(refuse, option, value, says):

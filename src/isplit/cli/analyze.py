@@ -45,6 +45,10 @@ def analyze(
     test_images: Annotated[str, typer.Option(metavar="N|all", help="Images for the base accuracy.")] = "2000",
     pre_activation: console.PreActivationOption = False,
     all_cuts: console.AllCutsOption = False,
+    channel_axis: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CUT=1|-1", help="Where a cut's channels are, if they are guessed wrongly. Repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of images, and of held-out parts.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a study of other input.")] = False,
     json: console.JsonOption = False,
@@ -66,6 +70,7 @@ def analyze(
         test_images=_count(test_images, "--test-images"),
         pre_activation=pre_activation,
         all_cuts=all_cuts,
+        channel_axes=dict(_axis(text) for text in channel_axis or ()),
     )
     dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
     loaded = console.load_model(
@@ -112,6 +117,14 @@ def show_ranking(ranking: CandidatesRecord, directory: Path, *, json: bool, quie
         if text:
             typer.echo(text)
     typer.echo(f"report: {directory / 'report.html'}")
+
+
+def _axis(text: str) -> tuple[str, int]:
+    cut, _, axis = text.rpartition("=")
+    if not cut or axis not in ("1", "-1"):
+        msg = f"--channel-axis is {text!r}; give CUT=1 (channels first) or CUT=-1 (channels last)"
+        raise InputError(msg)
+    return cut, int(axis)
 
 
 def _count(text: str, option: str) -> int | None:

@@ -1,5 +1,7 @@
 """One forward and one backward pass for all cuts: numbers by hand, nothing left behind."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,19 @@ def test_bf16_is_close_to_fp32() -> None:
     for score, close in zip(exact, rounded, strict=True):
         assert torch.float32 == close.dtype
         torch.testing.assert_close(close.mean(), score.mean(), rtol=0.05, atol=1e-5)
+
+
+def test_activations_are_let_go_as_the_gradient_passes() -> None:
+    """When a cut is reduced, what was kept for the cuts behind it is already gone: memory is that of a plain backward."""
+    graph = ModelGraph(Chain().eval(), (3, 6, 6))
+    cuts = [cut for cut in graph.record().cuts if cut.has_positions]
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def reduce(activation: torch.Tensor, gradient: torch.Tensor, axis: int) -> torch.Tensor:
+        assert all(reference() is None for reference in kept)
+        kept.append(weakref.ref(activation))
+        return gradient.mean((1, 2, 3))
+
+    GradientPass(graph, cuts)(torch.randn(2, 3, 6, 6), first_logits, reduce)
+
+    assert len(cuts) == len(kept)

@@ -74,7 +74,9 @@ class GradientPass:
         """
         results: list[torch.Tensor | None] = [None] * len(self.cuts)
 
-        def arrive(number: int, activation: torch.Tensor, gradient: torch.Tensor) -> None:
+        def arrive(number: int, held: list[torch.Tensor], gradient: torch.Tensor) -> None:
+            # The hook itself lives as long as the graph; the activation must not.
+            activation = held.pop()
             with torch.no_grad():
                 results[number] = reduce(activation, gradient, self.cuts[number].channel_axis or 1)
 
@@ -96,7 +98,7 @@ def _autocast(precision: Precision) -> AbstractContextManager[Any]:
 class _Run(fx.Interpreter):
     """One forward pass that hangs a hook on every cut's tensor."""
 
-    def __init__(self, owner: GradientPass, arrive: Callable[[int, torch.Tensor, torch.Tensor], None]) -> None:
+    def __init__(self, owner: GradientPass, arrive: Callable[[int, list[torch.Tensor], torch.Tensor], None]) -> None:
         super().__init__(owner.graph.module)
         self._owner = owner
         self._arrive = arrive
@@ -114,7 +116,7 @@ class _Run(fx.Interpreter):
             result = result.detach().requires_grad_()
         number = self._owner._order.get(n)
         if number is not None:
-            result.register_hook(partial(self._arrive, number, result.detach()))
+            result.register_hook(partial(self._arrive, number, [result.detach()]))
         return result
 
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:

@@ -299,7 +299,7 @@ def main() -> None:
         "cases": [],
     }
     for name, size, batch in CASES:
-        case = time_case(name, size, batch, options.data, rounds=3 if options.quick else 9)
+        case = time_case(name, size, batch, options.data, rounds=5 if options.quick else 9)
         results["cases"].append(case)
         print(json.dumps(case, indent=1), flush=True)
     if options.data and options.weights:

@@ -143,7 +143,7 @@ def test_bf16_is_close_to_fp32() -> None:
 
 
 def test_activations_are_let_go_as_the_gradient_passes() -> None:
-    """When a cut is reduced, what was kept for the cuts behind it is already gone: memory is that of a plain backward."""
+    """When a cut is reduced, what was kept for the cuts behind it is gone: memory is that of a plain backward."""
     graph = ModelGraph(Chain().eval(), (3, 6, 6))
     cuts = [cut for cut in graph.record().cuts if cut.has_positions]
     kept: list[weakref.ref[torch.Tensor]] = []

@@ -107,10 +107,11 @@ def ours(graph: ModelGraph, cuts: list[Cut], images: torch.Tensor, labels: torch
 
 def peers(model: nn.Module, cuts: list[Cut], images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     """Return the other libraries on the same layers."""
+    # Two of them come with `make bench` only, so `make check` may not find them.
     from captum.attr import LayerGradCam
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    from torchcam.methods import GradCAM as TorchCam
+    from pytorch_grad_cam import GradCAM  # pyright: ignore[reportMissingImports]
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # pyright: ignore[reportMissingImports]
+    from torchcam.methods import GradCAM as TorchCam  # pyright: ignore[reportMissingImports]
 
     layers = [model.get_submodule(cut.name) for cut in cuts]
 

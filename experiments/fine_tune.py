@@ -59,7 +59,7 @@ def main() -> None:
             step += 1
             if step % 10 == 0:
                 left = (time.perf_counter() - started) / step * (steps - step)
-                print(f"step {step} of {steps}, loss {float(loss):.3f}, {left / 60:.0f} minutes left", flush=True)
+                print(f"step {step} of {steps}, loss {loss.item():.3f}, {left / 60:.0f} minutes left", flush=True)
     (group,) = (GroupLogits(g, data.classes, range(len(data.classes))) for g in parse_groups((), data))
     accuracy = measure_accuracy(
         model,

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from isplit.design.models import LoadedModel, find_logits, load_model, match_classes
+from isplit.design.logits import find_logits
+from isplit.design.models import LoadedModel, load_model, match_classes
 from isplit.design.sources import file_sha256
 from isplit.design.weights import fingerprint
 from isplit.errors import ModelError
@@ -98,6 +99,7 @@ def test_find_logits():
     assert logits is find_logits(logits)
     assert logits is find_logits((torch.zeros(2, 3, 4), [logits, torch.zeros(2, 9)]))
     assert logits is find_logits({"a": None, "b": {"c": logits}})
+    assert logits is find_logits({"embedding": torch.zeros(2, 9), "logits": logits})
     assert find_logits(torch.zeros(2)) is None
     assert find_logits("text") is None
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isplit.design.batches import iter_batches
 from isplit.design.data import Dataset
 from isplit.design.groups import GroupLogits
-from isplit.design.models import find_logits
+from isplit.design.logits import find_logits
 from isplit.design.modes import evaluating
 from isplit.errors import ModelError
 from isplit.records import Accuracy, Preprocessing

@@ -46,7 +46,6 @@ from isplit.records import (
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-_TEST_IMAGES = 2000
 _OVERLAY_IMAGES = 6
 _OVERLAY_CUTS = 5
 
@@ -75,7 +74,7 @@ class Settings:
     target: Target = "correct"
     precision: Precision | str = "auto"
     batch_size: int = 16
-    test_images: int | None = _TEST_IMAGES
+    test_images: int | None = 2000
     pre_activation: bool = False
     all_cuts: bool = False
     channel_axes: Mapping[str, int] = field(default_factory=dict)

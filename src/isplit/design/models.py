@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from isplit.design.builders import build, name_of
+from isplit.design.logits import find_logits
 from isplit.design.sources import file_sha256
 from isplit.design.weights import apply_weights, check_finite, fingerprint, read_weights
 from isplit.errors import MissingExtraError, ModelError, needs_extra
@@ -100,14 +101,6 @@ def load_model(
         class_names=names if names is not None and len(names) == num_outputs else None,
         warnings=tuple(built.warnings),
     )
-
-
-def find_logits(output: Any) -> torch.Tensor | None:
-    """Return the first N×K tensor in a model's output (a tensor, or tuples, lists and mappings of them), or None."""
-    if isinstance(output, torch.Tensor):
-        return output if output.ndim == 2 else None
-    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-    return next((found for value in values if (found := find_logits(value)) is not None), None)
 
 
 def match_classes(

@@ -31,7 +31,11 @@ def draw_overlays(
     (batch,) = iter_batches(dataset, indices, preprocessing, batch_size=len(indices))
     labels = torch.from_numpy(group.label_map)[batch.labels]
     gradients = GradientPass(graph, cuts)
-    _, maps = gradients(batch.images, lambda logits: group.decision(logits, labels, target), cam)
+    _, maps = gradients(
+        batch.images,
+        lambda logits: group.decision(logits, labels, target),
+        lambda activation, gradient, cut: cam(activation, gradient, cut.channel_axis or 1),
+    )
     pixels = np.stack([preprocess(dataset.image(int(index)), preprocessing) for index in indices])
     laid_out = {cut.name: lay_out(values.numpy(), cut, preprocessing) for cut, values in zip(cuts, maps, strict=True)}
     return Overlays(

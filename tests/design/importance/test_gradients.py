@@ -9,6 +9,7 @@ from torch import nn
 from isplit.design.graph import ModelGraph
 from isplit.design.importance import METHODS, GradientPass
 from isplit.errors import ModelError
+from isplit.records import Cut
 
 
 class Chain(nn.Module):
@@ -45,7 +46,7 @@ def test_activations_and_gradients_are_those_of_a_plain_backward() -> None:
     cuts = [cut for cut in graph.record(pre_activation=True).cuts if cut.has_positions]
     assert ["layers.0", "layers.1", "layers.3", "layers.4", "layers.6", "layers.7"] == [cut.name for cut in cuts]
 
-    logits, seen = GradientPass(graph, cuts)(images, first_logits, lambda a, g, axis: torch.stack([a, g]))
+    logits, seen = GradientPass(graph, cuts)(images, first_logits, lambda a, g, cut: torch.stack([a, g]))
 
     for cut, (activation, gradient) in zip(cuts, seen, strict=True):
         position = int(cut.name.split(".")[1]) + 1
@@ -69,7 +70,7 @@ def test_a_value_by_hand() -> None:
     graph = ModelGraph(model.eval(), (1, 2, 2))
     images = torch.tensor([[[[1.0, -5.0], [3.0, 0.0]]]])
 
-    logits, (scores,) = GradientPass(graph, graph.record().cuts)(images, first_logits, METHODS["cui"].score)
+    logits, (scores,) = GradientPass(graph, graph.record().cuts)(images, first_logits, METHODS["cui"])
 
     assert [[2 * (1 + 3) + 3]] == logits.tolist()
     assert [2 * (1 + 3) / 4] == scores.tolist()
@@ -90,7 +91,7 @@ def test_nothing_survives_success_or_failure(failure: str) -> None:
     def objective(logits: torch.Tensor) -> torch.Tensor:
         return first_logits(logits) if failure != "objective" else logits[:, 7].sum()
 
-    def reduce(activation: torch.Tensor, gradient: torch.Tensor, axis: int) -> torch.Tensor:
+    def reduce(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
         if failure == "reduce":
             raise ZeroDivisionError
         return gradient.mean((1, 2, 3))
@@ -122,7 +123,7 @@ def test_a_cut_without_gradient_is_named() -> None:
         GradientPass(graph, cuts)(
             torch.randn(1, 3, 6, 6),
             lambda logits: (logits.detach().sum() * torch.ones(1, requires_grad=True)).sum(),
-            METHODS["cui"].score,
+            METHODS["cui"],
         )
 
 
@@ -134,8 +135,8 @@ def test_bf16_is_close_to_fp32() -> None:
     images = torch.randn(8, 3, 16, 16)
     run = GradientPass(graph, cuts)
 
-    _, exact = run(images, first_logits, METHODS["cui"].score)
-    _, rounded = run(images, first_logits, METHODS["cui"].score, precision="bf16")
+    _, exact = run(images, first_logits, METHODS["cui"])
+    _, rounded = run(images, first_logits, METHODS["cui"], precision="bf16")
 
     for score, close in zip(exact, rounded, strict=True):
         assert torch.float32 == close.dtype
@@ -148,7 +149,7 @@ def test_activations_are_let_go_as_the_gradient_passes() -> None:
     cuts = [cut for cut in graph.record().cuts if cut.has_positions]
     kept: list[weakref.ref[torch.Tensor]] = []
 
-    def reduce(activation: torch.Tensor, gradient: torch.Tensor, axis: int) -> torch.Tensor:
+    def reduce(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
         assert all(reference() is None for reference in kept)
         kept.append(weakref.ref(activation))
         return gradient.mean((1, 2, 3))

@@ -95,7 +95,9 @@ def test_cui_is_captum_s_grad_cam(memory_format: torch.memory_format) -> None:
     cuts = graph.record().cuts
 
     _, scores = GradientPass(graph, cuts)(
-        images, lambda logits: logits.gather(1, labels[:, None]).sum(), lambda *args: cam(*args).mean(1)
+        images,
+        lambda logits: logits.gather(1, labels[:, None]).sum(),
+        lambda a, g, cut: cam(a, g, cut.channel_axis or 1).mean(1),
     )
 
     assert ["1", "2", "5"] == [cut.name for cut in cuts]

@@ -15,7 +15,7 @@ from isplit.design.modes import evaluating
 from isplit.errors import ModelError
 from isplit.records import Cut, Precision
 
-Reduce = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+Reduce = Callable[[torch.Tensor, torch.Tensor, Cut], torch.Tensor]
 Objective = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -62,7 +62,7 @@ class GradientPass:
         Args:
             images: N×C×H×W, normalised.
             objective: Maps logits N×K to the scalar that is differentiated; a sum over images of what belongs to each.
-            reduce: Called per cut with its activation, its gradient and its channel axis.
+            reduce: Called per cut with its activation, its gradient and the cut.
             precision: "bf16" runs under autocast.
 
         Returns:
@@ -78,7 +78,7 @@ class GradientPass:
             # The hook itself lives as long as the graph; the activation must not.
             activation = held.pop()
             with torch.no_grad():
-                results[number] = reduce(activation, gradient, self.cuts[number].channel_axis or 1)
+                results[number] = reduce(activation, gradient, self.cuts[number])
 
         with evaluating(self.graph.module, frozen=True), torch.enable_grad():
             with _autocast(precision):

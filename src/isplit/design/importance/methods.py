@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from isplit.records import Cut
+
 Score = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
@@ -62,10 +64,14 @@ def gradient_energy(activation: torch.Tensor, gradient: torch.Tensor, channel_ax
 
 @dataclass(frozen=True)
 class Method:
-    """A score with its name for tables and plots."""
+    """A score with its name for tables and plots; called, it reduces a cut in a `GradientPass`."""
 
     score: Score
     title: str
+
+    def __call__(self, activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
+        """Return one value per image."""
+        return self.score(activation, gradient, cut.channel_axis or 1)
 
 
 METHODS: dict[str, Method] = {

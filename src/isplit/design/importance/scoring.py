@@ -59,7 +59,7 @@ def score_images(
         The table, and in words why it ends where it does.
 
     """
-    score = METHODS[job.method].score
+    score = METHODS[job.method]
     if not np.array_equal(table.images, job.order[: len(table)]):
         table = table.head(0)
     total = len(job.order)

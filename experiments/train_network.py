@@ -1,0 +1,114 @@
+"""Train or fine-tune a network on a data set, and write the weights that the experiments start from.
+
+    python experiments/train_network.py MODEL DATA -o weights.safetensors [--trunk TRUNK.safetensors]
+
+MODEL is anything `isplit analyze` takes. TRUNK holds the 13 convolutions under the keys of torchvision's
+vgg16().features. Adam with a one-cycle schedule, batch 64, on the fit part only: select and test stay unseen.
+
+    ./experiments/vgg16_trunk.py:build on tiny-imagenet-20 with a trunk: three epochs reach 81.5 % on test, in 40 minutes
+    on two cores without bf16 units.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from isplit.design.accuracy import measure_accuracy
+from isplit.design.batches import iter_batches
+from isplit.design.data import Dataset, open_data
+from isplit.design.groups import GroupLogits, parse_groups
+from isplit.design.importance import fast_bf16
+from isplit.design.models import LoadedModel, load_model
+
+BATCH = 64
+
+
+def main() -> None:
+    """Train, and say how good the result is on the test part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--trunk", type=Path, help="initial values of the model's `features`")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--classifier-learning-rate", type=float, default=3e-3)
+    parser.add_argument("--augment", action="store_true", help="random flips, and shifts by up to an eighth")
+    options = parser.parse_args()
+
+    torch.manual_seed(0)
+    data = open_data(options.data)
+    loaded = load_model(options.model, num_classes=len(data.classes), image_size=options.image_size)
+    if options.trunk:
+        features = loaded.module.get_submodule("features")
+        features.load_state_dict({name: value.float() for name, value in load_file(options.trunk).items()})
+    train(loaded, data, options)
+    (group,) = (GroupLogits(g, data.classes, range(len(data.classes))) for g in parse_groups((), data))
+    accuracy = measure_accuracy(
+        loaded.module,
+        dataset=data,
+        indices=data.parts["test"],
+        preprocessing=loaded.preprocessing,
+        group=group,
+        batch_size=BATCH,
+        progress=lambda done, total: None,
+    ).accuracy
+    print(f"accuracy on test {accuracy.accuracy:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in loaded.module.state_dict().items()}, options.out)
+
+
+def train(loaded: LoadedModel, data: Dataset, options: argparse.Namespace) -> None:
+    """Run all epochs; the last linear layer has a learning rate of its own."""
+    model = loaded.module.to(memory_format=torch.channels_last)
+    classifier = list([layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1].parameters())
+    own = {id(parameter) for parameter in classifier}
+    trunk = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    optimizer = torch.optim.Adam([{"params": trunk}, {"params": classifier}])
+    fit = data.parts["fit"]
+    steps = options.epochs * (len(fit) // BATCH)
+    rates = [options.learning_rate, options.classifier_learning_rate]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
+    step, started = 0, time.perf_counter()
+    model.train()
+    for epoch in range(options.epochs):
+        rng = np.random.default_rng([0, epoch])
+        order = rng.permutation(fit)[: len(fit) // BATCH * BATCH]
+        for batch in iter_batches(data, order, loaded.preprocessing, batch_size=BATCH):
+            images = augmented(batch.images, rng) if options.augment else batch.images
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast_bf16()):
+                logits = model(images.to(memory_format=torch.channels_last))
+            loss = functional.cross_entropy(logits.float(), batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            step += 1
+            if step % 10 == 0:
+                left = (time.perf_counter() - started) / step * (steps - step)
+                print(f"step {step} of {steps}, loss {loss.item():.3f}, {left / 60:.0f} minutes left", flush=True)
+
+
+def augmented(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Flip each image with probability one half, and shift each by up to an eighth of its side."""
+    reach = images.shape[-1] // 8
+    padded = functional.pad(images, (reach,) * 4)
+    height, width = images.shape[-2:]
+    moved = [
+        image[:, top : top + height, left : left + width]
+        for image, (top, left) in zip(padded, rng.integers(0, 2 * reach + 1, (len(images), 2)).tolist(), strict=True)
+    ]
+    flips = torch.from_numpy(rng.random(len(images)) < 0.5)[:, None, None, None]
+    stacked = torch.stack(moved)
+    return torch.where(flips, stacked.flip(-1), stacked)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@
     │   ├── ModelError           unknown model, unusable weights, a model that cannot be captured
     │   ├── DataError            unknown data, a broken image, labels that do not fit the model
     │   ├── StudyError           a study directory that is missing, half-written, or another model's
+    │   ├── BundleError              a bundle that is missing, damaged, altered, or not safe to open
     │   ├── PayloadError         bytes from the wire that are damaged, hostile, or another codec's
     │   └── MissingExtraError    an optional dependency is not installed
     └── NonFiniteError           a computation gave NaN or infinity, so that no ranking can be given
@@ -34,6 +35,10 @@ class DataError(InputError):
 
 class StudyError(InputError):
     """The study directory cannot be read or written, or belongs to other input."""
+
+
+class BundleError(InputError):
+    """The bundle cannot be opened: a file is missing, damaged, altered, or would lead outside."""
 
 
 class PayloadError(InputError):

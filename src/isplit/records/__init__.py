@@ -2,6 +2,15 @@
 
 from isplit.records.arrays import load_arrays, save_arrays
 from isplit.records.base import Part, Record, write_whole
+from isplit.records.bundle import (
+    BundledFile,
+    BundleRecord,
+    CutPlacement,
+    ImageFormat,
+    ImageSetting,
+    LocalPlacement,
+    RemotePlacement,
+)
 from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
 from isplit.records.curve import CurvePoint, CurveRecord, Precision, SubsetCurve, Target
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
@@ -19,6 +28,8 @@ from isplit.records.study import (
 
 __all__ = [
     "Accuracy",
+    "BundleRecord",
+    "BundledFile",
     "Candidate",
     "CandidatesRecord",
     "ClassGroup",
@@ -27,9 +38,13 @@ __all__ = [
     "CurveRecord",
     "Cut",
     "CutKind",
+    "CutPlacement",
     "DataSource",
     "GraphRecord",
+    "ImageFormat",
+    "ImageSetting",
     "Interpolation",
+    "LocalPlacement",
     "ModelSource",
     "Overlays",
     "Part",
@@ -38,6 +53,7 @@ __all__ = [
     "Preprocessing",
     "Ranking",
     "Record",
+    "RemotePlacement",
     "Rule",
     "StudyRecord",
     "SubsetCurve",

@@ -1,0 +1,180 @@
+"""What a bundle holds: the manifest of a directory that a device and a server can run."""
+
+import hashlib
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from isplit.records.base import Part, Record
+from isplit.records.study import Accuracy, ClassGroup, Preprocessing
+
+ImageFormat = Literal["jpeg", "webp", "png"]
+
+RESERVED_CUTS = frozenset(("local", "remote"))
+"""Names of the other placements, which no cut may have."""
+
+
+def _bundle_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        msg = f"the name is {name!r}; use 1 to 64 letters, digits, - and _ (a model's name on the wire is NAME.CUT)"
+        raise ValueError(msg)
+    return name
+
+
+def _relative_path(path: str) -> str:
+    """Accept a path only as this bundle would write it: relative, with slashes, going down."""
+    parts = PurePosixPath(path).parts
+    plain = path.isprintable() and "\\" not in path and ":" not in path
+    if not parts or not plain or str(PurePosixPath(path)) != path or parts[0] == "/" or ".." in parts or path == ".":
+        msg = f"the path {path!r} is not a plain relative one, as in 'tails/a.onnx': it could leave the bundle"
+        raise ValueError(msg)
+    return path
+
+
+BundleName = Annotated[str, AfterValidator(_bundle_name)]
+BundlePath = Annotated[str, AfterValidator(_relative_path)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class BundledFile(Part):
+    """A file's size and the SHA-256 of its content."""
+
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Describe a file that is there.
+
+        Raises:
+            OSError: it cannot be read.
+
+        """
+        with path.open("rb") as file:
+            return cls(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+class LocalPlacement(Part):
+    """The whole model on the device: ONNX, input `image` uint8 N×H×W×C, output `logits` float32 N×K."""
+
+    file: BundlePath
+    accuracy: Accuracy | None
+    int8: bool = False
+
+
+class ImageSetting(Part):
+    """How an image is compressed for the server, and what that costs.
+
+    `quality` is the encoder's (None: lossless). `scale` is the share of the model's input side that is sent (1, 0.75
+    or 0.5); the server resizes. Bytes are of one image.
+    """
+
+    format: ImageFormat
+    quality: int | None = Field(ge=1, le=100)
+    scale: float = Field(default=1.0, gt=0, le=1)
+    accuracy: Accuracy | None
+    payload_bytes_mean: float
+    payload_bytes_p95: float
+
+
+class RemotePlacement(Part):
+    """The whole model on the server, fed with compressed images. Its file is as in `LocalPlacement`.
+
+    The server refuses images of other formats than `accepted_formats`, longer than `max_image_bytes`, or of more
+    pixels than `max_image_pixels`, before it decodes them.
+    """
+
+    file: BundlePath
+    accepted_formats: tuple[ImageFormat, ...] = Field(min_length=1)
+    recommended: ImageSetting
+    max_image_bytes: int = Field(default=2**21, ge=1)
+    max_image_pixels: int = Field(default=2**24, ge=1)
+
+    @model_validator(mode="after")
+    def _check_recommended(self) -> Self:
+        if self.recommended.format not in self.accepted_formats:
+            msg = f"recommended is {self.recommended.format!r}, accepted are {', '.join(self.accepted_formats)}"
+            raise ValueError(msg)
+        return self
+
+
+class CutPlacement(Part):
+    """The model split at a cut.
+
+    `head`: ONNX, input `image` uint8 N×H×W×C, output `latent` uint8 N×`latent_shape` (the quantised symbols).
+    `tail`: ONNX, input `latent`, output `logits` float32 N×K. `codec` is what `Codec.save` wrote. All take any N.
+
+    Payload bytes are of one image, header included. `logits_tolerance` is the largest absolute difference to the
+    logits of the model it was exported from that the export allowed. `head_mac_share` is the device's share of all
+    multiply-accumulate operations, the encoder's included. `int8` says that the head computes in eight bits.
+    """
+
+    name: str = Field(min_length=1)
+    head: BundlePath
+    tail: BundlePath
+    codec: BundlePath
+    latent_shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
+    accuracy: Accuracy | None
+    payload_bytes_mean: float
+    payload_bytes_p95: float
+    logits_tolerance: float
+    head_mac_share: float = Field(ge=0, le=1)
+    int8: bool = False
+
+
+class BundleRecord(Record):
+    """manifest.json: every placement of one model, every file with its hash.
+
+    The bundle's `name` goes before each model's on the wire: NAME.CUT, NAME.remote. `model_fingerprint` is that of
+    the study's model. Logits are of the classes of `group`, in its order. `versions` are of the libraries that made
+    the bundle. An ONNX file may keep weights in another file of the bundle (`weights.bin`, which heads share): in
+    its own directory or below.
+    """
+
+    schema_name: ClassVar[str] = "isplit.bundle/1"
+    file_name: ClassVar[str] = "manifest.json"
+
+    name: BundleName
+    isplit_version: str
+    versions: dict[str, str]
+    model_fingerprint: str
+    group: ClassGroup
+    preprocessing: Preprocessing
+    base_accuracy: Accuracy
+    local: LocalPlacement | None
+    remote: RemotePlacement | None
+    cuts: tuple[CutPlacement, ...]
+    files: dict[BundlePath, BundledFile]
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        names = [cut.name for cut in self.cuts]
+        if len(set(names)) < len(names) or not RESERVED_CUTS.isdisjoint(names):
+            msg = f"the cuts are {names}: names must differ, and be none of {', '.join(sorted(RESERVED_CUTS))}"
+            raise ValueError(msg)
+        if not (self.cuts or self.local or self.remote):
+            msg = "there is no placement: give cuts, local or remote"
+            raise ValueError(msg)
+        wanted = {path for cut in self.cuts for path in (cut.head, cut.tail, cut.codec)}
+        wanted |= {placement.file for placement in (self.local, self.remote) if placement}
+        if missing := sorted(wanted - set(self.files)):
+            msg = f"files does not list {', '.join(missing)}"
+            raise ValueError(msg)
+        if self.file_name in self.files:
+            msg = f"files lists {self.file_name}, which cannot hold its own hash"
+            raise ValueError(msg)
+        return self
+
+    def cut(self, name: str) -> CutPlacement:
+        """Return the placement at the cut of that name.
+
+        Raises:
+            KeyError: no cut of the bundle has it.
+
+        """
+        for cut in self.cuts:
+            if cut.name == name:
+                return cut
+        raise KeyError(name)

@@ -236,7 +236,7 @@ def test_weights_in_subgraph(own_bundle):
 def test_nested_too_deep(own_bundle):
     """Endless nesting is refused, not followed."""
     content = b""
-    for number in (5, 1, 6) * 30 + (7,):  # attribute, node, subgraph, ..., graph
+    for number in (6, 5, 1) * 30 + (7,):  # from inside: subgraph, attribute, node, ..., the graph
         length = len(content)
         content = bytes([number << 3 | 2, length & 0x7F | 0x80, length >> 7]) + content
     (own_bundle / "whole.onnx").write_bytes(content)

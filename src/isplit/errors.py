@@ -8,6 +8,7 @@
     │   ├── BundleError              a bundle that is missing, damaged, altered, or not safe to open
     │   ├── PayloadError         bytes from the wire that are damaged, hostile, or another codec's
     │   └── MissingExtraError    an optional dependency is not installed
+    ├── EngineError              onnxruntime failed while it ran a model
     └── NonFiniteError           a computation gave NaN or infinity, so that no ranking can be given
 
 Messages say what was got and what to do about it.
@@ -47,6 +48,10 @@ class PayloadError(InputError):
 
 class MissingExtraError(InputError):
     """An optional dependency is missing; the message says which extra brings it."""
+
+
+class EngineError(IsplitError):
+    """A model that was loaded did not run: out of memory, or an input that it does not take."""
 
 
 class NonFiniteError(IsplitError):

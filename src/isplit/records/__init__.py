@@ -1,5 +1,6 @@
 """Frozen, versioned records: the only things that cross from room to room. Saved as JSON, one file each."""
 
+from isplit.records.answers import Answer, AnswerSource, Timings, read_answers
 from isplit.records.arrays import load_arrays, save_arrays
 from isplit.records.base import Part, Record, write_whole
 from isplit.records.bundle import (
@@ -28,6 +29,8 @@ from isplit.records.study import (
 
 __all__ = [
     "Accuracy",
+    "Answer",
+    "AnswerSource",
     "BundleRecord",
     "BundledFile",
     "Candidate",
@@ -58,8 +61,10 @@ __all__ = [
     "StudyRecord",
     "SubsetCurve",
     "Target",
+    "Timings",
     "Unavailable",
     "load_arrays",
+    "read_answers",
     "save_arrays",
     "write_whole",
 ]

@@ -87,23 +87,23 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0  # in a row, while closed
         self._open_ms = settings.open_ms
-        self._opens_at_s: float | None = None  # when a probe may go; None while closed
+        self._probe_at_s: float | None = None  # when a probe may go; None while closed
         self._probing = False
 
     @property
     def state(self) -> BreakerState:
         """Where the breaker stands now."""
         with self._lock:
-            if self._opens_at_s is None:
+            if self._probe_at_s is None:
                 return "closed"
-            return "half-open" if self._probing or self._clock() >= self._opens_at_s else "open"
+            return "half-open" if self._probing or self._clock() >= self._probe_at_s else "open"
 
     def admit(self) -> bool:
         """Say whether a request may be sent. Half-open, the first to ask is the probe."""
         with self._lock:
-            if self._opens_at_s is None:
+            if self._probe_at_s is None:
                 return True
-            if self._probing or self._clock() < self._opens_at_s:
+            if self._probing or self._clock() < self._probe_at_s:
                 return False
             self._probing = True
             return True
@@ -113,13 +113,13 @@ class Breaker:
         with self._lock:
             self._failures = 0
             self._open_ms = self._settings.open_ms
-            self._opens_at_s = None
+            self._probe_at_s = None
             self._probing = False
 
     def failed(self) -> None:
-        """Report that the server did not answer. Stragglers that were sent before it opened count for nothing."""
+        """Report that the server did not answer. While open, stragglers that were sent before count for nothing."""
         with self._lock:
-            if self._opens_at_s is None:
+            if self._probe_at_s is None:
                 self._failures += 1
                 if self._failures < self._settings.failures:
                     return
@@ -129,7 +129,7 @@ class Breaker:
                 return
             self._failures = 0
             self._probing = False
-            self._opens_at_s = self._clock() + self._open_ms / 1000
+            self._probe_at_s = self._clock() + self._open_ms / 1000
 
 
 def wire_budget_ms(remaining_ms: float | None, *, local_ms: float | None) -> float | None:

@@ -1,0 +1,97 @@
+"""What a device was answered, and how long every part of it took: the one definition, a line of JSON each."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ValidationError
+
+from isplit.errors import DataError
+from isplit.records.base import Part, Record
+
+AnswerSource = Literal["split", "remote", "local", "local-fallback", "failed"]
+
+
+class Timings(Part):
+    """Where an answer's time went, in milliseconds. None where that part did not take place.
+
+    On the device, in order: `decode_image_ms` (file to picture), `preprocess_ms` (picture to the model's pixels),
+    `head_ms`, `encode_ms` (latent or pixels to payload), then `wire_ms`; or `local_ms`, the whole model.
+    On the server, as it reported: `server_queue_ms`, `server_decode_ms`, `server_infer_ms`, and `server_ms`, from the
+    request's arrival there to its answer.
+
+    `wire_ms` is the round trip of the attempt that was answered, less `server_ms` (all of it where the server reports
+    no times). `retry_ms` is what attempts that failed and the waits between them took. `total_ms` runs from when the
+    image was handed over until its answer was ready; what it has beyond the parts is the client's own work.
+    """
+
+    decode_image_ms: float | None = None
+    preprocess_ms: float | None = None
+    head_ms: float | None = None
+    encode_ms: float | None = None
+    wire_ms: float | None = None
+    server_queue_ms: float | None = None
+    server_decode_ms: float | None = None
+    server_infer_ms: float | None = None
+    server_ms: float | None = None
+    retry_ms: float | None = None
+    local_ms: float | None = None
+    total_ms: float
+
+
+class Answer(Record):
+    """What one image was answered.
+
+    `placement` is what was asked for ("local", "remote" or a cut), `source` where the answer came from. `reason` says
+    why it is "local-fallback" or "failed". A failed answer has no label. `late` marks an answer that came after its
+    deadline. `label` is an index into the bundle's classes, `probability` its softmax. `attempts` counts the requests
+    that were sent; `payload_bytes` is one request's payload, header included and gRPC's framing not. `server_batch` is
+    how many images the server ran together. `started_unix_s` is the device's clock when it was handed the image.
+    """
+
+    schema_name: ClassVar[str] = "isplit.answer/1"
+    file_name: ClassVar[str] = "answers.jsonl"
+
+    id: str
+    index: int
+    image: str
+    placement: str
+    source: AnswerSource
+    reason: str | None = None
+    label: int | None = None
+    class_name: str | None = None
+    probability: float | None = None
+    logits: tuple[float, ...] | None = None
+    deadline_ms: float | None = None
+    late: bool = False
+    attempts: int = 0
+    payload_bytes: int | None = None
+    server_batch: int | None = None
+    started_unix_s: float
+    timings: Timings
+
+    def to_line(self, *, logits: bool = False) -> str:
+        """Return the answer as one line of JSON, its schema first; logits are long and left out unless wanted."""
+        fields = self.model_dump(mode="json", exclude=None if logits else {"logits"})
+        return json.dumps({"schema": self.schema_name, **fields}, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def read_answers(path: Path) -> Iterator[Answer]:
+    """Read a file of answers, a line at a time.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no answer; the message gives its number.
+
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield Answer.from_json(line)
+                except (ValidationError, ValueError, RecursionError) as error:
+                    msg = f"{path}, line {number}, is not an answer of `isplit run`: {error}"
+                    raise DataError(msg) from error
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise DataError(msg) from error

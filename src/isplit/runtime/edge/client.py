@@ -1,0 +1,290 @@
+"""The device's half of a split: an image in, exactly one answer out, whatever becomes of the link or the server.
+
+image -> preprocess -> head -> encode -> breaker -> transport -> logits -> Answer
+|                             | open, failed for good, or no time left
++-------> whole model --------+--> Answer (local-fallback, or failed)
+"""
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.errors import BundleError, EngineError, InputError, IsplitError
+from isplit.records import Answer, AnswerSource
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.edge.device import LOCAL, REMOTE, Device, Wire, placements_of
+from isplit.runtime.edge.job import Job
+from isplit.runtime.edge.pictures import Picture, open_picture
+from isplit.runtime.edge.policy import BreakerSettings, BreakerState, Retry, wire_budget_ms
+from isplit.runtime.edge.security import Tls
+from isplit.runtime.edge.sender import GaveUpError, Sender
+from isplit.runtime.edge.stream import pipelined
+from isplit.runtime.edge.transport import Request, Transport
+
+WireName = Literal["payload", "latent"]
+
+_RETRY = Retry()
+_BREAKER = BreakerSettings()
+
+
+class EdgeClient:
+    """Classifies images with a bundle, part of it here and part on a server.
+
+        with isplit.EdgeClient("bundle", "192.168.1.20:8001", deadline_ms=100) as client:
+            answer = client.classify("cat.jpg")
+            print(answer.class_name, answer.source, answer.timings.total_ms)
+
+    `server` is HOST:PORT, or None to run everything here. `placement` is what is used unless a call says otherwise
+    (None: the bundle's first cut; without a server, local), and `deadline_ms` likewise (None: none). `wire` "latent"
+    sends plain uint8, for any server of the Open Inference Protocol. `fallback` runs the whole model here when the
+    server cannot be asked, where the bundle holds it: it costs that model's memory once it is needed.
+
+    `token` and `tls` are shown to the server; a token crosses a network in plain text only when `insecure` says so.
+    No attempt takes longer than `attempt_timeout_ms`. `threads` share the work of one operator of the head. `verify`
+    hashes the bundle's files first. `transport` replaces gRPC.
+
+    Safe to share between threads. Models are loaded when first needed and stay; see `warm_up`.
+
+    Raises:
+        BundleError: the bundle cannot be opened, or one of its models cannot be loaded.
+        InputError: the options do not fit the bundle or each other.
+
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle | Path | str,
+        server: str | None = None,
+        *,
+        placement: str | None = None,
+        deadline_ms: float | None = None,
+        wire: WireName = "payload",
+        fallback: bool = True,
+        token: str | None = None,
+        tls: Tls | None = None,
+        insecure: bool = False,
+        retry: Retry = _RETRY,
+        breaker: BreakerSettings = _BREAKER,
+        attempt_timeout_ms: float = 5000.0,
+        threads: int = 1,
+        verify: bool = True,
+        transport: Transport | None = None,
+    ) -> None:
+        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=verify)
+        self._placements = placements_of(self._bundle.record)
+        self._classes = self._bundle.record.group.classes
+        if wire not in ("payload", "latent"):
+            msg = f"wire is {wire!r}; choose payload (entropy-coded) or latent (plain uint8)"
+            raise InputError(msg)
+        _positive(attempt_timeout_ms, "attempt_timeout_ms")
+        self._device = Device(self._bundle, plain=wire == "latent", threads=threads)
+        self._sender: Sender | None = None
+        if server is not None or transport is not None:
+            self._sender = Sender(
+                transport or _connect(str(server), token=token, tls=tls, insecure=insecure),
+                retry=retry,
+                breaker=breaker,
+                attempt_timeout_ms=attempt_timeout_ms,
+            )
+        self._placement = self._check_placement(placement or self._first_placement())
+        self._deadline_ms = _positive(deadline_ms, "deadline_ms")
+        self._fallback = fallback and LOCAL in self._placements
+        self._local_ms: float | None = None
+        self._name = secrets.token_hex(4)  # ids of two devices never meet in a server's log
+        self._count = itertools.count()
+        self._closed = False
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """What `placement` may be: the bundle's cuts, then "remote" and "local" where it has them."""
+        return self._placements
+
+    def classify(
+        self, image: Picture, *, placement: str | None = None, deadline_ms: float | None = None, name: str | None = None
+    ) -> Answer:
+        """Return the answer to one image.
+
+        A damaged image, a failing server and a missed deadline are answers too; `Answer.source` and `Answer.reason`
+        tell. `name` is what the answer calls the image (default: its path, or its number).
+
+        Raises:
+            InputError: an unknown placement, a deadline that is not above zero, or the client was closed.
+            BundleError: a model of the bundle cannot be loaded.
+
+        """
+        return self._finish(self._prepare(image, placement=placement, deadline_ms=deadline_ms, name=name))
+
+    def run(
+        self,
+        images: Iterable[Picture | tuple[str, Picture]],
+        *,
+        placement: str | Callable[[], str] | None = None,
+        deadline_ms: float | None = None,
+        depth: int = 2,
+    ) -> Iterator[Answer]:
+        """Yield one answer per image, in order; the next image's head runs while the last is on the wire.
+
+        `images` may come with names, as (name, image). At most `depth` images are under way. `placement` may be a
+        function that is asked before each image: a controller. A deadline counts from when the image was fetched.
+
+        Raises:
+            InputError, BundleError: as `classify`; and whatever `images` raises.
+
+        """
+        if depth < 1:
+            msg = f"depth is {depth}; give at least 1, which is one image after the other"
+            raise InputError(msg)
+
+        def prepare(item: Picture | tuple[str, Picture]) -> Job:
+            name, image = item if isinstance(item, tuple) else (None, item)
+            chosen = placement() if callable(placement) else placement
+            return self._prepare(image, placement=chosen, deadline_ms=deadline_ms, name=name)
+
+        return pipelined(images, prepare, self._finish, depth=depth)
+
+    def warm_up(self, placement: str | None = None) -> None:
+        """Load what a placement needs here, and the fallback, so that the first image need not wait for it.
+
+        Raises:
+            InputError, BundleError: as `classify`.
+
+        """
+        chosen = self._check_placement(placement or self._placement)
+        self._device.warm_up(chosen)
+        if chosen == LOCAL or self._fallback:
+            self._local_ms = self._device.warm_up(LOCAL)
+
+    def breaker_state(self, placement: str | None = None) -> BreakerState:
+        """Return where a placement's circuit breaker stands: open means that its requests are not even sent."""
+        chosen = self._check_placement(placement or self._placement)
+        return "closed" if self._sender is None else self._sender.state(self._model(chosen))
+
+    def close(self) -> None:
+        """Close the connection; requests under way are answered as failed, or by the fallback."""
+        self._closed = True
+        if self._sender is not None:
+            self._sender.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _prepare(self, image: Picture, *, placement: str | None, deadline_ms: float | None, name: str | None) -> Job:
+        """Do all that comes before the wire; for local, all there is to do."""
+        if self._closed:
+            msg = "the client is closed; open a new one"
+            raise InputError(msg)
+        index = next(self._count)
+        job = Job(
+            id=f"{self._name}-{index}",
+            index=index,
+            image=name or (str(image) if isinstance(image, str | Path) else f"image {index}"),
+            placement=self._check_placement(placement or self._placement),
+            deadline_ms=_positive(deadline_ms, "deadline_ms") or self._deadline_ms,
+        )
+        try:
+            with job.timed("decode_image_ms"):
+                picture = open_picture(image, name=job.image)
+            with job.timed("preprocess_ms"):
+                job.pixels = self._device.preprocess(picture)
+        except IsplitError as error:
+            job.reason = str(error)
+            return job
+        if job.placement == LOCAL:
+            self._run_here(job, "local")
+        else:
+            self._run_head(job, job.pixels)
+        return job
+
+    def _run_head(self, job: Job, pixels: NDArray[np.uint8]) -> None:
+        try:
+            array = pixels
+            if job.placement != REMOTE:
+                with job.timed("head_ms"):
+                    array = self._device.head(job.placement, pixels)
+            with job.timed("encode_ms"):
+                job.wire = self._device.encode(job.placement, array)
+        except EngineError as error:
+            job.reason = str(error)
+
+    def _finish(self, job: Job) -> Answer:
+        """Ask the server, then if need be the fallback."""
+        if job.wire is not None:
+            self._ask(job, job.wire)
+        if job.logits is None and job.pixels is not None and job.placement != LOCAL and self._fallback:
+            self._run_here(job, "local-fallback")
+        return job.answer(self._classes)
+
+    def _ask(self, job: Job, wire: Wire) -> None:
+        assert self._sender is not None  # `_check_placement` has seen to it
+        request = Request(
+            id=job.id, model=self._model(job.placement), tensor=wire.tensor, content=wire.content, shape=wire.shape
+        )
+        try:
+            sent = self._sender.send(request, budget_ms=wire_budget_ms(job.remaining_ms, local_ms=self._local_ms))
+        except GaveUpError as error:
+            job.attempts, job.reason = error.attempts, str(error)
+            job.parts_ms["retry_ms"] = error.retry_ms
+            return
+        job.attempts = sent.attempts
+        if sent.attempts > 1:
+            job.parts_ms["retry_ms"] = sent.retry_ms
+        if sent.reply.logits.size != len(self._classes):
+            job.reason = (
+                f"the server's {request.model} gives {sent.reply.logits.size} logits, this bundle has "
+                f"{len(self._classes)} classes: it serves another bundle"
+            )
+            return
+        job.heard(sent.reply, round_trip_ms=sent.round_trip_ms)
+        job.source = "remote" if job.placement == REMOTE else "split"
+
+    def _run_here(self, job: Job, source: AnswerSource) -> None:
+        """Run the whole model; a device that cannot is one more reason, not a crash."""
+        assert job.pixels is not None
+        try:
+            with job.timed("local_ms"):
+                job.logits = self._device.whole(job.pixels)
+        except (BundleError, EngineError) as error:
+            job.reason = "; ".join(filter(None, (job.reason, str(error))))
+            return
+        job.source = source
+        if self._fallback:
+            self._local_ms = job.parts_ms["local_ms"]
+
+    def _model(self, placement: str) -> str:
+        return f"{self._bundle.name}.{placement}"
+
+    def _first_placement(self) -> str:
+        return self._placements[0] if self._sender is not None else LOCAL
+
+    def _check_placement(self, placement: str) -> str:
+        if placement not in self._placements:
+            msg = f"there is no placement {placement!r} in this bundle; choose one of {', '.join(self._placements)}"
+            raise InputError(msg)
+        if placement != LOCAL and self._sender is None:
+            msg = f"placement {placement!r} needs a server; give one, or choose local"
+            raise InputError(msg)
+        return placement
+
+
+def _positive(value: float | None, name: str) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        msg = f"{name} is {value}; give a number of milliseconds above zero"
+        raise InputError(msg)
+    return value
+
+
+def _connect(server: str, *, token: str | None, tls: Tls | None, insecure: bool) -> Transport:
+    from isplit.runtime.edge.grpc_transport import GrpcTransport  # grpc takes a while to import
+
+    return GrpcTransport(server, token=token, tls=tls, insecure=insecure)

@@ -1,0 +1,115 @@
+"""What runs on the device itself: heads, codecs and the whole model, each loaded when it is first needed."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isplit.codec.image import preprocess
+from isplit.records import BundleRecord
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.edge.pictures import compress
+from isplit.runtime.edge.transport import TensorName
+
+if TYPE_CHECKING:
+    from isplit.runtime.session import Session
+
+LOCAL, REMOTE = "local", "remote"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wire:
+    """What goes to the server for one image: the tensor's name and shape, and its content."""
+
+    tensor: TensorName
+    content: bytes
+    shape: tuple[int, ...]
+
+
+class Device:
+    """The device's side of a bundle. Safe to share between threads.
+
+    `plain` sends latents as they are, for servers that know no codec.
+    """
+
+    def __init__(self, bundle: Bundle, *, plain: bool, threads: int) -> None:
+        self._bundle = bundle
+        self._plain = plain
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+
+    def preprocess(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """Return the model's pixels, (H, W, C).
+
+        Raises:
+            DataError: a picture of a kind that has no pixels for this model.
+
+        """
+        return preprocess(picture, self._bundle.record.preprocessing)
+
+    def head(self, cut: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return one image's latent, quantised; `pixels` are (H, W, C)."""
+        return self._session(cut).run(pixels[None])[0]
+
+    def encode(self, placement: str, array: NDArray[np.uint8]) -> Wire:
+        """Return what to send: of a latent at a cut, of pixels for remote."""
+        record = self._bundle.record
+        if placement == REMOTE:
+            assert record.remote is not None  # `check_placement` has seen to it
+            return Wire(tensor="image", content=compress(array, record.remote.recommended), shape=(1,))
+        if self._plain:
+            return Wire(tensor="latent", content=array.tobytes(), shape=(1, *array.shape))
+        return Wire(tensor="payload", content=self._bundle.codec(placement).encode_symbols(array), shape=(1,))
+
+    def whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the whole model's logits, (K,)."""
+        return self._session(LOCAL).run(pixels[None])[0]
+
+    def warm_up(self, placement: str) -> float:
+        """Load what a placement runs on the device and run it; return how long a second run takes, in ms.
+
+        The first run of a model takes longer.
+        """
+        self._run_once(placement)
+        begun_s = time.perf_counter()
+        self._run_once(placement)
+        return (time.perf_counter() - begun_s) * 1000
+
+    def _run_once(self, placement: str) -> None:
+        record = self._bundle.record
+        pixels = np.zeros((*record.preprocessing.image_size, record.preprocessing.channels), np.uint8)
+        if placement == LOCAL:
+            self.whole(pixels)
+        else:
+            self.encode(placement, pixels if placement == REMOTE else self.head(placement, pixels))
+
+    def _session(self, name: str) -> "Session":
+        session = self._sessions.get(name)
+        if session is not None:
+            return session
+        # One thread loads; the others wait for it rather than load the same file again.
+        with self._lock:
+            if name not in self._sessions:
+                from isplit.runtime.session import Session  # onnxruntime takes as long to import as all the rest
+
+                self._sessions[name] = Session(self._path(name), threads=self._threads)
+            return self._sessions[name]
+
+    def _path(self, name: str) -> Path:
+        if name != LOCAL:
+            return self._bundle.head_path(name)
+        path = self._bundle.local_path
+        assert path is not None  # the client has seen to it
+        return path
+
+
+def placements_of(record: BundleRecord) -> tuple[str, ...]:
+    """Return the names of a bundle's placements: its cuts in order, then remote and local where it has them."""
+    whole = tuple(name for name, held in ((REMOTE, record.remote), (LOCAL, record.local)) if held)
+    return tuple(cut.name for cut in record.cuts) + whole

@@ -1,0 +1,121 @@
+"""Requests over gRPC: one connection per client, TLS or a token where asked, and a new connection for a dead one."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+from tritonclient.grpc import service_pb2_grpc  # pyright: ignore[reportMissingTypeStubs]
+
+from isplit.errors import InputError
+from isplit.runtime.edge.security import Tls, check_address, check_token, is_loopback
+from isplit.runtime.edge.transport import STATUSES, Reply, Request, Status, TransportError
+from isplit.runtime.edge.wire import read_reply, request_message
+
+MAX_REPLY_BYTES = 2**22
+"""The longest message that is read: a million logits."""
+
+# A link that swallows packets says nothing, and TCP goes on believing in it for many minutes.
+_DEAD_AFTER_TIMEOUTS = 3
+_DEAD_AFTER_S = 1.0
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # gRPC's own waits grow to two minutes: long after a server is back, it would still not have looked.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2000),  # how long a connection may take, despite its name
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_retries", 0),  # ours know the deadline, the breaker and the fallback
+    # Two clients of one process are two connections, and a new channel is a new connection.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class GrpcTransport:
+    """A transport over gRPC to one server.
+
+    Raises:
+        InputError: on construction: no address, unreadable TLS files, or a token that would cross a network in plain
+            text without `insecure`.
+
+    """
+
+    def __init__(
+        self, server: str, *, token: str | None = None, tls: Tls | None = None, insecure: bool = False
+    ) -> None:
+        check_address(server)
+        check_token(server, token, tls=tls, insecure=insecure)
+        self._server = server
+        self._credentials = None if tls is None else _credentials(tls)
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._timeouts = 0
+        self._heard_s = time.monotonic()
+        self._open()
+
+    def infer(self, request: Request, *, timeout_s: float | None) -> Reply:
+        """Send the request and wait."""
+        channel = self._channel
+        try:
+            message = self._infer(request_message(request), timeout=timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._failure(cast("Any", error), channel) from None
+        except ValueError:  # what grpc raises on a channel that was closed meanwhile
+            raise TransportError("CANCELLED", "the connection was closed") from None
+        self._timeouts = 0
+        self._heard_s = time.monotonic()
+        return read_reply(message)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._closed = True
+            self._channel.close()
+
+    def _open(self) -> None:
+        # A proxy from the environment never stands between a device and itself.
+        options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_loopback(self._server) else _OPTIONS
+        if self._credentials is None:
+            self._channel: Any = grpc.insecure_channel(self._server, options=options)
+        else:
+            self._channel = grpc.secure_channel(self._server, self._credentials, options=options)
+        self._infer: Any = cast("Any", service_pb2_grpc).GRPCInferenceServiceStub(self._channel).ModelInfer
+
+    def _failure(self, error: Any, channel: Any) -> TransportError:
+        name = str(error.code().name)
+        status = cast("Status", name) if name in STATUSES else "UNKNOWN"
+        if status == "DEADLINE_EXCEEDED":
+            self._replace_if_dead(channel)
+        else:
+            self._timeouts = 0
+            self._heard_s = time.monotonic()
+        return TransportError(status, " ".join(str(error.details() or "").split())[:300])
+
+    def _replace_if_dead(self, channel: Any) -> None:
+        """After several timeouts in a row and a second of silence, connect anew."""
+        with self._lock:
+            if self._closed or channel is not self._channel:
+                return
+            self._timeouts += 1
+            if self._timeouts < _DEAD_AFTER_TIMEOUTS or time.monotonic() - self._heard_s < _DEAD_AFTER_S:
+                return
+            self._timeouts = 0
+            self._heard_s = time.monotonic()
+            self._open()
+        channel.close()
+
+
+def _credentials(tls: Tls) -> Any:
+    ca, key, cert = (None if path is None else _read_pem(path) for path in (tls.ca, tls.key, tls.cert))
+    return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+
+
+def _read_pem(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise InputError(msg) from error

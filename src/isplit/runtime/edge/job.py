@@ -1,0 +1,96 @@
+"""One image on its way through the client, and the answer that becomes of it."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.records import Answer, AnswerSource, Timings
+from isplit.runtime.edge.device import Wire
+from isplit.runtime.edge.transport import Reply
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What is known of an image so far; one thread at a time works on it.
+
+    `pixels` (H, W, C) are there once the image was read, `wire` once there is something to send, `logits` once there
+    is an answer. `reason` says why it is not the answer that was asked for. `parts_ms` has the keys of `Timings`.
+    """
+
+    id: str
+    index: int
+    image: str
+    placement: str
+    deadline_ms: float | None
+    started_s: float = field(default_factory=time.perf_counter)
+    started_unix_s: float = field(default_factory=time.time)
+    pixels: NDArray[np.uint8] | None = None
+    wire: Wire | None = None
+    logits: NDArray[np.float32] | None = None
+    source: AnswerSource = "failed"
+    reason: str | None = None
+    attempts: int = 0
+    server_batch: int | None = None
+    parts_ms: dict[str, float | None] = field(default_factory=dict[str, float | None])
+
+    @contextmanager
+    def timed(self, part: str) -> Generator[None]:
+        """Measure a part of the work."""
+        begun_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.parts_ms[part] = (time.perf_counter() - begun_s) * 1000
+
+    @property
+    def remaining_ms(self) -> float | None:
+        """Time until the deadline; below zero once it has passed, None where there is none."""
+        return None if self.deadline_ms is None else self.deadline_ms - (time.perf_counter() - self.started_s) * 1000
+
+    def heard(self, reply: Reply, *, round_trip_ms: float) -> None:
+        """Take over a server's logits and its timings."""
+        self.logits = reply.logits
+        self.server_batch = reply.batch_size
+        # Two machines' clocks are never compared, only two durations.
+        self.parts_ms |= {
+            "wire_ms": max(0.0, round_trip_ms - (reply.server_ms or 0.0)),
+            "server_queue_ms": reply.queue_ms,
+            "server_decode_ms": reply.decode_ms,
+            "server_infer_ms": reply.infer_ms,
+            "server_ms": reply.server_ms,
+        }
+
+    def answer(self, classes: tuple[str, ...]) -> Answer:
+        """Return the answer, its time taken now."""
+        label, probability = (None, None) if self.logits is None else _best(self.logits)
+        total_ms = (time.perf_counter() - self.started_s) * 1000
+        return Answer(
+            id=self.id,
+            index=self.index,
+            image=self.image,
+            placement=self.placement,
+            source=self.source,
+            reason=self.reason,
+            label=label,
+            class_name=None if label is None else classes[label],
+            probability=probability,
+            logits=None if self.logits is None else tuple(self.logits.tolist()),
+            deadline_ms=self.deadline_ms,
+            late=self.deadline_ms is not None and total_ms > self.deadline_ms,
+            attempts=self.attempts,
+            payload_bytes=None if self.wire is None else len(self.wire.content),
+            server_batch=self.server_batch,
+            started_unix_s=self.started_unix_s,
+            timings=Timings(total_ms=total_ms, **self.parts_ms),
+        )
+
+
+def _best(logits: NDArray[np.float32]) -> tuple[int, float]:
+    """Return the first largest logit's index and its softmax."""
+    label = int(logits.argmax())
+    # Shifted by the largest, so that no exponential overflows and the best one's is 1.
+    return label, 1.0 / float(np.exp(logits.astype(np.float64) - float(logits[label])).sum())

@@ -1,0 +1,74 @@
+"""Where a server is, and what a device shows it and expects of it."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from isplit.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Files in PEM form. `ca` is whom to trust (None: the system's list); `cert` and `key` are ours, for mTLS.
+
+    Raises:
+        InputError: on construction, a certificate without its key, or a key without its certificate.
+
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            msg = "a certificate and its key belong together: give both, or neither"
+            raise InputError(msg)
+
+
+def check_address(server: str) -> None:
+    """Refuse what is no address.
+
+    Raises:
+        InputError: not HOST:PORT, [IPV6]:PORT or unix:PATH.
+
+    """
+    if server.startswith("unix:") and len(server) > len("unix:"):
+        return
+    host, _, port = server.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    plain = host and not bracketed and not set(host) & set(":/[] ")
+    if not (plain or bracketed) or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 2**16:
+        msg = f"the server is {server!r}; give HOST:PORT, for example 192.168.1.20:8001 or [fd00::20]:8001"
+        raise InputError(msg)
+
+
+def is_loopback(server: str) -> bool:
+    """Say whether an address stays on this machine."""
+    if server.startswith("unix:"):
+        return True
+    host = server.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_token(server: str, token: str | None, *, tls: Tls | None, insecure: bool) -> None:
+    """Refuse to show a token to whoever listens on the way.
+
+    Raises:
+        InputError: a token, a network, no TLS, and nobody said that this is meant; or a token that no header can hold.
+
+    """
+    if token is None:
+        return
+    if not token or not token.isascii() or not token.isprintable() or token != token.strip():
+        msg = "the token must be printable ASCII without spaces around it, and not empty"
+        raise InputError(msg)
+    if tls is None and not insecure and not is_loopback(server):
+        msg = (
+            f"the token would travel to {server} in plain text, for anyone on the way to read: "
+            "use TLS (--tls, --tls-ca), or say --insecure if the network is trusted"
+        )
+        raise InputError(msg)

@@ -1,0 +1,142 @@
+"""One request until it is answered or given up: attempts, waits, and a circuit breaker for each model."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isplit.errors import IsplitError
+from isplit.runtime.edge.policy import RETRYABLE, Breaker, BreakerSettings, BreakerState, Retry
+from isplit.runtime.edge.transport import Reply, Request, Transport, TransportError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A reply, and what it took: requests sent, the last one's round trip, and the time lost before that one."""
+
+    reply: Reply
+    attempts: int
+    round_trip_ms: float
+    retry_ms: float
+
+
+class GaveUpError(IsplitError):
+    """A request is not going to be answered; says why, after how many attempts, and how long they took."""
+
+    def __init__(self, reason: str, *, attempts: int, retry_ms: float) -> None:
+        super().__init__(reason)
+        self.attempts = attempts
+        self.retry_ms = retry_ms
+
+
+class Sender:
+    """Sends requests through a transport; safe to share between threads.
+
+    No attempt takes longer than `attempt_timeout_ms`: without a deadline, a link that swallows everything would hold
+    a request for ever. `clock` returns seconds, `wait` waits so many (and returns whether the sender was closed
+    meanwhile), `draw` returns a random number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        retry: Retry,
+        breaker: BreakerSettings,
+        attempt_timeout_ms: float,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], bool] | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._transport = transport
+        self._retry = retry
+        self._breaker_settings = breaker
+        self._attempt_timeout_ms = attempt_timeout_ms
+        self._clock = clock
+        self._closed = threading.Event()
+        self._wait = wait or self._closed.wait
+        self._draw = draw
+        self._lock = threading.Lock()
+        self._breakers: dict[str, Breaker] = {}
+
+    def send(self, request: Request, *, budget_ms: float | None) -> Sent:
+        """Return the reply to a request.
+
+        Raises:
+            GaveUpError: it was refused, the attempts or the budget are used up, the breaker is open, or the sender
+                was closed.
+
+        """
+        breaker = self._breaker(request.model)
+        begun_s = self._clock()
+        attempts = 0
+        reason = ""
+        while True:
+            used_ms = (self._clock() - begun_s) * 1000
+            left_ms = None if budget_ms is None else budget_ms - used_ms
+            if left_ms is not None and left_ms <= 0:
+                raise GaveUpError(reason or "no time left to ask the server", attempts=attempts, retry_ms=used_ms)
+            if not breaker.admit():
+                why = reason or "the server has not been answering; it is asked again shortly"
+                raise GaveUpError(f"circuit open: {why}", attempts=attempts, retry_ms=used_ms)
+            attempts += 1
+            asked_s = self._clock()
+            try:
+                reply = self._attempt(request, breaker, left_ms)
+            except TransportError as error:
+                reason = str(error)
+                delay_ms = self._delay_ms(error, attempts, budget_ms, begun_s)
+                if delay_ms is None or self._closed.is_set() or self._wait(delay_ms / 1000):
+                    used_ms = (self._clock() - begun_s) * 1000
+                    raise GaveUpError(reason, attempts=attempts, retry_ms=used_ms) from None
+            else:
+                answered_s = self._clock()
+                return Sent(
+                    reply=reply,
+                    attempts=attempts,
+                    round_trip_ms=(answered_s - asked_s) * 1000,
+                    retry_ms=(asked_s - begun_s) * 1000,
+                )
+
+    def state(self, model: str) -> BreakerState:
+        """Return where the breaker of a model stands."""
+        return self._breaker(model).state
+
+    def close(self) -> None:
+        """Give up what is waiting, and close the transport."""
+        self._closed.set()
+        self._transport.close()
+
+    def _attempt(self, request: Request, breaker: Breaker, left_ms: float | None) -> Reply:
+        """Send once, and tell the breaker how it went, whatever happens."""
+        limit_ms = self._attempt_timeout_ms
+        timeout_ms = limit_ms if left_ms is None else min(limit_ms, left_ms)
+        answered = False
+        try:
+            reply = self._transport.infer(request, timeout_s=timeout_ms / 1000)
+            if reply.id not in ("", request.id):
+                # The late answer to another image; ours may yet come, but nobody would know which is which.
+                raise TransportError("UNKNOWN", f"the answer to {reply.id} came for {request.id}, and was dropped")
+            answered = True
+            return reply
+        except TransportError as error:
+            answered = error.status not in RETRYABLE
+            raise
+        finally:
+            if answered:
+                breaker.succeeded()
+            else:
+                breaker.failed()
+
+    def _delay_ms(self, error: TransportError, attempts: int, budget_ms: float | None, begun_s: float) -> float | None:
+        if error.status not in RETRYABLE:
+            return None
+        left_ms = None if budget_ms is None else budget_ms - (self._clock() - begun_s) * 1000
+        return self._retry.delay_ms(attempts, remaining_ms=left_ms, draw=self._draw())
+
+    def _breaker(self, model: str) -> Breaker:
+        with self._lock:
+            if model not in self._breakers:
+                self._breakers[model] = Breaker(self._breaker_settings, clock=self._clock)
+            return self._breakers[model]

@@ -1,0 +1,64 @@
+"""Several images under way at once, answered in order.
+
+    images --head thread: prepare--> jobs --`depth` workers: finish--> answers, in order --> the caller
+
+While one image is on the wire the next is in the head. At most `depth` are under way: a slot is taken before an image
+is fetched, and given back when its answer has been taken.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+_PATIENCE_S = 5.0
+"""How long a source of items may take to give the one that it was asked for when the stream was closed."""
+
+
+def pipelined(
+    items: Iterable[Item], prepare: Callable[[Item], Job], finish: Callable[[Job], Answer], *, depth: int
+) -> Iterator[Answer]:
+    """Yield finish(prepare(item)) for every item, in order and each once.
+
+    `items` is read and `prepare` called on one thread, `finish` on as many as `depth`. What any of them raises is
+    raised here, in its place in the order. Closing the iterator stops the reading of items.
+    """
+    slots = threading.Semaphore(depth)
+    stopped = threading.Event()
+    pending: queue.SimpleQueue[Future[Answer] | None] = queue.SimpleQueue()
+
+    def feed(pool: ThreadPoolExecutor) -> None:
+        try:
+            source = iter(items)
+            while slots.acquire() and not stopped.is_set():
+                try:
+                    item = next(source)
+                except StopIteration:
+                    break
+                pending.put(pool.submit(finish, prepare(item)))
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+            fault: Future[Answer] = Future()
+            fault.set_exception(error)
+            pending.put(fault)
+        pending.put(None)
+
+    pool = ThreadPoolExecutor(depth, thread_name_prefix="isplit-wire")
+    # A daemon: a source that blocks for ever (a camera unplugged) must not keep the process.
+    feeder = threading.Thread(target=feed, args=(pool,), name="isplit-head", daemon=True)
+    feeder.start()
+    try:
+        while (future := pending.get()) is not None:
+            answer = future.result()
+            slots.release()
+            yield answer
+    finally:
+        stopped.set()
+        slots.release()
+        # Whoever leaves early is not kept waiting for requests whose answers nobody will read.
+        pool.shutdown(wait=False, cancel_futures=True)
+        feeder.join(timeout=_PATIENCE_S)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isplit.api import Settings, Study, analyze, list_cuts, load_model, open_data, split_model, write_report
     from isplit.errors import (
+        BundleError,
         DataError,
+        EngineError,
         InputError,
         IsplitError,
         MissingExtraError,
@@ -24,9 +26,16 @@ if TYPE_CHECKING:
         PayloadError,
         StudyError,
     )
+    from isplit.records import Answer
+    from isplit.runtime.edge.client import EdgeClient
+    from isplit.runtime.edge.security import Tls
 
 __all__ = [
+    "Answer",
+    "BundleError",
     "DataError",
+    "EdgeClient",
+    "EngineError",
     "InputError",
     "IsplitError",
     "MissingExtraError",
@@ -36,6 +45,7 @@ __all__ = [
     "Settings",
     "Study",
     "StudyError",
+    "Tls",
     "analyze",
     "list_cuts",
     "load_model",
@@ -47,6 +57,12 @@ __all__ = [
 _API = frozenset(
     ("Settings", "Study", "analyze", "list_cuts", "load_model", "open_data", "split_model", "write_report")
 )
+# Neither behind the design extra nor an exception.
+_MODULES = {
+    "Answer": "isplit.records",
+    "EdgeClient": "isplit.runtime.edge.client",
+    "Tls": "isplit.runtime.edge.security",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -54,7 +70,7 @@ def __getattr__(name: str) -> Any:
         msg = f"module 'isplit' has no attribute {name!r}"
         raise AttributeError(msg)
     if name not in _API:
-        return getattr(import_module("isplit.errors"), name)
+        return getattr(import_module(_MODULES.get(name, "isplit.errors")), name)
     with import_module("isplit.errors").needs_extra("design"):
         return getattr(import_module("isplit.api"), name)
 

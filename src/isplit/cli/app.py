@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from isplit.cli import analyze, cuts, demo, report
+from isplit.cli import analyze, cuts, demo, report, run
 from isplit.errors import InputError, IsplitError
 
 app = typer.Typer(
@@ -23,21 +23,27 @@ app = typer.Typer(
 )
 
 
+_KEPT: dict[Callable[..., None], str] = {
+    analyze.analyze: "; what was computed is kept, run the same command again to go on",
+    run.run: "; the answers given so far are kept",
+}
+
+
 def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     """Say on Ctrl-C that the verb was stopped, and what is kept: typer would exit without a word."""
-    kept = "; what was computed is kept, run the same command again to go on" if verb is analyze.analyze else ""
+    kept = _KEPT.get(verb, "")
 
     @functools.wraps(verb)
-    def run(*args: object, **kwargs: object) -> None:
+    def interruptible(*args: object, **kwargs: object) -> None:
         try:
             verb(*args, **kwargs)
         except KeyboardInterrupt:
             _fail(f"stopped{kept}", 130)
 
-    return run
+    return interruptible
 
 
-for _verb in (analyze.analyze, cuts.cuts, report.report, demo.demo):
+for _verb in (analyze.analyze, cuts.cuts, report.report, demo.demo, run.run):
     app.command()(_interruptible(_verb))
 
 

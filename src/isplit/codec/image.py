@@ -1,10 +1,13 @@
 """From an image file to the model's pixels: one resize for design and runtime, with Pillow and numpy only.
 
     file --decode_image--> PIL image --preprocess--> (H, W, C) uint8 --(x / 255 - mean) / std--> the model
+                               |
+                               +--compress--> a small file, for a server that starts again from the left
 
 The last step is left to whoever runs the model: the data loader in training, the exported head on a device.
 """
 
+import io
 import zlib
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from isplit.errors import DataError
-from isplit.records import Interpolation, Preprocessing
+from isplit.records import ImageSetting, Interpolation, Preprocessing
 
 MAX_PIXELS = 89_478_485
 """The largest image that is decoded, in pixels: where Pillow begins to warn of a decompression bomb."""
@@ -77,6 +80,49 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
         image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
     pixels = np.array(_centre_crop(image, preprocessing.image_size), dtype=np.uint8)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def compress(image: Image.Image, preprocessing: Preprocessing, setting: ImageSetting) -> bytes:
+    """Return an image file of what the model sees of an image, for a server that preprocesses it again.
+
+    No larger than the model needs: resized as `preprocess` does (and by the setting's `scale`), and cut to the part
+    that its crop can reach. Lossless at full scale, the server gets the device's pixels exactly. An image that is
+    smaller already is sent whole.
+
+    Raises:
+        DataError: as `preprocess`.
+
+    """
+    image = _to_channels(image, preprocessing.channels)
+    width, height = _resized(*image.size, preprocessing)
+    _check_size(width, height, name=f"an image of {image.width} x {image.height}, resized,")
+    if image.width * image.height > width * height * setting.scale**2:
+        image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
+        image = _cut_to_reach(image, preprocessing)
+        small = tuple(max(1, round(side * setting.scale)) for side in image.size)
+        if small != image.size:
+            image = image.resize((small[0], small[1]), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    if setting.format == "png":
+        image.save(file, "PNG", optimize=True)
+    elif setting.format == "jpeg":
+        image.save(file, "JPEG", quality=setting.quality or 100, optimize=True)
+    else:
+        image.save(file, "WEBP", quality=setting.quality or 100, lossless=setting.quality is None, method=6)
+    return file.getvalue()
+
+
+def _cut_to_reach(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Cut an image that was resized to what the centre crop needs, leaving the short side as long as it is."""
+    if preprocessing.resize_size is None:
+        return image
+    height, width = preprocessing.image_size
+    short = preprocessing.resize_size
+    kept_width, kept_height = min(image.width, max(width, short)), min(image.height, max(height, short))
+    # Where the second crop, of what is kept, finds the same middle to the pixel.
+    left = _offset(image.width, width) - _offset(kept_width, width)
+    top = _offset(image.height, height) - _offset(kept_height, height)
+    return image.crop((left, top, left + kept_width, top + kept_height))
 
 
 def _to_channels(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:

@@ -14,8 +14,9 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from isplit.errors import BundleError, EngineError, InputError, IsplitError
+from isplit.errors import BundleError, DataError, EngineError, InputError
 from isplit.records import Answer, AnswerSource
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.device import LOCAL, REMOTE, Device, Wire, placements_of
@@ -194,35 +195,41 @@ class EdgeClient:
         )
         try:
             with job.timed("decode_image_ms"):
-                picture = open_picture(image, name=job.image)
-            with job.timed("preprocess_ms"):
-                job.pixels = self._device.preprocess(picture)
-        except IsplitError as error:
+                job.picture = open_picture(image, name=job.image)
+            if job.placement == LOCAL:
+                self._run_here(job, job.picture, "local")
+            else:
+                self._encode(job, job.picture)
+        except (DataError, EngineError) as error:
             job.reason = str(error)
-            return job
-        if job.placement == LOCAL:
-            self._run_here(job, "local")
-        else:
-            self._run_head(job, job.pixels)
         return job
 
-    def _run_head(self, job: Job, pixels: NDArray[np.uint8]) -> None:
-        try:
-            array = pixels
-            if job.placement != REMOTE:
-                with job.timed("head_ms"):
-                    array = self._device.head(job.placement, pixels)
+    def _encode(self, job: Job, picture: Image.Image) -> None:
+        if job.placement == REMOTE:
             with job.timed("encode_ms"):
-                job.wire = self._device.encode(job.placement, array)
-        except EngineError as error:
-            job.reason = str(error)
+                job.wire = self._device.compress(picture)
+            return
+        pixels = self._pixels(job, picture)
+        with job.timed("head_ms"):
+            latent = self._device.head(job.placement, pixels)
+        with job.timed("encode_ms"):
+            job.wire = self._device.encode(job.placement, latent)
+
+    def _pixels(self, job: Job, picture: Image.Image) -> NDArray[np.uint8]:
+        if job.pixels is None:
+            with job.timed("preprocess_ms"):
+                job.pixels = self._device.preprocess(picture)
+        return job.pixels
 
     def _finish(self, job: Job) -> Answer:
         """Ask the server, then if need be the fallback."""
         if job.wire is not None:
             self._ask(job, job.wire)
-        if job.logits is None and job.pixels is not None and job.placement != LOCAL and self._fallback:
-            self._run_here(job, "local-fallback")
+        if job.logits is None and job.picture is not None and job.placement != LOCAL and self._fallback:
+            try:
+                self._run_here(job, job.picture, "local-fallback")
+            except (DataError, BundleError, EngineError) as error:
+                job.reason = "; ".join(filter(None, (job.reason, str(error))))
         return job.answer(self._classes)
 
     def _ask(self, job: Job, wire: Wire) -> None:
@@ -234,7 +241,8 @@ class EdgeClient:
             sent = self._sender.send(request, budget_ms=wire_budget_ms(job.remaining_ms, local_ms=self._local_ms))
         except GaveUpError as error:
             job.attempts, job.reason = error.attempts, str(error)
-            job.parts_ms["retry_ms"] = error.retry_ms
+            if error.attempts:
+                job.parts_ms["retry_ms"] = error.retry_ms
             return
         job.attempts = sent.attempts
         if sent.attempts > 1:
@@ -248,15 +256,10 @@ class EdgeClient:
         job.heard(sent.reply, round_trip_ms=sent.round_trip_ms)
         job.source = "remote" if job.placement == REMOTE else "split"
 
-    def _run_here(self, job: Job, source: AnswerSource) -> None:
-        """Run the whole model; a device that cannot is one more reason, not a crash."""
-        assert job.pixels is not None
-        try:
-            with job.timed("local_ms"):
-                job.logits = self._device.whole(job.pixels)
-        except (BundleError, EngineError) as error:
-            job.reason = "; ".join(filter(None, (job.reason, str(error))))
-            return
+    def _run_here(self, job: Job, picture: Image.Image, source: AnswerSource) -> None:
+        pixels = self._pixels(job, picture)
+        with job.timed("local_ms"):
+            job.logits = self._device.whole(pixels)
         job.source = source
         if self._fallback:
             self._local_ms = job.parts_ms["local_ms"]

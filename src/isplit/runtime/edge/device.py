@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isplit.codec.image import preprocess
+from isplit.codec.image import compress, preprocess
 from isplit.records import BundleRecord
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.edge.pictures import compress
 from isplit.runtime.edge.transport import TensorName
 
 if TYPE_CHECKING:
@@ -57,15 +56,23 @@ class Device:
         """Return one image's latent, quantised; `pixels` are (H, W, C)."""
         return self._session(cut).run(pixels[None])[0]
 
-    def encode(self, placement: str, array: NDArray[np.uint8]) -> Wire:
-        """Return what to send: of a latent at a cut, of pixels for remote."""
-        record = self._bundle.record
-        if placement == REMOTE:
-            assert record.remote is not None  # `check_placement` has seen to it
-            return Wire(tensor="image", content=compress(array, record.remote.recommended), shape=(1,))
+    def encode(self, cut: str, latent: NDArray[np.uint8]) -> Wire:
+        """Return what to send of a quantised latent."""
         if self._plain:
-            return Wire(tensor="latent", content=array.tobytes(), shape=(1, *array.shape))
-        return Wire(tensor="payload", content=self._bundle.codec(placement).encode_symbols(array), shape=(1,))
+            return Wire(tensor="latent", content=latent.tobytes(), shape=(1, *latent.shape))
+        return Wire(tensor="payload", content=self._bundle.codec(cut).encode_symbols(latent), shape=(1,))
+
+    def compress(self, picture: Image.Image) -> Wire:
+        """Return what to send of a picture, as the bundle recommends.
+
+        Raises:
+            DataError: as `preprocess`.
+
+        """
+        record = self._bundle.record
+        assert record.remote is not None  # the client has seen to it
+        content = compress(picture, record.preprocessing, record.remote.recommended)
+        return Wire(tensor="image", content=content, shape=(1,))
 
     def whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the whole model's logits, (K,)."""
@@ -82,12 +89,15 @@ class Device:
         return (time.perf_counter() - begun_s) * 1000
 
     def _run_once(self, placement: str) -> None:
-        record = self._bundle.record
-        pixels = np.zeros((*record.preprocessing.image_size, record.preprocessing.channels), np.uint8)
+        Image.preinit()  # Pillow looks for its formats when it first opens a file
+        preprocessing = self._bundle.record.preprocessing
+        pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), np.uint8)
         if placement == LOCAL:
             self.whole(pixels)
+        elif placement == REMOTE:
+            self.compress(Image.fromarray(pixels[:, :, 0] if preprocessing.channels == 1 else pixels))
         else:
-            self.encode(placement, pixels if placement == REMOTE else self.head(placement, pixels))
+            self.encode(placement, self.head(placement, pixels))
 
     def _session(self, name: str) -> "Session":
         session = self._sessions.get(name)

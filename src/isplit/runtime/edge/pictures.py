@@ -1,4 +1,4 @@
-"""Images as callers have them, to the model's pixels or to a file for the server."""
+"""Images as callers have them."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,6 @@ from PIL import Image
 
 from isplit.codec.image import decode_image
 from isplit.errors import DataError
-from isplit.records import ImageSetting
 
 Picture = Path | str | bytes | Image.Image | NDArray[np.uint8]
 """An image file, its content, or its pixels: a PIL image, or uint8 of H×W, H×W×1 or H×W×3 (RGB)."""
@@ -36,23 +35,3 @@ def _from_array(pixels: NDArray[Any], *, name: str) -> Image.Image:
         msg = f"{name} is {pixels.dtype} of shape {pixels.shape}: give uint8, H×W (grey) or H×W×3 (RGB)"
         raise DataError(msg)
     return Image.fromarray(pixels[:, :, 0] if grey and pixels.ndim == 3 else pixels)
-
-
-def compress(pixels: NDArray[np.uint8], setting: ImageSetting) -> bytes:
-    """Return the model's pixels, (H, W, C), as a file of the setting's format, quality and size."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    if setting.scale < 1:
-        image = image.resize(
-            (max(1, round(image.width * setting.scale)), max(1, round(image.height * setting.scale))),
-            Image.Resampling.BICUBIC,
-        )
-    file = io.BytesIO()
-    if setting.format == "png":
-        image.save(file, "PNG", optimize=True)
-    elif setting.format == "jpeg":
-        image.save(file, "JPEG", quality=setting.quality or 100, optimize=True)
-    elif setting.quality is None:
-        image.save(file, "WEBP", lossless=True, method=6)
-    else:
-        image.save(file, "WEBP", quality=setting.quality, method=6)
-    return file.getvalue()

@@ -1,0 +1,58 @@
+"""Many answers in a few numbers: where they came from, and the median and 95th percentile of every part."""
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from isplit.records import Answer, AnswerSource, Timings
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartTime:
+    """One part of the time, in milliseconds, over the `answers` that have it."""
+
+    name: str
+    answers: int
+    median_ms: float
+    p95_ms: float
+
+
+class Summary:
+    """Adds up answers; keeps numbers only, so that a camera may run for days."""
+
+    def __init__(self) -> None:
+        self.sources: Counter[AnswerSource] = Counter()
+        self.late = 0
+        self.payload_bytes = array("d")
+        self._parts = {name: array("d") for name in Timings.model_fields}
+
+    @property
+    def answers(self) -> int:
+        """How many there were."""
+        return self.sources.total()
+
+    def add(self, answer: Answer) -> None:
+        """Count an answer in."""
+        self.sources[answer.source] += 1
+        self.late += answer.late
+        if answer.payload_bytes is not None:
+            self.payload_bytes.append(answer.payload_bytes)
+        for name, times in self._parts.items():
+            time_ms: float | None = getattr(answer.timings, name)
+            if time_ms is not None:
+                times.append(time_ms)
+
+    def parts(self) -> tuple[PartTime, ...]:
+        """Return the parts that took place, in the order in which they do; the total comes last."""
+        return tuple(
+            PartTime(
+                name=name.removesuffix("_ms"),
+                answers=len(times),
+                median_ms=float(np.median(times)),
+                p95_ms=float(np.percentile(times, 95)),
+            )
+            for name, times in self._parts.items()
+            if times
+        )

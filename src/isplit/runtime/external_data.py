@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.errors import BundleError
+from isplit.runtime.protobuf import LENGTH_DELIMITED, MalformedError, fields
 
 # message -> {field number: message of that field}, for every way that leads to a tensor (onnx.proto, IR version 13).
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -52,64 +53,26 @@ def external_data(path: Path) -> list[ExternalData]:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             found = list(_tensors(content, 0, len(content), "model", _MAX_DEPTH))
             return [_reference(content, spans) for spans in found if spans]
-    except _MalformedError as error:
+    except MalformedError as error:
         msg = f"{path.name} is not an ONNX model: {error}; export the bundle again"
         raise BundleError(msg) from error
-
-
-class _MalformedError(Exception):
-    """The bytes are not the protobuf message that they should be."""
 
 
 def _tensors(content: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[list[tuple[int, int]]]:
     """Yield each tensor's external data entries, as the spans of their messages."""
     if depth == 0:
         msg = f"it is nested more than {_MAX_DEPTH} deep"
-        raise _MalformedError(msg)
+        raise MalformedError(msg)
     children = _CHILDREN[message]
     spans: list[tuple[int, int]] = []
-    for number, first, last in _fields(content, start, end):
-        child = children.get(number)
+    for field in fields(content, start, end):
+        child = children.get(field.number) if field.wire_type == LENGTH_DELIMITED else None
         if child == "entry":
-            spans.append((first, last))
+            spans.append((field.start, field.end))
         elif child:
-            yield from _tensors(content, first, last, child, depth - 1)
+            yield from _tensors(content, field.start, field.end, child, depth - 1)
     if message == "tensor":
         yield spans
-
-
-def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of every field of a message that has a length; step over the others."""
-    at = start
-    while at < end:
-        tag, at = _varint(content, at, end)
-        number, wire_type = tag >> 3, tag & 7
-        first = at
-        if wire_type == 0:
-            _, at = _varint(content, at, end)
-        elif wire_type in (1, 5):
-            at += 8 if wire_type == 1 else 4
-        elif wire_type == 2:
-            length, first = _varint(content, at, end)
-            at = first + length
-        else:
-            msg = f"byte {at} has wire type {wire_type}"
-            raise _MalformedError(msg)
-        if at > end:
-            msg = f"a field ends at byte {at}, what holds it at {end}"
-            raise _MalformedError(msg)
-        if wire_type == 2:
-            yield number, first, at
-
-
-def _varint(content: mmap.mmap, at: int, end: int) -> tuple[int, int]:
-    value = 0
-    for place in range(at, min(at + 10, end)):
-        value |= (content[place] & 0x7F) << 7 * (place - at)
-        if content[place] < 0x80:
-            return value, place + 1
-    msg = f"there is no number at byte {at}"
-    raise _MalformedError(msg)
 
 
 def _reference(content: mmap.mmap, spans: list[tuple[int, int]]) -> ExternalData:
@@ -117,13 +80,13 @@ def _reference(content: mmap.mmap, spans: list[tuple[int, int]]) -> ExternalData
     entries: dict[str, str] = {}
     for start, end in spans:
         texts = {_KEY: "", _VALUE: ""}
-        for number, first, last in _fields(content, start, end):
-            if number in texts:
-                texts[number] = _text(content[first:last])
+        for field in fields(content, start, end):
+            if field.number in texts and field.wire_type == LENGTH_DELIMITED:
+                texts[field.number] = _text(content[field.start : field.end])
         # Which of two would count is not written anywhere.
         if texts[_KEY] in entries:
             msg = f"a tensor gives its external {texts[_KEY]!r} twice"
-            raise _MalformedError(msg)
+            raise MalformedError(msg)
         entries[texts[_KEY]] = texts[_VALUE]
     try:
         offset, length = (int(entries.get(key, "0")) for key in ("offset", "length"))
@@ -131,7 +94,7 @@ def _reference(content: mmap.mmap, spans: list[tuple[int, int]]) -> ExternalData
         offset = length = -1
     if offset < 0 or length < 0:
         msg = f"a tensor's external data is {entries}"
-        raise _MalformedError(msg)
+        raise MalformedError(msg)
     return ExternalData(location=entries.get("location", ""), end=offset + length)
 
 
@@ -140,4 +103,4 @@ def _text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         msg = f"a text in it is not UTF-8 ({error})"
-        raise _MalformedError(msg) from error
+        raise MalformedError(msg) from error

@@ -1,0 +1,70 @@
+"""isplit serve: answer devices with the tails of a bundle."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from isplit.errors import IsplitError
+
+if TYPE_CHECKING:
+    from isplit.runtime.server import Server
+
+_Level = Literal["debug", "info", "warning", "error"]
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `isplit export` wrote.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one and prints it.")] = 8001,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Devices must show a certificate of this CA (mutual TLS).")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Devices must send what this file holds, as a bearer token.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or token.")
+    ] = False,
+    max_batch: Annotated[int, typer.Option(help="Most images in a batch, and in a request; 1: no batching.")] = 32,
+    max_queue: Annotated[int, typer.Option(help="Most images waiting per model; more are refused.")] = 256,
+    threads: Annotated[int, typer.Option(help="Threads of onnxruntime per batch.")] = 1,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port.")] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address for the metrics; they know no TLS.")] = "127.0.0.1",
+    drain_seconds: Annotated[float, typer.Option(help="On SIGTERM, finish what was taken for so long.")] = 10.0,
+    log_level: Annotated[_Level, typer.Option(help="Of the JSON lines on standard error.")] = "info",
+) -> None:
+    """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."""
+    from isplit.runtime.bundle import Bundle
+    from isplit.runtime.server import ServerSettings, Tls
+    from isplit.runtime.server import serve as run
+    from isplit.runtime.server.log import log_to_stderr
+    from isplit.runtime.server.security import read_token
+
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        tls=Tls.from_files(tls_cert, tls_key, tls_client_ca),
+        token=read_token(token_file) if token_file else None,
+        insecure=insecure,
+        max_batch=max_batch,
+        max_queue=max_queue,
+        threads=threads,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+        drain_seconds=drain_seconds,
+    )
+    log_to_stderr(log_level)
+    opened = Bundle.open(bundle)
+    if not asyncio.run(run(opened, settings, started=_announce)):
+        msg = "stopped before every request that was taken had its answer; --drain-seconds allows more time"
+        raise IsplitError(msg)
+
+
+def _announce(server: "Server") -> None:
+    """Print where the server listens: one line, for people and for scripts that wait for it."""
+    metrics = f", metrics on port {server.metrics_port}" if server.metrics_port is not None else ""
+    typer.echo(f"listening on {server.address}{metrics}: {', '.join(server.models)}")

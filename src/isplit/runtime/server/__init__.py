@@ -1,0 +1,13 @@
+"""The server of a bundle: Open Inference Protocol v2 over gRPC, tails and the whole model in onnxruntime or on Ray.
+
+import asyncio
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.server import ServerSettings, serve
+asyncio.run(serve(Bundle.open("bundle"), ServerSettings(port=8001)))
+"""
+
+from isplit.runtime.server.run import serve, serving
+from isplit.runtime.server.security import Tls
+from isplit.runtime.server.server import Server, ServerSettings
+
+__all__ = ["Server", "ServerSettings", "Tls", "serve", "serving"]

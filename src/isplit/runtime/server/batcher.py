@@ -1,0 +1,188 @@
+"""Many callers, one engine: what queues up while the engine works becomes its next batch.
+
+    submit --admit--> prepare --> ready ··· take --> engine.run --> every caller its rows
+              |                               |
+              full: refused                   late or given up: dropped before it costs anything
+
+It never waits for a batch to fill: an engine that is idle takes what is there, be it one row. So batching costs a
+lone caller nothing, and under load batches grow by themselves.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.runtime.server.engine import Engine
+from isplit.runtime.server.refusal import RefusedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """A caller's logits, N×K, and what they took: waiting for the engine, and the batch of `batch_size` rows."""
+
+    logits: NDArray[np.float32]
+    queue_ms: float
+    infer_ms: float
+    batch_size: int
+
+
+@dataclass(kw_only=True, eq=False)
+class _Job:
+    """One caller's rows on their way; `left` once they no longer count as waiting."""
+
+    rows: int
+    deadline: float
+    future: asyncio.Future[Computed]
+    array: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    ready_at: float = 0.0
+    left: bool = False
+
+
+class Batcher:
+    """Batches for one engine. Lives in one event loop; use it as an async context manager.
+
+    `max_queue` bounds the rows that wait, those still being prepared included. `slots` are shared by engines that
+    share processors: a batch is formed only when there is a slot for it, as late as possible. `clock` gives seconds,
+    on the scale of the deadlines.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_batch: int,
+        max_queue: int,
+        slots: asyncio.Semaphore | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._slots = slots or asyncio.Semaphore(engine.concurrency)
+        self._clock = clock
+        self._waiting_rows = 0
+        self._ready: deque[_Job] = deque()
+        self._something = asyncio.Event()
+        self._workers: list[asyncio.Task[None]] = []
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows are admitted and not yet with the engine."""
+        return self._waiting_rows
+
+    async def __aenter__(self) -> Self:
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self._engine.concurrency)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop; whoever still waits is refused."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        while self._ready:
+            _refuse(self._ready.popleft(), RefusedError("UNAVAILABLE", "the server has stopped: ask another"))
+
+    async def submit(
+        self, rows: int, prepare: Callable[[], Awaitable[NDArray[np.uint8]]], *, deadline: float
+    ) -> Computed:
+        """Return the logits of the rows that `prepare` gives, once they were in a batch.
+
+        Raises:
+            RefusedError: RESOURCE_EXHAUSTED, before `prepare` is called, when there is no room; DEADLINE_EXCEEDED,
+                before the engine sees them, when their time is over; INTERNAL when the engine failed.
+            ValueError: more rows than a batch holds, which is for the caller to check.
+
+        """
+        if not 1 <= rows <= self._max_batch:
+            msg = f"{rows} rows: a batch holds 1 to {self._max_batch}"
+            raise ValueError(msg)
+        if self._waiting_rows + rows > self._max_queue:
+            msg = f"{self._waiting_rows} images are waiting, and {self._max_queue} may: try again later"
+            raise RefusedError("RESOURCE_EXHAUSTED", msg)
+        job = _Job(rows=rows, deadline=deadline, future=asyncio.get_running_loop().create_future())
+        self._waiting_rows += rows
+        try:
+            self._check_time(job)
+            job.array = await prepare()
+            job.ready_at = self._clock()
+            self._ready.append(job)
+            self._something.set()
+            return await job.future
+        finally:
+            # Also when the caller has gone, or the rows were no good: their place is free at once.
+            self._leave(job)
+
+    async def _work(self) -> None:
+        while True:
+            await self._something.wait()
+            async with self._slots:
+                jobs = self._take()
+                if jobs:
+                    await self._run(jobs)
+
+    def _take(self) -> list[_Job]:
+        """Take the oldest jobs that fit into one batch; drop those that nobody waits for any longer."""
+        jobs: list[_Job] = []
+        room = self._max_batch
+        while self._ready and (self._ready[0].left or self._ready[0].rows <= room):
+            job = self._ready.popleft()
+            if job.left:
+                continue
+            self._leave(job)
+            try:
+                self._check_time(job)
+            except RefusedError as error:
+                _refuse(job, error)
+                continue
+            jobs.append(job)
+            room -= job.rows
+        if not self._ready:
+            self._something.clear()
+        return jobs
+
+    async def _run(self, jobs: list[_Job]) -> None:
+        rows = sum(job.rows for job in jobs)
+        started = self._clock()
+        try:
+            batch = jobs[0].array if len(jobs) == 1 else np.concatenate([job.array for job in jobs])
+            logits = await self._engine.run(batch)
+            if len(logits) != rows:
+                msg = f"the engine answered {rows} rows with {len(logits)}"
+                raise RefusedError("INTERNAL", msg)
+        except asyncio.CancelledError:
+            for job in jobs:
+                _refuse(job, RefusedError("UNAVAILABLE", "the server has stopped: ask another"))
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, every caller of the batch must hear of it
+            for job in jobs:
+                _refuse(job, error)
+            return
+        infer_ms = (self._clock() - started) * 1e3
+        first = 0
+        for job in jobs:
+            own = logits[first : first + job.rows]
+            first += job.rows
+            if not job.future.done():
+                queue_ms = (started - job.ready_at) * 1e3
+                job.future.set_result(Computed(logits=own, queue_ms=queue_ms, infer_ms=infer_ms, batch_size=rows))
+
+    def _leave(self, job: _Job) -> None:
+        if not job.left:
+            job.left = True
+            self._waiting_rows -= job.rows
+
+    def _check_time(self, job: _Job) -> None:
+        if (late_s := self._clock() - job.deadline) >= 0:
+            msg = f"dropped {late_s * 1e3:.0f} ms after its deadline, before it was computed: allow more time"
+            raise RefusedError("DEADLINE_EXCEEDED", msg)
+
+
+def _refuse(job: _Job, error: Exception) -> None:
+    if not job.future.done():
+        job.future.set_exception(error)

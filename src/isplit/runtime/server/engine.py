@@ -1,0 +1,61 @@
+"""What computes a batch: here, with onnxruntime in this process. `ray.py` has the other one."""
+
+import asyncio
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.errors import BundleError
+from isplit.runtime.session import Session
+
+
+class Engine(Protocol):
+    """A tail, or the whole model: uint8 N×shape to float32 logits N×K, for any N up to the server's batch.
+
+    `run` may be called again before it has returned, up to `concurrency` times. It raises RefusedError where the
+    caller should know why there is no answer; any other exception is a fault of the server.
+    """
+
+    @property
+    def concurrency(self) -> int:
+        """How many batches it computes at a time."""
+        ...
+
+    async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of a batch."""
+        ...
+
+
+class OnnxEngine:
+    """A model in onnxruntime, one batch at a time, in a thread of `executor`.
+
+    On construction it computes two batches of zeros: a file that cannot do what its manifest says is found at the
+    start, not at the first request, and the first request does not wait for onnxruntime's own preparations.
+
+    Raises:
+        BundleError: on construction, when the file does not load, or its shapes and types are not as given.
+
+    """
+
+    concurrency = 1
+
+    def __init__(
+        self, path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, executor: Executor
+    ) -> None:
+        self._session = Session(path, threads=threads)
+        self._executor = executor
+        for rows in (1, 2):
+            got = self._session.run(np.zeros((rows, *input_shape), np.uint8))
+            if got.shape != (rows, outputs) or got.dtype != np.float32:
+                msg = (
+                    f"{path} answers {rows} inputs of shape {input_shape} with {got.dtype} {got.shape}, not with "
+                    f"float32 {(rows, outputs)}: export the bundle again"
+                )
+                raise BundleError(msg)
+
+    async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of a batch."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.run, batch)

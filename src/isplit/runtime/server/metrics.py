@@ -1,0 +1,51 @@
+"""What the server counts, for Prometheus. A registry of its own: several servers may share a process."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+STAGES = ("decode", "queue", "infer", "server")
+UNKNOWN_MODEL = ""
+"""The label of requests that name no model of ours: a caller must not be able to make new series."""
+
+
+class Metrics:
+    """The server's counters."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "isplit_requests", "Infer requests by gRPC status.", ["model", "status"], registry=self.registry
+        )
+        self.images = Counter("isplit_images", "Images answered.", ["model"], registry=self.registry)
+        self.stage_seconds = Histogram(
+            "isplit_stage_seconds",
+            "Seconds per answered request and stage; server is all of it.",
+            ["model", "stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.batch_images = Histogram(
+            "isplit_batch_images",
+            "Size of the batch that a request was computed in.",
+            ["model"],
+            buckets=_IMAGES,
+            registry=self.registry,
+        )
+        self.waiting_images = Gauge(
+            "isplit_waiting_images", "Images admitted and not yet computed.", ["model"], registry=self.registry
+        )
+        self.draining = Gauge("isplit_draining", "1 once the server takes no new requests.", registry=self.registry)
+
+    def answered(self, model: str, *, images: int, batch_size: int, stages_ms: dict[str, float]) -> None:
+        """Count an answer and what its stages took."""
+        self.requests.labels(model, "OK").inc()
+        self.images.labels(model).inc(images)
+        self.batch_images.labels(model).observe(batch_size)
+        for stage, milliseconds in stages_ms.items():
+            self.stage_seconds.labels(model, stage).observe(milliseconds / 1e3)
+
+    def refused(self, model: str, status: str) -> None:
+        """Count a request that got no answer."""
+        self.requests.labels(model, status).inc()

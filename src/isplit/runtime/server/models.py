@@ -1,0 +1,103 @@
+"""The models that a bundle offers on the wire: how each is fed, and the batcher behind it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.codec.codec import Codec
+from isplit.errors import PayloadError
+from isplit.records import CutPlacement
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.server.batcher import Batcher
+from isplit.runtime.server.engine import Engine
+from isplit.runtime.server.pictures import decode_picture
+from isplit.runtime.server.refusal import invalid
+from isplit.runtime.server.request import Content, TensorSpec
+
+REMOTE = "remote"
+
+Decode = Callable[[Content], NDArray[np.uint8]]
+"""A tensor's content to the model's input, N×shape. Raises RefusedError."""
+
+
+class EngineFactory(Protocol):
+    """Makes the engine of an ONNX file, from the shape of one of its inputs and the number of its logits."""
+
+    def __call__(self, path: Path, *, input_shape: tuple[int, ...], outputs: int) -> Engine:
+        """Return the engine; BundleError when the file is not what the manifest says."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hosted:
+    """One model on the wire, and the ways in which a client may feed it."""
+
+    name: str
+    specs: Mapping[str, TensorSpec]
+    outputs: int
+    engine: Engine
+    batcher: Batcher
+    decode: Decode
+
+
+def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[Engine], Batcher]) -> dict[str, Hosted]:
+    """Load every model of a bundle, by its name on the wire: BUNDLE.CUT and BUNDLE.remote.
+
+    Raises:
+        BundleError: a file is not what the manifest says.
+
+    """
+    outputs = len(bundle.record.group.classes)
+    hosted: dict[str, Hosted] = {}
+
+    def add(name: str, path: Path, shape: tuple[int, ...], specs: tuple[TensorSpec, ...], decode: Decode) -> None:
+        engine = make_engine(path, input_shape=shape, outputs=outputs)
+        full_name = f"{bundle.name}.{name}"
+        hosted[full_name] = Hosted(
+            name=full_name,
+            specs={spec.name: spec for spec in specs},
+            outputs=outputs,
+            engine=engine,
+            batcher=make_batcher(engine),
+            decode=decode,
+        )
+
+    for cut in bundle.record.cuts:
+        codec = bundle.codec(cut.name)
+        add(cut.name, bundle.tail_path(cut.name), cut.latent_shape, _cut_specs(cut, codec), partial(_latents, codec))
+    if bundle.record.remote and bundle.remote_path:
+        remote, preprocessing = bundle.record.remote, bundle.record.preprocessing
+        pixels = (*preprocessing.image_size, preprocessing.channels)
+        specs = (TensorSpec(name="image", datatype="BYTES", max_bytes=remote.max_image_bytes),)
+
+        def decode(content: Content) -> NDArray[np.uint8]:
+            return np.stack([decode_picture(element, remote, preprocessing) for element in content.elements])
+
+        add(REMOTE, bundle.remote_path, pixels, specs, decode)
+    return hosted
+
+
+def _cut_specs(cut: CutPlacement, codec: Codec) -> tuple[TensorSpec, ...]:
+    return (
+        TensorSpec(name="payload", datatype="BYTES", max_bytes=codec.max_payload_bytes),
+        TensorSpec(name="latent", datatype="UINT8", shape=cut.latent_shape),
+    )
+
+
+def _latents(codec: Codec, content: Content) -> NDArray[np.uint8]:
+    """Decode payloads, or take plain symbols once they are seen to be some."""
+    if content.values is not None:
+        levels = codec.quantiser.levels
+        if levels < 256 and content.values.max() >= levels:
+            msg = f"'latent' holds {content.values.max()}, its symbols end at {levels - 1}"
+            raise invalid(msg)
+        return content.values
+    try:
+        return np.stack([codec.decode_symbols(element) for element in content.elements])
+    except PayloadError as error:
+        raise invalid(str(error)) from error

@@ -1,0 +1,52 @@
+"""Compressed images from the wire to pixels; what a file claims to be is checked before it is decoded."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isplit.codec.image import decode_image, preprocess
+from isplit.errors import DataError
+from isplit.records import ImageFormat, Preprocessing, RemotePlacement
+from isplit.runtime.server.refusal import invalid
+
+_PILLOW_NAMES: dict[ImageFormat, str] = {"jpeg": "JPEG", "webp": "WEBP", "png": "PNG"}
+
+
+def decode_picture(content: bytes, remote: RemotePlacement, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return the model's pixels, H×W×C, of a compressed image.
+
+    Raises:
+        RefusedError: INVALID_ARGUMENT, because it is no image, damaged, of a format that is not accepted, or larger
+            than the bundle allows, now or when it is resized.
+
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name] for name in remote.accepted_formats]) as file:
+            width, height = file.size
+        _check_size(width, height, remote, preprocessing)
+        return preprocess(decode_image(io.BytesIO(content), name="the image"), preprocessing)
+    except DataError as error:
+        raise invalid(str(error)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        msg = f"the image is larger than {remote.max_image_pixels} pixels: make it smaller"
+        raise invalid(msg) from error
+    except OSError as error:  # UnidentifiedImageError is one
+        msg = f"the image cannot be read: give {', '.join(remote.accepted_formats)}"
+        raise invalid(msg) from error
+    except (SyntaxError, ValueError, EOFError, KeyError, IndexError, ArithmeticError) as error:
+        # What Pillow's parsers raise on headers that lie.
+        msg = f"the image's header is damaged ({type(error).__name__})"
+        raise invalid(msg) from error
+
+
+def _check_size(width: int, height: int, remote: RemotePlacement, preprocessing: Preprocessing) -> None:
+    """Refuse too many pixels, and a shape so elongated that resizing its short side would make too many."""
+    pixels, short, long = width * height, min(width, height), max(width, height)
+    resized = (preprocessing.resize_size or 0) ** 2 * long // max(short, 1)
+    if not 0 < max(pixels, resized) <= remote.max_image_pixels or short == 0:
+        msg = (
+            f"the image has {width} x {height} pixels, allowed are {remote.max_image_pixels} before and after resizing"
+        )
+        raise invalid(msg)

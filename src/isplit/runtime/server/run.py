@@ -1,0 +1,83 @@
+"""Run a server: until the process is asked to stop, or in a thread while a block runs."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.server.models import EngineFactory
+from isplit.runtime.server.server import Server, ServerSettings
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+async def serve(
+    bundle: Bundle,
+    settings: ServerSettings,
+    *,
+    make_engine: EngineFactory | None = None,
+    started: Callable[[Server], None] = lambda server: None,
+) -> bool:
+    """Serve until SIGTERM or SIGINT, then drain; return whether every request that was taken got its answer.
+
+    A second signal ends the draining. `started` is called once the server listens.
+
+    Raises:
+        BundleError: a file of the bundle is not what its manifest says.
+        InputError: the address or a certificate cannot be used.
+
+    """
+    loop = asyncio.get_running_loop()
+    asked, insisted = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (insisted if asked.is_set() else asked).set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        async with Server(bundle, settings, make_engine=make_engine) as server:
+            started(server)
+            await asked.wait()
+            drain = asyncio.create_task(server.drain())
+            insist = asyncio.create_task(insisted.wait())
+            await asyncio.wait((drain, insist), return_when=asyncio.FIRST_COMPLETED)
+            insist.cancel()
+            if not drain.done():
+                drain.cancel()
+                return False
+            return drain.result()
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def serving(bundle: Bundle, settings: ServerSettings | None = None, /, **changes: Any) -> Generator[Server]:
+    """Serve a bundle from a thread of its own while the block runs; on any free port unless told otherwise.
+
+    `changes` are fields of ServerSettings.
+    """
+    chosen = replace(settings or ServerSettings(port=0), **changes)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="isplit-server", daemon=True)
+    thread.start()
+
+    def run(coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    try:
+        server = Server(bundle, chosen)
+        run(server.start())
+        try:
+            yield server
+        finally:
+            run(server.stop())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,144 @@
+"""Who may ask, and over what: TLS, client certificates, a bearer token."""
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+import grpc
+import grpc.aio
+
+from isplit.errors import InputError
+
+MIN_TOKEN_CHARACTERS = 16
+
+# What an orchestrator's probe calls, which can send no token; it learns only whether we serve.
+_OPEN_METHODS = frozenset(("/grpc.health.v1.Health/Check",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """PEM bytes: our certificate chain and its key; with `client_ca`, callers must show a certificate of that CA."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None = None
+
+    @classmethod
+    def from_files(cls, certificate: Path | None, key: Path | None, client_ca: Path | None) -> Self | None:
+        """Read the files; None where there are none.
+
+        Raises:
+            InputError: one of a pair is missing, or a file cannot be read or is not PEM.
+
+        """
+        if certificate is None and key is None and client_ca is None:
+            return None
+        if certificate is None or key is None:
+            msg = "give --tls-cert and --tls-key together; --tls-client-ca needs them too"
+            raise InputError(msg)
+        return cls(
+            certificate=_read_pem(certificate),
+            key=_read_pem(key),
+            client_ca=_read_pem(client_ca) if client_ca else None,
+        )
+
+    def credentials(self) -> Any:
+        """Return these as gRPC's server credentials."""
+        return grpc.ssl_server_credentials(
+            [(self.key, self.certificate)],
+            root_certificates=self.client_ca,
+            require_client_auth=self.client_ca is not None,
+        )
+
+
+def _read_pem(path: Path) -> bytes:
+    content = _read(path)
+    if b"-----BEGIN " not in content:
+        msg = f"{path} is not in PEM form: it has no line -----BEGIN …-----"
+        raise InputError(msg)
+    return content
+
+
+def read_token(path: Path) -> str:
+    """Read a token from a file, without the white space around it.
+
+    Raises:
+        InputError: the file cannot be read, or what it holds is short, or no header can carry it.
+
+    """
+    token = _read(path).decode("latin-1").strip()
+    if len(token) < MIN_TOKEN_CHARACTERS or not (token.isascii() and token.isprintable()) or " " in token:
+        msg = (
+            f"the token in {path} must be {MIN_TOKEN_CHARACTERS} or more printable ASCII characters without spaces: "
+            "`openssl rand -hex 32` makes one"
+        )
+        raise InputError(msg)
+    return token
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise InputError(msg) from error
+
+
+def check_exposure(host: str, *, tls: Tls | None, token: str | None, insecure: bool) -> None:
+    """Refuse to listen where others can reach us, unless they must prove who they are over an encrypted link.
+
+    Raises:
+        InputError: `host` is not this machine alone, and there is neither TLS with a token nor mutual TLS.
+
+    """
+    protected = tls is not None and (token is not None or tls.client_ca is not None)
+    if protected or insecure or is_loopback(host):
+        return
+    msg = (
+        f"{host} can be reached from other machines: give --tls-cert and --tls-key, and either --token-file or "
+        "--tls-client-ca; or listen on 127.0.0.1; or, on a network where everyone may use the model and read what is "
+        "sent, --insecure"
+    )
+    raise InputError(msg)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach `host`. Names but localhost are not looked up: they may change."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _refuse(_request: bytes, context: Any) -> None:
+    await context.abort(
+        grpc.StatusCode.UNAUTHENTICATED, "give the server's token in the metadata: authorization: Bearer TOKEN"
+    )
+
+
+_REFUSING: Any = cast(Any, grpc.unary_unary_rpc_method_handler(_refuse))
+
+
+class TokenCheck(grpc.aio.ServerInterceptor):
+    """Refuses calls without the token, before their message is read."""
+
+    def __init__(self, token: str) -> None:
+        self._expected = f"Bearer {token}".encode()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[Any], Awaitable[Any]],
+        handler_call_details: Any,
+    ) -> Any:
+        """Go on to the method, or to one that refuses."""
+        given = [value for key, value in handler_call_details.invocation_metadata if key == "authorization"]
+        if handler_call_details.method in _OPEN_METHODS or (len(given) == 1 and self._is_right(given[0])):
+            return await continuation(handler_call_details)
+        return _REFUSING
+
+    def _is_right(self, given: str | bytes) -> bool:
+        raw = given if isinstance(given, bytes) else given.encode()
+        return hmac.compare_digest(raw, self._expected)  # in a time that does not tell how much of it is right

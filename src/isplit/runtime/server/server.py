@@ -1,0 +1,264 @@
+"""The server's life: load the models, listen, answer, drain, stop."""
+
+import asyncio
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio  # pyright: ignore
+from prometheus_client import start_http_server
+
+from isplit.errors import InputError
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.server.batcher import Batcher
+from isplit.runtime.server.engine import Engine, OnnxEngine
+from isplit.runtime.server.log import event
+from isplit.runtime.server.metrics import Metrics
+from isplit.runtime.server.models import EngineFactory, Hosted, host
+from isplit.runtime.server.security import Tls, TokenCheck, check_exposure
+from isplit.runtime.server.service import SERVICE, InferenceService
+
+MAX_MESSAGE_BYTES = 2**25
+"""No request is longer, however many images a batch may hold; a single image of any model always fits."""
+
+_MESSAGE_OVERHEAD_BYTES = 2**14
+"""Of names, shapes and parameters around the tensors."""
+
+_STOP_GRACE_S = 0.5
+"""For answers that are computed but not yet on the wire."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """How to serve.
+
+    `port` 0 takes any that is free. `max_batch` is in images, and bounds a single request too; `max_queue` in images
+    waiting per model. `threads` are onnxruntime's per batch. Metrics are served without TLS or token, on
+    `metrics_host`, and not at all while `metrics_port` is None. `drain_seconds` is how long a server that was asked
+    to stop goes on with what it has taken.
+
+    Raises:
+        InputError: on construction, when a number is out of its range, or the address is not protected.
+
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8001
+    tls: Tls | None = None
+    token: str | None = field(default=None, repr=False)
+    insecure: bool = False
+    max_batch: int = 32
+    max_queue: int = 256
+    threads: int = 1
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    drain_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_exposure(self.host, tls=self.tls, token=self.token, insecure=self.insecure)
+        if self.token == "":
+            msg = "the token is empty: give one, or None for no token"
+            raise InputError(msg)
+        ranges = (
+            ("port", self.port, 0, 65535),
+            ("metrics_port", self.metrics_port or 0, 0, 65535),
+            ("max_batch", self.max_batch, 1, 1024),
+            ("max_queue", self.max_queue, self.max_batch, 2**20),
+            ("threads", self.threads, 1, 256),
+            ("drain_seconds", self.drain_seconds, 0, 3600),
+        )
+        for name, value, low, high in ranges:
+            if not low <= value <= high:
+                msg = f"{name} is {value}: give {low} to {high}"
+                raise InputError(msg)
+
+
+class Server:
+    """A bundle being served. Make one in the event loop that it lives in, `start` it, `drain` and `stop` it.
+
+    `make_engine` computes the tails elsewhere than in this process; see `ray.py`.
+    """
+
+    def __init__(self, bundle: Bundle, settings: ServerSettings, *, make_engine: EngineFactory | None = None) -> None:
+        self._bundle = bundle
+        self._settings = settings
+        self._make_engine = make_engine
+        self._resources = AsyncExitStack()
+        self._metrics = Metrics()
+        self._health: Any = health_aio.HealthServicer()  # pyright: ignore
+        self._service: InferenceService | None = None
+        self._models: dict[str, Hosted] = {}
+        self._grpc: Any = None
+        self._stopping = False
+        self.port = 0
+        """The port that it listens on, once it has started."""
+        self.metrics_port: int | None = None
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT, as a client wants it."""
+        return _join(self._settings.host, self.port)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names on the wire."""
+        return tuple(self._models)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Load the models and listen.
+
+        Raises:
+            BundleError: a file of the bundle is not what its manifest says.
+            InputError: the address or a certificate cannot be used.
+
+        """
+        try:
+            await self._load()
+            await self._listen()
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        assert self._service
+        self._service.ready = True
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        event("listening", address=self.address, metrics_port=self.metrics_port, models=list(self._models))
+
+    async def drain(self) -> bool:
+        """Take nothing new, and finish what was taken within `drain_seconds`; return whether all of it was."""
+        assert self._service, "start comes first"
+        self._service.ready = False
+        self._metrics.draining.set(1)
+        await self._health.enter_graceful_shutdown()
+        event("draining", seconds=self._settings.drain_seconds)
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await self._service.idle()
+        except TimeoutError:
+            event("gave up on requests", waiting=sum(model.batcher.waiting_rows for model in self._models.values()))
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Close every connection and let go of everything; what is still waiting is refused."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._service:
+            self._service.ready = False
+        if self._grpc:
+            await self._grpc.stop(_STOP_GRACE_S)
+        await self._resources.aclose()
+        event("stopped")
+
+    async def _load(self) -> None:
+        settings = self._settings
+        # As many batches at a time as there are processors for; others wait, so that their batches can still grow.
+        at_once = max(1, (os.cpu_count() or 1) // settings.threads)
+        slots = asyncio.Semaphore(at_once) if self._make_engine is None else None
+        compute, decoder = (self._pool(name, at_once) for name in ("infer", "decode"))
+        make_engine = self._make_engine or partial(_onnx_engine, threads=settings.threads, executor=compute)
+
+        def make_batcher(engine: Engine) -> Batcher:
+            return Batcher(engine, max_batch=settings.max_batch, max_queue=settings.max_queue, slots=slots)
+
+        load = partial(host, self._bundle, make_engine=make_engine, make_batcher=make_batcher)
+        self._models = await asyncio.get_running_loop().run_in_executor(compute, load)
+        for name, model in self._models.items():
+            await self._resources.enter_async_context(model.batcher)
+            self._metrics.waiting_images.labels(name).set_function(partial(_waiting, model.batcher))
+        self._service = InferenceService(
+            self._models, max_batch=settings.max_batch, metrics=self._metrics, decoder=decoder
+        )
+
+    def _pool(self, name: str, workers: int) -> Executor:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix=f"isplit-{name}")
+        self._resources.callback(pool.shutdown, wait=False, cancel_futures=True)
+        return pool
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        assert self._service
+        self._grpc = grpc.aio.server(
+            interceptors=[TokenCheck(settings.token)] if settings.token else [],
+            options=self._options(),
+            # Beyond those that may wait or be computed there is nothing to gain from reading a request.
+            maximum_concurrent_rpcs=len(self._models) * (settings.max_queue + settings.max_batch) + 64,
+        )
+        self._grpc.add_generic_rpc_handlers((self._service.handler(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)  # pyright: ignore
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.port = self._bind(_join(settings.host, settings.port))
+        if settings.metrics_port is not None:
+            self._serve_metrics(settings.metrics_host, settings.metrics_port)
+        await self._grpc.start()
+
+    def _options(self) -> list[tuple[str, int]]:
+        rows = [spec.row_bytes for model in self._models.values() for spec in model.specs.values()]
+        largest = max(max(rows), min(max(rows) * self._settings.max_batch, MAX_MESSAGE_BYTES))
+        return [
+            ("grpc.max_receive_message_length", largest + _MESSAGE_OVERHEAD_BYTES),
+            # A second server on the same port is a mistake, not a share of its requests.
+            ("grpc.so_reuseport", 0),
+            # Identity alone: payloads are compressed already, and what is not unpacked cannot be a bomb.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
+        ]
+
+    def _bind(self, address: str) -> int:
+        tls = self._settings.tls
+        try:
+            port: int = (
+                self._grpc.add_secure_port(address, tls.credentials()) if tls else self._grpc.add_insecure_port(address)
+            )
+        except (RuntimeError, ValueError) as error:
+            port, reason = 0, str(error)
+        else:
+            reason = "the certificate or its key is not usable" if tls else "no reason given"
+        if port == 0:
+            msg = f"cannot listen on {address}: {' '.join(reason.split())[:200]}; is the port taken?"
+            raise InputError(msg)
+        return port
+
+    def _serve_metrics(self, host: str, port: int) -> None:
+        try:
+            httpd, thread = start_http_server(port, host, self._metrics.registry)
+        except OSError as error:
+            msg = f"cannot serve metrics on {_join(host, port)}: {error.strerror or error}; give another --metrics-port"
+            raise InputError(msg) from error
+        self.metrics_port = httpd.server_port
+
+        def close() -> None:
+            httpd.shutdown()
+            httpd.server_close()
+            thread.join()
+
+        self._resources.callback(close)
+
+    async def _set_health(self, status: Any) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+
+def _waiting(batcher: Batcher) -> float:
+    return batcher.waiting_rows
+
+
+def _onnx_engine(path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, executor: Executor) -> Engine:
+    return OnnxEngine(path, input_shape=input_shape, outputs=outputs, threads=threads, executor=executor)
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,165 @@
+"""Retry, circuit breaker and time budget: every decision by hand, on a clock that the test moves."""
+
+import pytest
+
+from isplit.errors import InputError
+from isplit.runtime.edge.policy import Breaker, BreakerSettings, Retry, wire_budget_ms
+
+
+class Clock:
+    """Seconds that pass when the test says so; multiples of 125 ms are exact in binary."""
+
+    def __init__(self):
+        self.now_ms = 0.0
+
+    def __call__(self):
+        return self.now_ms / 1000
+
+
+# --- retry ---
+
+RETRY = Retry(attempts=5, first_ms=20, max_ms=100)
+
+
+@pytest.mark.parametrize(
+    ("failures", "draw", "expected"),
+    [
+        (1, 0.5, 10.0),  # half of 20
+        (2, 0.5, 20.0),  # half of 40
+        (3, 0.5, 40.0),  # half of 80
+        (4, 0.5, 50.0),  # half of 160, which is limited to 100
+        (4, 0.0, 0.0),
+        (5, 0.5, None),  # that was the fifth attempt
+    ],
+)
+def test_delay(failures, draw, expected):
+    """The limit of the wait doubles with every failure up to the largest; after the last attempt there is none."""
+    assert expected == RETRY.delay_ms(failures, remaining_ms=None, draw=draw)
+
+
+@pytest.mark.parametrize(("remaining_ms", "expected"), [(10.1, 10.0), (10.0, None), (0.0, None), (-3.0, None)])
+def test_delay_within_the_deadline(remaining_ms, expected):
+    """A wait that would use up the time that is left is not begun."""
+    assert expected == RETRY.delay_ms(1, remaining_ms=remaining_ms, draw=0.5)
+
+
+@pytest.mark.parametrize("fields", [{"attempts": 0}, {"first_ms": -1}, {"first_ms": 50, "max_ms": 20}])
+def test_retry_makes_sense(fields):
+    """Numbers that make no sense are refused."""
+    with pytest.raises(InputError):
+        Retry(**fields)
+
+
+# --- breaker ---
+
+
+@pytest.fixture
+def clock():
+    """A clock at 0."""
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock):
+    """Opens after three failures, for 125 ms, then 250, then 375 at most."""
+    return Breaker(BreakerSettings(failures=3, open_ms=125, max_open_ms=375), clock=clock)
+
+
+def fail(breaker, times):
+    for _ in range(times):
+        assert breaker.admit()
+        breaker.failed()
+
+
+def test_closed(breaker):
+    """A breaker begins closed and stays so as long as successes come between failures."""
+    for _ in range(4):
+        fail(breaker, 2)
+        assert breaker.admit()
+        breaker.succeeded()
+    assert "closed" == breaker.state
+
+
+def test_opens(breaker, clock):
+    """The third failure in a row opens it: nothing is sent for 125 ms."""
+    fail(breaker, 3)
+    assert "open" == breaker.state
+    clock.now_ms = 124
+    assert not breaker.admit()
+
+
+def test_probe_succeeds(breaker, clock):
+    """After 125 ms one request goes through; once it is answered, all do."""
+    fail(breaker, 3)
+    clock.now_ms = 125
+    assert "half-open" == breaker.state
+    assert breaker.admit()
+    assert not breaker.admit()
+    assert "half-open" == breaker.state
+    breaker.succeeded()
+    assert "closed" == breaker.state
+    assert breaker.admit()
+
+
+def test_probe_fails(breaker, clock):
+    """A failed probe opens it again, twice as long every time, up to the limit."""
+    fail(breaker, 3)
+    for open_ms in (125, 250, 375, 375):
+        clock.now_ms += open_ms - 1
+        assert not breaker.admit()
+        clock.now_ms += 1
+        assert breaker.admit()
+        breaker.failed()
+
+
+def test_forgets(breaker, clock):
+    """Once closed again, it takes three failures to open it, and 125 ms until the next probe."""
+    fail(breaker, 3)
+    clock.now_ms = 125
+    fail(breaker, 1)
+    clock.now_ms = 375
+    assert breaker.admit()
+    breaker.succeeded()
+    fail(breaker, 3)
+    clock.now_ms = 499
+    assert not breaker.admit()
+    clock.now_ms = 500
+    assert breaker.admit()
+
+
+def test_stragglers(breaker, clock):
+    """Requests sent before it opened may fail later without prolonging it; one that succeeds closes it."""
+    fail(breaker, 3)
+    clock.now_ms = 50
+    breaker.failed()
+    clock.now_ms = 124
+    assert not breaker.admit()
+    breaker.succeeded()
+    assert breaker.admit()
+
+
+@pytest.mark.parametrize("fields", [{"failures": 0}, {"open_ms": 0}, {"open_ms": 50, "max_open_ms": 20}])
+def test_breaker_makes_sense(fields):
+    """Numbers that make no sense are refused."""
+    with pytest.raises(InputError):
+        BreakerSettings(**fields)
+
+
+# --- budget ---
+
+
+@pytest.mark.parametrize(
+    ("remaining_ms", "local_ms", "expected"),
+    [
+        (None, None, None),
+        (None, 20.0, None),
+        (100.0, None, 100.0),
+        (100.0, 20.0, 80.0),  # what the fallback needs is held back
+        (100.0, 50.0, 50.0),
+        (100.0, 51.0, 100.0),  # more than half: the server gets it all
+        (-5.0, 20.0, -5.0),
+    ],
+)
+def test_wire_budget(remaining_ms, local_ms, expected):
+    """The server gets what is left, less what a fallback would take."""
+    assert expected == wire_budget_ms(remaining_ms, local_ms=local_ms)

@@ -57,10 +57,22 @@ async def serve(
 
 
 @contextmanager
-def serving(bundle: Bundle, settings: ServerSettings | None = None, /, **changes: Any) -> Generator[Server]:
+def serving(
+    bundle: Bundle,
+    settings: ServerSettings | None = None,
+    /,
+    *,
+    make_engine: EngineFactory | None = None,
+    **changes: Any,
+) -> Generator[Server]:
     """Serve a bundle from a thread of its own while the block runs; on any free port unless told otherwise.
 
-    `changes` are fields of ServerSettings.
+    `changes` are fields of ServerSettings. Every request that is under way when the block ends is refused.
+
+    Raises:
+        BundleError: a file of the bundle is not what its manifest says.
+        InputError: the settings, the address or a certificate cannot be used.
+
     """
     chosen = replace(settings or ServerSettings(port=0), **changes)
     loop = asyncio.new_event_loop()
@@ -71,7 +83,7 @@ def serving(bundle: Bundle, settings: ServerSettings | None = None, /, **changes
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
     try:
-        server = Server(bundle, chosen)
+        server = Server(bundle, chosen, make_engine=make_engine)
         run(server.start())
         try:
             yield server

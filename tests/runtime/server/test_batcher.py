@@ -1,0 +1,337 @@
+"""The batcher with an engine that computes when it is told to, and a clock that stands still."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isplit.runtime.server.batcher import Batcher
+from isplit.runtime.server.refusal import RefusedError
+
+SOON = 100.0
+
+
+class FakeEngine:
+    """Answers each row with its value doubled; every batch waits for a permission if `gated`."""
+
+    def __init__(self, *, gated=True, concurrency=1):
+        self.concurrency = concurrency
+        self.started = asyncio.Queue()
+        self.permissions = asyncio.Semaphore(0 if gated else 10**6)
+        self.error = None
+        self.answers = lambda batch: batch.astype(np.float32) * 2
+
+    async def run(self, batch):
+        self.started.put_nowait(batch[:, 0].tolist())
+        await self.permissions.acquire()
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        return self.answers(batch)
+
+    def allow(self):
+        self.permissions.release()
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def batcher(engine, *, max_batch=4, max_queue=8, clock=None, slots=None):
+    return Batcher(engine, max_batch=max_batch, max_queue=max_queue, slots=slots, clock=clock or Clock())
+
+
+def submit(subject, *values, deadline=SOON, prepared=None):
+    """Start a caller with these rows."""
+
+    async def prepare():
+        if prepared is not None:
+            prepared.append(values)
+        return np.array(values, np.uint8)[:, None]
+
+    return asyncio.create_task(subject.submit(len(values), prepare, deadline=deadline))
+
+
+async def settle():
+    """Let every task go as far as it can without the engine."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def run(test):
+    """Run a coroutine function as a test, with a limit in case nobody answers."""
+
+    def wrapped():
+        asyncio.run(asyncio.wait_for(test(), 20))
+
+    wrapped.__doc__ = test.__doc__
+    return wrapped
+
+
+def logits(task):
+    return task.result().logits[:, 0].tolist()
+
+
+async def status(task):
+    with pytest.raises(RefusedError) as caught:
+        await task
+    return caught.value.status
+
+
+@run
+async def test_never_waits_while_idle():
+    """A lone caller's row goes to an idle engine at once, however much larger a batch could be."""
+    engine = FakeEngine()
+    async with batcher(engine, clock=Clock()) as subject:
+        first = submit(subject, 1)
+        assert [1] == await engine.started.get()
+        engine.allow()
+        answer = await first
+        assert (1, 0.0) == (answer.batch_size, answer.queue_ms)
+
+
+@run
+async def test_batches_what_queued():
+    """What comes while the engine works is its next batch, in order, and each caller gets its own rows."""
+    engine, clock = FakeEngine(), Clock()
+    async with batcher(engine, clock=clock) as subject:
+        first = submit(subject, 1)
+        assert [1] == await engine.started.get()
+        others = [submit(subject, 2), submit(subject, 3, 4), submit(subject, 5)]
+        await settle()
+        clock.now += 0.5
+        engine.allow()
+        assert [2, 3, 4, 5] == await engine.started.get()
+        clock.now += 0.25
+        engine.allow()
+        await asyncio.gather(first, *others)
+        assert [[2], [4], [6, 8], [10]] == [logits(task) for task in (first, *others)]
+        answer = others[1].result()
+        assert (500.0, 250.0, 4) == (answer.queue_ms, answer.infer_ms, answer.batch_size)
+
+
+@run
+async def test_largest_batch():
+    """A batch ends before the caller that does not fit; callers are never split and never overtaken."""
+    engine = FakeEngine()
+    async with batcher(engine) as subject:
+        tasks = [submit(subject, 1)]
+        await engine.started.get()
+        tasks += [submit(subject, 2, 3, 4), submit(subject, 5, 6), submit(subject, 7)]
+        await settle()
+        for expected in ([2, 3, 4], [5, 6, 7]):
+            engine.allow()
+            assert expected == await engine.started.get()
+        engine.allow()
+        await asyncio.gather(*tasks)
+
+
+@run
+async def test_queue_is_bounded():
+    """Beyond `max_queue` rows a caller is refused before its rows are prepared; what the engine has does not count."""
+    engine, prepared = FakeEngine(), []
+    async with batcher(engine, max_batch=2, max_queue=3) as subject:
+        tasks = [submit(subject, 1)]
+        await engine.started.get()
+        tasks += [submit(subject, 2, 3), submit(subject, 4)]
+        await settle()
+        assert 3 == subject.waiting_rows
+        assert "RESOURCE_EXHAUSTED" == await status(submit(subject, 5, prepared=prepared))
+        assert [] == prepared
+        for _ in range(3):
+            engine.allow()
+        await asyncio.gather(*tasks)
+        assert 0 == subject.waiting_rows
+        again = submit(subject, 6)
+        engine.allow()
+        await again
+        assert [12] == logits(again)
+
+
+@run
+async def test_late_before_prepared():
+    """A caller whose time is over on arrival is refused before anything is done for it."""
+    prepared = []
+    async with batcher(FakeEngine(), clock=Clock()) as subject:
+        assert "DEADLINE_EXCEEDED" == await status(submit(subject, 1, deadline=0.0, prepared=prepared))
+        assert ([], 0) == (prepared, subject.waiting_rows)
+
+
+@run
+async def test_late_in_queue():
+    """A caller whose time passes while it waits is dropped; the engine never sees its rows."""
+    engine, clock = FakeEngine(), Clock()
+    async with batcher(engine, clock=clock) as subject:
+        first = submit(subject, 1)
+        await engine.started.get()
+        late, last = submit(subject, 2, deadline=1.0), submit(subject, 3)
+        await settle()
+        clock.now = 1.0
+        engine.allow()
+        assert [3] == await engine.started.get()
+        engine.allow()
+        assert "DEADLINE_EXCEEDED" == await status(late)
+        await asyncio.gather(first, last)
+        assert [6] == logits(last)
+
+
+@run
+async def test_caller_gives_up():
+    """The rows of a caller that has gone leave the queue at once and are not computed."""
+    engine = FakeEngine()
+    async with batcher(engine) as subject:
+        first = submit(subject, 1)
+        await engine.started.get()
+        gone, last = submit(subject, 2, 3), submit(subject, 4)
+        await settle()
+        gone.cancel()
+        await settle()
+        assert 1 == subject.waiting_rows
+        engine.allow()
+        assert [4] == await engine.started.get()
+        engine.allow()
+        await asyncio.gather(first, last)
+        assert 0 == subject.waiting_rows
+
+
+@run
+async def test_caller_gives_up_while_computed():
+    """A caller that goes while its batch is computed does not disturb the others of the batch."""
+    engine = FakeEngine()
+    async with batcher(engine) as subject:
+        first = submit(subject, 1)
+        await engine.started.get()
+        gone, last = submit(subject, 2), submit(subject, 3)
+        await settle()
+        engine.allow()
+        assert [2, 3] == await engine.started.get()
+        gone.cancel()
+        await settle()
+        engine.allow()
+        await asyncio.gather(first, last)
+        assert [6] == logits(last)
+
+
+@run
+async def test_preparation_fails():
+    """Rows that cannot be prepared leave no trace in the queue."""
+
+    async def prepare():
+        msg = "no"
+        raise RefusedError("INVALID_ARGUMENT", msg)
+
+    async with batcher(FakeEngine()) as subject:
+        assert "INVALID_ARGUMENT" == await status(asyncio.create_task(subject.submit(2, prepare, deadline=SOON)))
+        assert 0 == subject.waiting_rows
+
+
+@run
+async def test_engine_fails():
+    """When the engine fails, every caller of that batch hears of it, and the next batch is computed."""
+    engine = FakeEngine()
+    async with batcher(engine) as subject:
+        tasks = [submit(subject, 1), submit(subject, 2)]
+        assert [1, 2] == await engine.started.get()
+        engine.error = RuntimeError("out of order")
+        engine.allow()
+        for task in tasks:
+            with pytest.raises(RuntimeError, match="out of order"):
+                await task
+        last = submit(subject, 3)
+        engine.allow()
+        await last
+        assert [6] == logits(last)
+
+
+@run
+async def test_engine_answers_too_little():
+    """An engine that loses rows gives nobody another caller's answer."""
+    engine = FakeEngine(gated=False)
+    engine.answers = lambda batch: batch[1:].astype(np.float32)
+    async with batcher(engine) as subject:
+        assert "INTERNAL" == await status(submit(subject, 1, 2))
+
+
+@run
+async def test_stops():
+    """When the batcher stops, callers in the engine and in the queue are refused, none is left waiting."""
+    engine = FakeEngine()
+    async with batcher(engine) as subject:
+        first = submit(subject, 1)
+        await engine.started.get()
+        second = submit(subject, 2)
+        await settle()
+    assert ["UNAVAILABLE"] * 2 == [await status(first), await status(second)]
+
+
+@run
+async def test_engine_of_several():
+    """An engine that computes two batches at a time gets two, and the third caller waits for the next."""
+    engine = FakeEngine(concurrency=2)
+    async with batcher(engine) as subject:
+        tasks = []
+        for value in (1, 2):
+            tasks.append(submit(subject, value))
+            assert [value] == await engine.started.get()
+        tasks += [submit(subject, 3), submit(subject, 4)]
+        await settle()
+        assert engine.started.empty()
+        engine.allow()
+        assert [3, 4] == await engine.started.get()
+        for _ in range(3):
+            engine.allow()
+        await asyncio.gather(*tasks)
+
+
+@run
+async def test_slots_are_shared():
+    """Engines that share a processor take turns, and the batch of the one that waits goes on growing."""
+    slots = asyncio.Semaphore(1)
+    one, two = FakeEngine(), FakeEngine()
+    async with batcher(one, slots=slots) as first, batcher(two, slots=slots) as second:
+        tasks = [submit(first, 1)]
+        await one.started.get()
+        tasks.append(submit(second, 2))
+        await settle()
+        tasks.append(submit(second, 3))
+        await settle()
+        assert two.started.empty()
+        one.allow()
+        assert [2, 3] == await two.started.get()
+        two.allow()
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_too_many_rows(rows):
+    """More rows than a batch holds, or none, are the caller's mistake."""
+
+    async def test():
+        async with batcher(FakeEngine()) as subject:
+            with pytest.raises(ValueError, match="1 to 4"):
+                await submit(subject, *range(rows))
+
+    asyncio.run(test())
+
+
+@given(
+    callers=st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=4), min_size=1, max_size=30),
+    concurrency=st.integers(1, 3),
+)
+def test_everyone_gets_their_own(callers, concurrency):
+    """Whatever queues up and however it is batched, every caller gets the answers to its own rows."""
+
+    async def test():
+        engine = FakeEngine(gated=False, concurrency=concurrency)
+        async with batcher(engine, max_queue=200) as subject:
+            tasks = [submit(subject, *values) for values in callers]
+            await asyncio.gather(*tasks)
+        assert [[2 * value for value in values] for values in callers] == [logits(task) for task in tasks]
+        assert 0 == subject.waiting_rows
+
+    asyncio.run(test())

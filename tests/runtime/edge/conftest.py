@@ -1,0 +1,152 @@
+"""Servers for the edge client: one without a socket that fails on command, and a small real one."""
+
+import io
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from isplit.codec.image import decode_image, preprocess
+from isplit.runtime.edge.client import EdgeClient
+from isplit.runtime.edge.policy import BreakerSettings, Retry
+from isplit.runtime.edge.transport import Reply, TransportError
+from isplit.runtime.session import Session
+
+
+class InProcess:
+    """A transport that is its own server: it runs the bundle's tails, unless the next entry of `script` is a status.
+
+    `asked` keeps the requests.
+    """
+
+    def __init__(self, bundle, script=()):
+        self.bundle = bundle
+        self.script = deque(script)
+        self.asked = []
+        self.closed = False
+        self.lock = threading.Lock()
+        self.tails = {cut.name: Session(bundle.tail_path(cut.name)) for cut in bundle.record.cuts}
+        self.whole = Session(bundle.remote_path)
+
+    def infer(self, request, *, timeout_s):
+        with self.lock:
+            self.asked.append(request)
+            status = self.script.popleft() if self.script else "OK"
+        if status != "OK":
+            raise TransportError(status, "as scripted")
+        name, _, placement = request.model.partition(".")
+        assert name == self.bundle.name
+        return Reply(
+            id=request.id,
+            logits=self.logits(placement, request)[0],
+            queue_ms=0.25,
+            decode_ms=0.5,
+            infer_ms=1.0,
+            server_ms=2.0,
+            batch_size=1,
+        )
+
+    def logits(self, placement, request):
+        if request.tensor == "image":
+            picture = decode_image(io.BytesIO(request.content), name="image")
+            return self.whole.run(preprocess(picture, self.bundle.record.preprocessing)[None])
+        if request.tensor == "latent":
+            latent = np.frombuffer(request.content, np.uint8).reshape(request.shape)
+        else:
+            latent = self.bundle.codec(placement).decode_symbols(request.content)[None]
+        return self.tails[placement].run(latent)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def server(tiny):
+    """A server without a socket, which answers."""
+    return InProcess(tiny.bundle)
+
+
+@pytest.fixture
+def client(tiny, server):
+    """A client of `server` that never waits, and whose breaker hardly ever opens."""
+    with EdgeClient(tiny.bundle, transport=server, **PATIENT) as client:
+        yield client
+
+
+PATIENT = {
+    "retry": Retry(attempts=3, first_ms=0, max_ms=0),
+    "breaker": BreakerSettings(failures=1000),
+}
+
+
+@pytest.fixture(scope="session")
+def without_local(tiny, tmp_path_factory):
+    """The bundle for a device that does not hold the whole model."""
+    from isplit.runtime.bundle import Bundle
+
+    record = tiny.bundle.record.model_copy(update={"local": None})
+    return Bundle(directory=tiny.directory, record=record)
+
+
+class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers ModelInfer with what `answer(request, context)` returns."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def ModelInfer(self, request, context):
+        return self.answer(request, context)
+
+
+def response(request, logits, *, name="logits", raw=True, **parameters):
+    """Return a ModelInferResponse of float32 logits; float parameters become doubles, integers int64."""
+    message = service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
+    values = np.asarray(logits, "<f4")
+    output = message.outputs.add(name=name, datatype="FP32", shape=[1, values.size])
+    if raw:
+        message.raw_output_contents.append(values.tobytes())
+    else:
+        output.contents.fp32_contents.extend(values.tolist())
+    for key, value in parameters.items():
+        if isinstance(value, float):
+            message.parameters[key].double_param = value
+        else:
+            message.parameters[key].int64_param = value
+    return message
+
+
+def listen(answer, *, port=0, credentials=None):
+    """Start a server; return it and its port."""
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(answer), server)
+    address = f"127.0.0.1:{port}"
+    bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    server.start()
+    return server, bound
+
+
+@pytest.fixture
+def listening():
+    """`listening(answer, ...)` starts a server and returns (server, "127.0.0.1:PORT"); all are stopped in the end."""
+    started = []
+
+    def start(answer, **options):
+        server, port = listen(answer, **options)
+        started.append(server)
+        return server, f"127.0.0.1:{port}"
+
+    yield start
+    for server in started:
+        server.stop(None).wait()
+
+
+def png(pixels):
+    """Return pixels as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()

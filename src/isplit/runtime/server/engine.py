@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.errors import BundleError
+from isplit.errors import BundleError, EngineError
 from isplit.runtime.session import Session
 
 
@@ -48,7 +48,11 @@ class OnnxEngine:
         self._session = Session(path, threads=threads)
         self._executor = executor
         for rows in (1, 2):
-            got = self._session.run(np.zeros((rows, *input_shape), np.uint8))
+            try:
+                got = self._session.run(np.zeros((rows, *input_shape), np.uint8))
+            except EngineError as error:
+                msg = f"{path} does not take inputs of shape {input_shape}: {error}; export the bundle again"
+                raise BundleError(msg) from error
             if got.shape != (rows, outputs) or got.dtype != np.float32:
                 msg = (
                     f"{path} answers {rows} inputs of shape {input_shape} with {got.dtype} {got.shape}, not with "

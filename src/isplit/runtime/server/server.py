@@ -100,6 +100,9 @@ class Server:
         self.port = 0
         """The port that it listens on, once it has started."""
         self.metrics_port: int | None = None
+        """The same for the metrics; None without any."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Where it runs, once it has started: for callers in other threads."""
 
     @property
     def address(self) -> str:
@@ -126,6 +129,7 @@ class Server:
             InputError: the address or a certificate cannot be used.
 
         """
+        self.loop = asyncio.get_running_loop()
         try:
             await self._load()
             await self._listen()

@@ -1,9 +1,13 @@
 """Servers for the edge client: one without a socket that fails on command, and a small real one."""
 
 import io
+import shutil
+import subprocess
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -150,3 +154,48 @@ def png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: an authority, a server (127.0.0.1) and a client that it vouches for, and another authority."""
+
+    ca: Path
+    other_ca: Path
+    server: Path
+    server_key: Path
+    client: Path
+    client_key: Path
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Certificates made for these tests by openssl."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed, which makes the certificates")
+    directory = tmp_path_factory.mktemp("certificates")
+
+    def make(name, *options):
+        subprocess.run(
+            [
+                *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+                *("-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *options),
+            ],
+            cwd=directory,
+            check=True,
+            capture_output=True,
+        )
+
+    for authority in ("ca", "other"):
+        make(authority)
+    for name in ("server", "client"):
+        make(name, "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1")
+    return Certificates(
+        ca=directory / "ca.pem",
+        other_ca=directory / "other.pem",
+        server=directory / "server.pem",
+        server_key=directory / "server.key",
+        client=directory / "client.pem",
+        client_key=directory / "client.key",
+    )

@@ -115,7 +115,11 @@ def _credentials(tls: Tls) -> Any:
 
 def _read_pem(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"
         raise InputError(msg) from error
+    if b"-----BEGIN " not in content:
+        msg = f"{path} is not in PEM form: it has no line -----BEGIN …-----"
+        raise InputError(msg)
+    return content

@@ -1,0 +1,293 @@
+"""The client over real sockets: what is sent, and what becomes of servers that are not there, slow, gone or silent."""
+
+import contextlib
+import queue
+import socket
+import threading
+
+import grpc
+import pytest
+
+from isplit.errors import InputError
+from isplit.runtime.edge import grpc_transport
+from isplit.runtime.edge.client import EdgeClient
+from isplit.runtime.edge.grpc_transport import GrpcTransport
+from isplit.runtime.edge.policy import Retry
+from isplit.runtime.edge.security import Tls
+from isplit.runtime.edge.transport import Request, TransportError
+from tests.runtime.edge.conftest import PATIENT, InProcess, response
+
+REQUEST = Request(id="a-0", model="tiny.stage.1", tensor="payload", content=b"abc", shape=(1,))
+TOKEN = "0123456789abcdef"
+ONCE = {"retry": Retry(attempts=1)}
+
+
+def echo(request, context):
+    """Answer with three logits."""
+    return response(request, [1, 2, 3], server_ms=0.5)
+
+
+def serve_bundle(bundle):
+    """Return what answers as a server of this bundle does."""
+    local = InProcess(bundle)
+
+    def answer(request, context):
+        content = request.raw_input_contents[0]
+        tensor = request.inputs[0].name
+        asked = Request(
+            id=request.id,
+            model=request.model_name,
+            tensor=tensor,
+            content=content if tensor == "latent" else content[4:],
+            shape=tuple(request.inputs[0].shape),
+        )
+        return response(request, local.infer(asked, timeout_s=None).logits, server_ms=0.5, batch_size=1)
+
+    return answer
+
+
+def refused(transport, status, *, timeout_s=30.0):
+    with pytest.raises(TransportError) as error:
+        transport.infer(REQUEST, timeout_s=timeout_s)
+    assert status == error.value.status, str(error.value)
+
+
+@pytest.fixture
+def connect():
+    """Open a transport that is closed in the end."""
+    opened = []
+
+    def open_transport(address, **options):
+        opened.append(GrpcTransport(address, **options))
+        return opened[-1]
+
+    yield open_transport
+    for transport in opened:
+        transport.close()
+
+
+@pytest.mark.parametrize("placement", ["stage.1", "stage.2", "remote", "local"])
+@pytest.mark.parametrize("wire", ["payload", "latent"])
+def test_answers_over_a_socket(tiny, listening, placement, wire):
+    """Over a real connection the answers are the same, from each placement, without connecting anew."""
+    _, address = listening(serve_bundle(tiny.bundle))
+    with EdgeClient(tiny.bundle, address, wire=wire, fallback=False) as client:
+        answers = list(client.run(tiny.images, placement=placement))
+    assert {"remote", "local"} & {placement} or {"split"} == {answer.source for answer in answers}
+    if placement != "remote":  # which is lossy here
+        assert [tuple(row) for row in tiny.logits.tolist()] == [answer.logits for answer in answers]
+
+
+@pytest.mark.parametrize(
+    "status", ["INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "INTERNAL"]
+)
+def test_status(listening, connect, status):
+    """A server's status comes through, with its words."""
+    _, address = listening(lambda request, context: context.abort(grpc.StatusCode[status], "that is why"))
+    with pytest.raises(TransportError, match="that is why") as error:
+        connect(address).infer(REQUEST, timeout_s=30)
+    assert status == error.value.status
+
+
+def test_nobody_listens(connect):
+    """Where nobody listens, that is known at once."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    refused(connect(f"127.0.0.1:{port}"), "UNAVAILABLE")
+
+
+def test_deadline(listening, connect):
+    """A server that takes too long is not waited for."""
+    over = threading.Event()
+
+    def slow(request, context):
+        over.wait(30)
+        return echo(request, context)
+
+    _, address = listening(slow)
+    refused(connect(address), "DEADLINE_EXCEEDED", timeout_s=0.05)
+    over.set()
+
+
+def test_deadline_of_a_client(tiny, listening):
+    """An answer that would come too late is given by the fallback, and marked; the late one is never seen."""
+    over, received = threading.Event(), queue.SimpleQueue()
+
+    def slow(request, context):
+        received.put(request.id)
+        over.wait(30)
+        return serve_bundle(tiny.bundle)(request, context)
+
+    _, address = listening(slow)
+    with EdgeClient(tiny.bundle, address, **ONCE) as client:
+        answers = [client.classify(tiny.images[0], deadline_ms=100)]
+        over.set()
+        answers.append(client.classify(tiny.images[1], deadline_ms=60_000))
+    assert ["local-fallback", "split"] == [answer.source for answer in answers]
+    assert [True, False] == [answer.late for answer in answers]
+    assert "DEADLINE_EXCEEDED" in answers[0].reason
+    assert [answer.id for answer in answers] == [received.get(timeout=30), received.get(timeout=30)]
+
+
+def test_killed_under_a_request_and_restarted(tiny, listening):
+    """A server that dies under a request does not take the answer with it: it is asked again, and answers."""
+    started, over = threading.Event(), threading.Event()
+
+    def hang(request, context):
+        started.set()
+        over.wait(30)
+
+    server, address = listening(hang)
+    port = int(address.rpartition(":")[2])
+
+    def kill_and_restart():
+        started.wait(30)
+        server.stop(None).wait()
+        listening(serve_bundle(tiny.bundle), port=port)
+
+    helper = threading.Thread(target=kill_and_restart)
+    helper.start()
+    patient = PATIENT | {"retry": Retry(attempts=1000, first_ms=10, max_ms=50)}
+    with EdgeClient(tiny.bundle, address, fallback=False, **patient) as client:
+        answer = client.classify(tiny.images[0])
+    helper.join()
+    over.set()
+    assert ("split", tuple(tiny.logits[0].tolist())) == (answer.source, answer.logits)
+    assert answer.attempts > 1
+
+
+def test_silent_link(listening, connect, monkeypatch):
+    """A connection over which nothing comes any more is given up for a new one."""
+    _, address = listening(echo)
+    upstream = ("127.0.0.1", int(address.rpartition(":")[2]))
+    monkeypatch.setattr(grpc_transport, "_DEAD_AFTER_S", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as front:
+        port = front.getsockname()[1]
+        black_hole = []
+
+        def accept():
+            black_hole.append(front.accept()[0])  # the first connection is swallowed, the second passed on
+            passed, _ = front.accept()
+            with passed, socket.create_connection(upstream) as behind:
+                forward = threading.Thread(target=pump, args=(passed, behind))
+                forward.start()
+                pump(behind, passed)
+                forward.join()
+
+        helper = threading.Thread(target=accept)
+        helper.start()
+        transport = connect(f"127.0.0.1:{port}")
+        for _ in range(3):
+            refused(transport, "DEADLINE_EXCEEDED", timeout_s=0.05)
+        assert [1, 2, 3] == transport.infer(REQUEST, timeout_s=30).logits.tolist()
+        transport.close()
+        helper.join()
+        black_hole[0].close()
+
+
+def pump(source, target):
+    """Copy until the source ends, and tell the target."""
+    with contextlib.suppress(OSError):  # either side may be gone already
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_closing_ends_requests(listening):
+    """Closing a transport ends the requests under way, and refuses new ones."""
+    started, over = threading.Event(), threading.Event()
+
+    def hang(request, context):
+        started.set()
+        over.wait(30)
+        return echo(request, context)
+
+    _, address = listening(hang)
+    transport = GrpcTransport(address)
+    failures = queue.SimpleQueue()
+
+    def work():
+        try:
+            transport.infer(REQUEST, timeout_s=30)
+        except TransportError as error:
+            failures.put(error.status)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait(30)
+    transport.close()
+    thread.join()
+    over.set()
+    assert "CANCELLED" == failures.get(timeout=30)
+    refused(transport, "CANCELLED")
+
+
+# --- who may ask ---
+
+
+def demand_token(request, context):
+    """Answer only who knows the token."""
+    if ("authorization", f"Bearer {TOKEN}") not in [(key, value) for key, value in context.invocation_metadata()]:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed")
+    return echo(request, context)
+
+
+def test_token(listening, connect):
+    """The token goes along with every request."""
+    _, address = listening(demand_token)
+    assert [1, 2, 3] == connect(address, token=TOKEN).infer(REQUEST, timeout_s=30).logits.tolist()
+    refused(connect(address), "UNAUTHENTICATED")
+
+
+def test_token_in_plain_text():
+    """A token is not sent over a network without TLS: the transport is not even opened."""
+    with pytest.raises(InputError, match="plain text"):
+        GrpcTransport("192.0.2.1:8001", token=TOKEN)
+    GrpcTransport("192.0.2.1:8001", token=TOKEN, insecure=True).close()
+
+
+@pytest.mark.parametrize("client_shows", [False, True])
+def test_tls(certificates, listening, connect, client_shows):
+    """TLS trusts the given authority; a server that wants a certificate answers only who shows one."""
+    ours = {"cert": certificates.client, "key": certificates.client_key} if client_shows else {}
+    credentials = grpc.ssl_server_credentials(
+        [(certificates.server_key.read_bytes(), certificates.server.read_bytes())],
+        root_certificates=certificates.ca.read_bytes() if client_shows else None,
+        require_client_auth=client_shows,
+    )
+    _, address = listening(demand_token, credentials=credentials)
+    tls = Tls(ca=certificates.ca, **ours)
+    assert [1, 2, 3] == connect(address, token=TOKEN, tls=tls).infer(REQUEST, timeout_s=30).logits.tolist()
+    if client_shows:
+        refused(connect(address, token=TOKEN, tls=Tls(ca=certificates.ca)), "UNAVAILABLE")
+
+
+def test_tls_of_a_stranger(certificates, listening, connect):
+    """A server whose certificate another authority signed is not believed, and never sees the token."""
+    seen = []
+
+    def note(request, context):
+        seen.append(context.invocation_metadata())
+        return echo(request, context)
+
+    pair = (certificates.server_key.read_bytes(), certificates.server.read_bytes())
+    _, address = listening(note, credentials=grpc.ssl_server_credentials([pair]))
+    refused(connect(address, token=TOKEN, tls=Tls(ca=certificates.other_ca)), "UNAVAILABLE")
+    assert [] == seen
+
+
+@pytest.mark.parametrize("content", [None, b"no PEM"])
+def test_bad_pem(tmp_path, content):
+    """A file that is missing or no PEM is named."""
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"ca\.pem"):
+        GrpcTransport("127.0.0.1:1", tls=Tls(ca=path))
+
+
+def test_bad_address():
+    """What is no address is refused before anything is sent."""
+    with pytest.raises(InputError, match="HOST:PORT"):
+        GrpcTransport("127.0.0.1")

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from isplit.codec.image import MAX_PIXELS, decode_image, preprocess
+from isplit.codec.image import MAX_PIXELS, compress, decode_image, preprocess, restore
 from isplit.errors import DataError
-from isplit.records import Preprocessing
+from isplit.records import ImageSetting, Preprocessing
 
 
 def make_preprocessing(size=(32, 32), **changes):
@@ -199,3 +199,51 @@ def test_decode_refuses_a_missing_file(tmp_path):
     """A path that cannot be opened is an error that names it."""
     with pytest.raises(DataError, match=r"gone\.png"):
         decode_image(tmp_path / "gone.png", name="gone.png")
+
+
+# --- what is sent to a server ---
+
+PNG = ImageSetting(format="png", quality=None, accuracy=None, payload_bytes_mean=0, payload_bytes_p95=0)
+
+
+def sample(height, width, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def there_and_back(pixels, preprocessing, **setting):
+    content = compress(pixels, PNG.model_copy(update=setting))
+    return restore(decode_image(io.BytesIO(content), name="sent"), preprocessing)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("setting", [{}, {"format": "webp"}])
+def test_sent_without_loss(channels, setting):
+    """What a device sends without loss, the server restores pixel for pixel; it is not cropped a second time."""
+    pixels = sample(12, 10, channels)
+    restored = there_and_back(pixels, make_preprocessing(size=(12, 10), resize_size=16, channels=channels), **setting)
+    np.testing.assert_array_equal(pixels, restored)
+
+
+@pytest.mark.parametrize(("scale", "size"), [(0.75, (8, 9)), (0.5, (5, 6))])
+def test_sent_smaller(scale, size):
+    """Sent at three quarters or half the side, the server gets that and enlarges it."""
+    content = compress(sample(12, 10), PNG.model_copy(update={"scale": scale}))
+    image = decode_image(io.BytesIO(content), name="sent")
+    assert size == image.size
+    assert (12, 10, 3) == restore(image, make_preprocessing(size=(12, 10), resize_size=16)).shape
+
+
+@pytest.mark.parametrize(("format_", "quality"), [("jpeg", 90), ("webp", 80), ("webp", 1)])
+def test_sent_with_loss(format_, quality):
+    """JPEG and WebP are taken at their quality, and restored to the model's size."""
+    content = compress(sample(12, 10), PNG.model_copy(update={"format": format_, "quality": quality}))
+    image = Image.open(io.BytesIO(content))
+    assert format_.upper() == image.format
+    assert (12, 10, 3) == restore(image, make_preprocessing(size=(12, 10), resize_size=16)).shape
+
+
+@pytest.mark.parametrize("size", [(13, 11), (12, 12), (40, 30)])
+def test_sent_as_it_comes(size):
+    """A picture that is larger than the model's input, or of other proportions, is preprocessed."""
+    picture, how = Image.fromarray(sample(*size)), make_preprocessing(size=(12, 10), resize_size=16)
+    np.testing.assert_array_equal(preprocess(picture, how), restore(picture, how))

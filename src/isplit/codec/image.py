@@ -1,8 +1,8 @@
 """From an image file to the model's pixels: one resize for design and runtime, with Pillow and numpy only.
 
     file --decode_image--> PIL image --preprocess--> (H, W, C) uint8 --(x / 255 - mean) / std--> the model
-                               |
-                               +--compress--> a small file, for a server that starts again from the left
+                                                         |
+                                                         +--compress--> a small file --restore--> (H, W, C) uint8
 
 The last step is left to whoever runs the model: the data loader in training, the exported head on a device.
 """
@@ -82,47 +82,45 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def compress(image: Image.Image, preprocessing: Preprocessing, setting: ImageSetting) -> bytes:
-    """Return an image file of what the model sees of an image, for a server that preprocesses it again.
+def compress(pixels: NDArray[np.uint8], setting: ImageSetting) -> bytes:
+    """Return the model's pixels, (H, W, C), as the image file that a device sends instead of them.
 
-    No larger than the model needs: resized as `preprocess` does (and by the setting's `scale`), and cut to the part
-    that its crop can reach. Lossless at full scale, the server gets the device's pixels exactly. An image that is
-    smaller already is sent whole.
-
-    Raises:
-        DataError: as `preprocess`.
-
+    Compressed is what `preprocess` left: a device that holds a larger image sends no more than the model looks at.
     """
-    image = _to_channels(image, preprocessing.channels)
-    width, height = _resized(*image.size, preprocessing)
-    _check_size(width, height, name=f"an image of {image.width} x {image.height}, resized,")
-    if image.width * image.height > width * height * setting.scale**2:
-        image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
-        image = _cut_to_reach(image, preprocessing)
-        small = tuple(max(1, round(side * setting.scale)) for side in image.size)
-        if small != image.size:
-            image = image.resize((small[0], small[1]), Image.Resampling.BICUBIC)
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    if setting.scale != 1:
+        width, height = (max(1, round(side * setting.scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     if setting.format == "png":
         image.save(file, "PNG", optimize=True)
     elif setting.format == "jpeg":
-        image.save(file, "JPEG", quality=setting.quality or 100, optimize=True)
+        image.save(file, "JPEG", quality=100 if setting.quality is None else setting.quality, optimize=True)
     else:
         image.save(file, "WEBP", quality=setting.quality or 100, lossless=setting.quality is None, method=6)
     return file.getvalue()
 
 
-def _cut_to_reach(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Cut an image that was resized to what the centre crop needs, leaving the short side as long as it is."""
-    if preprocessing.resize_size is None:
-        return image
+def restore(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return the model's pixels, (H, W, C), of an image that a server was sent.
+
+    An image of the model's proportions that is no larger than its input is what `compress` made: resized it may be,
+    but cut it was already. Any other is a picture as it comes, and is preprocessed.
+
+    Raises:
+        DataError: as `preprocess`.
+
+    """
     height, width = preprocessing.image_size
-    short = preprocessing.resize_size
-    kept_width, kept_height = min(image.width, max(width, short)), min(image.height, max(height, short))
-    # Where the second crop, of what is kept, finds the same middle to the pixel.
-    left = _offset(image.width, width) - _offset(kept_width, width)
-    top = _offset(image.height, height) - _offset(kept_height, height)
-    return image.crop((left, top, left + kept_width, top + kept_height))
+    # Scaling rounds each side by up to half a pixel.
+    alike = abs(image.width * height - image.height * width) <= max(height, width)
+    if image.width > width or image.height > height or not alike:
+        return preprocess(image, preprocessing)
+    image = _to_channels(image, preprocessing.channels)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.array(image, dtype=np.uint8)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def _to_channels(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:

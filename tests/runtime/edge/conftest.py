@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from isplit.codec.image import decode_image, preprocess
+from isplit.codec.image import decode_image, restore
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.policy import BreakerSettings, Retry
 from isplit.runtime.edge.transport import Reply, TransportError
@@ -58,7 +58,7 @@ class InProcess:
     def logits(self, placement, request):
         if request.tensor == "image":
             picture = decode_image(io.BytesIO(request.content), name="image")
-            return self.whole.run(preprocess(picture, self.bundle.record.preprocessing)[None])
+            return self.whole.run(restore(picture, self.bundle.record.preprocessing)[None])
         if request.tensor == "latent":
             latent = np.frombuffer(request.content, np.uint8).reshape(request.shape)
         else:

@@ -14,7 +14,6 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from isplit.errors import BundleError, DataError, EngineError, InputError
 from isplit.records import Answer, AnswerSource
@@ -195,40 +194,34 @@ class EdgeClient:
         )
         try:
             with job.timed("decode_image_ms"):
-                job.picture = open_picture(image, name=job.image)
+                picture = open_picture(image, name=job.image)
+            with job.timed("preprocess_ms"):
+                job.pixels = self._device.preprocess(picture)
             if job.placement == LOCAL:
-                self._run_here(job, job.picture, "local")
+                self._run_here(job, job.pixels, "local")
             else:
-                self._encode(job, job.picture)
+                job.wire = self._encode(job, job.pixels)
         except (DataError, EngineError) as error:
             job.reason = str(error)
         return job
 
-    def _encode(self, job: Job, picture: Image.Image) -> None:
+    def _encode(self, job: Job, pixels: NDArray[np.uint8]) -> Wire:
         if job.placement == REMOTE:
             with job.timed("encode_ms"):
-                job.wire = self._device.compress(picture)
-            return
-        pixels = self._pixels(job, picture)
+                return self._device.compress(pixels)
         with job.timed("head_ms"):
             latent = self._device.head(job.placement, pixels)
         with job.timed("encode_ms"):
-            job.wire = self._device.encode(job.placement, latent)
-
-    def _pixels(self, job: Job, picture: Image.Image) -> NDArray[np.uint8]:
-        if job.pixels is None:
-            with job.timed("preprocess_ms"):
-                job.pixels = self._device.preprocess(picture)
-        return job.pixels
+            return self._device.encode(job.placement, latent)
 
     def _finish(self, job: Job) -> Answer:
         """Ask the server, then if need be the fallback."""
         if job.wire is not None:
             self._ask(job, job.wire)
-        if job.logits is None and job.picture is not None and job.placement != LOCAL and self._fallback:
+        if job.logits is None and job.pixels is not None and job.placement != LOCAL and self._fallback:
             try:
-                self._run_here(job, job.picture, "local-fallback")
-            except (DataError, BundleError, EngineError) as error:
+                self._run_here(job, job.pixels, "local-fallback")
+            except (BundleError, EngineError) as error:
                 job.reason = "; ".join(filter(None, (job.reason, str(error))))
         return job.answer(self._classes)
 
@@ -256,8 +249,7 @@ class EdgeClient:
         job.heard(sent.reply, round_trip_ms=sent.round_trip_ms)
         job.source = "remote" if job.placement == REMOTE else "split"
 
-    def _run_here(self, job: Job, picture: Image.Image, source: AnswerSource) -> None:
-        pixels = self._pixels(job, picture)
+    def _run_here(self, job: Job, pixels: NDArray[np.uint8], source: AnswerSource) -> None:
         with job.timed("local_ms"):
             job.logits = self._device.whole(pixels)
         job.source = source

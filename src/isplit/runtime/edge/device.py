@@ -62,17 +62,11 @@ class Device:
             return Wire(tensor="latent", content=latent.tobytes(), shape=(1, *latent.shape))
         return Wire(tensor="payload", content=self._bundle.codec(cut).encode_symbols(latent), shape=(1,))
 
-    def compress(self, picture: Image.Image) -> Wire:
-        """Return what to send of a picture, as the bundle recommends.
-
-        Raises:
-            DataError: as `preprocess`.
-
-        """
-        record = self._bundle.record
-        assert record.remote is not None  # the client has seen to it
-        content = compress(picture, record.preprocessing, record.remote.recommended)
-        return Wire(tensor="image", content=content, shape=(1,))
+    def compress(self, pixels: NDArray[np.uint8]) -> Wire:
+        """Return what to send of pixels, (H, W, C), as the bundle recommends."""
+        remote = self._bundle.record.remote
+        assert remote is not None  # the client has seen to it
+        return Wire(tensor="image", content=compress(pixels, remote.recommended), shape=(1,))
 
     def whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the whole model's logits, (K,)."""
@@ -95,7 +89,7 @@ class Device:
         if placement == LOCAL:
             self.whole(pixels)
         elif placement == REMOTE:
-            self.compress(Image.fromarray(pixels[:, :, 0] if preprocessing.channels == 1 else pixels))
+            self.compress(pixels)
         else:
             self.encode(placement, self.head(placement, pixels))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from isplit.records import Answer, AnswerSource, Timings
 from isplit.runtime.edge.device import Wire
@@ -18,9 +17,8 @@ from isplit.runtime.edge.transport import Reply
 class Job:
     """What is known of an image so far; one thread at a time works on it.
 
-    `picture` is there once the image was read, `pixels` (H, W, C) once they were needed, `wire` once there is
-    something to send, `logits` once there is an answer. `reason` says why it is not the answer that was asked for.
-    `parts_ms` has the keys of `Timings`.
+    `pixels` (H, W, C) are there once the image was read, `wire` once there is something to send, `logits` once there
+    is an answer. `reason` says why it is not the answer that was asked for. `parts_ms` has the keys of `Timings`.
     """
 
     id: str
@@ -30,7 +28,6 @@ class Job:
     deadline_ms: float | None
     started_s: float = field(default_factory=time.perf_counter)
     started_unix_s: float = field(default_factory=time.time)
-    picture: Image.Image | None = None
     pixels: NDArray[np.uint8] | None = None
     wire: Wire | None = None
     logits: NDArray[np.float32] | None = None

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isplit.codec.image import decode_image, preprocess
+from isplit.codec.image import decode_image, restore
 from isplit.errors import DataError
 from isplit.records import ImageFormat, Preprocessing, RemotePlacement
 from isplit.runtime.server.refusal import invalid
@@ -26,7 +26,7 @@ def decode_picture(content: bytes, remote: RemotePlacement, preprocessing: Prepr
         with Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name] for name in remote.accepted_formats]) as file:
             width, height = file.size
         _check_size(width, height, remote, preprocessing)
-        return preprocess(decode_image(io.BytesIO(content), name="the image"), preprocessing)
+        return restore(decode_image(io.BytesIO(content), name="the image"), preprocessing)
     except DataError as error:
         raise invalid(str(error)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

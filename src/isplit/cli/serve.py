@@ -57,8 +57,8 @@ def serve(
         metrics_port=metrics_port,
         drain_seconds=drain_seconds,
     )
-    log_to_stderr(log_level)
     opened = Bundle.open(bundle)
+    log_to_stderr(log_level)
     if not asyncio.run(run(opened, settings, started=_announce)):
         msg = "stopped before every request that was taken had its answer; --drain-seconds allows more time"
         raise IsplitError(msg)

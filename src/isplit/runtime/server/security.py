@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Tls:
         """Read the files; None where there are none.
 
         Raises:
-            InputError: one of a pair is missing, or a file cannot be read or is not PEM.
+            InputError: one of a pair is missing, a file cannot be read or is not PEM, or key and certificate differ.
 
         """
         if certificate is None and key is None and client_ca is None:
@@ -39,6 +40,7 @@ class Tls:
         if certificate is None or key is None:
             msg = "give --tls-cert and --tls-key together; --tls-client-ca needs them too"
             raise InputError(msg)
+        _check_usable(certificate, key, client_ca)
         return cls(
             certificate=_read_pem(certificate),
             key=_read_pem(key),
@@ -52,6 +54,23 @@ class Tls:
             root_certificates=self.client_ca,
             require_client_auth=self.client_ca is not None,
         )
+
+
+def _check_usable(certificate: Path, key: Path, client_ca: Path | None) -> None:
+    """Let Python's ssl say what is wrong with the files: gRPC only says that it cannot listen."""
+    for path in (certificate, key, client_ca):
+        if path:
+            _read_pem(path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: b"")  # rather than ask at the terminal
+        if client_ca:
+            context.load_verify_locations(client_ca)
+    except (ssl.SSLError, ValueError) as error:
+        msg = (
+            f"{certificate} and {key} cannot be used for TLS: {error}; give a certificate and its own key, unencrypted"
+        )
+        raise InputError(msg) from error
 
 
 def _read_pem(path: Path) -> bytes:

@@ -1,0 +1,254 @@
+"""Who gets an answer: tokens, TLS, mutual TLS, and the refusal to listen unprotected."""
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from isplit.errors import InputError
+from isplit.runtime.server import ServerSettings, Tls, serving
+from isplit.runtime.server.security import is_loopback, read_token
+
+TOKEN = "correct-horse-battery-staple"
+
+
+@dataclass
+class Authority:
+    """A certificate authority of the test's own."""
+
+    directory: Path
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def make(cls, directory, name):
+        directory.mkdir()
+        key = ec.generate_private_key(ec.SECP256R1())
+        authority = cls(directory, key, sign(name, key.public_key(), name, key, ca=True))
+        (directory / "ca.pem").write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
+        return authority
+
+    @property
+    def ca(self):
+        return self.directory / "ca.pem"
+
+    def issue(self, name):
+        """Write a certificate and its key; return their paths."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer = self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        certificate = sign(name, key.public_key(), issuer, self.key, ca=False)
+        paths = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return paths
+
+
+def sign(name, public_key, issuer, key, *, ca):
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority.make(tmp_path_factory.mktemp("pki") / "ours", "ours")
+
+
+@pytest.fixture(scope="module")
+def server_pair(authority):
+    return authority.issue("server")
+
+
+def credentials(ca, pair=None):
+    certificate, key = (path.read_bytes() for path in pair) if pair else (None, None)
+    return grpc.ssl_channel_credentials(ca.read_bytes(), key, certificate)
+
+
+def ask(channel, *, token=None, metadata=None):
+    """The status of a question that needs no model, asked without waiting for a better connection."""
+    metadata = metadata or ([("authorization", f"Bearer {token}")] if token else None)
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    try:
+        return stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20, metadata=metadata).live
+    except grpc.RpcError as error:
+        return error.code().name
+
+
+@pytest.fixture(scope="module")
+def with_token(tiny):
+    with serving(tiny.bundle, token=TOKEN) as server, grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+def test_token(with_token):
+    """The right token gets an answer."""
+    assert ask(with_token, token=TOKEN) is True
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        [],
+        [("authorization", "")],
+        [("authorization", TOKEN)],
+        [("authorization", f"Bearer {TOKEN[:-1]}")],
+        [("authorization", f"Bearer {TOKEN}x")],
+        [("authorization", f"bearer {TOKEN}")],
+        [("authorization", f"Basic {TOKEN}")],
+        [("authorization", "Bearer wrong"), ("authorization", f"Bearer {TOKEN}")],
+        [("authorization-bin", f"Bearer {TOKEN}".encode())],
+        [("token", TOKEN)],
+    ],
+)
+def test_wrong_token(with_token, metadata):
+    """No token, another, twice, or in another place: UNAUTHENTICATED."""
+    assert "UNAUTHENTICATED" == ask(with_token, metadata=metadata)
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelMetadata", "Nonsense"])
+def test_token_for_every_method(with_token, method):
+    """Without the token not even the names of methods or models can be tried out."""
+    call = with_token.unary_unary(f"/inference.GRPCInferenceService/{method}")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(b"\xff\xff", timeout=20)
+    assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
+
+
+def test_health_needs_no_token(with_token):
+    """An orchestrator's probe, which can send none, learns whether the server serves; watching takes the token."""
+    stub = health_pb2_grpc.HealthStub(with_token)
+    assert health_pb2.HealthCheckResponse.SERVING == stub.Check(health_pb2.HealthCheckRequest()).status
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=20))
+    assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
+
+
+def test_token_is_not_shown(tiny):
+    """Settings can be printed or logged without giving the token away."""
+    assert TOKEN not in repr(ServerSettings(token=TOKEN))
+
+
+def test_tls_and_token(tiny, authority, server_pair, tmp_path):
+    """Over TLS with the token there is an answer; without TLS, or trusting another authority, no connection."""
+    tls = Tls.from_files(*server_pair, None)
+    other = Authority.make(tmp_path / "other", "other")
+    with serving(tiny.bundle, tls=tls, token=TOKEN) as server:
+        with grpc.secure_channel(server.address, credentials(authority.ca)) as channel:
+            assert ask(channel, token=TOKEN) is True
+            assert "UNAUTHENTICATED" == ask(channel)
+        with grpc.insecure_channel(server.address) as channel:
+            assert "UNAVAILABLE" == ask(channel, token=TOKEN)
+        with grpc.secure_channel(server.address, credentials(other.ca)) as channel:
+            assert "UNAVAILABLE" == ask(channel, token=TOKEN)
+
+
+def test_mutual_tls(tiny, authority, server_pair, tmp_path):
+    """A client certificate of our authority is enough; none, or another authority's, gets no connection."""
+    tls = Tls.from_files(*server_pair, authority.ca)
+    other = Authority.make(tmp_path / "other", "other")
+    with serving(tiny.bundle, tls=tls) as server:
+        for pair, expected in (
+            (authority.issue("device"), True),
+            (None, "UNAVAILABLE"),
+            (other.issue("stranger"), "UNAVAILABLE"),
+        ):
+            with grpc.secure_channel(server.address, credentials(authority.ca, pair)) as channel:
+                assert expected == ask(channel)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org", "", "localhost.example.org"])
+@pytest.mark.parametrize("half", ["nothing", "token", "tls"])
+def test_refuses_to_be_exposed(authority, server_pair, host, half):
+    """Beyond this machine, a token without TLS or TLS without a token is refused, and the way out is named."""
+    given = {"nothing": {}, "token": {"token": TOKEN}, "tls": {"tls": Tls.from_files(*server_pair, None)}}[half]
+    with pytest.raises(InputError, match="--insecure"):
+        ServerSettings(host=host, **given)
+
+
+def test_exposed_when_protected(authority, server_pair):
+    """TLS with a token, mutual TLS, or the user's word are enough."""
+    tls, mutual = (Tls.from_files(*server_pair, ca) for ca in (None, authority.ca))
+    for given in ({"tls": tls, "token": TOKEN}, {"tls": mutual}, {"insecure": True}):
+        assert "0.0.0.0" == ServerSettings(host="0.0.0.0", **given).host
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
+)
+def test_loopback(host, expected):
+    """Loopback is told by address; of names only localhost counts."""
+    assert expected == is_loopback(host)
+
+
+def test_tls_files(authority, server_pair, tmp_path):
+    """A certificate without its key, a file that is missing or not PEM are named."""
+    certificate, key = server_pair
+    assert Tls.from_files(None, None, None) is None
+    for files in ((certificate, None, None), (None, key, None), (None, None, authority.ca)):
+        with pytest.raises(InputError, match="--tls-key"):
+            Tls.from_files(*files)
+    with pytest.raises(InputError, match="cannot read"):
+        Tls.from_files(tmp_path / "missing.pem", key, None)
+    (tmp_path / "not.pem").write_bytes(b"\x30\x82")
+    with pytest.raises(InputError, match="PEM"):
+        Tls.from_files(tmp_path / "not.pem", key, None)
+
+
+def test_tls_that_does_not_fit(authority, server_pair, tmp_path):
+    """The key of another certificate, or one that needs a password, is refused with a word on it."""
+    certificate, _ = server_pair
+    locked = tmp_path / "locked.key"
+    private = authority.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    locked.write_bytes(private)
+    for key in (authority.issue("another")[1], locked):
+        with pytest.raises(InputError, match="its own key"):
+            Tls.from_files(certificate, key, None)
+
+
+def test_token_file(tmp_path):
+    """A token is read without the line's end."""
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\n")
+    assert TOKEN == read_token(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short", b"a" * 8 + b" " + b"b" * 8, "ü".encode() * 20, bytes(20)])
+def test_token_file_unusable(tmp_path, content):
+    """A token that is empty, short or cannot travel in a header is refused, with a command that makes one."""
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="openssl rand"):
+        read_token(path)
+
+
+def test_token_file_missing(tmp_path):
+    """A missing file is named."""
+    with pytest.raises(InputError, match="cannot read"):
+        read_token(tmp_path / "none")

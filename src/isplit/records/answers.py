@@ -85,7 +85,7 @@ def read_answers(path: Path) -> Iterator[Answer]:
 
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     yield Answer.from_json(line)

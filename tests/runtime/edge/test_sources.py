@@ -1,0 +1,91 @@
+"""Images from files, folders, and videos; a camera is a video that does not end."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isplit.errors import DataError, InputError, MissingExtraError
+from isplit.runtime.edge.sources import open_sources
+
+COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (240, 240, 240)]
+
+
+def picture(path, colour=(1, 2, 3)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (32, 24), colour).save(path)
+    return path
+
+
+@pytest.fixture
+def cv2():
+    """OpenCV, or no test."""
+    return pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'isplit[camera]'")
+
+
+@pytest.fixture
+def video(cv2, tmp_path):
+    """A video of four frames, one colour each."""
+    path = tmp_path / "colours.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no MJPG, so there is no video to read")
+    for colour in COLOURS:
+        writer.write(np.full((48, 64, 3), colour[::-1], np.uint8))
+    writer.release()
+    return path
+
+
+def test_files_and_folders(tmp_path):
+    """Files come as given; of a folder the image files, subfolders too, in order of their paths."""
+    single = picture(tmp_path / "z.png")
+    inside = [picture(tmp_path / "folder" / name) for name in ("a.JPG", "b/c.webp", "d.png")]
+    (tmp_path / "folder" / "notes.txt").write_text("no image")
+    found = list(open_sources([str(single), str(tmp_path / "folder")]))
+    assert [(str(path), path) for path in (single, *inside)] == found
+
+
+def test_video(video):
+    """A video's frames come as RGB, named by their numbers."""
+    frames = list(open_sources([str(video)]))
+    assert [f"{video}#{number}" for number in range(4)] == [name for name, _ in frames]
+    for (_, frame), colour in zip(frames, COLOURS, strict=True):
+        assert (48, 64, 3) == frame.shape
+        np.testing.assert_allclose(frame.mean((0, 1)), colour, atol=8)  # MJPG is lossy
+
+
+@pytest.mark.parametrize("name", ["gone.png", "gone.mp4", "camera:x"])
+def test_not_there(tmp_path, monkeypatch, name):
+    """A source that is not there is refused before the first image, even after others that are."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="there is no"):
+        open_sources([str(picture(tmp_path / "a.png")), name])
+
+
+def test_empty_folder(tmp_path):
+    """A folder without images is refused."""
+    with pytest.raises(InputError, match="holds no image"):
+        open_sources([str(tmp_path)])
+
+
+def test_damaged_video(cv2, tmp_path, capfd):
+    """A video that is none is refused."""
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    with pytest.raises(DataError, match=r"broken\.mp4"):
+        list(open_sources([str(path)]))
+
+
+def test_no_camera(cv2, capfd):
+    """A camera that is not connected is refused."""
+    with pytest.raises(DataError, match="camera:97"):
+        open_sources(["camera:97"])
+
+
+def test_without_opencv(tmp_path, monkeypatch):
+    """Without OpenCV, a video or a camera says which pip install brings it."""
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    path = tmp_path / "a.mp4"
+    path.touch()
+    for name in ("camera", str(path)):
+        with pytest.raises(MissingExtraError, match=r"isplit\[camera\]"):
+            open_sources([name])

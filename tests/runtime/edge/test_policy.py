@@ -37,6 +37,11 @@ def test_delay(failures, draw, expected):
     assert expected == RETRY.delay_ms(failures, remaining_ms=None, draw=draw)
 
 
+def test_delay_after_very_many_failures():
+    """A patient caller may try ten thousand times."""
+    assert 50.0 == Retry(attempts=10_000, first_ms=20, max_ms=100).delay_ms(9_999, remaining_ms=None, draw=0.5)
+
+
 @pytest.mark.parametrize(("remaining_ms", "expected"), [(10.1, 10.0), (10.0, None), (0.0, None), (-3.0, None)])
 def test_delay_within_the_deadline(remaining_ms, expected):
     """A wait that would use up the time that is left is not begun."""

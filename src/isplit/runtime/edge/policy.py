@@ -52,7 +52,8 @@ class Retry:
         """
         if failures >= self.attempts:
             return None
-        delay = draw * min(self.max_ms, self.first_ms * 2.0 ** (failures - 1))
+        doublings = min(failures - 1, 64)  # beyond that any limit is reached, and in the end the float's range
+        delay = draw * min(self.max_ms, self.first_ms * 2.0**doublings)
         return None if remaining_ms is not None and delay >= remaining_ms else delay
 
 

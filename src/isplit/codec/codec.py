@@ -127,6 +127,18 @@ class Codec:
         coded = self._coder.encode(np.moveaxis(symbols, self.channel_axis, 0).ravel())
         return pack_frame(coded, coder=CODER_IDS[self.coder], codec_id=self.codec_id)
 
+    def payload_bytes(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the length of each image's payload, header included; symbols are (images, *shape).
+
+        The same as encoding them one by one, but faster where the coder knows lengths without coding.
+        """
+        if len(symbols):
+            self._check_shape(symbols[0])
+        if not isinstance(self._coder, Rans):
+            return np.array([len(self.encode_symbols(one)) for one in symbols], np.int64)
+        rows = np.moveaxis(symbols, self.channel_axis + 1, 1).reshape(len(symbols), prod(self.shape))
+        return HEADER_BYTES + self._coder.sizes(rows)
+
     def decode_symbols(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the quantised latent of a payload, for a tail that takes uint8."""
         coded = unpack_frame(

@@ -146,6 +146,28 @@ class Rans:
             return self._decode_alone(int(states[0]), words.tolist(), count)
         return self._decode_lanes(states, words, count)
 
+    def sizes(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the length of `encode` for each row of (images, symbols), many times faster than encoding them.
+
+        All rows take one step together, and only their states are kept.
+        """
+        images, count = symbols.shape
+        if count == 0 or self._lanes(count) > 1:
+            return np.array([len(self.encode(row)) for row in symbols], np.int64)
+        check_symbols(symbols.ravel(), levels=self.tables.levels)
+        columns = np.ascontiguousarray(symbols.T)
+        offsets = self.tables.tables_of(count) * self.tables.levels
+        states, words = np.full(images, _START, np.int64), np.zeros(images, np.int64)
+        for column, offset in zip(columns[::-1], offsets[::-1], strict=True):
+            entries = column + offset
+            frequencies = self._frequencies[entries]
+            full = states >= frequencies << _WORD_BITS
+            words += full
+            states >>= full * _WORD_BITS
+            whole, rest = np.divmod(states, frequencies)
+            states = (whole << PRECISION) + rest + self._starts[entries]
+        return _STATE_BYTES + 2 * words
+
     def max_bytes(self, count: int) -> int:
         """Return a bound: no symbol takes more than a word."""
         return self._lanes(count) * _STATE_BYTES + count * 2

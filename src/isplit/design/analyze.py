@@ -6,7 +6,6 @@ study.json  graph.json              scores/               curve.json  candidates
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 
 from isplit.design.accuracy import measure_accuracy
+from isplit.design.bottleneck.build import SPLITS
 from isplit.design.candidates import disagreement, rank_cuts
 from isplit.design.data import Dataset, balanced_order
 from isplit.design.graph import ModelGraph
@@ -28,6 +27,7 @@ from isplit.design.importance.scoring import ScoreJob, score_images
 from isplit.design.importance.table import ScoreTable
 from isplit.design.models import LoadedModel, match_classes
 from isplit.design.overlays import draw_overlays
+from isplit.design.study import library_versions
 from isplit.errors import InputError, StudyError
 from isplit.records import (
     Candidate,
@@ -37,6 +37,7 @@ from isplit.records import (
     GraphRecord,
     Overlays,
     Precision,
+    PredictionsRecord,
     Ranking,
     StudyRecord,
     SubsetCurve,
@@ -223,12 +224,7 @@ def _measure(
         )
     return StudyRecord(
         isplit_version=metadata.version("isplit"),
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-        },
+        versions=library_versions(),
         model=model.source,
         data=data.source(inputs.outputs),
         preprocessing=model.preprocessing,
@@ -242,6 +238,8 @@ def _measure(
 
 
 _STEPS = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
+# What later commands made of a study: it stays when the same study is analysed again.
+_LATER = (PredictionsRecord.file_name, SPLITS)
 
 
 def _prepare(directory: Path, inputs: _Inputs, test_images: int, *, overwrite: bool) -> StudyRecord | None:
@@ -275,7 +273,7 @@ def _prepare(directory: Path, inputs: _Inputs, test_images: int, *, overwrite: b
 
 def _is_ours(name: str) -> bool:
     """Whether a file belongs to a study, the temporary ones of a run that was killed included."""
-    own = (StudyRecord.file_name, GraphRecord.file_name, ScoreTable.folder, *_STEPS)
+    own = (StudyRecord.file_name, GraphRecord.file_name, ScoreTable.folder, *_STEPS, *_LATER)
     return name in own or any(name.startswith(f".{file}.") for file in own)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from isplit.codec.image import preprocess
 from isplit.design.batches import iter_batches
+from isplit.design.bottleneck.patches import token_grid
 from isplit.design.data import Dataset
 from isplit.design.graph import ModelGraph
 from isplit.design.groups import GroupLogits
@@ -59,10 +60,5 @@ def lay_out(values: NDArray[np.float32], cut: Cut, preprocessing: Preprocessing)
         return values.reshape(-1, rows, columns) if is_grid else None
     if len(extents) != 1:
         return None
-    rows = int((extents[0] * height / width) ** 0.5)
-    columns = round(rows * width / height)
-    return (
-        values[:, extents[0] - rows * columns :].reshape(-1, rows, columns)
-        if 0 < rows * columns <= extents[0]
-        else None
-    )
+    rows, columns = token_grid(extents[0], preprocessing.image_size)
+    return values[:, extents[0] - rows * columns :].reshape(-1, rows, columns) if rows * columns else None

@@ -1,33 +1,37 @@
 """The closed-form bottleneck: linear, weighted by importance, and without any training.
 
-At a cut, let a be the vector that crosses (of a position or a patch, standardised), Sigma its covariance, and
-S = E[g gᵀ] the second moment of the correct class's gradient. To first order the decision moves by gᵀ(a - a'), so the
+At a cut, let a be the vector that crosses (of a position or a patch, standardised per channel), Sigma its second
+moment, and S = E[g gᵀ] that of the decision's gradient. To first order the decision moves by gᵀ(a - a'), so the
 rank-k map that disturbs it least minimises E[(a - a')ᵀ S (a - a')]. With S = L Lᵀ that is plain PCA of Lᵀa:
 
-    z  = Q_kᵀ Lᵀ (a - mean)          encoder, on the device
-    a' = mean + L⁻ᵀ Q_k z            decoder, on the server
+    z  = Q_kᵀ Lᵀ a        encoder, on the device
+    a' = L⁻ᵀ Q_k z        decoder, on the server
 
 with Q_k the top eigenvectors of Lᵀ Sigma L; the loss is the sum of the eigenvalues left out. Assumed: the gradient
 does not depend on the error, and errors of different vectors are independent. S = I gives plain PCA.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+from torch.nn import functional
 
+from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.bottleneck.statistics import Statistics
 
 # Added to S and Sigma, as a share of their mean eigenvalue: keeps directions without samples from dividing by zero.
-_SHRINKAGE = 1e-3
+SHRINKAGE = 1e-3
 
 
-@dataclass(frozen=True)
-class LinearBottleneck:
-    """Encoder and decoder of a cut.
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """All d latents of a place, of which a budget keeps some.
 
-    `eigenvalues` (d, descending) are the variances of the latents, in units of weighted error. `encoder` (d×k) and
-    `decoder` (k×d) act on standardised vectors.
+    `eigenvalues` (d, descending) are the latents' second moments, in units of weighted error. Column i of `encoder`
+    (d×d) makes latent i of a standardised vector, row i of `decoder` (d×d) is what it stands for.
     """
 
     layout: PatchLayout
@@ -37,63 +41,157 @@ class LinearBottleneck:
     decoder: torch.Tensor
     eigenvalues: torch.Tensor
 
-    @property
-    def rank(self) -> int:
-        """Latents per vector."""
-        return self.encoder.shape[1]
-
-    @property
-    def elements(self) -> int:
-        """Numbers that cross per image."""
-        return self.rank * self.layout.vectors
-
-    def truncated(self, rank: int) -> "LinearBottleneck":
-        """Keep the first `rank` latents."""
-        return LinearBottleneck(
-            self.layout, self.mean, self.scale, self.encoder[:, :rank], self.decoder[:rank], self.eigenvalues
-        )
-
-    def encode(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Map what crosses, N×…, to latents N×P×k."""
-        return ((self.layout.split(tensor.float()) - self.mean) / self.scale) @ self.encoder
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Map latents N×P×k back to what crosses."""
-        return self.layout.join((latents @ self.decoder) * self.scale + self.mean)
-
-    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Encode and decode."""
-        return self.decode(self.encode(tensor))
+    def keep(self, latents: torch.Tensor | int) -> "LinearMap":
+        """Return encoder and decoder of the first so many latents, or of those at some places."""
+        chosen = torch.arange(latents) if isinstance(latents, int) else latents
+        made = LinearMap(self.layout, rank=len(chosen))
+        made.mean.copy_(self.mean)
+        made.scale.copy_(self.scale)
+        with torch.no_grad():
+            made.encoder.copy_(self.encoder[:, chosen].T)
+            made.decoder.copy_(self.decoder[chosen])
+        return made
 
 
-def solve(layout: PatchLayout, statistics: Statistics, *, weighted: bool = True) -> LinearBottleneck:
-    """Return the bottleneck of full rank; truncate it to what a budget allows.
+def solve(layout: PatchLayout, statistics: Statistics, *, weighted: bool = True) -> Solution:
+    """Solve for all latents.
 
     Args:
         layout: How the tensor becomes vectors.
         statistics: Of these vectors.
         weighted: False for plain PCA (S = I), for comparison.
 
+    Where no gradient arrives at all the eigenvalues are zero: such a place does not matter for the decision.
+
     """
     width = layout.width
     importance = statistics.importance if weighted else torch.eye(width, dtype=torch.float64)
     factor = torch.linalg.cholesky(_shrunk(importance))
-    covariance = _shrunk(statistics.covariance)
-    eigenvalues, vectors = torch.linalg.eigh(factor.T @ covariance @ factor)
+    eigenvalues, vectors = torch.linalg.eigh(factor.T @ _shrunk(statistics.covariance) @ factor)
     eigenvalues, vectors = eigenvalues.flip(0).clamp_min(0), vectors.flip(1)
-    decoder = torch.linalg.solve_triangular(factor.T, vectors, upper=True).T
-    return LinearBottleneck(
+    matters = bool(importance.diagonal().sum() > 0)
+    return Solution(
         layout=layout,
         mean=statistics.mean.float(),
         scale=statistics.scale.float(),
         encoder=(factor @ vectors).float(),
-        decoder=decoder.float(),
-        eigenvalues=eigenvalues,
+        decoder=torch.linalg.solve_triangular(factor.T, vectors, upper=True).T.float(),
+        eigenvalues=eigenvalues if matters else torch.zeros_like(eigenvalues),
     )
 
 
 def _shrunk(matrix: torch.Tensor) -> torch.Tensor:
     """Add a small multiple of the mean eigenvalue; a matrix of zeros becomes a multiple of the identity."""
     average = matrix.diagonal().mean()
-    floor = _SHRINKAGE * average if average > 0 else torch.tensor(1.0, dtype=matrix.dtype)
+    floor = SHRINKAGE * average if average > 0 else torch.tensor(1.0, dtype=matrix.dtype)
     return matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype)
+
+
+class LinearMap(nn.Module):
+    """One linear encoder and decoder for all vectors of a layout.
+
+    `encoder` and `decoder` are (rank, d); `mean` and `scale` (C) standardise, so that both train at one rate whatever
+    the units of the cut.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, layout: PatchLayout, *, rank: int) -> None:
+        super().__init__()
+        self.layout = layout
+        self.rank = rank
+        self.register_buffer("mean", torch.zeros(layout.channels))
+        self.register_buffer("scale", torch.ones(layout.channels))
+        self.encoder = nn.Parameter(torch.zeros(rank, layout.width))
+        self.decoder = nn.Parameter(torch.zeros(rank, layout.width))
+
+    @property
+    def encoder_macs(self) -> int:
+        """Multiply-accumulate operations for one image, standardising included; decoding takes as many."""
+        return self.layout.vectors * self.layout.width * (self.rank + 1)
+
+    def encode(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Map N×… to N×rank×P, P vectors an image."""
+        if len(self.layout.extents) == 2:
+            first = tensor if self.layout.channel_axis == 1 else tensor.movedim(-1, 1)
+            standard = (first.float() - self._of_channels(self.mean)) / self._of_channels(self.scale)
+            return functional.conv2d(
+                self._padded(standard), self._kernel(self.encoder), stride=self.layout.patch
+            ).flatten(2)
+        vectors = self.layout.split(tensor.float())
+        return (((vectors - self.mean) / self.scale) @ self.encoder.T).transpose(1, 2)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Map N×rank×P back to N×…."""
+        if len(self.layout.extents) == 2:
+            grid = latents.unflatten(2, self.layout.grid)
+            standard = functional.conv_transpose2d(grid, self._kernel(self.decoder), stride=self.layout.patch)
+            rows, columns = self.layout.extents
+            first = standard[:, :, :rows, :columns] * self._of_channels(self.scale) + self._of_channels(self.mean)
+            return first if self.layout.channel_axis == 1 else first.movedim(1, -1)
+        return self.layout.join((latents.transpose(1, 2) @ self.decoder) * self.scale + self.mean)
+
+    def _padded(self, tensor: torch.Tensor) -> torch.Tensor:
+        rows, columns = (
+            count * self.layout.patch - extent
+            for count, extent in zip(self.layout.grid, self.layout.extents, strict=True)
+        )
+        return functional.pad(tensor, (0, columns, 0, rows), mode="replicate") if rows or columns else tensor
+
+    def _kernel(self, matrix: torch.Tensor) -> torch.Tensor:
+        return matrix.reshape(-1, self.layout.channels, self.layout.patch, self.layout.patch)
+
+    @staticmethod
+    def _of_channels(values: torch.Tensor) -> torch.Tensor:
+        return values[:, None, None]
+
+
+class LinearBottleneck(Bottleneck):
+    """The linear bottleneck of one cut: a map for all positions, and for tokens one more for those in front.
+
+    Class and register tokens have other statistics than the grid's, so they have a map of their own. Their latents
+    follow the grid's in rows of the same length, the last filled up with zeros, which cost next to nothing.
+
+    Args:
+        maps: In the order of the tokens: of the `prefix` tokens, if there are any, and of the rest. One that is None
+            is not sent: its place decodes to its mean.
+        prefix: Tokens in front of the grid.
+
+    """
+
+    def __init__(self, maps: Sequence[LinearMap], *, prefix: int = 0) -> None:
+        rows = [-(-m.rank * m.layout.vectors // maps[-1].layout.vectors) for m in maps[:-1]]
+        super().__init__((maps[-1].rank + sum(rows), maps[-1].layout.vectors))
+        self._rows = rows
+        self.maps = nn.ModuleList(maps)
+        self.linear_maps = tuple(maps)
+        self.prefix = prefix
+        self.encoder_macs = self.decoder_macs = sum(one.encoder_macs for one in maps)
+        numbers = [one.encoder.numel() + 2 * one.layout.channels for one in maps]
+        self.encoder_parameters = self.decoder_parameters = sum(numbers)
+
+    def encode(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Map what crosses to latents N×rank×P."""
+        if not self.prefix:
+            return self.linear_maps[0].encode(tensor)
+        parts = tensor[:, : self.prefix], tensor[:, self.prefix :]
+        return self.join_latents([one.encode(part) for one, part in zip(self.linear_maps, parts, strict=True)])
+
+    def join_latents(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Lay the maps' latents, N×rank×P each, out as this bottleneck's own."""
+        if not self.prefix:
+            return latents[0]
+        front, grid = latents[0].flatten(1), latents[1]
+        positions = self.latent_shape[1]
+        filled = functional.pad(front, (0, self._rows[0] * positions - front.shape[1]))
+        return torch.cat([grid, filled.unflatten(1, (self._rows[0], positions))], dim=1)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Map latents N×rank×P back to what crosses."""
+        if not self.prefix:
+            return self.linear_maps[0].decode(latents)
+        front, grid = self.linear_maps
+        own = latents[:, grid.rank :].flatten(1)[:, : front.rank * front.layout.vectors]
+        first = front.decode(own.unflatten(1, (front.rank, front.layout.vectors)))
+        return torch.cat([first, grid.decode(latents[:, : grid.rank])], dim=1)

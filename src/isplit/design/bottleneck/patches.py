@@ -28,8 +28,10 @@ class PatchLayout:
 
     @classmethod
     def of(cls, cut: Cut, patch: int = 1) -> "PatchLayout":
-        """Lay out the tensor that crosses a cut."""
+        """Lay out the tensor that crosses a cut; a plain vector N×C counts as one position."""
         assert cut.channel_axis is not None
+        if len(cut.shape) == 1:
+            return cls((1, *cut.shape), -1)
         return cls(cut.shape, cut.channel_axis, patch)
 
     @property
@@ -93,16 +95,40 @@ class PatchLayout:
         return (inside[0][:, None] & inside[1][None, :]).flatten()
 
 
-def choose_patch(cut: Cut, images: int) -> int:
-    """Return the largest side in 4, 2, 1 whose vectors are short enough and whose samples are many enough.
+# With fewer samples than dimensions the shrinkage decides about the rest, yet a patch of 2x2 from 1.25 samples per
+# dimension lost 16 points less at VGG16's pool4 than single positions from 5, and 17 less at pool5 from 0.31.
+_SAMPLES_PER_DIMENSION = 0.25
 
-    Vectors of at most 2048 numbers keep the eigenvalue problem within seconds; five samples a dimension keep the
-    covariance from being noise.
+
+def choose_patch(cut: Cut, images: int) -> int:
+    """Return the largest side in 4, 2, 1 whose vectors are short enough and whose samples are not too few.
+
+    Vectors of at most 2048 numbers keep the eigenvalue problem within seconds.
     """
     for patch in (4, 2):
         layout = PatchLayout.of(cut, patch)
         if len(layout.extents) != 2 or min(layout.extents) < patch or layout.width > 2048:
             continue
-        if images * int(layout.whole().sum()) >= 5 * layout.width:
+        if images * int(layout.whole().sum()) >= _SAMPLES_PER_DIMENSION * layout.width:
             return patch
     return 1
+
+
+def prefix_tokens(cut: Cut, image_size: tuple[int, int]) -> int:
+    """Return how many tokens stand in front of the image's grid (class and register tokens); 0 for anything else.
+
+    The grid is the largest with the image's proportions that the tokens fill.
+    """
+    if cut.channel_axis != -1 or len(cut.shape) != 2:
+        return 0
+    tokens = cut.shape[0]
+    rows, columns = token_grid(tokens, image_size)
+    return tokens - rows * columns if rows * columns else 0
+
+
+def token_grid(tokens: int, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of the largest grid of an image's (height, width) proportions that the tokens fill."""
+    height, width = image_size
+    rows = int((tokens * height / width) ** 0.5)
+    columns = round(rows * width / height)
+    return (rows, columns) if rows * columns <= tokens else (0, 0)

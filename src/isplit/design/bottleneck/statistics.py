@@ -14,9 +14,9 @@ _SUM = torch.float64
 class Statistics:
     """Moments of vectors of length d, per channel standardised.
 
-    `mean` and `scale` (d) take a vector a to (a - mean) / scale; `scale` is the channel's standard deviation.
-    `covariance` (d×d) is that of standardised vectors, `importance` (d×d) the second moment E[g gᵀ] of the gradient
-    with respect to them. `samples` counts the vectors seen.
+    `mean` and `scale` (C) are each channel's mean and standard deviation. `covariance` (d×d) is the second moment of
+    vectors standardised by them, `importance` (d×d) the second moment E[g gᵀ] of the gradient with respect to those.
+    `samples` counts the vectors seen.
     """
 
     mean: torch.Tensor
@@ -31,15 +31,14 @@ class MomentSums:
 
     Args:
         layout: How the crossing tensor becomes vectors.
-        max_samples: Vectors taken per batch at most, chosen at random: early layers have thousands of positions an
-            image, and more of them tell nothing new.
+        per_image: Vectors taken of each image at most, chosen at random.
 
     """
 
-    def __init__(self, layout: PatchLayout, *, max_samples: int = 4096, seed: int = 0) -> None:
+    def __init__(self, layout: PatchLayout, *, per_image: int = 2**31, seed: int = 0) -> None:
         self.layout = layout
         self.samples = 0
-        self._max_samples = max_samples
+        self._per_image = per_image
         self._generator = torch.Generator().manual_seed(seed)
         width = layout.width
         self._whole = layout.whole()
@@ -50,8 +49,9 @@ class MomentSums:
     def add(self, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add a batch: activation and gradient of the shape that crosses."""
         vectors, slopes = (self._vectors(tensor) for tensor in (activation, gradient))
-        if len(vectors) > self._max_samples:
-            chosen = torch.randperm(len(vectors), generator=self._generator)[: self._max_samples]
+        most = self._per_image * len(activation)
+        if len(vectors) > most:
+            chosen = torch.randperm(len(vectors), generator=self._generator)[:most]
             vectors, slopes = vectors[chosen], slopes[chosen]
         self._sum += vectors.sum(0, dtype=_SUM)
         self._products += vectors.T @ vectors
@@ -66,15 +66,19 @@ class MomentSums:
 
     def statistics(self) -> Statistics:
         """Return the moments of all that was added."""
-        mean = self._sum / self.samples
-        covariance = self._products / self.samples - torch.outer(mean, mean)
-        per_channel = covariance.diagonal().reshape(self.layout.channels, -1).mean(1).clamp_min(0).sqrt()
+        per_channel = self._sum.reshape(self.layout.channels, -1).mean(1) / self.samples
+        repeats = self.layout.width // self.layout.channels
+        mean = per_channel.repeat_interleave(repeats)
+        # E[(a - m)(a - m)ᵀ] about the channels' means, which need not be those of every place in a patch.
+        crossed = torch.outer(self._sum / self.samples, mean)
+        covariance = self._products / self.samples - crossed - crossed.T + torch.outer(mean, mean)
+        deviation = covariance.diagonal().reshape(self.layout.channels, -1).mean(1).clamp_min(0).sqrt()
         # A channel that never varies carries nothing; any scale will do for it.
-        per_channel[per_channel == 0] = 1
-        scale = per_channel.repeat_interleave(self.layout.width // self.layout.channels)
+        deviation[deviation == 0] = 1
+        scale = deviation.repeat_interleave(repeats)
         return Statistics(
-            mean=mean,
-            scale=scale,
+            mean=per_channel,
+            scale=deviation,
             covariance=covariance / torch.outer(scale, scale),
             importance=self._gradients / self.samples * torch.outer(scale, scale),
             samples=self.samples,

@@ -1,0 +1,169 @@
+"""Which latents of a closed-form bottleneck to send, and how finely, for a byte budget.
+
+All latents share one quantisation step: the weighting has made their errors worth the same, so equal steps spread the
+error as reverse water-filling does (Cover and Thomas, Elements of Information Theory, 10.3.3). A larger step costs
+fewer bits and makes fewer latents worth sending; the step is bisected until the real histogram of the symbols, coded
+with static tables, fills the budget.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from isplit.codec.frame import HEADER_BYTES
+from isplit.codec.quantise import MAX_LEVELS
+from isplit.design.bottleneck.linear import Solution
+from isplit.errors import InputError
+from isplit.records import Budget
+
+# At the uniform quantiser's high-rate slope, dD/dR = -2 ln 2 step²/12, a bit has to lower the error by this many step²
+# to be worth it. A latent that does worse is left out.
+_WORTH_OF_A_BIT = 0.1155
+# A lone rans lane ends with a state of 4 bytes, of which about 1 is information; words are whole.
+CODER_BYTES = 4
+_BISECTIONS = 20
+_HALF = MAX_LEVELS // 2
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """What of a cut's latents is sent.
+
+    `kept` holds for each map the places of its latents that are sent. `payload_bytes` is what the histograms predict,
+    header included, as a mean over the images they are from.
+    """
+
+    kept: tuple[torch.Tensor, ...]
+    step: float
+    levels: int
+    payload_bytes: float
+
+
+def smallest_budget() -> int:
+    """Return the bytes below which no payload can be."""
+    return HEADER_BYTES + CODER_BYTES + 1
+
+
+def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allocation:
+    """Choose latents and step for a mean payload of at most `budget_bytes`, header included.
+
+    Args:
+        latents: For each map of a bottleneck, N×K×P float32: the first K latents of N images.
+        budget_bytes: The budget.
+
+    With the smallest step that keeps every latent within 256 levels, less than the budget may be used.
+
+    Raises:
+        InputError: the budget is smaller than any payload.
+
+    """
+    if budget_bytes < smallest_budget():
+        msg = f"no payload is smaller than {smallest_budget()} bytes (the header is {HEADER_BYTES}): give at least that"
+        raise InputError(msg)
+    largest = max(float(part.abs().max()) if part.numel() else 0.0 for part in latents)
+    if largest == 0:
+        return _try_step(latents, 1.0)
+    finest, coarsest = largest / (_HALF - 0.51), 4 * largest
+    best = _try_step(latents, finest)
+    if best.payload_bytes <= budget_bytes:
+        return best
+    low, high = finest, coarsest
+    best = _try_step(latents, high)
+    for _ in range(_BISECTIONS):
+        middle = (low * high) ** 0.5
+        found = _try_step(latents, middle)
+        if found.payload_bytes > budget_bytes:
+            low = middle
+        else:
+            best, high = found, middle
+        if high / low < 1.002:
+            break
+    return best
+
+
+def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
+    """Return how many latents of each map a budget could possibly be spent on, with room to spare.
+
+    For Gaussian latents reverse water-filling at level theta spends 1/2 log2(eigenvalue / theta) bits on each that is
+    above theta. Real latents have heavier tails: those down to a sixteenth of theta stay in.
+    """
+    assert budget.payload_bytes is not None
+    bits = 8.0 * max(budget.payload_bytes - HEADER_BYTES, 1)
+    values = torch.cat([solution.eigenvalues for solution in solutions]).double()
+    weights = torch.cat(
+        [torch.full((len(s.eigenvalues),), float(s.layout.vectors), dtype=torch.float64) for s in solutions]
+    )
+    largest = float(values.max())
+    if largest <= 0:
+        return [min(1, len(solution.eigenvalues)) for solution in solutions]
+    low, high = largest * 1e-18, largest
+    for _ in range(80):
+        theta = (low * high) ** 0.5
+        spent = float((weights * 0.5 * (values / theta).clamp_min(1).log2()).sum())
+        low, high = (low, theta) if spent < bits else (theta, high)
+    return [max(1, int((s.eigenvalues > high / 16).sum())) if s.eigenvalues[0] > 0 else 0 for s in solutions]
+
+
+def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int], *, levels: int = MAX_LEVELS) -> Allocation:
+    """Keep the first so many latents of each map and choose the finest step that spreads them over `levels`.
+
+    Args:
+        latents: As for `allocate_bytes`.
+        ranks: For each map.
+        levels: 256 for the eight bits that an element ratio assumes.
+
+    """
+    parts = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
+    largest = max((float(part.abs().max()) for part in parts if part.numel()), default=0.0)
+    step = largest / (levels // 2 - 0.51) if largest else 1.0
+    bits = sum(float(_costs(part, step)[0].sum()) for part in parts)
+    return Allocation(
+        kept=tuple(torch.arange(rank) for rank in ranks),
+        step=step,
+        levels=levels,
+        payload_bytes=HEADER_BYTES + CODER_BYTES + bits / 8,
+    )
+
+
+def _try_step(latents: Sequence[torch.Tensor], step: float) -> Allocation:
+    """Keep what is worth its bits at this step; at least one latent, so that there is a payload at all."""
+    kept: list[torch.Tensor] = []
+    bits, largest = 0.0, 0
+    gains: list[torch.Tensor] = []
+    figures = [_costs(part, step) for part in latents]
+    for costs, saved, _ in figures:
+        gain = saved - _WORTH_OF_A_BIT * step * step * costs
+        gains.append(gain)
+        kept.append(torch.nonzero(gain > 0).flatten())
+    if not any(len(places) for places in kept):
+        number = max((n for n, gain in enumerate(gains) if len(gain)), key=lambda n: float(gains[n].max()))
+        kept[number] = gains[number].argmax()[None]
+    for places, (costs, _, peaks) in zip(kept, figures, strict=True):
+        if len(places):
+            bits += float(costs[places].sum())
+            largest = max(largest, int(peaks[places].max()))
+    levels = min(2 * largest + 2, MAX_LEVELS)
+    return Allocation(tuple(kept), step, levels, HEADER_BYTES + CODER_BYTES + bits / 8)
+
+
+def _costs(latents: torch.Tensor, step: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return for each latent its bits per image, the squared error that sending it saves per image, and its peak.
+
+    Bits are the cross-entropy of the histogram's table of 16-bit frequencies, each at least 1.
+    """
+    images, count, positions = latents.shape
+    if count == 0:
+        return torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.long)
+    integers = torch.round(latents / step).clamp_(-_HALF, _HALF - 1)
+    saved = (latents.square() - (latents - integers * step).square()).sum((0, 2)) / images
+    symbols = integers.to(torch.int64).transpose(0, 1).reshape(count, -1)
+    peaks = symbols.abs().amax(1)
+    # The table has as many levels as the largest symbol of all needs; this latent pays for the ones it never uses.
+    levels = min(2 * int(peaks.max()) + 2, MAX_LEVELS)
+    places = symbols + levels // 2 + torch.arange(count)[:, None] * levels
+    histogram = torch.bincount(places.flatten(), minlength=count * levels).reshape(count, levels).double()
+    total = images * positions
+    frequencies = histogram / total * (65536 - levels) + 1
+    bits = (histogram * (16 - frequencies.log2())).sum(1) / images
+    return bits, saved.double(), peaks

@@ -1,0 +1,132 @@
+"""Moments at all cuts from one pass over the images, and the latents that a budget is spent on from a second."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from math import ceil
+
+import torch
+
+from isplit.design.batches import Batch
+from isplit.design.bottleneck.linear import LinearMap, Solution, solve
+from isplit.design.bottleneck.patches import PatchLayout, choose_patch, prefix_tokens
+from isplit.design.bottleneck.statistics import MomentSums, Statistics
+from isplit.design.graph import ModelGraph
+from isplit.design.graph.features import FeaturePass
+from isplit.design.importance import GradientPass
+from isplit.records import Cut, Precision
+
+_SAMPLES_PER_DIMENSION = 16
+
+Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Logits N×K and labels N to the scalar that is differentiated."""
+
+
+class CutMoments:
+    """Moments of one cut's vectors: of all positions, or of the tokens in front and of the grid's.
+
+    Args:
+        cut: With one crossing tensor.
+        image_size: (height, width) of the model's input: tells the grid's tokens from those in front.
+        images: How many will be added: they decide the patch.
+
+    """
+
+    def __init__(self, cut: Cut, *, image_size: tuple[int, int], images: int) -> None:
+        self.cut = cut
+        self.prefix = prefix_tokens(cut, image_size)
+        if self.prefix:
+            tokens, width = cut.shape
+            shapes = [(self.prefix, width), (tokens - self.prefix, width)]
+            self.layouts = [PatchLayout(shape, -1) for shape in shapes]
+        else:
+            self.layouts = [PatchLayout.of(cut, choose_patch(cut, images))]
+        # More samples than this tell nothing new: early layers have thousands of positions an image.
+        share = _SAMPLES_PER_DIMENSION / images
+        self._sums = [MomentSums(layout, per_image=ceil(share * layout.width)) for layout in self.layouts]
+
+    def add(self, activation: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Add a batch of what crosses and of the gradient there."""
+        for sums, values, slopes in zip(self._sums, self.parts(activation), self.parts(gradient), strict=True):
+            sums.add(values, slopes)
+
+    def parts(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return what each of the layouts takes of the crossing tensor."""
+        return [tensor[:, : self.prefix], tensor[:, self.prefix :]] if self.prefix else [tensor]
+
+    def statistics(self) -> list[Statistics]:
+        """Return the moments for each layout."""
+        return [sums.statistics() for sums in self._sums]
+
+    @property
+    def samples_per_dimension(self) -> float:
+        """Vectors seen over the vectors' length; the smallest of the layouts'."""
+        return min(sums.samples / sums.layout.width for sums in self._sums)
+
+    def solve(self, *, weighted: bool = True) -> list[Solution]:
+        """Return the closed form for each layout."""
+        found = zip(self.layouts, self.statistics(), strict=True)
+        return [solve(layout, statistics, weighted=weighted) for layout, statistics in found]
+
+
+def collect_moments(
+    graph: ModelGraph,
+    cuts: Sequence[Cut],
+    batches: Iterable[Batch],
+    *,
+    images: int,
+    objective: Objective,
+    precision: Precision = "fp32",
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, CutMoments]:
+    """Take moments at all cuts in one forward and one backward pass over the images."""
+    size = graph.input_shape[1], graph.input_shape[2]
+    moments = {cut.name: CutMoments(cut, image_size=size, images=images) for cut in cuts}
+    gradients = GradientPass(graph, cuts)
+
+    def reduce(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
+        moments[cut.name].add(activation, gradient)
+        return gradient.new_zeros(())
+
+    done = 0
+    for batch in batches:
+        decide = partial(_decide, objective, batch.labels)
+        gradients(batch.images, decide, reduce, precision=precision)
+        done += len(batch.labels)
+        progress(done)
+    return moments
+
+
+def _decide(objective: Objective, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    return objective(logits, labels)
+
+
+def collect_latents(
+    graph: ModelGraph,
+    maps: Mapping[str, Sequence[LinearMap]],
+    moments: Mapping[str, CutMoments],
+    batches: Iterable[Batch],
+    *,
+    max_values: int,
+) -> dict[str, list[torch.Tensor]]:
+    """Return the latents N×rank×P of every map, of as many images as `max_values` floats a cut allow."""
+    found: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in of_cut] for name, of_cut in maps.items()}
+    limits = {
+        name: max(1, max_values // max(1, sum(one.rank * one.layout.vectors for one in of_cut)))
+        for name, of_cut in maps.items()
+    }
+    run = FeaturePass(graph, [moments[name].cut for name in maps])
+    seen = 0
+
+    def visit(cut: Cut, tensor: torch.Tensor) -> None:
+        room = limits[cut.name] - seen
+        if room > 0:
+            parts = moments[cut.name].parts(tensor[:room])
+            for one, part, kept in zip(maps[cut.name], parts, found[cut.name], strict=True):
+                kept.append(one.encode(part))
+
+    for batch in batches:
+        run(batch.images, visit)
+        seen += len(batch.labels)
+        if seen >= max(limits.values()):
+            break
+    return {name: [torch.cat(kept) for kept in of_cut] for name, of_cut in found.items()}

@@ -1,0 +1,49 @@
+"""What crosses many cuts, from one forward pass."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from isplit.design.graph.cuts import ModelGraph
+from isplit.design.modes import evaluating
+from isplit.records import Cut
+
+Visit = Callable[[Cut, torch.Tensor], None]
+
+
+class FeaturePass:
+    """Runs a batch forwards once and shows every cut's tensor as it is computed; nothing is kept.
+
+    Args:
+        graph: The captured model.
+        cuts: Cuts with one crossing tensor.
+
+    """
+
+    def __init__(self, graph: ModelGraph, cuts: Sequence[Cut]) -> None:
+        self.graph = graph
+        self._cuts: dict[fx.Node, Cut] = {graph.point(cut.name).node: cut for cut in cuts}
+
+    def __call__(self, images: torch.Tensor, visit: Visit) -> torch.Tensor:
+        """Run images N×C×H×W without gradients, call `visit` at every cut, and return the logits N×K in float32.
+
+        A visitor must not change the tensor it is shown, and must copy what it wants to keep: a later operation may
+        work in place.
+        """
+        with evaluating(self.graph.module), torch.no_grad():
+            return _Run(self, visit).run(images).float()
+
+
+class _Run(fx.Interpreter):
+    def __init__(self, owner: FeaturePass, visit: Visit) -> None:
+        super().__init__(owner.graph.module)
+        self._cuts = owner._cuts
+        self._visit = visit
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n in self._cuts:
+            self._visit(self._cuts[n], result)
+        return result

@@ -1,0 +1,192 @@
+"""Splits that were built: what they are made of, how accurate they are, and what crosses."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from isplit.records.base import Part, Record
+from isplit.records.study import Accuracy, PartName
+
+Design = Literal["linear", "pca", "undercomplete", "identity"]
+
+
+class PayloadBytes(Part):
+    """How many bytes cross per image, header included: mean, 95th percentile and largest of so many images."""
+
+    mean: float
+    p95: float
+    max: int
+    images: int
+
+    @classmethod
+    def from_lengths(cls, lengths: ArrayLike) -> "PayloadBytes":
+        """Summarise the payloads' lengths."""
+        values = np.asarray(lengths)
+        return cls(
+            mean=float(values.mean()),
+            p95=float(np.percentile(values, 95)),
+            max=int(values.max()),
+            images=len(values),
+        )
+
+
+class Budget(Part):
+    """What may cross: a mean payload in bytes, header included, or a share of the tensor's elements (64: one in 64)."""
+
+    payload_bytes: int | None = None
+    element_ratio: float | None = None
+
+    @property
+    def tag(self) -> str:
+        """A short name for files and tables: 512B or 1in64."""
+        return f"{self.payload_bytes}B" if self.payload_bytes is not None else f"1in{self.element_ratio:g}"
+
+
+class BottleneckSpec(Part):
+    """How to build a bottleneck before its weights are loaded.
+
+    `ranks` are latents per vector: of the grid's map, or of the prefix tokens' map and the grid's. `patch` is the side
+    of the linear designs' patches; `widths` are the channels of `undercomplete`, outermost first.
+    """
+
+    design: Design
+    shape: tuple[int, ...]
+    channel_axis: int
+    prefix: int = 0
+    patch: int = 1
+    ranks: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+
+
+class Paired(Part):
+    """Two classifiers on the same images: how often only the first was right, and only the second.
+
+    `difference` is the second's accuracy less the first's, `stderr` its standard error from the disagreements alone
+    (as in McNemar's test).
+    """
+
+    only_first: int
+    only_second: int
+    difference: float
+    stderr: float
+
+    @classmethod
+    def from_answers(cls, first: ArrayLike, second: ArrayLike) -> "Paired":
+        """Compare two arrays of which images were answered correctly."""
+        one, two = np.asarray(first, bool), np.asarray(second, bool)
+        losses, wins = int((one & ~two).sum()), int((two & ~one).sum())
+        images = max(len(one), 1)
+        difference = (wins - losses) / images
+        spread = max((wins + losses) / images - difference**2, 0.0)
+        return cls(only_first=losses, only_second=wins, difference=difference, stderr=(spread / images) ** 0.5)
+
+
+class Training(Part):
+    """How a split was trained: what was open, on what, and when it stopped."""
+
+    start: Literal["closed-form", "random"]
+    trained: tuple[str, ...]
+    part: PartName
+    images: int
+    epochs: int
+    best_epoch: int
+    seconds: float
+    settings: dict[str, float | int | str | bool | None]
+
+
+class Measurement(Part):
+    """A split on a part of the data: accuracy with its interval, what crosses, and what the device computes for it.
+
+    `against_whole` pairs the whole model (first) with the split (second) on the same images. `head_macs` are those of
+    the device, encoder included; `head_mac_share` is over the whole model's. `elements` are numbers in the latent.
+    `clipped_share` counts latents beyond the quantiser's range.
+    """
+
+    part: PartName
+    accuracy: Accuracy
+    whole: Accuracy
+    against_whole: Paired
+    per_class: dict[str, Accuracy]
+    payload_bytes: PayloadBytes
+    elements: int
+    clipped_share: float
+    encoder_macs: int
+    encoder_parameters: int
+    decoder_macs: int
+    decoder_parameters: int
+    head_macs: int
+    head_mac_share: float
+
+
+class SplitRecord(Record):
+    """split.json beside a split's weights: what it is, how it was made, and what was measured.
+
+    `statistics_images` are those of the closed form's moments; `samples_per_dimension` below 5 means that it leans on
+    its shrinkage.
+    """
+
+    schema_name: ClassVar[str] = "isplit.split/1"
+    file_name: ClassVar[str] = "split.json"
+
+    isplit_version: str
+    versions: dict[str, str]
+    model: str
+    cut: str
+    group: str
+    budget: Budget
+    bottleneck: BottleneckSpec
+    statistics_images: int
+    samples_per_dimension: float | None
+    shrinkage: float
+    training: Training | None
+    seed: int
+    measurement: Measurement
+
+
+class Prediction(Part):
+    """What is known of a split before training: its accuracy with the closed form, measured.
+
+    `predicted_accuracy` is of the split after training, by the calibration named in the record; None where there is
+    none. `cui` is the importance of the cut (None where the curve does not cover it), `bytes` its size as fp32.
+    """
+
+    cut: str
+    group: str
+    budget: Budget
+    design: Design
+    cui: float | None
+    bytes: int
+    measurement: Measurement
+    predicted_accuracy: float | None = None
+    predicted_stderr: float | None = None
+
+
+class RemoteImage(Part):
+    """The whole model on images that were compressed on the device: the alternative to a split.
+
+    `scale` is the side of the image that is sent, as a share of the model's input; it is enlarged again on arrival.
+    """
+
+    group: str
+    format: Literal["jpeg", "webp"]
+    quality: int
+    scale: float
+    part: PartName
+    accuracy: Accuracy
+    against_whole: Paired
+    payload_bytes: PayloadBytes
+
+
+class PredictionsRecord(Record):
+    """predictions.json: splits before training at every cut, and beside them the compressed image."""
+
+    schema_name: ClassVar[str] = "isplit.predictions/1"
+    file_name: ClassVar[str] = "predictions.json"
+
+    calibration: str | None
+    statistics_images: int
+    images: int
+    seconds: float
+    predictions: tuple[Prediction, ...]
+    remote: tuple[RemoteImage, ...]

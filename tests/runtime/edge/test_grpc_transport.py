@@ -4,6 +4,7 @@ import contextlib
 import queue
 import socket
 import threading
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -178,12 +179,36 @@ def test_silent_link(listening, connect, monkeypatch):
         helper = threading.Thread(target=accept)
         helper.start()
         transport = connect(f"127.0.0.1:{port}")
-        for _ in range(3):
-            refused(transport, "DEADLINE_EXCEEDED", timeout_s=0.05)
+        refused(transport, "DEADLINE_EXCEEDED", timeout_s=0.05)
         assert [1, 2, 3] == transport.infer(REQUEST, timeout_s=30).logits.tolist()
         transport.close()
         helper.join()
         black_hole[0].close()
+
+
+def test_slow_answers_survive_a_new_connection(listening, connect, monkeypatch):
+    """A request that waits on a connection which another gave up still gets its answer over it."""
+    monkeypatch.setattr(grpc_transport, "_DEAD_AFTER_S", 0.0)
+    arrived, over = threading.Event(), threading.Event()
+
+    def slow(request, context):
+        if request.id == "patient":
+            arrived.set()
+        over.wait(30)
+        return echo(request, context)
+
+    _, address = listening(slow)
+    transport = connect(address)
+    replies = queue.SimpleQueue()
+    patient = replace(REQUEST, id="patient")
+    thread = threading.Thread(target=lambda: replies.put(transport.infer(patient, timeout_s=30)))
+    thread.start()
+    assert arrived.wait(30)
+    refused(transport, "DEADLINE_EXCEEDED", timeout_s=0.05)
+    over.set()
+    assert "patient" == replies.get(timeout=30).id
+    thread.join()
+    assert [1, 2, 3] == transport.infer(REQUEST, timeout_s=30).logits.tolist()
 
 
 def pump(source, target):

@@ -16,9 +16,9 @@ from isplit.runtime.edge.wire import read_reply, request_message
 MAX_REPLY_BYTES = 2**22
 """The longest message that is read: a million logits."""
 
-# A link that swallows packets says nothing, and TCP goes on believing in it for many minutes.
-_DEAD_AFTER_TIMEOUTS = 3
-_DEAD_AFTER_S = 1.0
+# A link that swallows packets says nothing, and TCP goes on believing in it for many minutes. So after a timeout and
+# this much silence, the next request goes over a new connection.
+_DEAD_AFTER_S = 0.5
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
@@ -52,60 +52,68 @@ class GrpcTransport:
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._lock = threading.Lock()
         self._closed = False
-        self._timeouts = 0
-        self._heard_s = time.monotonic()
-        self._open()
+        self._link = self._open()
 
     def infer(self, request: Request, *, timeout_s: float | None) -> Reply:
         """Send the request and wait."""
-        channel = self._channel
+        link = self._take()
         try:
-            message = self._infer(request_message(request), timeout=timeout_s, metadata=self._metadata)
+            message = link.infer(request_message(request), timeout=timeout_s, metadata=self._metadata)
+            link.heard_s = time.monotonic()
         except grpc.RpcError as error:
-            raise self._failure(cast("Any", error), channel) from None
+            raise self._failure(cast("Any", error), link) from None
         except ValueError:  # what grpc raises on a channel that was closed meanwhile
             raise TransportError("CANCELLED", "the connection was closed") from None
-        self._timeouts = 0
-        self._heard_s = time.monotonic()
+        finally:
+            self._give_back(link)
         return read_reply(message)
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
             self._closed = True
-            self._channel.close()
+            self._link.channel.close()
 
-    def _open(self) -> None:
+    def _open(self) -> "_Link":
         # A proxy from the environment never stands between a device and itself.
         options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_loopback(self._server) else _OPTIONS
         if self._credentials is None:
-            self._channel: Any = grpc.insecure_channel(self._server, options=options)
-        else:
-            self._channel = grpc.secure_channel(self._server, self._credentials, options=options)
-        self._infer: Any = cast("Any", service_pb2_grpc).GRPCInferenceServiceStub(self._channel).ModelInfer
+            return _Link(grpc.insecure_channel(self._server, options=options))
+        return _Link(grpc.secure_channel(self._server, self._credentials, options=options))
 
-    def _failure(self, error: Any, channel: Any) -> TransportError:
+    def _take(self) -> "_Link":
+        with self._lock:
+            self._link.users += 1
+            return self._link
+
+    def _give_back(self, link: "_Link") -> None:
+        """Close a link that was replaced, once nobody waits on it any more: it may only have been slow."""
+        with self._lock:
+            link.users -= 1
+            unused = link is not self._link and link.users == 0
+        if unused:
+            link.channel.close()
+
+    def _failure(self, error: Any, link: "_Link") -> TransportError:
         name = str(error.code().name)
         status = cast("Status", name) if name in STATUSES else "UNKNOWN"
-        if status == "DEADLINE_EXCEEDED":
-            self._replace_if_dead(channel)
-        else:
-            self._timeouts = 0
-            self._heard_s = time.monotonic()
+        if status != "DEADLINE_EXCEEDED":
+            link.heard_s = time.monotonic()
+        elif time.monotonic() - link.heard_s >= _DEAD_AFTER_S:
+            with self._lock:
+                if link is self._link and not self._closed:
+                    self._link = self._open()
         return TransportError(status, " ".join(str(error.details() or "").split())[:300])
 
-    def _replace_if_dead(self, channel: Any) -> None:
-        """After several timeouts in a row and a second of silence, connect anew."""
-        with self._lock:
-            if self._closed or channel is not self._channel:
-                return
-            self._timeouts += 1
-            if self._timeouts < _DEAD_AFTER_TIMEOUTS or time.monotonic() - self._heard_s < _DEAD_AFTER_S:
-                return
-            self._timeouts = 0
-            self._heard_s = time.monotonic()
-            self._open()
-        channel.close()
+
+class _Link:
+    """A channel, how many requests are on it, and when it last gave a sign of life."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.infer: Any = cast("Any", service_pb2_grpc).GRPCInferenceServiceStub(channel).ModelInfer
+        self.users = 0
+        self.heard_s = time.monotonic()
 
 
 def _credentials(tls: Tls) -> Any:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isplit.design.bottleneck.linear import LinearBottleneck, solve
+from isplit.design.bottleneck.linear import LinearMap, solve
 from isplit.design.bottleneck.patches import PatchLayout, choose_patch
 from isplit.design.bottleneck.statistics import MomentSums, Statistics
 from isplit.records import Crossing, Cut
@@ -19,11 +19,17 @@ def make_cut(shape: tuple[int, ...], axis: int = 1) -> Cut:
     return Cut(name="x", kind="default", op="relu", crossing=crossing, channel_axis=axis, **figures)
 
 
+@torch.no_grad()
+def apply(one: LinearMap, tensor: torch.Tensor) -> torch.Tensor:
+    """Encode and decode."""
+    return one.decode(one.encode(tensor))
+
+
 def make_statistics(covariance: np.ndarray, importance: np.ndarray) -> Statistics:
-    width = len(covariance)
+    channels = len(covariance)
     return Statistics(
-        mean=torch.zeros(width, dtype=torch.float64),
-        scale=torch.ones(width, dtype=torch.float64),
+        mean=torch.zeros(channels, dtype=torch.float64),
+        scale=torch.ones(channels, dtype=torch.float64),
         covariance=torch.as_tensor(covariance, dtype=torch.float64),
         importance=torch.as_tensor(importance, dtype=torch.float64),
         samples=100,
@@ -73,12 +79,17 @@ def test_tokens_are_vectors_as_they_are() -> None:
         ((64, 64, 64), 640, 4),
         ((256, 16, 16), 640, 2),
         ((512, 8, 8), 640, 2),
-        ((512, 4, 4), 640, 1),
+        ((512, 4, 4), 128, 2),
+        ((512, 4, 4), 127, 1),
+        ((512, 5, 5), 128, 2),
+        ((64, 3, 3), 640, 2),
+        ((64, 1, 9), 640, 1),
         ((3000, 8, 8), 640, 1),
+        ((512,), 640, 1),
     ],
 )
 def test_patch_by_width_and_samples(shape: tuple[int, ...], images: int, expected: int) -> None:
-    """At most 2048 numbers a vector, at least five samples a number."""
+    """At most 2048 numbers a vector, a whole patch in the map, and at least a quarter of a sample a number."""
     assert expected == choose_patch(make_cut(shape), images)
 
 
@@ -103,18 +114,64 @@ def test_moments_are_those_of_numpy() -> None:
     assert 60 * 12 == found.samples
 
 
+def test_moments_of_patches_are_standardised_per_channel() -> None:
+    """All places of a patch share their channel's mean and scale; patches over the edge are left out."""
+    rng = np.random.default_rng(0)
+    activations = (rng.standard_normal((40, 2, 3, 4)) * [[[[3]], [[0.1]]]] + [[[[5]], [[-1]]]]).astype(np.float32)
+    activations[:, :, 2] += 1000  # the third row is in no whole patch
+    layout = PatchLayout((2, 3, 4), 1, 2)
+    sums = MomentSums(layout)
+    sums.add(torch.from_numpy(activations), torch.from_numpy(activations))
+
+    found = sums.statistics()
+
+    inside = activations[:, :, :2].astype(float)
+    mean, scale = inside.mean((0, 2, 3)), inside.std((0, 2, 3))
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(found.scale, scale, rtol=1e-3)
+    standard = (inside - mean[:, None, None]) / scale[:, None, None]
+    vectors = np.stack([standard[:, :, :, place : place + 2].reshape(40, 8) for place in (0, 2)]).reshape(80, 8)
+    np.testing.assert_allclose(found.covariance, vectors.T @ vectors / 80, rtol=1e-2, atol=5e-3)
+    assert 80 == found.samples
+
+
+def test_no_more_vectors_than_asked_for() -> None:
+    """A limit per image takes as many at random, activation and gradient of the same places."""
+    sums = MomentSums(PatchLayout((1, 8, 8), 1), per_image=10)
+    values = torch.randn(3, 1, 8, 8)
+    sums.add(values, 2 * values)
+    found = sums.statistics()
+
+    assert 30 == found.samples
+    second = float(found.mean**2 + found.scale**2 * found.covariance)
+    assert 4 * second == pytest.approx(float(found.importance / found.scale**2), rel=1e-4)
+
+
 def test_importance_decides_what_is_kept() -> None:
     """The first direction varies more, the second matters more: PCA keeps the first, the closed form the second."""
     statistics = make_statistics(np.diag([4.0, 1.0]), np.diag([1.0, 100.0]))
     layout = PatchLayout((2, 1, 1), 1)
     tensor = torch.tensor([[[[2.0]], [[1.0]]]])
 
-    pca = solve(layout, statistics, weighted=False).truncated(1)(tensor).flatten().tolist()
-    weighted = solve(layout, statistics).truncated(1)(tensor).flatten().tolist()
+    pca = apply(solve(layout, statistics, weighted=False).keep(1), tensor).flatten().tolist()
+    weighted = apply(solve(layout, statistics).keep(1), tensor).flatten().tolist()
 
     assert [2.0, 0.0] == pytest.approx(pca, abs=1e-5)
     assert [0.0, 1.0] == pytest.approx(weighted, abs=1e-5)
     assert [100.0, 4.0] == pytest.approx(solve(layout, statistics).eigenvalues.tolist(), rel=0.1)
+
+
+def test_latents_can_be_chosen_one_by_one() -> None:
+    """`keep` takes places too: those latents alone, in that order."""
+    statistics = make_statistics(np.diag([4.0, 1.0, 9.0]), np.eye(3))
+    solution = solve(PatchLayout((3, 1, 1), 1), statistics)
+    tensor = torch.tensor([[[[2.0]], [[1.0]], [[5.0]]]])
+
+    some = solution.keep(torch.tensor([2, 0]))
+
+    torch.testing.assert_close(some.encode(tensor), solution.keep(3).encode(tensor)[:, [2, 0]])
+    assert [0.0, 1.0, 5.0] == pytest.approx(apply(some, tensor).flatten().tolist(), abs=1e-5)
+    assert 2 == some.rank
 
 
 def correlated(width: int, seed: int) -> np.ndarray:
@@ -122,27 +179,33 @@ def correlated(width: int, seed: int) -> np.ndarray:
     return factor @ factor.T + 0.1 * np.eye(width)
 
 
-def weighted_error(bottleneck: LinearBottleneck, statistics: Statistics) -> float:
-    """E[(a - a')ᵀ S (a - a')] from the moments."""
-    width = len(statistics.mean)
-    rest = torch.eye(width, dtype=torch.float64) - (bottleneck.encoder @ bottleneck.decoder).double()
-    return float(torch.trace(rest @ statistics.importance @ rest.T @ statistics.covariance))
+@torch.no_grad()
+def weighted_error(one: LinearMap, statistics: Statistics) -> float:
+    """E[(a - a')ᵀ S (a - a')] from the moments: a' = Dᵀ E a with the rows of E and D."""
+    rest = torch.eye(one.layout.width, dtype=torch.float64) - (one.decoder.T @ one.encoder).double()
+    return float(torch.trace(rest.T @ statistics.importance @ rest @ statistics.covariance))
 
 
 def test_no_other_linear_map_of_the_rank_is_better() -> None:
     """The weighted error is the sum of the eigenvalues left out, and perturbed or random maps have more."""
     statistics = make_statistics(correlated(8, 1), correlated(8, 2))
     layout = PatchLayout((8, 1, 1), 1)
-    best = solve(layout, statistics).truncated(3)
+    solution = solve(layout, statistics)
+    best = solution.keep(3)
     error = weighted_error(best, statistics)
 
-    assert float(best.eigenvalues[3:].sum()) == pytest.approx(error, rel=0.02)
+    assert float(solution.eigenvalues[3:].sum()) == pytest.approx(error, rel=0.02)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(50):
-        moved = best.encoder + 0.05 * torch.randn(best.encoder.shape, generator=generator)
-        other = LinearBottleneck(layout, best.mean, best.scale, moved, best.decoder, best.eigenvalues)
-        assert weighted_error(other, statistics) > error
-    assert weighted_error(solve(layout, statistics, weighted=False).truncated(3), statistics) > error
+    for side in ("encoder", "decoder"):
+        for _ in range(50):
+            other = solution.keep(3)
+            with torch.no_grad():
+                matrix = getattr(other, side)
+                matrix += 0.05 * torch.randn(matrix.shape, generator=generator)
+            assert weighted_error(other, statistics) > error
+    for places in ([0, 1, 3], [5, 6, 7]):
+        assert weighted_error(solution.keep(torch.tensor(places)), statistics) > error
+    assert weighted_error(solve(layout, statistics, weighted=False).keep(3), statistics) > error
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -154,13 +217,30 @@ def test_full_rank_loses_nothing(weighted: bool) -> None:
     sums = MomentSums(layout)
     sums.add(tensor, torch.from_numpy(rng.standard_normal((50, 3, 6, 6)).astype(np.float32)))
 
-    torch.testing.assert_close(solve(layout, sums.statistics(), weighted=weighted)(tensor), tensor, rtol=1e-3, atol=0.5)
+    whole = solve(layout, sums.statistics(), weighted=weighted).keep(layout.width)
+    torch.testing.assert_close(apply(whole, tensor), tensor, rtol=1e-3, atol=0.5)
 
 
 def test_a_cut_without_gradient_or_variance_is_no_error() -> None:
-    """Dead channels and zero gradients leave a map that can be applied."""
+    """Zero gradients leave a map that can be applied, and eigenvalues of zero: nothing there is worth a byte."""
     layout = PatchLayout((2, 2, 2), 1)
     sums = MomentSums(layout)
     sums.add(torch.zeros(4, 2, 2, 2), torch.zeros(4, 2, 2, 2))
 
-    assert torch.isfinite(solve(layout, sums.statistics())(torch.zeros(1, 2, 2, 2))).all()
+    solution = solve(layout, sums.statistics())
+
+    assert torch.isfinite(apply(solution.keep(2), torch.zeros(1, 2, 2, 2))).all()
+    assert [0.0, 0.0] == solution.eigenvalues.tolist()
+
+
+def test_a_dead_channel_comes_back_as_its_constant() -> None:
+    """A channel that never varies has no say in what is kept, and decodes to its value."""
+    tensor = torch.randn(50, 3, 4, 4)
+    tensor[:, 1] = 7
+    layout = PatchLayout((3, 4, 4), 1)
+    sums = MomentSums(layout)
+    sums.add(tensor, torch.randn(50, 3, 4, 4))
+    decoded = apply(solve(layout, sums.statistics()).keep(2), tensor)
+
+    torch.testing.assert_close(decoded[:, 1], tensor[:, 1], rtol=0, atol=0.05)
+    torch.testing.assert_close(decoded[:, [0, 2]], tensor[:, [0, 2]], rtol=0, atol=0.05)

@@ -28,6 +28,7 @@ from isplit.records.splits import (
     RemoteImage,
     SplitRecord,
     Training,
+    TrainingEpoch,
 )
 from isplit.records.study import (
     Accuracy,
@@ -86,6 +87,7 @@ __all__ = [
     "Target",
     "Timings",
     "Training",
+    "TrainingEpoch",
     "Unavailable",
     "load_arrays",
     "read_answers",

@@ -82,19 +82,6 @@ class Paired(Part):
         return cls(only_first=losses, only_second=wins, difference=difference, stderr=(spread / images) ** 0.5)
 
 
-class Training(Part):
-    """How a split was trained: what was open, on what, and when it stopped."""
-
-    start: Literal["closed-form", "random"]
-    trained: tuple[str, ...]
-    part: PartName
-    images: int
-    epochs: int
-    best_epoch: int
-    seconds: float
-    settings: dict[str, float | int | str | bool | None]
-
-
 class Measurement(Part):
     """A split on a part of the data: accuracy with its interval, what crosses, and what the device computes for it.
 
@@ -117,6 +104,44 @@ class Measurement(Part):
     decoder_parameters: int
     head_macs: int
     head_mac_share: float
+
+
+class TrainingEpoch(Part):
+    """One pass over the training images.
+
+    Epoch 0 of a stage is where it started. `losses` are means over the epoch by name. `select_accuracy` and
+    `payload_bytes` (mean, header included, on images of the fit part) are those of the split as it would be kept then;
+    None where a stage trains without a quantiser.
+    """
+
+    stage: Literal["features", "task"]
+    epoch: int
+    losses: dict[str, float]
+    select_accuracy: float | None
+    payload_bytes: float | None
+    seconds: float
+
+
+class Training(Part):
+    """How a split was trained: what was open, on what, when it stopped, and what it was before.
+
+    `best_epoch` is the epoch of the second stage whose weights were kept, 0 for those it started from. `before` is the
+    untrained split on the same images as the record's own measurement (None for a random start), `select` the trained
+    one on the part that training was stopped by.
+    """
+
+    start: Literal["closed-form", "random"]
+    trained: tuple[str, ...]
+    part: PartName
+    images: int
+    epochs: int
+    best_epoch: int
+    seconds: float
+    settings: dict[str, float | int | str | bool | None]
+    threads: int | None = None
+    curve: tuple[TrainingEpoch, ...] = ()
+    select: Measurement | None = None
+    before: Measurement | None = None
 
 
 class SplitRecord(Record):

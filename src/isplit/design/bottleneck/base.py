@@ -51,11 +51,15 @@ class Bottleneck(nn.Module):
 
         Without a quantiser the latents go through as they are. Beyond the quantiser's range there is no gradient.
         """
-        latents = self.encode(tensor)
+        return self.decode(self.rounded(self.encode(tensor)))
+
+    def rounded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Quantise latents and undo it, straight through for the gradient; see `forward`."""
         if self.quantiser is None:
-            return self.decode(latents)
-        inside = torch.maximum(torch.minimum(latents, self._bound(1)), self._bound(0))
-        return self.decode(inside + (self.values(self.symbols(latents)) - inside).detach())
+            return latents
+        low, high = (self._bound(side, latents.device) for side in (0, 1))
+        inside = torch.maximum(torch.minimum(latents, high), low)
+        return inside + (self.values(self.symbols(latents)) - inside).detach()
 
     def symbols(self, latents: torch.Tensor) -> torch.Tensor:
         """Quantise latents N×latent_shape to uint8, operation for operation as `Quantiser.quantise` does."""
@@ -113,11 +117,12 @@ class Bottleneck(nn.Module):
         shape = [1] * latents.dim()
         if quantiser.channels is not None:
             shape[self.channel_axis + 1] = quantiser.channels
-        steps, offsets = torch.tensor(quantiser.steps), torch.tensor(quantiser.offsets)
+        steps = torch.tensor(quantiser.steps, device=latents.device)
+        offsets = torch.tensor(quantiser.offsets, device=latents.device)
         return steps.reshape(shape), offsets.reshape(shape)
 
-    def _bound(self, side: int) -> torch.Tensor:
+    def _bound(self, side: int, device: torch.device) -> torch.Tensor:
         """Return the lowest (0) or highest (1) value that the quantiser has, as it broadcasts over latents."""
         quantiser = self._quantiser
-        symbol = torch.full((1,) * (len(self.latent_shape) + 1), side * (quantiser.levels - 1), dtype=torch.uint8)
-        return self.values(symbol)
+        shape = (1,) * (len(self.latent_shape) + 1)
+        return self.values(torch.full(shape, side * (quantiser.levels - 1), dtype=torch.uint8, device=device))

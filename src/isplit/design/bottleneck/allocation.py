@@ -126,6 +126,16 @@ def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int], *, levels:
     )
 
 
+def rounding_gain(latents: torch.Tensor, step: float) -> torch.Tensor:
+    """Return for each latent the factor by which its rounded value comes closest to it, in the mean square.
+
+    Latents crowd around zero, so within a step those below its middle are more than those above.
+    """
+    rounded = torch.round(latents / step).clamp(-_HALF, _HALF - 1) * step
+    power = rounded.square().sum((0, 2))
+    return torch.where(power > 0, (latents * rounded).sum((0, 2)) / power.clamp_min(1e-30), torch.ones(()))
+
+
 def _try_step(latents: Sequence[torch.Tensor], step: float) -> Allocation:
     """Keep what is worth its bits at this step; at least one latent, so that there is a payload at all."""
     kept: list[torch.Tensor] = []

@@ -1,0 +1,242 @@
+"""Closed-form splits of many cuts for many budgets, from two passes over images and without training.
+
+moments at all cuts ─> solve ─> latents ─> rank, step and tables for each budget
+(fit part, one pass)            (fit part, other images)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+
+from isplit.codec.quantise import Quantiser
+from isplit.design.batches import iter_batches
+from isplit.design.bottleneck.allocation import (
+    Allocation,
+    allocate_bytes,
+    fixed_rank,
+    rounding_gain,
+    smallest_budget,
+    useful_ranks,
+)
+from isplit.design.bottleneck.collect import collect_latents, collect_moments
+from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution
+from isplit.design.evaluate import BuiltSplit
+from isplit.design.groups import GroupLogits
+from isplit.design.importance import fast_bf16
+from isplit.design.study import OpenStudy
+from isplit.errors import InputError
+from isplit.records import Budget, Cut, Precision
+
+Progress = Callable[[str, int, int], None]
+
+# Floats of latents per cut from which ranks, steps and tables are found.
+_MAX_LATENTS = 2**22
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """How `predict` works.
+
+    Args:
+        statistics_images: Images of the fit part for the moments; as many others make the entropy coder's tables.
+        images: Images of the select part that the accuracy is measured on; None for all.
+        remote_images: Of these, how many the compressed-image baseline is measured on; 0 leaves it out.
+        weighted: False for plain PCA instead of importance (S = I), for comparison.
+        precision: "auto" takes bf16 where the CPU multiplies it in hardware, for the moments only.
+        batch_size: Images per pass.
+
+    """
+
+    statistics_images: int = 1000
+    images: int | None = 1000
+    remote_images: int | None = 300
+    weighted: bool = True
+    precision: Precision | str = "auto"
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name, least in (("statistics_images", 1), ("images", 1), ("remote_images", 0), ("batch_size", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                msg = f"{name} is {value}; give at least {least}"
+                raise InputError(msg)
+        if self.precision not in ("auto", "fp32", "bf16"):
+            msg = f"precision is {self.precision!r}; choose one of auto, fp32, bf16"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedForm:
+    """A closed-form split with what its record needs to know about where it came from."""
+
+    split: BuiltSplit
+    budget: Budget
+    weighted: bool
+    statistics_images: int
+    samples_per_dimension: float
+
+    @property
+    def bottleneck(self) -> LinearBottleneck:
+        """The linear bottleneck."""
+        assert isinstance(self.split.bottleneck, LinearBottleneck)
+        return self.split.bottleneck
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """What is known of a cut before a budget: all its latents, and the first of them for some images."""
+
+    cut: Cut
+    prefix: int
+    samples_per_dimension: float
+    solutions: list[Solution]
+    latents: list[torch.Tensor]
+
+
+def closed_forms(
+    study: OpenStudy,
+    budgets: Sequence[Budget],
+    cuts: Sequence[Cut],
+    group: GroupLogits,
+    settings: PredictSettings,
+    *,
+    progress: Progress = lambda what, done, total: None,
+) -> list[ClosedForm]:
+    """Build the closed-form split of every cut for every budget: cuts in their order, and budgets in theirs."""
+    bases = closed_form_bases(study, budgets, cuts, group, settings, progress=progress)
+    built: list[ClosedForm] = []
+    for number, basis in enumerate(bases):
+        for budget in budgets:
+            split = _build(study, basis, budget)
+            used = min(settings.statistics_images, len(study.images("fit", group, limit=None)))
+            built.append(ClosedForm(split, budget, settings.weighted, used, basis.samples_per_dimension))
+        progress("rank and step", number + 1, len(bases))
+    return built
+
+
+def closed_form_bases(
+    study: OpenStudy,
+    budgets: Sequence[Budget],
+    cuts: Sequence[Cut],
+    group: GroupLogits,
+    settings: PredictSettings,
+    *,
+    progress: Progress = lambda what, done, total: None,
+) -> list[Basis]:
+    """Solve every cut, and take as many latents as the largest budget could use."""
+    every = study.images("fit", group, limit=None)
+    first, others = every[: settings.statistics_images], every[settings.statistics_images :]
+    others = (others if len(others) >= min(len(first), 200) else every)[: settings.statistics_images]
+    labels = torch.from_numpy(group.label_map)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
+    moments = collect_moments(
+        study.graph,
+        cuts,
+        iter_batches(study.data, first, study.model.preprocessing, batch_size=settings.batch_size),
+        images=len(first),
+        objective=lambda logits, raw: group.decision(logits, labels[raw], "correct"),
+        precision="bf16" if bf16 else "fp32",
+        progress=lambda done: progress("statistics", done, len(first)),
+    )
+    solutions: dict[str, list[Solution]] = {}
+    candidates: dict[str, list[LinearMap]] = {}
+    for number, cut in enumerate(cuts):
+        solutions[cut.name] = moments[cut.name].solve(weighted=settings.weighted)
+        candidates[cut.name] = _candidates(solutions[cut.name], cut, budgets)
+        progress("closed forms", number + 1, len(cuts))
+    batches = iter_batches(study.data, others, study.model.preprocessing, batch_size=settings.batch_size)
+    latents = collect_latents(study.graph, candidates, moments, batches, max_values=_MAX_LATENTS)
+    return [
+        Basis(
+            cut=cut,
+            prefix=moments[cut.name].prefix,
+            samples_per_dimension=moments[cut.name].samples_per_dimension,
+            solutions=solutions[cut.name],
+            latents=latents[cut.name],
+        )
+        for cut in cuts
+    ]
+
+
+def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:
+    """Return maps of as many latents as the largest budget could possibly use."""
+    ranks = [0] * len(solutions)
+    for budget in budgets:
+        wanted = _ranks_of_ratio(solutions, cut, budget) if budget.element_ratio else useful_ranks(solutions, budget)
+        ranks = [max(pair) for pair in zip(ranks, wanted, strict=True)]
+    return [solution.keep(rank) for solution, rank in zip(solutions, ranks, strict=True)]
+
+
+def _ranks_of_ratio(solutions: Sequence[Solution], cut: Cut, budget: Budget) -> list[int]:
+    """Share the elements that a ratio allows out among the maps, the most important latents first; at least one."""
+    assert budget.element_ratio is not None
+    elements = prod(cut.shape) / budget.element_ratio
+    offers = sorted(
+        (
+            (-float(value), number)
+            for number, solution in enumerate(solutions)
+            for value in solution.eigenvalues.tolist()
+            if value > 0
+        ),
+    )
+    ranks, used = [0] * len(solutions), 0
+    for _, number in offers:
+        vectors = solutions[number].layout.vectors
+        if used and used + vectors > elements * (1 + 1e-9):
+            break
+        ranks[number] += 1
+        used += vectors
+    return ranks if any(ranks) else [1] * len(solutions)
+
+
+def _build(study: OpenStudy, basis: Basis, budget: Budget) -> BuiltSplit:
+    """Choose rank and step, and make the tables from the latents' own histograms."""
+    if budget.element_ratio:
+        ranks = _ranks_of_ratio(basis.solutions, basis.cut, budget)
+        return built_with_tables(study, basis, fixed_rank(basis.latents, ranks))
+    assert budget.payload_bytes is not None
+    wanted = float(budget.payload_bytes)
+    # The estimate from the histogram is within a byte or two; real payloads decide.
+    while True:
+        allocation = allocate_bytes(basis.latents, wanted)
+        built = built_with_tables(study, basis, allocation)
+        real = mean_payload_bytes(built, basis, allocation)
+        if real <= budget.payload_bytes or wanted <= smallest_budget():
+            return built
+        wanted = max(float(smallest_budget()), wanted - (real - budget.payload_bytes) - 0.25)
+
+
+def built_with_tables(
+    study: OpenStudy, basis: Basis, allocation: Allocation, quantiser: Quantiser | None = None
+) -> BuiltSplit:
+    """Make the split of an allocation, its tables from the basis's latents; with another quantiser if one is given."""
+    kept = _kept(basis, allocation)
+    maps = [solution.keep(places) for solution, places in zip(basis.solutions, allocation.kept, strict=True)]
+    if quantiser is None:
+        for one, part in zip(maps, kept, strict=True):
+            one.decoder.data *= rounding_gain(part, allocation.step)[:, None]
+    bottleneck = LinearBottleneck(maps, prefix=basis.prefix)
+    bottleneck.quantiser = quantiser or Quantiser.common(allocation.step, levels=allocation.levels)
+    bottleneck.requires_grad_(False).eval()
+    symbols = bottleneck.symbols(bottleneck.join_latents(kept))
+    codec = bottleneck.codec(
+        model=study.model.source.fingerprint,
+        cut=basis.cut.name,
+        counts=bottleneck.count_symbols(symbols),
+        images=len(symbols),
+    )
+    return BuiltSplit(basis.cut, bottleneck, codec)
+
+
+def mean_payload_bytes(built: BuiltSplit, basis: Basis, allocation: Allocation) -> float:
+    """Return the mean length of real payloads of the basis's latents, header included."""
+    bottleneck = built.bottleneck
+    assert isinstance(bottleneck, LinearBottleneck)
+    latents = bottleneck.join_latents(_kept(basis, allocation))
+    return float(built.codec.payload_bytes(bottleneck.symbols(latents).numpy()).mean())
+
+
+def _kept(basis: Basis, allocation: Allocation) -> list[torch.Tensor]:
+    return [part[:, places] for part, places in zip(basis.latents, allocation.kept, strict=True)]

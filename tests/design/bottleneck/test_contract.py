@@ -1,0 +1,366 @@
+"""What every bottleneck promises, whatever its design and whatever crosses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isplit.codec.codec import Codec
+from isplit.codec.quantise import Quantiser
+from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.bottleneck.build import build_bottleneck, linear_spec, load_split, save_split
+from isplit.design.bottleneck.linear import LinearBottleneck
+from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.bottleneck.undercomplete import undercomplete_widths
+from isplit.errors import StudyError
+from isplit.records import (
+    Accuracy,
+    BottleneckSpec,
+    Budget,
+    Design,
+    Measurement,
+    Paired,
+    PayloadBytes,
+    SplitRecord,
+)
+
+MODEL = "f" * 64
+BATCH = 5
+
+
+def spec_of(design: Design, shape: tuple[int, ...], axis: int, **fields: object) -> BottleneckSpec:
+    if design == "undercomplete":
+        fields["widths"] = undercomplete_widths(PatchLayout(shape, axis), elements=max(1, int(np.prod(shape)) // 4))
+    return BottleneckSpec.model_validate({"design": design, "shape": shape, "channel_axis": axis, **fields})
+
+
+def specs() -> dict[str, BottleneckSpec]:
+    found = {
+        "linear map": spec_of("linear", (6, 4, 4), 1, ranks=(3,)),
+        "linear map, channels last": spec_of("linear", (4, 6, 5), -1, ranks=(2,)),
+        "linear patches": spec_of("linear", (3, 8, 8), 1, patch=4, ranks=(7,)),
+        "linear patches that do not fit": spec_of("linear", (3, 7, 5), 1, patch=2, ranks=(4,)),
+        "linear patches that do not fit, channels last": spec_of("linear", (5, 7, 3), -1, patch=4, ranks=(9,)),
+        "linear of one position": spec_of("linear", (8, 1, 1), 1, ranks=(1,)),
+        "linear tokens": spec_of("linear", (9, 6), -1, ranks=(4,)),
+        "linear tokens, class token": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 2)),
+        "linear tokens, more in front than fit a row": spec_of("linear", (7, 6), -1, prefix=3, ranks=(5, 2)),
+        "linear tokens, class token only": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 0)),
+        "linear tokens, grid only": spec_of("linear", (10, 6), -1, prefix=1, ranks=(0, 3)),
+        "pca map": spec_of("pca", (6, 4, 4), 1, patch=2, ranks=(3,)),
+        "pca tokens": spec_of("pca", (10, 6), -1, prefix=1, ranks=(2, 1)),
+        "identity map": spec_of("identity", (6, 3, 5), 1),
+        "identity map, channels last": spec_of("identity", (3, 5, 6), -1),
+        "identity tokens": spec_of("identity", (9, 6), -1),
+        "undercomplete tokens": spec_of("undercomplete", (9, 16), -1),
+        "undercomplete map, channels last": spec_of("undercomplete", (9, 7, 16), -1),
+        "undercomplete map 4x9": spec_of("undercomplete", (16, 4, 9), 1),
+    }
+    for side in range(1, 10):
+        found[f"undercomplete map {side}x{side}"] = spec_of("undercomplete", (16, side, side), 1)
+    return found
+
+
+SPECS = specs()
+
+
+@dataclass
+class Case:
+    """A bottleneck with weights and a quantiser, and something that crosses."""
+
+    spec: BottleneckSpec
+    bottleneck: Bottleneck
+    tensor: torch.Tensor
+
+    @property
+    def codec(self) -> Codec:
+        with torch.no_grad():
+            symbols = self.bottleneck.symbols(self.bottleneck.encode(self.tensor))
+        counts = self.bottleneck.count_symbols(symbols)
+        return self.bottleneck.codec(model=MODEL, cut="layer.1", counts=counts, images=BATCH)
+
+
+@pytest.fixture(params=SPECS, ids=list(SPECS))
+def case(request: pytest.FixtureRequest) -> Case:
+    spec = SPECS[request.param]
+    bottleneck = build_bottleneck(spec)
+    with torch.no_grad():
+        for name, value in bottleneck.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(
+                    torch.rand(value.shape) + 0.5 if "scale" in name or "var" in name else torch.randn_like(value)
+                )
+    bottleneck.eval()
+    tensor = torch.randn(BATCH, *spec.shape) * 2 + 0.3
+    with torch.no_grad():
+        latents = bottleneck.encode(tensor)
+    if spec.design in ("linear", "pca"):
+        # A tenth of the range beyond the quantiser's, so that clipping is part of every test.
+        bottleneck.quantiser = Quantiser.common(max(float(latents.abs().max()), 1e-3) / 14.3, levels=26)
+    else:
+        flat = latents.movedim(1, 0).flatten(1).double()
+        low, high = flat.amin(1), flat.amax(1) * 0.9
+        high = torch.maximum(high, low + 0.1)
+        bottleneck.quantiser = Quantiser.per_channel(low=low.numpy(), high=high.numpy(), bits=4)
+    return Case(spec, bottleneck, tensor)
+
+
+class TestBottleneck:
+    """Run for every design, on maps, on channels-last maps, and on tokens."""
+
+    @torch.no_grad()
+    def test_shapes(self, case: Case) -> None:
+        """A latent of `latent_shape` for each image, and back to what crossed, in float32."""
+        latents = case.bottleneck.encode(case.tensor)
+        decoded = case.bottleneck.decode(latents)
+
+        assert (BATCH, *case.bottleneck.latent_shape) == latents.shape
+        assert case.tensor.shape == decoded.shape == case.bottleneck(case.tensor).shape
+        assert torch.float32 == latents.dtype == decoded.dtype
+
+    @torch.no_grad()
+    def test_images_do_not_mix(self, case: Case) -> None:
+        """An image's latent is the same alone as in a batch."""
+        together = case.bottleneck.encode(case.tensor)
+        alone = torch.cat([case.bottleneck.encode(one[None]) for one in case.tensor])
+
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
+
+    @torch.no_grad()
+    def test_memory_layout_does_not_matter(self, case: Case) -> None:
+        """What crosses may lie in memory in any order."""
+        turned = case.tensor.transpose(1, -1).contiguous().transpose(1, -1)
+        assert torch.equal(turned, case.tensor)
+
+        found, expected = case.bottleneck.encode(turned), case.bottleneck.encode(case.tensor)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+    @torch.no_grad()
+    def test_symbols_are_those_of_the_codec(self, case: Case) -> None:
+        """Bit for bit what numpy computes on the device and on the server, clipping included."""
+        bottleneck = case.bottleneck
+        latents = bottleneck.encode(case.tensor)
+        symbols = bottleneck.symbols(latents)
+        values = bottleneck.values(symbols)
+        quantiser, axis = bottleneck.quantiser, bottleneck.channel_axis
+        assert quantiser is not None
+        expected = [quantiser.quantise(one, channel_axis=axis) for one in latents.numpy()]
+
+        assert torch.uint8 == symbols.dtype
+        np.testing.assert_array_equal(np.stack(expected), symbols.numpy())
+        back = np.stack([quantiser.dequantise(one, channel_axis=axis) for one in expected])
+        np.testing.assert_array_equal(back, values.numpy())
+        clipped = sum(quantiser.count_clipped(one, channel_axis=axis) for one in latents.numpy())
+        assert clipped == bottleneck.count_clipped(latents)
+
+    @torch.no_grad()
+    def test_bytes_and_back(self, case: Case) -> None:
+        """Every image's payload decodes to its own symbols, and its length is the one that is reported."""
+        symbols = case.bottleneck.symbols(case.bottleneck.encode(case.tensor)).numpy()
+        codec = case.codec
+        payloads = [codec.encode_symbols(one) for one in symbols]
+
+        for one, payload in zip(symbols, payloads, strict=True):
+            np.testing.assert_array_equal(one, codec.decode_symbols(payload))
+        assert [len(payload) for payload in payloads] == codec.payload_bytes(symbols).tolist()
+
+    @torch.no_grad()
+    def test_symbols_are_counted_per_channel(self, case: Case) -> None:
+        """As the codec itself counts a latent's symbols, added up over the images."""
+        latents = case.bottleneck.encode(case.tensor)
+        expected = sum(case.codec.count(one) for one in latents.numpy())
+
+        np.testing.assert_array_equal(expected, case.bottleneck.count_symbols(case.bottleneck.symbols(latents)))
+
+    @torch.no_grad()
+    def test_forward_is_the_way_through_the_quantiser(self, case: Case) -> None:
+        """Forward computes what the server gets; without a quantiser, what an exact link would give."""
+        bottleneck = case.bottleneck
+        latents = bottleneck.encode(case.tensor)
+        expected = bottleneck.decode(bottleneck.values(bottleneck.symbols(latents)))
+
+        torch.testing.assert_close(bottleneck(case.tensor), expected, rtol=1e-4, atol=1e-4)
+        bottleneck.quantiser = None
+        assert torch.equal(bottleneck.decode(latents), bottleneck(case.tensor))
+
+    def test_gradient_passes_the_rounding_and_stops_at_the_ends(self, case: Case) -> None:
+        """The gradient is as without rounding; zero where a latent lies beyond the quantiser's range."""
+        bottleneck = case.bottleneck
+        with torch.no_grad():
+            latents = bottleneck.encode(case.tensor)
+            levels = case.codec.quantiser.levels
+            ends = (torch.full_like(latents, symbol, dtype=torch.uint8) for symbol in (0, levels - 1))
+            lowest, highest = map(bottleneck.values, ends)
+            latents[0] = highest[0] + 1
+            latents[1] = lowest[1] - 1
+            latents[2:] = lowest[2:] + (highest[2:] - lowest[2:]) * 0.37
+        latents.requires_grad_()
+        bottleneck.encode = lambda tensor: latents
+        bottleneck.decode = lambda latents: 3 * latents
+
+        bottleneck(case.tensor).sum().backward()
+
+        assert latents.grad is not None
+        assert not latents.grad[:2].any()
+        assert (latents.grad[2:] == 3).all()
+
+    def test_everything_learns(self, case: Case) -> None:
+        """Through the quantiser, gradients reach what crosses and every parameter on both sides."""
+        tensor = case.tensor.clone().requires_grad_()
+        case.bottleneck(tensor).square().sum().backward()
+
+        assert tensor.grad is not None
+        assert tensor.grad.any()
+        for name, parameter in case.bottleneck.named_parameters():
+            assert parameter.numel() == 0 or parameter.grad is not None, name
+
+    @torch.no_grad()
+    def test_built_again_from_spec_and_state(self, case: Case) -> None:
+        """Spec and state dictionary are all that it takes."""
+        again = build_bottleneck(case.spec)
+        again.load_state_dict(case.bottleneck.state_dict())
+        again.quantiser = case.bottleneck.quantiser
+        again.eval()
+
+        assert torch.equal(case.bottleneck(case.tensor), again(case.tensor))
+        if isinstance(case.bottleneck, LinearBottleneck):
+            assert case.spec == linear_spec(case.bottleneck, weighted=case.spec.design == "linear")
+
+    @torch.no_grad()
+    def test_saved_and_loaded(self, case: Case, tmp_path: Path) -> None:
+        """A split's directory gives back record, bottleneck, codec and the trained tensors of the model."""
+        record, codec = record_of(case.spec), case.codec
+        tail = torch.nn.Linear(3, 2)
+        save_split(tmp_path / "one", record, case.bottleneck, codec, tail)
+
+        found, bottleneck, loaded, model = load_split(tmp_path / "one")
+
+        assert record == found
+        assert torch.equal(case.bottleneck(case.tensor), bottleneck(case.tensor))
+        assert codec.codec_id == loaded.codec_id
+        assert {"weight", "bias"} == set(model)
+        assert torch.equal(tail.weight, model["weight"])
+        assert not bottleneck.training
+
+
+def record_of(spec: BottleneckSpec) -> SplitRecord:
+    """Return a record of a split that was measured on ten images."""
+    accuracy = Accuracy.from_counts(9, 10)
+    figures = "elements encoder_macs encoder_parameters decoder_macs decoder_parameters head_macs".split()
+    measurement = Measurement(
+        part="select",
+        accuracy=accuracy,
+        whole=accuracy,
+        against_whole=Paired.from_answers([True] * 10, [True] * 9 + [False]),
+        per_class={"a": accuracy},
+        payload_bytes=PayloadBytes.from_lengths([30, 40]),
+        clipped_share=0.0,
+        head_mac_share=0.5,
+        **dict.fromkeys(figures, 1),
+    )
+    return SplitRecord(
+        isplit_version="0",
+        versions={},
+        model=MODEL,
+        cut="layer.1",
+        group="all classes",
+        budget=Budget(payload_bytes=64),
+        bottleneck=spec,
+        statistics_images=10,
+        samples_per_dimension=None,
+        shrinkage=0.0,
+        training=None,
+        seed=0,
+        measurement=measurement,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("weights.safetensors", lambda content: content[:-1], "is damaged"),
+        ("weights.safetensors", None, "is damaged"),
+        ("codec.npz", lambda content: content[:-30], "codec"),
+        ("split.json", lambda content: content[:-5], "split.json is damaged"),
+        ("split.json", lambda content: content.replace(b'"ranks": [\n   3', b'"ranks": [\n   4'), "is damaged"),
+    ],
+)
+def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: Path) -> None:
+    """A file that is missing, cut short, or of another split is said to be so."""
+    spec = SPECS["linear map"]
+    bottleneck = build_bottleneck(spec)
+    bottleneck.quantiser = Quantiser.common(0.1, levels=16)
+    counts = np.ones((3, 16), np.int64)
+    save_split(tmp_path, record_of(spec), bottleneck, bottleneck.codec(model=MODEL, cut="x", counts=counts, images=1))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).unlink()
+    if change is not None:
+        assert change(content) != content
+        (tmp_path / name).write_bytes(change(content))
+
+    with pytest.raises(StudyError, match=says):
+        load_split(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "macs", "numbers"),
+    [
+        # 4 patches of 2·2·2 numbers: each to be standardised, and to be multiplied for 3 latents; 3 rows, 2 + 2 scales.
+        (spec_of("linear", (2, 4, 4), 1, patch=2, ranks=(3,)), (4 * 8 * 4,) * 2, (3 * 8 + 4,) * 2),
+        # Half-empty patches cost as much as whole ones.
+        (spec_of("linear", (2, 3, 3), 1, patch=2, ranks=(3,)), (4 * 8 * 4,) * 2, (3 * 8 + 4,) * 2),
+        # One token in front with 2 latents, four of the grid with 3.
+        (
+            spec_of("linear", (5, 6), -1, prefix=1, ranks=(2, 3)),
+            (1 * 6 * 3 + 4 * 6 * 4,) * 2,
+            (2 * 6 + 12 + 3 * 6 + 12,) * 2,
+        ),
+        (spec_of("identity", (5, 6), -1), (0, 0), (0, 0)),
+        # 9×9 to 5×5 to 3×3; 8 channels to 1 to 2, kernels of 9. Four numbers a channel of a norm, 8 biases at the end.
+        (
+            BottleneckSpec(design="undercomplete", shape=(8, 9, 9), channel_axis=1, widths=(1, 2)),
+            (25 * 9 * 8 + 9 * 9 * 2,) * 2,
+            (16 + 72 + 4 + 18 + 8, 16 + 18 + 4 + 72 + 8),
+        ),
+        # Three tokens, kernels of one.
+        (
+            BottleneckSpec(design="undercomplete", shape=(3, 8), channel_axis=-1, widths=(1, 2)),
+            (3 * 8 + 3 * 2,) * 2,
+            (16 + 8 + 4 + 2 + 8, 16 + 2 + 4 + 8 + 8),
+        ),
+    ],
+)
+def test_work_is_counted(spec: BottleneckSpec, macs: tuple[int, int], numbers: tuple[int, int]) -> None:
+    """MACs and numbers of each side, by hand."""
+    built = build_bottleneck(spec)
+
+    assert macs == (built.encoder_macs, built.decoder_macs)
+    assert numbers == (built.encoder_parameters, built.decoder_parameters)
+
+
+@pytest.mark.parametrize(("side", "latent"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 2), (8, 2), (9, 3)])
+def test_strides_stop_below_four(side: int, latent: int) -> None:
+    """9 → 5 → 3, but 6 → 3 → 3: a stride that would leave less than half of four is dropped."""
+    built = build_bottleneck(spec_of("undercomplete", (16, side, side), 1))
+
+    assert (latent, latent) == built.latent_shape[1:]
+
+
+def test_class_token_has_latents_of_its_own() -> None:
+    """The tokens in front are encoded by their own map: what they hold does not reach the grid's latents."""
+    bottleneck = build_bottleneck(SPECS["linear tokens, class token"])
+    with torch.no_grad():
+        for value in bottleneck.parameters():
+            value.copy_(torch.randn_like(value))
+        tokens = torch.randn(1, 10, 6)
+        other = tokens.clone()
+        other[:, 0] += 1
+        before, after = bottleneck.encode(tokens)[0], bottleneck.encode(other)[0]
+
+    assert (2 + 1, 9) == before.shape
+    assert torch.equal(before[:2], after[:2])
+    assert not torch.isclose(before[2, :5], after[2, :5]).any()
+    assert not before[2, 5:].any()
+    assert not after[2, 5:].any()

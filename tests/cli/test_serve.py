@@ -14,6 +14,7 @@ import pytest
         (["--max-batch", "0"], "max_batch is 0"),
         (["--max-queue", "1"], "max_queue is 1"),
         (["--port", "-1"], "port is -1"),
+        (["10.0.0.1:6379"], "--ray"),
         ([], "is not a bundle"),
     ],
 )

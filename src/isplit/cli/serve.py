@@ -1,12 +1,13 @@
 """isplit serve: answer devices with the tails of a bundle."""
 
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from isplit.errors import IsplitError
+from isplit.errors import InputError, IsplitError
 
 if TYPE_CHECKING:
     from isplit.runtime.server import Server
@@ -16,6 +17,14 @@ _Level = Literal["debug", "info", "warning", "error"]
 
 def serve(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `isplit export` wrote.")],
+    ray_address: Annotated[
+        str | None, typer.Argument(metavar="[ADDRESS]", help="With --ray: HOST:PORT of the cluster.")
+    ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Compute on Ray Serve replicas: at ADDRESS, else on the cluster that runs here."),
+    ] = False,
+    ray_replicas: Annotated[int, typer.Option(help="With --ray: most replicas; they grow with the load.")] = 4,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one and prints it.")] = 8001,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
@@ -57,9 +66,20 @@ def serve(
         metrics_port=metrics_port,
         drain_seconds=drain_seconds,
     )
+    if ray_address and not ray:
+        msg = f"got {ray_address!r} after the bundle: a Ray cluster's address needs --ray"
+        raise InputError(msg)
     opened = Bundle.open(bundle)
     log_to_stderr(log_level)
-    if not asyncio.run(run(opened, settings, started=_announce)):
+    with ExitStack() as resources:
+        make_engine = None
+        if ray:
+            from isplit.runtime.server.ray import RayEngines
+
+            engines = RayEngines(opened, address=ray_address, max_replicas=ray_replicas, threads=threads)
+            make_engine = resources.enter_context(engines).make_engine
+        drained = asyncio.run(run(opened, settings, make_engine=make_engine, started=_announce))
+    if not drained:
         msg = "stopped before every request that was taken had its answer; --drain-seconds allows more time"
         raise IsplitError(msg)
 

@@ -29,8 +29,8 @@ class Engine(Protocol):
         ...
 
 
-class OnnxEngine:
-    """A model in onnxruntime, one batch at a time, in a thread of `executor`.
+class OnnxTail:
+    """A model in onnxruntime.
 
     On construction it computes two batches of zeros: a file that cannot do what its manifest says is found at the
     start, not at the first request, and the first request does not wait for onnxruntime's own preparations.
@@ -40,16 +40,11 @@ class OnnxEngine:
 
     """
 
-    concurrency = 1
-
-    def __init__(
-        self, path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, executor: Executor
-    ) -> None:
+    def __init__(self, path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int) -> None:
         self._session = Session(path, threads=threads)
-        self._executor = executor
         for rows in (1, 2):
             try:
-                got = self._session.run(np.zeros((rows, *input_shape), np.uint8))
+                got = self.run(np.zeros((rows, *input_shape), np.uint8))
             except EngineError as error:
                 msg = f"{path} does not take inputs of shape {input_shape}: {error}; export the bundle again"
                 raise BundleError(msg) from error
@@ -60,6 +55,20 @@ class OnnxEngine:
                 )
                 raise BundleError(msg)
 
+    def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of a batch."""
+        return self._session.run(batch)
+
+
+class OnnxEngine:
+    """A tail in this process, one batch at a time, in a thread of `executor`."""
+
+    concurrency = 1
+
+    def __init__(self, tail: OnnxTail, *, executor: Executor) -> None:
+        self._tail = tail
+        self._executor = executor
+
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._session.run, batch)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._tail.run, batch)

@@ -18,7 +18,7 @@ from prometheus_client import start_http_server
 from isplit.errors import InputError
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.server.batcher import Batcher
-from isplit.runtime.server.engine import Engine, OnnxEngine
+from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
 from isplit.runtime.server.log import event
 from isplit.runtime.server.metrics import Metrics
 from isplit.runtime.server.models import EngineFactory, Hosted, host
@@ -261,7 +261,8 @@ def _waiting(batcher: Batcher) -> float:
 
 
 def _onnx_engine(path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, executor: Executor) -> Engine:
-    return OnnxEngine(path, input_shape=input_shape, outputs=outputs, threads=threads, executor=executor)
+    tail = OnnxTail(path, input_shape=input_shape, outputs=outputs, threads=threads)
+    return OnnxEngine(tail, executor=executor)
 
 
 def _join(host: str, port: int) -> str:

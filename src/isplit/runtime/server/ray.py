@@ -1,0 +1,239 @@
+"""The other engine: tails on a Ray cluster, in autoscaled replicas of one Ray Serve deployment per bundle.
+
+    our front (TLS, token, limits, frames, batches) --uint8 N×shape--> replica --float32 N×K--> our front
+
+Ray's own way in has no TLS and no size limit, and unpickles what it is sent. So nothing from the wire goes there: only
+arrays that the front has checked, through a handle, over the cluster's own connections. Those are Ray's to protect: a
+cluster belongs on a network of its own. Every node needs isplit installed, at the same version.
+
+A replica can compute every model of the bundle, so that all of the cluster serves whichever cut the devices choose.
+It loads a model when it is first asked for it.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.errors import InputError, needs_extra
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.external_data import external_data
+from isplit.runtime.server.engine import Engine, OnnxTail
+from isplit.runtime.server.log import event
+from isplit.runtime.server.refusal import RefusedError
+
+ATTEMPTS = 3
+"""Replicas that are asked, one after the other as they die, before the callers of a batch are told."""
+
+TIMEOUT_S = 60.0
+"""How long one replica may take: a node that has gone silently would hold its batch for ever."""
+
+ONGOING_PER_REPLICA = 2
+"""Batches sent to a replica at a time: one to compute, and the next one already there."""
+
+# A model's ONNX file and those that it reads weights from: their names, and their contents as Ray's references.
+_Files = list[tuple[str, Any]]
+
+
+class RayEngines:
+    """A bundle's replicas on a Ray cluster, and the engines that use them. A context manager: on exit they go.
+
+    `address` is as for `ray.init`: HOST:PORT of a cluster; None joins the one that runs here or that RAY_ADDRESS
+    names, or starts one on this machine. There are `min_replicas` at first and up to `max_replicas` under load, with
+    `threads` processors each.
+
+    Raises:
+        MissingExtraError: on construction, when Ray is not installed.
+        InputError: on construction, when the numbers make no sense; on entry, when there is no cluster at the address.
+
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        address: str | None = None,
+        min_replicas: int = 1,
+        max_replicas: int = 4,
+        threads: int = 1,
+    ) -> None:
+        if not 1 <= min_replicas <= max_replicas:
+            msg = f"{min_replicas} to {max_replicas} replicas: give at least 1, and no more at first than at most"
+            raise InputError(msg)
+        # A client of ours that outlived its cluster must not make Ray start a new one.
+        os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+        with needs_extra("ray"):
+            import ray
+            from ray import serve
+        self._ray: Any = ray
+        self._serve: Any = serve
+        self._bundle = bundle
+        self._address = address
+        self._min_replicas = min_replicas
+        self._max_replicas = max_replicas
+        self._threads = threads
+        self._handle: Any = None
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._join(undo)
+            self._deploy(undo)
+            self._exit = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit.close()
+
+    def make_engine(self, path: Path, *, input_shape: tuple[int, ...], outputs: int) -> Engine:
+        """Return the engine of one of the bundle's files.
+
+        Raises:
+            BundleError: the file is not what the manifest says.
+
+        """
+        # Checked here: a replica would find it out at the first request only.
+        OnnxTail(path, input_shape=input_shape, outputs=outputs, threads=self._threads)
+        name = path.relative_to(self._bundle.directory).as_posix()
+        concurrency = ONGOING_PER_REPLICA * self._max_replicas
+        return RayEngine(self._handle, name, (input_shape, outputs), concurrency=concurrency)
+
+    def _join(self, undo: ExitStack) -> None:
+        if self._ray.is_initialized():
+            return
+        _check_reachable(self._address)
+        # A cluster that we start does not report to its makers; one that is joined has its own settings.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            self._ray.init(address=self._address, log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            msg = f"cannot join the Ray cluster at {self._address}: {' '.join(str(error).split())[:200]}"
+            raise InputError(msg) from error
+        undo.callback(self._ray.shutdown)
+
+    def _deploy(self, undo: ExitStack) -> None:
+        # No proxies: nobody but our front has business with the replicas.
+        self._serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        deployment = self._serve.deployment(
+            Replica,
+            name="tails",
+            max_ongoing_requests=ONGOING_PER_REPLICA,
+            ray_actor_options={"num_cpus": self._threads},
+            autoscaling_config={
+                "min_replicas": self._min_replicas,
+                "max_replicas": self._max_replicas,
+                "target_ongoing_requests": 1,
+                "upscale_delay_s": 2,
+            },
+            health_check_period_s=2,
+            health_check_timeout_s=5,
+            graceful_shutdown_timeout_s=5,
+        )
+        models = {name: self._put(name) for name in _models(self._bundle)}
+        application = f"isplit-{self._bundle.name}"
+        undo.callback(self._serve.delete, application)
+        self._handle = self._serve.run(deployment.bind(models, self._threads), name=application, route_prefix=None)
+        undo.callback(self._handle.shutdown)
+        event("deployed", application=application, max_replicas=self._max_replicas)
+
+    def _put(self, name: str) -> _Files:
+        """Put a model's files where every node can get them: the nodes share no disk."""
+        path = self._bundle.directory / name
+        names = dict.fromkeys((path.name, *(reference.location for reference in external_data(path))))
+        return [(name, self._ray.put((path.parent / name).read_bytes())) for name in names]
+
+
+def _check_reachable(address: str | None) -> None:
+    """Refuse an address where nothing listens: Ray would try for minutes, and then say little."""
+    host, _, port = (address or "").rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return  # "auto", "local", None: Ray's own words
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        msg = f"cannot join the Ray cluster at {address}: {error}; give the HOST:PORT that `ray start --head` printed"
+        raise InputError(msg) from error
+
+
+def _models(bundle: Bundle) -> list[str]:
+    """Return the files that a server computes: every tail, and the whole model."""
+    names = [cut.tail for cut in bundle.record.cuts]
+    return [*names, bundle.record.remote.file] if bundle.record.remote else names
+
+
+class RayEngine:
+    """One model on the replicas. A batch whose replica dies goes to another: computing it twice does no harm."""
+
+    def __init__(self, handle: Any, name: str, shapes: tuple[tuple[int, ...], int], *, concurrency: int) -> None:
+        self._handle = handle
+        self._name = name
+        self._shapes = shapes
+        self._concurrency = concurrency
+
+    @property
+    def concurrency(self) -> int:
+        """How many batches it computes at a time."""
+        return self._concurrency
+
+    async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of a batch.
+
+        Raises:
+            RefusedError: UNAVAILABLE, when several replicas died over it or one did not answer in time.
+
+        """
+        from ray.exceptions import RayError, RayTaskError
+        from ray.serve.exceptions import RayServeException
+
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    return cast("NDArray[np.float32]", await self._handle.remote(self._name, self._shapes, batch))
+            except RayTaskError:
+                raise  # the model's own failure: another replica would fail alike
+            except (RayError, RayServeException, TimeoutError) as error:
+                event("replica lost", level=logging.WARNING, attempt=attempt, error=type(error).__name__)
+        msg = f"{ATTEMPTS} replicas were lost, one after the other: try again later"
+        raise RefusedError("UNAVAILABLE", msg)
+
+
+class Replica:
+    """The bundle's models in one of Ray's processes."""
+
+    def __init__(self, models: dict[str, _Files], threads: int) -> None:
+        self._models = models
+        self._threads = threads
+        self._tails: dict[str, OnnxTail] = {}
+        self._lock = Lock()
+
+    async def __call__(
+        self, name: str, shapes: tuple[tuple[int, ...], int], batch: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        """Return a model's logits of a batch; in a thread, so that health checks are answered meanwhile."""
+        return await asyncio.to_thread(self._run, name, shapes, batch)
+
+    def _run(self, name: str, shapes: tuple[tuple[int, ...], int], batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # One at a time: a replica has the processors for one, and the next batch waits here rather than on the way.
+        with self._lock:
+            if name not in self._tails:
+                self._tails[name] = self._load(self._models[name], *shapes)
+            return self._tails[name].run(batch)
+
+    def _load(self, files: _Files, input_shape: tuple[int, ...], outputs: int) -> OnnxTail:
+        import ray
+
+        with TemporaryDirectory() as directory:
+            paths = [Path(directory) / name for name, _ in files]
+            for path, (_, content) in zip(paths, files, strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(cast("bytes", ray.get(content)))
+            return OnnxTail(paths[0], input_shape=input_shape, outputs=outputs, threads=self._threads)

@@ -1,0 +1,43 @@
+"""The engine in this process: the right answers for every batch, and a file that cannot give them is found at once."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from isplit.errors import BundleError, EngineError
+from isplit.runtime.server.engine import OnnxEngine, OnnxTail
+
+
+@pytest.fixture
+def tail(tiny):
+    return OnnxTail(tiny.bundle.tail_path("stage.1"), input_shape=(4, 4, 4), outputs=5, threads=1)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 24])
+def test_any_batch(tiny, tail, rows):
+    """Any number of rows gives that many answers, the same as alone."""
+    with ThreadPoolExecutor(1) as pool:
+        engine = OnnxEngine(tail, executor=pool)
+        logits = asyncio.run(engine.run(tiny.latents["stage.1"][:rows]))
+    np.testing.assert_array_equal(tiny.logits[:rows], logits)
+
+
+def test_wrong_shape(tail):
+    """What onnxruntime cannot compute is an error of ours, for whoever asked."""
+    with ThreadPoolExecutor(1) as pool, pytest.raises(EngineError, match="shape"):
+        asyncio.run(OnnxEngine(tail, executor=pool).run(np.zeros((1, 9, 9, 9), np.uint8)))
+
+
+@pytest.mark.parametrize(("shape", "outputs"), [((6, 2, 2), 5), ((4, 4, 4), 6), ((64,), 5)])
+def test_not_as_described(tiny, shape, outputs):
+    """Another input shape or another number of classes than the file has."""
+    with pytest.raises(BundleError, match="export the bundle again"):
+        OnnxTail(tiny.bundle.tail_path("stage.1"), input_shape=shape, outputs=outputs, threads=1)
+
+
+def test_head_for_tail(tiny):
+    """A head, whose output is no float32, is no tail."""
+    with pytest.raises(BundleError, match="uint8"):
+        OnnxTail(tiny.bundle.head_path("stage.1"), input_shape=(8, 8, 3), outputs=5, threads=1)

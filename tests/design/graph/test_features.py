@@ -1,0 +1,74 @@
+"""One pass that shows what crosses every cut, and leaves no trace."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from isplit.design.demo import compact_resnet
+from isplit.design.graph import ModelGraph, split
+from isplit.design.graph.features import FeaturePass
+from isplit.records import Cut
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    """The demo's network, with statistics that are not those of a new BatchNorm, and modes and gradients mixed."""
+    model = compact_resnet().train()
+    with torch.no_grad():
+        model(torch.randn(8, 1, 32, 32))
+    model.stage2.eval()
+    model.stem.requires_grad_(False)
+    return model
+
+
+def state(model: nn.Module) -> list[object]:
+    modes = [(module.training, len(module._forward_hooks), len(module._backward_hooks)) for module in model.modules()]
+    return [modes, [(one.requires_grad, one.grad) for one in model.parameters()]]
+
+
+def test_every_cut_is_shown_as_its_head_computes_it(model: nn.Module) -> None:
+    """Bit for bit, in the order of computation, in-place activations included; the logits are the model's."""
+    graph = ModelGraph(copy.deepcopy(model).eval(), (1, 32, 32))
+    cuts = [cut for cut in graph.record(pre_activation=True, all_cuts=True).cuts if len(cut.crossing) == 1]
+    images = torch.randn(3, 1, 32, 32)
+    shown: dict[str, torch.Tensor] = {}
+
+    def visit(cut: Cut, tensor: torch.Tensor) -> None:
+        assert cut.name not in shown
+        shown[cut.name] = tensor.clone()
+
+    logits = FeaturePass(graph, cuts)(images, visit)
+
+    with torch.no_grad():
+        assert torch.equal(graph.module(images), logits)
+        for cut in cuts:
+            assert torch.equal(split(graph, cut.name).head(images), shown[cut.name]), cut.name
+    assert [cut.name for cut in cuts] == list(shown)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_trace(model: nn.Module, fails: bool) -> None:
+    """Modes, requires_grad, gradients, hooks and BatchNorm's statistics are as before, also when the visitor fails."""
+    graph = ModelGraph(model, (1, 32, 32))
+    before, statistics = state(graph.module), copy.deepcopy(graph.module.state_dict())
+    seen: list[torch.Tensor] = []
+
+    def visit(cut: Cut, tensor: torch.Tensor) -> None:
+        seen.append(tensor)
+        if fails:
+            msg = "stop"
+            raise RuntimeError(msg)
+
+    run = FeaturePass(graph, graph.record().cuts)
+    if fails:
+        with pytest.raises(RuntimeError, match="stop"):
+            run(torch.randn(2, 1, 32, 32), visit)
+    else:
+        run(torch.randn(2, 1, 32, 32), visit)
+
+    assert before == state(graph.module)
+    assert all(torch.equal(statistics[name], value) for name, value in graph.module.state_dict().items())
+    assert seen
+    assert not any(tensor.requires_grad for tensor in seen)

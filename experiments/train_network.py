@@ -5,8 +5,8 @@
 MODEL is anything `isplit analyze` takes. TRUNK holds the 13 convolutions under the keys of torchvision's
 vgg16().features. Adam with a one-cycle schedule, batch 64, on the fit part only: select and test stay unseen.
 
-    ./experiments/vgg16_trunk.py:build on tiny-imagenet-20 with a trunk: three epochs reach 81.5 % on test, in 40 minutes
-    on two cores without bf16 units.
+    ./experiments/vgg16_trunk.py:build on tiny-imagenet-20 with a trunk: three epochs reach 81.5 % on test, in 40
+    minutes on two cores without bf16 units.
 """
 
 import argparse

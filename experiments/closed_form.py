@@ -1,0 +1,378 @@
+"""How far splits go without training: every figure about the closed form, on one study.
+
+    python experiments/closed_form.py STUDY [--only ratio,payload,...] [--page]
+
+STUDY is what `isplit analyze` wrote (the docs' figures: VGG16's fine-tuned trunk on tiny-imagenet-20). Statistics come
+from fit, and every figure from the whole test part.
+
+ratio       One in 64 of the elements at every cut: importance-weighted against plain PCA.
+payload     Accuracy over real payload bytes at every cut, and beside it JPEG and WebP.
+quantise    At equal bytes at three cuts: rank and step chosen jointly, 8 bits fixed, and per-channel steps.
+entropy     rans at every cut: payload without header over the cross-entropy of its static tables; time per image.
+
+Rows are kept in experiments/results/closed-form.jsonl; what is there is not run again. docs/closed-form.md is made from
+them (--page writes only that).
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from isplit.codec.frame import HEADER_BYTES
+from isplit.codec.quantise import Quantiser
+from isplit.codec.rans import Rans
+from isplit.design.batches import iter_batches
+from isplit.design.bottleneck.allocation import Allocation, allocate_bytes, fixed_rank
+from isplit.design.closed_forms import (
+    Basis,
+    PredictSettings,
+    built_with_tables,
+    closed_form_bases,
+    closed_forms,
+    mean_payload_bytes,
+)
+from isplit.design.evaluate import BuiltSplit, evaluate_splits, measure
+from isplit.design.graph.features import FeaturePass
+from isplit.design.remote import measure_remote
+from isplit.design.study import OpenStudy, open_study
+from isplit.records import Budget
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / "results" / "closed-form.jsonl"
+PAGE = ROOT.parent / "docs" / "closed-form.md"
+RATIO = Budget(element_ratio=64)
+BUDGETS = tuple(Budget(payload_bytes=n) for n in (100, 150, 225, 340, 500, 750, 1100))
+EQUAL_BYTES = Budget(payload_bytes=300)
+CUTS_AT_A_TIME = 3
+SHARES = (0.10, 0.25, 0.50, 0.75)
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, nargs="?")
+    parser.add_argument("--only", default="ratio,payload,quantise,entropy")
+    parser.add_argument("--images", type=int, help="of the test part; all by default")
+    parser.add_argument("--page", action="store_true")
+    options = parser.parse_args()
+    if not options.page:
+        study = open_study(options.study)
+        for name in options.only.split(","):
+            runner = {"ratio": run_ratio, "payload": run_payload, "quantise": run_quantise, "entropy": run_entropy}[
+                name
+            ]
+            for row in runner(study, known(name), options.images):
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps({"part": name, **row}) + "\n")
+                print(name, row, flush=True)
+    write_page()
+
+
+def known(part: str) -> list[Row]:
+    """Return the rows of a part that are there."""
+    if not RESULTS.exists():
+        return []
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return [row for row in rows if row["part"] == part]
+
+
+def measured(study: OpenStudy, splits: Sequence[BuiltSplit], images: int | None) -> list[Row]:
+    """Measure splits on the test part."""
+    group = study.group()
+    chosen = study.images("test", group, limit=images)
+    found = evaluate_splits(study, splits, group=group, images=chosen)
+    rows: list[Row] = []
+    for number, one in enumerate(splits):
+        result = measure(study, one, found, number, group=group, part="test")
+        rows.append(
+            {
+                "cut": one.cut.name,
+                "accuracy": result.accuracy.accuracy,
+                "whole": result.whole.accuracy,
+                "images": result.accuracy.images,
+                "loss": -result.against_whole.difference,
+                "loss_stderr": result.against_whole.stderr,
+                "payload_bytes": result.payload_bytes.mean,
+                "p95_bytes": result.payload_bytes.p95,
+                "elements": result.elements,
+                "head_mac_share": result.head_mac_share,
+                "clipped_share": result.clipped_share,
+            }
+        )
+    return rows
+
+
+def run_ratio(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+    """One in 64 of the elements: the closed form against plain PCA."""
+    for weighted in (True, False):
+        design = "linear" if weighted else "pca"
+        missing = [cut for cut in study.cuts() if (cut.name, design) not in {(r["cut"], r["design"]) for r in done}]
+        if missing:
+            settings = PredictSettings(weighted=weighted)
+            forms = closed_forms(study, [RATIO], missing, study.group(), settings)
+            for row in measured(study, [form.split for form in forms], images):
+                yield {"design": design, **row}
+
+
+def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+    """Accuracy over bytes at every cut, and the compressed image."""
+    group = study.group()
+    if not any("format" in row for row in done):
+        chosen = study.images("test", group, limit=images)
+        for remote in measure_remote(study, group=group, images=chosen, part="test"):
+            yield {
+                "format": remote.format,
+                "quality": remote.quality,
+                "scale": remote.scale,
+                "accuracy": remote.accuracy.accuracy,
+                "images": remote.accuracy.images,
+                "loss": -remote.against_whole.difference,
+                "loss_stderr": remote.against_whole.stderr,
+                "payload_bytes": remote.payload_bytes.mean,
+            }
+    there = {(row["cut"], row["budget"]) for row in done if "cut" in row}
+    missing = [cut for cut in study.cuts() if any((cut.name, b.payload_bytes) not in there for b in BUDGETS)]
+    forms = closed_forms(study, BUDGETS, missing, group, PredictSettings()) if missing else []
+    # A few cuts at a time, so that an interrupted run loses little.
+    for start in range(0, len(forms), CUTS_AT_A_TIME * len(BUDGETS)):
+        some = forms[start : start + CUTS_AT_A_TIME * len(BUDGETS)]
+        for form, row in zip(some, measured(study, [form.split for form in some], images), strict=True):
+            if (form.split.cut.name, form.budget.payload_bytes) not in there:
+                yield {"budget": form.budget.payload_bytes, **row}
+
+
+def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+    """Equal bytes, spent in different ways, at a shallow, a middle and a deep cut."""
+    every = [cut for cut in study.cuts() if cut.head_macs / study.graph_record.macs < 0.95]
+    chosen = [every[number] for number in (len(every) // 4, len(every) // 2, len(every) - 1)]
+    missing = [cut for cut in chosen if cut.name not in {row["cut"] for row in done}]
+    if not missing:
+        return
+    settings = PredictSettings()
+    for basis in closed_form_bases(study, [Budget(payload_bytes=1200)], missing, study.group(), settings):
+        assert EQUAL_BYTES.payload_bytes is not None
+        budget = float(EQUAL_BYTES.payload_bytes)
+        joint = allocate_bytes(basis.latents, budget)
+        variants = {"joint rank and step": built_with_tables(study, basis, joint)}
+        variants["8 bits fixed, rank to fit"] = fill_rank(study, basis, budget, bits=None)
+        for bits in (8, 6, 4, 3):
+            variants[f"per-channel {bits} bits, rank to fit"] = fill_rank(study, basis, budget, bits=bits)
+        for name, row in zip(variants, measured(study, list(variants.values()), images), strict=True):
+            yield {"variant": name, **row}
+
+
+def fill_rank(study: OpenStudy, basis: Basis, budget: float, *, bits: int | None) -> BuiltSplit:
+    """Return the split of the largest rank that fits: one step of 8 bits for all, or as many bits per channel."""
+    low, high = 1, basis.latents[0].shape[1]
+    best = with_rank(study, basis, 1, bits)[0]
+    while low <= high:
+        rank = (low + high) // 2
+        built, payload = with_rank(study, basis, rank, bits)
+        if payload <= budget:
+            best, low = built, rank + 1
+        else:
+            high = rank - 1
+    return best
+
+
+def with_rank(study: OpenStudy, basis: Basis, rank: int, bits: int | None) -> tuple[BuiltSplit, float]:
+    """Build a split of a rank, and return its mean payload."""
+    allocation: Allocation = fixed_rank(basis.latents, [rank])
+    quantiser = None
+    if bits is not None:
+        kept = basis.latents[0][:, :rank].transpose(0, 1).flatten(1)
+        low, high = kept.amin(1).double().numpy(), kept.amax(1).double().numpy()
+        quantiser = Quantiser.per_channel(low=low, high=high, bits=bits)
+    built = built_with_tables(study, basis, allocation, quantiser)
+    return built, mean_payload_bytes(built, basis, allocation)
+
+
+def run_entropy(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+    """How close rans comes to its tables' cross-entropy on the test part, and what it takes."""
+    there = {(row["cut"], row["budget"]) for row in done}
+    budgets = [Budget(payload_bytes=n) for n in (300, 1100)]
+    chosen = study.images("test", study.group(), limit=images)
+    missing = [cut for cut in study.cuts() if any((cut.name, b.payload_bytes) not in there for b in budgets)]
+    forms = closed_forms(study, budgets, missing, study.group(), PredictSettings()) if missing else []
+    for start in range(0, len(forms), len(budgets)):
+        some = forms[start : start + len(budgets)]
+        for form, symbols in zip(some, symbols_of(study, [f.split for f in some], chosen), strict=True):
+            yield {"cut": form.split.cut.name, "budget": form.budget.payload_bytes, **entropy(form.split, symbols)}
+
+
+def symbols_of(study: OpenStudy, splits: Sequence[BuiltSplit], images: Any) -> list[np.ndarray]:
+    """Return each split's quantised latents of the images."""
+    found: list[list[torch.Tensor]] = [[] for _ in splits]
+    run = FeaturePass(study.graph, [splits[0].cut])
+
+    def visit(cut: Any, tensor: torch.Tensor) -> None:
+        for one, kept in zip(splits, found, strict=True):
+            kept.append(one.bottleneck.symbols(one.bottleneck.encode(tensor)))
+
+    for batch in iter_batches(study.data, images, study.model.preprocessing, batch_size=50):
+        run(batch.images, visit)
+    return [torch.cat(kept).numpy() for kept in found]
+
+
+def entropy(built: BuiltSplit, symbols: np.ndarray) -> Row:
+    """Compare payloads with the tables' cross-entropy, and time encoding and decoding of one image after another."""
+    codec = built.codec
+    assert codec.tables is not None
+    coder = Rans(codec.tables)
+    flat = [np.ascontiguousarray(np.moveaxis(one, codec.channel_axis, 0)).ravel() for one in symbols]
+    ideal = sum(codec.tables.cross_entropy_bits(one) for one in flat) / 8
+    payload = float(coder.sizes(np.stack(flat)).sum())
+    started = time.process_time()
+    coded = [codec.encode_symbols(one) for one in symbols[:100]]
+    encoded = time.process_time()
+    for one in coded:
+        codec.decode_symbols(one)
+    decoded = time.process_time()
+    return {
+        "payload_bytes_without_header": payload / len(flat),
+        "cross_entropy_bytes": ideal / len(flat),
+        "over_cross_entropy": payload / ideal,
+        "symbols": int(flat[0].size),
+        "lanes": codec.tables.lanes,
+        "header_bytes": HEADER_BYTES,
+        "encode_ms": (encoded - started) * 1e3 / len(coded),
+        "decode_ms": (decoded - encoded) * 1e3 / len(coded),
+    }
+
+
+# --- the page
+
+
+def write_page() -> None:
+    """Write docs/closed-form.md from the rows."""
+    parts = [PREFACE, ratio_table(), payload_table(), quantise_table(), entropy_table()]
+    PAGE.write_text("\n\n".join(part for part in parts if part) + "\n")
+
+
+PREFACE = """# Splits without training
+
+Made by `python experiments/closed_form.py STUDY`, from a study of VGG16 (ImageNet trunk, fine-tuned) on
+tiny-imagenet-20 at 64×64 pixels. Statistics come from 1,000 images of the fit part; figures are of the whole test
+part. A loss is the whole model's accuracy less the split's on the same images, in points, with the standard error of that paired
+difference. Payload bytes are lengths of real payloads, their header of 20 bytes included."""
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table, numbers to the right."""
+    lines = ["| " + " | ".join(heads) + " |", "|" + "|".join(["---", *["---:"] * (len(heads) - 1)]) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def points(value: float) -> str:
+    """Write a share as percent."""
+    return f"{100 * value:.1f}"
+
+
+def ratio_table() -> str:
+    """Importance-weighted against PCA."""
+    rows = {(row["cut"], row["design"]): row for row in known("ratio")}
+    names = [cut for cut, design in rows if design == "linear" and (cut, "pca") in rows]
+    lines = []
+    for cut in names:
+        weighted, plain = rows[cut, "linear"], rows[cut, "pca"]
+        gain = weighted["accuracy"] - plain["accuracy"]
+        error = (weighted["loss_stderr"] ** 2 + plain["loss_stderr"] ** 2) ** 0.5
+        lines.append(
+            [cut, points(plain["accuracy"]), points(weighted["accuracy"]), f"{100 * gain:+.1f} ± {100 * error:.1f}"]
+        )
+    heads = ["cut", "plain PCA", "importance-weighted", "gain"]
+    return f"## One in 64 of the elements\n\nTop-1 in percent.\n\n{table(heads, lines)}" if lines else ""
+
+
+def payload_table() -> str:
+    """For a limit on the device's share of the MACs, the fewest bytes within 1 and 3 points, and their curve."""
+    rows = known("payload")
+    splits, remote = [r for r in rows if "cut" in r], [r for r in rows if "format" in r]
+    if not splits or not remote:
+        return ""
+    lines = []
+    for share in SHARES:
+        line = [f"{share:.0%}"]
+        for loss in (0.01, 0.03):
+            inside = [r for r in splits if r["head_mac_share"] <= share and r["loss"] <= loss]
+            image = min((r for r in remote if r["loss"] <= loss), key=lambda r: r["payload_bytes"])
+            best = min(inside, key=lambda r: r["payload_bytes"], default=None)
+            if best is None:
+                line += ["none", "", f"{image['payload_bytes']:.0f}", ""]
+            else:
+                ratio = best["payload_bytes"] / image["payload_bytes"]
+                loss_text = f"{100 * best['loss']:.1f} ± {100 * best['loss_stderr']:.1f}"
+                line += [
+                    f"{best['payload_bytes']:.0f} at {best['cut']} ({loss_text})",
+                    f"{best['head_mac_share']:.0%}",
+                    f"{image['payload_bytes']:.0f} ({image['format']} q{image['quality']} ×{image['scale']:g})",
+                    f"{ratio:.2f}",
+                ]
+        lines.append(line)
+    heads = ["MACs on the device at most"]
+    for loss in (1, 3):
+        heads += [f"fewest bytes within {loss}", "its MACs", "best image", "ratio"]
+    curves = []
+    for cut in dict.fromkeys(r["cut"] for r in splits):
+        own = [r for r in splits if r["cut"] == cut]
+        cells = [f"{r['payload_bytes']:.0f} B: {points(r['accuracy'])}" for r in own]
+        curves.append([cut, f"{own[0]['head_mac_share']:.0%}", *cells])
+    width = max(len(line) for line in curves)
+    curves = [line + [""] * (width - len(line)) for line in curves]
+    images = [
+        [f"{r['format']} q{r['quality']} ×{r['scale']:g}", f"{r['payload_bytes']:.0f}", points(r["accuracy"])]
+        for r in sorted(remote, key=lambda r: r["payload_bytes"])
+    ]
+    return "\n\n".join(
+        [
+            "## Fewest bytes within a loss, over the best compressed image within it",
+            table(heads, lines),
+            "Every cut at every budget (bytes: top-1 in percent):",
+            table(["cut", "MACs", *[""] * (width - 2)], curves),
+            f"Compressed images (whole model: {points(splits[0]['whole'])} %):",
+            table(["format", "bytes", "top-1"], images),
+        ]
+    )
+
+
+def quantise_table() -> str:
+    """Ways to spend the same bytes."""
+    rows = known("quantise")
+    lines = [
+        [row["cut"], row["variant"], f"{row['payload_bytes']:.0f}", str(row["elements"]), points(row["accuracy"])]
+        for row in rows
+    ]
+    heads = ["cut", "quantisation", "bytes", "elements", "top-1"]
+    title = "## One step for all latents against others, at equal bytes"
+    return f"{title}\n\n{table(heads, lines)}" if lines else ""
+
+
+def entropy_table() -> str:
+    """Rans over its tables' cross-entropy."""
+    lines = [
+        [
+            row["cut"],
+            str(row["budget"]),
+            str(row["symbols"]),
+            f"{row['cross_entropy_bytes']:.1f}",
+            f"{row['payload_bytes_without_header']:.1f}",
+            f"{row['over_cross_entropy']:.3f}",
+            f"{row['encode_ms']:.2f}",
+            f"{row['decode_ms']:.2f}",
+        ]
+        for row in known("entropy")
+    ]
+    heads = ["cut", "budget", "symbols", "cross-entropy, B", "rans, B", "ratio", "encode, ms", "decode, ms"]
+    return f"## rans against its tables' cross-entropy, test part\n\n{table(heads, lines)}" if lines else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: install demo test check bench docs clean
+.PHONY: install demo test check bench docs peers clean
 
 install: $(VENV)/installed
 
@@ -31,8 +31,16 @@ bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/importance.py
 
+# Foreign servers to test against, in an environment of their own; the tests that need them are skipped without.
+peers: .venv-peers/installed
+
+.venv-peers/installed: tests/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement tests/peers/requirements.txt
+	@touch $@
+
 docs: install
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site isplit-demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist site isplit-demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

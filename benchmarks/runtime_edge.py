@@ -284,28 +284,37 @@ def _judge(log: Log, requests: int, healed: list[tuple[str, float]]) -> dict[str
 
 # --- footprint
 
+# Not ru_maxrss: that of a process includes what its parent had when it was forked.
+PEAK = """
+def peak_mib():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+"""
 IMPORT = """
-import resource, sys, time
-begun = time.perf_counter()
+import time
+begun, cpu = time.perf_counter(), time.process_time()
 import isplit
 isplit.EdgeClient
-print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(time.perf_counter() - begun, time.process_time() - cpu, peak_mib())
 """
 RUN = """
-import resource, sys
+import sys
 from isplit.cli import main
 try:
     main()
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=sys.stderr)
+    print(peak_mib(), file=sys.stderr)
 """
 
 
 def footprint(directory: Path) -> dict[str, Any]:
     """Measure the import, and `isplit run`'s peak resident memory with and without the fallback."""
-    runs = [_python(IMPORT).stdout.split() for _ in range(11)]
-    import_s, import_mib = (statistics.median(float(run[index]) for run in runs) for index in (0, 1))
-    result: dict[str, Any] = {"import_s": import_s, "import_mib": import_mib, "bundle": directory.name}
+    runs = [_python(PEAK + IMPORT).stdout.split() for _ in range(11)]
+    names = ("import_s", "import_cpu_s", "import_mib")
+    result: dict[str, Any] = {
+        name: statistics.median(float(run[index]) for run in runs) for index, name in enumerate(names)
+    }
+    result |= {"bundle": directory.name, "load_average": os.getloadavg()[0]}
     record = Bundle.open(directory).record
     height, width = record.preprocessing.image_size
     with tempfile.TemporaryDirectory() as scratch, running(MAIN, "serve", directory, "--port", 0) as server:
@@ -316,7 +325,7 @@ def footprint(directory: Path) -> dict[str, Any]:
         for cut in record.cuts:
             for options in ((), ("--no-fallback",)):
                 arguments = ("run", directory, folder, "--server", server.address, "--placement", cut.name, "--quiet")
-                done = _python(RUN, *arguments, *options)
+                done = _python(PEAK + RUN, *arguments, *options)
                 result[" ".join((cut.name, *options))] = {"peak_resident_mib": float(done.stderr.split()[-1])}
     print(json.dumps(result, indent=1))
     return result

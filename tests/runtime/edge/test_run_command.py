@@ -219,3 +219,13 @@ def test_ctrl_c_keeps_what_was_done(tiny, folder, listening, tmp_path):
     kept = list(read_answers(out))
     assert ["split", "split"] == [answer.source for answer in kept[:2]]
     assert f"{len(kept)} answers" in error
+
+
+def test_systemd_unit(isplit):
+    """The unit file calls the command as it is."""
+    text = (Path(__file__).parents[3] / "packaging" / "isplit-run.service").read_text("utf-8")
+    command = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", text, re.MULTILINE)[1].replace("\\\n", " ").split()
+    assert ["/opt/isplit/bin/isplit", "run"] == command[:2]
+    known = isplit("run", "--help").out
+    for option in (word for word in command if word.startswith("--")):
+        assert re.search(rf"{option}\b", known), option

@@ -1,0 +1,162 @@
+"""A run on disk after each epoch: tensors in safetensors, the rest in JSON, nothing pickled.
+
+The order of the images and any random number of an epoch follow from the seed and the epoch's number, and learning
+rates from the number of the step: there is no state of a generator or scheduler to keep.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from isplit.codec.quantise import Quantiser
+from isplit.design.bottleneck.base import Bottleneck
+from isplit.errors import StudyError
+from isplit.records import Part, Record, TrainingEpoch, write_whole
+
+_TENSORS = "checkpoint-{}.safetensors"
+
+
+class Scales(Part):
+    """A quantiser's fields."""
+
+    levels: int
+    lowest: int
+    steps: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    @classmethod
+    def of(cls, bottleneck: Bottleneck) -> "Scales | None":
+        """Return those of a bottleneck's quantiser, if it has one."""
+        quantiser = bottleneck.quantiser
+        if quantiser is None:
+            return None
+        return cls(levels=quantiser.levels, lowest=quantiser.lowest, steps=quantiser.steps, offsets=quantiser.offsets)
+
+    def quantiser(self) -> Quantiser:
+        """Return the quantiser."""
+        return Quantiser(levels=self.levels, lowest=self.lowest, steps=self.steps, offsets=self.offsets)
+
+
+class RunState(Record):
+    """checkpoint.json: how far a run has come.
+
+    `key` says of what run. `done` counts epochs of both stages; `best_epoch` is the one of the second stage whose
+    weights are kept, `best_accuracy` its accuracy on the select part and `best_loss` its loss there.
+    """
+
+    schema_name: ClassVar[str] = "isplit.checkpoint/1"
+    file_name: ClassVar[str] = "checkpoint.json"
+
+    key: str
+    done: int = 0
+    seconds: float = 0.0
+    price: float = 0.0
+    quantiser: Scales | None = None
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_loss: float = float("inf")
+    best_quantiser: Scales | None = None
+    curve: tuple[TrainingEpoch, ...] = ()
+
+
+class Checkpoint:
+    """The checkpoint of one run in its split's directory.
+
+    Args:
+        directory: Made when the first checkpoint is written.
+        key: What the run is: settings, start, model, images.
+
+    """
+
+    def __init__(self, directory: Path, *, key: str) -> None:
+        self.directory = directory
+        self.key = key
+
+    def load(self) -> tuple[RunState, dict[str, torch.Tensor]] | None:
+        """Return state and tensors of this run; None where there are none, or only another run's or damaged ones."""
+        try:
+            state = RunState.load(self.directory)
+            if state.key != self.key:
+                return None
+            return state, load((self.directory / _TENSORS.format(state.done)).read_bytes())
+        except (StudyError, OSError):
+            return None
+        except Exception:  # noqa: BLE001 - safetensors has errors of its own: a damaged file is as good as none
+            return None
+
+    def save(self, state: RunState, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write state and tensors; the file before stays until the new one is whole.
+
+        Raises:
+            StudyError: they cannot be written.
+
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"cannot make {self.directory}: {error.strerror or error}"
+            raise StudyError(msg) from error
+        kept = _TENSORS.format(state.done)
+        write_whole(self.directory / kept, save({name: value.contiguous() for name, value in tensors.items()}))
+        state.save(self.directory)
+        self._remove(but=kept)
+
+    def clear(self) -> None:
+        """Delete the checkpoint."""
+        with contextlib.suppress(OSError):
+            (self.directory / RunState.file_name).unlink()
+        self._remove(but="")
+
+    def _remove(self, *, but: str) -> None:
+        for path in self.directory.glob(_TENSORS.format("*")):
+            if path.name != but:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108
+
+
+def module_tensors(prefix: str, module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of a module's tensors on the CPU."""
+    return {f"{prefix}.{name}": value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def load_module(prefix: str, module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put tensors back into a module, each in the memory layout that it has there."""
+    start = f"{prefix}."
+    module.load_state_dict(
+        {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+    )
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return what an Adam optimiser remembers, by the number of the parameter."""
+    return {
+        f"optimiser.{number}.{name}": value.detach().cpu().clone()
+        for number, parameter in enumerate(_parameters(optimiser))
+        for name, value in optimiser.state[parameter].items()
+    }
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Undo `optimiser_tensors`; without any the optimiser starts afresh."""
+    for number, parameter in enumerate(_parameters(optimiser)):
+        start = f"optimiser.{number}."
+        for name, value in tensors.items():
+            if name.startswith(start):
+                key = name.removeprefix(start)
+                # Like Adam's own: moments lie in memory as the parameter does, the count of steps on the CPU.
+                own = (
+                    torch.zeros_like(parameter).copy_(value)
+                    if value.shape == parameter.shape and key != "step"
+                    else value
+                )
+                optimiser.state[parameter][key] = own
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]

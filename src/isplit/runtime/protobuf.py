@@ -49,6 +49,8 @@ def fields(content: bytes | mmap.mmap, start: int, end: int) -> Iterator[Field]:
 
 
 def _varint(content: bytes | mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    if at < end and content[at] < 0x80:  # nearly always
+        return content[at], at + 1
     value = 0
     for place in range(at, min(at + 10, end)):
         value |= (content[place] & 0x7F) << 7 * (place - at)

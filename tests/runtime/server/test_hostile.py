@@ -12,7 +12,6 @@ from tritonclient.grpc import service_pb2
 
 from isplit.codec.coders import CODER_IDS
 from isplit.codec.frame import HEADER_BYTES, pack_frame
-from isplit.runtime.server import request as request_module
 
 CUT, SHAPE = "tiny.stage.1", [1, 4, 4, 4]
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -307,7 +306,7 @@ def test_empty_message(refused_raw):
 @pytest.mark.parametrize("field", [b"\x2a\x00", b"\x22\x00", b"\x32\x00", b"\x3a\x00", b"\x28\x00"])
 def test_flood_of_fields(refused_raw, field):
     """Many tiny submessages, each of which would take a hundred bytes of memory, are counted before they are built."""
-    refused_raw(field * 5000, match="more than 4096 fields")
+    refused_raw(field * 5000, match="more fields than")
 
 
 @pytest.mark.parametrize("inner", [b"\x22\x00", b"\x2a\x00"])
@@ -315,7 +314,7 @@ def test_flood_inside(refused_raw, inner):
     """The same inside an input."""
     length = len(inner) * 4500
     prefix = bytes([0x2A, length & 0x7F | 0x80, length >> 7])
-    refused_raw(prefix + inner * 4500, match="more than 4096 fields")
+    refused_raw(prefix + inner * 4500, match="more fields than")
 
 
 def test_message_too_long(refused_raw, wire):
@@ -333,6 +332,6 @@ def test_compressed_message(refused_raw, wire):
 def test_fields_within_the_limit(running, latent, wire):
     """Parameters that we do not know, in a number that no client exceeds, do no harm."""
     request = wire.infer_request(CUT, "latent", "UINT8", SHAPE, latent)
-    for number in range(request_module._MAX_FIELDS // 8):
+    for number in range(100):
         request.parameters[f"p{number}"].int64_param = number
     assert running.stub.ModelInfer(request).raw_output_contents

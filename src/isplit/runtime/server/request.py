@@ -24,11 +24,13 @@ OUTPUT = "logits"
 VERSION = "1"
 """Of every model: a changed model is another bundle."""
 
-_MAX_FIELDS = 4096
-"""A client's request has some 20, and one for each payload that it does not send raw."""
+_FIELDS, _FIELDS_PER_ROW = 256, 4
+"""The most that a request may have. A client's has some 20, and one for each payload that it does not send raw."""
 
 # Where fields may hold fields: request -> inputs, outputs, parameters; input -> contents.
 _PARAMETERS, _INPUTS, _OUTPUTS, _CONTENTS = 4, 5, 6, 5
+_INNER: dict[int, Any] = {_INPUTS: {_PARAMETERS: {}, _CONTENTS: {}}, _OUTPUTS: {_PARAMETERS: {}}}
+
 _PREFIX_BYTES = 4
 
 
@@ -57,7 +59,7 @@ class Content:
     values: NDArray[np.uint8] | None = None
 
 
-def parse(raw: bytes) -> Any:
+def parse(raw: bytes, *, max_rows: int) -> Any:
     """Return the ModelInferRequest in a message.
 
     Raises:
@@ -65,7 +67,7 @@ def parse(raw: bytes) -> Any:
 
     """
     try:
-        _count(raw, 0, len(raw), {_INPUTS: {_PARAMETERS: {}, _CONTENTS: {}}, _OUTPUTS: {_PARAMETERS: {}}}, _MAX_FIELDS)
+        _count(raw, 0, len(raw), _INNER, _FIELDS + _FIELDS_PER_ROW * max_rows)
         return messages.ModelInferRequest.FromString(raw)
     except (MalformedError, DecodeError) as error:
         msg = f"the message is not a ModelInferRequest: {error}"
@@ -77,7 +79,7 @@ def _count(raw: bytes, start: int, end: int, inner: dict[int, Any], left: int) -
     for field in fields(raw, start, end):
         left -= 1
         if left < 0:
-            msg = f"it has more than {_MAX_FIELDS} fields"
+            msg = "it has more fields than any request needs"
             raise MalformedError(msg)
         if field.number in inner and field.wire_type == LENGTH_DELIMITED:
             left = _count(raw, field.start, field.end, inner[field.number], left)

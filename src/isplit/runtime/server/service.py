@@ -126,7 +126,7 @@ class InferenceService:
             if not self.ready:
                 msg = "the server takes no new requests, it starts or stops: ask another, or try again"
                 raise RefusedError("UNAVAILABLE", msg)
-            request = parse(raw)
+            request = parse(raw, max_rows=self._max_batch)
             model = self._models.get(request.model_name)
             if model is None:
                 raise _unknown(request.model_name, self._models)

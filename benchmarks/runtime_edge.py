@@ -4,8 +4,8 @@
 
 overhead   End to end over loopback (EdgeClient and `isplit serve` in processes of their own), beside the same work
            back to back in one process (preprocess, head, encode, decode, tail) and beside a bare gRPC echo of the same
-           bytes (grpc.aio server, blocking stub). The three take turns. Overhead is the difference of the medians; that of
-           the 10th percentiles stands beside it, which other work on the machine disturbs less.
+           bytes (grpc.aio server, blocking stub), in turns. Overhead is the difference of the medians; beside
+           it is that of the 10th percentiles, which other work on the machine disturbs less.
 chaos      10,000 requests from 32 clients through a proxy that can cut: the server is killed and restarted five times,
            the link reset once and silent once. Every answer is checked: one each, right or marked failed, none later
            than its deadline without saying so. Recovery is from when server or link were back to each client's next
@@ -164,9 +164,9 @@ def _overhead_at(
         **parts,
     }
     print(
-        f"{row['payload_bytes']:>6} bytes: overhead {row['overhead_ms']:.2f} ms "
-        f"(p10 {row['overhead_p10_ms']:.2f}; end to end {row['end_to_end_ms']:.2f}, back to back {row['back_to_back_ms']:.2f}), "
-        f"bare echo {row['echo_ms']:.2f} (p10 {row['echo_p10_ms']:.2f}); wire {row['wire_ms']:.2f}, server {row['server_ms']:.2f}"
+        "{payload_bytes:>6} bytes: overhead {overhead_ms:.2f} ms (p10 {overhead_p10_ms:.2f}), "
+        "end to end {end_to_end_ms:.2f}, back to back {back_to_back_ms:.2f}; bare echo {echo_ms:.2f} (p10 {echo_p10_ms:.2f}); "
+        "wire {wire_ms:.2f}, server {server_ms:.2f}".format(**row)
     )
     return row
 

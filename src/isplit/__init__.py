@@ -13,11 +13,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isplit.api import Settings, Study, analyze, list_cuts, load_model, open_data, split_model, write_report
+    from isplit.api import (
+        ExportSettings,
+        Settings,
+        Study,
+        Wanted,
+        analyze,
+        export,
+        list_cuts,
+        load_model,
+        open_data,
+        open_study,
+        split_model,
+        write_report,
+    )
     from isplit.errors import (
         BundleError,
         DataError,
         EngineError,
+        ExportError,
         InputError,
         IsplitError,
         MissingExtraError,
@@ -36,6 +50,8 @@ __all__ = [
     "DataError",
     "EdgeClient",
     "EngineError",
+    "ExportError",
+    "ExportSettings",
     "InputError",
     "IsplitError",
     "MissingExtraError",
@@ -46,16 +62,32 @@ __all__ = [
     "Study",
     "StudyError",
     "Tls",
+    "Wanted",
     "analyze",
+    "export",
     "list_cuts",
     "load_model",
     "open_data",
+    "open_study",
     "split_model",
     "write_report",
 ]
 
 _API = frozenset(
-    ("Settings", "Study", "analyze", "list_cuts", "load_model", "open_data", "split_model", "write_report")
+    (
+        "ExportSettings",
+        "Settings",
+        "Study",
+        "Wanted",
+        "analyze",
+        "export",
+        "list_cuts",
+        "load_model",
+        "open_data",
+        "open_study",
+        "split_model",
+        "write_report",
+    )
 )
 # Neither behind the design extra nor an exception.
 _MODULES = {

@@ -7,12 +7,29 @@ from pathlib import Path
 from isplit.design.analyze import Progress, Settings, Study
 from isplit.design.analyze import analyze as _analyze
 from isplit.design.data import Dataset, open_data
+from isplit.design.export.settings import ExportSettings, Wanted
 from isplit.design.graph import ModelGraph, Split, split
 from isplit.design.models import LoadedModel, load_model
-from isplit.records import GraphRecord, StudyRecord
+from isplit.design.study import OpenStudy, open_study
+from isplit.errors import needs_extra
+from isplit.records import BundleRecord, GraphRecord, StudyRecord
 from isplit.report import write_report
 
-__all__ = ["Settings", "Study", "analyze", "list_cuts", "load_model", "open_data", "split_model", "write_report"]
+__all__ = [
+    "ExportSettings",
+    "OpenStudy",
+    "Settings",
+    "Study",
+    "Wanted",
+    "analyze",
+    "export",
+    "list_cuts",
+    "load_model",
+    "open_data",
+    "open_study",
+    "split_model",
+    "write_report",
+]
 
 
 def analyze(
@@ -63,3 +80,24 @@ def list_cuts(model: LoadedModel, *, pre_activation: bool = False, all_cuts: boo
 def split_model(model: LoadedModel, cut: str) -> Split:
     """Split a model at a cut of that name into a head and a tail."""
     return split(ModelGraph(model.module, (model.preprocessing.channels, *model.preprocessing.image_size)), cut)
+
+
+def export(
+    study: OpenStudy,
+    cuts: Sequence[str],
+    *,
+    out: str | Path = "bundle",
+    group: str | None = None,
+    wanted: Wanted | None = None,
+    settings: ExportSettings | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> BundleRecord:
+    """Write a bundle with the splits of some cuts and the whole model, which runs without torch.
+
+    The arguments are those of `isplit.design.export.bundle.export`; `out` is the bundle's directory.
+    """
+    # onnx and onnxscript take as long to import as all the rest, and nothing else needs them.
+    with needs_extra("design"):
+        from isplit.design.export.bundle import export as run
+
+    return run(study, cuts, Path(out), group=group, wanted=wanted, settings=settings, progress=progress)

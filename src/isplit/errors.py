@@ -8,6 +8,7 @@
     │   ├── BundleError              a bundle that is missing, damaged, altered, or not safe to open
     │   ├── PayloadError         bytes from the wire that are damaged, hostile, or another codec's
     │   └── MissingExtraError    an optional dependency is not installed
+    ├── ExportError              exported files do not answer as the model does
     ├── EngineError              onnxruntime failed while it ran a model
     └── NonFiniteError           a computation gave NaN or infinity, so that no ranking can be given
 
@@ -52,6 +53,10 @@ class MissingExtraError(InputError):
 
 class EngineError(IsplitError):
     """A model that was loaded did not run: out of memory, or an input that it does not take."""
+
+
+class ExportError(IsplitError):
+    """The exported files do not answer as the model does, so that no bundle was written."""
 
 
 class NonFiniteError(IsplitError):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from isplit.cli import analyze, cuts, demo, report, run, serve
+from isplit.cli import analyze, cuts, demo, export, report, run, serve
 from isplit.errors import InputError, IsplitError
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     return interruptible
 
 
-for _verb in (analyze.analyze, cuts.cuts, report.report, demo.demo, run.run, serve.serve):
+for _verb in (analyze.analyze, cuts.cuts, report.report, demo.demo, export.export, run.run, serve.serve):
     app.command()(_interruptible(_verb))
 
 

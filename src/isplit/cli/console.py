@@ -78,7 +78,7 @@ def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         raise InputError(msg) from None
 
 
-def _output() -> Console:
+def output() -> Console:
     """Return a console on standard output: as wide as the terminal, and wide enough for any table in a file or pipe."""
     return Console(width=None if sys.stdout.isatty() else 160)
 
@@ -139,7 +139,7 @@ def show_candidates(ranking: CandidatesRecord) -> None:
             f"{candidate.head_mac_share:.0%}",
             rules + (" (not settled)" if candidate.settled is False else ""),
         )
-    _output().print(table, markup=False)
+    output().print(table, markup=False)
 
 
 def _short(number: int) -> str:
@@ -171,7 +171,7 @@ def show_cuts(graph: GraphRecord) -> None:
             _short(cut.head_parameters),
             f"{cut.head_peak_bytes / 2**20:.2f} | {cut.tail_peak_bytes / 2**20:.2f}",
         )
-    console = _output()
+    console = output()
     console.print(table, markup=False)
     console.print("params and peak activations are the head's; peak MiB: head | tail", markup=False)
     for name, items in (("MACs not counted", graph.uncounted), ("cannot be cut", graph.unavailable)):

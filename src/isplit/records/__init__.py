@@ -5,10 +5,13 @@ from isplit.records.arrays import load_arrays, save_arrays
 from isplit.records.base import Part, Record, write_whole
 from isplit.records.bundle import (
     BundledFile,
+    BundleName,
     BundleRecord,
     CutPlacement,
+    ExportCheck,
     ImageFormat,
     ImageSetting,
+    Int8Cost,
     LocalPlacement,
     RemotePlacement,
 )
@@ -47,6 +50,7 @@ __all__ = [
     "AnswerSource",
     "BottleneckSpec",
     "Budget",
+    "BundleName",
     "BundleRecord",
     "BundledFile",
     "Candidate",
@@ -60,9 +64,11 @@ __all__ = [
     "CutPlacement",
     "DataSource",
     "Design",
+    "ExportCheck",
     "GraphRecord",
     "ImageFormat",
     "ImageSetting",
+    "Int8Cost",
     "Interpolation",
     "LocalPlacement",
     "Measurement",

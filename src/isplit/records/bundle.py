@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from isplit.records.base import Part, Record
+from isplit.records.splits import Paired
 from isplit.records.study import Accuracy, ClassGroup, Preprocessing
 
 ImageFormat = Literal["jpeg", "webp", "png"]
@@ -54,6 +55,41 @@ class BundledFile(Part):
         """
         with path.open("rb") as file:
             return cls(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+class ExportCheck(Part):
+    """How exported files answered in onnxruntime beside torch, on images of the select part.
+
+    `classes_answered` is how many different answers torch gave: with one, equal answers mean nothing. Latents are
+    compared in symbols: the largest difference, and the share that differ. `logits_difference_max` and `top1_changed`
+    (images) are from the image to the logits.
+    """
+
+    images: int
+    classes_answered: int
+    latent_lsb_max: int
+    latents_different_share: float
+    logits_difference_max: float
+    top1_changed: int
+
+
+class Int8Cost(Part):
+    """What a head that computes in eight bits costs beside the same head in float32, on the select part.
+
+    `against_float32` pairs both splits on the same images, `agreement` is the share of images that both answer alike.
+    `calibration_images` are of the fit part. Bytes are of one image, header included; `head_bytes` of the weights.
+    """
+
+    calibration_images: int
+    float32_accuracy: Accuracy
+    accuracy: Accuracy
+    against_float32: Paired
+    agreement: float
+    latents_different_share: float
+    float32_payload_bytes_mean: float
+    payload_bytes_mean: float
+    float32_head_bytes: int
+    head_bytes: int
 
 
 class LocalPlacement(Part):
@@ -108,7 +144,9 @@ class CutPlacement(Part):
 
     Payload bytes are of one image, header included. `logits_tolerance` is the largest absolute difference to the
     logits of the model it was exported from that the export allowed. `head_mac_share` is the device's share of all
-    multiply-accumulate operations, the encoder's included. `int8` says that the head computes in eight bits.
+    multiply-accumulate operations, the encoder's included. `int8` says that the head computes in eight bits, and
+    `int8_cost` what that costs; `accuracy` and payload bytes are then those of the int8 head, and `check` is of the
+    float32 head that it was made from.
     """
 
     name: str = Field(min_length=1)
@@ -122,6 +160,8 @@ class CutPlacement(Part):
     logits_tolerance: float
     head_mac_share: float = Field(ge=0, le=1)
     int8: bool = False
+    int8_cost: Int8Cost | None = None
+    check: ExportCheck | None = None
 
 
 class BundleRecord(Record):
@@ -130,7 +170,9 @@ class BundleRecord(Record):
     The bundle's `name` goes before each model's on the wire: NAME.CUT, NAME.remote. `model_fingerprint` is that of
     the study's model. Logits are of the classes of `group`, in its order. `versions` are of the libraries that made
     the bundle. An ONNX file may keep weights in another file of the bundle (`weights.bin`, which heads share): in
-    its own directory or below.
+    its own directory or below. `check` is of the whole model's file. `base_accuracy` is the study's own, of its test
+    part (of a class subset: the whole model's beside the first cut); accuracies of placements are of the images on
+    which their splits were measured.
     """
 
     schema_name: ClassVar[str] = "isplit.bundle/1"
@@ -146,6 +188,7 @@ class BundleRecord(Record):
     local: LocalPlacement | None
     remote: RemotePlacement | None
     cuts: tuple[CutPlacement, ...]
+    check: ExportCheck | None = None
     files: dict[BundlePath, BundledFile]
 
     @model_validator(mode="after")

@@ -1,0 +1,165 @@
+"""A module as an ONNX file: exported by torch's dynamo exporter, its weights in a file that all models share."""
+
+import hashlib
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from isplit.design.modes import evaluating
+from isplit.errors import ModelError
+
+OPSET = 18
+BATCH = "batch"
+"""The name of the first dimension of every input and output."""
+
+WEIGHTS = "weights.bin"
+"""Where all models of a bundle keep their weights."""
+
+# Smaller tensors stay in the model: shapes among them, which onnxruntime has to see to plan.
+_SMALLEST_SHARED_BYTES = 1024
+# A file is mapped into memory in pages: large tensors start at one.
+_PAGE_BYTES, _ALIGNED_BYTES = 4096, 64
+
+
+def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: str) -> onnx.ModelProto:
+    """Export a module of one input and one output, for any batch.
+
+    Args:
+        module: It is exported in evaluation mode.
+        example: An input of at least two images: with one, the exporter would take the batch for a constant.
+        source: The input's name.
+        target: The output's name.
+
+    Raises:
+        ModelError: the exporter has no ONNX for something that the module does.
+
+    """
+    assert len(example) > 1
+    try:
+        with evaluating(module), torch.no_grad():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[source],
+                output_names=[target],
+                dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter and what it calls raise errors of every kind
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        msg = f"torch.onnx cannot export the part of the model that gives {target!r}: {first.strip()}"
+        raise ModelError(msg) from error
+    assert program is not None
+    model = program.model_proto
+    _forget_origin(model)
+    return model
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    """Take stack traces and names of source files out: a bundle says nothing about the machine it was made on.
+
+    What stays is which part of the exported module a node belongs to (head, encoder, ...), in its `doc_string`.
+    """
+    model.producer_name, model.doc_string = "isplit", ""
+    del model.metadata_props[:]
+    for graph in _graphs(model.graph):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        for value in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
+            value.doc_string = ""
+            del value.metadata_props[:]
+        for node in graph.node:
+            node.doc_string = _part(node)
+            del node.metadata_props[:]
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from _graphs(inner)
+
+
+class WeightsFile:
+    """The file of all models' weights: what has the same bytes is there once.
+
+    Use as a context manager; `add` while it is open.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / WEIGHTS
+        self._file: BinaryIO | None = None
+        self._places: dict[bytes, int] = {}
+        self.shared_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("xb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        self._file.close()
+
+    def add(self, model: onnx.ModelProto) -> None:
+        """Move a model's large tensors into the file; the model changes, and is then small."""
+        for graph in _graphs(model.graph):
+            for tensor in graph.initializer:
+                content = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
+                if len(content) < _SMALLEST_SHARED_BYTES:
+                    continue
+                offset = self._place(content)
+                for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                    tensor.ClearField(name)
+                tensor.data_location = onnx.TensorProto.EXTERNAL
+                for key, value in (("location", WEIGHTS), ("offset", offset), ("length", len(content))):
+                    tensor.external_data.add(key=key, value=str(value))
+
+    def _place(self, content: bytes) -> int:
+        assert self._file is not None
+        digest = hashlib.sha256(content).digest()
+        if digest in self._places:
+            self.shared_bytes += len(content)
+            return self._places[digest]
+        step = _PAGE_BYTES if len(content) >= _PAGE_BYTES else _ALIGNED_BYTES
+        end = self._file.tell()
+        self._file.write(bytes(-end % step))
+        self._places[digest] = self._file.tell()
+        self._file.write(content)
+        return self._places[digest]
+
+
+def weight_bytes(model: onnx.ModelProto) -> int:
+    """Return how many bytes a model's tensors take; none of them may be in another file."""
+    return sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
+
+
+def export_versions() -> dict[str, str]:
+    """Return the versions of what made the files, the ONNX opset included."""
+    names = ("onnx", "onnxscript", "onnxruntime")
+    return {name: metadata.version(name) for name in names} | {"opset": str(OPSET)}
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Write a model: with weights inside, at most 2 GiB."""
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _part(node: onnx.NodeProto) -> str:
+    """Return the name of the exported module's child that a node is from, as the exporter noted it; "" for none."""
+    notes = {entry.key: entry.value for entry in node.metadata_props}
+    # ": package.HeadModel/encoder: package.Encode/view: aten.view.default"
+    scopes = notes.get("namespace", "").split("/")
+    return scopes[1].partition(":")[0].partition(".")[0] if len(scopes) > 2 else ""

@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isplit.api import (
         ExportSettings,
+        FitSettings,
+        PredictSettings,
         Settings,
         Study,
         Wanted,
         analyze,
         export,
+        fit,
         list_cuts,
         load_model,
         open_data,
         open_study,
+        predict,
         split_model,
         write_report,
     )
@@ -40,24 +44,27 @@ if TYPE_CHECKING:
         PayloadError,
         StudyError,
     )
-    from isplit.records import Answer
+    from isplit.records import Answer, Budget
     from isplit.runtime.edge.client import EdgeClient
     from isplit.runtime.edge.security import Tls
 
 __all__ = [
     "Answer",
+    "Budget",
     "BundleError",
     "DataError",
     "EdgeClient",
     "EngineError",
     "ExportError",
     "ExportSettings",
+    "FitSettings",
     "InputError",
     "IsplitError",
     "MissingExtraError",
     "ModelError",
     "NonFiniteError",
     "PayloadError",
+    "PredictSettings",
     "Settings",
     "Study",
     "StudyError",
@@ -65,10 +72,12 @@ __all__ = [
     "Wanted",
     "analyze",
     "export",
+    "fit",
     "list_cuts",
     "load_model",
     "open_data",
     "open_study",
+    "predict",
     "split_model",
     "write_report",
 ]
@@ -76,15 +85,19 @@ __all__ = [
 _API = frozenset(
     (
         "ExportSettings",
+        "FitSettings",
+        "PredictSettings",
         "Settings",
         "Study",
         "Wanted",
         "analyze",
         "export",
+        "fit",
         "list_cuts",
         "load_model",
         "open_data",
         "open_study",
+        "predict",
         "split_model",
         "write_report",
     )
@@ -92,6 +105,7 @@ _API = frozenset(
 # Neither behind the design extra nor an exception.
 _MODULES = {
     "Answer": "isplit.records",
+    "Budget": "isplit.records",
     "EdgeClient": "isplit.runtime.edge.client",
     "Tls": "isplit.runtime.edge.security",
 }

@@ -6,30 +6,43 @@ from pathlib import Path
 
 from isplit.design.analyze import Progress, Settings, Study
 from isplit.design.analyze import analyze as _analyze
+from isplit.design.closed_forms import PredictSettings
 from isplit.design.data import Dataset, open_data
 from isplit.design.export.settings import ExportSettings, Wanted
 from isplit.design.graph import ModelGraph, Split, split
 from isplit.design.models import LoadedModel, load_model
+from isplit.design.predict import predict as _predict
 from isplit.design.study import OpenStudy, open_study
+from isplit.design.training import FitSettings, fit
+from isplit.design.training.choose import cut_names
 from isplit.errors import needs_extra
-from isplit.records import BundleRecord, GraphRecord, StudyRecord
+from isplit.records import Budget, BundleRecord, GraphRecord, PredictionsRecord, StudyRecord
 from isplit.report import write_report
 
 __all__ = [
+    "Budget",
     "ExportSettings",
+    "FitSettings",
     "OpenStudy",
+    "PredictSettings",
     "Settings",
     "Study",
     "Wanted",
     "analyze",
+    "cut_names",
     "export",
+    "fit",
     "list_cuts",
     "load_model",
     "open_data",
     "open_study",
+    "predict",
     "split_model",
     "write_report",
 ]
+
+DEFAULT_BUDGETS = tuple(Budget(payload_bytes=count) for count in (128, 512, 2048))
+"""What `predict` tries where no budget is given: from far below a compressed photograph to about a small one."""
 
 
 def analyze(
@@ -69,6 +82,27 @@ def analyze(
 def _warn(study: StudyRecord) -> None:
     for warning in study.warnings:
         warnings.warn(warning, stacklevel=4)
+
+
+def predict(
+    study: OpenStudy | str | Path,
+    budgets: Sequence[Budget | int] = DEFAULT_BUDGETS,
+    *,
+    cuts: Sequence[str] = (),
+    group: str | None = None,
+    settings: PredictSettings | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> PredictionsRecord:
+    """Measure every cut's closed-form split at every budget before any training, and draw the report again.
+
+    The arguments are those of `isplit.design.predict.predict`; a study may be its directory, and a budget a number of
+    bytes.
+    """
+    opened = study if isinstance(study, OpenStudy) else open_study(Path(study))
+    wanted = [Budget(payload_bytes=one) if isinstance(one, int) else one for one in budgets]
+    record = _predict(opened, wanted, cuts=tuple(cuts), group=group, settings=settings, progress=progress)
+    write_report(opened.directory)
+    return record
 
 
 def list_cuts(model: LoadedModel, *, pre_activation: bool = False, all_cuts: bool = False) -> GraphRecord:

@@ -61,13 +61,13 @@ def analyze(
     # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
     means, stds = console.parse_numbers(mean, "--mean"), console.parse_numbers(std, "--std")
     settings = api.Settings(
-        images=_count(images, "--images"),
+        images=console.parse_count(images, "--images"),
         tolerance=tolerance,
         method=method,
         target=target,  # type: ignore[arg-type] - Settings checks it
         precision=precision,
         batch_size=batch_size,
-        test_images=_count(test_images, "--test-images"),
+        test_images=console.parse_count(test_images, "--test-images"),
         pre_activation=pre_activation,
         all_cuts=all_cuts,
         channel_axes=dict(_axis(text) for text in channel_axis or ()),
@@ -125,13 +125,3 @@ def _axis(text: str) -> tuple[str, int]:
         msg = f"--channel-axis is {text!r}; give CUT=1 (channels first) or CUT=-1 (channels last)"
         raise InputError(msg)
     return cut, int(axis)
-
-
-def _count(text: str, option: str) -> int | None:
-    if text == "all":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        msg = f"{option} is {text!r}; give a number or 'all'"
-        raise InputError(msg) from None

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from isplit.cli import analyze, cuts, demo, export, report, run, serve
+from isplit.cli import analyze, cuts, demo, export, fit, predict, report, run, serve
 from isplit.errors import InputError, IsplitError
 
 app = typer.Typer(
@@ -25,6 +25,8 @@ app = typer.Typer(
 
 _KEPT: dict[Callable[..., None], str] = {
     analyze.analyze: "; what was computed is kept, run the same command again to go on",
+    predict.predict: "; what was predicted before is kept",
+    fit.fit: "; whole epochs are kept, run the same command again to go on",
     run.run: "; the answers given so far are kept",
 }
 
@@ -43,7 +45,17 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
     return interruptible
 
 
-for _verb in (analyze.analyze, cuts.cuts, report.report, demo.demo, export.export, run.run, serve.serve):
+for _verb in (
+    analyze.analyze,
+    cuts.cuts,
+    predict.predict,
+    fit.fit,
+    report.report,
+    demo.demo,
+    export.export,
+    run.run,
+    serve.serve,
+):
     app.command()(_interruptible(_verb))
 
 

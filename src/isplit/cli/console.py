@@ -78,6 +78,22 @@ def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         raise InputError(msg) from None
 
 
+def parse_count(text: str, option: str) -> int | None:
+    """Read a number, or None for "all".
+
+    Raises:
+        InputError: it is neither; `option` is where it was given.
+
+    """
+    if text == "all":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        msg = f"{option} is {text!r}; give a number or 'all'"
+        raise InputError(msg) from None
+
+
 def output() -> Console:
     """Return a console on standard output: as wide as the terminal, and wide enough for any table in a file or pipe."""
     return Console(width=None if sys.stdout.isatty() else 160)

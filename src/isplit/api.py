@@ -15,6 +15,8 @@ from isplit.design.predict import predict as _predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
 from isplit.design.training.choose import cut_names
+from isplit.design.training import FitSettings, fit
+from isplit.design.training.choose import cut_names
 from isplit.errors import needs_extra
 from isplit.records import Budget, BundleRecord, GraphRecord, PredictionsRecord, StudyRecord
 from isplit.report import write_report

@@ -5,6 +5,7 @@ exact but for the rounding to 11 bits: an error of at most 0.05 % of each value,
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -23,14 +24,14 @@ from isplit.design.graph import split
 from isplit.design.groups import GroupLogits
 from isplit.design.study import OpenStudy
 from isplit.design.training.settings import FeatureStore
-from isplit.errors import InputError
-from isplit.records import Cut
+from isplit.errors import InputError, StudyError
+from isplit.records import Cut, load_arrays, save_arrays
 
 CACHE = "cache"
 _LARGEST = 65504.0  # of float16
 _PASS = 50
 
-Kept = Literal["memory", "disk", "recompute"]
+Kept = Literal["memory", "disk", "keep", "recompute"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +100,21 @@ class Features:
         sides = split(source.study.graph, source.cut.name)
         self._head, self._tail = (_placed(side, source.device) for side in (sides.head, sides.tail))
         self.kept = _choose(source, store, memory_bytes)
-        self._file: Path | None = None
-        self._exponent = 0
-        self._held = self._allocate()
         own = source.group.label_map[source.study.data.labels[source.images]]
         self.labels = torch.from_numpy(np.tile(own, source.rows // len(source.images)))
         self.teacher = torch.zeros(source.rows, len(source.group.outputs))
+        self._file: Path | None = None
+        self._exponent = 0
+        self._held: torch.Tensor | None = None
+        if self.kept == "keep" and self._reuse():
+            return
         try:
+            self._held = self._allocate()
             self._fill(progress)
+            if self.kept == "keep":
+                self._publish()
         except BaseException:
-            self.close()
+            self.close(failed=True)
             raise
 
     def __enter__(self) -> "Features":
@@ -125,10 +131,10 @@ class Features:
         """The model's own head."""
         return self._head
 
-    def close(self) -> None:
-        """Delete what is on the disk."""
+    def close(self, *, failed: bool = False) -> None:
+        """Delete what is on the disk, unless it is whole and to be kept."""
         self._held = None
-        if self._file is not None:
+        if self._file is not None and (failed or self.kept != "keep"):
             with contextlib.suppress(OSError):
                 self._file.unlink()
 
@@ -191,7 +197,7 @@ class Features:
             return torch.empty(shape, dtype=torch.float16)
         if self.kept == "recompute":
             return None
-        directory = self.source.study.directory / CACHE
+        directory = self._directory
         try:
             directory.mkdir(exist_ok=True)
             self._file = directory / f"features-{os.getpid()}-{id(self):x}.f16"
@@ -199,6 +205,40 @@ class Features:
         except OSError as error:
             msg = f"cannot keep features in {directory}: {error.strerror or error}; choose features=recompute"
             raise InputError(msg) from error
+
+    def _publish(self) -> None:
+        """Give the whole file the name by which other runs find it; the answers, written last, say that it is."""
+        assert self._file is not None
+        self._file = self._file.replace(self._directory / f"{self._name}.f16")
+        answers = {"teacher": self.teacher.numpy(), "exponent": np.array(self._exponent)}
+        save_arrays(self._directory / f"{self._name}.npz", answers)
+
+    def _reuse(self) -> bool:
+        """Take what an earlier run kept; its answers were written last, so that features with them are whole."""
+        file, answers = (self._directory / f"{self._name}{suffix}" for suffix in (".f16", ".npz"))
+        try:
+            found = load_arrays(answers)
+            shape = (self.source.rows, *self.source.cut.shape)
+            # Copy on write: torch wants memory that could be written, the file stays as it is.
+            self._held = torch.from_numpy(np.memmap(file, np.float16, "c", shape=shape))
+            self.teacher, self._exponent = torch.from_numpy(found["teacher"]), int(found["exponent"])
+        except (StudyError, OSError, KeyError, ValueError):
+            return False
+        return True
+
+    @property
+    def _directory(self) -> Path:
+        return self.source.study.directory / CACHE
+
+    @property
+    def _name(self) -> str:
+        """A name that says of what model, images, classes and cut the features are."""
+        source = self.source
+        record = source.study.record
+        told = (record.model.fingerprint, record.data.sha256, record.preprocessing.model_dump_json(), source.cut.name)
+        digest = hashlib.sha256(repr((told, source.group.outputs, source.flip)).encode())
+        digest.update(np.ascontiguousarray(source.images).tobytes())
+        return f"features-{digest.hexdigest()[:24]}"
 
 
 def laid_out(tensor: torch.Tensor, cut: Cut) -> torch.Tensor:

@@ -1,12 +1,12 @@
 """How a split is trained."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from isplit.errors import InputError
 from isplit.records import Precision
 
-FeatureStore = Literal["auto", "memory", "disk", "recompute"]
+FeatureStore = Literal["auto", "memory", "disk", "keep", "recompute"]
 TrainedDesign = Literal["linear", "undercomplete", "identity"]
 Start = Literal["closed-form", "random"]
 
@@ -33,7 +33,8 @@ class FitSettings:
         temperature: By which both logits are divided before they are compared.
         patience: Epochs without a better accuracy on the select part after which training stops.
         flip: Whether images are mirrored at random; the features of the mirrored ones are a second cached copy.
-        features: Where what crosses is kept: "auto" takes the memory if it fits, else the disk, else computes it anew.
+        features: Where what crosses is kept: "auto" takes the memory if it fits, else the disk, else computes it anew
+            in every epoch ("recompute"). "keep" leaves it in the study's directory cache, for the next run at this cut.
         memory_gib: How much memory the features may take.
         precision: "auto" takes bf16 where the machine multiplies it in hardware; the bottleneck stays in float32.
         statistics_images: Images that the closed form, the quantiser and the entropy coder's tables are made from.
@@ -69,7 +70,7 @@ class FitSettings:
             if value is not None and not low <= value <= high:
                 msg = f"{name} is {value}; give {low:g} or more" + (f", at most {high:g}" if high < _ANY else "")
                 raise InputError(msg)
-        for name, known in (("features", ("auto", "memory", "disk", "recompute")), ("precision", _PRECISIONS)):
+        for name, known in (("features", get_args(FeatureStore)), ("precision", _PRECISIONS)):
             if getattr(self, name) not in known:
                 msg = f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}"
                 raise InputError(msg)

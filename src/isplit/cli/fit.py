@@ -1,0 +1,173 @@
+"""isplit fit: train splits of a study, and say what it brought."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isplit.cli import console
+from isplit.errors import InputError, needs_extra
+from isplit.records import Budget, Measurement, SplitRecord
+
+if TYPE_CHECKING:
+    from isplit.design.training.settings import FitSettings
+
+BytesOption = Annotated[
+    int | None, typer.Option("--bytes", metavar="N", help="Mean payload per image in bytes, header included.")
+]
+RatioOption = Annotated[
+    float | None, typer.Option("--ratio", metavar="R", help="Send one in R of the tensor's elements, 8 bits each.")
+]
+GroupOption = Annotated[str | None, typer.Option(help="A class subset of the study; default: the study's classes.")]
+EpochsOption = Annotated[int, typer.Option(help="Epochs of task loss and distillation, at most.")]
+FeatureEpochsOption = Annotated[
+    int | None, typer.Option(help="Epochs on the features before that; default: 0 from the closed form, else 1.")
+]
+ImagesOption = Annotated[int | None, typer.Option(help="Images of the fit part to train on; default: all.")]
+SelectImagesOption = Annotated[int | None, typer.Option(help="Images of the select part to stop by; default: all.")]
+BatchSizeOption = Annotated[int, typer.Option(help="Images per step.")]
+BottleneckRateOption = Annotated[float, typer.Option(help="Learning rate of the bottleneck, relative to its size.")]
+ModelRateOption = Annotated[float, typer.Option(help="Learning rate of the model's own layers.")]
+DistillationOption = Annotated[float, typer.Option(help="Weight of the whole model's answers, 0 to 1.")]
+TemperatureOption = Annotated[float, typer.Option(help="Of the distillation.")]
+PatienceOption = Annotated[int, typer.Option(help="Stop after so many epochs without a better accuracy.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Mirror images at random.")]
+FeaturesOption = Annotated[
+    str, typer.Option(help="Where features are kept: auto, memory, disk, keep (for the next run) or recompute.")
+]
+MemoryOption = Annotated[float, typer.Option(help="Memory that features may take, in GiB.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+SeedOption = Annotated[int, typer.Option(help="Of random initial values and the order of the images.")]
+MovedWeightsOption = Annotated[str | None, typer.Option(help="Where the weights are now, if they have moved.")]
+MovedDataOption = Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")]
+DataRootOption = Annotated[Path | None, typer.Option(help="Where torchvision's data sets are.")]
+
+
+def fit(
+    study: console.StudyArgument,
+    cut: Annotated[list[str] | None, typer.Option("--cut", metavar="C", help="Where to split. Repeatable.")] = None,
+    cuts: Annotated[str | None, typer.Option("--cuts", metavar="all|candidates|A,B", help="Several at once.")] = None,
+    bytes: BytesOption = None,
+    ratio: RatioOption = None,
+    design: Annotated[str, typer.Option(help="linear, undercomplete or identity.")] = "linear",
+    start: Annotated[
+        str | None, typer.Option(help="closed-form or random; default: closed-form for linear, else random.")
+    ] = None,
+    group: GroupOption = None,
+    train_head: Annotated[bool, typer.Option("--train-head", help="The layers before the cut learn too.")] = False,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="encoder, decoder or tail: does not learn. Repeatable.")
+    ] = None,
+    epochs: EpochsOption = 3,
+    feature_epochs: FeatureEpochsOption = None,
+    images: ImagesOption = None,
+    select_images: SelectImagesOption = None,
+    batch_size: BatchSizeOption = 64,
+    bottleneck_rate: BottleneckRateOption = 1e-3,
+    model_rate: ModelRateOption = 3e-5,
+    distillation: DistillationOption = 0.5,
+    temperature: TemperatureOption = 2.0,
+    patience: PatienceOption = 2,
+    flip: FlipOption = False,
+    features: FeaturesOption = "auto",
+    memory_gib: MemoryOption = 4.0,
+    precision: PrecisionOption = "auto",
+    seed: SeedOption = 0,
+    weights: MovedWeightsOption = None,
+    data: MovedDataOption = None,
+    data_root: DataRootOption = None,
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Train the split of STUDY at each cut for a budget, and measure it on the test part.
+
+    Stopped runs go on after their last epoch; what is trained already with the same settings is not trained again.
+    """
+    budget = read_budget(bytes, ratio)
+    frozen = set(freeze or ())
+    if unknown := frozen - {"encoder", "decoder", "tail"}:
+        msg = f"--freeze is {sorted(unknown)[0]!r}; choose encoder, decoder or tail"
+        raise InputError(msg)
+    settings = make_settings(
+        train_head=train_head,
+        **{f"train_{side}": side not in frozen for side in ("encoder", "decoder", "tail")},
+        epochs=epochs,
+        feature_epochs=feature_epochs,
+        images=images,
+        select_images=select_images,
+        batch_size=batch_size,
+        bottleneck_rate=bottleneck_rate,
+        model_rate=model_rate,
+        distillation=distillation,
+        temperature=temperature,
+        patience=patience,
+        flip=flip,
+        features=features,
+        memory_gib=memory_gib,
+        precision=precision,
+        seed=seed,
+    )
+    from isplit import api
+
+    opened = api.open_study(study, weights=weights, data=data, data_root=data_root)
+    names = api.cut_names(opened, [*(cut or ()), *(cuts or "").split(",")], group=group)
+    if not names:
+        msg = "name at least one cut: --cut NAME, or --cuts all"
+        raise InputError(msg)
+    records: list[SplitRecord] = []
+    with console.progress_bars(quiet=quiet or json) as progress:
+        for name in names:
+            record = api.fit(
+                opened, name, budget, group=group, design=design, start=start, settings=settings, progress=progress
+            )
+            records.append(record)
+            if not json and not quiet:
+                typer.echo(describe(record))
+    if json:
+        print_records(records)
+
+
+def read_budget(count: int | None, ratio: float | None) -> Budget:
+    """Read --bytes or --ratio.
+
+    Raises:
+        InputError: none or both.
+
+    """
+    if (count is None) == (ratio is None):
+        msg = "give one budget: --bytes N or --ratio R"
+        raise InputError(msg)
+    return Budget(payload_bytes=count, element_ratio=ratio)
+
+
+def make_settings(**values: Any) -> "FitSettings":
+    """Return settings, checked."""
+    with needs_extra("design"):
+        from isplit import api
+    return api.FitSettings(**values)
+
+
+def describe(record: SplitRecord) -> str:
+    """Say in one line what training brought, on the test part."""
+    training, measured = record.training, record.measurement
+    assert training is not None
+    before = f"{_accuracy(training.before)} closed form -> " if training.before is not None else ""
+    difference = measured.against_whole
+    bytes_ = measured.payload_bytes
+    return (
+        f"{record.cut} @{record.budget.tag} {record.bottleneck.design}: {before}{_accuracy(measured)} trained; whole "
+        f"{measured.whole.accuracy:.1%}, difference {100 * difference.difference:+.1f} ± "
+        f"{100 * difference.stderr:.1f} points; {bytes_.mean:.0f} bytes (p95 {bytes_.p95:.0f}); epoch "
+        f"{training.best_epoch} of {training.epochs}, {training.images} images, {training.seconds:.0f} s"
+    )
+
+
+def _accuracy(measured: Measurement) -> str:
+    found = measured.accuracy
+    return f"{found.accuracy:.1%} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+
+
+def print_records(records: list[SplitRecord]) -> None:
+    """Print one record as JSON, or several as a list of them."""
+    texts = [record.to_json().rstrip() for record in records]
+    typer.echo(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")

@@ -13,10 +13,12 @@ import asyncio
 import gc
 import io
 import os
+import sys
 import time
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,7 +39,8 @@ from isplit.runtime.server.pictures import decode_picture
 from isplit.runtime.server.refusal import RefusedError
 from isplit.runtime.session import Session
 
-ALLOWED = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"}
+RIGHT = "answered, as the request was still right"
+ALLOWED = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", RIGHT}
 AT_ONCE = 64
 CHUNK = 10_000
 SOCKET_SHARE = 0.01
@@ -242,8 +245,15 @@ def ask_over_socket(address: str, requests: list[bytes]) -> list[Any]:
         return list(pool.map(ask, requests))
 
 
+def judge(referee: Referee, raw: bytes, outcome: Any) -> str:
+    """Return what became of a request in a word: a status, or whether the answer was right."""
+    if isinstance(outcome, str):
+        return outcome
+    return RIGHT if is_right(referee, raw, outcome) else "WRONG ANSWER"
+
+
 def measure_hostile(count: int) -> dict[str, Any]:
-    """Return what became of so many requests, and of memory."""
+    """Return what became of so many requests, and of memory. Ctrl-C ends it with what was done until then."""
     outcomes: dict[str, Counter[str]] = {"in process": Counter(), "socket": Counter()}
     memory_mib: list[float] = []
     started = time.perf_counter()
@@ -252,39 +262,28 @@ def measure_hostile(count: int) -> dict[str, Any]:
         write_bundle(path, channels=32, side=4, hidden=(64,))
         bundle = Bundle.open(path)
         hostile, referee = Hostile(bundle), Referee(bundle)
-        with serving(bundle, max_queue=1024) as server:
+        with serving(bundle, max_queue=1024) as server, suppress(KeyboardInterrupt):
             assert server.loop
             for chunk in range(max(1, count // CHUNK)):
                 rng = np.random.default_rng(chunk)
                 requests = [hostile.make(rng) for _ in range(min(CHUNK, count))]
                 there = requests[: round(len(requests) * SOCKET_SHARE)]
                 here = asyncio.run_coroutine_threadsafe(ask_all(server, requests), server.loop).result()
-                for way, sent, found in (
-                    ("in process", requests, here),
-                    ("socket", there, ask_over_socket(server.address, there)),
-                ):
+                over_socket = ask_over_socket(server.address, there)
+                for way, sent, found in (("in process", requests, here), ("socket", there, over_socket)):
                     for raw, outcome in zip(sent, found, strict=True):
-                        if not isinstance(outcome, str):
-                            outcome = "right answer" if is_right(referee, raw, outcome) else "WRONG ANSWER"
-                        if outcome not in ALLOWED | {"right answer"}:
-                            print(f"chunk {chunk}, {way}: {outcome} for {raw[:400]!r}", flush=True)
-                        outcomes[way][outcome] += 1
+                        word = judge(referee, raw, outcome)
+                        outcomes[way][word] += 1
+                        if word not in ALLOWED:
+                            print(f"chunk {chunk}, {way}: {word} for {raw[:400]!r}", flush=True)
                 memory_mib.append(resident_mib())
-    warm = memory_mib[len(memory_mib) // 20] if len(memory_mib) > 20 else memory_mib[0]
+                print(f"{chunk + 1} chunks, {memory_mib[-1]:.1f} MiB", file=sys.stderr, flush=True)
+    warm = memory_mib[len(memory_mib) // 20]
     return {
         "requests": sum(outcomes["in process"].values()),
         "outcomes": {way: dict(counts.most_common()) for way, counts in outcomes.items()},
-        "failures": sum(
-            number
-            for counts in outcomes.values()
-            for name, number in counts.items()
-            if name not in {*ALLOWED, "right answer"}
-        ),
+        "failures": sum(n for counts in outcomes.values() for word, n in counts.items() if word not in ALLOWED),
         "seconds": round(time.perf_counter() - started, 1),
-        "memory_mib": {
-            "after 5 %": round(warm, 1),
-            "at the end": round(memory_mib[-1], 1),
-            "most": round(max(memory_mib), 1),
-        },
+        "memory_mib": {"after 5 %": round(warm, 1), "at the end": round(memory_mib[-1], 1)},
         "memory_growth": round(memory_mib[-1] / warm - 1, 4),
     }

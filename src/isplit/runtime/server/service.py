@@ -160,7 +160,7 @@ class InferenceService:
         async def prepare() -> NDArray[np.uint8]:
             nonlocal decode_ms
             started = time.monotonic()
-            if content.values is not None:
+            if content.values is not None or (model.quick and content.rows == 1):
                 latents = model.decode(content)
             else:
                 latents = await asyncio.get_running_loop().run_in_executor(self._decoder, model.decode, content)

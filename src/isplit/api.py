@@ -15,8 +15,6 @@ from isplit.design.predict import predict as _predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
 from isplit.design.training.choose import cut_names
-from isplit.design.training import FitSettings, fit
-from isplit.design.training.choose import cut_names
 from isplit.errors import needs_extra
 from isplit.records import Budget, BundleRecord, GraphRecord, PredictionsRecord, StudyRecord
 from isplit.report import write_report
@@ -119,7 +117,7 @@ def split_model(model: LoadedModel, cut: str) -> Split:
 
 
 def export(
-    study: OpenStudy,
+    study: OpenStudy | str | Path,
     cuts: Sequence[str],
     *,
     out: str | Path = "bundle",
@@ -130,10 +128,12 @@ def export(
 ) -> BundleRecord:
     """Write a bundle with the splits of some cuts and the whole model, which runs without torch.
 
-    The arguments are those of `isplit.design.export.bundle.export`; `out` is the bundle's directory.
+    The arguments are those of `isplit.design.export.bundle.export`; a study may be its directory, and `out` is the
+    bundle's.
     """
     # onnx and onnxscript take as long to import as all the rest, and nothing else needs them.
     with needs_extra("design"):
         from isplit.design.export.bundle import export as run
 
-    return run(study, cuts, Path(out), group=group, wanted=wanted, settings=settings, progress=progress)
+    opened = study if isinstance(study, OpenStudy) else open_study(Path(study))
+    return run(opened, cuts, Path(out), group=group, wanted=wanted, settings=settings, progress=progress)

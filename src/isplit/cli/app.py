@@ -27,7 +27,6 @@ _KEPT: dict[Callable[..., None], str] = {
     analyze.analyze: "; what was computed is kept, run the same command again to go on",
     predict.predict: "; what was predicted before is kept",
     fit.fit: "; whole epochs are kept, run the same command again to go on",
-    fit.fit: "; whole epochs are kept, run the same command again to go on",
     run.run: "; the answers given so far are kept",
 }
 
@@ -50,7 +49,6 @@ for _verb in (
     analyze.analyze,
     cuts.cuts,
     predict.predict,
-    fit.fit,
     fit.fit,
     report.report,
     demo.demo,

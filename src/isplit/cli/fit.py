@@ -118,7 +118,14 @@ def fit(
     with console.progress_bars(quiet=quiet or json) as progress:
         for name in names:
             record = api.fit(
-                opened, name, budget, group=group, design=design, start=start, settings=settings, progress=progress
+                opened,
+                name,
+                budget,
+                group=group,
+                design=design,  # type: ignore[arg-type] - fit checks both
+                start=start,  # type: ignore[arg-type]
+                settings=settings,
+                progress=progress,
             )
             records.append(record)
             if not json and not quiet:

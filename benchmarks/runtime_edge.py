@@ -165,8 +165,8 @@ def _overhead_at(
     }
     print(
         "{payload_bytes:>6} bytes: overhead {overhead_ms:.2f} ms (p10 {overhead_p10_ms:.2f}), "
-        "end to end {end_to_end_ms:.2f}, back to back {back_to_back_ms:.2f}; bare echo {echo_ms:.2f} (p10 {echo_p10_ms:.2f}); "
-        "wire {wire_ms:.2f}, server {server_ms:.2f}".format(**row)
+        "end to end {end_to_end_ms:.2f}, back to back {back_to_back_ms:.2f}; "
+        "bare echo {echo_ms:.2f} (p10 {echo_p10_ms:.2f}); wire {wire_ms:.2f}, server {server_ms:.2f}".format(**row)
     )
     return row
 

@@ -25,13 +25,14 @@ from isplit.runtime.session import Session
 class InProcess:
     """A transport that is its own server: it runs the bundle's tails, unless the next entry of `script` is a status.
 
-    `asked` keeps the requests.
+    `asked` keeps the requests, `timeouts_s` how long each was to wait.
     """
 
     def __init__(self, bundle, script=()):
         self.bundle = bundle
         self.script = deque(script)
         self.asked = []
+        self.timeouts_s = []
         self.closed = False
         self.lock = threading.Lock()
         self.tails = {cut.name: Session(bundle.tail_path(cut.name)) for cut in bundle.record.cuts}
@@ -40,6 +41,7 @@ class InProcess:
     def infer(self, request, *, timeout_s):
         with self.lock:
             self.asked.append(request)
+            self.timeouts_s.append(timeout_s)
             status = self.script.popleft() if self.script else "OK"
         if status != "OK":
             raise TransportError(status, "as scripted")

@@ -12,6 +12,7 @@ from PIL import Image
 import isplit
 from isplit.errors import BundleError, EngineError, InputError
 from isplit.runtime.edge.client import EdgeClient
+from isplit.runtime.edge.device import Device
 from isplit.runtime.edge.policy import BreakerSettings
 from isplit.runtime.session import Session
 from tests.runtime.edge.conftest import PATIENT, InProcess, png
@@ -201,6 +202,25 @@ def test_deadline_met(tiny, client):
     """An answer in time is not late, and says what its deadline was."""
     answer = client.classify(tiny.images[0], deadline_ms=1e6)
     assert ("split", 1e6, False) == (answer.source, answer.deadline_ms, answer.late)
+
+
+@pytest.mark.parametrize(("fallback", "most_s"), [(True, 60.0), (False, 100.0)])
+def test_time_is_held_back_for_the_fallback(tiny, server, monkeypatch, fallback, most_s):
+    """Of 100 s, the server may take the 60 that a fallback of 40 leaves; without a fallback it may take them all."""
+    monkeypatch.setattr(Device, "warm_up", lambda self, placement: 40_000.0)
+    with EdgeClient(
+        tiny.bundle, transport=server, deadline_ms=100_000, attempt_timeout_ms=1e9, fallback=fallback
+    ) as it:
+        it.warm_up()
+        it.classify(tiny.images[0])
+    assert most_s - 30 < server.timeouts_s[0] <= most_s  # the head has taken a little
+
+
+def test_an_attempt_ends_without_a_deadline(tiny, server):
+    """Without a deadline an attempt still ends, after `attempt_timeout_ms`."""
+    with EdgeClient(tiny.bundle, transport=server, attempt_timeout_ms=7000) as client:
+        client.classify(tiny.images[0])
+    assert [7.0] == server.timeouts_s
 
 
 def test_another_bundles_server(tiny, server):

@@ -1,8 +1,10 @@
 """The device's half of a split: an image in, exactly one answer out, whatever becomes of the link or the server.
 
-image -> preprocess -> head -> encode -> breaker -> transport -> logits -> Answer
-|                             | open, failed for good, or no time left
-+-------> whole model --------+--> Answer (local-fallback, or failed)
+    image -> preprocess -> head -> encode -> breaker -> transport -> logits -> Answer
+                  |                             | open, failed for good, or no time left
+                  +-------> whole model --------+--> Answer (local-fallback, or failed)
+
+What is decided is in policy.py, what is sent in wire.py; here they come together.
 """
 
 import itertools
@@ -76,29 +78,31 @@ class EdgeClient:
         verify: bool = True,
         transport: Transport | None = None,
     ) -> None:
-        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=verify)
-        self._placements = placements_of(self._bundle.record)
-        self._classes = self._bundle.record.group.classes
         if wire not in ("payload", "latent"):
             msg = f"wire is {wire!r}; choose payload (entropy-coded) or latent (plain uint8)"
             raise InputError(msg)
         _positive(attempt_timeout_ms, "attempt_timeout_ms")
+        self._deadline_ms = _positive(deadline_ms, "deadline_ms")
+        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=verify)
+        self._classes = self._bundle.record.group.classes
+        self._placements = placements_of(self._bundle.record)
+        self._has_server = server is not None or transport is not None
+        self._placement = self._check_placement(placement or (self._placements[0] if self._has_server else LOCAL))
+        self._fallback = fallback and LOCAL in self._placements
+        self._local_ms: float | None = None  # what a fallback takes; None while that is not known, or there is none
         self._device = Device(self._bundle, plain=wire == "latent", threads=threads)
+        self._name = secrets.token_hex(4)  # ids of two devices never meet in a server's log
+        self._count = itertools.count()
+        self._closed = False
+        # Last, for it has to be closed again.
         self._sender: Sender | None = None
-        if server is not None or transport is not None:
+        if self._has_server:
             self._sender = Sender(
                 transport or _connect(str(server), token=token, tls=tls, insecure=insecure),
                 retry=retry,
                 breaker=breaker,
                 attempt_timeout_ms=attempt_timeout_ms,
             )
-        self._placement = self._check_placement(placement or self._first_placement())
-        self._deadline_ms = _positive(deadline_ms, "deadline_ms")
-        self._fallback = fallback and LOCAL in self._placements
-        self._local_ms: float | None = None
-        self._name = secrets.token_hex(4)  # ids of two devices never meet in a server's log
-        self._count = itertools.count()
-        self._closed = False
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -157,7 +161,7 @@ class EdgeClient:
         """
         chosen = self._check_placement(placement or self._placement)
         self._device.warm_up(chosen)
-        if chosen == LOCAL or self._fallback:
+        if self._fallback:
             self._local_ms = self._device.warm_up(LOCAL)
 
     def breaker_state(self, placement: str | None = None) -> BreakerState:
@@ -259,14 +263,11 @@ class EdgeClient:
     def _model(self, placement: str) -> str:
         return f"{self._bundle.name}.{placement}"
 
-    def _first_placement(self) -> str:
-        return self._placements[0] if self._sender is not None else LOCAL
-
     def _check_placement(self, placement: str) -> str:
         if placement not in self._placements:
             msg = f"there is no placement {placement!r} in this bundle; choose one of {', '.join(self._placements)}"
             raise InputError(msg)
-        if placement != LOCAL and self._sender is None:
+        if placement != LOCAL and not self._has_server:
             msg = f"placement {placement!r} needs a server; give one, or choose local"
             raise InputError(msg)
         return placement

@@ -191,3 +191,22 @@ def indices():
         return {part: values.tolist() for part, values in dataset.parts.items()}
 
     return lists
+
+
+@pytest.fixture(scope="session")
+def analysed(isplit, tiny_model_file, tiny_data, tiny_weights, tmp_path_factory):
+    """A study of the tiny network, with a subset, as `isplit analyze` leaves it. Not to be changed."""
+    directory = tmp_path_factory.mktemp("analysed") / "study"
+    arguments = [f"{tiny_model_file}:build", tiny_data, "--weights", tiny_weights, "--quiet"]
+    subsets = ["--classes", "bars,dots", "--classes", "bars,rows"]
+    result = isplit("analyze", *arguments, *subsets, "-o", directory)
+    assert 0 == result.code, result.err
+    return directory
+
+
+@pytest.fixture(scope="session")
+def opened(analysed):
+    """The same study, opened. Not to be changed."""
+    from isplit.design.study import open_study
+
+    return open_study(analysed)

@@ -12,7 +12,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "isplit needs Python 3.11 or newer; none was found on the PATH"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[design,timm,dev,docs]'
+	$(BIN)/pip install --quiet --editable '.[design,ray,timm,dev,docs]'
 	@touch $@
 
 demo: install
@@ -30,6 +30,7 @@ check: install
 bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/importance.py
+	$(BIN)/python benchmarks/runtime_edge.py
 
 # Foreign servers to test against, in an environment of their own; the tests that need them are skipped without.
 peers: .venv-peers/installed

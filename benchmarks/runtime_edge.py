@@ -311,26 +311,33 @@ finally:
 """
 
 
-def footprint(directory: Path) -> dict[str, Any]:
-    """Measure the import, and `isplit run`'s peak resident memory with and without the fallback."""
+def footprint(directory: Path, before: dict[str, Any]) -> dict[str, Any]:
+    """Measure the import, and `isplit run`'s peak resident memory at each cut with and without the fallback.
+
+    Figures of other bundles are kept from `before`.
+    """
     runs = [_python(PEAK + IMPORT).stdout.split() for _ in range(11)]
     names = ("import_s", "import_cpu_s", "import_mib")
     result: dict[str, Any] = {
         name: statistics.median(float(run[index]) for run in runs) for index, name in enumerate(names)
     }
-    result |= {"bundle": directory.name, "load_average": os.getloadavg()[0]}
     record = Bundle.open(directory).record
     height, width = record.preprocessing.image_size
+    peaks: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch, running(MAIN, "serve", directory, "--port", 0) as server:
         folder = Path(scratch)
         for number in range(20):
             pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
             open_picture(pixels, name="").save(folder / f"{number}.png")
-        for cut in record.cuts:
+        for placement in (*(cut.name for cut in record.cuts), "local"):
             for options in ((), ("--no-fallback",)):
-                arguments = ("run", directory, folder, "--server", server.address, "--placement", cut.name, "--quiet")
+                arguments = ("run", directory, folder, "--server", server.address, "--placement", placement, "--quiet")
                 done = _python(PEAK + RUN, *arguments, *options)
-                result[" ".join((cut.name, *options))] = {"peak_resident_mib": float(done.stderr.split()[-1])}
+                peaks[" ".join((placement, *options))] = float(done.stderr.split()[-1])
+    result |= {
+        "load_average": os.getloadavg()[0],
+        "peak_resident_mib": before.get("peak_resident_mib", {}) | {record.name: peaks},
+    }
     print(json.dumps(result, indent=1))
     return result
 
@@ -359,7 +366,7 @@ def main() -> None:
             requests, seconds = (1_000, 30.0) if quick else (10_000, 90.0)
             results["chaos"] = chaos(directory, requests=requests, seconds=seconds)
         if "footprint" in arguments.parts:
-            results["footprint"] = footprint(arguments.bundle or directory)
+            results["footprint"] = footprint(arguments.bundle or directory, results.get("footprint", {}))
     results["machine"] = {"python": platform.python_version(), "cpus": os.cpu_count(), "platform": platform.machine()}
     if not quick:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")

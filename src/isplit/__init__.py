@@ -45,12 +45,15 @@ if TYPE_CHECKING:
         StudyError,
     )
     from isplit.records import Answer, Budget
+    from isplit.runtime.bundle import Bundle
     from isplit.runtime.edge.client import EdgeClient
     from isplit.runtime.edge.security import Tls
+    from isplit.runtime.server import ServerSettings, ServerTls, serve, serving
 
 __all__ = [
     "Answer",
     "Budget",
+    "Bundle",
     "BundleError",
     "DataError",
     "EdgeClient",
@@ -65,6 +68,8 @@ __all__ = [
     "NonFiniteError",
     "PayloadError",
     "PredictSettings",
+    "ServerSettings",
+    "ServerTls",
     "Settings",
     "Study",
     "StudyError",
@@ -78,6 +83,8 @@ __all__ = [
     "open_data",
     "open_study",
     "predict",
+    "serve",
+    "serving",
     "split_model",
     "write_report",
 ]
@@ -106,8 +113,13 @@ _API = frozenset(
 _MODULES = {
     "Answer": "isplit.records",
     "Budget": "isplit.records",
+    "Bundle": "isplit.runtime.bundle",
     "EdgeClient": "isplit.runtime.edge.client",
+    "ServerSettings": "isplit.runtime.server",
+    "ServerTls": "isplit.runtime.server",
     "Tls": "isplit.runtime.edge.security",
+    "serve": "isplit.runtime.server",
+    "serving": "isplit.runtime.server",
 }
 
 

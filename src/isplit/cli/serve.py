@@ -48,7 +48,7 @@ def serve(
 ) -> None:
     """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."""
     from isplit.runtime.bundle import Bundle
-    from isplit.runtime.server import ServerSettings, Tls
+    from isplit.runtime.server import ServerSettings, ServerTls
     from isplit.runtime.server import serve as run
     from isplit.runtime.server.log import log_to_stderr
     from isplit.runtime.server.security import read_token
@@ -56,7 +56,7 @@ def serve(
     settings = ServerSettings(
         host=host,
         port=port,
-        tls=Tls.from_files(tls_cert, tls_key, tls_client_ca),
+        tls=ServerTls.from_files(tls_cert, tls_key, tls_client_ca),
         token=read_token(token_file) if token_file else None,
         insecure=insecure,
         max_batch=max_batch,

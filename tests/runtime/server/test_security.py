@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from isplit.errors import InputError
-from isplit.runtime.server import ServerSettings, Tls, serving
+from isplit.runtime.server import ServerSettings, ServerTls, serving
 from isplit.runtime.server.security import is_loopback, read_token
 
 TOKEN = "correct-horse-battery-staple"
@@ -154,7 +154,7 @@ def test_token_is_not_shown(tiny):
 
 def test_tls_and_token(tiny, authority, server_pair, tmp_path):
     """Over TLS with the token there is an answer; without TLS, or trusting another authority, no connection."""
-    tls = Tls.from_files(*server_pair, None)
+    tls = ServerTls.from_files(*server_pair, None)
     other = Authority.make(tmp_path / "other", "other")
     with serving(tiny.bundle, tls=tls, token=TOKEN) as server:
         with grpc.secure_channel(server.address, credentials(authority.ca)) as channel:
@@ -168,7 +168,7 @@ def test_tls_and_token(tiny, authority, server_pair, tmp_path):
 
 def test_mutual_tls(tiny, authority, server_pair, tmp_path):
     """A client certificate of our authority is enough; none, or another authority's, gets no connection."""
-    tls = Tls.from_files(*server_pair, authority.ca)
+    tls = ServerTls.from_files(*server_pair, authority.ca)
     other = Authority.make(tmp_path / "other", "other")
     with serving(tiny.bundle, tls=tls) as server:
         for pair, expected in (
@@ -184,14 +184,14 @@ def test_mutual_tls(tiny, authority, server_pair, tmp_path):
 @pytest.mark.parametrize("half", ["nothing", "token", "tls"])
 def test_refuses_to_be_exposed(authority, server_pair, host, half):
     """Beyond this machine, a token without TLS or TLS without a token is refused, and the way out is named."""
-    given = {"nothing": {}, "token": {"token": TOKEN}, "tls": {"tls": Tls.from_files(*server_pair, None)}}[half]
+    given = {"nothing": {}, "token": {"token": TOKEN}, "tls": {"tls": ServerTls.from_files(*server_pair, None)}}[half]
     with pytest.raises(InputError, match="--insecure"):
         ServerSettings(host=host, **given)
 
 
 def test_exposed_when_protected(authority, server_pair):
     """TLS with a token, mutual TLS, or the user's word are enough."""
-    tls, mutual = (Tls.from_files(*server_pair, ca) for ca in (None, authority.ca))
+    tls, mutual = (ServerTls.from_files(*server_pair, ca) for ca in (None, authority.ca))
     for given in ({"tls": tls, "token": TOKEN}, {"tls": mutual}, {"insecure": True}):
         assert "0.0.0.0" == ServerSettings(host="0.0.0.0", **given).host
 
@@ -208,15 +208,15 @@ def test_loopback(host, expected):
 def test_tls_files(authority, server_pair, tmp_path):
     """A certificate without its key, a file that is missing or not PEM are named."""
     certificate, key = server_pair
-    assert Tls.from_files(None, None, None) is None
+    assert ServerTls.from_files(None, None, None) is None
     for files in ((certificate, None, None), (None, key, None), (None, None, authority.ca)):
         with pytest.raises(InputError, match="--tls-key"):
-            Tls.from_files(*files)
+            ServerTls.from_files(*files)
     with pytest.raises(InputError, match="cannot read"):
-        Tls.from_files(tmp_path / "missing.pem", key, None)
+        ServerTls.from_files(tmp_path / "missing.pem", key, None)
     (tmp_path / "not.pem").write_bytes(b"\x30\x82")
     with pytest.raises(InputError, match="PEM"):
-        Tls.from_files(tmp_path / "not.pem", key, None)
+        ServerTls.from_files(tmp_path / "not.pem", key, None)
 
 
 def test_tls_that_does_not_fit(authority, server_pair, tmp_path):
@@ -229,7 +229,7 @@ def test_tls_that_does_not_fit(authority, server_pair, tmp_path):
     locked.write_bytes(private)
     for key in (authority.issue("another")[1], locked):
         with pytest.raises(InputError, match="its own key"):
-            Tls.from_files(certificate, key, None)
+            ServerTls.from_files(certificate, key, None)
 
 
 def test_token_file(tmp_path):

@@ -30,8 +30,9 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Send the log of this process, gRPC's included, to standard error."""
+    """Send the log of this process, gRPC's and Python's warnings included, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(True)
     logger.setLevel(level.upper())

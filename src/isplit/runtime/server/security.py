@@ -20,7 +20,7 @@ _OPEN_METHODS = frozenset(("/grpc.health.v1.Health/Check",))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tls:
+class ServerTls:
     """PEM bytes: our certificate chain and its key; with `client_ca`, callers must show a certificate of that CA."""
 
     certificate: bytes
@@ -106,7 +106,7 @@ def _read(path: Path) -> bytes:
         raise InputError(msg) from error
 
 
-def check_exposure(host: str, *, tls: Tls | None, token: str | None, insecure: bool) -> None:
+def check_exposure(host: str, *, tls: ServerTls | None, token: str | None, insecure: bool) -> None:
     """Refuse to listen where others can reach us, unless they must prove who they are over an encrypted link.
 
     Raises:

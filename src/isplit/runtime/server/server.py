@@ -22,7 +22,7 @@ from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
 from isplit.runtime.server.log import event
 from isplit.runtime.server.metrics import Metrics
 from isplit.runtime.server.models import EngineFactory, Hosted, host
-from isplit.runtime.server.security import Tls, TokenCheck, check_exposure
+from isplit.runtime.server.security import ServerTls, TokenCheck, check_exposure
 from isplit.runtime.server.service import SERVICE, InferenceService
 
 MAX_MESSAGE_BYTES = 2**25
@@ -51,7 +51,7 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: int = 8001
-    tls: Tls | None = None
+    tls: ServerTls | None = None
     token: str | None = field(default=None, repr=False)
     insecure: bool = False
     max_batch: int = 32

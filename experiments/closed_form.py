@@ -261,7 +261,8 @@ PREFACE = """# Splits without training
 
 Made by `python experiments/closed_form.py STUDY`, from a study of VGG16 (ImageNet trunk, fine-tuned) on
 tiny-imagenet-20 at 64×64 pixels. Statistics come from 1,000 images of the fit part; figures are of the whole test
-part. A loss is the whole model's accuracy less the split's on the same images, in points, with the standard error of that paired
+part. A loss is the whole model's accuracy less the split's on the same images, in points, with the standard error of
+that paired
 difference. Payload bytes are lengths of real payloads, their header of 20 bytes included."""
 
 

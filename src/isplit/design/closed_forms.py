@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from isplit.codec.quantise import Quantiser
 from isplit.design.batches import iter_batches
@@ -20,7 +22,7 @@ from isplit.design.bottleneck.allocation import (
     smallest_budget,
     useful_ranks,
 )
-from isplit.design.bottleneck.collect import collect_latents, collect_moments
+from isplit.design.bottleneck.collect import CutMoments, collect_latents, collect_moments
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution
 from isplit.design.evaluate import BuiltSplit
 from isplit.design.groups import GroupLogits
@@ -33,6 +35,8 @@ Progress = Callable[[str, int, int], None]
 
 # Floats of latents per cut from which ranks, steps and tables are found.
 _MAX_LATENTS = 2**22
+# Enough to tell which directions of the channels hardly matter.
+_PILOT_IMAGES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,15 +135,26 @@ def closed_form_bases(
     others = (others if len(others) >= min(len(first), 200) else every)[: settings.statistics_images]
     labels = torch.from_numpy(group.label_map)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
-    moments = collect_moments(
-        study.graph,
-        cuts,
-        iter_batches(study.data, first, study.model.preprocessing, batch_size=settings.batch_size),
-        images=len(first),
-        objective=lambda logits, raw: group.decision(logits, labels[raw], "correct"),
-        precision="bf16" if bf16 else "fp32",
-        progress=lambda done: progress("statistics", done, len(first)),
-    )
+    size = study.record.preprocessing.image_size
+
+    def collect(moments: dict[str, CutMoments], images: NDArray[np.int64], what: str) -> None:
+        collect_moments(
+            study.graph,
+            moments,
+            iter_batches(study.data, images, study.model.preprocessing, batch_size=settings.batch_size),
+            objective=lambda logits, raw: group.decision(logits, labels[raw], "correct"),
+            precision="bf16" if bf16 else "fp32",
+            progress=lambda done: progress(what, done, len(images)),
+        )
+
+    pilot = first[:_PILOT_IMAGES]
+    positions = {cut.name: CutMoments(cut, image_size=size, images=len(pilot)) for cut in cuts}
+    collect(positions, pilot, "statistics of channels")
+    moments = {
+        name: one.enlarged(image_size=size, images=len(first), weighted=settings.weighted)
+        for name, one in positions.items()
+    }
+    collect(moments, first, "statistics of patches")
     solutions: dict[str, list[Solution]] = {}
     candidates: dict[str, list[LinearMap]] = {}
     for number, cut in enumerate(cuts):

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isplit.design.bottleneck.linear import LinearMap, solve
+from isplit.design.bottleneck.collect import CutMoments
+from isplit.design.bottleneck.linear import LinearMap, Reducer, solve
 from isplit.design.bottleneck.patches import PatchLayout, choose_patch
 from isplit.design.bottleneck.statistics import MomentSums, Statistics
 from isplit.records import Crossing, Cut
@@ -76,6 +77,7 @@ def test_tokens_are_vectors_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("shape", "images", "expected"),
     [
+        ((3, 64, 64), 640, 8),
         ((64, 64, 64), 640, 4),
         ((256, 16, 16), 640, 2),
         ((512, 8, 8), 640, 2),
@@ -90,7 +92,54 @@ def test_tokens_are_vectors_as_they_are() -> None:
 )
 def test_patch_by_width_and_samples(shape: tuple[int, ...], images: int, expected: int) -> None:
     """At most 2048 numbers a vector, a whole patch in the map, and at least a quarter of a sample a number."""
-    assert expected == choose_patch(make_cut(shape), images)
+    cut = make_cut(shape)
+
+    assert (expected, PatchLayout.of(cut).channels) == choose_patch(cut, images=images)
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "expected"),
+    [
+        # All of the energy in 10 directions: they fit into patches of 8, 32 channels at most.
+        ([1.0] * 10 + [0.0] * 246, (8, 10)),
+        # In 100: patches of 4, 128 channels at most.
+        ([1.0] * 100 + [0.0] * 156, (4, 100)),
+        # Spread over all 256: nothing can be given up, patches of 2 hold 512.
+        ([1.0] * 256, (2, 256)),
+        # 99.2 % within 32 channels is enough for the largest patch, and all 32 are kept.
+        ([99.2 / 32] * 32 + [0.8 / 224] * 224, (8, 32)),
+        ([98.8 / 32] * 32 + [1.2 / 224] * 224, (4, 128)),
+    ],
+)
+def test_channels_that_hardly_matter_make_room(eigenvalues: list[float], expected: tuple[int, int]) -> None:
+    """A larger patch is had where the few channels that fit hold 99 % of the weighted energy."""
+    assert expected == choose_patch(make_cut((256, 16, 16)), images=640, eigenvalues=eigenvalues)
+
+
+def test_reduced_channels_give_one_linear_map() -> None:
+    """Reducing the channels and then solving for patches is what the kept map does at once, mean and scale included."""
+    rng = np.random.default_rng(4)
+    mixing = rng.standard_normal((3, 6))
+    hidden = rng.standard_normal((80, 3, 4, 4))
+    tensor = torch.from_numpy((np.einsum("nrhw,rc->nchw", hidden, mixing) * 30 + 7).astype(np.float32))
+    slopes = torch.from_numpy(rng.standard_normal((80, 6, 4, 4)).astype(np.float32))
+    positions = CutMoments(make_cut((6, 4, 4)), image_size=(4, 4), images=20)
+    positions.add(tensor, slopes)
+    (single,) = positions.solve()
+    reducer = Reducer(
+        PatchLayout((6, 4, 4), 1, 2), single.mean, single.scale, single.encoder[:, :3], single.decoder[:3]
+    )
+    patches = CutMoments(make_cut((6, 4, 4)), image_size=(4, 4), images=20, patch=2, reducer=reducer)
+    patches.add(tensor, slopes)
+
+    (solution,) = patches.solve()
+    whole = solution.keep(12)
+
+    assert (12, 24) == tuple(whole.encoder.shape)
+    torch.testing.assert_close(apply(whole, tensor), tensor, rtol=1e-3, atol=0.5)
+    latents = whole.encode(tensor)
+    # The latents' second moments are the eigenvalues: the map is the one that was solved for.
+    torch.testing.assert_close(latents.square().mean((0, 2)).double(), solution.eigenvalues, rtol=0.05, atol=1e-3)
 
 
 def test_moments_are_those_of_numpy() -> None:

@@ -22,7 +22,8 @@ from isplit.records import Budget
 _WORTH_OF_A_BIT = 0.1155
 # A lone rans lane ends with a state of 4 bytes, of which about 1 is information; words are whole.
 CODER_BYTES = 4
-_BISECTIONS = 20
+# The share of images that may have a latent clipped: one that stands out must not make all others coarse.
+_CLIPPED_IMAGES = 0.005
 _HALF = MAX_LEVELS // 2
 
 
@@ -52,7 +53,8 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
         latents: For each map of a bottleneck, N×K×P float32: the first K latents of N images.
         budget_bytes: The budget.
 
-    With the smallest step that keeps every latent within 256 levels, less than the budget may be used.
+    The smallest step is one that leaves hardly any image with a latent beyond 256 levels. Where even that does not
+    use the budget up, every latent is sent that comes nearer by it, worth its bits or not.
 
     Raises:
         InputError: the budget is smaller than any payload.
@@ -61,25 +63,30 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
     if budget_bytes < smallest_budget():
         msg = f"no payload is smaller than {smallest_budget()} bytes (the header is {HEADER_BYTES}): give at least that"
         raise InputError(msg)
-    largest = max(float(part.abs().max()) if part.numel() else 0.0 for part in latents)
-    if largest == 0:
-        return _try_step(latents, 1.0)
-    finest, coarsest = largest / (_HALF - 0.51), 4 * largest
-    best = _try_step(latents, finest)
-    if best.payload_bytes <= budget_bytes:
-        return best
-    low, high = finest, coarsest
+    low = _finest_step(latents)
+    for worth in (0.0, _WORTH_OF_A_BIT):
+        best = _try_step(latents, low, worth=worth)
+        if best.payload_bytes <= budget_bytes:
+            return best
+    high = 1024 * low
     best = _try_step(latents, high)
-    for _ in range(_BISECTIONS):
+    while high / low > 1.002:
         middle = (low * high) ** 0.5
         found = _try_step(latents, middle)
         if found.payload_bytes > budget_bytes:
             low = middle
         else:
             best, high = found, middle
-        if high / low < 1.002:
-            break
     return best
+
+
+def _finest_step(latents: Sequence[torch.Tensor]) -> float:
+    """Return the step at which all but a few images have every latent within the levels."""
+    peaks = [part.abs().flatten(1).amax(1) for part in latents if part[0].numel()]
+    if not peaks:
+        return 1.0
+    largest = float(torch.stack(peaks).amax(0).quantile(1 - _CLIPPED_IMAGES, interpolation="higher"))
+    return largest / (_HALF - 0.51) if largest else 1.0
 
 
 def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
@@ -105,23 +112,21 @@ def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
     return [max(1, int((s.eigenvalues > high / 16).sum())) if s.eigenvalues[0] > 0 else 0 for s in solutions]
 
 
-def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int], *, levels: int = MAX_LEVELS) -> Allocation:
-    """Keep the first so many latents of each map and choose the finest step that spreads them over `levels`.
+def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int]) -> Allocation:
+    """Keep the first so many latents of each map, in eight bits each: the step that loses least.
 
     Args:
         latents: As for `allocate_bytes`.
         ranks: For each map.
-        levels: 256 for the eight bits that an element ratio assumes.
 
     """
     parts = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
-    largest = max((float(part.abs().max()) for part in parts if part.numel()), default=0.0)
-    step = largest / (levels // 2 - 0.51) if largest else 1.0
+    step = _finest_step(parts)
     bits = sum(float(_costs(part, step)[0].sum()) for part in parts)
     return Allocation(
         kept=tuple(torch.arange(rank) for rank in ranks),
         step=step,
-        levels=levels,
+        levels=MAX_LEVELS,
         payload_bytes=HEADER_BYTES + CODER_BYTES + bits / 8,
     )
 
@@ -136,14 +141,14 @@ def rounding_gain(latents: torch.Tensor, step: float) -> torch.Tensor:
     return torch.where(power > 0, (latents * rounded).sum((0, 2)) / power.clamp_min(1e-30), torch.ones(()))
 
 
-def _try_step(latents: Sequence[torch.Tensor], step: float) -> Allocation:
+def _try_step(latents: Sequence[torch.Tensor], step: float, *, worth: float = _WORTH_OF_A_BIT) -> Allocation:
     """Keep what is worth its bits at this step; at least one latent, so that there is a payload at all."""
     kept: list[torch.Tensor] = []
     bits, largest = 0.0, 0
     gains: list[torch.Tensor] = []
     figures = [_costs(part, step) for part in latents]
     for costs, saved, _ in figures:
-        gain = saved - _WORTH_OF_A_BIT * step * step * costs
+        gain = saved - worth * step * step * costs
         gains.append(gain)
         kept.append(torch.nonzero(gain > 0).flatten())
     if not any(len(places) for places in kept):

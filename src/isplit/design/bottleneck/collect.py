@@ -1,13 +1,14 @@
 """Moments at all cuts from one pass over the images, and the latents that a budget is spent on from a second."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import ceil
 
 import torch
 
 from isplit.design.batches import Batch
-from isplit.design.bottleneck.linear import LinearMap, Solution, solve
+from isplit.design.bottleneck.linear import LinearMap, Reducer, Solution, solve
 from isplit.design.bottleneck.patches import PatchLayout, choose_patch, prefix_tokens
 from isplit.design.bottleneck.statistics import MomentSums, Statistics
 from isplit.design.graph import ModelGraph
@@ -27,25 +28,32 @@ class CutMoments:
     Args:
         cut: With one crossing tensor.
         image_size: (height, width) of the model's input: tells the grid's tokens from those in front.
-        images: How many will be added: they decide the patch.
+        images: How many will be added.
+        patch: Side of the patches.
+        reducer: Of the channels, with the same patch.
 
     """
 
-    def __init__(self, cut: Cut, *, image_size: tuple[int, int], images: int) -> None:
+    def __init__(
+        self, cut: Cut, *, image_size: tuple[int, int], images: int, patch: int = 1, reducer: Reducer | None = None
+    ) -> None:
         self.cut = cut
         self.prefix = prefix_tokens(cut, image_size)
+        self.reducer = reducer
         if self.prefix:
             tokens, width = cut.shape
             shapes = [(self.prefix, width), (tokens - self.prefix, width)]
             self.layouts = [PatchLayout(shape, -1) for shape in shapes]
         else:
-            self.layouts = [PatchLayout.of(cut, choose_patch(cut, images))]
+            self.layouts = [reducer.reduced if reducer else PatchLayout.of(cut, patch)]
         # More samples than this tell nothing new: early layers have thousands of positions an image.
         share = _SAMPLES_PER_DIMENSION / images
         self._sums = [MomentSums(layout, per_image=ceil(share * layout.width)) for layout in self.layouts]
 
     def add(self, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add a batch of what crosses and of the gradient there."""
+        if self.reducer is not None:
+            activation, gradient = self.reducer.activations(activation), self.reducer.gradients(gradient)
         for sums, values, slopes in zip(self._sums, self.parts(activation), self.parts(gradient), strict=True):
             sums.add(values, slopes)
 
@@ -65,23 +73,37 @@ class CutMoments:
     def solve(self, *, weighted: bool = True) -> list[Solution]:
         """Return the closed form for each layout."""
         found = zip(self.layouts, self.statistics(), strict=True)
-        return [solve(layout, statistics, weighted=weighted) for layout, statistics in found]
+        solutions = [solve(layout, statistics, weighted=weighted) for layout, statistics in found]
+        return [replace(one, reducer=self.reducer) for one in solutions] if self.reducer else solutions
+
+    def enlarged(self, *, image_size: tuple[int, int], images: int, weighted: bool = True) -> "CutMoments":
+        """Return empty moments with the largest patches that there is room for, channels reduced to make it.
+
+        These moments are those of single positions, from a few images.
+        """
+        if self.prefix:
+            return CutMoments(self.cut, image_size=image_size, images=images)
+        (solution,) = self.solve(weighted=weighted)
+        patch, channels = choose_patch(self.cut, images=images, eigenvalues=solution.eigenvalues.tolist())
+        layout = PatchLayout.of(self.cut, patch)
+        reducer = None
+        if channels < layout.channels:
+            kept = solution.encoder[:, :channels], solution.decoder[:channels]
+            reducer = Reducer(layout, solution.mean, solution.scale, *kept)
+        return CutMoments(self.cut, image_size=image_size, images=images, patch=patch, reducer=reducer)
 
 
 def collect_moments(
     graph: ModelGraph,
-    cuts: Sequence[Cut],
+    moments: Mapping[str, CutMoments],
     batches: Iterable[Batch],
     *,
-    images: int,
     objective: Objective,
     precision: Precision = "fp32",
     progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, CutMoments]:
-    """Take moments at all cuts in one forward and one backward pass over the images."""
-    size = graph.input_shape[1], graph.input_shape[2]
-    moments = {cut.name: CutMoments(cut, image_size=size, images=images) for cut in cuts}
-    gradients = GradientPass(graph, cuts)
+) -> None:
+    """Add to the moments of all cuts in one forward and one backward pass over the images."""
+    gradients = GradientPass(graph, [of_cut.cut for of_cut in moments.values()])
 
     def reduce(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
         moments[cut.name].add(activation, gradient)
@@ -93,7 +115,6 @@ def collect_moments(
         gradients(batch.images, decide, reduce, precision=precision)
         done += len(batch.labels)
         progress(done)
-    return moments
 
 
 def _decide(objective: Objective, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

@@ -28,11 +28,46 @@ _LONG = 512
 
 
 @dataclass(frozen=True, eq=False)
+class Reducer:
+    """The few directions of the channels that matter: C channels standardised and turned into R, position by position.
+
+    `encoder` is (C, R), `decoder` (R, C), and decoder @ encoder = 1.
+    """
+
+    layout: PatchLayout
+    mean: torch.Tensor
+    scale: torch.Tensor
+    encoder: torch.Tensor
+    decoder: torch.Tensor
+
+    @property
+    def reduced(self) -> PatchLayout:
+        """The layout of the reduced tensor N×R×H×W."""
+        return PatchLayout((self.encoder.shape[1], *self.layout.extents), 1, self.layout.patch)
+
+    def activations(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Reduce what crosses, N×…, to N×R×H×W."""
+        return self._apply((self._last(tensor) - self.mean) / self.scale, self.encoder)
+
+    def gradients(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the gradient with respect to the reduced tensor."""
+        return self._apply(self._last(tensor) * self.scale, self.decoder.T)
+
+    def _last(self, tensor: torch.Tensor) -> torch.Tensor:
+        return (tensor.movedim(1, -1) if self.layout.channel_axis == 1 else tensor).float()
+
+    @staticmethod
+    def _apply(tensor: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+        return (tensor @ matrix).movedim(-1, 1)
+
+
+@dataclass(frozen=True, eq=False)
 class Solution:
-    """All d latents of a place, of which a budget keeps some.
+    """All latents of a place, of which a budget keeps some.
 
     `eigenvalues` (d, descending) are the latents' second moments, in units of weighted error. Column i of `encoder`
-    (d×d) makes latent i of a standardised vector, row i of `decoder` (d×d) is what it stands for.
+    (d×d) makes latent i of a standardised vector, row i of `decoder` (d×d) is what it stands for. With a `reducer` all
+    of these are about its reduced tensor; what `keep` returns is not.
     """
 
     layout: PatchLayout
@@ -41,16 +76,26 @@ class Solution:
     encoder: torch.Tensor
     decoder: torch.Tensor
     eigenvalues: torch.Tensor
+    reducer: Reducer | None = None
 
     def keep(self, latents: torch.Tensor | int) -> "LinearMap":
         """Return encoder and decoder of the first so many latents, or of those at some places."""
         chosen = torch.arange(latents) if isinstance(latents, int) else latents
-        made = LinearMap(self.layout, rank=len(chosen))
-        made.mean.copy_(self.mean)
-        made.scale.copy_(self.scale)
+        encoder, decoder = self.encoder[:, chosen].T, self.decoder[chosen]
+        layout, mean, scale = self.layout, self.mean, self.scale
+        if self.reducer is not None:
+            # The two encoders one after the other are one linear map, and so are the decoders.
+            own = self.reducer
+            shape = (len(chosen), layout.channels, layout.patch**2)
+            encoder = torch.einsum("kra,cr->kca", encoder.reshape(shape), own.encoder / scale).flatten(1)
+            decoder = torch.einsum("kra,rc->kca", decoder.reshape(shape), own.decoder * scale[:, None]).flatten(1)
+            layout, mean, scale = own.layout, own.mean + own.scale * (mean @ own.decoder), own.scale
+        made = LinearMap(layout, rank=len(chosen))
+        made.mean.copy_(mean)
+        made.scale.copy_(scale)
         with torch.no_grad():
-            made.encoder.copy_(self.encoder[:, chosen].T)
-            made.decoder.copy_(self.decoder[chosen])
+            made.encoder.copy_(encoder)
+            made.decoder.copy_(decoder)
         return made
 
 

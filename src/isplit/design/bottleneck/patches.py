@@ -1,6 +1,8 @@
 """A crossing tensor as vectors: one per position, or one per square patch of positions, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 
 import torch
@@ -95,23 +97,44 @@ class PatchLayout:
         return (inside[0][:, None] & inside[1][None, :]).flatten()
 
 
+# Longer vectors would make the eigenvalue problem take longer than the images.
+MAX_WIDTH = 2048
+
 # With fewer samples than dimensions the shrinkage decides about the rest, yet a patch of 2x2 from 1.25 samples per
 # dimension lost 16 points less at VGG16's pool4 than single positions from 5, and 17 less at pool5 from 0.31.
 _SAMPLES_PER_DIMENSION = 0.25
 
+# Channels are first reduced to those directions that hold this share of the weighted energy, if that makes room for a
+# larger patch: at least the first, and no more than the second is worth.
+_LEAST_SHARE, _ENOUGH_SHARE = 0.99, 0.9995
 
-def choose_patch(cut: Cut, images: int) -> int:
-    """Return the largest side in 4, 2, 1 whose vectors are short enough and whose samples are not too few.
 
-    Vectors of at most 2048 numbers keep the eigenvalue problem within seconds.
+def choose_patch(cut: Cut, *, images: int, eigenvalues: Sequence[float] = ()) -> tuple[int, int]:
+    """Return the side of the patches, the largest of 8, 4, 2, 1 that can be had, and how many channels to keep for it.
+
+    A larger patch makes more of what neighbours share. Its vectors have to be short enough, and its samples not too
+    few; channels that hardly matter are given up for that.
+
+    Args:
+        cut: With one crossing tensor.
+        images: That the statistics will be from.
+        eigenvalues: Of single positions, descending; without them all channels are kept.
+
     """
-    for patch in (4, 2):
+    total = sum(eigenvalues)
+    shares = [value / total for value in accumulate(eigenvalues)] if total > 0 else []
+    for patch in (8, 4, 2):
         layout = PatchLayout.of(cut, patch)
-        if len(layout.extents) != 2 or min(layout.extents) < patch or layout.width > 2048:
+        if len(layout.extents) != 2 or min(layout.extents) < patch:
             continue
-        if images * int(layout.whole().sum()) >= _SAMPLES_PER_DIMENSION * layout.width:
-            return patch
-    return 1
+        area = patch * patch
+        samples = images * int(layout.whole().sum())
+        room = min(MAX_WIDTH // area, int(samples / (_SAMPLES_PER_DIMENSION * area)))
+        if room >= layout.channels:
+            return patch, layout.channels
+        if room and shares and shares[room - 1] >= _LEAST_SHARE:
+            return patch, min(room, next(k + 1 for k, share in enumerate(shares) if share >= _ENOUGH_SHARE))
+    return 1, PatchLayout.of(cut).channels
 
 
 def prefix_tokens(cut: Cut, image_size: tuple[int, int]) -> int:

@@ -1,0 +1,60 @@
+"""The six pairs of network and data set, in the order in which they are trained: the cheapest first."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXPERIMENTS = Path(__file__).parent.parent
+WEIGHTS = EXPERIMENTS / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A network with its weights, and its data.
+
+    `data` is relative to the folder of the data sets, or to `WEIGHTS` where it was made by one of the scripts here.
+    `subsets` are class subsets in the words of `isplit analyze --classes`.
+    """
+
+    name: str
+    model: str
+    image_size: int
+    data: str
+    subsets: tuple[str, ...] = field(default=())
+
+    @property
+    def weights(self) -> Path:
+        """The file that `train_network.py` wrote."""
+        return WEIGHTS / f"{self.name}.safetensors"
+
+    def data_spec(self, folder: Path) -> str:
+        """Return the data as `isplit analyze` takes it."""
+        if self.data.startswith("idx:"):
+            return "idx:" + ",".join(str(folder / name) for name in self.data.removeprefix("idx:").split(","))
+        made = WEIGHTS / self.data
+        return str(made if made.exists() else folder / self.data)
+
+
+_VGG, _RESNET = f"{EXPERIMENTS / 'vgg16_trunk.py'}:build", "torchvision:resnet50"
+_NOTMNIST = "idx:notmnist-images-idx3-ubyte.gz,notmnist-labels-idx1-ubyte.gz"
+_GROUPS = ("pets", "vehicles", "food", "structures")
+
+PAIRS = (
+    Pair(name="vgg16-notmnist", model=_VGG, image_size=32, data=_NOTMNIST, subsets=("0,1,2,3,4", "5,6,7,8,9")),
+    Pair(name="resnet50-notmnist", model=_RESNET, image_size=32, data=_NOTMNIST, subsets=("0,1,2,3,4", "5,6,7,8,9")),
+    Pair(
+        name="vgg16-xray",
+        model=_VGG,
+        image_size=64,
+        data="xray-3.zip",
+        subsets=("normal,pneumonia=bacteria+virus", "bacteria,virus"),
+    ),
+    Pair(
+        name="resnet50-xray",
+        model=_RESNET,
+        image_size=64,
+        data="xray-3.zip",
+        subsets=("normal,pneumonia=bacteria+virus", "bacteria,virus"),
+    ),
+    Pair(name="resnet50-tin20", model=_RESNET, image_size=64, data="tiny-imagenet-20.zip", subsets=_GROUPS),
+    Pair(name="vgg16-tin20", model=_VGG, image_size=64, data="tiny-imagenet-20.zip", subsets=_GROUPS),
+)

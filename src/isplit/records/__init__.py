@@ -43,6 +43,13 @@ from isplit.records.study import (
     Preprocessing,
     StudyRecord,
 )
+from isplit.records.verification import (
+    Predictor,
+    PredictorScore,
+    Verification,
+    VerificationRecord,
+    VerifiedCut,
+)
 
 __all__ = [
     "Accuracy",
@@ -81,6 +88,8 @@ __all__ = [
     "Precision",
     "Prediction",
     "PredictionsRecord",
+    "Predictor",
+    "PredictorScore",
     "Preprocessing",
     "Ranking",
     "Record",
@@ -95,6 +104,9 @@ __all__ = [
     "Training",
     "TrainingEpoch",
     "Unavailable",
+    "Verification",
+    "VerificationRecord",
+    "VerifiedCut",
     "load_arrays",
     "read_answers",
     "save_arrays",

@@ -1,0 +1,68 @@
+"""How well a score that was there before training ranks what training gives."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from scipy.stats import kendalltau
+
+from isplit.records import Predictor, PredictorScore, VerifiedCut
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Kendall's tau-b of two scores of the same things (ties count for neither side; Kendall 1945).
+
+    None for fewer than two things, or where all scores of a side are the same.
+    """
+    if len(first) < 2 or len(set(first)) == 1 or len(set(second)) == 1:
+        return None
+    result: Any = kendalltau(first, second, variant="b")
+    return float(result.statistic)
+
+
+def regret(scores: Sequence[float], truth: Sequence[float], *, choices: int, best: float) -> float:
+    """Return by how much `best` exceeds the best truth among the highest scores; of equal scores the first counts."""
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    return best - max(truth[place] for place in order[:choices])
+
+
+def score_predictors(cuts: Sequence[VerifiedCut]) -> tuple[PredictorScore, ...]:
+    """Judge every predictor over cuts in the order of computation; the calibrated one where there is a calibration."""
+    scores: dict[Predictor, list[float | None]] = {
+        "cui": [one.cui for one in cuts],
+        "size": [-float(one.bytes) for one in cuts],
+        "depth": [float(one.depth) for one in cuts],
+        "closed-form": [one.closed_form.accuracy.accuracy for one in cuts],
+        "calibrated": [one.calibrated_accuracy for one in cuts],
+    }
+    if all(value is None for value in scores["calibrated"]):
+        del scores["calibrated"]
+    return tuple(_score(name, values, cuts) for name, values in scores.items())
+
+
+def _score(predictor: Predictor, values: Sequence[float | None], cuts: Sequence[VerifiedCut]) -> PredictorScore:
+    pairs = [(value, one) for value, one in zip(values, cuts, strict=True) if value is not None]
+    if not pairs:
+        return PredictorScore(
+            predictor=predictor,
+            cuts=0,
+            kendall_tau=None,
+            top1=None,
+            top1_regret_points=None,
+            top3_regret_points=None,
+            mean_absolute_error_points=None,
+        )
+    known = [value for value, _ in pairs]
+    truth = [one.trained.accuracy.accuracy for _, one in pairs]
+    best = max(one.trained.accuracy.accuracy for one in cuts)
+    errors = [abs(value - true) for value, true in zip(known, truth, strict=True)]
+    return PredictorScore(
+        predictor=predictor,
+        cuts=len(pairs),
+        kendall_tau=kendall_tau(known, truth),
+        top1=pairs[known.index(max(known))][1].cut,
+        top1_regret_points=100 * regret(known, truth, choices=1, best=best),
+        top3_regret_points=100 * regret(known, truth, choices=3, best=best),
+        mean_absolute_error_points=(
+            100 * sum(errors) / len(errors) if predictor in ("closed-form", "calibrated") else None
+        ),
+    )

@@ -1,0 +1,65 @@
+"""How well the choice of a cut before training agrees with what training made of every cut."""
+
+from typing import ClassVar, Literal
+
+from isplit.records.base import Part, Record
+from isplit.records.splits import Budget, Design, Measurement
+
+Predictor = Literal["cui", "size", "depth", "closed-form", "calibrated"]
+
+
+class VerifiedCut(Part):
+    """A cut as it was judged before training, and as it turned out.
+
+    `cui` is its importance (None where the curve does not cover it), `bytes` the size of what crosses as fp32, `depth`
+    its number in the order of computation. `closed_form` was measured on the select part without training,
+    `calibrated_accuracy` predicted from it (None without a calibration); `trained` is measured on the test part.
+    """
+
+    cut: str
+    cui: float | None
+    bytes: int
+    depth: int
+    closed_form: Measurement
+    calibrated_accuracy: float | None
+    trained: Measurement
+
+
+class PredictorScore(Part):
+    """How well one way to choose ranked the cuts.
+
+    Chosen first is the highest importance ("cui"), the fewest bytes ("size"), the deepest cut ("depth"), or the highest
+    accuracy without training ("closed-form") or predicted from it ("calibrated"). `kendall_tau` is tau-b over `cuts`
+    cuts (None where one side is constant or fewer than two are left). Regrets are accuracy points (of 100) by which
+    the best cut of all beats the first choice, or the best of the first three. `mean_absolute_error` is of the
+    predicted accuracy, in points; None for what predicts no accuracy.
+    """
+
+    predictor: Predictor
+    cuts: int
+    kendall_tau: float | None
+    top1: str | None
+    top1_regret_points: float | None
+    top3_regret_points: float | None
+    mean_absolute_error_points: float | None
+
+
+class Verification(Part):
+    """All cuts trained for one budget and set of classes, in the order of computation, and the predictors' scores."""
+
+    group: str
+    budget: Budget
+    design: Design
+    cuts: tuple[VerifiedCut, ...]
+    scores: tuple[PredictorScore, ...]
+    epochs: int
+    training_seconds: float
+
+
+class VerificationRecord(Record):
+    """verification.json: one verification for each budget and set of classes."""
+
+    schema_name: ClassVar[str] = "isplit.verification/1"
+    file_name: ClassVar[str] = "verification.json"
+
+    verifications: tuple[Verification, ...]

@@ -229,8 +229,10 @@ def built_with_tables(
     """Make the split of an allocation, its tables from the basis's latents; with another quantiser if one is given."""
     kept = _kept(basis, allocation)
     maps = [solution.keep(places) for solution, places in zip(basis.solutions, allocation.kept, strict=True)]
-    if quantiser is None:
-        for one, part in zip(maps, kept, strict=True):
+    for one, part, scales in zip(maps, kept, allocation.scales, strict=True):
+        one.encoder.data /= scales[:, None]
+        one.decoder.data *= scales[:, None]
+        if quantiser is None:
             one.decoder.data *= rounding_gain(part, allocation.step)[:, None]
     bottleneck = LinearBottleneck(maps, prefix=basis.prefix)
     bottleneck.quantiser = quantiser or Quantiser.common(allocation.step, levels=allocation.levels)
@@ -254,4 +256,6 @@ def mean_payload_bytes(built: BuiltSplit, basis: Basis, allocation: Allocation) 
 
 
 def _kept(basis: Basis, allocation: Allocation) -> list[torch.Tensor]:
-    return [part[:, places] for part, places in zip(basis.latents, allocation.kept, strict=True)]
+    """Return the latents that are sent, each divided by its scale."""
+    parts = zip(basis.latents, allocation.kept, allocation.scales, strict=True)
+    return [part[:, places] / scales[:, None] for part, places, scales in parts]

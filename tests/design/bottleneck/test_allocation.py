@@ -46,7 +46,7 @@ def solution_of(eigenvalues: list[float], *, vectors: int = 1) -> Solution:
 def real_payloads(latents: torch.Tensor, found: Allocation) -> np.ndarray:
     """Return the lengths of the payloads that these latents become with this allocation."""
     quantiser = Quantiser.common(found.step, levels=found.levels)
-    kept = latents[:, found.kept[0]].numpy()
+    kept = (latents[:, found.kept[0]] / found.scales[0][:, None]).numpy()
     plain = Codec(model="f" * 64, cut="x", shape=kept.shape[1:], quantiser=quantiser)
     codec = plain.with_rans(sum(plain.count(one) for one in kept), images=len(kept))
     return np.array([len(codec.encode(one)) for one in kept])
@@ -56,7 +56,7 @@ def test_by_hand() -> None:
     """Two images, one latent, ±1: the finest step has 127 levels a side, and a symbol costs little more than a bit."""
     found = allocate_bytes([torch.tensor([[[1.0]], [[-1.0]]])], 100)
 
-    assert (1 / 127.49, 256) == (pytest.approx(found.step), found.levels)
+    assert (1 / 127.49, 256) == (pytest.approx(found.step * float(found.scales[0])), found.levels)
     assert [[0]] == [places.tolist() for places in found.kept]
     bits = 16 - log2((65536 - 256) / 2 + 1)
     assert OVERHEAD + bits / 8 == pytest.approx(found.payload_bytes)
@@ -128,7 +128,8 @@ def test_budget_is_used(deviation: float, more: int, seed: int) -> None:
     found = allocate_bytes([latents], OVERHEAD + more)
 
     finest = float(latents.abs().max()) / 127.49
-    assert found.step == pytest.approx(finest) or found.payload_bytes - OVERHEAD > 0.9 * more
+    own = found.step * float(found.scales[0])
+    assert own == pytest.approx(finest) or found.payload_bytes - OVERHEAD > 0.9 * more
 
 
 def test_no_payload_is_that_small() -> None:
@@ -160,6 +161,20 @@ def test_an_outlier_is_clipped_rather_than_followed() -> None:
 
     assert ordinary == pytest.approx(one, rel=0.1)
     assert 1000 / 127.49 == pytest.approx(three)
+
+
+def test_a_wide_latent_does_not_make_the_others_coarse() -> None:
+    """Beside one of a thousandfold range a latent still gets a step far below its own size; both fit their levels."""
+    latents = gaussian(1000.0, 1.0, images=200, positions=4)
+
+    found = allocate_bytes([latents], 60)
+
+    assert [0, 1] == found.kept[0].tolist()
+    wide, narrow = (found.step * found.scales[0]).tolist()
+    assert narrow < 0.2
+    assert wide > 10 * narrow
+    scaled = latents / found.scales[0][:, None]
+    assert Quantiser.common(found.step, levels=found.levels).count_clipped(scaled.numpy()) <= 0.01 * latents.numel()
 
 
 def test_useful_ranks_by_hand() -> None:

@@ -8,6 +8,7 @@ with static tables, fills the budget.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 
@@ -24,18 +25,22 @@ _WORTH_OF_A_BIT = 0.1155
 CODER_BYTES = 4
 # The share of images that may have a latent clipped: one that stands out must not make all others coarse.
 _CLIPPED_IMAGES = 0.005
+# The smallest step that is tried, as a share of the one at which the widest latent just fits the levels.
+_SMALLEST_STEP = 1 / 256
 _HALF = MAX_LEVELS // 2
+_WIDEST = _HALF - 0.51
 
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
     """What of a cut's latents is sent.
 
-    `kept` holds for each map the places of its latents that are sent. `payload_bytes` is what the histograms predict,
-    header included, as a mean over the images they are from.
+    `kept` holds for each map the places of its latents that are sent, `scales` what each is divided by.
+    `payload_bytes` is what the histograms predict, header included, as a mean over the images they are from.
     """
 
     kept: tuple[torch.Tensor, ...]
+    scales: tuple[torch.Tensor, ...]
     step: float
     levels: int
     payload_bytes: float
@@ -53,8 +58,8 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
         latents: For each map of a bottleneck, N×K×P float32: the first K latents of N images.
         budget_bytes: The budget.
 
-    The smallest step is one that leaves hardly any image with a latent beyond 256 levels. Where even that does not
-    use the budget up, every latent is sent that comes nearer by it, worth its bits or not.
+    A latent whose range is more than 256 steps is scaled down until it fits: it has a coarser step of its own, instead
+    of making all others coarse.
 
     Raises:
         InputError: the budget is smaller than any payload.
@@ -63,16 +68,18 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
     if budget_bytes < smallest_budget():
         msg = f"no payload is smaller than {smallest_budget()} bytes (the header is {HEADER_BYTES}): give at least that"
         raise InputError(msg)
-    low = _finest_step(latents)
-    for worth in (0.0, _WORTH_OF_A_BIT):
-        best = _try_step(latents, low, worth=worth)
-        if best.payload_bytes <= budget_bytes:
-            return best
-    high = 1024 * low
-    best = _try_step(latents, high)
+    ranges = [_ranges(part) for part in latents]
+    finest = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / _WIDEST
+    if finest == 0:
+        return _try_step(latents, ranges, 1.0)
+    low, high = finest * _SMALLEST_STEP, finest * 1024
+    best = _try_step(latents, ranges, low)
+    if best.payload_bytes <= budget_bytes:
+        return best
+    best = _try_step(latents, ranges, high)
     while high / low > 1.002:
         middle = (low * high) ** 0.5
-        found = _try_step(latents, middle)
+        found = _try_step(latents, ranges, middle)
         if found.payload_bytes > budget_bytes:
             low = middle
         else:
@@ -80,13 +87,12 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
     return best
 
 
-def _finest_step(latents: Sequence[torch.Tensor]) -> float:
-    """Return the step at which all but a few images have every latent within the levels."""
-    peaks = [part.abs().flatten(1).amax(1) for part in latents if part[0].numel()]
-    if not peaks:
-        return 1.0
-    largest = float(torch.stack(peaks).amax(0).quantile(1 - _CLIPPED_IMAGES, interpolation="higher"))
-    return largest / (_HALF - 0.51) if largest else 1.0
+def _ranges(latents: torch.Tensor) -> torch.Tensor:
+    """Return for each latent the largest value that all but a few images stay within."""
+    images, count, _ = latents.shape
+    if not count:
+        return torch.zeros(0)
+    return latents.abs().amax(2).kthvalue(max(1, ceil(images * (1 - _CLIPPED_IMAGES))), dim=0).values
 
 
 def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
@@ -121,13 +127,15 @@ def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int]) -> Allocat
 
     """
     parts = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
-    step = _finest_step(parts)
-    bits = sum(float(_costs(part, step)[0].sum()) for part in parts)
+    ranges = [_ranges(part) for part in parts]
+    step = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / _WIDEST or 1.0
+    figures = [_costs(part, of_part, step) for part, of_part in zip(parts, ranges, strict=True)]
     return Allocation(
         kept=tuple(torch.arange(rank) for rank in ranks),
+        scales=tuple(torch.ones(rank) for rank in ranks),
         step=step,
         levels=MAX_LEVELS,
-        payload_bytes=HEADER_BYTES + CODER_BYTES + bits / 8,
+        payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(bits.sum()) for bits, _, _ in figures) / 8,
     )
 
 
@@ -141,28 +149,30 @@ def rounding_gain(latents: torch.Tensor, step: float) -> torch.Tensor:
     return torch.where(power > 0, (latents * rounded).sum((0, 2)) / power.clamp_min(1e-30), torch.ones(()))
 
 
-def _try_step(latents: Sequence[torch.Tensor], step: float, *, worth: float = _WORTH_OF_A_BIT) -> Allocation:
+def _try_step(latents: Sequence[torch.Tensor], ranges: Sequence[torch.Tensor], step: float) -> Allocation:
     """Keep what is worth its bits at this step; at least one latent, so that there is a payload at all."""
-    kept: list[torch.Tensor] = []
-    bits, largest = 0.0, 0
-    gains: list[torch.Tensor] = []
-    figures = [_costs(part, step) for part in latents]
-    for costs, saved, _ in figures:
-        gain = saved - worth * step * step * costs
-        gains.append(gain)
-        kept.append(torch.nonzero(gain > 0).flatten())
+    figures = [_costs(part, of_part, step) for part, of_part in zip(latents, ranges, strict=True)]
+    gains = [saved - _WORTH_OF_A_BIT * step * step * bits for bits, saved, _ in figures]
+    kept = [torch.nonzero(gain > 0).flatten() for gain in gains]
     if not any(len(places) for places in kept):
         number = max((n for n, gain in enumerate(gains) if len(gain)), key=lambda n: float(gains[n].max()))
         kept[number] = gains[number].argmax()[None]
-    for places, (costs, _, peaks) in zip(kept, figures, strict=True):
-        if len(places):
-            bits += float(costs[places].sum())
-            largest = max(largest, int(peaks[places].max()))
-    levels = min(2 * largest + 2, MAX_LEVELS)
-    return Allocation(tuple(kept), step, levels, HEADER_BYTES + CODER_BYTES + bits / 8)
+    sent = [(bits[places], peaks[places]) for places, (bits, _, peaks) in zip(kept, figures, strict=True)]
+    largest = max(int(peaks.max()) for _, peaks in sent if len(peaks))
+    return Allocation(
+        kept=tuple(kept),
+        scales=tuple(_scales(of_part, step)[places] for of_part, places in zip(ranges, kept, strict=True)),
+        step=step,
+        levels=min(2 * largest + 2, MAX_LEVELS),
+        payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(bits.sum()) for bits, _ in sent) / 8,
+    )
 
 
-def _costs(latents: torch.Tensor, step: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _scales(ranges: torch.Tensor, step: float) -> torch.Tensor:
+    return (ranges / (_WIDEST * step)).clamp_min(1)
+
+
+def _costs(latents: torch.Tensor, ranges: torch.Tensor, step: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return for each latent its bits per image, the squared error that sending it saves per image, and its peak.
 
     Bits are the cross-entropy of the histogram's table of 16-bit frequencies, each at least 1.
@@ -170,13 +180,14 @@ def _costs(latents: torch.Tensor, step: float) -> tuple[torch.Tensor, torch.Tens
     images, count, positions = latents.shape
     if count == 0:
         return torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    integers = torch.round(latents / step).clamp_(-_HALF, _HALF - 1)
-    saved = (latents.square() - (latents - integers * step).square()).sum((0, 2)) / images
+    own = step * _scales(ranges, step)[:, None]
+    integers = torch.round(latents / own).clamp_(-_HALF, _HALF - 1)
+    saved = (latents.square() - (latents - integers * own).square()).sum((0, 2)) / images
     symbols = integers.to(torch.int64).transpose(0, 1).reshape(count, -1)
     peaks = symbols.abs().amax(1)
     # The table has as many levels as the largest symbol of all needs; this latent pays for the ones it never uses.
     levels = min(2 * int(peaks.max()) + 2, MAX_LEVELS)
-    places = symbols + levels // 2 + torch.arange(count)[:, None] * levels
+    places = (symbols + levels // 2).clamp_(max=levels - 1) + torch.arange(count)[:, None] * levels
     histogram = torch.bincount(places.flatten(), minlength=count * levels).reshape(count, levels).double()
     total = images * positions
     frequencies = histogram / total * (65536 - levels) + 1

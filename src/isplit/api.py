@@ -15,6 +15,8 @@ from isplit.design.predict import predict as _predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
 from isplit.design.training.choose import cut_names
+from isplit.design.training.sweep import Sweep, fit_on_ray
+from isplit.design.training.verify import verify
 from isplit.errors import needs_extra
 from isplit.records import Budget, BundleRecord, GraphRecord, PredictionsRecord, StudyRecord
 from isplit.report import write_report
@@ -27,17 +29,20 @@ __all__ = [
     "PredictSettings",
     "Settings",
     "Study",
+    "Sweep",
     "Wanted",
     "analyze",
     "cut_names",
     "export",
     "fit",
+    "fit_on_ray",
     "list_cuts",
     "load_model",
     "open_data",
     "open_study",
     "predict",
     "split_model",
+    "verify",
     "write_report",
 ]
 

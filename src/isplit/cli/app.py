@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from isplit.cli import analyze, cuts, demo, export, fit, predict, report, run, serve
+from isplit.cli import analyze, cuts, demo, export, fit, predict, report, run, serve, verify
 from isplit.errors import InputError, IsplitError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ _KEPT: dict[Callable[..., None], str] = {
     analyze.analyze: "; what was computed is kept, run the same command again to go on",
     predict.predict: "; what was predicted before is kept",
     fit.fit: "; whole epochs are kept, run the same command again to go on",
+    verify.verify: "; what was trained is kept, run the same command again to go on",
     run.run: "; the answers given so far are kept",
 }
 
@@ -50,6 +51,7 @@ for _verb in (
     cuts.cuts,
     predict.predict,
     fit.fit,
+    verify.verify,
     report.report,
     demo.demo,
     export.export,

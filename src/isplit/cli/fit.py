@@ -12,6 +12,9 @@ from isplit.records import Budget, Measurement, SplitRecord
 if TYPE_CHECKING:
     from isplit.design.training.settings import FitSettings
 
+DEFAULT_BOTTLENECK_RATE = 1e-3
+DEFAULT_MODEL_RATE = 3e-5
+
 BytesOption = Annotated[
     int | None, typer.Option("--bytes", metavar="N", help="Mean payload per image in bytes, header included.")
 ]
@@ -40,11 +43,18 @@ PrecisionOption = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
 SeedOption = Annotated[int, typer.Option(help="Of random initial values and the order of the images.")]
 MovedWeightsOption = Annotated[str | None, typer.Option(help="Where the weights are now, if they have moved.")]
 MovedDataOption = Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")]
+RayAddressArgument = Annotated[
+    str | None, typer.Argument(metavar="[ADDRESS]", help="With --ray: HOST:PORT of the cluster.")
+]
+RayOption = Annotated[
+    bool, typer.Option("--ray", help="One task per cut on Ray: at ADDRESS, else on the cluster here, else a new one.")
+]
 DataRootOption = Annotated[Path | None, typer.Option(help="Where torchvision's data sets are.")]
 
 
 def fit(
     study: console.StudyArgument,
+    ray_address: RayAddressArgument = None,
     cut: Annotated[list[str] | None, typer.Option("--cut", metavar="C", help="Where to split. Repeatable.")] = None,
     cuts: Annotated[str | None, typer.Option("--cuts", metavar="all|candidates|A,B", help="Several at once.")] = None,
     bytes: BytesOption = None,
@@ -63,8 +73,8 @@ def fit(
     images: ImagesOption = None,
     select_images: SelectImagesOption = None,
     batch_size: BatchSizeOption = 64,
-    bottleneck_rate: BottleneckRateOption = 1e-3,
-    model_rate: ModelRateOption = 3e-5,
+    bottleneck_rate: BottleneckRateOption = DEFAULT_BOTTLENECK_RATE,
+    model_rate: ModelRateOption = DEFAULT_MODEL_RATE,
     distillation: DistillationOption = 0.5,
     temperature: TemperatureOption = 2.0,
     patience: PatienceOption = 2,
@@ -73,6 +83,7 @@ def fit(
     memory_gib: MemoryOption = 4.0,
     precision: PrecisionOption = "auto",
     seed: SeedOption = 0,
+    ray: RayOption = False,
     weights: MovedWeightsOption = None,
     data: MovedDataOption = None,
     data_root: DataRootOption = None,
@@ -84,6 +95,7 @@ def fit(
     Stopped runs go on after their last epoch; what is trained already with the same settings is not trained again.
     """
     budget = read_budget(bytes, ratio)
+    check_ray(ray_address, ray=ray)
     frozen = set(freeze or ())
     if unknown := frozen - {"encoder", "decoder", "tail"}:
         msg = f"--freeze is {sorted(unknown)[0]!r}; choose encoder, decoder or tail"
@@ -114,8 +126,23 @@ def fit(
     if not names:
         msg = "name at least one cut: --cut NAME, or --cuts all"
         raise InputError(msg)
-    records: list[SplitRecord] = []
     with console.progress_bars(quiet=quiet or json) as progress:
+        if ray:
+            sweep = api.Sweep(
+                directory=study.absolute(),
+                budget=budget,
+                settings=settings,
+                weights=weights,
+                data=data,
+                data_root=data_root,
+                group=group,
+                design=design,  # type: ignore[arg-type] - fit checks both
+                start=start,  # type: ignore[arg-type]
+            )
+            records = list(api.fit_on_ray(sweep, names, address=ray_address, progress=progress))
+            _show(records, json=json, quiet=quiet)
+            return
+        records = []
         for name in names:
             record = api.fit(
                 opened,
@@ -128,10 +155,31 @@ def fit(
                 progress=progress,
             )
             records.append(record)
-            if not json and not quiet:
-                typer.echo(describe(record))
+            _show([record], json=False, quiet=quiet or json)
     if json:
-        print_records(records)
+        _show(records, json=True, quiet=quiet)
+
+
+def _show(records: list[SplitRecord], *, json: bool, quiet: bool) -> None:
+    """Print one record or a list of them as JSON, else a line for each."""
+    if json:
+        texts = [record.to_json().rstrip() for record in records]
+        typer.echo(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
+    elif not quiet:
+        for record in records:
+            typer.echo(describe(record))
+
+
+def check_ray(address: str | None, *, ray: bool) -> None:
+    """Refuse an address that nothing would use.
+
+    Raises:
+        InputError: an address without --ray.
+
+    """
+    if address and not ray:
+        msg = f"got {address!r} after the study: a Ray cluster's address needs --ray"
+        raise InputError(msg)
 
 
 def read_budget(count: int | None, ratio: float | None) -> Budget:
@@ -158,23 +206,18 @@ def describe(record: SplitRecord) -> str:
     """Say in one line what training brought, on the test part."""
     training, measured = record.training, record.measurement
     assert training is not None
-    before = f"{_accuracy(training.before)} closed form -> " if training.before is not None else ""
+    before = f"{show_accuracy(training.before)} closed form -> " if training.before is not None else ""
     difference = measured.against_whole
     bytes_ = measured.payload_bytes
     return (
-        f"{record.cut} @{record.budget.tag} {record.bottleneck.design}: {before}{_accuracy(measured)} trained; whole "
+        f"{record.cut} @{record.budget.tag} {record.bottleneck.design}: {before}{show_accuracy(measured)} trained; whole "
         f"{measured.whole.accuracy:.1%}, difference {100 * difference.difference:+.1f} ± "
         f"{100 * difference.stderr:.1f} points; {bytes_.mean:.0f} bytes (p95 {bytes_.p95:.0f}); epoch "
         f"{training.best_epoch} of {training.epochs}, {training.images} images, {training.seconds:.0f} s"
     )
 
 
-def _accuracy(measured: Measurement) -> str:
+def show_accuracy(measured: Measurement) -> str:
+    """Write an accuracy with its interval, in per cent."""
     found = measured.accuracy
     return f"{found.accuracy:.1%} ({100 * found.low:.1f}–{100 * found.high:.1f})"
-
-
-def print_records(records: list[SplitRecord]) -> None:
-    """Print one record as JSON, or several as a list of them."""
-    texts = [record.to_json().rstrip() for record in records]
-    typer.echo(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")

@@ -45,8 +45,8 @@ def run(
     wire: Annotated[
         str, typer.Option(help="payload (entropy-coded), or latent (plain uint8) for servers other than isplit's.")
     ] = "payload",
-    threads: Annotated[int, typer.Option(help="Threads for one image's head.")] = 1,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many images.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for one image's head.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not hash the bundle's files: a quicker start.")
     ] = False,

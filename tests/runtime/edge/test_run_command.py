@@ -158,6 +158,7 @@ def test_video(isplit, tiny, tmp_path):
         (["BUNDLE", "IMAGES", "--placement", "stage.1"], "needs a server"),
         (["BUNDLE", "IMAGES", "--server", "pi"], "HOST:PORT"),
         (["BUNDLE", "IMAGES", "--depth", "0"], "depth"),
+        (["BUNDLE", "IMAGES", "--limit", "0"], "--limit"),
         (["BUNDLE", "IMAGES", "--deadline-ms", "0"], "deadline_ms"),
         (["BUNDLE", "IMAGES", "--wire", "json"], "wire"),
         (["BUNDLE", "IMAGES", "--server", "pi:1", "--token-file", "gone"], "cannot read the token"),

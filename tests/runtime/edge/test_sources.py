@@ -1,5 +1,8 @@
 """Images from files, folders, and videos; a camera is a video that does not end."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,9 +84,49 @@ def test_no_camera(cv2, capfd):
         open_sources(["camera:97"])
 
 
+class OneFrameCamera:
+    """OpenCV's capture of a camera that is unplugged after one blue frame."""
+
+    def __init__(self, index):
+        self.index, self.frames, self.properties, self.released = index, 1, {}, False
+
+    def isOpened(self):
+        return True
+
+    def set(self, name, value):
+        self.properties[name] = value
+
+    def read(self):
+        self.frames -= 1
+        return self.frames >= 0, np.full((2, 3, 3), (255, 0, 0), np.uint8)
+
+    def release(self):
+        self.released = True
+
+
+def test_camera(monkeypatch):
+    """A camera gives its newest frame as RGB; when it is unplugged that is an error, and it is let go."""
+    opened = []
+
+    def capture(index):
+        opened.append(OneFrameCamera(index))
+        return opened[-1]
+
+    fake = types.SimpleNamespace(VideoCapture=capture, CAP_PROP_BUFFERSIZE="buffer")
+    monkeypatch.setitem(sys.modules, "cv2", fake)
+    frames = open_sources(["camera:2"])
+    (camera,) = opened
+    assert (2, {"buffer": 1}) == (camera.index, camera.properties)
+    name, frame = next(frames)
+    assert ("camera:2#0", [0, 0, 255]) == (name, frame[0, 0].tolist())
+    with pytest.raises(DataError, match="stopped after 1"):
+        next(frames)
+    assert camera.released
+
+
 def test_without_opencv(tmp_path, monkeypatch):
     """Without OpenCV, a video or a camera says which pip install brings it."""
-    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "cv2", None)
     path = tmp_path / "a.mp4"
     path.touch()
     for name in ("camera", str(path)):

@@ -160,9 +160,9 @@ class EdgeClient:
 
         """
         chosen = self._check_placement(placement or self._placement)
-        self._device.warm_up(chosen)
+        elapsed_ms = self._device.warm_up(chosen)
         if self._fallback:
-            self._local_ms = self._device.warm_up(LOCAL)
+            self._local_ms = elapsed_ms if chosen == LOCAL else self._device.warm_up(LOCAL)
 
     def breaker_state(self, placement: str | None = None) -> BreakerState:
         """Return where a placement's circuit breaker stands: open means that its requests are not even sent."""

@@ -33,7 +33,7 @@ def open_sources(names: list[str]) -> NamedPictures:
 def _open(name: str) -> NamedPictures:
     kind, _, number = name.partition(":")
     if kind == "camera" and (not number or number.isdecimal()):
-        return _frames(name, _capture(int(number or 0), name))
+        return _frames(name, _capture(int(number or 0), name), endless=True)
     path = Path(name)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
@@ -45,7 +45,7 @@ def _open(name: str) -> NamedPictures:
         msg = f"there is no {path}; give image files, folders, a video, or 'camera'"
         raise InputError(msg)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _frames(name, _capture(str(path), name))
+        return _frames(name, _capture(str(path), name), endless=False)
     return iter([(name, path)])
 
 
@@ -72,8 +72,13 @@ def _capture(source: int | str, name: str) -> Any:
     return capture
 
 
-def _frames(name: str, capture: Any) -> NamedPictures:
-    """Yield frames as RGB until there are no more."""
+def _frames(name: str, capture: Any, *, endless: bool) -> NamedPictures:
+    """Yield frames as RGB until there are no more.
+
+    Raises:
+        DataError: there is not even one, or an endless source (a camera) ends.
+
+    """
     number = 0
     try:
         while True:
@@ -84,6 +89,9 @@ def _frames(name: str, capture: Any) -> NamedPictures:
             number += 1
     finally:
         capture.release()
+    if endless:
+        msg = f"{name} stopped after {number} pictures: was it unplugged?"
+        raise DataError(msg)
     if number == 0:
         msg = f"{name} gave no picture: it is no video, or damaged"
         raise DataError(msg)

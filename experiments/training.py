@@ -1,0 +1,218 @@
+"""Training from the closed form against the paper's autoencoder, and how few bytes training makes do with.
+
+    python experiments/training.py STUDY [--only start,payload] [--images N] [--page]
+
+STUDY is what `isplit analyze` wrote (the docs' figures: VGG16's fine-tuned trunk on tiny-imagenet-20).
+
+start       At a shallow, a middle and a deep cut: the undercomplete autoencoder at one in 64 of the elements, from
+            random values, five epochs; and the linear bottleneck at its bytes, from the closed form, one epoch.
+payload     At the cuts that need the fewest bytes without training (experiments/closed_form.py), budgets below that,
+            trained: where is the loss still within one point?
+
+An epoch is N images of the fit part, so that all of it fits into an hour on two cores. Figures are of the whole test
+part. Rows are kept in experiments/results/training.jsonl; what is there is not run again. docs/training.md is made from
+them (--page writes only that).
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from closed_form import SHARES, known, points, table
+
+from isplit.design.study import OpenStudy, open_study
+from isplit.design.training import FitSettings, fit
+from isplit.records import Budget, SplitRecord
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / "results" / "training.jsonl"
+PAGE = ROOT.parent / "docs" / "training.md"
+RATIO = Budget(element_ratio=64)
+DEPTHS = (0.3, 0.6, 0.95)
+FRACTIONS = (0.7, 0.5)
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, nargs="?")
+    parser.add_argument("--only", default="start,payload")
+    parser.add_argument("--images", type=int, default=3000, help="of the fit part, per epoch")
+    parser.add_argument("--page", action="store_true")
+    options = parser.parse_args()
+    if not options.page:
+        study = open_study(options.study)
+        for name in options.only.split(","):
+            for row in {"start": run_start, "payload": run_payload}[name](study, options.images):
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps({"part": name, **row}) + "\n")
+                print(name, row, flush=True)
+    write_page()
+
+
+def trained(part: str) -> list[Row]:
+    """Return the rows of a part that are there."""
+    if not RESULTS.exists():
+        return []
+    return [row for row in map(json.loads, RESULTS.read_text().splitlines()) if row["part"] == part]
+
+
+def run_start(study: OpenStudy, images: int) -> Iterator[Row]:
+    """The autoencoder for five epochs, then the closed form for one at the same bytes."""
+    cuts, macs = study.cuts(), study.graph_record.macs
+    there = {row["cut"]: row for row in trained("start") if row["design"] == "undercomplete"}
+    finished = {row["cut"] for row in trained("start") if row["design"] == "linear"}
+    for depth in reversed(DEPTHS):
+        cut = min(cuts, key=lambda cut: abs(cut.head_macs / macs - depth)).name
+        if cut not in there:
+            settings = FitSettings(epochs=4, feature_epochs=1, images=images, patience=9)
+            there[cut] = row_of(fit(study, cut, RATIO, design="undercomplete", settings=settings, progress=say))
+            yield there[cut]
+        if cut not in finished:
+            budget = Budget(payload_bytes=round(there[cut]["payload_bytes"]))
+            settings = FitSettings(epochs=1, images=images)
+            yield row_of(fit(study, cut, budget, settings=settings, progress=say))
+
+
+def run_payload(study: OpenStudy, images: int) -> Iterator[Row]:
+    """Budgets below the fewest bytes that lose at most a point without training."""
+    untrained = [row for row in known("payload") if "cut" in row]
+    there = {(row["cut"], row["budget"]) for row in trained("payload")}
+    for share in sorted(SHARES, reverse=True):
+        inside = [row for row in untrained if row["head_mac_share"] <= share and row["loss"] <= 0.01]
+        best = min(inside, key=lambda row: row["payload_bytes"], default=None)
+        for fraction in FRACTIONS if best else ():
+            assert best is not None
+            budget = round(best["payload_bytes"] * fraction)
+            if (best["cut"], budget) not in there:
+                settings = FitSettings(epochs=2, images=images)
+                record = fit(study, best["cut"], Budget(payload_bytes=budget), settings=settings, progress=say)
+                there.add((best["cut"], budget))
+                yield row_of(record)
+
+
+def row_of(record: SplitRecord) -> Row:
+    """Return what is kept of a trained split."""
+    training, result = record.training, record.measurement
+    assert training is not None
+    return {
+        "cut": record.cut,
+        "budget": record.budget.payload_bytes,
+        "design": record.bottleneck.design,
+        "start": training.start,
+        "before": None if training.before is None else training.before.accuracy.accuracy,
+        "accuracy": result.accuracy.accuracy,
+        "whole": result.whole.accuracy,
+        "images": result.accuracy.images,
+        "loss": -result.against_whole.difference,
+        "loss_stderr": result.against_whole.stderr,
+        "payload_bytes": result.payload_bytes.mean,
+        "elements": result.elements,
+        "head_mac_share": result.head_mac_share,
+        "training_images": training.images,
+        "epochs": training.epochs,
+        "best_epoch": training.best_epoch,
+        "curve": [
+            {"stage": one.stage, "epoch": one.epoch, "select_accuracy": one.select_accuracy} for one in training.curve
+        ],
+        "seconds": training.seconds,
+        "threads": training.threads,
+        "settings": training.settings,
+    }
+
+
+def say(what: str, part: int, total: int) -> None:
+    """Print what has come to its end."""
+    if part == total:
+        print(f"  {what}: {total}", flush=True)
+
+
+# --- the page
+
+
+PREFACE = """# Trained splits
+
+Made by `python experiments/training.py STUDY`, from a study of VGG16 (ImageNet trunk, fine-tuned) on tiny-imagenet-20
+at 64×64 pixels. An epoch is {images} images of the fit part; what stops the training is the select part, and figures
+are of the whole test part, in percent. Bytes are mean lengths of real payloads, their header of 20 bytes included."""
+
+
+def write_page() -> None:
+    """Write docs/training.md from the rows."""
+    rows = trained("start") + trained("payload")
+    if rows:
+        preface = PREFACE.format(images=f"{rows[0]['training_images']:,}")
+        PAGE.write_text("\n\n".join(part for part in (preface, start_table(), payload_table()) if part) + "\n")
+
+
+def start_table() -> str:
+    """The two ways to start, side by side."""
+    rows = trained("start")
+    lines = []
+    for row in rows:
+        name = "closed form" if row["design"] == "linear" else "autoencoder, random"
+        before = "" if row["before"] is None else points(row["before"])
+        lines.append(
+            [
+                row["cut"],
+                f"{row['head_mac_share']:.0%}",
+                name,
+                f"{row['payload_bytes']:.0f}",
+                before,
+                str(len([one for one in row["curve"] if one["epoch"]])),
+                points(row["accuracy"]),
+                f"{100 * row['loss']:.1f} ± {100 * row['loss_stderr']:.1f}",
+            ]
+        )
+    heads = ["cut", "MACs", "start", "bytes", "before training", "epochs", "trained", "loss, points"]
+    title = "## From the closed form, and from the paper's autoencoder, at the same bytes"
+    return f"{title}\n\n{table(heads, lines)}" if lines else ""
+
+
+def payload_table() -> str:
+    """Fewest bytes within one and three points after training, over the best compressed image."""
+    remote = [row for row in known("payload") if "format" in row]
+    rows = trained("payload") + [row for row in trained("start") if row["design"] == "linear"]
+    if not rows or not remote:
+        return ""
+    lines = []
+    for share in SHARES:
+        line = [f"{share:.0%}"]
+        for loss in (0.01, 0.03):
+            image = min(row["payload_bytes"] for row in remote if row["loss"] <= loss)
+            inside = [row for row in rows if row["head_mac_share"] <= share and row["loss"] <= loss]
+            best = min(inside, key=lambda row: row["payload_bytes"], default=None)
+            if best is None:
+                line += ["none", f"{image:.0f}", ""]
+            else:
+                text = f"{100 * best['loss']:.1f} ± {100 * best['loss_stderr']:.1f}"
+                line += [
+                    f"{best['payload_bytes']:.0f} at {best['cut']} ({text})",
+                    f"{image:.0f}",
+                    f"{best['payload_bytes'] / image:.2f}",
+                ]
+        lines.append(line)
+    heads = ["MACs on the device at most"]
+    for loss in (1, 3):
+        heads += [f"fewest bytes within {loss}", "best image", "ratio"]
+    every = [
+        [row["cut"], f"{row['payload_bytes']:.0f}", points(row["before"]), points(row["accuracy"])]
+        for row in rows
+        if row["before"] is not None
+    ]
+    return "\n\n".join(
+        [
+            "## Fewest bytes within a loss after training, over the best compressed image within it",
+            table(heads, lines),
+            "Every trained split:",
+            table(["cut", "bytes", "before", "trained"], every),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

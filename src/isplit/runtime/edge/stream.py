@@ -14,15 +14,15 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Job = TypeVar("Job")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _PATIENCE_S = 5.0
 """How long a source of items may take to give the one that it was asked for when the stream was closed."""
 
 
 def pipelined(
-    items: Iterable[Item], prepare: Callable[[Item], Job], finish: Callable[[Job], Answer], *, depth: int
-) -> Iterator[Answer]:
+    items: Iterable[Item], prepare: Callable[[Item], Job], finish: Callable[[Job], Result], *, depth: int
+) -> Iterator[Result]:
     """Yield finish(prepare(item)) for every item, in order and each once.
 
     `items` is read and `prepare` called on one thread, `finish` on as many as `depth`. What any of them raises is
@@ -30,7 +30,7 @@ def pipelined(
     """
     slots = threading.Semaphore(depth)
     stopped = threading.Event()
-    pending: queue.SimpleQueue[Future[Answer] | None] = queue.SimpleQueue()
+    pending: queue.SimpleQueue[Future[Result] | None] = queue.SimpleQueue()
 
     def feed(pool: ThreadPoolExecutor) -> None:
         try:
@@ -42,7 +42,7 @@ def pipelined(
                     break
                 pending.put(pool.submit(finish, prepare(item)))
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-            fault: Future[Answer] = Future()
+            fault: Future[Result] = Future()
             fault.set_exception(error)
             pending.put(fault)
         pending.put(None)

@@ -112,8 +112,8 @@ def show_predictions(record: PredictionsRecord, shown: list[Prediction], *, grou
         )
     if not calibrated:
         output.print("accuracy after training: not calibrated; expect more than this at every split", markup=False)
-    for loss in placements.LOSSES:
-        output.print(placements.verdict_text(placements.verdict(record, group=group, loss=loss)), markup=False)
+    for text in placements.verdict_texts(record, group=group):
+        output.print(text, markup=False)
 
 
 def _table(title: str, *, calibrated: bool) -> Table:

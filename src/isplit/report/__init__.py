@@ -3,7 +3,16 @@
 from pathlib import Path
 
 from isplit.errors import StudyError
-from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, Overlays, StudyRecord, write_whole
+from isplit.records import (
+    CandidatesRecord,
+    CurveRecord,
+    GraphRecord,
+    Overlays,
+    PredictionsRecord,
+    SplitRecord,
+    StudyRecord,
+    write_whole,
+)
 from isplit.report.figure import curve_svg
 from isplit.report.page import report_html
 
@@ -14,7 +23,7 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     """Write report.html and curve.svg from the records in `directory`, and return their paths.
 
     The page holds everything it shows and asks no network for anything. Importance maps are shown where overlays.npz
-    is there. Both files are drawn before the first is written.
+    is there, splits where predictions.json or trained splits are. All files are drawn before the first is written.
 
     Raises:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
@@ -24,8 +33,11 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     study, graph = StudyRecord.load(directory), GraphRecord.load(directory)
     curve, candidates = CurveRecord.load(directory), CandidatesRecord.load(directory)
     overlays = Overlays.load(directory) if (directory / Overlays.file_name).exists() else None
+    predictions = _predictions(directory)
+    trained = _trained_splits(directory)
 
     strangers = {point.cut for point in curve.points} | {one.cut for one in candidates.candidates}
+    strangers |= {one.cut for one in (*(predictions.predictions if predictions else ()), *trained)}
     strangers -= {cut.name for cut in graph.cuts}
     if strangers:
         msg = (
@@ -35,9 +47,21 @@ def write_report(directory: Path) -> tuple[Path, ...]:
         raise StudyError(msg)
 
     files = {
-        "report.html": report_html(study, graph, curve, candidates, overlays=overlays).encode(),
+        "report.html": report_html(
+            study, graph, curve, candidates, overlays=overlays, predictions=predictions, trained=trained
+        ).encode(),
         "curve.svg": curve_svg(study, graph, curve, candidates),
     }
     for name, content in files.items():
         write_whole(directory / name, content)
     return tuple(directory / name for name in files)
+
+
+def _predictions(directory: Path) -> PredictionsRecord | None:
+    return PredictionsRecord.load(directory) if (directory / PredictionsRecord.file_name).exists() else None
+
+
+def _trained_splits(directory: Path) -> tuple[SplitRecord, ...]:
+    """Return the records of the study's trained splits; the others are in predictions.json."""
+    paths = sorted(directory.glob(f"splits/*/{SplitRecord.file_name}"))
+    return tuple(record for record in (SplitRecord.load(path.parent) for path in paths) if record.training is not None)

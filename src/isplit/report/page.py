@@ -1,20 +1,29 @@
 """The report: one HTML page that works without a network, on a laptop and on paper.
 
-Python works out the numbers and the text; templates/figures.js only draws them and templates/table.js only sorts.
+Python works out the numbers and the text; the scripts in templates only draw them and sort.
 Every text from a record is escaped, and a content security policy lets no other script run and no request leave.
 """
 
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from importlib import resources
 from string import Template
 
 from isplit.errors import needs_extra
-from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, Overlays, StudyRecord
-from isplit.report import sections
+from isplit.records import (
+    CandidatesRecord,
+    CurveRecord,
+    GraphRecord,
+    Overlays,
+    PredictionsRecord,
+    SplitRecord,
+    StudyRecord,
+)
+from isplit.report import sections, split_sections
 from isplit.report.plots import (
     CurveSeries,
     curves,
@@ -26,6 +35,7 @@ from isplit.report.plots import (
     table_rows,
     value_range,
 )
+from isplit.report.split_series import GroupSeries, group_series
 
 _UNSCROLLED_ROWS = 40
 
@@ -37,8 +47,19 @@ def report_html(
     candidates: CandidatesRecord,
     *,
     overlays: Overlays | None = None,
+    predictions: PredictionsRecord | None = None,
+    trained: Sequence[SplitRecord] = (),
 ) -> str:
     """Return the whole page as text.
+
+    Args:
+        study: Where it came from.
+        graph: The cuts.
+        curve: Their importance.
+        candidates: The ranking.
+        overlays: Importance maps over images.
+        predictions: Splits before training, and compressed images.
+        trained: Splits that were trained.
 
     Raises:
         MissingExtraError: plotly (or matplotlib, for the overlays' colours) is not installed.
@@ -46,7 +67,10 @@ def report_html(
     """
     series = curves(study, curve, candidates)
     method = escape(method_label(curve.method))
-    scripts = {"plotly": _plotly_js(), "figures_js": _asset("figures.js"), "table_js": _asset("table.js")}
+    built = group_series(predictions, trained, order=[cut.name for cut in graph.cuts])
+    shown = sections.overlay_section(overlays, graph, candidates)
+    scripts = {"plotly": _plotly_js()}
+    scripts |= {f"{name}_js": _asset(f"{name}.js") for name in ("common", "figures", "splits", "table")}
     return Template(_asset("report.html")).substitute(
         scripts,
         policy=_policy(tuple(scripts.values())),
@@ -56,6 +80,7 @@ def report_html(
         headline=f'{escape(study.model.spec)} <span class="on">on {escape(study.data.spec)}</span>',
         warnings=sections.warnings(study.warnings),
         answer=sections.answer(study, graph, candidates, method),
+        verdicts=split_sections.verdicts(predictions, built),
         cards=sections.cards(candidates.candidates, graph, method),
         remarks=sections.remarks(study, candidates),
         method=method,
@@ -68,10 +93,11 @@ def report_html(
         table_head=sections.table_head(method),
         table_rows="\n".join(map(sections.table_row, table_rows(graph, curve, candidates))),
         table_caption=sections.table_caption(graph),
-        overlays=sections.overlay_section(overlays, graph, candidates),
+        overlays=shown,
+        splits=split_sections.split_sections(predictions, trained, built, first=4 if shown else 3),
         importance_is=sections.importance_is(curve, method),
         provenance=sections.provenance(study, graph, curve),
-        data=_json(_drawing(study, graph, curve, series)),
+        data=_json(_drawing(study, graph, curve, series, built)),
     )
 
 
@@ -105,8 +131,14 @@ def _json(fields: object) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _drawing(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, series: tuple[CurveSeries, ...]) -> object:
-    """Return what figures.js draws, its numbers rounded to what a screen can show."""
+def _drawing(
+    study: StudyRecord,
+    graph: GraphRecord,
+    curve: CurveRecord,
+    series: tuple[CurveSeries, ...],
+    built: tuple[GroupSeries, ...],
+) -> object:
+    """Return what the scripts draw, its numbers rounded to what a screen can show."""
     size = sizes(graph, curve)
     by_name = {cut.name: cut for cut in graph.cuts}
     cuts = [by_name[point.cut] for point in curve.points]
@@ -126,6 +158,7 @@ def _drawing(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, series:
             "curves": [{**asdict(one), "range": value_range(one)} for one in series],
             "size": asdict(size),
             "heat": asdict(heat_map(study, curve)),
+            "splits": [asdict(one) for one in built],
         }
     )
 

@@ -5,7 +5,7 @@ Pure: from records to rows and sentences, for the terminal and for the page.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isplit.records import Prediction, PredictionsRecord, RemoteImage
 
@@ -116,9 +116,23 @@ def image_setting(one: RemoteImage) -> str:
     return f"{name} quality {one.quality}" + (f", side × {one.scale:g}" if one.scale != 1 else "")
 
 
+def verdict_texts(record: PredictionsRecord, *, group: str) -> list[str]:
+    """Say for each of the losses whether splitting is worth it; once where a larger loss changes nothing."""
+    texts: list[str] = []
+    before: Verdict | None = None
+    for loss in LOSSES:
+        found = verdict(record, group=group, loss=loss)
+        if before is not None and replace(found, loss=before.loss) == before:
+            texts.append(f"Within {_points(loss)}: the same.")
+        else:
+            texts.append(verdict_text(found))
+        before = found
+    return texts
+
+
 def verdict_text(found: Verdict) -> str:
     """Say whether splitting is worth it within that loss."""
-    points = f"{100 * found.loss:g} point{'' if found.loss == 0.01 else 's'}"
+    points = _points(found.loss)
     image = "no compressed image stays that close"
     if found.remote is not None:
         size, setting = found.remote.payload_bytes.mean, image_setting(found.remote)
@@ -134,6 +148,10 @@ def verdict_text(found: Verdict) -> str:
         text += f" With at most {SMALL_HEAD:.0%} of the MACs on the device: {_where(found.small_head)}"
         text += "." if factor is None else f", {factor:.2g} × the image."
     return text
+
+
+def _points(loss: float) -> str:
+    return f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
 
 
 def _where(one: Prediction) -> str:

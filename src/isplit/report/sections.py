@@ -12,8 +12,9 @@ from isplit.records import (
     Rule,
     StudyRecord,
 )
+from isplit.report.markup import breakable, code, kib, minus, percent, sortable_head, sortable_row, words
 from isplit.report.overlay_images import overlay_rows
-from isplit.report.plots import KIB, CurveKind, CurveSeries, MarkKind, TableRow
+from isplit.report.plots import CurveKind, CurveSeries, MarkKind, TableRow
 
 _SHOWN_CANDIDATES = 3
 _SHOWN_CLASSES = 6
@@ -66,35 +67,8 @@ _COLUMNS: tuple[tuple[str, str, bool], ...] = (
 # ---- the answer ----
 
 
-def _code(name: str) -> str:
-    return f"<code>{_breakable(name)}</code>"
-
-
-def _breakable(name: str) -> str:
-    """Escape a name, and let a long one break between its parts."""
-    return escape(name).replace(".", ".<wbr>") if len(name) > 20 else escape(name)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"
-
-
-def _kib(count_bytes: float) -> str:
-    return f"{count_bytes / KIB:,.4g}\u00a0KiB"
-
-
-def _minus(number: str) -> str:
-    """Return the number with a true minus sign."""
-    return number.replace("-", "−")
-
-
-def _words(items: list[str]) -> str:
-    """Join as prose: "a", "a and b", "a, b and c"."""
-    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
-
-
 def _found_by(rules: tuple[Rule, ...]) -> str:
-    return _words([_RULES[rule] for rule in rules])
+    return words([_RULES[rule] for rule in rules])
 
 
 def warnings(warnings: tuple[str, ...]) -> str:
@@ -110,18 +84,18 @@ def answer(study: StudyRecord, graph: GraphRecord, candidates: CandidatesRecord,
     """Return the paragraph that says where to split first, and how good the unsplit network is."""
     base = study.base_accuracy
     accuracy = (
-        f"Unsplit, the network answers {_percent(base.accuracy)} of {base.images:,} images correctly "
-        f"(95\u00a0% interval {100 * base.low:.1f}–{_percent(base.high)}; chance {_percent(study.chance_accuracy)})."
+        f"Unsplit, the network answers {percent(base.accuracy)} of {base.images:,} images correctly "
+        f"(95\u00a0% interval {100 * base.low:.1f}–{percent(base.high)}; chance {percent(study.chance_accuracy)})."
     )
     if not candidates.candidates:
         return f"<p><strong>No cut stands out</strong>, neither by {method} nor by size. {accuracy}</p>"
     first, *others = candidates.candidates[:_SHOWN_CANDIDATES]
     doubt = " (not settled: more images may move it)" if first.settled is False else ""
-    then = f" Next in line: {_words([_code(other.cut) for other in others])}." if others else ""
+    then = f" Next in line: {words([code(other.cut) for other in others])}." if others else ""
     return (
-        f"<p><strong>Split after {_code(first.cut)} first:</strong> {_found_by(first.found_by)}{doubt}. "
-        f"There {_kib(first.bytes)} cross per image before any bottleneck, {_ratio(first.bytes, graph)} the fp32 "
-        f"input, and the device computes {_percent(first.head_mac_share)} of the MACs.{then} {accuracy}</p>"
+        f"<p><strong>Split after {code(first.cut)} first:</strong> {_found_by(first.found_by)}{doubt}. "
+        f"There {kib(first.bytes)} cross per image before any bottleneck, {_ratio(first.bytes, graph)} the fp32 "
+        f"input, and the device computes {percent(first.head_mac_share)} of the MACs.{then} {accuracy}</p>"
     )
 
 
@@ -140,16 +114,16 @@ def cards(found: tuple[Candidate, ...], graph: GraphRecord, method: str) -> str:
 
 def _card(candidate: Candidate, graph: GraphRecord, method: str) -> str:
     settled = {True: "settled", False: '<span class="unsettled">not settled</span>', None: ""}[candidate.settled]
-    score = "–" if candidate.log10_cui is None else _minus(f"{candidate.log10_cui:.2f}")
+    score = "–" if candidate.log10_cui is None else minus(f"{candidate.log10_cui:.2f}")
     facts = (
         (f"log<sub>10</sub> {method}", score),
-        ("crosses, fp32", _kib(candidate.bytes)),
+        ("crosses, fp32", kib(candidate.bytes)),
         ("of the fp32 input", _ratio(candidate.bytes, graph)),
-        ("MACs on the device", _percent(candidate.head_mac_share)),
+        ("MACs on the device", percent(candidate.head_mac_share)),
     )
     return (
         f'<li><span class="place"><span>Candidate {candidate.rank}</span>{settled}</span>'
-        f'<span class="cut">{_code(candidate.cut)}</span>'
+        f'<span class="cut">{code(candidate.cut)}</span>'
         f'<p class="why">{_found_by(candidate.found_by).capitalize()}</p>'
         f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in facts)}</dl></li>"
     )
@@ -172,7 +146,7 @@ def _subset_line(ranking: Ranking, titles: dict[str, str]) -> str:
     shown = [titles.get(name) or name for name in ranking.classes[:_SHOWN_CLASSES]]
     more = len(ranking.classes) - len(shown)
     members = escape(", ".join(shown)) + (f" and {more} more" if more else "")
-    chosen = [_code(candidate.cut) for candidate in ranking.candidates[:_SHOWN_CANDIDATES]]
+    chosen = [code(candidate.cut) for candidate in ranking.candidates[:_SHOWN_CANDIDATES]]
     note = f" {escape(ranking.note)}" if ranking.note else ""
     order = ", then ".join(chosen) or "no candidate"
     return f"<li><strong>{escape(ranking.name)}</strong> ({members}): {order}.{note}</li>"
@@ -202,8 +176,8 @@ def legend() -> str:
 
 def curve_caption(curve: CurveRecord, method: str) -> str:
     """Return what figure 1 shows, and what it could not show."""
-    gaps = [f"{_code(point.cut)} ({point.non_finite:,} images)" for point in curve.points if point.non_finite]
-    unknown = f" Not finite, thus left out or with gaps: {_words(gaps)}." if gaps else ""
+    gaps = [f"{code(point.cut)} ({point.non_finite:,} images)" for point in curve.points if point.non_finite]
+    unknown = f" Not finite, thus left out or with gaps: {words(gaps)}." if gaps else ""
     return (
         f"Above: {method} at each cut, in the order of computation, over {curve.images:,} images. Numbers are ranks, "
         "dotted lines mark the first three; the band is missing where its lower end is not positive. Below: the size "
@@ -228,12 +202,7 @@ def classes_caption(curve: CurveRecord, overall: str) -> str:
 
 def table_head(method: str) -> str:
     """Return the headings as buttons, so that sorting works with the keyboard."""
-    return "\n".join(
-        f'<th scope="col" aria-sort="none"{_class("number" if number else "")}><button type="button">'
-        f'{title.format(method=method)}<span class="unit">{unit}<span class="arrow" aria-hidden="true"></span></span>'
-        "</button></th>"
-        for title, unit, number in _COLUMNS
-    )
+    return sortable_head(tuple((title.format(method=method), unit, number) for title, unit, number in _COLUMNS))
 
 
 def table_row(row: TableRow) -> str:
@@ -241,7 +210,7 @@ def table_row(row: TableRow) -> str:
     found = ", ".join(_SHORT_RULES[rule] for rule in row.found_by)
     cells: tuple[tuple[object, str, str], ...] = (
         (row.depth, str(row.depth), "number"),
-        (row.cut, _breakable(row.cut), "cut"),
+        (row.cut, breakable(row.cut), "cut"),
         (row.elements, escape(row.shape), "number"),
         (row.kib, f"{row.kib:,.1f}", "number"),
         (row.of_input, f"{row.of_input:,.3f}", "number"),
@@ -250,35 +219,27 @@ def table_row(row: TableRow) -> str:
         (row.head_parameters, f"{row.head_parameters:,}", "number"),
         (row.head_peak_mib, f"{row.head_peak_mib:,.2f}", "number"),
         (row.tail_peak_mib, f"{row.tail_peak_mib:,.2f}", "number"),
-        (row.log10_value, "–" if row.log10_value is None else _minus(f"{row.log10_value:.2f}"), "number"),
+        (row.log10_value, "–" if row.log10_value is None else minus(f"{row.log10_value:.2f}"), "number"),
         (row.rank, "" if row.rank is None else str(row.rank), "number"),
         (found, found, "found"),
     )
-    html = "".join(
-        f'<td{_class(style)} data-value="{"" if value is None else escape(str(value))}">{text}</td>'
-        for value, text, style in cells
-    )
-    return f"<tr{_class('candidate' if row.rank is not None else '')}>{html}</tr>"
+    return sortable_row(cells, style="candidate" if row.rank is not None else "")
 
 
 def table_caption(graph: GraphRecord) -> str:
     """Return how the figures were counted, and which cuts and operations are missing from them."""
     shape = "×".join(map(str, graph.input_shape))
     lines = [
-        f"For one image of {shape} ({_kib(graph.input_bytes)} as fp32). MACs are multiply-accumulate operations, "
+        f"For one image of {shape} ({kib(graph.input_bytes)} as fp32). MACs are multiply-accumulate operations, "
         f"{graph.macs / 1e6:,.1f} M in the whole model, which has {graph.parameters:,} parameters. Peaks are of live "
         f"activations; parameters are not included. Captured by {escape(graph.captured_by)}."
     ]
     if graph.uncounted:
         lines.append(f"Operations whose MACs are not counted: {escape(', '.join(graph.uncounted))}.")
     if graph.unavailable:
-        reasons = "; ".join(f"{_code(one.name)}: {escape(one.reason)}" for one in graph.unavailable)
+        reasons = "; ".join(f"{code(one.name)}: {escape(one.reason)}" for one in graph.unavailable)
         lines.append(f"Cuts that cannot be made: {reasons}.")
     return " ".join(lines)
-
-
-def _class(name: str) -> str:
-    return f' class="{name}"' if name else ""
 
 
 # ---- overlays ----
@@ -316,7 +277,7 @@ def overlay_section(overlays: Overlays | None, graph: GraphRecord, candidates: C
 def _overlay_heading(cut: str, overlays: Overlays, rank: int | None) -> str:
     height, width = overlays.maps[cut].shape[1:]
     place = "" if rank is None else f'<span class="grid">candidate {rank}</span>'
-    return f'<th scope="col">{_code(cut)}<span class="grid">{height}×{width}</span>{place}</th>'
+    return f'<th scope="col">{code(cut)}<span class="grid">{height}×{width}</span>{place}</th>'
 
 
 # ---- meaning and provenance ----
@@ -335,11 +296,11 @@ def provenance(study: StudyRecord, graph: GraphRecord, curve: CurveRecord) -> st
     model, data, size = study.model, study.data, study.preprocessing
     parts = ", ".join(f"{name} {count:,}" for name, count in data.part_images.items())
     facts = (
-        ("Model", f"{_code(model.spec)}, {model.parameters:,} parameters, {model.num_outputs:,} outputs"),
+        ("Model", f"{code(model.spec)}, {model.parameters:,} parameters, {model.num_outputs:,} outputs"),
         ("Weights", _weights(study)),
-        ("Model fingerprint", _code(model.fingerprint)),
-        ("Data", _code(data.spec) + (f", split {escape(data.split)}" if data.split else "")),
-        ("Data SHA-256", _code(data.sha256)),
+        ("Model fingerprint", code(model.fingerprint)),
+        ("Data", code(data.spec) + (f", split {escape(data.split)}" if data.split else "")),
+        ("Data SHA-256", code(data.sha256)),
         ("Parts (images)", f"{parts}: {escape(data.part_rule)}"),
         (
             "Preprocessing",
@@ -359,8 +320,8 @@ def provenance(study: StudyRecord, graph: GraphRecord, curve: CurveRecord) -> st
 
 def _weights(study: StudyRecord) -> str:
     model = study.model
-    digest = f", SHA-256 {_code(model.weights_sha256)}" if model.weights_sha256 else ""
-    return (_code(model.weights) if model.weights else "none given") + digest
+    digest = f", SHA-256 {code(model.weights_sha256)}" if model.weights_sha256 else ""
+    return (code(model.weights) if model.weights else "none given") + digest
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -1,16 +1,13 @@
 // Draws both figures from the series in #data. The numbers are worked out in Python; here is only ink.
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const data = DATA;
   const curveDiv = document.getElementById("figure-curve");
   const heatDiv = document.getElementById("figure-classes");
   const select = document.getElementById("class-select");
   const all = data.curves[0];
   const xs = data.cuts.map((_, index) => index);
 
-  const BLUE = "#1d4f91", ACCENT = "#c2410c", SLATE = "#4b5563", REFERENCE = "#a3abb8", GRID = "#e8ebef", INK = "#1f2937", EDGE = "#9ca3af";
-  const FONT = { family: getComputedStyle(document.body).fontFamily, size: 12, color: INK };
-  const CONFIG = { responsive: true, displaylogo: false, doubleClick: "reset", modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
   const SYMBOLS = {
     "maximum": { symbol: "star", size: 17, color: ACCENT, line: { color: "#fff", width: 1 } },
     "unsettled": { symbol: "star", size: 16, color: "#fff", line: { color: ACCENT, width: 1.6 } },
@@ -153,7 +150,7 @@
     const limits = [Math.min(series.range[0], all.range[0]), Math.max(series.range[1], all.range[1])];
     return {
       font: FONT, margin: MARGIN, showlegend: false, hovermode: "closest", hoverdistance: 60,
-      hoverlabel: { bgcolor: "#fff", bordercolor: EDGE, font: { size: 12, color: INK }, align: "left" },
+      hoverlabel: HOVER_LABEL,
       plot_bgcolor: "rgba(0,0,0,0)", paper_bgcolor: "rgba(0,0,0,0)",
       xaxis: { ...cutAxis(plotWidth(curveDiv), ranked(series), range), anchor: "y2", showline: true, linecolor: EDGE, showspikes: true, spikemode: "across",
         spikesnap: "data", spikethickness: 1, spikecolor: EDGE, spikedash: "solid" },
@@ -228,7 +225,7 @@
     const every = Math.ceil(11 / row);
     const rows = data.heat.labels.map((_, index) => index).filter((index) => index % every === 0);
     return {
-      font: FONT, margin: HEAT_MARGIN, hoverlabel: { bgcolor: "#fff", bordercolor: EDGE, font: { size: 12, color: INK }, align: "left" },
+      font: FONT, margin: HEAT_MARGIN, hoverlabel: HOVER_LABEL,
       plot_bgcolor: "#cbd0d7", paper_bgcolor: "rgba(0,0,0,0)", showlegend: false,
       height: Math.max(240, data.heat.labels.length * row + 150),
       xaxis: { ...cutAxis(plotWidth(heatDiv), ranked(all)), range: [-0.5, xs.length - 0.5] },
@@ -247,9 +244,5 @@
   document.querySelectorAll('input[name="heat"]').forEach((input) => input.addEventListener("change", drawHeat));
   followZoom(curveDiv, () => ranked(chosen()));
   followZoom(heatDiv, () => ranked(all));
-
-  // Paper is narrower than the screen, and a plot does not shrink by itself: 182 mm between the margins of A4.
-  const onPaper = (width) => [curveDiv, heatDiv].forEach((div) => Plotly.relayout(div, { width }));
-  window.addEventListener("beforeprint", () => onPaper(680));
-  window.addEventListener("afterprint", () => [curveDiv, heatDiv].forEach((div) => Plotly.relayout(div, { width: null, autosize: true })));
+  fitPaper([curveDiv, heatDiv]);
 })();

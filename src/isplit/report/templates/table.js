@@ -1,7 +1,6 @@
-// Sorting and filtering the table of cuts. Cells carry what they sort by in data-value; empty ones always come last.
+// Sorting of the tables, and filtering of the cuts. Cells carry what they sort by in data-value; empty ones come last.
 "use strict";
-(() => {
-  const table = document.getElementById("cuts-table");
+document.querySelectorAll("table.sortable").forEach((table) => {
   const body = table.tBodies[0];
   const headers = [...table.tHead.rows[0].cells];
   const key = (row, column) => row.cells[column].dataset.value;
@@ -28,6 +27,10 @@
   headers.forEach((header, column) => {
     header.querySelector("button").addEventListener("click", () => sortBy(column));
   });
+});
+
+(() => {
+  const table = document.getElementById("cuts-table");
   const filter = document.getElementById("candidates-only");
   const applyFilter = () => table.classList.toggle("candidates-only", filter.checked);
   filter.addEventListener("change", applyFilter);

@@ -20,12 +20,16 @@ from isplit.errors import InputError
 from isplit.records import (
     Budget,
     CurveRecord,
+    Cut,
     Measurement,
     Prediction,
     PredictionsRecord,
     RemoteImage,
     SplitRecord,
 )
+
+# What is measured together, and lost together when interrupted; each time the model itself runs once more.
+_CUTS_AT_A_TIME = 6
 
 
 def predict(
@@ -40,7 +44,7 @@ def predict(
     """Measure every cut's closed-form split at every budget, on the select part, and write predictions.json.
 
     The splits themselves are kept in the study: `fit` starts from them, and `export` takes them as they are. What was
-    predicted before for other budgets, cuts or classes stays in the record.
+    predicted before stays in the record and is not computed again from as many images; interrupted, most is kept.
 
     Args:
         study: From `open_study`.
@@ -57,25 +61,51 @@ def predict(
     settings = settings or PredictSettings()
     check_budgets(budgets)
     started = time.perf_counter()
-    chosen, classes = study.cuts(cuts), study.group(group)
-    closed = closed_forms(study, budgets, chosen, classes, settings, progress=progress)
+    classes = study.group(group)
     images = study.images("select", classes, limit=settings.images)
-    found = evaluate_splits(
-        study,
-        [one.split for one in closed],
-        group=classes,
-        images=images,
-        progress=lambda done, total: progress("accuracy of the splits", done, total),
-    )
-    predictions: list[Prediction] = []
-    for number, one in enumerate(closed):
-        measurement = measure(study, one.split, found, number, group=classes, part="select")
-        save_closed_form(study, one, classes, measurement)
-        predictions.append(_prediction(study, one, classes, measurement))
+    missing = [cut for cut in study.cuts(cuts) if not _is_known(study, cut, budgets, classes, settings, len(images))]
+    closed = closed_forms(study, budgets, missing, classes, settings, progress=progress) if missing else []
+    some = _CUTS_AT_A_TIME * len(budgets)
+    for start in range(0, len(closed), some):
+        of_cuts = closed[start : start + some]
+        found = evaluate_splits(study, [one.split for one in of_cuts], group=classes, images=images)
+        predictions: list[Prediction] = []
+        for number, one in enumerate(of_cuts):
+            measurement = measure(study, one.split, found, number, group=classes, part="select")
+            save_closed_form(study, one, classes, measurement)
+            predictions.append(_prediction(study, one, classes, measurement))
+        _merged(study, predictions, (), settings, len(images), time.perf_counter() - started).save(study.directory)
+        progress("accuracy of the splits", min(start + some, len(closed)) // len(budgets), len(missing))
     remote = _remote(study, classes, settings, progress)
-    record = _merged(study, predictions, remote, settings, len(images), time.perf_counter() - started)
+    record = _merged(study, (), remote, settings, len(images), time.perf_counter() - started)
     record.save(study.directory)
     return record
+
+
+def _is_known(
+    study: OpenStudy, cut: Cut, budgets: Sequence[Budget], group: GroupLogits, settings: PredictSettings, images: int
+) -> bool:
+    """Whether a cut was predicted before at all of the budgets, from as many images."""
+    known = _known(study)
+    design = "linear" if settings.weighted else "pca"
+    rows = {
+        one.budget.tag: one.measurement.accuracy.images
+        for one in (known.predictions if known else ())
+        if (one.cut, one.group, one.design) == (cut.name, group.group.name, design)
+    }
+    for budget in budgets:
+        directory = split_directory(
+            study.directory, cut=cut.name, group=group.group.name, design=design, budget=budget, trained=False
+        )
+        if rows.get(budget.tag) != images or not (directory / SplitRecord.file_name).exists():
+            return False
+        split = SplitRecord.load(directory)
+        if (split.statistics_images, split.isplit_version) != (
+            min(settings.statistics_images, len(study.images("fit", group, limit=None))),
+            metadata.version("isplit"),
+        ):
+            return False
+    return True
 
 
 def check_budgets(budgets: Sequence[Budget]) -> None:

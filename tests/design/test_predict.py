@@ -1,0 +1,141 @@
+"""Predicting every split without training: what is measured, kept, and not computed twice."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from isplit.design import predict as module
+from isplit.design.bottleneck.build import load_split, split_directory
+from isplit.design.closed_forms import PredictSettings
+from isplit.design.evaluate import BuiltSplit, evaluate_splits
+from isplit.design.predict import predict
+from isplit.design.study import OpenStudy, open_study
+from isplit.errors import InputError
+from isplit.records import Budget, PredictionsRecord
+
+SETTINGS = PredictSettings(statistics_images=16, images=None, remote_images=6, precision="fp32")
+BUDGETS = [Budget(payload_bytes=40), Budget(element_ratio=4)]
+
+
+@pytest.fixture
+def study(analysed: Path, tmp_path: Path) -> OpenStudy:
+    """A copy of the study that may be written into."""
+    return open_study(Path(shutil.copytree(analysed, tmp_path / "study")))
+
+
+def recorded() -> tuple[list[str], Callable[[str, int, int], None]]:
+    """Return a list of what was done, in order, and the progress callback that fills it."""
+    seen: list[str] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what not in seen:
+            seen.append(what)
+
+    return seen, progress
+
+
+def test_every_cut_at_every_budget(study: OpenStudy) -> None:
+    """A row for each, within its budget on real payloads, and a split on disk that answers the same again."""
+    record = predict(study, BUDGETS, settings=SETTINGS)
+
+    cuts = [cut.name for cut in study.cuts()]
+    assert {(cut, tag) for cut in cuts for tag in ("40B", "1in4")} == {
+        (one.cut, one.budget.tag) for one in record.predictions
+    }
+    assert record == PredictionsRecord.load(study.directory)
+    images = study.images("select", study.group(), limit=None)
+    for one in record.predictions:
+        assert "select" == one.measurement.part
+        assert one.cui is not None
+        assert one.predicted_accuracy is None
+        assert len(images) == one.measurement.accuracy.images == one.measurement.payload_bytes.images
+        directory = split_directory(
+            study.directory, cut=one.cut, group="all classes", design="linear", budget=one.budget, trained=False
+        )
+        split, bottleneck, codec, model = load_split(directory)
+        assert split.measurement == one.measurement
+        assert {} == model
+        again = evaluate_splits(
+            study, [BuiltSplit(study.cuts((one.cut,))[0], bottleneck, codec)], group=study.group(), images=images
+        )
+        assert one.measurement.accuracy.correct == int((again.answers[0] == again.labels).sum())
+        assert one.measurement.payload_bytes.mean == pytest.approx(float(again.payload_bytes[0].mean()))
+
+
+def test_elements_of_a_ratio(study: OpenStudy) -> None:
+    """One in four of the elements, as near as whole latents of all patches come to it from below."""
+    record = predict(study, [Budget(element_ratio=4)], settings=SETTINGS)
+
+    for one in record.predictions:
+        elements = one.bytes / 4
+        assert 0.1 * elements < one.measurement.elements <= elements / 4
+
+
+def test_nothing_is_computed_twice(study: OpenStudy) -> None:
+    """The same again asks for no pass over the images; another budget does, and keeps what was there."""
+    first = predict(study, BUDGETS[:1], settings=SETTINGS)
+    seen, progress = recorded()
+
+    again = predict(study, BUDGETS[:1], settings=SETTINGS, progress=progress)
+
+    assert [] == seen
+    assert first.predictions == again.predictions
+    assert first.remote == again.remote
+    both = predict(study, BUDGETS, settings=SETTINGS, progress=progress)
+    assert "statistics of patches" in seen
+    assert "compressed images" not in seen
+    assert {"40B", "1in4"} == {one.budget.tag for one in both.predictions}
+
+
+def test_interrupted_it_keeps_what_was_measured(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after the second cut, the first two have rows, and only the others are left to do."""
+    monkeypatch.setattr(module, "_CUTS_AT_A_TIME", 1)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if (what, done) == ("accuracy of the splits", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(study, BUDGETS, settings=SETTINGS, progress=stop)
+
+    kept = PredictionsRecord.load(study.directory)
+    names = [cut.name for cut in study.cuts()]
+    assert set(names[:2]) == {one.cut for one in kept.predictions}
+    totals: list[int] = []
+    whole = predict(
+        study,
+        BUDGETS,
+        settings=SETTINGS,
+        progress=lambda what, done, total: totals.append(total) if what == "accuracy of the splits" else None,
+    )
+    assert {len(names) - 2} == set(totals)
+    assert set(names) == {one.cut for one in whole.predictions}
+
+
+def test_a_subset_answers_among_its_classes(study: OpenStudy) -> None:
+    """Only images of the subset's classes are measured, and rows of other subsets stay."""
+    predict(study, BUDGETS[:1], cuts=("pool1",), settings=SETTINGS)
+    record = predict(study, BUDGETS[:1], cuts=("pool1",), group="bars,rows", settings=SETTINGS)
+
+    assert ["all classes", "bars,rows"] == sorted(one.group for one in record.predictions)
+    (subset,) = (one for one in record.predictions if one.group == "bars,rows")
+    assert {"bars", "rows"} == set(subset.measurement.per_class)
+    assert {"all classes", "bars,rows"} == {one.group for one in record.remote}
+
+
+@pytest.mark.parametrize(
+    ("budgets", "words"),
+    [
+        ([], "at least one budget"),
+        ([Budget(payload_bytes=5)], "below the smallest payload"),
+        ([Budget()], "either bytes or an element ratio"),
+        ([Budget(payload_bytes=50, element_ratio=4)], "either bytes or an element ratio"),
+        ([Budget(element_ratio=0.5)], "sends more than everything"),
+    ],
+)
+def test_budgets_that_cannot_be_met(study: OpenStudy, budgets: list[Budget], words: str) -> None:
+    """Refused before anything is computed."""
+    with pytest.raises(InputError, match=words):
+        predict(study, budgets, settings=SETTINGS)

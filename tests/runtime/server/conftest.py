@@ -140,5 +140,6 @@ def wire():
         encoded = staticmethod(encoded)
         until = staticmethod(until)
         limit_s = LIMIT_S
+        ready_request = service_pb2.ServerReadyRequest
 
     return Wire

@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
+# A long experiment of this checkout stands still meanwhile.
+QUIETLY := experiments/paused.sh
+
 .PHONY: install demo test check bench docs peers clean
 
 install: $(VENV)/installed
@@ -19,7 +22,7 @@ demo: install
 	$(BIN)/isplit demo
 
 test: install
-	$(BIN)/pytest -q
+	$(QUIETLY) $(BIN)/pytest -q -n auto --dist loadfile
 
 check: install
 	$(BIN)/ruff check
@@ -29,8 +32,8 @@ check: install
 
 bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'
-	$(BIN)/python benchmarks/importance.py
-	$(BIN)/python benchmarks/runtime_edge.py
+	$(QUIETLY) $(BIN)/python benchmarks/importance.py
+	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
 
 # Foreign servers to test against, in an environment of their own; the tests that need them are skipped without.
 peers: .venv-peers/installed

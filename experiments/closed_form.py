@@ -17,7 +17,8 @@ them (--page writes only that).
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ from isplit.design.bottleneck.allocation import Allocation, allocate_bytes, fixe
 from isplit.design.closed_forms import (
     Basis,
     PredictSettings,
+    build_split,
     built_with_tables,
     closed_form_bases,
-    closed_forms,
     mean_payload_bytes,
 )
 from isplit.design.evaluate import BuiltSplit, evaluate_splits, measure
@@ -49,10 +50,13 @@ PAGE = ROOT.parent / "docs" / "closed-form.md"
 RATIO = Budget(element_ratio=64)
 BUDGETS = tuple(Budget(payload_bytes=n) for n in (100, 150, 225, 340, 500, 750, 1100))
 EQUAL_BYTES = Budget(payload_bytes=300)
-CUTS_AT_A_TIME = 3
+STATISTICS_IMAGES = 1000
+# In points over 100: a cut that loses more is not tried at smaller budgets.
+HOPELESS_LOSS = 0.06
 SHARES = (0.10, 0.25, 0.50, 0.75)
 
 Row = dict[str, Any]
+Built = tuple[Budget, BuiltSplit]
 
 
 def main() -> None:
@@ -74,6 +78,19 @@ def main() -> None:
                     file.write(json.dumps({"part": name, **row}) + "\n")
                 print(name, row, flush=True)
     write_page()
+
+
+@cache
+def bases(study: OpenStudy, *, weighted: bool = True) -> list[Basis]:
+    """Solve every cut once for all parts."""
+    settings = PredictSettings(statistics_images=STATISTICS_IMAGES, weighted=weighted)
+    return closed_form_bases(study, [RATIO, *BUDGETS], study.cuts(), study.group(), settings)
+
+
+def build(study: OpenStudy, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:
+    """Build the closed form of some cuts for some budgets."""
+    chosen = [basis for basis in bases(study, weighted=weighted) if basis.cut.name in cuts]
+    return [(budget, build_split(study, basis, budget)) for basis in chosen for budget in budgets]
 
 
 def known(part: str) -> list[Row]:
@@ -114,16 +131,16 @@ def run_ratio(study: OpenStudy, done: list[Row], images: int | None) -> Iterator
     """One in 64 of the elements: the closed form against plain PCA."""
     for weighted in (True, False):
         design = "linear" if weighted else "pca"
-        missing = [cut for cut in study.cuts() if (cut.name, design) not in {(r["cut"], r["design"]) for r in done}]
+        there = {row["cut"] for row in done if row["design"] == design}
+        missing = [cut.name for cut in study.cuts() if cut.name not in there]
         if missing:
-            settings = PredictSettings(weighted=weighted)
-            forms = closed_forms(study, [RATIO], missing, study.group(), settings)
-            for row in measured(study, [form.split for form in forms], images):
+            splits = [split for _, split in build(study, missing, [RATIO], weighted=weighted)]
+            for row in measured(study, splits, images):
                 yield {"design": design, **row}
 
 
 def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
-    """Accuracy over bytes at every cut, and the compressed image."""
+    """Accuracy over bytes at every cut, from the largest budget down to where it loses too much; compressed images."""
     group = study.group()
     if not any("format" in row for row in done):
         chosen = study.images("test", group, limit=images)
@@ -138,15 +155,15 @@ def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterat
                 "loss_stderr": remote.against_whole.stderr,
                 "payload_bytes": remote.payload_bytes.mean,
             }
-    there = {(row["cut"], row["budget"]) for row in done if "cut" in row}
-    missing = [cut for cut in study.cuts() if any((cut.name, b.payload_bytes) not in there for b in BUDGETS)]
-    forms = closed_forms(study, BUDGETS, missing, group, PredictSettings()) if missing else []
-    # A few cuts at a time, so that an interrupted run loses little.
-    for start in range(0, len(forms), CUTS_AT_A_TIME * len(BUDGETS)):
-        some = forms[start : start + CUTS_AT_A_TIME * len(BUDGETS)]
-        for form, row in zip(some, measured(study, [form.split for form in some], images), strict=True):
-            if (form.split.cut.name, form.budget.payload_bytes) not in there:
-                yield {"budget": form.budget.payload_bytes, **row}
+    there = {(row["cut"], row["budget"]): row for row in done if "cut" in row}
+    alive = [cut.name for cut in study.cuts()]
+    for budget in reversed(BUDGETS):
+        missing = [name for name in alive if (name, budget.payload_bytes) not in there]
+        splits = [split for _, split in build(study, missing, [budget])] if missing else []
+        for row in measured(study, splits, images) if splits else ():
+            there[row["cut"], budget.payload_bytes] = row
+            yield {"budget": budget.payload_bytes, **row}
+        alive = [name for name in alive if there[name, budget.payload_bytes]["loss"] < HOPELESS_LOSS]
 
 
 def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
@@ -156,8 +173,9 @@ def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Itera
     missing = [cut for cut in chosen if cut.name not in {row["cut"] for row in done}]
     if not missing:
         return
-    settings = PredictSettings()
-    for basis in closed_form_bases(study, [Budget(payload_bytes=1200)], missing, study.group(), settings):
+    for basis in bases(study):
+        if basis.cut not in missing:
+            continue
         assert EQUAL_BYTES.payload_bytes is not None
         budget = float(EQUAL_BYTES.payload_bytes)
         joint = allocate_bytes(basis.latents, budget)
@@ -198,18 +216,19 @@ def with_rank(study: OpenStudy, basis: Basis, rank: int, bits: int | None) -> tu
 def run_entropy(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
     """How close rans comes to its tables' cross-entropy on the test part, and what it takes."""
     there = {(row["cut"], row["budget"]) for row in done}
-    budgets = [Budget(payload_bytes=n) for n in (300, 1100)]
+    budgets = [BUDGETS[3], BUDGETS[-1]]
     chosen = study.images("test", study.group(), limit=images)
-    missing = [cut for cut in study.cuts() if any((cut.name, b.payload_bytes) not in there for b in budgets)]
-    forms = closed_forms(study, budgets, missing, study.group(), PredictSettings()) if missing else []
-    for start in range(0, len(forms), len(budgets)):
-        some = forms[start : start + len(budgets)]
-        for form, symbols in zip(some, symbols_of(study, [f.split for f in some], chosen), strict=True):
-            yield {"cut": form.split.cut.name, "budget": form.budget.payload_bytes, **entropy(form.split, symbols)}
+    for cut in study.cuts():
+        missing = [budget for budget in budgets if (cut.name, budget.payload_bytes) not in there]
+        built = build(study, [cut.name], missing) if missing else []
+        for (budget, split), symbols in zip(built, symbols_of(study, [s for _, s in built], chosen), strict=True):
+            yield {"cut": cut.name, "budget": budget.payload_bytes, **entropy(split, symbols)}
 
 
 def symbols_of(study: OpenStudy, splits: Sequence[BuiltSplit], images: Any) -> list[np.ndarray]:
     """Return each split's quantised latents of the images."""
+    if not splits:
+        return []
     found: list[list[torch.Tensor]] = [[] for _ in splits]
     run = FeaturePass(study.graph, [splits[0].cut])
 

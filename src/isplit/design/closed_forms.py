@@ -113,7 +113,7 @@ def closed_forms(
     built: list[ClosedForm] = []
     for number, basis in enumerate(bases):
         for budget in budgets:
-            split = _build(study, basis, budget)
+            split = build_split(study, basis, budget)
             used = min(settings.statistics_images, len(study.images("fit", group, limit=None)))
             built.append(ClosedForm(split, budget, settings.weighted, used, basis.samples_per_dimension))
         progress("rank and step", number + 1, len(bases))
@@ -206,7 +206,7 @@ def _ranks_of_ratio(solutions: Sequence[Solution], cut: Cut, budget: Budget) -> 
     return ranks if any(ranks) else [1] * len(solutions)
 
 
-def _build(study: OpenStudy, basis: Basis, budget: Budget) -> BuiltSplit:
+def build_split(study: OpenStudy, basis: Basis, budget: Budget) -> BuiltSplit:
     """Choose rank and step, and make the tables from the latents' own histograms."""
     if budget.element_ratio:
         ranks = _ranks_of_ratio(basis.solutions, basis.cut, budget)

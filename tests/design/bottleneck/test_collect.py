@@ -83,7 +83,7 @@ def moments(graph: ModelGraph, token_cuts: list[Cut]) -> dict[str, CutMoments]:
 def test_class_token_has_moments_of_its_own(
     graph: ModelGraph, token_cuts: list[Cut], moments: dict[str, CutMoments]
 ) -> None:
-    """One vector an image for the class token; of the grid's as many as are 16 for each of its 12 numbers."""
+    """One vector an image for the class token; of the grid's as many as are 4 for each of its 12 numbers."""
     crossed: dict[str, list[torch.Tensor]] = {cut.name: [] for cut in token_cuts}
     run = FeaturePass(graph, token_cuts)
     for batch in batches():
@@ -91,7 +91,7 @@ def test_class_token_has_moments_of_its_own(
     for cut in token_cuts:
         tokens = torch.cat(crossed[cut.name])
         front, grid = moments[cut.name].statistics()
-        assert (1, 40, 5 * 40) == (moments[cut.name].prefix, front.samples, grid.samples)
+        assert (1, 40, 2 * 40) == (moments[cut.name].prefix, front.samples, grid.samples)
         torch.testing.assert_close(front.mean.float(), tokens[:, 0].mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(grid.mean.float(), tokens[:, 1:].mean((0, 1)), rtol=0, atol=0.3)
 

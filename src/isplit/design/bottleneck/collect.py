@@ -16,7 +16,7 @@ from isplit.design.graph.features import FeaturePass
 from isplit.design.importance import GradientPass
 from isplit.records import Cut, Precision
 
-_SAMPLES_PER_DIMENSION = 16
+_SAMPLES_PER_DIMENSION = 4
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits N×K and labels N to the scalar that is differentiated."""

@@ -19,7 +19,7 @@ import time
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -232,18 +232,29 @@ async def ask_all(server: Server, requests: list[bytes]) -> list[Any]:
     return found
 
 
-def ask_over_socket(address: str, requests: list[bytes]) -> list[Any]:
-    """Send requests as they are; return responses and status names in their order."""
-    with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(8) as pool:
-        call = channel.unary_unary(METHOD, response_deserializer=pb.ModelInferResponse.FromString)
+class Socket:
+    """Eight callers of a server, over one connection for the whole run."""
 
-        def ask(raw: bytes) -> Any:
-            try:
-                return call(raw, timeout=30)
-            except grpc.RpcError as error:
-                return error.code().name  # type: ignore[attr-defined]
+    def __init__(self, address: str) -> None:
+        self.channel: Any = grpc.insecure_channel(address)
+        self.call = self.channel.unary_unary(METHOD, response_deserializer=pb.ModelInferResponse.FromString)
+        self.pool = ThreadPoolExecutor(8)
 
-        return list(pool.map(ask, requests))
+    def close(self) -> None:
+        """End the connection."""
+        self.pool.shutdown()
+        self.channel.close()
+
+    def ask_all(self, requests: list[bytes]) -> list[Any]:
+        """Send requests as they are; return responses and status names in their order."""
+        return list(self.pool.map(self.ask, requests))
+
+    def ask(self, raw: bytes) -> Any:
+        """Send a request; return the response or the status's name."""
+        try:
+            return self.call(raw, timeout=30)
+        except grpc.RpcError as error:
+            return error.code().name  # type: ignore[attr-defined]
 
 
 def judge(referee: Referee, raw: bytes, outcome: Any) -> str:
@@ -254,21 +265,23 @@ def judge(referee: Referee, raw: bytes, outcome: Any) -> str:
 
 
 def one_chunk(
-    seed: int, count: int, hostile: Hostile, referee: Referee, server: Server, outcomes: dict[str, Counter[str]]
-) -> None:
+    seed: int, count: int, hostile: Hostile, referee: Referee, server: Server, socket: Socket
+) -> dict[str, Counter[str]]:
     """Make requests, ask them all, and count what became of them. Nothing of it is kept."""
     assert server.loop
     rng = np.random.default_rng(seed)
     requests = [hostile.make(rng) for _ in range(count)]
     there = requests[: round(count * SOCKET_SHARE)]
     here = asyncio.run_coroutine_threadsafe(ask_all(server, requests), server.loop).result()
-    over_socket = ask_over_socket(server.address, there)
+    over_socket = socket.ask_all(there)
+    outcomes: dict[str, Counter[str]] = {"in process": Counter(), "socket": Counter()}
     for way, sent, found in (("in process", requests, here), ("socket", there, over_socket)):
         for raw, outcome in zip(sent, found, strict=True):
             word = judge(referee, raw, outcome)
             outcomes[way][word] += 1
             if word not in ALLOWED:
                 print(f"chunk {seed}, {way}: {word} for {raw[:400]!r}", flush=True)
+    return outcomes
 
 
 def measure_hostile(count: int) -> dict[str, Any]:
@@ -281,9 +294,15 @@ def measure_hostile(count: int) -> dict[str, Any]:
         write_bundle(path, channels=32, side=4, hidden=(64,))
         bundle = Bundle.open(path)
         hostile, referee = Hostile(bundle), Referee(bundle)
-        with serving(bundle, max_queue=1024) as server, suppress(KeyboardInterrupt):
+        with (
+            serving(bundle, max_queue=1024) as server,
+            closing(Socket(server.address)) as socket,
+            suppress(KeyboardInterrupt),
+        ):
             for chunk in range(max(1, count // CHUNK)):
-                one_chunk(chunk, min(CHUNK, count), hostile, referee, server, outcomes)
+                found = one_chunk(chunk, min(CHUNK, count), hostile, referee, server, socket)
+                for way, counts in found.items():
+                    outcomes[way] += counts
                 memory_mib.append(resident_mib())
                 if chunk % 10 == 9:
                     print(f"{chunk + 1} chunks, {memory_mib[-1]:.1f} MiB", file=sys.stderr, flush=True)

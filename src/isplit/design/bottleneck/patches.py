@@ -63,20 +63,21 @@ class PatchLayout:
 
     def split(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return N×P×d."""
+        # Not len(): torch.export would take this batch's size for every batch's.
         last = tensor if self.channel_axis == -1 else tensor.movedim(1, -1)
         if self.patch == 1:
-            return last.reshape(len(tensor), -1, self.channels)
+            return last.reshape(tensor.shape[0], -1, self.channels)
         rows, columns = self.grid
         first = tensor if self.channel_axis == 1 else tensor.movedim(-1, 1)
         padding = (0, columns * self.patch - self.extents[1], 0, rows * self.patch - self.extents[0])
         if any(padding):
             first = functional.pad(first, padding, mode="replicate")
-        tiled = first.reshape(len(tensor), self.channels, rows, self.patch, columns, self.patch)
-        return tiled.permute(0, 2, 4, 1, 3, 5).reshape(len(tensor), rows * columns, self.width)
+        tiled = first.reshape(tensor.shape[0], self.channels, rows, self.patch, columns, self.patch)
+        return tiled.permute(0, 2, 4, 1, 3, 5).reshape(tensor.shape[0], rows * columns, self.width)
 
     def join(self, vectors: torch.Tensor) -> torch.Tensor:
         """Undo `split`; the result has the memory format of a plain tensor of the shape."""
-        count = len(vectors)
+        count = vectors.shape[0]
         if self.patch == 1:
             last = vectors.reshape(count, *self.extents, self.channels)
             return last if self.channel_axis == -1 else last.movedim(-1, 1)

@@ -77,12 +77,12 @@ class UndercompleteBottleneck(Bottleneck):
         maps = maps * self.scale[:, None, None] + self.mean[:, None, None]
         if self.layout.channel_axis == 1 and len(self.layout.extents) == 2:
             return maps
-        return maps.movedim(1, -1).reshape(len(latents), *self.layout.shape)
+        return maps.movedim(1, -1).reshape(latents.shape[0], *self.layout.shape)
 
     def _as_maps(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.layout.channel_axis == 1 and len(self.layout.extents) == 2:
             return tensor
-        return tensor.reshape(len(tensor), *self._sizes[0], self.layout.channels).movedim(-1, 1)
+        return tensor.reshape(tensor.shape[0], *self._sizes[0], self.layout.channels).movedim(-1, 1)
 
 
 def undercomplete_widths(layout: PatchLayout, *, elements: int) -> tuple[int, int]:

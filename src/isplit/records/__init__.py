@@ -19,6 +19,7 @@ from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
 from isplit.records.curve import CurvePoint, CurveRecord, Precision, SubsetCurve, Target
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
 from isplit.records.overlays import Overlays
+from isplit.records.runs import PlacementRun, RunsRecord
 from isplit.records.splits import (
     BottleneckSpec,
     Budget,
@@ -85,6 +86,7 @@ __all__ = [
     "Part",
     "PartName",
     "PayloadBytes",
+    "PlacementRun",
     "Precision",
     "Prediction",
     "PredictionsRecord",
@@ -96,6 +98,7 @@ __all__ = [
     "RemoteImage",
     "RemotePlacement",
     "Rule",
+    "RunsRecord",
     "SplitRecord",
     "StudyRecord",
     "SubsetCurve",

@@ -9,6 +9,7 @@ from isplit.records import (
     GraphRecord,
     Overlays,
     PredictionsRecord,
+    RunsRecord,
     SplitRecord,
     StudyRecord,
     write_whole,
@@ -23,7 +24,8 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     """Write report.html and curve.svg from the records in `directory`, and return their paths.
 
     The page holds everything it shows and asks no network for anything. Importance maps are shown where overlays.npz
-    is there, splits where predictions.json or trained splits are. All files are drawn before the first is written.
+    is there, splits where predictions.json or trained splits are, latencies where runs.json is. All files are drawn
+    before the first is written.
 
     Raises:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
@@ -35,6 +37,7 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     overlays = Overlays.load(directory) if (directory / Overlays.file_name).exists() else None
     predictions = _predictions(directory)
     trained = _trained_splits(directory)
+    runs = RunsRecord.load(directory) if (directory / RunsRecord.file_name).exists() else None
 
     strangers = {point.cut for point in curve.points} | {one.cut for one in candidates.candidates}
     strangers |= {one.cut for one in (*(predictions.predictions if predictions else ()), *trained)}
@@ -48,7 +51,7 @@ def write_report(directory: Path) -> tuple[Path, ...]:
 
     files = {
         "report.html": report_html(
-            study, graph, curve, candidates, overlays=overlays, predictions=predictions, trained=trained
+            study, graph, curve, candidates, overlays=overlays, predictions=predictions, trained=trained, runs=runs
         ).encode(),
         "curve.svg": curve_svg(study, graph, curve, candidates),
     }

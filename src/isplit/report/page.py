@@ -20,6 +20,7 @@ from isplit.records import (
     GraphRecord,
     Overlays,
     PredictionsRecord,
+    RunsRecord,
     SplitRecord,
     StudyRecord,
 )
@@ -35,6 +36,7 @@ from isplit.report.plots import (
     table_rows,
     value_range,
 )
+from isplit.report.run_section import run_section
 from isplit.report.split_series import GroupSeries, group_series
 
 _UNSCROLLED_ROWS = 40
@@ -49,6 +51,7 @@ def report_html(
     overlays: Overlays | None = None,
     predictions: PredictionsRecord | None = None,
     trained: Sequence[SplitRecord] = (),
+    runs: RunsRecord | None = None,
 ) -> str:
     """Return the whole page as text.
 
@@ -60,6 +63,7 @@ def report_html(
         overlays: Importance maps over images.
         predictions: Splits before training, and compressed images.
         trained: Splits that were trained.
+        runs: Placements that were run over a link.
 
     Raises:
         MissingExtraError: plotly (or matplotlib, for the overlays' colours) is not installed.
@@ -95,6 +99,7 @@ def report_html(
         table_caption=sections.table_caption(graph),
         overlays=shown,
         splits=split_sections.split_sections(predictions, trained, built, first=4 if shown else 3),
+        runs=run_section(runs, number=7 if shown else 6),
         importance_is=sections.importance_is(curve, method),
         provenance=sections.provenance(study, graph, curve),
         data=_json(_drawing(study, graph, curve, series, built)),

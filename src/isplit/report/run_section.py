@@ -25,8 +25,8 @@ def run_section(runs: RunsRecord | None, *, number: int) -> str:
         '<section aria-labelledby="runs-title">'
         f'<h2 id="runs-title"><span class="number">Figure {number}</span> Measured over a link</h2>'
         f'<div class="legend">{keys}</div><figure><div class="runs">{bars}</div>'
-        f"<figcaption>Median time per image, {escape(runs.link)}: what the device computes, what the bytes take there and back,"
-        " and what the server takes. The table has the numbers.</figcaption></figure>"
+        f"<figcaption>Median time per image, {escape(runs.link)}: what the device computes, what the bytes take there "
+        "and back, and what the server takes. The table has the numbers.</figcaption></figure>"
         '<div class="scroll"><table class="run-table"><thead><tr>'
         '<th scope="col">Placement</th><th scope="col" class="number">Images</th>'
         '<th scope="col" class="number">Accuracy</th><th scope="col" class="number">Bytes</th>'

@@ -165,5 +165,4 @@ def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: boo
     whole = (found.whole == found.labels).mean()
     for one, answers in zip(closed, found.answers, strict=True):
         assert 256 == one.split.codec.quantiser.levels
-        assert np.prod(one.split.cut.shape) == np.prod(one.bottleneck.latent_shape), one.split.cut.name
         assert abs((answers == found.labels).mean() - whole) <= 0.003, one.split.cut.name

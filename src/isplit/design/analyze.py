@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.design.accuracy import measure_accuracy
-from isplit.design.bottleneck.build import SPLITS
 from isplit.design.candidates import disagreement, rank_cuts
 from isplit.design.data import Dataset, balanced_order
 from isplit.design.graph import ModelGraph
@@ -27,7 +26,7 @@ from isplit.design.importance.scoring import ScoreJob, score_images
 from isplit.design.importance.table import ScoreTable
 from isplit.design.models import LoadedModel, match_classes
 from isplit.design.overlays import draw_overlays
-from isplit.design.study import library_versions
+from isplit.design.study import LATER, library_versions, remove_later
 from isplit.errors import InputError, StudyError
 from isplit.records import (
     Candidate,
@@ -37,7 +36,6 @@ from isplit.records import (
     GraphRecord,
     Overlays,
     Precision,
-    PredictionsRecord,
     Ranking,
     StudyRecord,
     SubsetCurve,
@@ -238,8 +236,6 @@ def _measure(
 
 
 _STEPS = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
-# What later commands made of a study: it stays when the same study is analysed again.
-_LATER = (PredictionsRecord.file_name, SPLITS)
 
 
 def _prepare(directory: Path, inputs: _Inputs, test_images: int, *, overwrite: bool) -> StudyRecord | None:
@@ -258,6 +254,8 @@ def _prepare(directory: Path, inputs: _Inputs, test_images: int, *, overwrite: b
         if changed:
             msg = f"{directory} holds another study: the {changed}. Choose another directory with -o, or --overwrite it"
             raise StudyError(msg)
+        if known is None and not _holds(directory, inputs):
+            remove_later(directory)
         for path in directory.iterdir():
             if path.name in _STEPS or (_is_ours(path.name) and path.name.startswith(".")):
                 path.unlink()
@@ -271,9 +269,17 @@ def _prepare(directory: Path, inputs: _Inputs, test_images: int, *, overwrite: b
     return known
 
 
+def _holds(directory: Path, inputs: _Inputs) -> bool:
+    """Whether the directory holds a study of the same input, so that its splits are still right."""
+    try:
+        return _change(StudyRecord.load(directory), inputs) is None
+    except StudyError:
+        return False
+
+
 def _is_ours(name: str) -> bool:
     """Whether a file belongs to a study, the temporary ones of a run that was killed included."""
-    own = (StudyRecord.file_name, GraphRecord.file_name, ScoreTable.folder, *_STEPS, *_LATER)
+    own = (StudyRecord.file_name, GraphRecord.file_name, ScoreTable.folder, *_STEPS, *LATER)
     return name in own or any(name.startswith(f".{file}.") for file in own)
 
 

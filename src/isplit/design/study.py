@@ -1,6 +1,7 @@
 """Open a study again: the model and the data it was made from, checked against what it recorded."""
 
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,16 @@ import torchvision
 from numpy.typing import NDArray
 from torch import nn
 
+from isplit.design.bottleneck.build import SPLITS
 from isplit.design.data import Dataset, balanced_order, open_data
 from isplit.design.graph import ModelGraph
 from isplit.design.groups import GroupLogits
 from isplit.design.models import LoadedModel, load_model
 from isplit.errors import StudyError
-from isplit.records import Cut, GraphRecord, PartName, StudyRecord
+from isplit.records import Cut, GraphRecord, PartName, PredictionsRecord, StudyRecord, VerificationRecord
+
+LATER = (PredictionsRecord.file_name, VerificationRecord.file_name, SPLITS)
+"""What later commands make of a study: it stays when the same study is analysed again, and only then."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,3 +149,12 @@ def _check(directory: Path, record: StudyRecord, model: LoadedModel, data: Datas
     if changed:
         msg = f"{directory}: {changed[0]} changed since `isplit analyze`; run it again into another directory"
         raise StudyError(msg)
+
+
+def remove_later(directory: Path) -> None:
+    """Remove what later commands made of another study in the directory."""
+    for path in (directory / name for name in LATER):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -180,7 +180,9 @@ def _heat_cell(measured: Measurement, name: str) -> str:
 def _table_section(predictions: PredictionsRecord | None, trained: Sequence[SplitRecord]) -> str:
     rows = [_trained_cells(one) for one in trained]
     if predictions is not None:
-        depth = {one.cut: number for number, one in enumerate(predictions.predictions)}
+        depth: dict[str, int] = {}
+        for one in predictions.predictions:
+            depth.setdefault(one.cut, len(depth))
         ranked = sorted(
             split_rows(predictions.predictions),
             key=lambda row: (row.prediction.group, depth[row.prediction.cut], budget_order(row.prediction)),

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from isplit.runtime.server import Server, serving
 
-LIMIT_S = 20
+LIMIT_S = 60
 
 
 def infer_request(model, tensor, datatype, shape, *raw, **fields):

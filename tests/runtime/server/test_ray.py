@@ -52,7 +52,7 @@ class Load:
                 given = triton.InferInput("latent", [1, 4, 4, 4], "UINT8")
                 given.set_data_from_numpy(self.tiny.latents["stage.1"][row : row + 1])
                 try:
-                    reply = client.infer("tiny.stage.1", [given], client_timeout=30)
+                    reply = client.infer("tiny.stage.1", [given], client_timeout=60)
                     answer = bool((reply.as_numpy("logits") == self.tiny.logits[row]).all())
                 except triton.InferenceServerException as error:
                     answer = str(error)
@@ -63,7 +63,7 @@ class Load:
     def wait_for(self, more):
         with self.changed:
             wanted = len(self.answers) + more
-            assert self.changed.wait_for(lambda: len(self.answers) >= wanted, timeout=60)
+            assert self.changed.wait_for(lambda: len(self.answers) >= wanted, timeout=120)
 
     def __enter__(self):
         for thread in self.threads:

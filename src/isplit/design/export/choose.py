@@ -1,19 +1,17 @@
 """Which of a study's splits to export: the trained one of a cut if there is one, else the closed form."""
 
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from isplit.design.bottleneck.build import SPLITS, load_split
+from isplit.design.bottleneck.build import SPLITS
 from isplit.design.evaluate import BuiltSplit
 from isplit.design.export.settings import Wanted
 from isplit.design.graph import split
 from isplit.design.groups import GroupLogits
 from isplit.design.study import OpenStudy
+from isplit.design.training.load import load_trained
 from isplit.errors import StudyError
 from isplit.records import Budget, SplitRecord
 
@@ -35,36 +33,10 @@ def choose_split(study: OpenStudy, cut: str, *, group: GroupLogits, wanted: Want
         StudyError: the study has none, or several and nothing says which; or it is of another model.
 
     """
-    (known,) = study.cuts((cut,))
+    study.cuts((cut,))  # an unknown cut is refused in words of its own
     directory, record = _find(study, cut, group.group.name, wanted)
-    if record.model != study.model.source.fingerprint:
-        msg = f"the split {directory} is of another model than the study's: delete it and make it again"
-        raise StudyError(msg)
-    _, bottleneck, codec, trained = load_split(directory)
-    sides = split(study.graph, cut)
-    head, tail = _with_tensors(sides.head, trained), _with_tensors(sides.tail, trained)
-    unknown = trained.keys() - sides.head.state_dict().keys() - sides.tail.state_dict().keys()
-    if unknown:
-        msg = f"the split {directory} has trained {min(unknown)}, which the model has not: delete it and make it again"
-        raise StudyError(msg)
-    built = BuiltSplit(
-        known,
-        bottleneck,
-        codec,
-        tail=None if tail is sides.tail else tail,
-        head=None if head is sides.head else head,
-    )
-    return ChosenSplit(record=record, built=built, head=head, tail=tail)
-
-
-def _with_tensors(side: nn.Module, trained: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Return a copy of one side of the model with what was trained of it, or the side itself if nothing was."""
-    own = {name: value for name, value in trained.items() if name in side.state_dict()}
-    if not own:
-        return side
-    changed = copy.deepcopy(side)
-    changed.load_state_dict(own, strict=False)
-    return changed
+    built, sides = load_trained(study, directory), split(study.graph, cut)
+    return ChosenSplit(record=record, built=built, head=built.head or sides.head, tail=built.tail or sides.tail)
 
 
 def _find(study: OpenStudy, cut: str, group: str, wanted: Wanted) -> tuple[Path, SplitRecord]:

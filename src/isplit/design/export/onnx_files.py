@@ -61,6 +61,12 @@ def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: st
         raise ModelError(msg) from error
     assert program is not None
     model = program.model_proto
+    # Where a module turns the batch into a number of its own, the exporter takes it for a constant without a word.
+    if any(
+        value.type.tensor_type.shape.dim[0].dim_param != BATCH for value in (*model.graph.input, *model.graph.output)
+    ):
+        msg = f"the part of the model that gives {target!r} can only be exported for {len(example)} images at a time"
+        raise ModelError(msg)
     _forget_origin(model)
     return model
 

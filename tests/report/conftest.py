@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, s
 
 from isplit.records import (
     Accuracy,
+    BottleneckSpec,
+    Budget,
     Candidate,
     CandidatesRecord,
     ClassGroup,
@@ -20,12 +23,20 @@ from isplit.records import (
     Cut,
     DataSource,
     GraphRecord,
+    Measurement,
     ModelSource,
     Overlays,
+    Paired,
+    PayloadBytes,
+    Prediction,
+    PredictionsRecord,
     Preprocessing,
     Ranking,
+    RemoteImage,
+    SplitRecord,
     StudyRecord,
     SubsetCurve,
+    Training,
 )
 from isplit.report import write_report
 
@@ -246,6 +257,138 @@ def study_directory(
     return directory
 
 
+IMAGES = 200
+WHOLE = 160  # of them answered by the whole model
+
+
+def _measurement(correct: int, count_bytes: float, share: float, classes: tuple[str, ...], part: str) -> Measurement:
+    """A split that is right on `correct` of 200 images, all of which the whole model, right on 160, knows too."""
+    right = np.arange(IMAGES) < correct
+    count = len(classes)
+    per_class = {name: Accuracy.from_counts(correct // count - n, IMAGES // count) for n, name in enumerate(classes)}
+    figures = "elements encoder_macs encoder_parameters decoder_macs decoder_parameters head_macs".split()
+    return Measurement.model_validate(
+        {
+            "part": part,
+            "accuracy": Accuracy.from_counts(correct, IMAGES),
+            "whole": Accuracy.from_counts(WHOLE, IMAGES),
+            "against_whole": Paired.from_answers(np.arange(IMAGES) < WHOLE, right),
+            "per_class": per_class,
+            "payload_bytes": PayloadBytes(
+                mean=count_bytes, p95=count_bytes + 8, max=int(count_bytes) + 20, images=IMAGES
+            ),
+            "clipped_share": 0.0,
+            "head_mac_share": share,
+            **dict.fromkeys(figures, 10),
+        }
+    )
+
+
+def _prediction(cut: str, group: str, budget: Budget, correct: int, count_bytes: float, share: float) -> Prediction:
+    cui, size = next((cui, 4 * int(np.prod(shape))) for name, shape, cui, _ in CUTS if name == cut)
+    classes = TITLES if group == "all classes" else TITLES[:2]
+    return Prediction(
+        cut=cut,
+        group=group,
+        budget=budget,
+        design="linear",
+        cui=cui,
+        bytes=size,
+        measurement=_measurement(correct, count_bytes, share, classes, "select"),
+    )
+
+
+SMALL, LARGE = Budget(payload_bytes=128), Budget(payload_bytes=512)
+
+
+def _image(name: str, quality: int, correct: int, count_bytes: float) -> RemoteImage:
+    return RemoteImage.model_validate(
+        {
+            "group": "all classes",
+            "format": name,
+            "quality": quality,
+            "scale": 1.0 if quality > 20 else 0.5,
+            "part": "select",
+            "accuracy": Accuracy.from_counts(correct, IMAGES),
+            "against_whole": Paired.from_answers(np.arange(IMAGES) < WHOLE, np.arange(IMAGES) < correct),
+            "payload_bytes": PayloadBytes(mean=count_bytes, p95=count_bytes, max=int(count_bytes), images=IMAGES),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def predictions() -> PredictionsRecord:
+    """Three cuts at two budgets, a subset, and four image settings of which one is beaten."""
+    rows = (
+        _prediction("features.4", "all classes", SMALL, 100, 127.5, 0.2),
+        _prediction("features.4", "all classes", LARGE, 159, 510.0, 0.25),
+        _prediction("features.13", "all classes", SMALL, 150, 126.0, 0.45),
+        _prediction("features.13", "all classes", LARGE, 160, 500.0, 0.5),
+        _prediction("features.28", "all classes", SMALL, 158, 120.0, 0.8),
+        _prediction("features.28", "all classes", LARGE, 158, 200.0, 0.8),
+        _prediction("features.4", "animals", SMALL, 120, 100.0, 0.2),
+    )
+    images = (_image("jpeg", 90, 160, 900), _image("webp", 80, 158, 600), _image("jpeg", 50, 150, 700))
+    return PredictionsRecord(
+        calibration=None,
+        statistics_images=400,
+        images=IMAGES,
+        seconds=1.0,
+        predictions=rows,
+        remote=(*images, _image("webp", 5, 90, 150)),
+    )
+
+
+@pytest.fixture(scope="session")
+def trained() -> tuple[SplitRecord, ...]:
+    """One trained split at features.13 with 128 bytes, where 150 right became 156."""
+    training = Training(
+        start="closed-form",
+        trained=("bottleneck", "tail"),
+        part="fit",
+        images=400,
+        epochs=5,
+        best_epoch=3,
+        seconds=60.0,
+        settings={},
+    )
+    spec = BottleneckSpec(design="linear", shape=(128, 8, 8), channel_axis=1, ranks=(4,))
+    record = SplitRecord(
+        isplit_version="0.1.0",
+        versions={},
+        model="b" * 64,
+        cut="features.13",
+        group="all classes",
+        budget=SMALL,
+        bottleneck=spec,
+        statistics_images=400,
+        samples_per_dimension=20.0,
+        shrinkage=1e-3,
+        training=training,
+        seed=0,
+        measurement=_measurement(156, 125.0, 0.45, TITLES, "test"),
+    )
+    return (record,)
+
+
+@pytest.fixture(scope="session")
+def splits_directory(
+    tmp_path_factory: pytest.TempPathFactory,
+    study_directory: Path,
+    predictions: PredictionsRecord,
+    trained: tuple[SplitRecord, ...],
+) -> Path:
+    """The study with predictions and a trained split, an untrained one beside it, and its report."""
+    directory = tmp_path_factory.mktemp("splits") / "study"
+    shutil.copytree(study_directory, directory)
+    predictions.save(directory)
+    for name, record in (("a", trained[0]), ("b", trained[0].model_copy(update={"training": None}))):
+        (directory / "splits" / name).mkdir(parents=True)
+        record.save(directory / "splits" / name)
+    write_report(directory)
+    return directory
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Start a headless Chromium; CHROMIUM names the program where it is not on the path."""
@@ -261,9 +404,9 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="session")
-def opened_report(browser: Browser, study_directory: Path) -> Iterator[tuple[Page, list[str]]]:
-    """Open the report from its file without a network, once; whatever goes wrong in the page is kept as text."""
+@contextmanager
+def _opened(browser: Browser, directory: Path) -> Generator[tuple[Page, list[str]]]:
+    """Open a report from its file without a network; whatever goes wrong in the page is kept as text."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     complaints: list[str] = []
@@ -283,11 +426,34 @@ def opened_report(browser: Browser, study_directory: Path) -> Iterator[tuple[Pag
     page.on("console", keep_message)
     page.on("request", keep_request)
     page.on("requestfailed", lambda request: complaints.append(f"failed request: {request.url[:200]}"))
-    page.goto((study_directory / "report.html").as_uri())
+    page.goto((directory / "report.html").as_uri(), timeout=120_000)  # plotly is five megabytes, a busy machine is slow
     page.wait_for_selector("#figure-curve.js-plotly-plot")
     page.wait_for_selector("#figure-classes.js-plotly-plot")
     yield page, complaints
     context.close()
+
+
+@pytest.fixture(scope="session")
+def opened_report(browser: Browser, study_directory: Path) -> Iterator[tuple[Page, list[str]]]:
+    """Open the report of the study without splits, once."""
+    with _opened(browser, study_directory) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def opened_splits(browser: Browser, splits_directory: Path) -> Iterator[tuple[Page, list[str]]]:
+    """Open the report of the study with splits, once."""
+    with _opened(browser, splits_directory) as opened:
+        yield opened
+
+
+@pytest.fixture
+def splits_page(opened_splits: tuple[Page, list[str]]) -> Iterator[Page]:
+    """Hand out the report with splits; an error, a warning or a request fails the test."""
+    page, complaints = opened_splits
+    page.locator("#split-group").select_option(index=0)
+    yield page
+    assert not complaints
 
 
 @pytest.fixture

@@ -107,7 +107,8 @@
 
   function pairsLayout(group) {
     const ends = group.pairs.flatMap((pair) => [pair.x - pair.x_below, pair.x + pair.x_above, pair.y - pair.y_below, pair.y + pair.y_above]);
-    const low = Math.max(0, Math.min(...ends)) - 1, high = Math.min(100, Math.max(...ends)) + 1;
+    // These classes may have no trained split while others have.
+    const low = ends.length ? Math.max(0, Math.min(...ends)) - 1 : 0, high = ends.length ? Math.min(100, Math.max(...ends)) + 1 : 100;
     const first = group.calibrated ? "predicted accuracy after training, %" : "accuracy before training, %";
     const both = { ...NAKED, range: [low, high] };
     return {

@@ -210,8 +210,8 @@ def describe(record: SplitRecord) -> str:
     difference = measured.against_whole
     bytes_ = measured.payload_bytes
     return (
-        f"{record.cut} @{record.budget.tag} {record.bottleneck.design}: {before}{show_accuracy(measured)} trained; whole "
-        f"{measured.whole.accuracy:.1%}, difference {100 * difference.difference:+.1f} ± "
+        f"{record.cut} @{record.budget.tag} {record.bottleneck.design}: {before}{show_accuracy(measured)} trained; "
+        f"whole {measured.whole.accuracy:.1%}, difference {100 * difference.difference:+.1f} ± "
         f"{100 * difference.stderr:.1f} points; {bytes_.mean:.0f} bytes (p95 {bytes_.p95:.0f}); epoch "
         f"{training.best_epoch} of {training.epochs}, {training.images} images, {training.seconds:.0f} s"
     )

@@ -47,7 +47,8 @@ class RunState(Record):
     """checkpoint.json: how far a run has come.
 
     `key` says of what run. `done` counts epochs of both stages; `best_epoch` is the one of the second stage whose
-    weights are kept, `best_accuracy` its accuracy on the select part and `best_loss` its loss there.
+    weights are kept, `best_accuracy` its accuracy on the select part and `best_loss` its loss there; None before the
+    second stage.
     """
 
     schema_name: ClassVar[str] = "isplit.checkpoint/1"
@@ -59,8 +60,8 @@ class RunState(Record):
     price: float = 0.0
     quantiser: Scales | None = None
     best_epoch: int = 0
-    best_accuracy: float = -1.0
-    best_loss: float = float("inf")
+    best_accuracy: float | None = None
+    best_loss: float | None = None
     best_quantiser: Scales | None = None
     curve: tuple[TrainingEpoch, ...] = ()
 

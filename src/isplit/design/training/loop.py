@@ -91,7 +91,7 @@ class Run:
         for stage, epochs in stages.items():
             before = self.state.done - (self.job.feature_epochs if stage == "task" else 0)
             left = list(range(max(0, before) + 1, epochs + 1))
-            if stage == "task" and self.state.best_accuracy < 0:
+            if stage == "task" and self.state.best_accuracy is None:
                 self._judge({}, epoch=0, seconds=0.0)
             if left and not self._is_stale():
                 self._run_stage(stage, left, tensors)
@@ -106,8 +106,8 @@ class Run:
         self.state, tensors = found
         load_module("now", self.job.trainee, tensors)
         self._best = {name: value for name, value in tensors.items() if name.startswith("best.")}
-        if self.state.quantiser is not None:
-            self.job.trainee.bottleneck.quantiser = self.state.quantiser.quantiser()
+        scales = self.state.quantiser
+        self.job.trainee.bottleneck.quantiser = None if scales is None else scales.quantiser()
         return tensors
 
     def _is_stale(self) -> bool:
@@ -252,7 +252,8 @@ class Run:
             seconds=seconds,
         )  # fmt: skip
         changes: dict[str, Any] = {"curve": (*self.state.curve, row)}
-        if (accuracy, -loss) > (self.state.best_accuracy, -self.state.best_loss):
+        best = self.state.best_accuracy, self.state.best_loss
+        if best[0] is None or best[1] is None or (accuracy, -loss) > (best[0], -best[1]):
             self._best = module_tensors("best", job.trainee)
             quantiser = Scales.of(job.trainee.bottleneck)
             changes |= {

@@ -1,0 +1,81 @@
+"""`isplit fit` through the command line."""
+
+import json
+import shutil
+
+import pytest
+
+from isplit.records import SplitRecord
+
+QUICK = ["--epochs", "1", "--batch-size", "16"]
+
+
+def test_before_and_after(isplit, study):
+    """One line for each cut: accuracy before and after with intervals, the whole model's, and the bytes."""
+    result = isplit("fit", study, "--cut", "pool1", "--cut", "pool2", "--bytes", "30", *QUICK)
+    assert 0 == result.code, result.err
+    first, second = result.out.splitlines()
+    assert first.startswith("pool1 @30B linear: ")
+    assert second.startswith("pool2 @30B linear: ")
+    for words in ("closed form -> ", " trained; whole ", " points; ", " bytes (p95 ", "33 images"):
+        assert words in first
+    assert 2 == len(list(study.glob("splits/*-linear-trained/split.json")))
+
+
+def test_json(isplit, study):
+    """--json prints the record and nothing else; of several cuts, a list of them."""
+    arguments = ["--ratio", "16", "--design", "undercomplete", *QUICK, "--json"]
+    one = isplit("fit", study, "--cut", "pool1", *arguments)
+    record = SplitRecord.from_json(one.out)
+    assert ("undercomplete", "random") == (record.bottleneck.design, record.training.start)
+    both = isplit("fit", study, "--cuts", "pool1,pool2", *arguments)
+    assert ["pool1", "pool2"] == [entry["cut"] for entry in json.loads(both.out)]
+    assert record.to_json() == json.dumps(json.loads(both.out)[0], indent=1, ensure_ascii=False) + "\n"
+
+
+def test_quiet(isplit, study):
+    """--quiet prints nothing."""
+    result = isplit("fit", study, "--cut", "pool2", "--bytes", "30", "--epochs", "0", "--quiet")
+    assert (0, "") == (result.code, result.both)
+
+
+def test_candidates_and_open_head(isplit, study):
+    """--cuts candidates trains what analyze ranked; --train-head is saved beside the default."""
+    result = isplit("fit", study, "--cuts", "candidates", "--bytes", "30", "--epochs", "0")
+    assert 0 == result.code, result.err
+    result = isplit("fit", study, "--cut", "pool1", "--bytes", "30", "--train-head", "--freeze", "encoder", *QUICK)
+    assert 0 == result.code, result.err
+    assert 1 == len(list(study.glob("splits/*pool1@30B-linear-head-trained/split.json")))
+    assert 1 == len(list(study.glob("splits/*pool1@30B-linear-trained/split.json")))
+
+
+def test_moved_weights(isplit, study, tiny_weights, tmp_path):
+    """Weights that have moved are named again."""
+    moved = shutil.copy(tiny_weights, tmp_path / "moved.safetensors")
+    result = isplit("fit", study, "--cut", "pool2", "--bytes", "30", "--epochs", "0", "--weights", moved)
+    assert 0 == result.code, result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--cut", "pool1"], "give one budget: --bytes N or --ratio R"),
+        (["--cut", "pool1", "--bytes", "30", "--ratio", "4"], "give one budget"),
+        (["--bytes", "30"], "name at least one cut: --cut NAME, or --cuts all"),
+        (["--cut", "pool9", "--bytes", "30"], "has no cut 'pool9'"),
+        (["--cut", "pool1", "--bytes", "3"], "below the smallest payload"),
+        (["--cut", "pool1", "--bytes", "30", "--design", "magic"], "choose one of linear, undercomplete, identity"),
+        (["--cut", "pool1", "--bytes", "30", "--freeze", "everything"], "choose encoder, decoder or tail"),
+        (["--cut", "pool1", "--bytes", "30", "--epochs", "-1"], "epochs is -1"),
+        (["--cut", "pool1", "--bytes", "30", "--group", "pets"], "has no class subset 'pets'"),
+        (["127.0.0.1:9", "--cut", "pool1", "--bytes", "30"], "needs --ray"),
+    ],
+)
+def test_bad_input(bad_input, study, arguments, says):
+    """What cannot be done is refused with exit code 2 and words that help."""
+    bad_input("fit", study, *arguments, says=[says])
+
+
+def test_no_study(bad_input, tmp_path):
+    """A directory that is no study is refused."""
+    bad_input("fit", tmp_path / "nothing", "--cut", "a", "--bytes", "30", says=["is not a study"])

@@ -1,0 +1,34 @@
+"""`isplit verify` through the command line."""
+
+import pytest
+
+from isplit.records import VerificationRecord
+
+QUICK = ["--epochs", "1", "--batch-size", "16"]
+
+
+def test_tables(isplit, study):
+    """The cuts as they turned out, and what each rule would have chosen; --json prints the record."""
+    result = isplit("verify", study, "--cuts", "pool1,pool2", "--bytes", "30", *QUICK)
+    assert 0 == result.code, result.err
+    for words in ("Trained for 30B", "pool1", "pool2", "importance (CUI)", "fewest bytes", "Kendall tau", "regret"):
+        assert words in result.out
+    again = isplit("verify", study, "--cuts", "pool1,pool2", "--bytes", "30", *QUICK, "--json")
+    record = VerificationRecord.from_json(again.out)
+    assert record == VerificationRecord.load(study)
+    assert ["pool1", "pool2"] == [one.cut for one in record.verifications[0].cuts]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "give one budget"),
+        (["--bytes", "30", "--cuts", "pool1"], "at least two cuts, got 1"),
+        (["--bytes", "30", "--cuts", "pool1,pool9"], "has no cut 'pool9'"),
+        (["--bytes", "30", "--patience", "0"], "patience is 0"),
+        (["127.0.0.1:9", "--bytes", "30"], "needs --ray"),
+    ],
+)
+def test_bad_input(bad_input, study, arguments, says):
+    """What cannot be done is refused with exit code 2 and words that help."""
+    bad_input("verify", study, *arguments, says=[says])

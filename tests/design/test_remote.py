@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from isplit.codec.image import preprocess
+from isplit.codec.image import compress, preprocess, restore
 from isplit.design.batches import normalise
-from isplit.design.remote import ImageSetting, compress, decompress, measure_remote, settings
+from isplit.design.remote import measure_remote, settings
 from isplit.design.study import OpenStudy
+from isplit.records import Compression, Preprocessing
 
 
 def test_settings_cover_both_formats_at_three_sizes() -> None:
@@ -26,7 +27,7 @@ def test_settings_cover_both_formats_at_three_sizes() -> None:
 
 @pytest.mark.parametrize("setting", settings(), ids=lambda one: f"{one.format}-{one.quality}-{one.scale}")
 @pytest.mark.parametrize("channels", [1, 3])
-def test_files_are_real(setting: ImageSetting, channels: int, pixels) -> None:
+def test_files_are_real(setting: Compression, channels: int, pixels) -> None:
     """What is sent is a file of the format at the scaled size, and comes back at the full size."""
     shown = pixels(0, (16, 24, channels))
     content = compress(shown, setting)
@@ -34,7 +35,15 @@ def test_files_are_real(setting: ImageSetting, channels: int, pixels) -> None:
 
     assert setting.format.upper() == opened.format
     assert (round(24 * setting.scale), round(16 * setting.scale)) == opened.size
-    assert (16, 24, channels) == decompress(content, (16, 24), channels).shape
+    preprocessing = Preprocessing(
+        image_size=(16, 24),
+        resize_size=16,
+        interpolation="bilinear",
+        channels=channels,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    )
+    assert (16, 24, channels) == restore(opened, preprocessing).shape
 
 
 def test_quality_costs_bytes() -> None:
@@ -43,7 +52,7 @@ def test_quality_costs_bytes() -> None:
     shown = np.stack([rows * 4, columns * 4, (rows * columns) % 256], -1).astype(np.uint8)
 
     def size(quality: int, scale: float) -> int:
-        return len(compress(shown, ImageSetting(format="jpeg", quality=quality, scale=scale)))
+        return len(compress(shown, Compression(format="jpeg", quality=quality, scale=scale)))
 
     assert size(90, 1) > size(50, 1) > size(10, 1)
     assert size(90, 1) > size(90, 0.75) > size(90, 0.5)
@@ -71,7 +80,7 @@ def test_measured_as_by_hand(opened: OpenStudy, name: str | None) -> None:
             pixels = preprocess(opened.data.image(index), preprocessing)
             content = compress(pixels, setting)
             lengths.append(len(content))
-            answers.append(right(decompress(content, preprocessing.image_size, 3), index))
+            answers.append(right(restore(Image.open(io.BytesIO(content)), preprocessing), index))
             whole.append(right(pixels, index))
         assert (group.group.name, "test") == (measured.group, measured.part)
         assert sum(answers) == measured.accuracy.correct

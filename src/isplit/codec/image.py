@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from isplit.errors import DataError
-from isplit.records import ImageSetting, Interpolation, Preprocessing
+from isplit.records import Compression, Interpolation, Preprocessing
 
 MAX_PIXELS = 89_478_485
 """The largest image that is decoded, in pixels: where Pillow begins to warn of a decompression bomb."""
@@ -82,7 +82,7 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def compress(pixels: NDArray[np.uint8], setting: ImageSetting) -> bytes:
+def compress(pixels: NDArray[np.uint8], setting: Compression) -> bytes:
     """Return the model's pixels, (H, W, C), as the image file that a device sends instead of them.
 
     Compressed is what `preprocess` left: a device that holds a larger image sends no more than the model looks at.

@@ -3,69 +3,35 @@
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from isplit.codec.image import preprocess
+from isplit.codec.image import compress, preprocess, restore
 from isplit.design.batches import normalise
 from isplit.design.groups import GroupLogits
 from isplit.design.modes import evaluating
 from isplit.design.study import OpenStudy
-from isplit.records import Accuracy, Paired, PartName, PayloadBytes, RemoteImage
+from isplit.records import Accuracy, Compression, Paired, PartName, PayloadBytes, RemoteImage
 
 Format = Literal["jpeg", "webp"]
 _QUALITIES: dict[Format, tuple[int, ...]] = {"jpeg": (95, 90, 75, 50, 25, 10), "webp": (90, 80, 65, 50, 35, 20, 5)}
 _SCALED: dict[Format, tuple[int, ...]] = {"jpeg": (90, 50), "webp": (80, 50)}
 _SCALES = (0.75, 0.5)
-# The slowest and smallest settings that the formats have.
-_OPTIONS: dict[Format, dict[str, Any]] = {"jpeg": {"optimize": True}, "webp": {"method": 6}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageSetting:
-    """How an image is compressed: `scale` is the side that is sent, as a share of the model's input."""
-
-    format: Format
-    quality: int
-    scale: float
-
-
-def settings() -> list[ImageSetting]:
+def settings() -> list[Compression]:
     """Return the settings that a split is held against: both formats, several qualities and sizes."""
     return [
-        ImageSetting(format=name, quality=quality, scale=scale)
+        Compression(format=name, quality=quality, scale=scale)
         for qualities_of, scales in ((_QUALITIES, (1.0,)), (_SCALED, _SCALES))
         for name, qualities in qualities_of.items()
         for quality in qualities
         for scale in scales
     ]
-
-
-def compress(pixels: NDArray[np.uint8], setting: ImageSetting) -> bytes:
-    """Return the file of an image H×W×C as the device would send it."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    if setting.scale != 1:
-        image = image.resize(
-            (max(1, round(image.width * setting.scale)), max(1, round(image.height * setting.scale))),
-            Image.Resampling.LANCZOS,
-        )
-    file = io.BytesIO()
-    image.save(file, setting.format.upper(), quality=setting.quality, **_OPTIONS[setting.format])
-    return file.getvalue()
-
-
-def decompress(content: bytes, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """Return the image H×W×C that the server makes of a file, enlarged to (height, width)."""
-    image = Image.open(io.BytesIO(content)).convert("L" if channels == 1 else "RGB")
-    if image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def measure_remote(
@@ -94,9 +60,9 @@ def measure_remote(
                 found.append(group(study.graph.module(batch).float()).argmax(1))
             return torch.cat(found).numpy() == labels
 
-        def there_and_back(setting: ImageSetting, one: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
+        def there_and_back(setting: Compression, one: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
             content = compress(one, setting)
-            return len(content), decompress(content, preprocessing.image_size, preprocessing.channels)
+            return len(content), restore(Image.open(io.BytesIO(content)), preprocessing)
 
         measured: list[RemoteImage] = []
         wanted = settings()

@@ -9,13 +9,13 @@ from isplit.records.bundle import (
     BundleRecord,
     CutPlacement,
     ExportCheck,
-    ImageFormat,
     ImageSetting,
     Int8Cost,
     LocalPlacement,
     RemotePlacement,
 )
 from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
+from isplit.records.compression import Compression, ImageFormat
 from isplit.records.curve import CurvePoint, CurveRecord, Precision, SubsetCurve, Target
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
 from isplit.records.overlays import Overlays
@@ -64,6 +64,7 @@ __all__ = [
     "Candidate",
     "CandidatesRecord",
     "ClassGroup",
+    "Compression",
     "Crossing",
     "CurvePoint",
     "CurveRecord",

@@ -3,15 +3,14 @@
 import hashlib
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from isplit.records.base import Part, Record
+from isplit.records.compression import Compression, ImageFormat
 from isplit.records.splits import Paired
 from isplit.records.study import Accuracy, ClassGroup, Preprocessing
-
-ImageFormat = Literal["jpeg", "webp", "png"]
 
 RESERVED_CUTS = frozenset(("local", "remote"))
 """Names of the other placements, which no cut may have."""
@@ -100,16 +99,9 @@ class LocalPlacement(Part):
     int8: bool = False
 
 
-class ImageSetting(Part):
-    """How an image is compressed for the server, and what that costs.
+class ImageSetting(Compression):
+    """A compression with what it costs; bytes are of one image."""
 
-    `quality` is the encoder's (None: lossless). `scale` is the share of the model's input side that is sent (1, 0.75
-    or 0.5); the server resizes. Bytes are of one image.
-    """
-
-    format: ImageFormat
-    quality: int | None = Field(ge=1, le=100)
-    scale: float = Field(default=1.0, gt=0, le=1)
     accuracy: Accuracy | None
     payload_bytes_mean: float
     payload_bytes_p95: float

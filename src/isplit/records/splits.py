@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from isplit.records.base import Part, Record
+from isplit.records.compression import Compression
 from isplit.records.study import Accuracy, PartName
 
 Design = Literal["linear", "pca", "undercomplete", "identity"]
@@ -187,16 +188,10 @@ class Prediction(Part):
     predicted_stderr: float | None = None
 
 
-class RemoteImage(Part):
-    """The whole model on images that were compressed on the device: the alternative to a split.
-
-    `scale` is the side of the image that is sent, as a share of the model's input; it is enlarged again on arrival.
-    """
+class RemoteImage(Compression):
+    """The whole model on images that were compressed on the device: the alternative to a split."""
 
     group: str
-    format: Literal["jpeg", "webp"]
-    quality: int
-    scale: float
     part: PartName
     accuracy: Accuracy
     against_whole: Paired

@@ -13,7 +13,9 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-_BURST_BYTES = 16_000
+# A frame and a little, or what the rate brings within a tick of the kernel's clock.
+_BURST_BYTES = 1_600
+_TICKS_PER_S = 250
 _QUEUE_MS = 400
 _TIMEOUT_S = 20
 
@@ -59,7 +61,8 @@ def _make(name: str, rate_bits_per_s: int) -> Link:
     _run("ip", "link", "set", here, "up")
     _run(*inside, "ip", "address", "add", f"{device}/30", "dev", there)
     _run(*inside, "ip", "link", "set", there, "up")
-    shape = ("root", "tbf", "rate", f"{rate_bits_per_s}bit", "burst", str(_BURST_BYTES), "latency", f"{_QUEUE_MS}ms")
+    burst = max(_BURST_BYTES, rate_bits_per_s // 8 // _TICKS_PER_S)
+    shape = ("root", "tbf", "rate", f"{rate_bits_per_s}bit", "burst", str(burst), "latency", f"{_QUEUE_MS}ms")
     _run("tc", "qdisc", "add", "dev", here, *shape)
     _run(*inside, "tc", "qdisc", "add", "dev", there, *shape)
     return Link(host=server, prefix=inside, rate_bits_per_s=rate_bits_per_s)

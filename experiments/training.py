@@ -10,8 +10,8 @@ payload     At the cuts that need the fewest bytes without training (experiments
             trained: where is the loss still within one point?
 
 An epoch is N images of the fit part, so that all of it fits into an hour on two cores. Figures are of the whole test
-part. Rows are kept in experiments/results/training.jsonl; what is there is not run again. docs/training.md is made from
-them (--page writes only that).
+part. Rows are kept in experiments/results/training.jsonl; what is there is not run again. docs/trained-splits.md is
+made from them (--page writes only that).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from isplit.records import Budget, SplitRecord
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "training.jsonl"
-PAGE = ROOT.parent / "docs" / "training.md"
+PAGE = ROOT.parent / "docs" / "trained-splits.md"
 RATIO = Budget(element_ratio=64)
 DEPTHS = (0.3, 0.6, 0.95)
 FRACTIONS = (0.7, 0.5)
@@ -142,7 +142,7 @@ are of the whole test part, in percent. Bytes are mean lengths of real payloads,
 
 
 def write_page() -> None:
-    """Write docs/training.md from the rows."""
+    """Write docs/trained-splits.md from the rows."""
     rows = trained("start") + trained("payload")
     if rows:
         preface = PREFACE.format(images=f"{rows[0]['training_images']:,}")

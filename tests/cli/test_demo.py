@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from isplit.errors import StudyError
+from isplit.records import RunsRecord, SplitRecord
+from isplit.runtime.bundle import Bundle
 
 
 def test_demo(demo):
@@ -24,6 +26,29 @@ def test_demo(demo):
     assert all(candidate["cut"] in result.out for candidate in ranking["candidates"])
     assert str(study / "report.html") in result.out
     assert (study / "report.html").stat().st_size > 1_000_000
+
+
+def test_demo_goes_the_whole_way(demo):
+    """The best split is trained within its budget, exported, served, and every image answered in every placement."""
+    directory, result = demo
+
+    study = directory / "isplit-demo" / "study"
+    (split,) = [
+        record
+        for path in study.glob("splits/*/split.json")
+        if (record := SplitRecord.load(path.parent)).training is not None
+    ]
+    assert split.measurement.accuracy.accuracy > 0.9
+    assert split.measurement.payload_bytes.mean < 1.1 * split.budget.payload_bytes
+    bundle = Bundle.open(directory / "isplit-demo" / "bundle")
+    assert [split.cut] == [placement.name for placement in bundle.record.cuts]
+    runs = RunsRecord.load(study)
+    assert ["local", "remote", split.cut] == [run.placement for run in runs.runs]
+    for run, source in zip(runs.runs, ("local", "remote", "split"), strict=True):
+        assert {source: run.images} == run.sources
+        assert run.accuracy.accuracy > 0.85
+        assert run.placement in result.out
+    assert "Measured over a link" in (study / "report.html").read_text()
 
 
 @pytest.fixture

@@ -18,9 +18,17 @@ from isplit.design.graph import ModelGraph
 from isplit.design.groups import GroupLogits
 from isplit.design.models import LoadedModel, load_model
 from isplit.errors import StudyError
-from isplit.records import Cut, GraphRecord, PartName, PredictionsRecord, StudyRecord, VerificationRecord
+from isplit.records import (
+    Cut,
+    GraphRecord,
+    PartName,
+    PredictionsRecord,
+    RunsRecord,
+    StudyRecord,
+    VerificationRecord,
+)
 
-LATER = (PredictionsRecord.file_name, VerificationRecord.file_name, SPLITS)
+LATER = (PredictionsRecord.file_name, VerificationRecord.file_name, RunsRecord.file_name, SPLITS)
 """What later commands make of a study: it stays when the same study is analysed again, and only then."""
 
 

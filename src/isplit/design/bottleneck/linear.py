@@ -181,6 +181,10 @@ class LinearMap(nn.Module):
             return first if self.layout.channel_axis == 1 else first.movedim(1, -1)
         return self.layout.join((latents.transpose(1, 2) @ self.decoder) * self.scale + self.mean)
 
+    def means(self, images: int) -> torch.Tensor:
+        """Return what tokens decode to of which nothing is sent, N×T×D."""
+        return self.mean.expand(images, self.layout.vectors, -1)
+
     def _padded(self, tensor: torch.Tensor) -> torch.Tensor:
         rows, columns = (
             count * self.layout.patch - extent
@@ -232,15 +236,22 @@ class LinearBottleneck(Bottleneck):
         if not self.prefix:
             return latents[0]
         front, grid = latents[0].flatten(1), latents[1]
+        if not front.shape[1]:
+            return grid  # ONNX knows no tensors without elements, so none is made
         positions = self.latent_shape[1]
         filled = functional.pad(front, (0, self._rows[0] * positions - front.shape[1]))
-        return torch.cat([grid, filled.unflatten(1, (self._rows[0], positions))], dim=1)
+        rows = filled.unflatten(1, (self._rows[0], positions))
+        return torch.cat([grid, rows], dim=1) if grid.shape[1] else rows
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Map latents N×rank×P back to what crosses."""
         if not self.prefix:
             return self.linear_maps[0].decode(latents)
         front, grid = self.linear_maps
-        own = latents[:, grid.rank :].flatten(1)[:, : front.rank * front.layout.vectors]
-        first = front.decode(own.unflatten(1, (front.rank, front.layout.vectors)))
-        return torch.cat([first, grid.decode(latents[:, : grid.rank])], dim=1)
+        if front.rank:
+            own = latents[:, grid.rank :].flatten(1)[:, : front.rank * front.layout.vectors]
+            first = front.decode(own.unflatten(1, (front.rank, front.layout.vectors)))
+        else:
+            first = front.means(latents.shape[0])
+        rest = grid.decode(latents[:, : grid.rank]) if grid.rank else grid.means(latents.shape[0])
+        return torch.cat([first, rest], dim=1)

@@ -1,0 +1,180 @@
+"""isplit predict on the small model: the table, the record, what it keeps, and what it refuses."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+QUICK = ("--statistics-images", 16, "--images", "all", "--remote-images", 8, "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def predicted(isplit, tiny_args, tmp_path_factory):
+    """A study with a subset, predicted at two cuts and two budgets, and what the command printed."""
+    directory = tmp_path_factory.mktemp("predicted") / "study"
+    assert 0 == isplit("analyze", *tiny_args, "--classes", "bars,dots", "--classes", "bars,rows", "-o", directory).code
+    return directory, isplit("predict", directory, "--bytes", 40, "--ratio", 16, "--cuts", "relu1,pool2", *QUICK)
+
+
+def record(directory):
+    return json.loads((directory / "predictions.json").read_text())
+
+
+def test_table(predicted):
+    """A row for each cut and budget with bytes, accuracy, loss and ranks; then the whole model and images."""
+    _, result = predicted
+    assert 0 == result.code, result.err
+    lines = result.out.splitlines()
+    for cut in ("relu1", "pool2"):
+        rows = [line.split() for line in lines if line.split()[:1] == [cut]]
+        assert ["40", "1in16"] == [row[1] for row in rows]
+        assert all(row[2].endswith("%") for row in rows)
+    assert any(line.strip().startswith("local: all on the device") for line in lines)
+    assert any(line.strip().startswith("remote: ") for line in lines)
+    assert "…" not in result.out
+
+
+def test_says_whether_splitting_is_worth_it(predicted):
+    """The answer, that nothing is calibrated, and where the report is, come after the table."""
+    directory, result = predicted
+    assert "Within 1 point of the whole model" in result.out
+    assert "Within 3 points" in result.out
+    assert "after training: not calibrated" in result.out
+    assert f"report: {directory / 'report.html'}" == result.out.splitlines()[-1]
+    assert 'id="figure-bytes"' in (directory / "report.html").read_text("utf-8")
+
+
+def test_record(predicted):
+    """predictions.json has every split and image setting, measured on the select part; splits have files."""
+    directory, _ = predicted
+    found = record(directory)
+    assert ["relu1", "relu1", "pool2", "pool2"] == [one["cut"] for one in found["predictions"]]
+    assert [40, 40] == [
+        one["budget"]["payload_bytes"] for one in found["predictions"] if one["budget"]["payload_bytes"]
+    ]
+    assert None is found["calibration"]
+    assert 21 == len(found["remote"])
+    for one in found["predictions"]:
+        measured = one["measurement"]
+        assert "select" == measured["part"]
+        assert found["images"] == measured["accuracy"]["images"] == measured["payload_bytes"]["images"]
+        assert 20 < measured["payload_bytes"]["mean"] <= measured["payload_bytes"]["max"]
+        assert 0 < measured["head_mac_share"] <= 1.2
+    splits = sorted(path.name for path in (directory / "splits").iterdir())
+    assert 4 == len(splits)
+    for name in splits:
+        files = sorted(path.name for path in (directory / "splits" / name).iterdir())
+        assert ["codec.npz", "split.json", "weights.safetensors"] == files
+
+
+def test_json_and_what_was_there_before(isplit, predicted, tmp_path):
+    """--json prints the record and nothing else; rows of other budgets stay, those of the same are replaced."""
+    directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
+    before = record(directory)
+    result = isplit("predict", directory, "--bytes", 40, "--cut", "pool2", "--group", "bars,rows", *QUICK, "--json")
+    assert (0, "") == (result.code, result.err)
+    assert record(directory) == json.loads(result.out)
+    after = json.loads(result.out)["predictions"]
+    assert before["predictions"] == [one for one in after if one["group"] == "all classes"]
+    (subset,) = [one for one in after if one["group"] == "bars,rows"]
+    assert {"bars", "rows"} == set(subset["measurement"]["per_class"])
+    assert {"all classes", "bars,rows"} == {one["group"] for one in json.loads(result.out)["remote"]}
+
+
+def test_quiet(isplit, predicted, tmp_path):
+    """--quiet prints nothing; --design pca is marked as such; remote images can be left out."""
+    directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
+    (directory / "predictions.json").unlink()
+    options = ["--bytes", 40, "--cut", "pool2", "--design", "pca", "--statistics-images", 16, "--remote-images", 0]
+    result = isplit("predict", directory, *options, "--quiet")
+    assert (0, "", "") == (result.code, result.out, result.err)
+    (one,) = record(directory)["predictions"]
+    assert "pca" == one["design"]
+    assert [] == record(directory)["remote"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--bytes", 10], ["budget of 10 bytes is below the smallest payload"]),
+        (["--ratio", 0.5], ["an element ratio of 0.5 sends more than everything"]),
+        (["--cuts", "relu1,nonsense"], ["no cut 'nonsense'", "relu1"]),
+        (["--group", "cats"], ["no class subset 'cats'", "all classes"]),
+        (["--images", "some"], ["--images is 'some'; give a number or 'all'"]),
+        (["--images", 0], ["images is 0; give at least 1"]),
+        (["--design", "deep"], ["--design is 'deep'; choose linear or pca"]),
+        (["--precision", "fp8"], ["precision is 'fp8'"]),
+        (["--weights", "nothing.safetensors"], ["nothing.safetensors"]),
+    ],
+)
+def test_bad_input(bad_input, finished, options, says):
+    """What cannot be used is refused before anything is computed."""
+    bad_input("predict", finished[0], *options, says=says)
+    assert not (finished[0] / "predictions.json").exists()
+
+
+def test_no_study(bad_input, tmp_path):
+    """A directory that is no study says which command makes one."""
+    bad_input("predict", tmp_path, says=["study.json is missing", "isplit analyze"])
+
+
+def test_analyzing_another_model_removes_the_splits(isplit, predicted, tiny_model_file, tiny_data, tmp_path):
+    """Splits of the model that was there before do not survive --overwrite; those of the same model do."""
+    directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
+    study = json.loads((directory / "study.json").read_text())
+    command = ["analyze", f"{tiny_model_file}:build", tiny_data, "-o", directory, "--overwrite", "--quiet"]
+    assert 0 == isplit(*command, "--weights", study["model"]["weights"]).code
+    assert (directory / "predictions.json").exists()
+    assert 0 == isplit(*command).code
+    assert not (directory / "predictions.json").exists()
+    assert not (directory / "splits").exists()
+
+
+def test_interrupted(predicted, tmp_path):
+    """Ctrl-C leaves what was predicted before, and says so."""
+    directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
+    before = (directory / "predictions.json").read_bytes()
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import isplit.design.closed_forms as slow, time\n"
+        "def wait(*args, **kwargs):\n"
+        "    print('waiting', flush=True)\n"
+        "    time.sleep(100)\n"
+        "slow.iter_batches = wait\n"
+        "from isplit.cli import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code, "predict", str(directory), "--bytes", "60"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    try:
+        assert "waiting" in process.stdout.readline()
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert 130 == process.returncode
+    assert "isplit: stopped; what was predicted before is kept" in error
+    assert "Traceback" not in error
+    assert before == (directory / "predictions.json").read_bytes()
+
+
+def test_api(predicted, tmp_path):
+    """`isplit.predict` takes a directory and bytes as numbers, and draws the report."""
+    import isplit as package
+
+    directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
+    (directory / "report.html").unlink()
+    settings = package.PredictSettings(statistics_images=16, remote_images=0, precision="fp32")
+    found = package.predict(str(directory), [30, package.Budget(element_ratio=8)], cuts=["pool1"], settings=settings)
+    rows = [one for one in found.predictions if one.cut == "pool1"]
+    assert {"30B", "1in8"} == {one.budget.tag for one in rows}
+    assert (directory / "report.html").exists()

@@ -28,11 +28,11 @@ def predict(
     group: Annotated[
         str | None, typer.Option(help="A class subset of the study. Default: the study's classes.")
     ] = None,
-    images: Annotated[str, typer.Option(metavar="N|all", help="Images of the select part to measure on.")] = "1000",
-    statistics_images: Annotated[int, typer.Option(help="Images of the fit part for the closed form.")] = 1000,
+    images: Annotated[str, typer.Option(metavar="N|all", help="Images of the select part to measure on.")] = "500",
+    statistics_images: Annotated[int, typer.Option(help="Images of the fit part for the closed form.")] = 640,
     remote_images: Annotated[
         str, typer.Option(metavar="N|all", help="Images for JPEG and WebP; 0 leaves them out.")
-    ] = "300",
+    ] = "200",
     design: Annotated[str, typer.Option(help="linear (weighted by importance), or pca for comparison.")] = "linear",
     precision: Annotated[str, typer.Option(help="Of the closed form's moments: auto, fp32 or bf16.")] = "auto",
     weights: Annotated[str | None, typer.Option(help="Where the weights are now, if they have moved.")] = None,

@@ -53,9 +53,9 @@ class PredictSettings:
 
     """
 
-    statistics_images: int = 1000
-    images: int | None = 1000
-    remote_images: int | None = 300
+    statistics_images: int = 640
+    images: int | None = 500
+    remote_images: int | None = 200
     weighted: bool = True
     precision: Precision | str = "auto"
     batch_size: int = 16

@@ -61,7 +61,7 @@ class FitSettings:
     features: FeatureStore = "auto"
     memory_gib: float = 4.0
     precision: Precision | Literal["auto"] = "auto"
-    statistics_images: int = 1000
+    statistics_images: int = 640
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ def export(
     images: Annotated[int, typer.Option(help="Images of the select part on which files are compared with torch.")] = 24,
     tolerance: Annotated[
         float, typer.Option(help="Largest difference of a logit, as a share of the largest logit.")
-    ] = 1e-4,
+    ] = 1e-3,
     weights: Annotated[str | None, typer.Option(help="Where the weights are now, if they have moved.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are.")] = None,

@@ -61,7 +61,7 @@ class ExportCheck(Part):
 
     `classes_answered` is how many different answers torch gave: with one, equal answers mean nothing. Latents are
     compared in symbols: the largest difference, and the share that differ. `logits_difference_max` and `top1_changed`
-    (images) are from the image to the logits.
+    (images) are from the image to the logits; `tail_difference_max` is with the same latents on both sides.
     """
 
     images: int
@@ -69,6 +69,7 @@ class ExportCheck(Part):
     latent_lsb_max: int
     latents_different_share: float
     logits_difference_max: float
+    tail_difference_max: float
     top1_changed: int
 
 
@@ -135,8 +136,9 @@ class CutPlacement(Part):
     `tail`: ONNX, input `latent`, output `logits` float32 N×K. `codec` is what `Codec.save` wrote. All take any N.
 
     Payload bytes are of one image, header included. `logits_tolerance` is the largest absolute difference to the
-    logits of the model it was exported from that the export allowed. `head_mac_share` is the device's share of all
-    multiply-accumulate operations, the encoder's included. `int8` says that the head computes in eight bits, and
+    logits of the model it was exported from that the export allowed, given the same latent (one symbol that a rounding
+    error moves makes a larger one). `head_mac_share` is the device's share of all multiply-accumulate operations, the
+    encoder's included. `int8` says that the head computes in eight bits, and
     `int8_cost` what that costs; `accuracy` and payload bytes are then those of the int8 head, and `check` is of the
     float32 head that it was made from.
     """

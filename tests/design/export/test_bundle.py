@@ -120,7 +120,7 @@ def test_manifest(exported):
         assert measured.head_mac_share == cut.head_mac_share
         assert measured.whole == record.local.accuracy
         assert (0, 0.0, 0) == (cut.check.latent_lsb_max, cut.check.latents_different_share, cut.check.top1_changed)
-        assert cut.check.logits_difference_max <= cut.logits_tolerance
+        assert 0 < cut.check.logits_difference_max == cut.check.tail_difference_max <= cut.logits_tolerance
         assert exported.bundle.codec(cut.name).shape == cut.latent_shape
 
 

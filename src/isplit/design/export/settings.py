@@ -39,7 +39,7 @@ class ExportSettings:
     int8: bool = False
     triton: bool = False
     images: int = 24
-    tolerance: float = 1e-4
+    tolerance: float = 1e-3
     calibration_images: int = 64
     int8_images: int = 500
     overwrite: bool = False

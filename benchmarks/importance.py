@@ -9,8 +9,8 @@ that the machine's moods hit all of them), and ratios:
     captum       LayerGradCam, one layer after the other
     torchcam     GradCAM with all layers at once, not normalised
     grad-cam     GradCAM with all layers at once
-Peak memory is that of a process of its own. With --weights (experiments/train_network.py) also: do bf16 and fp32 give the
-same candidates, and how long does the whole command take on 1,000 images?
+Peak memory is that of a process of its own. With --weights (experiments/train_network.py) also: do bf16 and fp32 give
+the same candidates, and how long does the whole command take on 1,000 images?
 Results go to benchmarks/results/importance.json, and from there to docs/benchmarks.md (--page writes only that).
 """
 

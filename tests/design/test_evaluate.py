@@ -8,10 +8,10 @@ from isplit.codec.image import preprocess
 from isplit.codec.quantise import Quantiser
 from isplit.design.batches import normalise
 from isplit.design.bottleneck.build import build_bottleneck
-from isplit.design.closed_forms import ClosedForm, PredictSettings, closed_forms
+from isplit.design.closed_forms import PredictSettings, closed_forms
 from isplit.design.evaluate import BuiltSplit, evaluate_splits, measure
 from isplit.design.graph import split
-from isplit.design.study import OpenStudy
+from isplit.design.study import OpenStudy, open_study
 from isplit.records import BottleneckSpec, Budget, Paired
 
 SETTINGS = PredictSettings(statistics_images=16, images=None, remote_images=0, precision="fp32")
@@ -145,20 +145,16 @@ def test_budget_is_kept_by_real_bytes(opened: OpenStudy) -> None:
         assert payload.mean() > budget - 4 or one.split.codec.quantiser.levels == 256
 
 
-def full_rank(opened: OpenStudy, *, weighted: bool) -> list[ClosedForm]:
+@pytest.mark.parametrize(("weighted", "cuts"), [(True, ()), (False, ("stage1.1.relu2", "stage2.1.relu2"))])
+def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: bool, cuts: tuple[str, ...]) -> None:
+    """The decoder's zero-loss case on all images of the digits: within 0.3 points at every cut of the demo's network.
+
+    Plain PCA is held to it at the two cuts at which rounding costs most.
+    """
+    directory, _ = demo
+    opened = open_study(directory / "isplit-demo" / "study")
     settings = PredictSettings(statistics_images=400, remote_images=0, precision="fp32", weighted=weighted)
-    return closed_forms(opened, [Budget(element_ratio=1)], opened.cuts(), opened.group(), settings)
-
-
-@pytest.mark.parametrize("weighted", [True, False])
-def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: bool) -> None:
-    """The decoder's zero-loss case, at every cut of the demo's network, on all images of the digits: 0.3 points."""
-    from isplit.design.study import open_study
-
-    directory, result = demo
-    assert 0 == result.code, result.err
-    opened = open_study(directory / "isplit-demo" / "study", weights=str(directory / "isplit-demo/weights.safetensors"))
-    closed = full_rank(opened, weighted=weighted)
+    closed = closed_forms(opened, [Budget(element_ratio=1)], opened.cuts(cuts), opened.group(), settings)
     images = np.arange(len(opened.data))
     found = evaluate_splits(opened, [one.split for one in closed], group=opened.group(), images=images)
 

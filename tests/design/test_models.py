@@ -193,7 +193,7 @@ def test_preprocessing_of_numbers_and_arrays(preprocessing_of, said, expected):
         ({"mean": {"red": 0.5}}, "mean.0: "),
         ({"mean": ()}, "must have 1 or 3 values"),
         ({"std": np.zeros((3, 3))}, "std.0: "),
-        ({"std": object()}, "std.0: "),
+        ({"std": ...}, "std.0: "),
         ({"channels": np.array([3, 3])}, "channels: "),
         ({"channels": "3"}, "channels: "),
         ({"resize_size": "big"}, "resize_size: "),

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+from dataclasses import fields
+from importlib import import_module
+from inspect import signature
 
 import pytest
 
+from isplit.design.training import FitSettings
 from isplit.records import SplitRecord
 
 QUICK = ["--epochs", "1", "--batch-size", "16"]
@@ -79,3 +83,14 @@ def test_bad_input(bad_input, study, arguments, says):
 def test_no_study(bad_input, tmp_path):
     """A directory that is no study is refused."""
     bad_input("fit", tmp_path / "nothing", "--cut", "a", "--bytes", "30", says=["is not a study"])
+
+
+@pytest.mark.parametrize("verb", ["fit", "verify"])
+def test_defaults(verb):
+    """The command line's defaults are those of the settings."""
+    command = import_module(f"isplit.cli.{verb}")
+    defaults = {field.name: field.default for field in fields(FitSettings)}
+    options = {name: option.default for name, option in signature(getattr(command, verb)).parameters.items()}
+    shared = defaults.keys() & options.keys()
+    assert len(shared) > 10
+    assert {name: defaults[name] for name in shared} == {name: options[name] for name in shared}

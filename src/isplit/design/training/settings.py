@@ -54,8 +54,8 @@ class FitSettings:
     model_rate: float = 3e-5
     warmup: float = 0.1
     batch_size: int = 64
-    distillation: float = 0.5
-    temperature: float = 2.0
+    distillation: float = 0.9
+    temperature: float = 4.0
     patience: int = 2
     flip: bool = False
     features: FeatureStore = "auto"

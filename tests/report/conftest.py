@@ -389,9 +389,12 @@ def splits_directory(
     return directory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Start a headless Chromium; CHROMIUM names the program where it is not on the path."""
+    """Start a headless Chromium; CHROMIUM names the program where it is not on the path.
+
+    For one module: while Playwright runs it has an event loop running in this thread, and no other can start in it.
+    """
     names = ("chromium", "chromium-browser", "google-chrome")
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if program is None:
@@ -433,14 +436,14 @@ def _opened(browser: Browser, directory: Path) -> Generator[tuple[Page, list[str
     context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def opened_report(browser: Browser, study_directory: Path) -> Iterator[tuple[Page, list[str]]]:
     """Open the report of the study without splits, once."""
     with _opened(browser, study_directory) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def opened_splits(browser: Browser, splits_directory: Path) -> Iterator[tuple[Page, list[str]]]:
     """Open the report of the study with splits, once."""
     with _opened(browser, splits_directory) as opened:

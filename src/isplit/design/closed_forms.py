@@ -4,7 +4,8 @@ moments at all cuts ─> solve ─> latents ─> rank, step and tables for each 
 (fit part, one pass)            (fit part, other images)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.codec.quantise import Quantiser
-from isplit.design.batches import iter_batches
+from isplit.design.batches import Batch, iter_batches
 from isplit.design.bottleneck.allocation import (
     Allocation,
     allocate_bytes,
@@ -137,15 +138,19 @@ def closed_form_bases(
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
     size = study.record.preprocessing.image_size
 
+    def batches_of(images: NDArray[np.int64]) -> closing[Generator[Batch]]:
+        return closing(iter_batches(study.data, images, study.model.preprocessing, batch_size=settings.batch_size))
+
     def collect(moments: dict[str, CutMoments], images: NDArray[np.int64], what: str) -> None:
-        collect_moments(
-            study.graph,
-            moments,
-            iter_batches(study.data, images, study.model.preprocessing, batch_size=settings.batch_size),
-            objective=lambda logits, raw: group.decision(logits, labels[raw], "correct"),
-            precision="bf16" if bf16 else "fp32",
-            progress=lambda done: progress(what, done, len(images)),
-        )
+        with batches_of(images) as batches:
+            collect_moments(
+                study.graph,
+                moments,
+                batches,
+                objective=lambda logits, raw: group.decision(logits, labels[raw], "correct"),
+                precision="bf16" if bf16 else "fp32",
+                progress=lambda done: progress(what, done, len(images)),
+            )
 
     pilot = first[:_PILOT_IMAGES]
     positions = {cut.name: CutMoments(cut, image_size=size, images=len(pilot)) for cut in cuts}
@@ -161,8 +166,8 @@ def closed_form_bases(
         solutions[cut.name] = moments[cut.name].solve(weighted=settings.weighted)
         candidates[cut.name] = _candidates(solutions[cut.name], cut, budgets)
         progress("closed forms", number + 1, len(cuts))
-    batches = iter_batches(study.data, others, study.model.preprocessing, batch_size=settings.batch_size)
-    latents = collect_latents(study.graph, candidates, moments, batches, max_values=_MAX_LATENTS)
+    with batches_of(others) as batches:
+        latents = collect_latents(study.graph, candidates, moments, batches, max_values=_MAX_LATENTS)
     return [
         Basis(
             cut=cut,

@@ -1,6 +1,7 @@
 """Splits measured on images: what the tail answers to what it gets through the bottleneck, and the bytes it took."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,15 +79,15 @@ def evaluate_splits(
         for one in by_cut[cut.name]:
             runners[id(one)](tensor)
 
-    batches = iter_batches(study.data, images, study.model.preprocessing, batch_size=batch_size)
-    for batch in batches:
-        whole.append(group(run(batch.images, visit)).argmax(1))
-        for one in splits:
-            if one.head is not None:
-                with torch.no_grad():
-                    runners[id(one)](one.head(batch.images))
-        labels.append(torch.from_numpy(group.label_map)[batch.labels])
-        progress(sum(map(len, labels)), len(images))
+    with closing(iter_batches(study.data, images, study.model.preprocessing, batch_size=batch_size)) as batches:
+        for batch in batches:
+            whole.append(group(run(batch.images, visit)).argmax(1))
+            for one in splits:
+                if one.head is not None:
+                    with torch.no_grad():
+                        runners[id(one)](one.head(batch.images))
+            labels.append(torch.from_numpy(group.label_map)[batch.labels])
+            progress(sum(map(len, labels)), len(images))
     done = [runners[id(one)] for one in splits]
     return Evaluation(
         labels=torch.cat(labels).numpy(),

@@ -53,6 +53,7 @@ def kill_second(directory, killed):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.ray
 def test_lost_worker(study, sweep, cluster):
     """A worker that is killed loses no finished cut, and the cut it was at is trained by another."""
     killed = []
@@ -73,6 +74,7 @@ def test_lost_worker(study, sweep, cluster):
     assert records == [SplitRecord.load(next(study.directory.glob(f"splits/*{cut}@*"))) for cut in CUTS]
 
 
+@pytest.mark.ray
 def test_no_cluster_there(sweep):
     """An address where nothing listens is refused at once."""
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")

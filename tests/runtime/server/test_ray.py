@@ -13,9 +13,10 @@ from isplit.runtime.server.ray import RayEngines
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
 # Ray leaves sockets and processes to the end of the process; the warnings are about its own code.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
-)
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 CLIENTS = 3
 BEFORE, AFTER = 10, 20

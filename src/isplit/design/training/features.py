@@ -166,13 +166,16 @@ class Features:
         source, study, done = self.source, self.source.study, 0
         count = len(source.images)
         indices = source.images[rows % count]
-        for batch in iter_batches(study.data, indices, study.model.preprocessing, batch_size=batch_size):
-            mirrored = torch.from_numpy(rows[done : done + len(batch.images)] >= count)
-            done += len(batch.images)
-            images = batch.images
-            if mirrored.any():
-                images[mirrored] = images[mirrored].flip(-1)
-            yield images.to(source.device)
+        with contextlib.closing(
+            iter_batches(study.data, indices, study.model.preprocessing, batch_size=batch_size)
+        ) as batches:
+            for batch in batches:
+                mirrored = torch.from_numpy(rows[done : done + len(batch.images)] >= count)
+                done += len(batch.images)
+                images = batch.images
+                if mirrored.any():
+                    images[mirrored] = images[mirrored].flip(-1)
+                yield images.to(source.device)
 
     def _fill(self, progress: Callable[[int, int], None]) -> None:
         """Compute the whole model's answers, and the features on the way."""

@@ -12,8 +12,7 @@ from isplit.records import Budget, Measurement, SplitRecord
 if TYPE_CHECKING:
     from isplit.design.training.settings import FitSettings
 
-DEFAULT_BOTTLENECK_RATE = 1e-3
-DEFAULT_MODEL_RATE = 3e-5
+DEFAULT_MODEL_RATE = 2e-5
 
 BytesOption = Annotated[
     int | None, typer.Option("--bytes", metavar="N", help="Mean payload per image in bytes, header included.")
@@ -29,7 +28,10 @@ FeatureEpochsOption = Annotated[
 ImagesOption = Annotated[int | None, typer.Option(help="Images of the fit part to train on; default: all.")]
 SelectImagesOption = Annotated[int | None, typer.Option(help="Images of the select part to stop by; default: all.")]
 BatchSizeOption = Annotated[int, typer.Option(help="Images per step.")]
-BottleneckRateOption = Annotated[float, typer.Option(help="Learning rate of the bottleneck, relative to its size.")]
+BottleneckRateOption = Annotated[
+    float | None,
+    typer.Option(help="Learning rate of the bottleneck; default: 0.01 of its size if linear, else 0.001."),
+]
 ModelRateOption = Annotated[float, typer.Option(help="Learning rate of the model's own layers.")]
 DistillationOption = Annotated[float, typer.Option(help="Weight of the whole model's answers, 0 to 1.")]
 TemperatureOption = Annotated[float, typer.Option(help="Of the distillation.")]
@@ -73,7 +75,7 @@ def fit(
     images: ImagesOption = None,
     select_images: SelectImagesOption = None,
     batch_size: BatchSizeOption = 64,
-    bottleneck_rate: BottleneckRateOption = DEFAULT_BOTTLENECK_RATE,
+    bottleneck_rate: BottleneckRateOption = None,
     model_rate: ModelRateOption = DEFAULT_MODEL_RATE,
     distillation: DistillationOption = 0.9,
     temperature: TemperatureOption = 4.0,

@@ -31,7 +31,7 @@ def verify(
     images: options.ImagesOption = None,
     select_images: options.SelectImagesOption = None,
     batch_size: options.BatchSizeOption = 64,
-    bottleneck_rate: options.BottleneckRateOption = options.DEFAULT_BOTTLENECK_RATE,
+    bottleneck_rate: options.BottleneckRateOption = None,
     model_rate: options.ModelRateOption = options.DEFAULT_MODEL_RATE,
     patience: options.PatienceOption = 2,
     flip: options.FlipOption = False,

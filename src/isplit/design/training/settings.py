@@ -25,7 +25,7 @@ class FitSettings:
         train_tail: Likewise the model's own layers after the cut.
         train_head: Likewise those before the cut; they then belong to the split, and no features can be cached.
         bottleneck_rate: Adam's learning rate for the bottleneck, as a share of each tensor's own size (the root of its
-            mean square) for the linear design, as it is for the others.
+            mean square) for the linear design, as it is for the others; None: 0.01 and 0.001.
         model_rate: Likewise for the model's own layers.
         warmup: Share of a stage's steps over which the rates rise; then they fall along a cosine.
         batch_size: Images per step.
@@ -50,8 +50,8 @@ class FitSettings:
     train_decoder: bool = True
     train_tail: bool = True
     train_head: bool = False
-    bottleneck_rate: float = 1e-3
-    model_rate: float = 3e-5
+    bottleneck_rate: float | None = None
+    model_rate: float = 2e-5
     warmup: float = 0.1
     batch_size: int = 64
     distillation: float = 0.9

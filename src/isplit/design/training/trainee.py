@@ -13,6 +13,11 @@ from isplit.design.training.features import laid_out
 from isplit.design.training.settings import FitSettings
 from isplit.records import Cut
 
+# A small network on noisy digits (whole 74 %, 718 images) went from 58.9 to 69.1 % in an epoch at a hundredth of each
+# matrix per step, to 64.8 at a thousandth and to 68.2 at three hundredths (60 bytes, tail at 3e-5).
+LINEAR_RATE = 1e-2
+CONVOLUTION_RATE = 1e-3
+
 
 class Trainee(nn.Module):
     """Head (if it learns), bottleneck and tail in a row.
@@ -85,6 +90,7 @@ class Trainee(nn.Module):
         The closed form's encoder and decoder have the units of the gradient and of its inverse, many powers of ten
         apart: there a rate is a share of the tensor's own size.
         """
+        rate = self._settings.bottleneck_rate
         linear = any(isinstance(module, LinearMap) for module in self.bottleneck.modules())
         groups: list[dict[str, object]] = []
         model: list[nn.Parameter] = []
@@ -95,7 +101,8 @@ class Trainee(nn.Module):
                 model.append(parameter)
                 continue
             size = float(parameter.detach().square().mean().sqrt()) if linear else 1.0
-            groups.append({"params": [parameter], "lr": self._settings.bottleneck_rate * (size or 1.0)})
+            share = rate if rate is not None else LINEAR_RATE if linear else CONVOLUTION_RATE
+            groups.append({"params": [parameter], "lr": share * (size or 1.0)})
         if model:
             groups.append({"params": model, "lr": self._settings.model_rate})
         return groups

@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+import threading
 import zipfile
 
 import numpy as np
@@ -191,6 +192,18 @@ def indices():
         return {part: values.tolist() for part, values in dataset.parts.items()}
 
     return lists
+
+
+@pytest.fixture
+def decoding_threads():
+    """List the threads that decode now and did not before the test."""
+
+    def found():
+        return [one for one in threading.enumerate() if one.name.startswith("isplit-decode") and one not in before]
+
+    before = ()
+    before = found()
+    return found
 
 
 @pytest.fixture(scope="session")

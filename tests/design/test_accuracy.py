@@ -1,7 +1,5 @@
 """isplit.design.accuracy: right answers are counted, whatever the output is wrapped in, and no thread is left."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -45,10 +43,6 @@ def measure(tmp_path, class_files, write_files, preprocessing_of):
     return run
 
 
-def decoding():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("isplit-decode")]
-
-
 def test_counts(measure):
     """The share of right answers, and of the most frequent class; progress goes from nothing to all."""
     seen = []
@@ -75,7 +69,7 @@ def test_output_without_logits(measure):
         measure(Constant(lambda logits: logits[:, :, None]))
 
 
-def test_failing_model_stops_the_decoding(measure):
+def test_failing_model_stops_the_decoding(measure, decoding_threads):
     """When the model raises, the threads that decode have ended before the caller sees it."""
 
     def fail(logits):
@@ -85,4 +79,4 @@ def test_failing_model_stops_the_decoding(measure):
         measure(Constant(fail))
 
     assert caught.traceback  # it holds the frames, and with them whatever was not closed
-    assert [] == decoding()
+    assert [] == decoding_threads()

@@ -1,7 +1,5 @@
 """isplit.design.batches: images arrive in order and normalised, errors with their batch, and the threads end."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -70,11 +68,7 @@ def test_batch_size_must_be_positive(tmp_path, class_files, write_files):
         iter_batches(dataset, [1], SMALL, batch_size=0)
 
 
-def decoding_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("isplit-decode")]
-
-
-def test_a_broken_image_surfaces_with_its_batch(tmp_path, class_files, write_files):
+def test_a_broken_image_surfaces_with_its_batch(tmp_path, class_files, write_files, decoding_threads):
     """The batches before a damaged image are given; then its own error comes up, and the threads end."""
     dataset = open_data(str(write_files(tmp_path, class_files() | {"cat/05.png": b"junk"})))
     batches = iter_batches(dataset, range(10), SMALL, batch_size=2)
@@ -86,7 +80,7 @@ def test_a_broken_image_surfaces_with_its_batch(tmp_path, class_files, write_fil
     assert [] == decoding_threads()
 
 
-def test_closing_stops_the_threads(tmp_path, class_files, write_files):
+def test_closing_stops_the_threads(tmp_path, class_files, write_files, decoding_threads):
     """A caller that has seen enough leaves no thread behind."""
     dataset = open_data(str(write_files(tmp_path, class_files())))
     batches = iter_batches(dataset, range(20), SMALL, batch_size=2)

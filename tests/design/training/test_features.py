@@ -23,7 +23,8 @@ def source_of(study):
 
 def collect(features, rows=None):
     rows = np.arange(len(features)) if rows is None else np.array(rows)
-    examples = list(features.batches(rows, batch_size=4))
+    with features.batches(rows, batch_size=4) as batches:
+        examples = list(batches)
     return [torch.cat([getattr(one, name) for one in examples]) for name in ("inputs", "teacher", "labels")]
 
 
@@ -32,6 +33,21 @@ def true_features(source):
     (batch,) = iter_batches(study.data, source.images, study.model.preprocessing, batch_size=99)
     with torch.no_grad():
         return batch, split(study.graph, source.cut.name).head(batch.images)
+
+
+def test_leaving_a_pass_stops_the_decoding(source_of, decoding_threads):
+    """An error in the loop over batches ends the threads that decode the next one, though its traceback is kept."""
+
+    def fail(features):
+        with features.batches(np.arange(10), batch_size=2) as batches:
+            next(batches)
+            assert decoding_threads()
+            raise RuntimeError("diverged")
+
+    with Features(source_of(), store="recompute") as features, pytest.raises(RuntimeError, match="diverged") as caught:
+        fail(features)
+    assert caught.traceback
+    assert [] == decoding_threads()
 
 
 @pytest.mark.parametrize("store", ["memory", "disk", "keep", "recompute"])

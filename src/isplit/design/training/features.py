@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,8 +138,14 @@ class Features:
             with contextlib.suppress(OSError):
                 self._file.unlink()
 
-    def batches(self, rows: NDArray[np.int64], *, batch_size: int) -> Iterator[Example]:
-        """Yield the rows in that order; the last batch may be smaller."""
+    def batches(self, rows: NDArray[np.int64], *, batch_size: int) -> contextlib.closing[Generator[Example]]:
+        """Return the rows in that order; the last batch may be smaller.
+
+        To be used in a `with`: whatever ends the loop over them, no thread goes on decoding images.
+        """
+        return contextlib.closing(self._batches(rows, batch_size))
+
+    def _batches(self, rows: NDArray[np.int64], batch_size: int) -> Generator[Example]:
         if self._held is None:
             yield from self._computed(rows, batch_size)
             return
@@ -152,14 +158,15 @@ class Features:
         device = self.source.device
         return Example(inputs.to(device), self.teacher[rows].to(device), self.labels[rows].to(device))
 
-    def _computed(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[Example]:
+    def _computed(self, rows: NDArray[np.int64], batch_size: int) -> Generator[Example]:
         done = 0
-        for images in self._images(rows, batch_size):
-            chosen = torch.from_numpy(rows[done : done + len(images)])
-            done += len(images)
-            with torch.no_grad():
-                inputs = images if self.source.raw else self._head(images)
-            yield self._example(inputs, chosen)
+        with contextlib.closing(self._images(rows, batch_size)) as coming:
+            for images in coming:
+                chosen = torch.from_numpy(rows[done : done + len(images)])
+                done += len(images)
+                with torch.no_grad():
+                    inputs = images if self.source.raw else self._head(images)
+                yield self._example(inputs, chosen)
 
     def _images(self, rows: NDArray[np.int64], batch_size: int) -> Generator[torch.Tensor]:
         """Yield the rows' images, those of mirrored copies mirrored."""
@@ -181,8 +188,8 @@ class Features:
         """Compute the whole model's answers, and the features on the way."""
         done = 0
         rows = np.arange(self.source.rows)
-        with torch.no_grad():
-            for images in self._images(rows, _PASS):
+        with torch.no_grad(), contextlib.closing(self._images(rows, _PASS)) as coming:
+            for images in coming:
                 crossing = self._head(images)
                 if self._held is not None:
                     if done == 0:

@@ -7,8 +7,8 @@ after each epoch of stage 2: quantiser and tables for the budget -> accuracy on 
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -165,26 +165,27 @@ class Run:
         sums: dict[str, float] = {}
         batches, steps = self._batches(stage, epoch)
         label = f"{self.job.trainee.cut.name}: stage {1 if stage == 'features' else 2}, epoch {epoch} of {epochs}"
-        for step, example in enumerate(batches):
-            share = _rate(((epoch - 1) * steps + step) / (epochs * steps), warmup=self.job.settings.warmup)
-            for group, rate in zip(optimiser.param_groups, highest, strict=True):
-                group["lr"] = rate * share
-            optimiser.zero_grad()
-            with self._autocast():
-                output, latents = model(example.inputs, answer=stage == "task")
-            losses = self._losses(output, latents, example, price) if stage == "task" else self._error(output)
-            self._accelerator.backward(losses["loss"])
-            optimiser.step()
-            found = {name: float(value.detach()) for name, value in losses.items()}
-            if not math.isfinite(found["loss"]):
-                msg = f"{label}: the loss is {found['loss']}; choose smaller learning rates"
-                raise NonFiniteError(msg)
-            if price is not None:
-                price.observe(latents.detach(), found["bytes"])
-                self.state = self.state.model_copy(update={"price": price.price})
-            for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value / steps
-            self._progress(label, step + 1, steps)
+        with batches as examples:
+            for step, example in enumerate(examples):
+                share = _rate(((epoch - 1) * steps + step) / (epochs * steps), warmup=self.job.settings.warmup)
+                for group, rate in zip(optimiser.param_groups, highest, strict=True):
+                    group["lr"] = rate * share
+                optimiser.zero_grad()
+                with self._autocast():
+                    output, latents = model(example.inputs, answer=stage == "task")
+                losses = self._losses(output, latents, example, price) if stage == "task" else self._error(output)
+                self._accelerator.backward(losses["loss"])
+                optimiser.step()
+                found = {name: float(value.detach()) for name, value in losses.items()}
+                if not math.isfinite(found["loss"]):
+                    msg = f"{label}: the loss is {found['loss']}; choose smaller learning rates"
+                    raise NonFiniteError(msg)
+                if price is not None:
+                    price.observe(latents.detach(), found["bytes"])
+                    self.state = self.state.model_copy(update={"price": price.price})
+                for name, value in found.items():
+                    sums[name] = sums.get(name, 0.0) + value / steps
+                self._progress(label, step + 1, steps)
         return sums
 
     def _error(self, difference: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -214,7 +215,7 @@ class Run:
             loss = loss + price.price * parts["bytes"] / job.budget.payload_bytes
         return {"loss": loss, **parts}
 
-    def _batches(self, stage: Stage, epoch: int) -> tuple[Iterator[Example], int]:
+    def _batches(self, stage: Stage, epoch: int) -> tuple[closing[Generator[Example]], int]:
         """Return this process's share of the epoch's batches and their number."""
         features, settings = self.job.features, self.job.settings
         count = len(features.source.images)
@@ -236,8 +237,8 @@ class Run:
         most = max(32, _MAX_LATENTS // math.prod(trainee.bottleneck.latent_shape))
         rows = np.arange(min(len(features.source.images), self.job.settings.statistics_images, most))
         found: list[torch.Tensor] = []
-        with torch.no_grad():
-            for example in features.batches(rows, batch_size=64):
+        with torch.no_grad(), features.batches(rows, batch_size=64) as examples:
+            for example in examples:
                 crossing = example.inputs if trainee.head is None else trainee.head(example.inputs)
                 found.append(trainee.bottleneck.encode(crossing).cpu())
         return torch.cat(found)
@@ -265,8 +266,8 @@ class Run:
         """Return accuracy and cross-entropy on the select part, in float32."""
         job, right, loss = self.job, 0, 0.0
         job.trainee.judge()
-        with torch.no_grad():
-            for example in job.select.batches(np.arange(len(job.select)), batch_size=64):
+        with torch.no_grad(), job.select.batches(np.arange(len(job.select)), batch_size=64) as examples:
+            for example in examples:
                 logits = job.group(job.trainee(example.inputs)[0].float())
                 right += int((logits.argmax(1) == example.labels).sum())
                 loss += float(functional.cross_entropy(logits, example.labels, reduction="sum"))

@@ -101,8 +101,8 @@ def channel_statistics(features: Features, cut: Cut, *, images: int) -> tuple[to
     layout = PatchLayout.of(cut)
     sums = torch.zeros(3, layout.channels, dtype=torch.float64)
     rows = np.arange(min(images, len(features.source.images)))
-    with torch.no_grad():
-        for example in features.batches(rows, batch_size=64):
+    with torch.no_grad(), features.batches(rows, batch_size=64) as examples:
+        for example in examples:
             inputs = example.inputs if not features.source.raw else features.head(example.inputs)
             vectors = layout.split(inputs.float()).flatten(0, 1).double().cpu()
             sums += torch.stack([vectors.sum(0), vectors.square().sum(0), torch.full((layout.channels,), len(vectors))])

@@ -6,8 +6,10 @@ import torch
 
 from isplit.design.bottleneck.patches import PatchLayout
 
-# Products of one batch are taken in float32, as the network's own are; sums over batches in float64.
+# Products of some vectors are taken in float32, as the network's own are; their sums in float64.
 _SUM = torch.float64
+# So many vectors are multiplied at once: to add the product of a few takes longer than to make it.
+_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class MomentSums:
         self._sum = torch.zeros(width, dtype=_SUM)
         self._products = torch.zeros(width, width, dtype=_SUM)
         self._gradients = torch.zeros(width, width, dtype=_SUM)
+        self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._origin = torch.zeros(layout.channels)
 
     def add(self, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add a batch: activation and gradient of the shape that crosses."""
@@ -53,10 +57,23 @@ class MomentSums:
         if len(vectors) > most:
             chosen = torch.randperm(len(vectors), generator=self._generator)[:most]
             vectors, slopes = vectors[chosen], slopes[chosen]
+        if not self.samples:
+            self._origin = vectors.mean(0).reshape(self.layout.channels, -1).mean(1)
+        # About a point near the mean: far from it float32 would lose a small deviation in a large square.
+        vectors = vectors - self._repeated(self._origin)
         self._sum += vectors.sum(0, dtype=_SUM)
-        self._products += vectors.T @ vectors
-        self._gradients += slopes.T @ slopes
         self.samples += len(vectors)
+        # A copy: these may be a view of what the backward pass is not done with.
+        self._waiting.append((vectors, slopes.clone()))
+        if sum(len(vectors) for vectors, _ in self._waiting) >= _AT_ONCE:
+            self._multiply()
+
+    def _multiply(self) -> None:
+        if self._waiting:
+            vectors, slopes = map(torch.cat, zip(*self._waiting, strict=True))
+            self._waiting.clear()
+            self._products += vectors.T @ vectors
+            self._gradients += slopes.T @ slopes
 
     def _vectors(self, tensor: torch.Tensor) -> torch.Tensor:
         split = self.layout.split(tensor.detach().float())
@@ -66,20 +83,23 @@ class MomentSums:
 
     def statistics(self) -> Statistics:
         """Return the moments of all that was added."""
+        self._multiply()
         per_channel = self._sum.reshape(self.layout.channels, -1).mean(1) / self.samples
-        repeats = self.layout.width // self.layout.channels
-        mean = per_channel.repeat_interleave(repeats)
+        mean = self._repeated(per_channel)
         # E[(a - m)(a - m)ᵀ] about the channels' means, which need not be those of every place in a patch.
         crossed = torch.outer(self._sum / self.samples, mean)
         covariance = self._products / self.samples - crossed - crossed.T + torch.outer(mean, mean)
         deviation = covariance.diagonal().reshape(self.layout.channels, -1).mean(1).clamp_min(0).sqrt()
         # A channel that never varies carries nothing; any scale will do for it.
         deviation[deviation == 0] = 1
-        scale = deviation.repeat_interleave(repeats)
+        scale = self._repeated(deviation)
         return Statistics(
-            mean=per_channel,
+            mean=self._origin + per_channel,
             scale=deviation,
             covariance=covariance / torch.outer(scale, scale),
             importance=self._gradients / self.samples * torch.outer(scale, scale),
             samples=self.samples,
         )
+
+    def _repeated(self, per_channel: torch.Tensor) -> torch.Tensor:
+        return per_channel.repeat_interleave(self.layout.width // self.layout.channels)

@@ -1,6 +1,7 @@
 """The engine in this process: the right answers for every batch, and a file that cannot give them is found at once."""
 
 import asyncio
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,18 +11,42 @@ from isplit.errors import BundleError, EngineError
 from isplit.runtime.server.engine import OnnxEngine, OnnxTail
 
 
+class Counting(ThreadPoolExecutor):
+    """Threads that know how often they were asked."""
+
+    submitted = 0
+
+    def submit(self, function, /, *arguments, **named):
+        self.submitted += 1
+        return super().submit(function, *arguments, **named)
+
+
 @pytest.fixture
 def tail(tiny):
     return OnnxTail(tiny.bundle.tail_path("stage.1"), input_shape=(4, 4, 4), outputs=5, threads=1)
 
 
+@pytest.mark.parametrize("quick_rows", [0, 2, 24])
 @pytest.mark.parametrize("rows", [1, 2, 24])
-def test_any_batch(tiny, tail, rows):
-    """Any number of rows gives that many answers, the same as alone."""
-    with ThreadPoolExecutor(1) as pool:
+def test_any_batch(tiny, tail, rows, quick_rows):
+    """Any number of rows gives that many answers, the same as alone, in a thread or, if it is quick, without one."""
+    tail.quick_rows = quick_rows
+    with Counting(1) as pool:
         engine = OnnxEngine(tail, executor=pool)
         logits = asyncio.run(engine.run(tiny.latents["stage.1"][:rows]))
     np.testing.assert_array_equal(tiny.logits[:rows], logits)
+    assert (rows > quick_rows) == pool.submitted
+
+
+@pytest.mark.parametrize(("row_s", "quick_rows"), [(0.00011, 4), (0.0004, 1), (0.002, 0)])
+def test_quick_by_its_own_time(tiny, monkeypatch, row_s, quick_rows):
+    """Half a millisecond of work is quick: the time of one row says how many rows that is."""
+    clock = itertools.count(step=row_s)
+    monkeypatch.setattr("isplit.runtime.server.engine.time.perf_counter", lambda: next(clock))
+
+    found = OnnxTail(tiny.bundle.tail_path("stage.1"), input_shape=(4, 4, 4), outputs=5, threads=1)
+
+    assert quick_rows == found.quick_rows
 
 
 def test_wrong_shape(tail):

@@ -1,6 +1,7 @@
 """What computes a batch: here, with onnxruntime in this process. `ray.py` has the other one."""
 
 import asyncio
+import time
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from isplit.errors import BundleError, EngineError
 from isplit.runtime.session import Session
+
+_QUICK_S = 0.5e-3
+"""A batch of less work is computed where it is asked for: to wake a thread and to hear from it takes as long."""
 
 
 class Engine(Protocol):
@@ -32,7 +36,7 @@ class Engine(Protocol):
 class OnnxTail:
     """A model in onnxruntime.
 
-    On construction it computes two batches of zeros: a file that cannot do what its manifest says is found at the
+    On construction it computes a few batches of zeros: a file that cannot do what its manifest says is found at the
     start, not at the first request, and the first request does not wait for onnxruntime's own preparations.
 
     Raises:
@@ -42,7 +46,9 @@ class OnnxTail:
 
     def __init__(self, path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int) -> None:
         self._session = Session(path, threads=threads)
-        for rows in (1, 2):
+        self.quick_rows = 0
+        """A batch of at most so many rows takes no longer than `_QUICK_S`."""
+        for rows in (2, 1):
             try:
                 got = self.run(np.zeros((rows, *input_shape), np.uint8))
             except EngineError as error:
@@ -54,6 +60,17 @@ class OnnxTail:
                     f"float32 {(rows, outputs)}: export the bundle again"
                 )
                 raise BundleError(msg)
+        self.quick_rows = int(_QUICK_S / self._row_seconds(input_shape))
+
+    def _row_seconds(self, input_shape: tuple[int, ...]) -> float:
+        """Time one row; more take at most so long each."""
+        row = np.zeros((1, *input_shape), np.uint8)
+        times: list[float] = []
+        for _ in range(3):
+            started = time.perf_counter()
+            self.run(row)
+            times.append(time.perf_counter() - started)
+        return sorted(times)[1]
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
@@ -61,7 +78,7 @@ class OnnxTail:
 
 
 class OnnxEngine:
-    """A tail in this process, one batch at a time, in a thread of `executor`."""
+    """A tail in this process, one batch at a time, in a thread of `executor` unless it is a matter of moments."""
 
     concurrency = 1
 
@@ -71,4 +88,6 @@ class OnnxEngine:
 
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
+        if len(batch) <= self._tail.quick_rows:
+            return self._tail.run(batch)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._tail.run, batch)

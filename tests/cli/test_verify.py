@@ -13,6 +13,7 @@ def test_tables(isplit, study):
     assert 0 == result.code, result.err
     for words in ("Trained for 30B", "pool1", "pool2", "importance (CUI)", "fewest bytes", "Kendall tau", "regret"):
         assert words in result.out
+    assert "Was it known beforehand?" in (study / "report.html").read_text()
     again = isplit("verify", study, "--cuts", "pool1,pool2", "--bytes", "30", *QUICK, "--json")
     record = VerificationRecord.from_json(again.out)
     assert record == VerificationRecord.load(study)

@@ -92,7 +92,7 @@ def fit(
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Train the split of STUDY at each cut for a budget, and measure it on the test part.
+    """Train the split of STUDY at each cut for a budget, measure it on the test part, and draw the report again.
 
     Stopped runs go on after their last epoch; what is trained already with the same settings is not trained again.
     """
@@ -142,6 +142,7 @@ def fit(
                 start=start,  # type: ignore[arg-type]
             )
             records = list(api.fit_on_ray(sweep, names, address=ray_address, progress=progress))
+            api.write_report(study)
             _show(records, json=json, quiet=quiet)
             return
         records = []
@@ -158,6 +159,7 @@ def fit(
             )
             records.append(record)
             _show([record], json=False, quiet=quiet or json)
+        api.write_report(study)
     if json:
         _show(records, json=True, quiet=quiet)
 

@@ -9,15 +9,8 @@ from rich.table import Table
 
 from isplit.cli import console
 from isplit.cli import fit as options
-from isplit.records import Predictor, PredictorScore, SplitRecord, Verification, VerifiedCut
-
-_NAMES: dict[Predictor, str] = {
-    "cui": "importance (CUI)",
-    "size": "fewest bytes",
-    "depth": "deepest",
-    "closed-form": "closed form, untrained",
-    "calibrated": "closed form, calibrated",
-}
+from isplit.records import PredictorScore, SplitRecord, Verification, VerifiedCut
+from isplit.report.verification_section import PREDICTOR_NAMES
 
 
 def verify(
@@ -49,8 +42,8 @@ def verify(
     """Train the cuts of STUDY from the closed form for a budget, and say how well each rule had ranked them.
 
     Rules are judged by Kendall's tau between their score and the accuracy after training, and by the accuracy points
-    that their first choice, or the best of their first three, is below the best cut. What is trained already with the
-    same settings is not trained again.
+    that their first choice, or the best of their first three, is below the best cut; the report says it too. What is
+    trained already with the same settings is not trained again.
     """
     budget = options.read_budget(bytes, ratio)
     options.check_ray(ray_address, ray=ray)
@@ -95,6 +88,7 @@ def verify(
             fit_all=on_ray if ray else None,
             progress=progress,
         )
+    api.write_report(study)
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
@@ -152,7 +146,7 @@ def _score_cells(score: PredictorScore) -> list[str]:
         return "–" if value is None else format(value, form)
 
     return [
-        _NAMES[score.predictor],
+        PREDICTOR_NAMES[score.predictor],
         number(score.kendall_tau, "+.2f"),
         score.top1 or "–",
         number(score.top1_regret_points, ".1f"),

@@ -1,6 +1,7 @@
 """From a study's records to one self-contained HTML page and a figure for a paper. Needs no torch."""
 
 from pathlib import Path
+from typing import TypeVar
 
 from isplit.errors import StudyError
 from isplit.records import (
@@ -12,10 +13,13 @@ from isplit.records import (
     RunsRecord,
     SplitRecord,
     StudyRecord,
+    VerificationRecord,
     write_whole,
 )
 from isplit.report.figure import curve_svg
 from isplit.report.page import report_html
+
+_Some = TypeVar("_Some", Overlays, PredictionsRecord, VerificationRecord, RunsRecord)
 
 __all__ = ["curve_svg", "report_html", "write_report"]
 
@@ -24,8 +28,8 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     """Write report.html and curve.svg from the records in `directory`, and return their paths.
 
     The page holds everything it shows and asks no network for anything. Importance maps are shown where overlays.npz
-    is there, splits where predictions.json or trained splits are, latencies where runs.json is. All files are drawn
-    before the first is written.
+    is there, splits where predictions.json or trained splits are, their ranking where verification.json is, and
+    latencies where runs.json is. All files are drawn before the first is written.
 
     Raises:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
@@ -34,10 +38,11 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     """
     study, graph = StudyRecord.load(directory), GraphRecord.load(directory)
     curve, candidates = CurveRecord.load(directory), CandidatesRecord.load(directory)
-    overlays = Overlays.load(directory) if (directory / Overlays.file_name).exists() else None
-    predictions = _predictions(directory)
+    overlays = _if_there(Overlays, directory)
+    predictions = _if_there(PredictionsRecord, directory)
+    verification = _if_there(VerificationRecord, directory)
+    runs = _if_there(RunsRecord, directory)
     trained = _trained_splits(directory)
-    runs = RunsRecord.load(directory) if (directory / RunsRecord.file_name).exists() else None
 
     strangers = {point.cut for point in curve.points} | {one.cut for one in candidates.candidates}
     strangers |= {one.cut for one in (*(predictions.predictions if predictions else ()), *trained)}
@@ -51,7 +56,15 @@ def write_report(directory: Path) -> tuple[Path, ...]:
 
     files = {
         "report.html": report_html(
-            study, graph, curve, candidates, overlays=overlays, predictions=predictions, trained=trained, runs=runs
+            study,
+            graph,
+            curve,
+            candidates,
+            overlays=overlays,
+            predictions=predictions,
+            trained=trained,
+            verification=verification,
+            runs=runs,
         ).encode(),
         "curve.svg": curve_svg(study, graph, curve, candidates),
     }
@@ -60,8 +73,8 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     return tuple(directory / name for name in files)
 
 
-def _predictions(directory: Path) -> PredictionsRecord | None:
-    return PredictionsRecord.load(directory) if (directory / PredictionsRecord.file_name).exists() else None
+def _if_there(kind: type[_Some], directory: Path) -> _Some | None:
+    return kind.load(directory) if (directory / kind.file_name).exists() else None
 
 
 def _trained_splits(directory: Path) -> tuple[SplitRecord, ...]:

@@ -23,6 +23,7 @@ from isplit.records import (
     RunsRecord,
     SplitRecord,
     StudyRecord,
+    VerificationRecord,
 )
 from isplit.report import sections, split_sections
 from isplit.report.plots import (
@@ -38,6 +39,7 @@ from isplit.report.plots import (
 )
 from isplit.report.run_section import run_section
 from isplit.report.split_series import GroupSeries, group_series
+from isplit.report.verification_section import verification_section
 
 _UNSCROLLED_ROWS = 40
 
@@ -51,6 +53,7 @@ def report_html(
     overlays: Overlays | None = None,
     predictions: PredictionsRecord | None = None,
     trained: Sequence[SplitRecord] = (),
+    verification: VerificationRecord | None = None,
     runs: RunsRecord | None = None,
 ) -> str:
     """Return the whole page as text.
@@ -63,6 +66,7 @@ def report_html(
         overlays: Importance maps over images.
         predictions: Splits before training, and compressed images.
         trained: Splits that were trained.
+        verification: How well their order had been predicted.
         runs: Placements that were run over a link.
 
     Raises:
@@ -99,6 +103,7 @@ def report_html(
         table_caption=sections.table_caption(graph),
         overlays=shown,
         splits=split_sections.split_sections(predictions, trained, built, first=4 if shown else 3),
+        verification=verification_section(verification),
         runs=run_section(runs, number=7 if shown else 6),
         importance_is=sections.importance_is(curve, method),
         provenance=sections.provenance(study, graph, curve),

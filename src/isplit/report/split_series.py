@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from isplit.records import Accuracy, Measurement, Prediction, PredictionsRecord, RemoteImage, SplitRecord
+from isplit.records import Accuracy, Budget, Measurement, Prediction, PredictionsRecord, RemoteImage, SplitRecord
 from isplit.report.placements import efficient, image_setting
 
 _DESIGNS = {"linear": "", "pca": " (PCA)", "undercomplete": " (undercomplete)", "identity": " (identity)"}
@@ -197,8 +197,12 @@ def _pair(trained: SplitRecord, before: Prediction | None, shades: dict[str, flo
 
 
 def budget_text(one: Prediction | SplitRecord) -> str:
+    """Name a split's budget: "512 bytes" or "1 in 64 elements"."""
+    return budget_words(one.budget)
+
+
+def budget_words(budget: Budget) -> str:
     """Name a budget: "512 bytes" or "1 in 64 elements"."""
-    budget = one.budget
     return (
         f"{budget.payload_bytes:,} bytes"
         if budget.payload_bytes is not None

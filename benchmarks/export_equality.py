@@ -10,7 +10,7 @@ in eager mode, and the whole model.
 
 Per network and placement: how many of the answers are the same, how many of the latent's symbols differ and by how
 much; the largest difference of a logit from the image on, and of the tail given the same latent, which the tolerance
-in the bundle's manifest bounds.
+in the bundle's manifest bounds. And what `isplit run` holds in memory at each placement.
 
 Results go to benchmarks/results/export_equality.json, one network at a time; those that are there are not run again
 without --again. Small images keep this within minutes: the operations are the same at any size.
@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
+from runtime_edge import peak_resident_mib
 from torch import nn
 
 from isplit.codec.image import preprocess
@@ -98,6 +99,7 @@ def run(name: str) -> dict[str, Any]:
         predict(study, [BUDGET], cuts=tuple(cuts), settings=settings)
         record = export(study, cuts, Path(scratch) / "bundle", settings=ExportSettings(images=IMAGES))
         placements = compare(study, Bundle.open(Path(scratch) / "bundle"))
+        peaks = peak_resident_mib(Path(scratch) / "bundle")
         megabytes = sum(file.bytes for file in record.files.values()) / 1e6
     return {
         "image_size": SIZE,
@@ -105,6 +107,7 @@ def run(name: str) -> dict[str, Any]:
         "base_accuracy": study.record.base_accuracy.accuracy,
         "bundle_megabytes": round(megabytes, 1),
         "placements": placements,
+        "peak_resident_mib": peaks,
         "seconds": round(time.perf_counter() - started),
     }
 

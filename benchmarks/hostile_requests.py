@@ -36,6 +36,7 @@ from isplit.codec.frame import HEADER_BYTES
 from isplit.errors import DataError, PayloadError
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.server import Server, serving
+from isplit.runtime.server.memory import bound_arenas
 from isplit.runtime.server.pictures import decode_picture
 from isplit.runtime.server.refusal import RefusedError
 from isplit.runtime.session import Session
@@ -286,6 +287,7 @@ def one_chunk(
 
 def measure_hostile(count: int) -> dict[str, Any]:
     """Return what became of so many requests, and of memory. Ctrl-C ends it with what was done until then."""
+    bound_arenas()  # as `isplit serve` does; here the server runs in a thread
     outcomes: dict[str, Counter[str]] = {"in process": Counter(), "socket": Counter()}
     memory_mib: list[float] = []
     started = time.perf_counter()

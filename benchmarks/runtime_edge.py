@@ -11,7 +11,7 @@ chaos      10,000 requests from 32 clients through a proxy that can cut: the ser
            than its deadline without saying so. Recovery is from when server or link were back to each client's next
            answer from there.
 footprint  Time to import the client and its resident memory, and `isplit run`'s on the synthetic bundle, each in
-           fresh interpreters. Give --bundle for a real one.
+           fresh interpreters; export_equality.py has real networks'.
 
 Results go to benchmarks/results/runtime_edge.json; a part that was not run keeps its last figures.
 """
@@ -311,16 +311,20 @@ finally:
 """
 
 
-def footprint(directory: Path, before: dict[str, Any]) -> dict[str, Any]:
-    """Measure the import, and `isplit run`'s peak resident memory at each cut with and without the fallback.
-
-    Figures of other bundles are kept from `before`.
-    """
+def footprint(directory: Path) -> dict[str, Any]:
+    """Measure the import, and `isplit run`'s peak resident memory."""
     runs = [_python(PEAK + IMPORT).stdout.split() for _ in range(11)]
     names = ("import_s", "import_cpu_s", "import_mib")
     result: dict[str, Any] = {
         name: statistics.median(float(run[index]) for run in runs) for index, name in enumerate(names)
     }
+    result |= {"load_average": os.getloadavg()[0], "peak_resident_mib": peak_resident_mib(directory)}
+    print(json.dumps(result, indent=1))
+    return result
+
+
+def peak_resident_mib(directory: Path) -> dict[str, float]:
+    """Measure `isplit run` on 20 images, in a fresh interpreter for each placement, cuts without a fallback too."""
     record = Bundle.open(directory).record
     height, width = record.preprocessing.image_size
     peaks: dict[str, float] = {}
@@ -329,17 +333,12 @@ def footprint(directory: Path, before: dict[str, Any]) -> dict[str, Any]:
         for number in range(20):
             pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
             open_picture(pixels, name="").save(folder / f"{number}.png")
-        for placement in (*(cut.name for cut in record.cuts), "local"):
-            for options in ((), ("--no-fallback",)):
-                arguments = ("run", directory, folder, "--server", server.address, "--placement", placement, "--quiet")
-                done = _python(PEAK + RUN, *arguments, *options)
-                peaks[" ".join((placement, *options))] = float(done.stderr.split()[-1])
-    result |= {
-        "load_average": os.getloadavg()[0],
-        "peak_resident_mib": before.get("peak_resident_mib", {}) | {record.name: peaks},
-    }
-    print(json.dumps(result, indent=1))
-    return result
+        cuts = [cut.name for cut in record.cuts]
+        for placement, *options in (*((cut,) for cut in cuts), *((cut, "--no-fallback") for cut in cuts), ("local",)):
+            arguments = ("run", directory, folder, "--server", server.address, "--placement", placement, "--quiet")
+            done = _python(PEAK + RUN, *arguments, *options)
+            peaks[" ".join((placement, *options))] = float(done.stderr.split()[-1])
+    return peaks
 
 
 def _python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -353,7 +352,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["overhead", "chaos", "footprint"])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--bundle", type=Path, help="For footprint: a bundle of a real model.")
     arguments = parser.parse_args()
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -366,7 +364,7 @@ def main() -> None:
             requests, seconds = (1_000, 30.0) if quick else (10_000, 90.0)
             results["chaos"] = chaos(directory, requests=requests, seconds=seconds)
         if "footprint" in arguments.parts:
-            results["footprint"] = footprint(arguments.bundle or directory, results.get("footprint", {}))
+            results["footprint"] = footprint(directory)
     results["machine"] = {"python": platform.python_version(), "cpus": os.cpu_count(), "platform": platform.machine()}
     if not quick:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from isplit.runtime.bundle import Bundle
+from isplit.runtime.server.memory import bound_arenas
 from isplit.runtime.server.models import EngineFactory
 from isplit.runtime.server.server import Server, ServerSettings
 
@@ -31,6 +32,7 @@ async def serve(
         InputError: the address or a certificate cannot be used.
 
     """
+    bound_arenas()
     loop = asyncio.get_running_loop()
     asked, insisted = asyncio.Event(), asyncio.Event()
 

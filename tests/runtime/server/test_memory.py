@@ -1,0 +1,32 @@
+"""The bound on the C library's heaps, in a process of its own: it cannot be taken back."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import ctypes, re, threading
+from isplit.runtime.server.memory import bound_arenas
+assert bound_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+barrier = threading.Barrier(8)
+def work():
+    barrier.wait()
+    libc.malloc(ctypes.c_size_t(100_000))
+    barrier.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.malloc_stats()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+def test_two_heaps_for_all_threads() -> None:
+    """Eight threads that ask for memory at once share two heaps."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+
+    assert 2 == done.stderr.count("Arena ")

@@ -12,7 +12,7 @@ sizes   Total bytes over 200 synthetic images, without frame headers, over the c
         The latents are Laplacian with scales that fall off from channel to channel, as a linear bottleneck's do.
 speed   Nanoseconds per symbol, median over rounds in which the contenders take turns.
 
-Results go to benchmarks/results/codec.json. With --fuzz 0 the last run's fuzz figures stay there.
+Results go to benchmarks/results/codec.json and docs/runtime-benchmarks.md. With --fuzz 0 the last fuzz figures stay.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from typing import Any
 import constriction
 import numpy as np
 from numpy.typing import NDArray
+from runtime_page import write_page
 
 from isplit.codec.codec import Codec
 from isplit.codec.coders import CODER_IDS, Coder, Zstd
@@ -301,6 +302,7 @@ def main() -> None:
         path = RESULTS / "codec.json"
         last = json.loads(path.read_text()) if path.exists() else {}
         path.write_text(json.dumps(last | result, indent=1) + "\n")
+        write_page()
         FUZZ_STATE.unlink(missing_ok=True)
         print(f"written to {path}")
 

@@ -12,8 +12,9 @@ Per network and placement: how many of the answers are the same, how many of the
 much; the largest difference of a logit from the image on, and of the tail given the same latent, which the tolerance
 in the bundle's manifest bounds. And what `isplit run` holds in memory at each placement.
 
-Results go to benchmarks/results/export_equality.json, one network at a time; those that are there are not run again
-without --again. Small images keep this within minutes: the operations are the same at any size.
+Results go to benchmarks/results/export_equality.json and docs/runtime-benchmarks.md, one network at a time; those that
+are there are not run again without --again. Small images keep this within minutes: the operations are the same at any
+size.
 """
 
 import argparse
@@ -30,6 +31,7 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from runtime_edge import peak_resident_mib
+from runtime_page import equality, write_page
 from torch import nn
 
 from isplit.codec.image import preprocess
@@ -73,7 +75,8 @@ def main() -> None:
         }
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    print(table(results))
+    write_page()
+    print(equality(results["networks"]))
 
 
 def run(name: str) -> dict[str, Any]:
@@ -202,22 +205,6 @@ def differences(got: NDArray[np.float32], wanted: NDArray[np.float32], tolerance
         "tail_difference_max": float(np.abs(got - wanted).max()),
         "tolerance": tolerance,
     }
-
-
-def table(results: dict[str, Any]) -> str:
-    """Return the results as a Markdown table."""
-    lines = [
-        "| Network | Placement | Answers | Same top-1 | Symbols apart | Logits differ by | same latent | allowed |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, network in results["networks"].items():
-        for place, one in network["placements"].items():
-            symbols = f"{one['symbols_different']} of {one['symbols']}" if "symbols" in one else ""
-            lines.append(
-                f"| {name} | {place} | {one['answers']} | {one['top1_same']} of {one['images']} | {symbols} "
-                f"| {one['logits_difference_max']:.1e} | {one['tail_difference_max']:.1e} | {one['tolerance']:.1e} |"
-            )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ chaos      10,000 requests from 32 clients through a proxy that can cut: the ser
 footprint  Time to import the client and its resident memory, and `isplit run`'s on the synthetic bundle, each in
            fresh interpreters; export_equality.py has real networks'.
 
-Results go to benchmarks/results/runtime_edge.json; a part that was not run keeps its last figures.
+Results go to benchmarks/results/runtime_edge.json and docs/runtime-benchmarks.md; a part that was not run keeps its
+last figures.
 """
 
 import argparse
@@ -36,6 +37,7 @@ from typing import Any
 import grpc
 import numpy as np
 from cutting_proxy import CuttingProxy
+from runtime_page import write_page
 from synthetic_bundle import SIZE, write_bundle
 
 from isplit.codec.image import preprocess
@@ -368,6 +370,7 @@ def main() -> None:
     results["machine"] = {"python": platform.python_version(), "cpus": os.cpu_count(), "platform": platform.machine()}
     if not quick:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        write_page()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ throughput  Images per second with 1, 8 and 32 clients, batching on and off. The
             bound. Configurations take turns; medians of the rounds.
 hostile     See hostile_requests.py.
 
-Results go to benchmarks/results/runtime_server.json; a part that was not run keeps its last figures.
+Results go to benchmarks/results/runtime_server.json and docs/runtime-benchmarks.md; a part that was not run keeps its
+last figures.
 """
 
 import argparse
@@ -33,6 +34,7 @@ import grpc.aio
 import numpy as np
 from dense_bundle import latents, write_bundle
 from hostile_requests import measure_hostile
+from runtime_page import write_page
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from isplit.runtime.bundle import Bundle
@@ -150,6 +152,7 @@ def keep(part: str, result: dict[str, Any]) -> None:
     results[part] = {"machine": machine, **result}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    write_page()
     print(json.dumps({part: results[part]}, indent=1), flush=True)
 
 

@@ -1,11 +1,18 @@
-"""Ground truth: train a split at every cut of every pair, and keep one line for each.
+"""Ground truth: train splits of every pair of network and data, and keep one line for each.
 
-    python experiments/reproduction/run.py --data FOLDER [--pairs a,b] [--hours N]
+    python experiments/reproduction/run.py --data FOLDER [--pairs a,b] [--jobs ratio,subsets,...] [--hours N]
 
-Per pair: analyze, predict every cut at one in 64 of the elements, then fit cut after cut, the deepest first, until the
-accuracy on the select part stops improving (at most three epochs). Truth is the test part. Each trained split adds a
-line to results/trained.jsonl, with everything needed to repeat it; splits that are there are not trained again, and an
-interrupted one goes on after its last epoch. Studies are kept in .cache/reproduction.
+Per pair, and in this order over all pairs:
+
+ratio        Every cut at one in 64 of the elements, from the closed form.
+subsets      Each class subset at its own best cut and at the others' (by the closed form, and by importance).
+autoencoder  The paper's bottleneck at every cut of two pairs: from random values, first the features, then the task.
+bytes        Every cut of two pairs at one budget of bytes.
+seeds        The ratio once more with another seed, for two pairs.
+
+A split is trained until the accuracy on the select part stops improving, at most three epochs of 3,000 images. Truth is
+the test part. Each adds a line to results/trained.jsonl, with everything needed to repeat it; what is there is not
+trained again, and an interrupted one goes on after its last epoch. Studies are kept in .cache/reproduction.
 
 One run at a time, at the lowest priority. While .cache/reproduction/pid is there, `make test` and `make bench` stop the
 process that it names, and let it go on afterwards, so that figures are not spoilt.
@@ -15,6 +22,8 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +33,33 @@ from isplit import api
 from isplit.design.predict import predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
-from isplit.records import Budget, Prediction, PredictionsRecord, SplitRecord
+from isplit.design.training.settings import TrainedDesign
+from isplit.records import Budget, CurveRecord, Prediction, PredictionsRecord, SplitRecord
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "trained.jsonl"
 CACHE = HERE.parent.parent / ".cache" / "reproduction"
 RATIO = Budget(element_ratio=64)
-SETTINGS = FitSettings(epochs=3, patience=1)
+EPOCHS, IMAGES = 3, 3000
+JOBS = ("ratio", "subsets", "autoencoder", "bytes", "seeds")
+# The pairs that these jobs are for: the cheapest.
+TWO = ("vgg16-notmnist", "resnet50-notmnist")
+FEW_BYTES = Budget(payload_bytes=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A split to train."""
+
+    cut: str
+    budget: Budget = RATIO
+    group: str | None = None
+    design: TrainedDesign = "linear"
+    seed: int = 0
+
+    def key(self, study: OpenStudy) -> tuple[Any, ...]:
+        """What a line is recognised by, the pair aside."""
+        return self.cut, self.budget.tag, study.group(self.group).group.name, self.design, self.seed
 
 
 def main() -> None:
@@ -38,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--pairs", default=",".join(pair.name for pair in PAIRS))
+    parser.add_argument("--jobs", default=",".join(JOBS))
     parser.add_argument("--hours", type=float, default=1e6, help="begin no other split after so long")
     options = parser.parse_args()
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -47,27 +77,81 @@ def main() -> None:
     pid.write_text(str(os.getpid()))
     ends = time.monotonic() + options.hours * 3600
     try:
-        for pair in PAIRS:
-            if pair.name in options.pairs.split(",") and pair.weights.exists():
-                run_pair(pair, options.data, ends)
+        for job in options.jobs.split(","):
+            for pair in PAIRS:
+                if pair.name in options.pairs.split(",") and pair.weights.exists():
+                    run(job, pair, options.data, ends)
     finally:
         pid.unlink()
 
 
-def run_pair(pair: Pair, data: Path, ends: float) -> None:
-    """Analyse, predict and train one pair."""
+def run(job: str, pair: Pair, data: Path, ends: float) -> None:
+    """Train what one job wants of one pair."""
+    if pair.name not in TWO and job in ("autoencoder", "bytes", "seeds"):
+        return
     study = prepare(pair, data)
-    rows = predictions(study)
-    for cut in reversed(study.cuts()):
+    there = done(pair)
+    for wanted in splits(job, pair, study):
         if time.monotonic() > ends:
             return
-        if (pair.name, cut.name) in done():
+        if wanted.key(study) in there:
             continue
-        record = fit(study, cut.name, RATIO, settings=SETTINGS, progress=say)
-        row = line(pair, study, record, rows[cut.name])
+        epochs = 4 if wanted.design == "undercomplete" else EPOCHS
+        settings = FitSettings(epochs=epochs, patience=1, images=IMAGES, seed=wanted.seed)
+        record = fit(
+            study,
+            wanted.cut,
+            wanted.budget,
+            group=wanted.group,
+            design=wanted.design,
+            settings=settings,
+            progress=say,
+        )
+        before = predictions(study, wanted.budget, wanted.group)[wanted.cut]
+        row = line(pair, study, record, before)
+        there.add(wanted.key(study))
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print({name: row[name] for name in ("pair", "cut", "closed_form_test", "trained_test", "seconds")}, flush=True)
+        shown = ("pair", "group", "cut", "budget", "design", "closed_form_test", "trained_test", "seconds")
+        print({name: row[name] for name in shown}, flush=True)
+
+
+def splits(job: str, pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
+    """Name a job's splits, the deepest first: those take the least."""
+    names = [cut.name for cut in reversed(study.cuts())]
+    if job == "subsets":
+        yield from subset_splits(study)
+        return
+    for name in names:
+        if job == "ratio":
+            yield Wanted(cut=name)
+        elif job == "autoencoder":
+            yield Wanted(cut=name, design="undercomplete")
+        elif job == "bytes":
+            yield Wanted(cut=name, budget=FEW_BYTES)
+        elif job == "seeds":
+            yield Wanted(cut=name, seed=1)
+
+
+def subset_splits(study: OpenStudy) -> Iterator[Wanted]:
+    """Every set of classes at its own best cut and at those of all the others."""
+    groups = [group.name for group in study.record.groups]
+    curve = CurveRecord.load(study.directory)
+    best: set[str] = set()
+    for name in groups:
+        found = predictions(study, RATIO, name)
+        best.add(max(found.values(), key=lambda one: one.measurement.accuracy.accuracy).cut)
+        points = next((one.points for one in curve.subsets if one.name == name), curve.points)
+        best.add(points[highest_maximum([point.cui or 0.0 for point in points])].cut)
+    for cut in reversed([cut.name for cut in study.cuts() if cut.name in best]):
+        for name in groups[1:]:
+            yield Wanted(cut=cut, group=name)
+
+
+def highest_maximum(curve: Sequence[float]) -> int:
+    """Return the place of the highest local maximum between the ends: the cut that the paper would choose first."""
+    inner = [place for place in range(1, len(curve) - 1) if curve[place] > max(curve[place - 1], curve[place + 1])]
+    return max(inner or range(len(curve)), key=lambda place: curve[place])
 
 
 def prepare(pair: Pair, data: Path) -> OpenStudy:
@@ -84,30 +168,40 @@ def prepare(pair: Pair, data: Path) -> OpenStudy:
     return open_study(directory)
 
 
-def predictions(study: OpenStudy) -> dict[str, Prediction]:
+def predictions(study: OpenStudy, budget: Budget, group: str | None) -> dict[str, Prediction]:
     """Return what `predict` says of every cut, run where it is missing."""
-    try:
-        record = PredictionsRecord.load(study.directory)
-    except ValueError:
-        record = predict(study, [RATIO])
-    return {row.cut: row for row in record.predictions if row.budget == RATIO and row.design == "linear"}
+    name = study.group(group).group.name
+
+    def known() -> dict[str, Prediction]:
+        if not (study.directory / PredictionsRecord.file_name).exists():
+            return {}
+        rows = PredictionsRecord.load(study.directory).predictions
+        return {one.cut: one for one in rows if (one.budget, one.group, one.design) == (budget, name, "linear")}
+
+    found = known()
+    if len(found) < len(study.cuts()):
+        predict(study, [budget], group=group, settings=api.PredictSettings(remote_images=0), progress=say)
+        found = known()
+    return found
 
 
-def done() -> set[tuple[str, str]]:
-    """Return the pairs and cuts that have a line."""
+def done(pair: Pair) -> set[tuple[Any, ...]]:
+    """Return what has a line, as `Wanted.key`."""
     lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    return {(row["pair"], row["cut"]) for row in map(json.loads, lines)}
+    names = ("cut", "budget", "group", "design", "seed")
+    return {tuple(row[name] for name in names) for row in map(json.loads, lines) if row["pair"] == pair.name}
 
 
 def line(pair: Pair, study: OpenStudy, record: SplitRecord, before: Prediction) -> dict[str, Any]:
     """Return what is kept of a trained split."""
     training = record.training
     assert training is not None
-    assert training.before is not None
     assert training.select is not None
     cut = study.graph_record.cut(record.cut)
+    untrained = None if training.before is None else training.before.accuracy.accuracy
     return {
         "pair": pair.name,
+        "group": record.group,
         "cut": record.cut,
         "depth": cut.depth,
         "budget": record.budget.tag,
@@ -121,8 +215,10 @@ def line(pair: Pair, study: OpenStudy, record: SplitRecord, before: Prediction) 
         "payload_bytes": record.measurement.payload_bytes.mean,
         "whole_test": record.measurement.whole.accuracy,
         "test_images": record.measurement.accuracy.images,
+        "whole_select": before.measurement.whole.accuracy,
+        "select_images": before.measurement.accuracy.images,
         "closed_form_select": before.measurement.accuracy.accuracy,
-        "closed_form_test": training.before.accuracy.accuracy,
+        "closed_form_test": untrained,
         "trained_select": training.select.accuracy.accuracy,
         "trained_test": record.measurement.accuracy.accuracy,
         "loss_stderr": record.measurement.against_whole.stderr,

@@ -1,0 +1,116 @@
+"""What else might rank the cuts: every score, at every cut of every pair, with what it costs.
+
+    python experiments/reproduction/predictors.py --data FOLDER [--pairs a,b]
+
+cui                    Grad-CAM's mean over positions, of the correct class, after activations: as published.
+cui-predicted          The same of the predicted class.
+cui-before-activation  The same just before the activation that a cut is after.
+gradient-activation    |gradient × activation|, the mean over elements.
+gradient-energy        gradient², the mean over elements.
+
+Each is one pass over 500 images of the fit part, on its own, so that its seconds are its own. Means of the first 50,
+100, 200, 300 and 500 images are kept in results/predictors.jsonl: how many does an order need? The closed form, size
+and depth are in the lines of run.py, and what sums instead of means would say follows from the shapes.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pairs import PAIRS, Pair
+from run import HERE, prepare
+
+from isplit.design.batches import iter_batches
+from isplit.design.importance import METHODS, GradientPass
+from isplit.design.importance.methods import Method
+from isplit.design.study import OpenStudy
+from isplit.records import Cut
+
+RESULTS = HERE / "results" / "predictors.jsonl"
+COUNTS = (50, 100, 200, 300, 500)
+
+Target = Literal["correct", "predicted"]
+SCORES: dict[str, tuple[str, Target]] = {
+    "cui": ("cui", "correct"),
+    "cui-predicted": ("cui", "predicted"),
+    "cui-before-activation": ("cui", "correct"),
+    "gradient-activation": ("gradient-activation", "correct"),
+    "gradient-energy": ("gradient-energy", "correct"),
+}
+
+
+def main() -> None:
+    """Compute what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
+    parser.add_argument("--pairs", default=",".join(pair.name for pair in PAIRS))
+    options = parser.parse_args()
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    there = {(row["pair"], row["predictor"]) for row in map(json.loads, lines)}
+    for pair in PAIRS:
+        if pair.name not in options.pairs.split(",") or not pair.weights.exists():
+            continue
+        missing = [name for name in SCORES if (pair.name, name) not in there]
+        study = prepare(pair, options.data) if missing else None
+        for name in missing:
+            assert study is not None
+            row = compute(pair, study, name)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(pair.name, name, f"{row['seconds']:.0f} s", flush=True)
+
+
+def compute(pair: Pair, study: OpenStudy, name: str) -> dict[str, Any]:
+    """Score every cut."""
+    method, target = SCORES[name]
+    cuts = {cut.name: cut for cut in study.cuts()}
+    if name == "cui-before-activation":
+        cuts = before_activations(study)
+    started = time.perf_counter()
+    scores = score(study, list(cuts.values()), METHODS[method], target)
+    seconds = time.perf_counter() - started
+    return {
+        "pair": pair.name,
+        "predictor": name,
+        "seconds": seconds,
+        "threads": torch.get_num_threads(),
+        "elements": {name: cut.bytes // 4 for name, cut in cuts.items()},
+        "means": {
+            str(count): dict(zip(cuts, scores[:count].mean(0).tolist(), strict=True))
+            for count in COUNTS
+            if count <= len(scores)
+        },
+    }
+
+
+def score(study: OpenStudy, cuts: list[Cut], method: Method, target: Target) -> torch.Tensor:
+    """Return one value per image and cut."""
+    group = study.group()
+    images = study.images("fit", group, limit=COUNTS[-1])
+    labels = torch.from_numpy(group.label_map)
+    gradients = GradientPass(study.graph, cuts)
+    rows: list[torch.Tensor] = []
+    for batch in iter_batches(study.data, images, study.model.preprocessing, batch_size=16):
+        own = labels[batch.labels]
+        _, values = gradients(batch.images, lambda logits, own=own: group.decision(logits, own, target), method)
+        rows.append(torch.stack(values, dim=1).double())
+    return torch.cat(rows)
+
+
+def before_activations(study: OpenStudy) -> dict[str, Cut]:
+    """Return for every cut the place before its activation, where it is after one; else the cut itself."""
+    record = study.graph.record(pre_activation=True, all_cuts=False)
+    by_depth = {cut.depth: cut for cut in record.cuts}
+    found: dict[str, Cut] = {}
+    for cut in study.cuts():
+        earlier = by_depth.get(cut.depth - 1)
+        same = earlier is not None and earlier.kind == "pre-activation" and earlier.shape == cut.shape
+        found[cut.name] = earlier if same and earlier is not None else cut
+    return found
+
+
+if __name__ == "__main__":
+    main()

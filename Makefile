@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 # A long experiment of this checkout stands still meanwhile.
 QUIETLY := experiments/paused.sh
 
-.PHONY: install demo test check bench docs peers clean
+.PHONY: install demo test check bench docs peers reproduce-report clean
 
 install: $(VENV)/installed
 
@@ -35,6 +35,10 @@ bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(QUIETLY) $(BIN)/python benchmarks/importance.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
+
+# Tables and plots of the experiments from their committed results; nothing is trained.
+reproduce-report: install
+	$(BIN)/python experiments/reproduction/report.py
 
 # Foreign servers to test against, in an environment of their own; the tests that need them are skipped without.
 peers: .venv-peers/installed

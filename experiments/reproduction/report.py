@@ -1,7 +1,4 @@
-"""docs/experiments.md and its figures, from the committed results alone: nothing is trained.
-
-python experiments/reproduction/report.py
-"""
+"""docs/experiments.md and its figures, from committed results alone: `make reproduce-report`. Nothing is trained."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -160,10 +157,10 @@ missing below has not been trained yet.
 The claim of I-SPLIT (Cunico et al., ICPR 2022) is that importance, computed before any split is made, tells how
 accurate each split will be, and that the best split depends on the classes. Here every cut of a network is given a
 bottleneck that sends one in 64 of its elements, from the closed form, and is trained until the accuracy on the select
-part stops improving (at most three epochs of 3,000 images; 300 more make the tables). Predictors see the fit and select
-parts; the truth is the accuracy on the test part. Where this differs from the paper: the bottleneck starts from a closed
-form and its values are quantised and entropy-coded, heads stay frozen, images are 32 to 64 pixels wide, and ResNet-50
-is trained from random values, as no pretrained weights could be had."""
+part stops improving (at most three epochs of 3,000 images). Predictors see the fit and select parts; the truth is the
+accuracy on the test part. Where this differs from the paper: the bottleneck starts from a closed form and its values
+are quantised and entropy-coded, heads stay frozen, images are 32 to 64 pixels wide, and ResNet-50 is trained from
+random values, as no pretrained weights could be had."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -266,8 +263,8 @@ def predictors_section(truths: Sequence[Truth], scores: Sequence[Row], lines: Se
     )
     return (
         "## Predictors compared\n\n"
-        f"Over the {len(truths)} pairs whose cuts are all trained, one in 64 of the elements. τ between the predictor's "
-        "score and the accuracy after training; regrets and errors in points. The calibrated one is a monotone curve "
+        f"Over the {len(truths)} pairs whose cuts are all trained, one in 64 of the elements. τ between the predictor's"
+        " score and the accuracy after training; regrets and errors in points. The calibrated one is a monotone curve "
         "from the loss before training to the loss after it, fitted to the other pairs.\n\n"
         f"{table(heads, rows)}\n\n{ceiling}"
     )
@@ -278,7 +275,7 @@ def images_section(scores: Sequence[Row]) -> str:
     names = list(dict.fromkeys(row["predictor"] for row in scores))
     if not names:
         return ""
-    counts = [count for count in scores[0]["means"]][:-1]
+    counts = list(scores[0]["means"])[:-1]
     rows: list[list[str]] = []
     for name in names:
         cells: list[str] = []

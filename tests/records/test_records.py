@@ -36,6 +36,8 @@ from isplit.records import (
 )
 
 RECORDS = (CandidatesRecord, CurveRecord, GraphRecord, StudyRecord)
+for kind in (*RECORDS, SubsetCurve):
+    kind.model_rebuild()  # they are built when first used; Hypothesis reads their signatures before that
 
 # Any text that JSON can hold (lone surrogates are no text), quotes, markup and other alphabets included.
 text = st.text(st.characters(codec="utf-8"), max_size=8)

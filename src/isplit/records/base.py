@@ -16,7 +16,8 @@ class Part(BaseModel):
     """A piece of a record: immutable, and strict about unknown fields."""
 
     # NaN and infinity become null on paper: JSON has no word for them, and every reader knows null.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    # Built when first used: a device imports all records and uses four.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", defer_build=True)
 
 
 class Record(Part):

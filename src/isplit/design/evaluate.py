@@ -60,7 +60,7 @@ def evaluate_splits(
     *,
     group: GroupLogits,
     images: NDArray[np.int64],
-    batch_size: int = 50,
+    batch_size: int = 64,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Run every split on the images, through its quantiser; one pass of the model serves all that share its head.

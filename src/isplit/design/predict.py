@@ -29,7 +29,7 @@ from isplit.records import (
 )
 
 # What is measured together, and lost together when interrupted; each time the model itself runs once more.
-_CUTS_AT_A_TIME = 6
+_CUTS_AT_A_TIME = 9
 
 
 def predict(

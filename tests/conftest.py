@@ -2,16 +2,18 @@
 
 import contextlib
 import io
+import json
 import os
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
@@ -187,6 +189,13 @@ def isplit():
 
 @pytest.fixture(scope="session")
 def demo(isplit, tmp_path_factory) -> tuple[Path, Result]:
-    """The directory in which `isplit demo -o isplit-demo` was run, and how that ended."""
-    directory = tmp_path_factory.mktemp("demo")
-    return directory, isplit("demo", "-o", directory / "isplit-demo")
+    """The directory in which `isplit demo -o isplit-demo` was run, and how that ended; once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    directory = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared-demo"
+    told = directory / "result.json"
+    with FileLock(f"{directory}.lock"):
+        if not told.exists():
+            directory.mkdir()
+            result = isplit("demo", "-o", directory / "isplit-demo")
+            told.write_text(json.dumps(asdict(result)))
+    return directory, Result(**json.loads(told.read_text()))

@@ -147,14 +147,15 @@ def test_budget_is_kept_by_real_bytes(opened: OpenStudy) -> None:
 
 @pytest.mark.parametrize(("weighted", "cuts"), [(True, ()), (False, ("stage1.1.relu2", "stage2.1.relu2"))])
 def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: bool, cuts: tuple[str, ...]) -> None:
-    """The decoder's zero-loss case on all images of the digits: within 0.3 points at every cut of the demo's network.
+    """The decoder's zero-loss case on all images of the digits: within 0.3 points at every third cut of the demo's.
 
     Plain PCA is held to it at the two cuts at which rounding costs most.
     """
     directory, _ = demo
     opened = open_study(directory / "isplit-demo" / "study")
     settings = PredictSettings(statistics_images=400, remote_images=0, precision="fp32", weighted=weighted)
-    closed = closed_forms(opened, [Budget(element_ratio=1)], opened.cuts(cuts), opened.group(), settings)
+    some = opened.cuts(cuts)[:: 1 if cuts else 3]
+    closed = closed_forms(opened, [Budget(element_ratio=1)], some, opened.group(), settings)
     images = np.arange(len(opened.data))
     found = evaluate_splits(opened, [one.split for one in closed], group=opened.group(), images=images)
 

@@ -2,6 +2,7 @@
 
 from math import prod
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from safetensors.torch import load, save
@@ -13,6 +14,7 @@ from isplit.design.bottleneck.identity import IdentityBottleneck
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.bottleneck.undercomplete import UndercompleteBottleneck
+from isplit.design.groups import ALL
 from isplit.errors import StudyError
 from isplit.records import BottleneckSpec, Budget, SplitRecord, write_whole
 
@@ -54,8 +56,11 @@ def linear_spec(bottleneck: LinearBottleneck, *, weighted: bool) -> BottleneckSp
 
 
 def split_directory(study: Path, *, cut: str, group: str, design: str, budget: Budget, trained: bool) -> Path:
-    """Return where a split's files are."""
-    safe = "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in f"{group}/{cut}")
+    """Return where a split's files are: no two splits in one place, whatever characters their classes are called by."""
+    safe = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in f"{group} {cut}")
+    # Told apart where an underscore stands for something else than itself, or "a b" and "a_b" would be one.
+    if group != ALL and safe != f"{group}_{cut}":
+        safe += f"-{crc32(f'{group} {cut}'.encode()):08x}"
     state = "trained" if trained else "closed-form"
     return study / SPLITS / f"{safe}@{budget.tag}-{design}-{state}"
 

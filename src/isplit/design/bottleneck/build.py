@@ -57,10 +57,10 @@ def linear_spec(bottleneck: LinearBottleneck, *, weighted: bool) -> BottleneckSp
 
 def split_directory(study: Path, *, cut: str, group: str, design: str, budget: Budget, trained: bool) -> Path:
     """Return where a split's files are: no two splits in one place, whatever characters their classes are called by."""
-    safe = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in f"{group} {cut}")
-    # Told apart where an underscore stands for something else than itself, or "a b" and "a_b" would be one.
-    if group != ALL and safe != f"{group}_{cut}":
-        safe += f"-{crc32(f'{group} {cut}'.encode()):08x}"
+    name = f"{group}/{cut}"
+    safe = "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)
+    if group != ALL:
+        safe += f"-{crc32(name.encode()):08x}"  # or "a b" and "a_b" would be one
     state = "trained" if trained else "closed-form"
     return study / SPLITS / f"{safe}@{budget.tag}-{design}-{state}"
 

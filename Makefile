@@ -35,6 +35,7 @@ bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(QUIETLY) $(BIN)/python benchmarks/importance.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
+	$(QUIETLY) $(BIN)/python benchmarks/runtime_server.py
 
 # Tables and plots of the experiments from their committed results; nothing is trained.
 reproduce-report: install

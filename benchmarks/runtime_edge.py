@@ -4,8 +4,8 @@
 
 overhead   End to end over loopback (EdgeClient and `isplit serve` in processes of their own), beside the same work
            back to back in one process (preprocess, head, encode, decode, tail) and beside a bare gRPC echo of the same
-           bytes (grpc.aio server, blocking stub), in turns. Overhead is the difference of the medians; beside
-           it is that of the 10th percentiles, which other work on the machine disturbs less.
+           bytes (grpc.aio server, and one with threads; blocking stub), in turns. Overhead is the difference of the
+           medians; beside it is that of the 10th percentiles, which other work on the machine disturbs less.
 chaos      10,000 requests from 32 clients through a proxy that can cut: the server is killed and restarted five times,
            the link reset once and silent once. Every answer is checked: one each, right or marked failed, none later
            than its deadline without saying so. Recovery is from when server or link were back to each client's next
@@ -69,6 +69,19 @@ async def main():
 asyncio.run(main())
 """
 
+THREADED_ECHO = """
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+
+server = grpc.server(ThreadPoolExecutor(2))
+handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request[:64])
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bench", {"Echo": handler})])
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+print(f"listening on 127.0.0.1:{port}", flush=True)
+server.wait_for_termination()
+"""
+
 
 class Process:
     """A server in a process of its own; `start` waits until it says where it listens."""
@@ -119,20 +132,22 @@ def overhead(directory: Path, *, rounds: int) -> dict[str, Any]:
     with (
         running(MAIN, "serve", directory, "--port", 0) as server,
         running(ECHO) as echo,
+        running(THREADED_ECHO) as threaded,
         EdgeClient(bundle, server.address, fallback=False) as client,
         grpc.insecure_channel(echo.address) as bare,
+        grpc.insecure_channel(threaded.address) as bare_threaded,
     ):
-        call = bare.unary_unary("/bench/Echo")
+        calls = [channel.unary_unary("/bench/Echo") for channel in (bare, bare_threaded)]
         for size in PAYLOADS:
-            rows.append(_overhead_at(bundle, client, call, str(size), pictures, rounds))
+            rows.append(_overhead_at(bundle, client, calls, str(size), pictures, rounds))
     return {"rows": rows, "rounds": rounds, "load_average": os.getloadavg()[0]}
 
 
 def _overhead_at(
-    bundle: Bundle, client: EdgeClient, call: Any, cut: str, pictures: Any, rounds: int
+    bundle: Bundle, client: EdgeClient, calls: list[Any], cut: str, pictures: Any, rounds: int
 ) -> dict[str, float]:
     head, tail, codec = Session(bundle.head_path(cut)), Session(bundle.tail_path(cut)), bundle.codec(cut)
-    times: dict[str, list[float]] = {"end_to_end": [], "back_to_back": [], "echo": []}
+    times: dict[str, list[float]] = {"end_to_end": [], "back_to_back": [], "echo": [], "threaded_echo": []}
     answers: list[Answer] = []
     payload = b""
     for number in range(rounds + 50):
@@ -144,11 +159,14 @@ def _overhead_at(
         payload = codec.encode_symbols(head.run(pixels[None])[0])
         logits = tail.run(codec.decode_symbols(payload)[None])[0]
         whole = time.perf_counter()
-        call(payload)
+        calls[0](payload)
+        echoed = time.perf_counter()
+        calls[1](payload)
         done = time.perf_counter()
         assert tuple(logits.tolist()) == answer.logits, answer.reason
         if number >= 50:  # the first are warm-up
-            for name, seconds in zip(times, (split - begun, whole - split, done - whole), strict=True):
+            parts_s = (split - begun, whole - split, echoed - whole, done - echoed)
+            for name, seconds in zip(times, parts_s, strict=True):
                 times[name].append(seconds * 1000)
             answers.append(answer)
     median = {f"{name}_ms": statistics.median(values) for name, values in times.items()}

@@ -59,7 +59,7 @@ def overhead(found: dict[str, Any]) -> str:
         [
             f"{row['payload_bytes']:,}",
             *(f"{row[name]:.2f}" for name in ("overhead_ms", "overhead_p10_ms", "end_to_end_ms", "back_to_back_ms")),
-            *(f"{row[name]:.2f}" for name in ("echo_ms", "echo_p10_ms", "server_ms")),
+            *(f"{row[name]:.2f}" for name in ("echo_ms", "echo_p10_ms", "threaded_echo_ms", "server_ms")),
         ]
         for row in found["rows"]
     ]
@@ -71,6 +71,7 @@ def overhead(found: dict[str, Any]) -> str:
         "back to back",
         "bare echo",
         "its 10th percentile",
+        "with threads",
         "server",
     ]
     return (
@@ -78,7 +79,8 @@ def overhead(found: dict[str, Any]) -> str:
         "`python benchmarks/runtime_edge.py overhead`. From pixels to the answer over loopback, against the same work "
         "(preprocess, head, encode, decode, tail) back to back in one process, with a head and a tail that do next to "
         f"nothing. Medians of {found['rounds']:,} rounds in milliseconds; overhead is the difference. The bare echo "
-        "sends the same bytes with gRPC alone (grpc.aio server, blocking stub), in the same rounds.\n\n"
+        "sends the same bytes with gRPC alone (grpc.aio server, blocking stub), in the same rounds; with threads, to "
+        "gRPC's other server. Most of the overhead is theirs.\n\n"
         f"{table(heads, rows)}"
     )
 

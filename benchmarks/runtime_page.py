@@ -80,7 +80,7 @@ def overhead(found: dict[str, Any]) -> str:
         "(preprocess, head, encode, decode, tail) back to back in one process, with a head and a tail that do next to "
         f"nothing. Medians of {found['rounds']:,} rounds in milliseconds; overhead is the difference. The bare echo "
         "sends the same bytes with gRPC alone (grpc.aio server, blocking stub), in the same rounds; with threads, to "
-        "gRPC's other server. Most of the overhead is theirs.\n\n"
+        "gRPC's other server. Half of the overhead and more is gRPC's own.\n\n"
         f"{table(heads, rows)}"
     )
 
@@ -121,7 +121,7 @@ def chaos(found: dict[str, Any]) -> str:
         f"`python benchmarks/runtime_edge.py chaos`. {found['requests']:,} requests from {found['clients']} clients "
         f"with a deadline of {found['deadline_ms']:.0f} ms, half of the clients with a fallback. The server is killed "
         "and restarted five times; the link is reset once and swallows everything once, for two seconds each.\n\n"
-        f"- Answered: {found['answered']:,}; lost: {found['lost']}; answered twice: {found['answered_twice']}; wrong: "
+        f"- Came back: {found['answered']:,}; lost: {found['lost']}; answered twice: {found['answered_twice']}; wrong: "
         f"{found['wrong']}.\n"
         f"- By source: {sources}.\n"
         f"- Later than the deadline: {found['late']}, all of them marked but {found['late_and_not_marked']}; the "

@@ -142,8 +142,8 @@ def fit(
                 start=start,  # type: ignore[arg-type]
             )
             records = list(api.fit_on_ray(sweep, names, address=ray_address, progress=progress))
-            api.write_report(study)
             _show(records, json=json, quiet=quiet)
+            api.write_report(study)
             return
         records = []
         for name in names:
@@ -159,9 +159,9 @@ def fit(
             )
             records.append(record)
             _show([record], json=False, quiet=quiet or json)
-        api.write_report(study)
     if json:
         _show(records, json=True, quiet=quiet)
+    api.write_report(study)
 
 
 def _show(records: list[SplitRecord], *, json: bool, quiet: bool) -> None:

@@ -88,11 +88,11 @@ def verify(
             fit_all=on_ray if ray else None,
             progress=progress,
         )
-    api.write_report(study)
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
         show_verification(record.verifications[-1])
+    api.write_report(study)
 
 
 def show_verification(found: Verification) -> None:

@@ -1,7 +1,5 @@
 """What the server counts, for Prometheus. A registry of its own: several servers may share a process."""
 
-from functools import cache
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -11,12 +9,16 @@ STAGES = ("decode", "queue", "infer", "server")
 UNKNOWN_MODEL = ""
 """The label of requests that name no model of ours: a caller must not be able to make new series."""
 
+_Series = tuple[Counter, Counter, Histogram, dict[str, Histogram]]
+"""Requests answered, images, batches, and the stages' seconds, of one model."""
+
 
 class Metrics:
     """The server's counters."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._series: dict[str, _Series] = {}
         self.requests = Counter(
             "isplit_requests", "Infer requests by gRPC status.", ["model", "status"], registry=self.registry
         )
@@ -42,7 +44,10 @@ class Metrics:
 
     def answered(self, model: str, *, images: int, batch_size: int, stages_ms: dict[str, float]) -> None:
         """Count an answer and what its stages took."""
-        requests, answered, batches, stages = self._series(model)
+        # To find a series by its labels takes longer than to count.
+        if model not in self._series:
+            self._series[model] = self._find(model)
+        requests, answered, batches, stages = self._series[model]
         requests.inc()
         answered.inc(images)
         batches.observe(batch_size)
@@ -53,8 +58,7 @@ class Metrics:
         """Count a request that got no answer."""
         self.requests.labels(model, status).inc()
 
-    @cache  # noqa: B019 - finding a series by its labels takes longer than counting; a server has one of these
-    def _series(self, model: str) -> tuple[Counter, Counter, Histogram, dict[str, Histogram]]:
+    def _find(self, model: str) -> _Series:
         return (
             self.requests.labels(model, "OK"),
             self.images.labels(model),

@@ -1,7 +1,7 @@
 """docs/experiments.md and its figures, from committed results alone: `make reproduce-report`. Nothing is trained."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -415,7 +415,10 @@ def draw(truth: Truth, scores: Sequence[Row]) -> None:
     """Draw importance over depth above the accuracies, one figure for a pair."""
     cuts = list(truth.rows)
     places = np.arange(len(cuts))
-    of_row: Callable[[str], list[float]] = lambda name: [truth.rows[cut][name] for cut in cuts]  # noqa: E731
+
+    def of_row(name: str) -> list[float]:
+        return [truth.rows[cut][name] for cut in cuts]
+
     found = predictors(truth, scores)
     with mpl.rc_context({"font.size": 8, "svg.hashsalt": "isplit", "axes.spines.top": False}):
         figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, layout="constrained")

@@ -4,7 +4,6 @@ import pytest
 
 from isplit.records import Prediction, PredictionsRecord
 from isplit.report.placements import (
-    budget_order,
     efficient,
     image_setting,
     split_rows,
@@ -52,7 +51,9 @@ def test_budgets_in_order(predictions: PredictionsRecord):
 
     found = [with_budget(element_ratio=8), with_budget(payload_bytes=512), with_budget(payload_bytes=64)]
     found.append(with_budget(element_ratio=64))
-    assert ["64B", "512B", "1in64", "1in8"] == [one.budget.tag for one in sorted(found, key=budget_order)]
+    assert ["64B", "512B", "1in64", "1in8"] == [
+        one.budget.tag for one in sorted(found, key=lambda one: one.budget.order)
+    ]
 
 
 def test_a_beaten_image_setting_is_left_out(predictions: PredictionsRecord):

@@ -93,7 +93,7 @@ def show_predictions(record: PredictionsRecord, shown: list[Prediction], *, grou
     calibrated = any(one.predicted_accuracy is not None for one in shown)
     images = placements.efficient([one for one in record.remote if one.group == group])
     table = _table(f"Before any training, on {record.images:,} images of the select part", calibrated=calibrated)
-    rows = sorted(placements.split_rows(shown), key=lambda row: placements.budget_order(row.prediction))
+    rows = sorted(placements.split_rows(shown), key=lambda row: row.prediction.budget.order)
     for number, row in enumerate(rows):
         last = number + 1 == len(rows) or rows[number + 1].prediction.budget != row.prediction.budget
         table.add_row(*_split_cells(row, calibrated=calibrated), end_section=last)

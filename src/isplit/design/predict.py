@@ -231,11 +231,6 @@ def _merged(
         statistics_images=settings.statistics_images,
         images=images,
         seconds=seconds,
-        predictions=tuple(sorted(rows.values(), key=lambda one: (one.group, depth[one.cut], *_size(one.budget)))),
+        predictions=tuple(sorted(rows.values(), key=lambda one: (one.group, depth[one.cut], one.budget.order))),
         remote=(*kept, *remote),
     )
-
-
-def _size(budget: Budget) -> tuple[float, float]:
-    """Return what puts budgets in order: bytes first, then shares of the elements."""
-    return budget.payload_bytes or float("inf"), -(budget.element_ratio or 0.0)

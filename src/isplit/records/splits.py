@@ -43,6 +43,11 @@ class Budget(Part):
         """A short name for files and tables: 512B or 1in64."""
         return f"{self.payload_bytes}B" if self.payload_bytes is not None else f"1in{self.element_ratio:g}"
 
+    @property
+    def order(self) -> tuple[int, float]:
+        """What to sort by: bytes first, small before large; then ratios, those that send least first."""
+        return (0, self.payload_bytes) if self.payload_bytes is not None else (1, -(self.element_ratio or 0))
+
 
 class BottleneckSpec(Part):
     """How to build a bottleneck before its weights are loaded.

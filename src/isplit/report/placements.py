@@ -46,12 +46,6 @@ class Verdict:
     remote: RemoteImage | None
 
 
-def budget_order(prediction: Prediction) -> tuple[int, float]:
-    """Order by budget: bytes first, small before large; then ratios, those that send least first."""
-    budget = prediction.budget
-    return (0, budget.payload_bytes) if budget.payload_bytes is not None else (1, -(budget.element_ratio or 0))
-
-
 def split_rows(predictions: Sequence[Prediction]) -> tuple[SplitRow, ...]:
     """Rank predictions within classes, design and budget; their order stays."""
     fields: dict[tuple[str, str, str], list[Prediction]] = defaultdict(list)

@@ -5,7 +5,7 @@ from html import escape
 
 from isplit.records import Measurement, Prediction, PredictionsRecord, RemoteImage, SplitRecord
 from isplit.report.markup import breakable, code, minus, sortable_head, sortable_row
-from isplit.report.placements import budget_order, image_setting, split_rows, verdict_texts
+from isplit.report.placements import image_setting, split_rows, verdict_texts
 from isplit.report.split_series import GroupSeries, budget_text, design_of
 
 Cell = tuple[object, str, str]
@@ -185,7 +185,7 @@ def _table_section(predictions: PredictionsRecord | None, trained: Sequence[Spli
             depth.setdefault(one.cut, len(depth))
         ranked = sorted(
             split_rows(predictions.predictions),
-            key=lambda row: (row.prediction.group, depth[row.prediction.cut], budget_order(row.prediction)),
+            key=lambda row: (row.prediction.group, depth[row.prediction.cut], row.prediction.budget.order),
         )
         rows += [_predicted_cells(row.prediction, (row.accuracy_rank, row.cui_rank, row.size_rank)) for row in ranked]
         rows += _local_cells(predictions.predictions)

@@ -30,23 +30,22 @@ def tail(tiny):
 @pytest.mark.parametrize("rows", [1, 2, 24])
 def test_any_batch(tiny, tail, rows, quick_rows):
     """Any number of rows gives that many answers, the same as alone, in a thread or, if it is quick, without one."""
-    tail.quick_rows = quick_rows
     with Counting(1) as pool:
         engine = OnnxEngine(tail, executor=pool)
+        engine.quick_rows = quick_rows
         logits = asyncio.run(engine.run(tiny.latents["stage.1"][:rows]))
     np.testing.assert_array_equal(tiny.logits[:rows], logits)
     assert (rows > quick_rows) == pool.submitted
 
 
 @pytest.mark.parametrize(("row_s", "quick_rows"), [(0.00011, 4), (0.0004, 1), (0.002, 0)])
-def test_quick_by_its_own_time(tiny, monkeypatch, row_s, quick_rows):
+def test_quick_by_its_own_time(tail, monkeypatch, row_s, quick_rows):
     """Half a millisecond of work is quick: the time of one row says how many rows that is."""
     clock = itertools.count(step=row_s)
     monkeypatch.setattr("isplit.runtime.server.engine.time.perf_counter", lambda: next(clock))
 
-    found = OnnxTail(tiny.bundle.tail_path("stage.1"), input_shape=(4, 4, 4), outputs=5, threads=1)
-
-    assert quick_rows == found.quick_rows
+    with ThreadPoolExecutor(1) as pool:
+        assert quick_rows == OnnxEngine(tail, executor=pool).quick_rows
 
 
 def test_wrong_shape(tail):

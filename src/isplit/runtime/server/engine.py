@@ -36,7 +36,7 @@ class Engine(Protocol):
 class OnnxTail:
     """A model in onnxruntime.
 
-    On construction it computes a few batches of zeros: a file that cannot do what its manifest says is found at the
+    On construction it computes two batches of zeros: a file that cannot do what its manifest says is found at the
     start, not at the first request, and the first request does not wait for onnxruntime's own preparations.
 
     Raises:
@@ -46,8 +46,7 @@ class OnnxTail:
 
     def __init__(self, path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int) -> None:
         self._session = Session(path, threads=threads)
-        self.quick_rows = 0
-        """A batch of at most so many rows takes no longer than `_QUICK_S`."""
+        self._input_shape = input_shape
         for rows in (2, 1):
             try:
                 got = self.run(np.zeros((rows, *input_shape), np.uint8))
@@ -60,11 +59,10 @@ class OnnxTail:
                     f"float32 {(rows, outputs)}: export the bundle again"
                 )
                 raise BundleError(msg)
-        self.quick_rows = int(_QUICK_S / self._row_seconds(input_shape))
 
-    def _row_seconds(self, input_shape: tuple[int, ...]) -> float:
-        """Time one row; more take at most so long each."""
-        row = np.zeros((1, *input_shape), np.uint8)
+    def row_seconds(self) -> float:
+        """Time one row, now; of more each takes about as long, or less."""
+        row = np.zeros((1, *self._input_shape), np.uint8)
         times: list[float] = []
         for _ in range(3):
             started = time.perf_counter()
@@ -85,9 +83,11 @@ class OnnxEngine:
     def __init__(self, tail: OnnxTail, *, executor: Executor) -> None:
         self._tail = tail
         self._executor = executor
+        self.quick_rows = int(_QUICK_S / tail.row_seconds())
+        """A batch of at most so many rows took no longer than `_QUICK_S` when the engine was made."""
 
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
-        if len(batch) <= self._tail.quick_rows:
+        if len(batch) <= self.quick_rows:
             return self._tail.run(batch)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._tail.run, batch)

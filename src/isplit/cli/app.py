@@ -41,7 +41,10 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
         try:
             verb(*args, **kwargs)
         except KeyboardInterrupt:
-            _fail(f"stopped{kept}", 130)
+            typer.echo(f"isplit: stopped{kept}", err=True)
+            if verb is run.run:
+                _leave(130)
+            sys.exit(130)
 
     return interruptible
 
@@ -93,6 +96,17 @@ def main() -> None:
             traceback.print_exc()
         message = " ".join(f"{type(error).__name__}: {error}".split())
         _fail(f"this is a fault of isplit, please report it: {message} (ISPLIT_TRACEBACK=1 shows where)", 1)
+
+
+def _leave(code: int) -> None:
+    """End the process without waiting for its threads: one may be in a request, or stand still for good.
+
+    An interrupt that comes while the main thread takes or gives back a lock leaves it taken, and the interpreter waits
+    for every thread that wants it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -222,6 +222,29 @@ def test_ctrl_c_keeps_what_was_done(tiny, folder, listening, tmp_path):
     assert f"{len(kept)} answers" in error
 
 
+STUCK = """
+import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from isplit.cli import main
+from isplit.runtime.edge.client import EdgeClient
+
+def never(client, job):
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+
+EdgeClient._finish = never
+main()
+"""
+
+
+def test_ctrl_c_waits_for_nobody(tiny, folder):
+    """Ctrl-C ends the command even when a request's thread stands still for good."""
+    command = [sys.executable, "-c", STUCK, "run", tiny.directory, folder, "--placement", "local"]
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=60)
+    assert 130 == result.returncode, result.stderr
+    assert "the answers given so far are kept" in result.stderr
+
+
 def test_systemd_unit(isplit):
     """The unit file calls the command as it is."""
     text = (Path(__file__).parents[3] / "packaging" / "isplit-run.service").read_text("utf-8")

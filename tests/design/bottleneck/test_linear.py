@@ -163,6 +163,28 @@ def test_moments_are_those_of_numpy() -> None:
     assert 60 * 12 == found.samples
 
 
+def test_moments_far_from_zero() -> None:
+    """A deviation a thousandth of the mean, over uneven batches and more vectors than are multiplied at once."""
+    rng = np.random.default_rng(0)
+    means = np.array([1000, -3000])[:, None, None]
+    activations = (rng.standard_normal((250, 2, 3, 4)) + means).astype(np.float32)
+    gradients = rng.standard_normal((250, 2, 3, 4)).astype(np.float32)
+    sums = MomentSums(PatchLayout((2, 3, 4), 1))
+    for start, end in ((0, 1), (1, 90), (90, 97), (97, 250)):
+        sums.add(torch.from_numpy(activations[start:end]), torch.from_numpy(gradients[start:end]))
+
+    found = sums.statistics()
+
+    vectors, slopes = (array.transpose(0, 2, 3, 1).reshape(-1, 2).astype(float) for array in (activations, gradients))
+    np.testing.assert_allclose(found.mean, vectors.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.scale, vectors.std(0), rtol=1e-4)
+    np.testing.assert_allclose(found.covariance, np.corrcoef(vectors.T), atol=1e-4)
+    np.testing.assert_allclose(
+        found.importance, slopes.T @ slopes / 3000 * np.outer(found.scale, found.scale), rtol=1e-4
+    )
+    assert 3000 == found.samples
+
+
 def test_moments_of_patches_are_standardised_per_channel() -> None:
     """All places of a patch share their channel's mean and scale; patches over the edge are left out."""
     rng = np.random.default_rng(0)

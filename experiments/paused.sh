@@ -1,4 +1,5 @@
 #!/bin/sh
-# Runs a command while the long experiment of this checkout, if one runs, stands still: figures are not spoilt.
-pid=$(cat .cache/reproduction/pid 2>/dev/null) && kill -STOP "$pid" 2>/dev/null && trap 'kill -CONT "$pid"' EXIT INT TERM
+# Runs a command while the long experiments of this machine, if any run, stand still: figures are not spoilt.
+experiments=$(pgrep -f 'python.* experiments/[a-z_/]*[.]py')
+if [ -n "$experiments" ] && kill -STOP $experiments; then trap 'kill -CONT $experiments' EXIT INT TERM; fi
 "$@"

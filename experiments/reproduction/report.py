@@ -1,152 +1,52 @@
 """docs/experiments.md and its figures, from committed results alone: `make reproduce-report`. Nothing is trained."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import matplotlib as mpl
-import numpy as np
-from matplotlib import pyplot as plt
+from figures import draw
 from pairs import PAIRS
-from sklearn.isotonic import IsotonicRegression
+from truth import (
+    RATIO,
+    Judgement,
+    Row,
+    Truth,
+    calibrated,
+    error_points,
+    gather,
+    is_whole,
+    judged,
+    predictors,
+    read,
+)
 
-from isplit.design.training.ranking import kendall_tau, regret
+from isplit.design.training.ranking import kendall_tau
 
-HERE = Path(__file__).parent
-DOCS = HERE.parent.parent / "docs"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE = DOCS / "experiments.md"
-RATIO = "1in64"
-
-Row = dict[str, Any]
-Scores = Mapping[str, float]
-"""Cut to what a predictor says of it; more is better."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """The trained splits of one pair, budget and set of classes: cut to its line, in the order of computation."""
-
-    pair: str
-    group: str
-    budget: str
-    rows: Mapping[str, Row]
-
-    @property
-    def trained(self) -> dict[str, float]:
-        """Accuracy on the test part after training."""
-        return {cut: row["trained_test"] for cut, row in self.rows.items()}
-
-    @property
-    def seconds(self) -> float:
-        """What training all of them took."""
-        return sum(row["seconds"] for row in self.rows.values())
 
 
 def main() -> None:
     """Write everything."""
     mpl.use("Agg")
     lines, scores = read("trained"), read("predictors")
-    truths = [
-        truth
-        for pair in PAIRS
-        if (truth := gather(lines, pair.name)) is not None and len(truth.rows) >= cuts_of(scores, pair.name)
-    ]
+    found = [truth for pair in PAIRS if (truth := gather(lines, pair.name)) is not None]
+    truths = [truth for truth in found if is_whole(truth, scores)]
     parts = [
         PREFACE,
         pairs_section(lines, truths),
         predictors_section(truths, scores, lines),
         images_section(scores),
+        bytes_section(lines, scores),
         subsets_section(lines),
         autoencoder_section(lines),
-        bytes_section(lines, scores),
     ]
     for truth in truths:
-        draw(truth, scores)
+        draw(truth, scores, DOCS / "images" / f"experiments-{truth.pair}.svg")
     parts += [pair_section(truth) for truth in truths]
     PAGE.write_text("\n\n".join(part for part in parts if part) + "\n", "utf-8")
 
-
-def read(name: str) -> list[Row]:
-    """Return the lines of a results file."""
-    path = HERE / "results" / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-
-
-def gather(
-    lines: Sequence[Row],
-    pair: str,
-    *,
-    group: str = "all classes",
-    budget: str = RATIO,
-    design: str = "linear",
-    seed: int = 0,
-) -> Truth | None:
-    """Return the splits that were trained alike, None where there are none."""
-    chosen = [
-        row
-        for row in lines
-        if (row["pair"], row["group"], row["budget"], row["design"], row["seed"]) == (pair, group, budget, design, seed)
-    ]
-    rows = {row["cut"]: row for row in sorted(chosen, key=lambda row: row["depth"])}
-    return Truth(pair=pair, group=group, budget=budget, rows=rows) if rows else None
-
-
-def cuts_of(scores: Sequence[Row], pair: str) -> int:
-    """Return how many cuts a pair has: a ranking of some of them would say little."""
-    return max((len(row["elements"]) for row in scores if row["pair"] == pair), default=2)
-
-
-# ---- predictors ----
-
-
-def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, float | None]]:
-    """Return every predictor's scores of a pair's cuts, and the seconds it takes (None: next to nothing)."""
-    found: dict[str, tuple[Scores, float | None]] = {}
-    for row in scores:
-        if row["pair"] != truth.pair:
-            continue
-        means = row["means"][max(row["means"], key=int)]
-        found[row["predictor"]] = {cut: means[cut] for cut in truth.rows}, row["seconds"]
-        if row["predictor"] == "cui":
-            sums = {cut: means[cut] * row["elements"][cut] for cut in truth.rows}
-            found["cui, sums for means"] = sums, row["seconds"]
-    found["size"] = {cut: -float(row["bytes"]) for cut, row in truth.rows.items()}, None
-    found["depth"] = {cut: float(row["depth"]) for cut, row in truth.rows.items()}, None
-    found["closed form"] = {cut: row["closed_form_select"] for cut, row in truth.rows.items()}, None
-    return found
-
-
-def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float] | None:
-    """Predict a pair's trained accuracies by a monotone curve that was fitted to the other pairs' losses."""
-    rows = [row for other in others for row in other.rows.values()]
-    if not rows:
-        return None
-    before = [row["whole_select"] - row["closed_form_select"] for row in rows]
-    after = [row["whole_test"] - row["trained_test"] for row in rows]
-    curve: Any = IsotonicRegression(out_of_bounds="clip").fit(before, after)
-    own = list(truth.rows.values())
-    losses = curve.predict([row["whole_select"] - row["closed_form_select"] for row in own])
-    return {row["cut"]: row["whole_select"] - float(loss) for row, loss in zip(own, losses, strict=True)}
-
-
-def judged(truth: Truth, scores: Scores) -> tuple[float | None, float, float]:
-    """Return Kendall's tau, and the regrets of the first choice and of the best of three, in points."""
-    cuts = list(truth.rows)
-    values, real = [scores[cut] for cut in cuts], [truth.trained[cut] for cut in cuts]
-    best = max(real)
-    first, three = (100 * regret(values, real, choices=choices, best=best) for choices in (1, 3))
-    return kendall_tau(values, real), first, three
-
-
-def error_points(truth: Truth, predicted: Scores) -> float:
-    """Return the mean absolute error of predicted accuracies, in points."""
-    return 100 * fmean(abs(predicted[cut] - accuracy) for cut, accuracy in truth.trained.items())
-
-
-# ---- sections ----
 
 PREFACE = """# Does the prediction hold?
 
@@ -157,7 +57,8 @@ missing below has not been trained yet.
 The claim of I-SPLIT (Cunico et al., ICPR 2022) is that importance, computed before any split is made, tells how
 accurate each split will be, and that the best split depends on the classes. Here every cut of a network is given a
 bottleneck that sends one in 64 of its elements, from the closed form, and is trained until the accuracy on the select
-part stops improving (at most three epochs of 3,000 images). Predictors see the fit and select parts; the truth is the
+part stops improving (at most three epochs of 3,000 images; the paper's autoencoder, which starts from random values,
+one epoch on the features and at most four on the task). Predictors see the fit and select parts; the truth is the
 accuracy on the test part. Where this differs from the paper: the bottleneck starts from a closed form and its values
 are quantised and entropy-coded, heads stay frozen, images are 32 to 64 pixels wide, and ResNet-50 is trained from
 random values, as no pretrained weights could be had."""
@@ -209,7 +110,7 @@ def predictors_section(truths: Sequence[Truth], scores: Sequence[Row], lines: Se
     """Every predictor over all pairs."""
     if not truths:
         return ""
-    results: dict[str, list[tuple[float | None, float, float]]] = {}
+    results: dict[str, list[Judgement]] = {}
     errors: dict[str, list[float]] = {}
     costs: dict[str, list[float]] = {}
     for truth in truths:
@@ -219,24 +120,22 @@ def predictors_section(truths: Sequence[Truth], scores: Sequence[Row], lines: Se
                 errors.setdefault(name, []).append(error_points(truth, values))
             if seconds is not None:
                 costs.setdefault(name, []).append(100 * seconds / truth.seconds)
-        predicted = calibrated(truth, [other for other in truths if other is not truth])
+        predicted = calibrated(truth, truths)
         if predicted is not None:
             results.setdefault("closed form, calibrated", []).append(judged(truth, predicted))
             errors.setdefault("closed form, calibrated", []).append(error_points(truth, predicted))
-
-    def mean_tau(name: str) -> float:
-        return fmean(tau or 0.0 for tau, *_ in results[name])
-
     rows: list[list[str]] = []
-    for name in sorted(results, key=mean_tau, reverse=True):
-        taus = [tau or 0.0 for tau, *_ in results[name]]
+    for name in sorted(results, key=lambda name: fmean(one.tau for one in results[name]), reverse=True):
+        found = results[name]
+        clear = [one.clear_tau for one in found if one.clear_tau is not None]
         rows.append(
             [
                 name,
-                f"{fmean(taus):+.2f}",
-                f"{min(taus):+.2f}",
-                f"{fmean(first for _, first, _ in results[name]):.1f}",
-                f"{fmean(three for *_, three in results[name]):.1f}",
+                f"{fmean(one.tau for one in found):+.2f}",
+                f"{min(one.tau for one in found):+.2f}",
+                or_dash(fmean(clear) if clear else None, "+.2f"),
+                f"{fmean(one.first_regret for one in found):.1f}",
+                f"{fmean(one.three_regret for one in found):.1f}",
                 or_dash(fmean(errors[name]) if name in errors else None, ".1f"),
                 or_dash(fmean(costs[name]) if name in costs else None, ".1f"),
             ]
@@ -245,28 +144,34 @@ def predictors_section(truths: Sequence[Truth], scores: Sequence[Row], lines: Se
         "predictor",
         "Kendall τ, mean",
         "lowest",
+        "τ where clear",
         "regret of the first",
         "of the best of three",
         "error of the accuracy",
         "% of the training's time",
     ]
-    ceilings = [
-        tau
-        for truth in truths
-        if (again := gather(lines, truth.pair, seed=1)) is not None and set(again.rows) == set(truth.rows)
-        if (tau := kendall_tau([truth.trained[cut] for cut in truth.rows], list(again.trained.values()))) is not None
-    ]
-    ceiling = (
-        f"The ceiling: two seeds' own trained accuracies agree with τ {fmean(ceilings):+.2f} ({len(ceilings)} pairs)."
-        if ceilings
-        else "The ceiling, τ between two seeds' own trained accuracies, is not measured yet."
-    )
     return (
         "## Predictors compared\n\n"
-        f"Over the {len(truths)} pairs whose cuts are all trained, one in 64 of the elements. τ between the predictor's"
-        " score and the accuracy after training; regrets and errors in points. The calibrated one is a monotone curve "
-        "from the loss before training to the loss after it, fitted to the other pairs.\n\n"
-        f"{table(heads, rows)}\n\n{ceiling}"
+        f"Over the {len(truths)} pairs whose cuts are all trained, one in 64 of the elements. τ is between the "
+        "predictor's score and the accuracy after training (0 where a score is the same everywhere); *where clear* "
+        "counts only the pairs of cuts whose trained accuracies differ by more than two standard errors. Regrets and "
+        "errors are in points. The calibrated one is a rising curve from the loss before training to the loss after "
+        f"it, fitted to the other pairs.\n\n{table(heads, rows)}\n\n{ceiling(truths, lines)}"
+    )
+
+
+def ceiling(truths: Sequence[Truth], lines: Sequence[Row]) -> str:
+    """How well the truth predicts itself: no predictor can be expected to do better."""
+    taus: list[float] = []
+    for truth in truths:
+        again = gather(lines, truth.pair, seed=1)
+        if again is not None and set(again.rows) == set(truth.rows):
+            taus.append(judged(truth, again.trained).tau)
+    if not taus:
+        return "The ceiling, τ between two seeds' own trained accuracies, is not measured yet."
+    return (
+        f"The ceiling: two seeds' own trained accuracies agree with τ {fmean(taus):+.2f} "
+        f"({len(taus)} pair{'s' if len(taus) > 1 else ''})."
     )
 
 
@@ -289,8 +194,8 @@ def images_section(scores: Sequence[Row]) -> str:
             cells.append(or_dash(min(taus, default=None), "+.2f"))
         rows.append([name, *cells])
     return (
-        "## How many images an order needs\n\nτ between the order from so many images and that from 500; the lowest of "
-        f"the pairs.\n\n{table(['score', *counts], rows)}"
+        "## How many images an order needs\n\nτ between the order from so many images and that from all of them, 500; "
+        f"the lowest of the pairs.\n\n{table(['score', *counts], rows)}"
     )
 
 
@@ -361,22 +266,21 @@ def autoencoder_section(lines: Sequence[Row]) -> str:
 
 def bytes_section(lines: Sequence[Row], scores: Sequence[Row]) -> str:
     """A budget of bytes instead of a ratio."""
+    heads = ["predictor", "Kendall τ", "τ where clear", "regret of the first", "of the best of three"]
     parts: list[str] = []
     for pair in PAIRS:
         budgets = dict.fromkeys(row["budget"] for row in lines if row["pair"] == pair.name and row["budget"] != RATIO)
         for budget in budgets:
             truth = gather(lines, pair.name, budget=budget)
-            if truth is None or len(truth.rows) < cuts_of(scores, pair.name):
+            if truth is None or not is_whole(truth, scores):
                 continue
             rows: list[list[str]] = []
             for name, (values, _) in predictors(truth, scores).items():
-                tau, first, three = judged(truth, values)
-                rows.append([name, or_dash(tau, "+.2f"), f"{first:.1f}", f"{three:.1f}"])
+                found = judged(truth, values)
+                regrets = f"{found.first_regret:.1f}", f"{found.three_regret:.1f}"
+                rows.append([name, f"{found.tau:+.2f}", or_dash(found.clear_tau, "+.2f"), *regrets])
             spread = max(truth.trained.values()) - min(truth.trained.values())
-            parts.append(
-                f"{pair.name}, {budget}, accuracies {points(spread)} points apart:\n\n"
-                f"{table(['predictor', 'Kendall τ', 'regret of the first', 'of the best of three'], rows)}"
-            )
+            parts.append(f"{pair.name}, {budget}, accuracies {points(spread)} points apart:\n\n{table(heads, rows)}")
     return "## At one budget of bytes\n\n" + "\n\n".join(parts) if parts else ""
 
 
@@ -409,38 +313,6 @@ def pair_section(truth: Truth) -> str:
     ]
     image = f"![Importance, size and accuracy over depth](images/experiments-{truth.pair}.svg)"
     return f"## {truth.pair}\n\n{image}\n\n{table(heads, rows)}"
-
-
-def draw(truth: Truth, scores: Sequence[Row]) -> None:
-    """Draw importance over depth above the accuracies, one figure for a pair."""
-    cuts = list(truth.rows)
-    places = np.arange(len(cuts))
-
-    def of_row(name: str) -> list[float]:
-        return [truth.rows[cut][name] for cut in cuts]
-
-    found = predictors(truth, scores)
-    with mpl.rc_context({"font.size": 8, "svg.hashsalt": "isplit", "axes.spines.top": False}):
-        figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, layout="constrained")
-        if "cui" in found:
-            values = found["cui"][0]
-            upper.plot(places, [values[cut] for cut in cuts], "o-", color="#1d4f91", label="CUI")
-        upper.set_ylabel("CUI")
-        size = upper.twinx()
-        size.plot(places, np.array(of_row("bytes")) / 1024, "s:", color="#a3abb8", markersize=3)
-        size.set_ylabel("size, KiB")
-        size.set_yscale("log")
-        for name, label, style, color in (
-            ("closed_form_test", "closed form", "o--", "#c2571a"),
-            ("trained_test", "trained", "o-", "#1d4f91"),
-        ):
-            lower.plot(places, 100 * np.array(of_row(name)), style, color=color, label=label)
-        lower.axhline(100 * of_row("whole_test")[0], color="#6b7280", linewidth=0.8, label="whole model")
-        lower.set_ylabel("accuracy, %")
-        lower.set_xticks(places, cuts, rotation=90)
-        lower.legend(frameon=False)
-        figure.savefig(DOCS / "images" / f"experiments-{truth.pair}.svg", metadata={"Date": None})
-        plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ A split is trained until the accuracy on the select part stops improving, at mos
 the test part. Each adds a line to results/trained.jsonl, with everything needed to repeat it; what is there is not
 trained again, and an interrupted one goes on after its last epoch. Studies are kept in .cache/reproduction.
 
-One run at a time, at the lowest priority. While .cache/reproduction/pid is there, `make test` and `make bench` stop the
-process that it names, and let it go on afterwards, so that figures are not spoilt.
+Runs at the lowest priority, one for each pair at most. `make test` and `make bench` stop it, and let it go on
+afterwards, so that figures are not spoilt; its own seconds then have a pause in them.
 """
 
 import argparse
@@ -73,16 +73,11 @@ def main() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     RESULTS.parent.mkdir(exist_ok=True)
     os.nice(19)
-    pid = CACHE / "pid"
-    pid.write_text(str(os.getpid()))
     ends = time.monotonic() + options.hours * 3600
-    try:
-        for job in options.jobs.split(","):
-            for pair in PAIRS:
-                if pair.name in options.pairs.split(",") and pair.weights.exists():
-                    run(job, pair, options.data, ends)
-    finally:
-        pid.unlink()
+    for job in options.jobs.split(","):
+        for pair in PAIRS:
+            if pair.name in options.pairs.split(",") and pair.weights.exists():
+                run(job, pair, options.data, ends)
 
 
 def run(job: str, pair: Pair, data: Path, ends: float) -> None:

@@ -81,16 +81,20 @@ def main() -> None:
 
 
 @cache
-def bases(study: OpenStudy, *, weighted: bool = True) -> list[Basis]:
+def bases(study: OpenStudy, *, weighted: bool = True) -> list[dict[Budget, Basis]]:
     """Solve every cut once for all parts."""
     settings = PredictSettings(statistics_images=STATISTICS_IMAGES, weighted=weighted)
-    return closed_form_bases(study, [RATIO, *BUDGETS], study.cuts(), study.group(), settings)
+    return closed_form_bases(study, [RATIO, *BUDGETS, EQUAL_BYTES], study.cuts(), study.group(), settings)
 
 
 def build(study: OpenStudy, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:
     """Build the closed form of some cuts for some budgets."""
-    chosen = [basis for basis in bases(study, weighted=weighted) if basis.cut.name in cuts]
-    return [(budget, build_split(study, basis, budget)) for basis in chosen for budget in budgets]
+    return [
+        (budget, build_split(study, of_cut[budget], budget))
+        for of_cut in bases(study, weighted=weighted)
+        for budget in budgets
+        if of_cut[budget].cut.name in cuts
+    ]
 
 
 def known(part: str) -> list[Row]:
@@ -173,7 +177,8 @@ def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Itera
     missing = [cut for cut in chosen if cut.name not in {row["cut"] for row in done}]
     if not missing:
         return
-    for basis in bases(study):
+    for of_cut in bases(study):
+        basis = of_cut[EQUAL_BYTES]
         if basis.cut not in missing:
             continue
         assert EQUAL_BYTES.payload_bytes is not None

@@ -7,7 +7,7 @@ moments at all cuts ─> solve ─> latents ─> rank, step and tables for each 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from math import prod
+from itertools import chain
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from isplit.design.bottleneck.allocation import (
     Allocation,
     allocate_bytes,
     fixed_rank,
+    ratio_ranks,
     rounding_gain,
     smallest_budget,
     useful_ranks,
@@ -111,11 +112,12 @@ def closed_forms(
 ) -> list[ClosedForm]:
     """Build the closed-form split of every cut for every budget: cuts in their order, and budgets in theirs."""
     bases = closed_form_bases(study, budgets, cuts, group, settings, progress=progress)
+    used = min(settings.statistics_images, len(study.images("fit", group, limit=None)))
     built: list[ClosedForm] = []
-    for number, basis in enumerate(bases):
+    for number, of_cut in enumerate(bases):
         for budget in budgets:
+            basis = of_cut[budget]
             split = build_split(study, basis, budget)
-            used = min(settings.statistics_images, len(study.images("fit", group, limit=None)))
             built.append(ClosedForm(split, budget, settings.weighted, used, basis.samples_per_dimension))
         progress("rank and step", number + 1, len(bases))
     return built
@@ -129,8 +131,8 @@ def closed_form_bases(
     settings: PredictSettings,
     *,
     progress: Progress = lambda what, done, total: None,
-) -> list[Basis]:
-    """Solve every cut, and take as many latents as the largest budget could use."""
+) -> list[dict[Budget, Basis]]:
+    """Solve every cut for every budget, and take as many latents as it could use; budgets may share a basis."""
     every = study.images("fit", group, limit=None)
     first, others = every[: settings.statistics_images], every[settings.statistics_images :]
     others = (others if len(others) >= min(len(first), 200) else every)[: settings.statistics_images]
@@ -141,7 +143,7 @@ def closed_form_bases(
     def batches_of(images: NDArray[np.int64]) -> closing[Generator[Batch]]:
         return closing(iter_batches(study.data, images, study.model.preprocessing, batch_size=settings.batch_size))
 
-    def collect(moments: dict[str, CutMoments], images: NDArray[np.int64], what: str) -> None:
+    def collect(moments: Sequence[CutMoments], images: NDArray[np.int64], what: str) -> None:
         with batches_of(images) as batches:
             collect_moments(
                 study.graph,
@@ -153,68 +155,49 @@ def closed_form_bases(
             )
 
     pilot = first[:_PILOT_IMAGES]
-    positions = {cut.name: CutMoments(cut, image_size=size, images=len(pilot)) for cut in cuts}
+    positions = [CutMoments(cut, image_size=size, images=len(pilot)) for cut in cuts]
     collect(positions, pilot, "statistics of channels")
-    moments = {
-        name: one.enlarged(image_size=size, images=len(first), weighted=settings.weighted)
-        for name, one in positions.items()
-    }
-    collect(moments, first, "statistics of patches")
-    solutions: dict[str, list[Solution]] = {}
-    candidates: dict[str, list[LinearMap]] = {}
-    for number, cut in enumerate(cuts):
-        solutions[cut.name] = moments[cut.name].solve(weighted=settings.weighted)
-        candidates[cut.name] = _candidates(solutions[cut.name], cut, budgets)
+    chosen = [
+        one.enlarged(budgets, image_size=size, images=len(first), weighted=settings.weighted) for one in positions
+    ]
+    every_moments = list(dict.fromkeys(chain.from_iterable(of_cut.values() for of_cut in chosen)))
+    collect(every_moments, first, "statistics of patches")
+    solved: list[tuple[CutMoments, list[Solution], list[LinearMap]]] = []
+    for number, of_cut in enumerate(chosen):
+        for moments in dict.fromkeys(of_cut.values()):
+            solutions = moments.solve(weighted=settings.weighted)
+            own = [budget for budget in budgets if of_cut[budget] is moments]
+            solved.append((moments, solutions, _candidates(solutions, moments.cut, own)))
         progress("closed forms", number + 1, len(cuts))
     with batches_of(others) as batches:
-        latents = collect_latents(study.graph, candidates, moments, batches, max_values=_MAX_LATENTS)
-    return [
-        Basis(
-            cut=cut,
-            prefix=moments[cut.name].prefix,
-            samples_per_dimension=moments[cut.name].samples_per_dimension,
-            solutions=solutions[cut.name],
-            latents=latents[cut.name],
+        maps = [(moments, candidates) for moments, _, candidates in solved]
+        latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS)
+    bases = {
+        id(moments): Basis(
+            cut=moments.cut,
+            prefix=moments.prefix,
+            samples_per_dimension=moments.samples_per_dimension,
+            solutions=solutions,
+            latents=own,
         )
-        for cut in cuts
-    ]
+        for (moments, solutions, _), own in zip(solved, latents, strict=True)
+    }
+    return [{budget: bases[id(moments)] for budget, moments in of_cut.items()} for of_cut in chosen]
 
 
 def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:
     """Return maps of as many latents as the largest budget could possibly use."""
     ranks = [0] * len(solutions)
     for budget in budgets:
-        wanted = _ranks_of_ratio(solutions, cut, budget) if budget.element_ratio else useful_ranks(solutions, budget)
+        wanted = ratio_ranks(solutions, cut, budget) if budget.element_ratio else useful_ranks(solutions, budget)
         ranks = [max(pair) for pair in zip(ranks, wanted, strict=True)]
     return [solution.keep(rank) for solution, rank in zip(solutions, ranks, strict=True)]
-
-
-def _ranks_of_ratio(solutions: Sequence[Solution], cut: Cut, budget: Budget) -> list[int]:
-    """Share the elements that a ratio allows out among the maps, the most important latents first; at least one."""
-    assert budget.element_ratio is not None
-    elements = prod(cut.shape) / budget.element_ratio
-    offers = sorted(
-        (
-            (-float(value), number)
-            for number, solution in enumerate(solutions)
-            for value in solution.eigenvalues.tolist()
-            if value > 0
-        ),
-    )
-    ranks, used = [0] * len(solutions), 0
-    for _, number in offers:
-        vectors = solutions[number].layout.vectors
-        if used and used + vectors > elements * (1 + 1e-9):
-            break
-        ranks[number] += 1
-        used += vectors
-    return ranks if any(ranks) else [1] * len(solutions)
 
 
 def build_split(study: OpenStudy, basis: Basis, budget: Budget) -> BuiltSplit:
     """Choose rank and step, and make the tables from the latents' own histograms."""
     if budget.element_ratio:
-        ranks = _ranks_of_ratio(basis.solutions, basis.cut, budget)
+        ranks = ratio_ranks(basis.solutions, basis.cut, budget)
         return built_with_tables(study, basis, fixed_rank(basis.latents, ranks))
     assert budget.payload_bytes is not None
     wanted = float(budget.payload_bytes)

@@ -16,6 +16,7 @@ from isplit.design.bottleneck.allocation import (
     Allocation,
     allocate_bytes,
     fixed_rank,
+    lost_share,
     rounding_gain,
     smallest_budget,
     useful_ranks,
@@ -24,6 +25,7 @@ from isplit.design.bottleneck.linear import Solution
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.errors import InputError
 from isplit.records import Budget
+from tests.design.bottleneck.conftest import make_cut
 
 OVERHEAD = HEADER_BYTES + CODER_BYTES
 
@@ -275,3 +277,22 @@ def test_lengths_along_another_axis() -> None:
     codec = plain.with_rans(np.array([[9, 1, 1, 1], [1, 1, 1, 9]]), images=3)
 
     assert [len(codec.encode_symbols(one)) for one in symbols] == codec.payload_bytes(symbols).tolist()
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "budget", "expected"),
+    [
+        # 8 bits: log2(2 / theta) = 8 for the two of them, and both lose theta.
+        ([4.0, 1.0], Budget(payload_bytes=HEADER_BYTES + 1), 2 * 2**-7 / 5),
+        # The second is below theta = 4 / 2**16 and is lost whole.
+        ([4.0, 2**-20], Budget(payload_bytes=HEADER_BYTES + 1), (2**-14 + 2**-20) / (4 + 2**-20)),
+        # One in two of four elements: the first two are sent.
+        ([4.0, 3.0, 2.0, 1.0], Budget(element_ratio=2), 0.3),
+        ([0.0, 0.0], Budget(payload_bytes=100), 0.0),
+    ],
+)
+def test_lost_share_by_hand(eigenvalues: list[float], budget: Budget, expected: float) -> None:
+    """Reverse water-filling's loss, or the eigenvalues that a ratio leaves out, over all eigenvalues."""
+    solution = solution_of(eigenvalues)
+
+    assert expected == pytest.approx(lost_share(solution, make_cut((len(eigenvalues),)), budget), rel=1e-6)

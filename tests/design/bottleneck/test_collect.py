@@ -13,6 +13,7 @@ from isplit.design.bottleneck.linear import LinearBottleneck
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.records import Budget, Cut
+from tests.design.bottleneck.conftest import make_cut
 
 WIDTH, SIDE = 12, 4
 
@@ -76,7 +77,7 @@ def own_logit(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 @pytest.fixture
 def moments(graph: ModelGraph, token_cuts: list[Cut]) -> dict[str, CutMoments]:
     empty = {cut.name: CutMoments(cut, image_size=(8, 8), images=40) for cut in token_cuts}
-    collect_moments(graph, empty, batches(), objective=own_logit)
+    collect_moments(graph, list(empty.values()), batches(), objective=own_logit)
     return empty
 
 
@@ -130,7 +131,7 @@ def test_latents_are_those_of_the_maps(
     cut = token_cuts[0]
     maps = [solution.keep(rank) for solution, rank in zip(moments[cut.name].solve(), (5, 2), strict=True)]
     room = (5 + 2 * 16) * 10
-    found = collect_latents(graph, {cut.name: maps}, moments, batches(), max_values=room)[cut.name]
+    (found,) = collect_latents(graph, [(moments[cut.name], maps)], batches(), max_values=room)
 
     assert [(10, 5, 1), (10, 2, 16)] == [tuple(part.shape) for part in found]
     with torch.no_grad():
@@ -146,7 +147,7 @@ def test_budget_of_tokens_keeps_to_real_bytes(
     cut = token_cuts[0]
     solutions = moments[cut.name].solve()
     maps = [solution.keep(WIDTH) for solution in solutions]
-    latents = collect_latents(graph, {cut.name: maps}, moments, batches(), max_values=10**6)[cut.name]
+    (latents,) = collect_latents(graph, [(moments[cut.name], maps)], batches(), max_values=10**6)
     found = allocate_bytes(latents, 60)
     kept = [solution.keep(places) for solution, places in zip(solutions, found.kept, strict=True)]
     bottleneck = LinearBottleneck(kept, prefix=1)
@@ -163,7 +164,7 @@ def test_importance_is_that_of_the_gradient(graph: ModelGraph, token_cuts: list[
     """E[g gᵀ] of the class token, by autograd on the tail of one image after the other."""
     cut = token_cuts[-1]
     moments = CutMoments(cut, image_size=(8, 8), images=40)
-    collect_moments(graph, {cut.name: moments}, batches(), objective=own_logit)
+    collect_moments(graph, [moments], batches(), objective=own_logit)
     found = moments.statistics()[0]
     sides = split(graph, cut.name)
     slopes = []
@@ -178,3 +179,43 @@ def test_importance_is_that_of_the_gradient(graph: ModelGraph, token_cuts: list[
     expected = torch.stack(slopes).double().T @ torch.stack(slopes).double() / 40
 
     torch.testing.assert_close(found.importance, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) -> None:
+    """Moments of one cut are all added to, and latents come back in the order of the maps, each of its own images."""
+    cut, other = token_cuts[0], token_cuts[-1]
+    twice = [CutMoments(cut, image_size=(8, 8), images=40) for _ in range(2)]
+    collect_moments(graph, twice, batches(), objective=own_logit)
+    solutions = [one.solve() for one in twice]
+    torch.testing.assert_close(solutions[0][0].eigenvalues, solutions[1][0].eigenvalues)
+
+    elsewhere = CutMoments(other, image_size=(8, 8), images=40)
+    collect_moments(graph, [elsewhere], batches(), objective=own_logit)
+    jobs = [
+        (twice[0], [one.keep(2) for one in solutions[0]]),
+        (elsewhere, [one.keep(1) for one in elsewhere.solve()]),
+        (twice[1], [one.keep(1) for one in solutions[1]]),
+    ]
+    first, second, third = collect_latents(graph, jobs, batches(), max_values=170)
+
+    assert [(5, 2, 1), (5, 2, 16)] == [tuple(part.shape) for part in first]
+    assert [(10, 1, 1), (10, 1, 16)] == [tuple(part.shape) for part in second]
+    torch.testing.assert_close(first[1][:, :1], third[1][:5])
+
+
+def test_a_budget_chooses_its_patches() -> None:
+    """Where few bytes lose much anyway, channels are given up for the largest patches; many bytes keep them all."""
+    energy = torch.cat([torch.full((32,), 1.0), torch.full((32,), 0.05)]).sqrt()
+    positions = CutMoments(make_cut((64, 16, 16)), image_size=(16, 16), images=4)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        noise = torch.randn(8, 64, 16, 16, generator=generator)
+        # One importance and one mean for all channels; the differences are in their energy.
+        positions.add(noise, torch.randn(8, 64, 16, 16, generator=generator) * energy[:, None, None])
+    few, more, many = (Budget(payload_bytes=count) for count in (100, 120, 20_000))
+
+    found = positions.enlarged([few, more, many, Budget(element_ratio=64)], image_size=(16, 16), images=640)
+
+    assert [8, 8, 4, 8] == [moments.layouts[0].patch for moments in found.values()]
+    assert [32, 64] == [found[budget].layouts[0].channels for budget in (few, many)]
+    assert found[few] is found[more]

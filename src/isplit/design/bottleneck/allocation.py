@@ -8,7 +8,7 @@ with static tables, fills the budget.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 
 import torch
 
@@ -16,7 +16,7 @@ from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import MAX_LEVELS
 from isplit.design.bottleneck.linear import Solution
 from isplit.errors import InputError
-from isplit.records import Budget
+from isplit.records import Budget, Cut
 
 # At the uniform quantiser's high-rate slope, dD/dR = -2 ln 2 step²/12, a bit has to lower the error by this many step²
 # to be worth it. A latent that does worse is left out.
@@ -96,10 +96,56 @@ def _ranges(latents: torch.Tensor) -> torch.Tensor:
 
 
 def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
-    """Return how many latents of each map a budget could possibly be spent on, with room to spare.
+    """Return how many latents of each map a budget of bytes could possibly be spent on, with room to spare.
 
-    For Gaussian latents reverse water-filling at level theta spends 1/2 log2(eigenvalue / theta) bits on each that is
-    above theta. Real latents have heavier tails: those down to a sixteenth of theta stay in.
+    Real latents have heavier tails than Gaussian ones: those down to a sixteenth of the water level stay in.
+    """
+    level = _water_level(solutions, budget)
+    if level is None:
+        return [min(1, len(solution.eigenvalues)) for solution in solutions]
+    return [max(1, int((s.eigenvalues > level / 16).sum())) if s.eigenvalues[0] > 0 else 0 for s in solutions]
+
+
+def ratio_ranks(solutions: Sequence[Solution], cut: Cut, budget: Budget) -> list[int]:
+    """Share the elements that a ratio allows out among the maps, the most important latents first; at least one."""
+    assert budget.element_ratio is not None
+    elements = prod(cut.shape) / budget.element_ratio
+    offers = sorted(
+        (
+            (-float(value), number)
+            for number, solution in enumerate(solutions)
+            for value in solution.eigenvalues.tolist()
+            if value > 0
+        ),
+    )
+    ranks, used = [0] * len(solutions), 0
+    for _, number in offers:
+        vectors = solutions[number].layout.vectors
+        if used and used + vectors > elements * (1 + 1e-9):
+            break
+        ranks[number] += 1
+        used += vectors
+    return ranks if any(ranks) else [1] * len(solutions)
+
+
+def lost_share(solution: Solution, cut: Cut, budget: Budget) -> float:
+    """Return the share of the weighted energy that is lost at a budget when Gaussian latents are coded at best."""
+    values = solution.eigenvalues.double()
+    if not values.sum() > 0:
+        return 0.0
+    if budget.element_ratio:
+        (rank,) = ratio_ranks([solution], cut, budget)
+        return float(values[rank:].sum() / values.sum())
+    level = _water_level([solution], budget)
+    assert level is not None
+    return float(values.clamp_max(level).sum() / values.sum())
+
+
+def _water_level(solutions: Sequence[Solution], budget: Budget) -> float | None:
+    """Return theta of reverse water-filling for a budget of bytes, None where nothing varies.
+
+    At that level Gaussian latents take 1/2 log2(eigenvalue / theta) bits each where they are above it, and lose theta
+    or all of their eigenvalue.
     """
     assert budget.payload_bytes is not None
     bits = 8.0 * max(budget.payload_bytes - HEADER_BYTES, 1)
@@ -109,13 +155,13 @@ def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
     )
     largest = float(values.max())
     if largest <= 0:
-        return [min(1, len(solution.eigenvalues)) for solution in solutions]
+        return None
     low, high = largest * 1e-18, largest
     for _ in range(80):
         theta = (low * high) ** 0.5
         spent = float((weights * 0.5 * (values / theta).clamp_min(1).log2()).sum())
         low, high = (low, theta) if spent < bits else (theta, high)
-    return [max(1, int((s.eigenvalues > high / 16).sum())) if s.eigenvalues[0] > 0 else 0 for s in solutions]
+    return high
 
 
 def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int]) -> Allocation:

@@ -1,6 +1,6 @@
 """Moments at all cuts from one pass over the images, and the latents that a budget is spent on from a second."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -8,13 +8,14 @@ from math import ceil
 import torch
 
 from isplit.design.batches import Batch
+from isplit.design.bottleneck.allocation import lost_share
 from isplit.design.bottleneck.linear import LinearMap, Reducer, Solution, solve
 from isplit.design.bottleneck.patches import PatchLayout, choose_patch, prefix_tokens
 from isplit.design.bottleneck.statistics import MomentSums, Statistics
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.features import FeaturePass
 from isplit.design.importance import GradientPass
-from isplit.records import Cut, Precision
+from isplit.records import Budget, Cut, Precision
 
 _SAMPLES_PER_DIMENSION = 4
 
@@ -76,37 +77,55 @@ class CutMoments:
         solutions = [solve(layout, statistics, weighted=weighted) for layout, statistics in found]
         return [replace(one, reducer=self.reducer) for one in solutions] if self.reducer else solutions
 
-    def enlarged(self, *, image_size: tuple[int, int], images: int, weighted: bool = True) -> "CutMoments":
-        """Return empty moments with the largest patches that there is room for, channels reduced to make it.
+    def enlarged(
+        self, budgets: Sequence[Budget], *, image_size: tuple[int, int], images: int, weighted: bool = True
+    ) -> "dict[Budget, CutMoments]":
+        """Return for each budget empty moments with the largest patches that it has room for; some share theirs.
 
+        Channels are reduced to make room, as long as what that loses is little beside what the budget loses anyway.
         These moments are those of single positions, from a few images.
         """
         if self.prefix:
-            return CutMoments(self.cut, image_size=image_size, images=images)
+            return dict.fromkeys(budgets, CutMoments(self.cut, image_size=image_size, images=images))
         (solution,) = self.solve(weighted=weighted)
-        patch, channels = choose_patch(self.cut, images=images, eigenvalues=solution.eigenvalues.tolist())
-        layout = PatchLayout.of(self.cut, patch)
-        reducer = None
-        if channels < layout.channels:
-            kept = solution.encoder[:, :channels], solution.decoder[:channels]
-            reducer = Reducer(layout, solution.mean, solution.scale, *kept)
-        return CutMoments(self.cut, image_size=image_size, images=images, patch=patch, reducer=reducer)
+        by_patch: dict[int, CutMoments] = {}
+        found: dict[Budget, CutMoments] = {}
+        for budget in budgets:
+            loss = lost_share(solution, self.cut, budget)
+            patch, channels = choose_patch(
+                self.cut, images=images, eigenvalues=solution.eigenvalues.tolist(), loss=loss
+            )
+            if patch not in by_patch:
+                layout = PatchLayout.of(self.cut, patch)
+                reducer = None
+                if channels < layout.channels:
+                    kept = solution.encoder[:, :channels], solution.decoder[:channels]
+                    reducer = Reducer(layout, solution.mean, solution.scale, *kept)
+                by_patch[patch] = CutMoments(
+                    self.cut, image_size=image_size, images=images, patch=patch, reducer=reducer
+                )
+            found[budget] = by_patch[patch]
+        return found
 
 
 def collect_moments(
     graph: ModelGraph,
-    moments: Mapping[str, CutMoments],
+    moments: Sequence[CutMoments],
     batches: Iterable[Batch],
     *,
     objective: Objective,
     precision: Precision = "fp32",
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Add to the moments of all cuts in one forward and one backward pass over the images."""
-    gradients = GradientPass(graph, [of_cut.cut for of_cut in moments.values()])
+    """Add to all moments, of one cut or of several, in one forward and one backward pass over the images."""
+    by_cut: dict[str, list[CutMoments]] = {}
+    for one in moments:
+        by_cut.setdefault(one.cut.name, []).append(one)
+    gradients = GradientPass(graph, [of_cut[0].cut for of_cut in by_cut.values()])
 
     def reduce(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
-        moments[cut.name].add(activation, gradient)
+        for one in by_cut[cut.name]:
+            one.add(activation, gradient)
         return gradient.new_zeros(())
 
     done = 0
@@ -123,31 +142,31 @@ def _decide(objective: Objective, labels: torch.Tensor, logits: torch.Tensor) ->
 
 def collect_latents(
     graph: ModelGraph,
-    maps: Mapping[str, Sequence[LinearMap]],
-    moments: Mapping[str, CutMoments],
+    maps: Sequence[tuple[CutMoments, Sequence[LinearMap]]],
     batches: Iterable[Batch],
     *,
     max_values: int,
-) -> dict[str, list[torch.Tensor]]:
-    """Return the latents N×rank×P of every map, of as many images as `max_values` floats a cut allow."""
-    found: dict[str, list[list[torch.Tensor]]] = {name: [[] for _ in of_cut] for name, of_cut in maps.items()}
-    limits = {
-        name: max(1, max_values // max(1, sum(one.rank * one.layout.vectors for one in of_cut)))
-        for name, of_cut in maps.items()
-    }
-    run = FeaturePass(graph, [moments[name].cut for name in maps])
+) -> list[list[torch.Tensor]]:
+    """Return for each of the moments its maps' latents N×rank×P, of as many images as `max_values` floats allow."""
+    found: list[list[list[torch.Tensor]]] = [[[] for _ in own] for _, own in maps]
+    limits = [max(1, max_values // max(1, sum(one.rank * one.layout.vectors for one in own))) for _, own in maps]
+    by_cut: dict[str, list[int]] = {}
+    for number, (moments, _) in enumerate(maps):
+        by_cut.setdefault(moments.cut.name, []).append(number)
+    run = FeaturePass(graph, [maps[numbers[0]][0].cut for numbers in by_cut.values()])
     seen = 0
 
     def visit(cut: Cut, tensor: torch.Tensor) -> None:
-        room = limits[cut.name] - seen
-        if room > 0:
-            parts = moments[cut.name].parts(tensor[:room])
-            for one, part, kept in zip(maps[cut.name], parts, found[cut.name], strict=True):
-                kept.append(one.encode(part))
+        for number in by_cut[cut.name]:
+            room = limits[number] - seen
+            if room > 0:
+                moments, own = maps[number]
+                for one, part, kept in zip(own, moments.parts(tensor[:room]), found[number], strict=True):
+                    kept.append(one.encode(part))
 
     for batch in batches:
         run(batch.images, visit)
         seen += len(batch.labels)
-        if seen >= max(limits.values()):
+        if seen >= max(limits):
             break
-    return {name: [torch.cat(kept) for kept in of_cut] for name, of_cut in found.items()}
+    return [[torch.cat(kept) for kept in own] for own in found]

@@ -41,6 +41,7 @@ RESULTS = HERE / "results" / "trained.jsonl"
 CACHE = HERE.parent.parent / ".cache" / "reproduction"
 RATIO = Budget(element_ratio=64)
 EPOCHS, IMAGES = 3, 3000
+PREDICTION = api.PredictSettings(images=None, remote_images=0)
 JOBS = ("ratio", "subsets", "autoencoder", "bytes", "seeds")
 # The pairs that these jobs are for: the cheapest.
 TWO = ("vgg16-notmnist", "resnet50-notmnist")
@@ -175,7 +176,7 @@ def predictions(study: OpenStudy, budget: Budget, group: str | None) -> dict[str
 
     found = known()
     if len(found) < len(study.cuts()):
-        predict(study, [budget], group=group, settings=api.PredictSettings(remote_images=0), progress=say)
+        predict(study, [budget], group=group, settings=PREDICTION, progress=say)
         found = known()
     return found
 
@@ -213,6 +214,9 @@ def line(pair: Pair, study: OpenStudy, record: SplitRecord, before: Prediction) 
         "whole_select": before.measurement.whole.accuracy,
         "select_images": before.measurement.accuracy.images,
         "closed_form_select": before.measurement.accuracy.accuracy,
+        "closed_form_select_lost": before.measurement.against_whole.only_first,
+        "closed_form_divergence": before.measurement.divergence_nats,
+        "closed_form_select_won": before.measurement.against_whole.only_second,
         "closed_form_test": untrained,
         "trained_select": training.select.accuracy.accuracy,
         "trained_test": record.measurement.accuracy.accuracy,

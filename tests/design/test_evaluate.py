@@ -61,6 +61,26 @@ def test_same_as_one_image_after_the_other(opened: OpenStudy, group, splits: lis
         assert list(whole) == found.whole.tolist()
 
 
+def test_divergence_by_hand(opened: OpenStudy, group, splits: list[BuiltSplit]) -> None:
+    """Sum of p log(p / q) over the classes, p the whole model's and q the split's, in the mean over images."""
+    images = opened.images("test", group, limit=5)
+    built = splits[-1]
+    found = evaluate_splits(opened, [built], group=group, images=images)
+
+    sides = split(opened.graph, built.cut.name)
+    total = 0.0
+    for index in images:
+        pixels = preprocess(opened.data.image(int(index)), opened.model.preprocessing)
+        image = normalise(torch.from_numpy(pixels[None]), opened.model.preprocessing)
+        with torch.no_grad():
+            symbols = built.bottleneck.symbols(built.bottleneck.encode(sides.head(image)))
+            decoded = built.bottleneck.decode(built.bottleneck.values(symbols))
+            p = group(opened.graph.module(image)).double().softmax(1)[0].numpy()
+            q = group(sides.tail(decoded)).double().softmax(1)[0].numpy()
+        total += float((p * np.log(p / q)).sum())
+    assert 0 < total / len(images) == pytest.approx(found.divergence_nats[0], rel=1e-3)
+
+
 def test_measurement_by_hand(opened: OpenStudy, group, splits: list[BuiltSplit]) -> None:
     """Accuracy, per class, paired with the whole, bytes, MACs and clipping are those of the answers."""
     images = opened.images("test", group, limit=None)
@@ -75,6 +95,7 @@ def test_measurement_by_hand(opened: OpenStudy, group, splits: list[BuiltSplit])
     assert set(group.group.classes) == set(measured.per_class)
     assert measured.accuracy.correct == sum(one.correct for one in measured.per_class.values())
     assert {8} == {one.images for one in measured.per_class.values()}
+    assert found.divergence_nats[number] == measured.divergence_nats
     payload = found.payload_bytes[number]
     assert (payload.mean(), payload.max()) == (measured.payload_bytes.mean, measured.payload_bytes.max)
     assert (8 * 8 * 8, 0) == (measured.elements, measured.encoder_macs)

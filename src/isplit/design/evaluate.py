@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from isplit.codec.codec import Codec
 from isplit.design.batches import iter_batches
@@ -45,12 +46,14 @@ class Evaluation:
     """Answers to some images: of the whole model, and of every split in the order they were given.
 
     `labels` (N) and `answers` (N) count the group's classes; `payload_bytes` (N) is the length of each payload.
+    `divergence_nats` is the mean Kullback-Leibler divergence of a split's class probabilities from the whole model's.
     """
 
     labels: NDArray[np.int64]
     whole: NDArray[np.int64]
     answers: list[NDArray[np.int64]]
     payload_bytes: list[NDArray[np.int64]]
+    divergence_nats: list[float]
     clipped: list[float]
 
 
@@ -73,7 +76,8 @@ def evaluate_splits(
     for one in shared:
         by_cut.setdefault(one.cut.name, []).append(one)
     run = FeaturePass(study.graph, [named[0].cut for named in by_cut.values()])
-    labels, whole = [], []
+    labels: list[torch.Tensor] = []
+    whole: list[torch.Tensor] = []
 
     def visit(cut: Cut, tensor: torch.Tensor) -> None:
         for one in by_cut[cut.name]:
@@ -81,7 +85,7 @@ def evaluate_splits(
 
     with closing(iter_batches(study.data, images, study.model.preprocessing, batch_size=batch_size)) as batches:
         for batch in batches:
-            whole.append(group(run(batch.images, visit)).argmax(1))
+            whole.append(group(run(batch.images, visit)))
             for one in splits:
                 if one.head is not None:
                     with torch.no_grad():
@@ -89,13 +93,22 @@ def evaluate_splits(
             labels.append(torch.from_numpy(group.label_map)[batch.labels])
             progress(sum(map(len, labels)), len(images))
     done = [runners[id(one)] for one in splits]
+    expected = torch.cat(whole)
+    logits = [group(torch.cat(runner.logits)) for runner in done]
     return Evaluation(
         labels=torch.cat(labels).numpy(),
-        whole=torch.cat(whole).numpy(),
-        answers=[group(torch.cat(runner.logits)).argmax(1).numpy() for runner in done],
+        whole=expected.argmax(1).numpy(),
+        answers=[found.argmax(1).numpy() for found in logits],
         payload_bytes=[one.codec.payload_bytes(torch.cat(runners[id(one)].symbols).numpy()) for one in splits],
+        divergence_nats=[_divergence(found, expected) for found in logits],
         clipped=[runner.clipped / max(1, sum(part.numel() for part in runner.symbols)) for runner in done],
     )
+
+
+def _divergence(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    wanted = expected.double().log_softmax(1)
+    found = logits.double().log_softmax(1)
+    return float(functional.kl_div(found, wanted, log_target=True, reduction="batchmean"))
 
 
 class _Runner:
@@ -139,6 +152,7 @@ def measure(
             for k, name in enumerate(group.group.classes)
         },
         payload_bytes=PayloadBytes.from_lengths(found.payload_bytes[number]),
+        divergence_nats=found.divergence_nats[number],
         elements=int(np.prod(bottleneck.latent_shape)),
         clipped_share=found.clipped[number],
         encoder_macs=bottleneck.encoder_macs,

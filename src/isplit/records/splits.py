@@ -93,7 +93,8 @@ class Measurement(Part):
 
     `against_whole` pairs the whole model (first) with the split (second) on the same images. `head_macs` are those of
     the device, encoder included; `head_mac_share` is over the whole model's. `elements` are numbers in the latent.
-    `clipped_share` counts latents beyond the quantiser's range.
+    `clipped_share` counts latents beyond the quantiser's range. `divergence_nats` is the mean Kullback-Leibler
+    divergence of the split's class probabilities from the whole model's; None in records before it was measured.
     """
 
     part: PartName
@@ -102,6 +103,7 @@ class Measurement(Part):
     against_whole: Paired
     per_class: dict[str, Accuracy]
     payload_bytes: PayloadBytes
+    divergence_nats: float | None = None
     elements: int
     clipped_share: float
     encoder_macs: int

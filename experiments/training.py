@@ -31,7 +31,7 @@ RESULTS = ROOT / "results" / "training.jsonl"
 PAGE = ROOT.parent / "docs" / "trained-splits.md"
 RATIO = Budget(element_ratio=64)
 DEPTHS = (0.3, 0.6, 0.95)
-FRACTIONS = (0.7, 0.5)
+FRACTIONS = (0.65, 0.4)
 
 Row = dict[str, Any]
 

@@ -1,4 +1,7 @@
-"""docs/experiments.md and its figures, from committed results alone: `make reproduce-report`. Nothing is trained."""
+"""docs/experiments.md, its figures, and the calibration that comes with the package: `make reproduce-report`.
+
+From committed results alone; nothing is trained.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ from truth import (
     judged,
     predictors,
     read,
+    ship_calibration,
 )
 
 from isplit.design.training.ranking import kendall_tau
@@ -44,6 +48,7 @@ def main() -> None:
     ]
     for truth in truths:
         draw(truth, scores, DOCS / "images" / f"experiments-{truth.pair}.svg")
+    ship_calibration(truths)
     parts += [pair_section(truth) for truth in truths]
     PAGE.write_text("\n\n".join(part for part in parts if part) + "\n", "utf-8")
 
@@ -152,7 +157,7 @@ def predictors_section(truths: Sequence[Truth], scores: Sequence[Row], lines: Se
     ]
     return (
         "## Predictors compared\n\n"
-        f"Over the {len(truths)} pairs whose cuts are all trained, one in 64 of the elements. τ is between the "
+        f"Over the {len(truths)} pair{'s' if len(truths) > 1 else ''} whose cuts are all trained, one in 64 of the elements. τ is between the "
         "predictor's score and the accuracy after training (0 where a score is the same everywhere); *where clear* "
         "counts only the pairs of cuts whose trained accuracies differ by more than two standard errors. Regrets and "
         "errors are in points. The calibrated one is a rising curve from the loss before training to the loss after "

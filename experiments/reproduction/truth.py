@@ -11,10 +11,13 @@ from typing import Any
 
 from sklearn.isotonic import IsotonicRegression
 
+from isplit.design.calibration import Calibration
 from isplit.design.training.ranking import kendall_tau, regret
 
 RESULTS = Path(__file__).parent / "results"
+PACKAGE = Path(__file__).parent.parent.parent / "src" / "isplit"
 RATIO = "1in64"
+_FEWEST_PAIRS = 3
 
 Row = dict[str, Any]
 Scores = Mapping[str, float]
@@ -98,16 +101,50 @@ def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, f
             found["cui, summed over channels and positions"] = sums, row["seconds"]
     found["size"] = {cut: -float(row["bytes"]) for cut, row in truth.rows.items()}, None
     found["depth"] = {cut: float(row["depth"]) for cut, row in truth.rows.items()}, None
-    found["closed form"] = {cut: row["closed_form_select"] for cut, row in truth.rows.items()}, None
+    before = {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()}
+    found["closed form"] = before, None
+    if all("closed_form_divergence" in row for row in truth.rows.values()):
+        moved = {cut: -float(row["closed_form_divergence"]) for cut, row in truth.rows.items()}
+        found["closed form, divergence"] = moved, None
     return found
+
+
+def loss_before(row: Row) -> float:
+    """Return what a split loses in closed form, on the select part.
+
+    The whole model's own accuracy on the test part is known before any split is: less this loss, it is what the
+    closed form says of the split there.
+    """
+    return row["whole_select"] - row["closed_form_select"]
 
 
 def calibration(rows: Iterable[Row]) -> Any:
     """Fit the loss after training, on the test part, as a rising curve of the loss before it, on the select part."""
     used = list(rows)
-    before = [row["whole_select"] - row["closed_form_select"] for row in used]
+    before = [loss_before(row) for row in used]
     after = [row["whole_test"] - row["trained_test"] for row in used]
     return IsotonicRegression(out_of_bounds="clip").fit(before, after)
+
+
+def ship_calibration(truths: Sequence[Truth]) -> None:
+    """Write what comes with the package: the curve of all pairs, with the error on pairs left out."""
+    if len(truths) < _FEWEST_PAIRS:
+        return
+    predicted = {truth.pair: calibrated(truth, truths) for truth in truths}
+    errors = [
+        found[cut] - accuracy
+        for truth in truths
+        if (found := predicted[truth.pair]) is not None
+        for cut, accuracy in truth.trained.items()
+    ]
+    rows = [row for truth in truths for row in truth.rows.values()]
+    fitted = calibration(rows)
+    Calibration(
+        name=f"{len(rows)} splits at one in 64 of the elements ({', '.join(truth.pair for truth in truths)})",
+        splits=len(rows),
+        curve=tuple(zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist(), strict=True)),
+        stderr=fmean(error**2 for error in errors) ** 0.5,
+    ).save(PACKAGE / "design")
 
 
 def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float] | None:
@@ -116,8 +153,8 @@ def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float] | None
     if not rows:
         return None
     own = list(truth.rows.values())
-    losses = calibration(rows).predict([row["whole_select"] - row["closed_form_select"] for row in own])
-    return {row["cut"]: row["whole_select"] - float(loss) for row, loss in zip(own, losses, strict=True)}
+    losses = calibration(rows).predict([loss_before(row) for row in own])
+    return {row["cut"]: row["whole_test"] - float(loss) for row, loss in zip(own, losses, strict=True)}
 
 
 def judged(truth: Truth, scores: Scores) -> Judgement:

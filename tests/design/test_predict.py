@@ -2,18 +2,20 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from isplit.design import predict as module
 from isplit.design.bottleneck.build import load_split, split_directory
+from isplit.design.calibration import Calibration, shipped
 from isplit.design.closed_forms import PredictSettings
 from isplit.design.evaluate import BuiltSplit, evaluate_splits
 from isplit.design.predict import predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.errors import InputError
-from isplit.records import Budget, PredictionsRecord
+from isplit.records import Accuracy, Budget, Measurement, Paired, PayloadBytes, PredictionsRecord
 
 SETTINGS = PredictSettings(statistics_images=16, images=None, remote_images=6, precision="fp32")
 BUDGETS = [Budget(payload_bytes=40), Budget(element_ratio=4)]
@@ -49,7 +51,6 @@ def test_every_cut_at_every_budget(study: OpenStudy) -> None:
     for one in record.predictions:
         assert "select" == one.measurement.part
         assert one.cui is not None
-        assert one.predicted_accuracy is None
         assert len(images) == one.measurement.accuracy.images == one.measurement.payload_bytes.images
         directory = split_directory(
             study.directory, cut=one.cut, group="all classes", design="linear", budget=one.budget, trained=False
@@ -139,3 +140,67 @@ def test_budgets_that_cannot_be_met(study: OpenStudy, budgets: list[Budget], wor
     """Refused before anything is computed."""
     with pytest.raises(InputError, match=words):
         predict(study, budgets, settings=SETTINGS)
+
+
+def test_after_training(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A calibration's curve is applied to every row but plain PCA's; another calibration replaces what was there."""
+    curve = ((0.0, -0.01), (0.5, 0.09))
+    one = Calibration(name="three splits", splits=3, curve=curve, stderr=0.02)
+    monkeypatch.setattr(module, "shipped", lambda: one)
+    record = predict(study, BUDGETS, settings=SETTINGS)
+    predict(study, BUDGETS, settings=replace(SETTINGS, weighted=False))
+
+    assert "three splits" == record.calibration
+    for row in record.predictions:
+        loss = row.measurement.whole.accuracy - row.measurement.accuracy.accuracy
+        expected = min(1.0, row.measurement.whole.accuracy - (-0.01 + 0.2 * max(loss, 0)))
+        assert (pytest.approx(expected), 0.02) == (row.predicted_accuracy, row.predicted_stderr)
+
+    monkeypatch.setattr(module, "shipped", lambda: None)
+    again = predict(study, BUDGETS, settings=SETTINGS)
+    assert again.calibration is None
+    assert {None} == {row.predicted_accuracy for row in again.predictions}
+    both = PredictionsRecord.load(study.directory).predictions
+    assert {"linear", "pca"} == {row.design for row in both}
+
+
+@pytest.mark.parametrize(
+    ("correct", "expected"),
+    # Of 100 images the whole model gets 80 right. Losses of 0, 10, 20, 30; -5 is below the curve, 31 beyond it.
+    [(80, 0.79), (70, 0.77), (60, 0.75), (50, 0.65), (85, 0.79), (49, None)],
+)
+def test_curve_by_hand(correct: int, expected: float | None) -> None:
+    """Straight between the corners, level below them, and nothing beyond what it was fitted to."""
+    curve = ((0.0, 0.01), (0.2, 0.05), (0.3, 0.15))
+    found = Calibration(name="by hand", splits=3, curve=curve, stderr=0.02).after_training(measured(correct))
+
+    assert expected == (None if found is None else pytest.approx(found))
+
+
+def test_shipped_calibration_is_sound() -> None:
+    """What comes with the package, if anything does, rises, never above the loss before by more than noise."""
+    found = shipped()
+    if found is not None:
+        before, after = zip(*found.curve, strict=True)
+        assert list(before) == sorted(set(before))
+        assert list(after) == sorted(after)
+        assert found.splits >= len(found.curve)
+
+
+def measured(correct: int) -> Measurement:
+    return Measurement(
+        part="select",
+        accuracy=Accuracy.from_counts(correct, 100),
+        whole=Accuracy.from_counts(80, 100),
+        against_whole=Paired(only_first=0, only_second=0, difference=0, stderr=0),
+        per_class={},
+        payload_bytes=PayloadBytes(mean=1, p95=1, max=1, images=100),
+        elements=1,
+        clipped_share=0,
+        encoder_macs=0,
+        encoder_parameters=0,
+        decoder_macs=0,
+        decoder_parameters=0,
+        head_macs=0,
+        head_mac_share=0,
+    )

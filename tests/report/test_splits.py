@@ -130,7 +130,9 @@ def test_columns_that_say_nothing_are_left_out(records: Records, predictions: Pr
         for one in predictions.predictions
         if one.group == "all classes"
     )
-    page = report_html(*records, predictions=predictions.model_copy(update={"predictions": rows}))
+    calibrated = predictions.model_copy(update={"predictions": rows, "calibration": "40 splits of <two> networks"})
+    page = report_html(*records, predictions=calibrated)
+    assert "predicted by a curve fitted to 40 splits of &lt;two&gt; networks." in page
     head = section(page, "splits-title").split("</thead>")[0]
     assert "Classes" not in head
     assert "After training" in head

@@ -110,7 +110,9 @@ def show_predictions(record: PredictionsRecord, shown: list[Prediction], *, grou
             f"{images[0].payload_bytes.images:,} images",
             markup=False,
         )
-    if not calibrated:
+    if calibrated:
+        output.print(f"after training: fitted to {record.calibration}; a dash where none of them lost as much before")
+    else:
         output.print("accuracy after training: not calibrated; expect more than this at every split", markup=False)
     for text in placements.verdict_texts(record, group=group):
         output.print(text, markup=False)

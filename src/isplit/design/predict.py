@@ -11,6 +11,7 @@ from itertools import chain
 from isplit.design.bottleneck.allocation import smallest_budget
 from isplit.design.bottleneck.build import linear_spec, save_split, split_directory
 from isplit.design.bottleneck.linear import SHRINKAGE
+from isplit.design.calibration import Calibration, shipped
 from isplit.design.closed_forms import ClosedForm, PredictSettings, Progress, closed_forms
 from isplit.design.evaluate import evaluate_splits, measure
 from isplit.design.groups import GroupLogits
@@ -224,13 +225,24 @@ def _merged(
     known = _known(study)
     rows = {key(one): one for one in chain(known.predictions if known else (), predictions)}
     depth = {cut.name: cut.depth for cut in study.graph_record.cuts}
+    calibration = shipped()
     groups = {one.group for one in remote}
     kept = [one for one in known.remote if one.group not in groups] if known else []
     return PredictionsRecord(
-        calibration=None,
+        calibration=calibration.name if calibration else None,
         statistics_images=settings.statistics_images,
         images=images,
         seconds=seconds,
-        predictions=tuple(sorted(rows.values(), key=lambda one: (one.group, depth[one.cut], one.budget.order))),
+        predictions=tuple(
+            _calibrated(one, calibration)
+            for one in sorted(rows.values(), key=lambda one: (one.group, depth[one.cut], one.budget.order))
+        ),
         remote=(*kept, *remote),
     )
+
+
+def _calibrated(one: Prediction, calibration: Calibration | None) -> Prediction:
+    """Add the accuracy after training, or take it away where nothing is known of it: plain PCA is not trained."""
+    accuracy = calibration.after_training(one.measurement) if calibration and one.design == "linear" else None
+    stderr = calibration.stderr if calibration and accuracy is not None else None
+    return one.model_copy(update={"predicted_accuracy": accuracy, "predicted_stderr": stderr})

@@ -91,8 +91,12 @@ def _bytes_caption(predictions: PredictionsRecord | None, trained: Sequence[Spli
             "select part. The dashed grey line joins the JPEG and WebP settings that no other beats (open squares: all "
             "that were tried). The horizontal line is the whole model: local, no bytes."
         )
-    if predictions is not None and predictions.calibration is None:
-        lines.append("Not calibrated: accuracy after training is not predicted.")
+    if predictions is not None:
+        lines.append(
+            f"Accuracy after training is predicted by a curve fitted to {escape(predictions.calibration)}."
+            if predictions.calibration
+            else "Not calibrated: accuracy after training is not predicted."
+        )
     if trained:
         lines.append("Stars are trained splits, on the test part.")
     return " ".join(lines)

@@ -157,8 +157,8 @@ def predictors_section(truths: Sequence[Truth], scores: Sequence[Row], lines: Se
     ]
     return (
         "## Predictors compared\n\n"
-        f"Over the {len(truths)} pair{'s' if len(truths) > 1 else ''} whose cuts are all trained, one in 64 of the elements. τ is between the "
-        "predictor's score and the accuracy after training (0 where a score is the same everywhere); *where clear* "
+        f"Pairs whose cuts are all trained: {len(truths)}, at one in 64 of the elements. τ is between the predictor's "
+        "score and the accuracy after training (0 where a score is the same everywhere); *where clear* "
         "counts only the pairs of cuts whose trained accuracies differ by more than two standard errors. Regrets and "
         "errors are in points. The calibrated one is a rising curve from the loss before training to the loss after "
         f"it, fitted to the other pairs.\n\n{table(heads, rows)}\n\n{ceiling(truths, lines)}"

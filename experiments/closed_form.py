@@ -102,7 +102,11 @@ def known(part: str) -> list[Row]:
     if not RESULTS.exists():
         return []
     rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return [row for row in rows if row["part"] == part]
+    # Cuts in their order, large budgets first: rows that were run again stand at the end of the file.
+    return sorted(
+        (row for row in rows if row["part"] == part),
+        key=lambda row: (int(row.get("cut", "features.0").rpartition(".")[2]), -(row.get("budget") or 0)),
+    )
 
 
 def measured(study: OpenStudy, splits: Sequence[BuiltSplit], images: int | None) -> list[Row]:

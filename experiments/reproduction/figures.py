@@ -22,7 +22,7 @@ def draw(truth: Truth, scores: Sequence[Row], path: Path) -> None:
         figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, layout="constrained")
         if "cui" in found:
             values = found["cui"][0]
-            upper.plot(places, [values[cut] for cut in cuts], "o-", color="#1d4f91", label="CUI")
+            upper.plot(places, [values[cut] for cut in cuts], "o-", color="#1d4f91")
         upper.set_ylabel("CUI")
         size = upper.twinx()
         size.plot(places, np.array(of_row("bytes")) / 1024, "s:", color="#a3abb8", markersize=3)

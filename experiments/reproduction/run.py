@@ -14,8 +14,8 @@ A split is trained until the accuracy on the select part stops improving, at mos
 the test part. Each adds a line to results/trained.jsonl, with everything needed to repeat it; what is there is not
 trained again, and an interrupted one goes on after its last epoch. Studies are kept in .cache/reproduction.
 
-Runs at the lowest priority, one for each pair at most. `make test` and `make bench` stop it, and let it go on
-afterwards, so that figures are not spoilt; its own seconds then have a pause in them.
+Runs at the lowest priority; two may run at once, a thread each, for different pairs. `make test` and `make bench` stop
+it, and let it go on afterwards, so that figures are not spoilt; its own seconds then have a pause in them.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from isplit.design.predict import predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
 from isplit.design.training.settings import TrainedDesign
-from isplit.records import Budget, CurveRecord, Prediction, PredictionsRecord, SplitRecord
+from isplit.records import Budget, CurveRecord, Prediction, SplitRecord
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "trained.jsonl"
@@ -165,20 +165,10 @@ def prepare(pair: Pair, data: Path) -> OpenStudy:
 
 
 def predictions(study: OpenStudy, budget: Budget, group: str | None) -> dict[str, Prediction]:
-    """Return what `predict` says of every cut, run where it is missing."""
+    """Return what `predict` says of every cut; what it said before it does not compute again."""
     name = study.group(group).group.name
-
-    def known() -> dict[str, Prediction]:
-        if not (study.directory / PredictionsRecord.file_name).exists():
-            return {}
-        rows = PredictionsRecord.load(study.directory).predictions
-        return {one.cut: one for one in rows if (one.budget, one.group, one.design) == (budget, name, "linear")}
-
-    found = known()
-    if len(found) < len(study.cuts()):
-        predict(study, [budget], group=group, settings=PREDICTION, progress=say)
-        found = known()
-    return found
+    rows = predict(study, [budget], group=group, settings=PREDICTION, progress=say).predictions
+    return {one.cut: one for one in rows if (one.budget, one.group, one.design) == (budget, name, "linear")}
 
 
 def done(pair: Pair) -> set[tuple[Any, ...]]:

@@ -18,6 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGE = Path(__file__).parent.parent.parent / "src" / "isplit"
 RATIO = "1in64"
 _FEWEST_PAIRS = 3
+_FEWEST_CLEAR = 10
 
 Row = dict[str, Any]
 Scores = Mapping[str, float]
@@ -49,7 +50,7 @@ class Judgement:
     """How well scores rank the splits of a truth.
 
     `tau` is Kendall's over all cuts, 0 where the scores are all the same; `clear_tau` that over the pairs of cuts whose
-    accuracies differ by more than two standard errors, None where there is no such pair; regrets are in points.
+    accuracies differ by more than two standard errors, None where there are fewer than ten; regrets are in points.
     """
 
     tau: float
@@ -85,7 +86,8 @@ def gather(
 
 def is_whole(truth: Truth, scores: Sequence[Row]) -> bool:
     """Whether every cut of the pair is trained and scored: a ranking of some of them would say little."""
-    return any(row["pair"] == truth.pair and set(row["elements"]) == set(truth.rows) for row in scores)
+    own = [set(row["elements"]) for row in scores if row["pair"] == truth.pair]
+    return bool(own) and all(cuts == set(truth.rows) for cuts in own)
 
 
 def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, float | None]]:
@@ -101,9 +103,8 @@ def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, f
             found["cui, summed over channels and positions"] = sums, row["seconds"]
     found["size"] = {cut: -float(row["bytes"]) for cut, row in truth.rows.items()}, None
     found["depth"] = {cut: float(row["depth"]) for cut, row in truth.rows.items()}, None
-    before = {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()}
-    found["closed form"] = before, None
-    if all("closed_form_divergence" in row for row in truth.rows.values()):
+    found["closed form"] = {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()}, None
+    if all(row.get("closed_form_divergence") is not None for row in truth.rows.values()):
         moved = {cut: -float(row["closed_form_divergence"]) for cut, row in truth.rows.items()}
         found["closed form, divergence"] = moved, None
     return found
@@ -180,7 +181,7 @@ def clear_tau(truth: Truth, scores: Scores) -> float | None:
         if abs(difference) > 2 * hypot(one["loss_stderr"], other["loss_stderr"]):
             agrees = difference * (scores[one["cut"]] - scores[other["cut"]])
             signs.append((agrees > 0) - (agrees < 0))
-    return fmean(signs) if signs else None
+    return fmean(signs) if len(signs) >= _FEWEST_CLEAR else None
 
 
 def error_points(truth: Truth, predicted: Scores) -> float:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from isplit.design import predict as module
+from isplit.design.bottleneck import patches
 from isplit.design.bottleneck.build import load_split, split_directory
-from isplit.design.calibration import Calibration, shipped
+from isplit.design.calibration import Calibration
 from isplit.design.closed_forms import PredictSettings
 from isplit.design.evaluate import BuiltSplit, evaluate_splits
 from isplit.design.predict import predict
@@ -148,7 +149,8 @@ def test_after_training(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> No
     one = Calibration(name="three splits", splits=3, curve=curve, stderr=0.02)
     monkeypatch.setattr(module, "shipped", lambda: one)
     record = predict(study, BUDGETS, settings=SETTINGS)
-    predict(study, BUDGETS, settings=replace(SETTINGS, weighted=False))
+    both = predict(study, BUDGETS, settings=replace(SETTINGS, weighted=False)).predictions
+    assert {("linear", False), ("pca", True)} == {(row.design, row.predicted_accuracy is None) for row in both}
 
     assert "three splits" == record.calibration
     for row in record.predictions:
@@ -160,8 +162,6 @@ def test_after_training(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> No
     again = predict(study, BUDGETS, settings=SETTINGS)
     assert again.calibration is None
     assert {None} == {row.predicted_accuracy for row in again.predictions}
-    both = PredictionsRecord.load(study.directory).predictions
-    assert {"linear", "pca"} == {row.design for row in both}
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,32 @@ def test_curve_by_hand(correct: int, expected: float | None) -> None:
     assert expected == (None if found is None else pytest.approx(found))
 
 
-def test_shipped_calibration_is_sound() -> None:
-    """What comes with the package, if anything does, rises, never above the loss before by more than noise."""
-    found = shipped()
-    if found is not None:
-        before, after = zip(*found.curve, strict=True)
-        assert list(before) == sorted(set(before))
-        assert list(after) == sorted(after)
-        assert found.splits >= len(found.curve)
+def test_a_cut_has_other_patches_for_other_budgets(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few bytes give channels up for larger patches, many do not; each split on disk is that of its own budget."""
+    monkeypatch.setattr(patches, "MAX_WIDTH", 16)
+    monkeypatch.setattr(patches, "_SAMPLES_PER_DIMENSION", 1e-6)
+    monkeypatch.setattr(patches, "_WORTH", {8: 0.0, 4: 0.0, 2: 1.0})
+    few, many = Budget(payload_bytes=26), Budget(payload_bytes=4000)
+    record = predict(study, [few, many], cuts=("relu1",), settings=SETTINGS)
+
+    sides: list[int] = []
+    for one in record.predictions:
+        directory = split_directory(
+            study.directory, cut="relu1", group="all classes", design="linear", budget=one.budget, trained=False
+        )
+        split, bottleneck, codec, _ = load_split(directory)
+        (cut,) = study.cuts(("relu1",))
+        again = evaluate_splits(
+            study,
+            [BuiltSplit(cut, bottleneck, codec)],
+            group=study.group(),
+            images=study.images("select", study.group(), limit=None),
+        )
+        assert one.measurement.payload_bytes.mean == again.payload_bytes[0].mean()
+        assert one.measurement.divergence_nats == pytest.approx(again.divergence_nats[0], rel=1e-3)
+        sides.append(split.bottleneck.patch)
+    assert [2, 1] == sides
+    assert [one.budget for one in record.predictions] == [few, many]
 
 
 def measured(correct: int) -> Measurement:

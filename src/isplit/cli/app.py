@@ -41,10 +41,8 @@ def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
         try:
             verb(*args, **kwargs)
         except KeyboardInterrupt:
-            typer.echo(f"isplit: stopped{kept}", err=True)
-            if verb is run.run:
-                _leave(130)
-            sys.exit(130)
+            leave = _leave if verb is run.run else sys.exit
+            _fail(f"stopped{kept}", 130, leave=leave)
 
     return interruptible
 
@@ -104,11 +102,13 @@ def _leave(code: int) -> None:
     An interrupt that comes while the main thread takes or gives back a lock leaves it taken, and the interpreter waits
     for every thread that wants it.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int, *, leave: Callable[[int], object] = sys.exit) -> None:
     typer.echo(f"isplit: {message}", err=True)
-    sys.exit(code)
+    leave(code)

@@ -90,7 +90,7 @@ def predict(
 
 def show_predictions(record: PredictionsRecord, shown: list[Prediction], *, group: str) -> None:
     """Print splits, the whole model and compressed images as one table, and whether splitting is worth it."""
-    calibrated = any(one.predicted_accuracy is not None for one in shown)
+    calibrated = record.calibration is not None
     images = placements.efficient([one for one in record.remote if one.group == group])
     table = _table(f"Before any training, on {record.images:,} images of the select part", calibrated=calibrated)
     rows = sorted(placements.split_rows(shown), key=lambda row: row.prediction.budget.order)
@@ -111,9 +111,10 @@ def show_predictions(record: PredictionsRecord, shown: list[Prediction], *, grou
             markup=False,
         )
     if calibrated:
-        output.print(f"after training: fitted to {record.calibration}; a dash where none of them lost as much before")
+        text = f"after training: fitted to {record.calibration}; a dash where none of them lost as much before"
+        output.print(text, markup=False)
     else:
-        output.print("accuracy after training: not calibrated; expect more than this at every split", markup=False)
+        output.print("accuracy after training: not calibrated; training mostly adds to this", markup=False)
     for text in placements.verdict_texts(record, group=group):
         output.print(text, markup=False)
 

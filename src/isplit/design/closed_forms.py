@@ -1,7 +1,7 @@
-"""Closed-form splits of many cuts for many budgets, from two passes over images and without training.
+"""Closed-form splits of many cuts for many budgets, from three passes over images and without training.
 
-moments at all cuts ─> solve ─> latents ─> rank, step and tables for each budget
-(fit part, one pass)            (fit part, other images)
+moments of positions ─> patches ─> moments of patches ─> solve ─> latents ─> rank, step and tables for each budget
+(fit part, some images)            (fit part)                     (fit part, other images)
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -35,7 +35,7 @@ from isplit.records import Budget, Cut, Precision
 
 Progress = Callable[[str, int, int], None]
 
-# Floats of latents per cut from which ranks, steps and tables are found.
+# Floats of latents of one basis from which ranks, steps and tables are found.
 _MAX_LATENTS = 2**22
 # Enough to tell which directions of the channels hardly matter.
 _PILOT_IMAGES = 100
@@ -92,7 +92,7 @@ class ClosedForm:
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """What is known of a cut before a budget: all its latents, and the first of them for some images."""
+    """What is known of a cut with patches of one size: all its latents, and the first of them for some images."""
 
     cut: Cut
     prefix: int
@@ -162,25 +162,27 @@ def closed_form_bases(
     ]
     every_moments = list(dict.fromkeys(chain.from_iterable(of_cut.values() for of_cut in chosen)))
     collect(every_moments, first, "statistics of patches")
-    solved: list[tuple[CutMoments, list[Solution], list[LinearMap]]] = []
+    solved: list[tuple[CutMoments, float, list[Solution], list[LinearMap]]] = []
     for number, of_cut in enumerate(chosen):
         for moments in dict.fromkeys(of_cut.values()):
             solutions = moments.solve(weighted=settings.weighted)
             own = [budget for budget in budgets if of_cut[budget] is moments]
-            solved.append((moments, solutions, _candidates(solutions, moments.cut, own)))
+            candidates = _candidates(solutions, moments.cut, own)
+            solved.append((moments, moments.samples_per_dimension, solutions, candidates))
+            moments.forget()
         progress("closed forms", number + 1, len(cuts))
     with batches_of(others) as batches:
-        maps = [(moments, candidates) for moments, _, candidates in solved]
+        maps = [(moments, candidates) for moments, *_, candidates in solved]
         latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS)
     bases = {
         id(moments): Basis(
             cut=moments.cut,
             prefix=moments.prefix,
-            samples_per_dimension=moments.samples_per_dimension,
+            samples_per_dimension=samples_per_dimension,
             solutions=solutions,
             latents=own,
         )
-        for (moments, solutions, _), own in zip(solved, latents, strict=True)
+        for (moments, samples_per_dimension, solutions, _), own in zip(solved, latents, strict=True)
     }
     return [{budget: bases[id(moments)] for budget, moments in of_cut.items()} for of_cut in chosen]
 

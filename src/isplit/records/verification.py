@@ -32,7 +32,8 @@ class PredictorScore(Part):
     accuracy without training ("closed-form") or predicted from it ("calibrated"). `kendall_tau` is tau-b over `cuts`
     cuts (None where one side is constant or fewer than two are left). Regrets are accuracy points (of 100) by which
     the best cut of all beats the first choice, or the best of the first three. `mean_absolute_error` is of the
-    predicted accuracy, in points; None for what predicts no accuracy.
+    predicted accuracy, in points; None for what predicts no accuracy. What was predicted on the select part is moved to
+    the test part by the difference of the whole model's accuracies on the two.
     """
 
     predictor: Predictor

@@ -62,6 +62,10 @@ class CutMoments:
         """Return what each of the layouts takes of the crossing tensor."""
         return [tensor[:, : self.prefix], tensor[:, self.prefix :]] if self.prefix else [tensor]
 
+    def forget(self) -> None:
+        """Free the sums: what was solved and `parts` are all that is needed of these moments from here on."""
+        self._sums.clear()
+
     def statistics(self) -> list[Statistics]:
         """Return the moments for each layout."""
         return [sums.statistics() for sums in self._sums]

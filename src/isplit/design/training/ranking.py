@@ -39,6 +39,11 @@ def score_predictors(cuts: Sequence[VerifiedCut]) -> tuple[PredictorScore, ...]:
     return tuple(_score(name, values, cuts) for name, values in scores.items())
 
 
+def _on_test(accuracy: float, cut: VerifiedCut) -> float:
+    """Move an accuracy from the select to the test part: it is as much below the whole model's there."""
+    return cut.trained.whole.accuracy - (cut.closed_form.whole.accuracy - accuracy)
+
+
 def _score(predictor: Predictor, values: Sequence[float | None], cuts: Sequence[VerifiedCut]) -> PredictorScore:
     pairs = [(value, one) for value, one in zip(values, cuts, strict=True) if value is not None]
     if not pairs:
@@ -54,7 +59,7 @@ def _score(predictor: Predictor, values: Sequence[float | None], cuts: Sequence[
     known = [value for value, _ in pairs]
     truth = [one.trained.accuracy.accuracy for _, one in pairs]
     best = max(one.trained.accuracy.accuracy for one in cuts)
-    errors = [abs(value - true) for value, true in zip(known, truth, strict=True)]
+    errors = [abs(_on_test(value, one) - true) for (value, one), true in zip(pairs, truth, strict=True)]
     return PredictorScore(
         predictor=predictor,
         cuts=len(pairs),

@@ -28,14 +28,20 @@ def pipelined(
     `items` is read and `prepare` called on one thread, `finish` on as many as `depth`. What any of them raises is
     raised here, in its place in the order. Closing the iterator stops the reading of items.
     """
-    slots = threading.Semaphore(depth)
+    # Not a semaphore: an interrupt while it is released could leave its lock taken, and `finally` waiting for it.
+    slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(depth):
+        slots.put(None)
     stopped = threading.Event()
     pending: queue.SimpleQueue[Future[Result] | None] = queue.SimpleQueue()
 
     def feed(pool: ThreadPoolExecutor) -> None:
         try:
             source = iter(items)
-            while slots.acquire() and not stopped.is_set():
+            while True:
+                slots.get()
+                if stopped.is_set():
+                    break
                 try:
                     item = next(source)
                 except StopIteration:
@@ -54,11 +60,11 @@ def pipelined(
     try:
         while (future := pending.get()) is not None:
             answer = future.result()
-            slots.release()
+            slots.put(None)
             yield answer
     finally:
         stopped.set()
-        slots.release()
+        slots.put(None)
         # Whoever leaves early is not kept waiting for requests whose answers nobody will read.
         pool.shutdown(wait=False, cancel_futures=True)
         feeder.join(timeout=_PATIENCE_S)

@@ -87,6 +87,7 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
         return
     study = prepare(pair, data)
     there = done(pair)
+    predicted: dict[tuple[str, str | None], dict[str, Prediction]] = {}
     for wanted in splits(job, pair, study):
         if time.monotonic() > ends:
             return
@@ -103,8 +104,10 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
             settings=settings,
             progress=say,
         )
-        before = predictions(study, wanted.budget, wanted.group)[wanted.cut]
-        row = line(pair, study, record, before)
+        before = predicted.get((wanted.budget.tag, wanted.group))
+        if before is None:
+            before = predicted[wanted.budget.tag, wanted.group] = predictions(study, wanted.budget, wanted.group)
+        row = line(pair, study, record, before[wanted.cut])
         there.add(wanted.key(study))
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")

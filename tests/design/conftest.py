@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isplit.records import Preprocessing
+from isplit.records import Accuracy, Crossing, Cut, Measurement, Paired, PayloadBytes, Preprocessing
 
 NETS = """
 import torch
 from torch import nn
-from isplit.records import Preprocessing
+from isplit.records import Accuracy, Crossing, Cut, Measurement, Paired, PayloadBytes, Preprocessing
 
 
 def make(num_classes=4):
@@ -223,3 +223,27 @@ def opened(analysed):
     from isplit.design.study import open_study
 
     return open_study(analysed)
+
+
+def make_cut(shape, axis=1):
+    """A cut that one tensor of this shape crosses."""
+    names = "depth bytes head_macs tail_macs head_parameters tail_parameters head_peak_bytes tail_peak_bytes".split()
+    crossing = (Crossing(name="x", shape=shape, dtype="float32", bytes=1),)
+    figures = dict.fromkeys(names, 1)
+    return Cut(name="x", kind="default", op="relu", crossing=crossing, channel_axis=axis, **figures)
+
+
+def measured(correct, *, whole, images=100):
+    """A measurement of which only the two accuracies matter."""
+    figures = "elements encoder_macs encoder_parameters decoder_macs decoder_parameters head_macs".split()
+    return Measurement(
+        part="test",
+        accuracy=Accuracy.from_counts(correct, images),
+        whole=Accuracy.from_counts(whole, images),
+        against_whole=Paired(only_first=0, only_second=0, difference=0, stderr=0),
+        per_class={},
+        payload_bytes=PayloadBytes(mean=1, p95=1, max=1, images=images),
+        clipped_share=0,
+        head_mac_share=0,
+        **dict.fromkeys(figures, 0),
+    )

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from isplit.design.overlays import lay_out
-from isplit.records import Crossing, Cut, Preprocessing
-
-
-def make_cut(shape: tuple[int, ...], axis: int) -> Cut:
-    figures = dict.fromkeys(
-        "depth bytes head_macs tail_macs head_parameters tail_parameters head_peak_bytes tail_peak_bytes".split(), 1
-    )
-    crossing = (Crossing(name="x", shape=shape, dtype="float32", bytes=1),)
-    return Cut(name="x", kind="default", op="conv2d", crossing=crossing, channel_axis=axis, **figures)
+from isplit.records import Preprocessing
+from tests.design.conftest import make_cut
 
 
 def preprocessing(height: int, width: int) -> Preprocessing:

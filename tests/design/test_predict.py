@@ -16,7 +16,8 @@ from isplit.design.evaluate import BuiltSplit, evaluate_splits
 from isplit.design.predict import predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.errors import InputError
-from isplit.records import Accuracy, Budget, Measurement, Paired, PayloadBytes, PredictionsRecord
+from isplit.records import Budget, PredictionsRecord
+from tests.design.conftest import measured
 
 SETTINGS = PredictSettings(statistics_images=16, images=None, remote_images=6, precision="fp32")
 BUDGETS = [Budget(payload_bytes=40), Budget(element_ratio=4)]
@@ -172,7 +173,7 @@ def test_after_training(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> No
 def test_curve_by_hand(correct: int, expected: float | None) -> None:
     """Straight between the corners, level below them, and nothing beyond what it was fitted to."""
     curve = ((0.0, 0.01), (0.2, 0.05), (0.3, 0.15))
-    found = Calibration(name="by hand", splits=3, curve=curve, stderr=0.02).after_training(measured(correct))
+    found = Calibration(name="by hand", splits=3, curve=curve, stderr=0.02).after_training(measured(correct, whole=80))
 
     assert expected == (None if found is None else pytest.approx(found))
 
@@ -203,22 +204,3 @@ def test_a_cut_has_other_patches_for_other_budgets(study: OpenStudy, monkeypatch
         sides.append(split.bottleneck.patch)
     assert [2, 1] == sides
     assert [one.budget for one in record.predictions] == [few, many]
-
-
-def measured(correct: int) -> Measurement:
-    return Measurement(
-        part="select",
-        accuracy=Accuracy.from_counts(correct, 100),
-        whole=Accuracy.from_counts(80, 100),
-        against_whole=Paired(only_first=0, only_second=0, difference=0, stderr=0),
-        per_class={},
-        payload_bytes=PayloadBytes(mean=1, p95=1, max=1, images=100),
-        elements=1,
-        clipped_share=0,
-        encoder_macs=0,
-        encoder_parameters=0,
-        decoder_macs=0,
-        decoder_parameters=0,
-        head_macs=0,
-        head_mac_share=0,
-    )

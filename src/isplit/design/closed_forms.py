@@ -175,7 +175,7 @@ def closed_form_bases(
         maps = [(moments, candidates) for moments, *_, candidates in solved]
         latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS)
     bases = {
-        id(moments): Basis(
+        moments: Basis(
             cut=moments.cut,
             prefix=moments.prefix,
             samples_per_dimension=samples_per_dimension,
@@ -184,7 +184,7 @@ def closed_form_bases(
         )
         for (moments, samples_per_dimension, solutions, _), own in zip(solved, latents, strict=True)
     }
-    return [{budget: bases[id(moments)] for budget, moments in of_cut.items()} for of_cut in chosen]
+    return [{budget: bases[moments] for budget, moments in of_cut.items()} for of_cut in chosen]
 
 
 def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:

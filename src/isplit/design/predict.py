@@ -64,7 +64,10 @@ def predict(
     started = time.perf_counter()
     classes = study.group(group)
     images = study.images("select", classes, limit=settings.images)
-    missing = [cut for cut in study.cuts(cuts) if not _is_known(study, cut, budgets, classes, settings, len(images))]
+    known = _known(study)
+    missing = [
+        cut for cut in study.cuts(cuts) if not _is_known(study, known, cut, budgets, classes, settings, len(images))
+    ]
     closed = closed_forms(study, budgets, missing, classes, settings, progress=progress) if missing else []
     some = _CUTS_AT_A_TIME * len(budgets)
     for start in range(0, len(closed), some):
@@ -84,10 +87,15 @@ def predict(
 
 
 def _is_known(
-    study: OpenStudy, cut: Cut, budgets: Sequence[Budget], group: GroupLogits, settings: PredictSettings, images: int
+    study: OpenStudy,
+    known: PredictionsRecord | None,
+    cut: Cut,
+    budgets: Sequence[Budget],
+    group: GroupLogits,
+    settings: PredictSettings,
+    images: int,
 ) -> bool:
     """Whether a cut was predicted before at all of the budgets, from as many images."""
-    known = _known(study)
     design = "linear" if settings.weighted else "pca"
     rows = {
         one.budget.tag: one.measurement.accuracy.images

@@ -25,7 +25,7 @@ from isplit.design.bottleneck.linear import Solution
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.errors import InputError
 from isplit.records import Budget
-from tests.design.bottleneck.conftest import make_cut
+from tests.design.conftest import make_cut
 
 OVERHEAD = HEADER_BYTES + CODER_BYTES
 

@@ -13,7 +13,7 @@ from isplit.design.bottleneck.linear import LinearBottleneck
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.records import Budget, Cut
-from tests.design.bottleneck.conftest import make_cut
+from tests.design.conftest import make_cut
 
 WIDTH, SIDE = 12, 4
 

@@ -10,7 +10,7 @@ from isplit.design.bottleneck.collect import CutMoments
 from isplit.design.bottleneck.linear import LinearMap, Reducer, solve
 from isplit.design.bottleneck.patches import PatchLayout, choose_patch
 from isplit.design.bottleneck.statistics import MomentSums, Statistics
-from tests.design.bottleneck.conftest import make_cut
+from tests.design.conftest import make_cut
 
 
 @torch.no_grad()

@@ -3,26 +3,8 @@
 import pytest
 
 from isplit.design.training.ranking import kendall_tau, regret, score_predictors
-from isplit.records import Accuracy, Measurement, Paired, PayloadBytes, VerifiedCut
-
-
-def measured(correct, *, whole, images=100):
-    return Measurement(
-        part="test",
-        accuracy=Accuracy.from_counts(correct, images),
-        whole=Accuracy.from_counts(whole, images),
-        against_whole=Paired(only_first=0, only_second=0, difference=0, stderr=0),
-        per_class={},
-        payload_bytes=PayloadBytes(mean=1, p95=1, max=1, images=images),
-        elements=1,
-        clipped_share=0,
-        encoder_macs=0,
-        encoder_parameters=0,
-        decoder_macs=0,
-        decoder_parameters=0,
-        head_macs=0,
-        head_mac_share=0,
-    )
+from isplit.records import VerifiedCut
+from tests.design.conftest import measured
 
 
 def cut(name, depth, *, cui, size, before, after, calibrated=None):

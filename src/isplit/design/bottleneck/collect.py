@@ -92,24 +92,24 @@ class CutMoments:
         if self.prefix:
             return dict.fromkeys(budgets, CutMoments(self.cut, image_size=image_size, images=images))
         (solution,) = self.solve(weighted=weighted)
-        by_patch: dict[int, CutMoments] = {}
-        found: dict[Budget, CutMoments] = {}
-        for budget in budgets:
-            loss = lost_share(solution, self.cut, budget)
-            patch, channels = choose_patch(
-                self.cut, images=images, eigenvalues=solution.eigenvalues.tolist(), loss=loss
+        eigenvalues = solution.eigenvalues.tolist()
+        choices = {
+            budget: choose_patch(
+                self.cut, images=images, eigenvalues=eigenvalues, loss=lost_share(solution, self.cut, budget)
             )
-            if patch not in by_patch:
-                layout = PatchLayout.of(self.cut, patch)
-                reducer = None
-                if channels < layout.channels:
-                    kept = solution.encoder[:, :channels], solution.decoder[:channels]
-                    reducer = Reducer(layout, solution.mean, solution.scale, *kept)
-                by_patch[patch] = CutMoments(
-                    self.cut, image_size=image_size, images=images, patch=patch, reducer=reducer
-                )
-            found[budget] = by_patch[patch]
-        return found
+            for budget in budgets
+        }
+        made: dict[tuple[int, int], CutMoments] = {}
+        for patch, channels in dict.fromkeys(choices.values()):
+            layout = PatchLayout.of(self.cut, patch)
+            reducer = None
+            if channels < layout.channels:
+                kept = solution.encoder[:, :channels], solution.decoder[:channels]
+                reducer = Reducer(layout, solution.mean, solution.scale, *kept)
+            made[patch, channels] = CutMoments(
+                self.cut, image_size=image_size, images=images, patch=patch, reducer=reducer
+            )
+        return {budget: made[choice] for budget, choice in choices.items()}
 
 
 def collect_moments(

@@ -1,4 +1,4 @@
-"""The six pairs of network and data set, in the order in which they are trained: the cheapest first."""
+"""The six pairs of network and data set, in the order in which their splits are trained: the cheapest first."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +12,14 @@ class Pair:
     """A network with its weights, and its data.
 
     `data` is relative to the folder of the data sets, or to `WEIGHTS` where it was made by one of the scripts here.
-    `subsets` are class subsets in the words of `isplit analyze --classes`.
+    `subsets` are class subsets in the words of `isplit analyze --classes`, `recipe` the options of `train_network.py`.
     """
 
     name: str
     model: str
     image_size: int
     data: str
+    recipe: tuple[str, ...]
     subsets: tuple[str, ...] = field(default=())
 
     @property
@@ -36,25 +37,46 @@ class Pair:
 
 _VGG, _RESNET = f"{EXPERIMENTS / 'vgg16_trunk.py'}:build", "torchvision:resnet50"
 _NOTMNIST = "idx:notmnist-images-idx3-ubyte.gz,notmnist-labels-idx1-ubyte.gz"
+_XRAY, _TINY = "xray-3.zip", "tiny-imagenet-20.zip"
+_TRUNK = ("--trunk", "vgg16-imagenet-trunk-fp16.safetensors")
+_FROM_SCRATCH = ("--augment", "--learning-rate", "1e-3", "--classifier-learning-rate", "1e-3")
+_SPLIT = ("normal,pneumonia=bacteria+virus", "bacteria,virus")
+_LETTERS = ("0,1,2,3,4", "5,6,7,8,9")
 _GROUPS = ("pets", "vehicles", "food", "structures")
 
 PAIRS = (
-    Pair(name="vgg16-notmnist", model=_VGG, image_size=32, data=_NOTMNIST, subsets=("0,1,2,3,4", "5,6,7,8,9")),
-    Pair(name="resnet50-notmnist", model=_RESNET, image_size=32, data=_NOTMNIST, subsets=("0,1,2,3,4", "5,6,7,8,9")),
     Pair(
-        name="vgg16-xray",
+        name="vgg16-notmnist",
         model=_VGG,
-        image_size=64,
-        data="xray-3.zip",
-        subsets=("normal,pneumonia=bacteria+virus", "bacteria,virus"),
+        image_size=32,
+        data=_NOTMNIST,
+        subsets=_LETTERS,
+        recipe=(*_TRUNK, "--epochs", "3"),
     ),
+    Pair(
+        name="resnet50-notmnist",
+        model=_RESNET,
+        image_size=32,
+        data=_NOTMNIST,
+        subsets=_LETTERS,
+        recipe=(*_FROM_SCRATCH[1:], "--epochs", "6"),
+    ),
+    Pair(name="vgg16-xray", model=_VGG, image_size=64, data=_XRAY, subsets=_SPLIT, recipe=(*_TRUNK, "--epochs", "3")),
     Pair(
         name="resnet50-xray",
         model=_RESNET,
         image_size=64,
-        data="xray-3.zip",
-        subsets=("normal,pneumonia=bacteria+virus", "bacteria,virus"),
+        data=_XRAY,
+        subsets=_SPLIT,
+        recipe=(*_FROM_SCRATCH, "--epochs", "10"),
     ),
-    Pair(name="resnet50-tin20", model=_RESNET, image_size=64, data="tiny-imagenet-20.zip", subsets=_GROUPS),
-    Pair(name="vgg16-tin20", model=_VGG, image_size=64, data="tiny-imagenet-20.zip", subsets=_GROUPS),
+    Pair(
+        name="resnet50-tin20",
+        model=_RESNET,
+        image_size=64,
+        data=_TINY,
+        subsets=_GROUPS,
+        recipe=(*_FROM_SCRATCH, "--epochs", "16"),
+    ),
+    Pair(name="vgg16-tin20", model=_VGG, image_size=64, data=_TINY, subsets=_GROUPS, recipe=(*_TRUNK, "--epochs", "3")),
 )

@@ -1,4 +1,4 @@
-"""What else might rank the cuts: every score, at every cut of every pair, with what it costs.
+"""What might rank the cuts: every score, at every cut of every pair, with what it costs.
 
     python experiments/reproduction/predictors.py --data FOLDER [--pairs a,b]
 
@@ -7,10 +7,12 @@ cui-predicted          The same of the predicted class.
 cui-before-activation  The same just before the activation that a cut is after.
 gradient-activation    |gradient × activation|, the mean over elements.
 gradient-energy        gradient², the mean over elements.
+closed form            What `isplit predict` says of every cut at one in 64 of the elements, on the whole select part.
 
-Each is one pass over 500 images of the fit part, on its own, so that its seconds are its own. Means of the first 50,
-100, 200, 300 and 500 images are kept in results/predictors.jsonl: how many does an order need? The closed form, size
-and depth are in the lines of run.py, and what sums instead of means would say follows from the shapes.
+The closed form is predicted anew, so that its seconds are known. Each of the others is one pass over 500 images of the
+fit part, on its own, so that its seconds are its own. Means of the first 50, 100, 200, 300 and 500 images are kept in
+results/predictors.jsonl: how many does an order need? Size and depth are in the lines of run.py, and what sums instead
+of means would say follows from the shapes.
 """
 
 import argparse
@@ -21,13 +23,13 @@ from typing import Any, Literal
 
 import torch
 from pairs import PAIRS, Pair
-from run import HERE, prepare
+from run import HERE, RATIO, kept, predictions, prepare
 
 from isplit.design.batches import iter_batches
 from isplit.design.importance import METHODS, GradientPass
 from isplit.design.importance.methods import Method
 from isplit.design.study import OpenStudy
-from isplit.records import Cut
+from isplit.records import Cut, PredictionsRecord
 
 RESULTS = HERE / "results" / "predictors.jsonl"
 COUNTS = (50, 100, 200, 300, 500)
@@ -48,15 +50,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--pairs", default=",".join(pair.name for pair in PAIRS))
     options = parser.parse_args()
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    there = {(row["pair"], row["predictor"]) for row in map(json.loads, lines)}
     for pair in PAIRS:
         if pair.name not in options.pairs.split(",") or not pair.weights.exists():
             continue
-        missing = [name for name in SCORES if (pair.name, name) not in there]
-        study = prepare(pair, options.data) if missing else None
-        for name in missing:
-            assert study is not None
+        study = prepare(pair, options.data)
+        there = {row["predictor"] for row in kept(RESULTS, pair, study)}
+        for name in ("closed form", *SCORES):
+            if name in there:
+                continue
             row = compute(pair, study, name)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -65,24 +66,27 @@ def main() -> None:
 
 def compute(pair: Pair, study: OpenStudy, name: str) -> dict[str, Any]:
     """Score every cut."""
-    method, target = SCORES[name]
-    cuts = {cut.name: cut for cut in study.cuts()}
-    if name == "cui-before-activation":
-        cuts = before_activations(study)
     started = time.perf_counter()
-    scores = score(study, list(cuts.values()), METHODS[method], target)
-    seconds = time.perf_counter() - started
+    if name == "closed form":
+        (study.directory / PredictionsRecord.file_name).unlink(missing_ok=True)
+        found = predictions(study, RATIO, None)
+        cuts = {cut.name: cut for cut in study.cuts()}
+        images = found[next(iter(cuts))].measurement.accuracy.images
+        means = {images: {name: found[name].measurement.accuracy.accuracy for name in cuts}}
+    else:
+        method, target = SCORES[name]
+        cuts = before_activations(study) if name == "cui-before-activation" else {cut.name: cut for cut in study.cuts()}
+        scores = score(study, list(cuts.values()), METHODS[method], target)
+        counts = [count for count in COUNTS if count <= len(scores)]
+        means = {count: dict(zip(cuts, scores[:count].mean(0).tolist(), strict=True)) for count in counts}
     return {
         "pair": pair.name,
         "predictor": name,
-        "seconds": seconds,
+        "weights_sha256": study.record.model.weights_sha256,
+        "seconds": time.perf_counter() - started,
         "threads": torch.get_num_threads(),
         "elements": {name: cut.bytes // 4 for name, cut in cuts.items()},
-        "means": {
-            str(count): dict(zip(cuts, scores[:count].mean(0).tolist(), strict=True))
-            for count in COUNTS
-            if count <= len(scores)
-        },
+        "means": means,
     }
 
 

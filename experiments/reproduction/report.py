@@ -184,9 +184,10 @@ def ceiling(truths: Sequence[Truth], lines: Sequence[Row]) -> str:
 
 def images_section(scores: Sequence[Row]) -> str:
     """How many images an order needs: tau between the scores of some and of all."""
-    names = list(dict.fromkeys(row["predictor"] for row in scores))
-    if not names:
+    scores = [row for row in scores if row["predictor"] != "closed form"]
+    if not scores:
         return ""
+    names = list(dict.fromkeys(row["predictor"] for row in scores))
     counts = list(scores[0]["means"])[:-1]
     rows: list[list[str]] = []
     for name in names:

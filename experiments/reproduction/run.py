@@ -86,7 +86,7 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
     if pair.name not in TWO and job in ("autoencoder", "bytes", "seeds"):
         return
     study = prepare(pair, data)
-    there = done(pair)
+    there = done(pair, study)
     predicted: dict[tuple[str, str | None], dict[str, Prediction]] = {}
     for wanted in splits(job, pair, study):
         if time.monotonic() > ends:
@@ -174,11 +174,19 @@ def predictions(study: OpenStudy, budget: Budget, group: str | None) -> dict[str
     return {one.cut: one for one in rows if (one.budget, one.group, one.design) == (budget, name, "linear")}
 
 
-def done(pair: Pair) -> set[tuple[Any, ...]]:
+def done(pair: Pair, study: OpenStudy) -> set[tuple[Any, ...]]:
     """Return what has a line, as `Wanted.key`."""
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
     names = ("cut", "budget", "group", "design", "seed")
-    return {tuple(row[name] for name in names) for row in map(json.loads, lines) if row["pair"] == pair.name}
+    return {tuple(row[name] for name in names) for row in kept(RESULTS, pair, study)}
+
+
+def kept(path: Path, pair: Pair, study: OpenStudy) -> list[dict[str, Any]]:
+    """Return a pair's lines; those of other weights are refused, for a truth is of one network."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [row for row in map(json.loads, lines) if row["pair"] == pair.name]
+    if any(row["weights_sha256"] != study.record.model.weights_sha256 for row in rows):
+        raise SystemExit(f"{path} has lines of {pair.name} that are of other weights: delete them, or bring those back")
+    return rows
 
 
 def line(pair: Pair, study: OpenStudy, record: SplitRecord, before: Prediction) -> dict[str, Any]:

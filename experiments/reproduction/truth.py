@@ -93,8 +93,9 @@ def is_whole(truth: Truth, scores: Sequence[Row]) -> bool:
 def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, float | None]]:
     """Return every predictor's scores of a pair's cuts, and the seconds it takes (None: next to nothing)."""
     found: dict[str, tuple[Scores, float | None]] = {}
-    for row in scores:
-        if row["pair"] != truth.pair:
+    own = [row for row in scores if row["pair"] == truth.pair]
+    for row in own:
+        if row["predictor"] == "closed form":
             continue
         means = row["means"][max(row["means"], key=int)]
         found[row["predictor"]] = {cut: means[cut] for cut in truth.rows}, row["seconds"]
@@ -103,10 +104,11 @@ def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, f
             found["cui, summed over channels and positions"] = sums, row["seconds"]
     found["size"] = {cut: -float(row["bytes"]) for cut, row in truth.rows.items()}, None
     found["depth"] = {cut: float(row["depth"]) for cut, row in truth.rows.items()}, None
-    found["closed form"] = {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()}, None
+    seconds = next((row["seconds"] for row in own if row["predictor"] == "closed form"), None)
+    found["closed form"] = {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()}, seconds
     if all(row.get("closed_form_divergence") is not None for row in truth.rows.values()):
         moved = {cut: -float(row["closed_form_divergence"]) for cut, row in truth.rows.items()}
-        found["closed form, divergence"] = moved, None
+        found["closed form, divergence"] = moved, seconds
     return found
 
 

@@ -36,8 +36,9 @@ from isplit.design.batches import iter_batches
 from isplit.design.data import open_data
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.check import varied_images
-from isplit.design.importance import METHODS, GradientPass, fast_bf16
+from isplit.design.importance import METHODS, GradientPass
 from isplit.design.modes import evaluating
+from isplit.design.precision import fast_bf16
 from isplit.records import Cut, Precision
 
 ROOT = Path(__file__).parent

@@ -149,20 +149,8 @@ def run_ratio(study: OpenStudy, done: list[Row], images: int | None) -> Iterator
 
 def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
     """Accuracy over bytes at every cut, from the largest budget down to where it loses too much; compressed images."""
-    group = study.group()
     if not any("format" in row for row in done):
-        chosen = study.images("test", group, limit=images)
-        for remote in measure_remote(study, group=group, images=chosen, part="test"):
-            yield {
-                "format": remote.format,
-                "quality": remote.quality,
-                "scale": remote.scale,
-                "accuracy": remote.accuracy.accuracy,
-                "images": remote.accuracy.images,
-                "loss": -remote.against_whole.difference,
-                "loss_stderr": remote.against_whole.stderr,
-                "payload_bytes": remote.payload_bytes.mean,
-            }
+        yield from compressed_images(study, images)
     there = {(row["cut"], row["budget"]): row for row in done if "cut" in row}
     alive = [cut.name for cut in study.cuts()]
     for budget in reversed(BUDGETS):
@@ -172,6 +160,22 @@ def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterat
             there[row["cut"], budget.payload_bytes] = row
             yield {"budget": budget.payload_bytes, **row}
         alive = [name for name in alive if there[name, budget.payload_bytes]["loss"] < HOPELESS_LOSS]
+
+
+def compressed_images(study: OpenStudy, images: int | None) -> Iterator[Row]:
+    """JPEG and WebP at several settings: their bytes, and what the whole model makes of them."""
+    group = study.group()
+    for remote in measure_remote(study, group=group, images=study.images("test", group, limit=images), part="test"):
+        yield {
+            "format": remote.format,
+            "quality": remote.quality,
+            "scale": remote.scale,
+            "accuracy": remote.accuracy.accuracy,
+            "images": remote.accuracy.images,
+            "loss": -remote.against_whole.difference,
+            "loss_stderr": remote.against_whole.stderr,
+            "payload_bytes": remote.payload_bytes.mean,
+        }
 
 
 def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:

@@ -23,8 +23,8 @@ from isplit.design.accuracy import measure_accuracy
 from isplit.design.batches import iter_batches
 from isplit.design.data import Dataset, open_data
 from isplit.design.groups import GroupLogits, parse_groups
-from isplit.design.importance import fast_bf16
 from isplit.design.models import LoadedModel, load_model
+from isplit.design.precision import fast_bf16
 
 BATCH = 64
 

@@ -76,7 +76,7 @@ PAIRS = (
         image_size=64,
         data=_TINY,
         subsets=_GROUPS,
-        recipe=(*_FROM_SCRATCH, "--epochs", "12"),
+        recipe=(*_FROM_SCRATCH, "--epochs", "9"),
     ),
     Pair(name="vgg16-tin20", model=_VGG, image_size=64, data=_TINY, subsets=_GROUPS, recipe=(*_TRUNK, "--epochs", "3")),
 )

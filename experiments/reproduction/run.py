@@ -45,7 +45,7 @@ PREDICTION = api.PredictSettings(images=None, remote_images=0)
 JOBS = ("ratio", "subsets", "autoencoder", "bytes", "seeds")
 # The pairs that these jobs are for: the cheapest.
 TWO = ("vgg16-notmnist", "resnet50-notmnist")
-FEW_BYTES = Budget(payload_bytes=64)
+FEW_BYTES = Budget(payload_bytes=40)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,11 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
             return
         if wanted.key(study) in there:
             continue
+        before = predicted.get((wanted.budget.tag, wanted.group))
+        if before is None:
+            before = predicted[wanted.budget.tag, wanted.group] = predictions(study, wanted.budget, wanted.group)
         epochs = 4 if wanted.design == "undercomplete" else EPOCHS
-        settings = FitSettings(epochs=epochs, patience=1, images=IMAGES, seed=wanted.seed)
+        settings = FitSettings(epochs=epochs, patience=1, images=IMAGES, seed=wanted.seed, features="keep")
         record = fit(
             study,
             wanted.cut,
@@ -104,9 +107,6 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
             settings=settings,
             progress=say,
         )
-        before = predicted.get((wanted.budget.tag, wanted.group))
-        if before is None:
-            before = predicted[wanted.budget.tag, wanted.group] = predictions(study, wanted.budget, wanted.group)
         row = line(pair, study, record, before[wanted.cut])
         there.add(wanted.key(study))
         with RESULTS.open("a") as file:

@@ -184,3 +184,26 @@ def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: boo
     for one, answers in zip(closed, found.answers, strict=True):
         assert 256 == one.split.codec.quantiser.levels
         assert abs((answers == found.labels).mean() - whole) <= 0.003, one.split.cut.name
+
+
+def test_bf16_is_the_model_s_alone(opened: OpenStudy, group, splits: list[BuiltSplit], monkeypatch) -> None:
+    """In bf16 head and tail round, so that logits move a little; every bottleneck sees and computes float32."""
+    seen: list[torch.dtype] = []
+    for built in splits:
+        encode = built.bottleneck.encode
+
+        def recorded(tensor: torch.Tensor, encode=encode) -> torch.Tensor:
+            latents = encode(tensor)
+            seen.extend([tensor.dtype, latents.dtype])
+            return latents
+
+        monkeypatch.setattr(built.bottleneck, "encode", recorded)
+    images = opened.images("test", group, limit=None)
+    exact = evaluate_splits(opened, splits, group=group, images=images)
+    rounded = evaluate_splits(opened, splits, group=group, images=images, precision="bf16")
+
+    assert {torch.float32} == set(seen)
+    assert "bf16" == measure(opened, splits[0], rounded, 0, group=group, part="test").precision
+    assert "fp32" == measure(opened, splits[0], exact, 0, group=group, part="test").precision
+    assert exact.divergence_nats != rounded.divergence_nats
+    assert rounded.divergence_nats == pytest.approx(exact.divergence_nats, rel=0.2, abs=2e-3)

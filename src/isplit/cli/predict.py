@@ -34,7 +34,7 @@ def predict(
         str, typer.Option(metavar="N|all", help="Images for JPEG and WebP; 0 leaves them out.")
     ] = "200",
     design: Annotated[str, typer.Option(help="linear (weighted by importance), or pca for comparison.")] = "linear",
-    precision: Annotated[str, typer.Option(help="Of the closed form's moments: auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16; bottlenecks compute in float32.")] = "auto",
     weights: Annotated[str | None, typer.Option(help="Where the weights are now, if they have moved.")] = None,
     data: Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are.")] = None,

@@ -20,12 +20,13 @@ from isplit.design.candidates import disagreement, rank_cuts
 from isplit.design.data import Dataset, balanced_order
 from isplit.design.graph import ModelGraph
 from isplit.design.groups import GroupLogits, parse_groups
-from isplit.design.importance import METHODS, GradientPass, fast_bf16
+from isplit.design.importance import METHODS, GradientPass
 from isplit.design.importance.curve import curve_points
 from isplit.design.importance.scoring import ScoreJob, score_images
 from isplit.design.importance.table import ScoreTable
 from isplit.design.models import LoadedModel, match_classes
 from isplit.design.overlays import draw_overlays
+from isplit.design.precision import SETTINGS, chosen_precision
 from isplit.design.study import LATER, library_versions, remove_later
 from isplit.errors import InputError, StudyError
 from isplit.records import (
@@ -79,7 +80,7 @@ class Settings:
     channel_axes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        choices = {"method": METHODS, "target": ("correct", "predicted"), "precision": ("auto", "fp32", "bf16")}
+        choices = {"method": METHODS, "target": ("correct", "predicted"), "precision": SETTINGS}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 msg = f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}"
@@ -312,8 +313,7 @@ def _curve(
     if not cuts:
         msg = "the model has no cut with a spatial or token axis, so there is no curve; see `isplit cuts`"
         raise InputError(msg)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
-    precision: Precision = "bf16" if bf16 else "fp32"
+    precision = chosen_precision(settings.precision)
     gradients = GradientPass(graph, cuts)
     names = [cut.name for cut in cuts]
     tables: list[ScoreTable] = []

@@ -28,7 +28,7 @@ from isplit.design.bottleneck.collect import CutMoments, collect_latents, collec
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution
 from isplit.design.evaluate import BuiltSplit
 from isplit.design.groups import GroupLogits
-from isplit.design.importance import fast_bf16
+from isplit.design.precision import SETTINGS, chosen_precision
 from isplit.design.study import OpenStudy
 from isplit.errors import InputError
 from isplit.records import Budget, Cut, Precision
@@ -50,7 +50,7 @@ class PredictSettings:
         images: Images of the select part that the accuracy is measured on; None for all.
         remote_images: Of these, how many the compressed-image baseline is measured on; 0 leaves it out.
         weighted: False for plain PCA instead of importance (S = I), for comparison.
-        precision: "auto" takes bf16 where the CPU multiplies it in hardware, for the moments only.
+        precision: "auto" takes bf16 where the CPU multiplies it in hardware; bottlenecks compute in float32.
         batch_size: Images per pass.
 
     """
@@ -68,8 +68,8 @@ class PredictSettings:
             if value is not None and value < least:
                 msg = f"{name} is {value}; give at least {least}"
                 raise InputError(msg)
-        if self.precision not in ("auto", "fp32", "bf16"):
-            msg = f"precision is {self.precision!r}; choose one of auto, fp32, bf16"
+        if self.precision not in SETTINGS:
+            msg = f"precision is {self.precision!r}; choose one of {', '.join(SETTINGS)}"
             raise InputError(msg)
 
 
@@ -137,7 +137,7 @@ def closed_form_bases(
     first, others = every[: settings.statistics_images], every[settings.statistics_images :]
     others = (others if len(others) >= min(len(first), 200) else every)[: settings.statistics_images]
     labels = torch.from_numpy(group.label_map)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
+    precision = chosen_precision(settings.precision)
     size = study.record.preprocessing.image_size
 
     def batches_of(images: NDArray[np.int64]) -> closing[Generator[Batch]]:
@@ -150,7 +150,7 @@ def closed_form_bases(
                 moments,
                 batches,
                 objective=lambda logits, raw: group.decision(logits, labels[raw], "correct"),
-                precision="bf16" if bf16 else "fp32",
+                precision=precision,
                 progress=lambda done: progress(what, done, len(images)),
             )
 
@@ -173,7 +173,7 @@ def closed_form_bases(
         progress("closed forms", number + 1, len(cuts))
     with batches_of(others) as batches:
         maps = [(moments, candidates) for moments, *_, candidates in solved]
-        latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS)
+        latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
     bases = {
         moments: Basis(
             cut=moments.cut,

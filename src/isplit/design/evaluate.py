@@ -15,8 +15,9 @@ from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.design.groups import GroupLogits
+from isplit.design.precision import autocast
 from isplit.design.study import OpenStudy
-from isplit.records import Accuracy, Cut, Measurement, Paired, PartName, PayloadBytes
+from isplit.records import Accuracy, Cut, Measurement, Paired, PartName, PayloadBytes, Precision
 
 Progress = Callable[[int, int], None]
 
@@ -55,6 +56,7 @@ class Evaluation:
     payload_bytes: list[NDArray[np.int64]]
     divergence_nats: list[float]
     clipped: list[float]
+    precision: Precision
 
 
 def evaluate_splits(
@@ -64,14 +66,16 @@ def evaluate_splits(
     group: GroupLogits,
     images: NDArray[np.int64],
     batch_size: int = 64,
+    precision: Precision = "fp32",
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Run every split on the images, through its quantiser; one pass of the model serves all that share its head.
 
-    Payload lengths are those of real payloads.
+    Payload lengths are those of real payloads. Precision is that of heads, tails and the whole model; bottlenecks
+    compute in float32.
     """
     shared = [one for one in splits if one.head is None]
-    runners = {id(one): _Runner(study.graph, one) for one in splits}
+    runners = {id(one): _Runner(study.graph, one, precision) for one in splits}
     by_cut: dict[str, list[BuiltSplit]] = {}
     for one in shared:
         by_cut.setdefault(one.cut.name, []).append(one)
@@ -85,11 +89,12 @@ def evaluate_splits(
 
     with closing(iter_batches(study.data, images, study.model.preprocessing, batch_size=batch_size)) as batches:
         for batch in batches:
-            whole.append(group(run(batch.images, visit)))
+            whole.append(group(run(batch.images, visit, precision=precision)))
             for one in splits:
                 if one.head is not None:
-                    with torch.no_grad():
-                        runners[id(one)](one.head(batch.images))
+                    with torch.no_grad(), autocast(precision):
+                        crossing = one.head(batch.images)
+                    runners[id(one)](crossing.float())
             labels.append(torch.from_numpy(group.label_map)[batch.labels])
             progress(sum(map(len, labels)), len(images))
     done = [runners[id(one)] for one in splits]
@@ -102,6 +107,7 @@ def evaluate_splits(
         payload_bytes=[one.codec.payload_bytes(torch.cat(runners[id(one)].symbols).numpy()) for one in splits],
         divergence_nats=[_divergence(found, expected) for found in logits],
         clipped=[runner.clipped / max(1, sum(part.numel() for part in runner.symbols)) for runner in done],
+        precision=precision,
     )
 
 
@@ -114,8 +120,9 @@ def _divergence(logits: torch.Tensor, expected: torch.Tensor) -> float:
 class _Runner:
     """Runs what crosses through one split's bottleneck and tail."""
 
-    def __init__(self, graph: ModelGraph, built: BuiltSplit) -> None:
+    def __init__(self, graph: ModelGraph, built: BuiltSplit, precision: Precision) -> None:
         self.built = built
+        self.precision: Precision = precision
         self.tail = (built.tail or split(graph, built.cut.name).tail).eval()
         built.bottleneck.eval()
         self.logits: list[torch.Tensor] = []
@@ -131,7 +138,9 @@ class _Runner:
         decoded = bottleneck.decode(bottleneck.values(symbols))
         if decoded.dim() == 4 and self.built.cut.channel_axis == 1:
             decoded = decoded.contiguous(memory_format=torch.channels_last)
-        self.logits.append(self.tail(decoded).float())
+        with autocast(self.precision):
+            answer = self.tail(decoded)
+        self.logits.append(answer.float())
         self.symbols.append(symbols)
 
 
@@ -144,6 +153,7 @@ def measure(
     head_macs = built.cut.head_macs + bottleneck.encoder_macs
     return Measurement(
         part=part,
+        precision=found.precision,
         accuracy=Accuracy.from_counts(int(right.sum()), len(right)),
         whole=Accuracy.from_counts(int(whole.sum()), len(whole)),
         against_whole=Paired.from_answers(whole, right),

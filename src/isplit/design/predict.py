@@ -15,6 +15,7 @@ from isplit.design.calibration import Calibration, shipped
 from isplit.design.closed_forms import ClosedForm, PredictSettings, Progress, closed_forms
 from isplit.design.evaluate import evaluate_splits, measure
 from isplit.design.groups import GroupLogits
+from isplit.design.precision import chosen_precision
 from isplit.design.remote import measure_remote
 from isplit.design.study import OpenStudy
 from isplit.errors import InputError
@@ -72,7 +73,13 @@ def predict(
     some = _CUTS_AT_A_TIME * len(budgets)
     for start in range(0, len(closed), some):
         of_cuts = closed[start : start + some]
-        found = evaluate_splits(study, [one.split for one in of_cuts], group=classes, images=images)
+        found = evaluate_splits(
+            study,
+            [one.split for one in of_cuts],
+            group=classes,
+            images=images,
+            precision=chosen_precision(settings.precision),
+        )
         predictions: list[Prediction] = []
         for number, one in enumerate(of_cuts):
             measurement = measure(study, one.split, found, number, group=classes, part="select")
@@ -206,6 +213,7 @@ def _remote(
             group=group,
             images=images,
             part="select",
+            precision=chosen_precision(settings.precision),
             progress=lambda done, total: progress("compressed images", done, total),
         )
     )

@@ -14,8 +14,9 @@ from isplit.codec.image import compress, preprocess, restore
 from isplit.design.batches import normalise
 from isplit.design.groups import GroupLogits
 from isplit.design.modes import evaluating
+from isplit.design.precision import autocast
 from isplit.design.study import OpenStudy
-from isplit.records import Accuracy, Compression, Paired, PartName, PayloadBytes, RemoteImage
+from isplit.records import Accuracy, Compression, Paired, PartName, PayloadBytes, Precision, RemoteImage
 
 Format = Literal["jpeg", "webp"]
 _QUALITIES: dict[Format, tuple[int, ...]] = {"jpeg": (95, 90, 75, 50, 25, 10), "webp": (90, 80, 65, 50, 35, 20, 5)}
@@ -41,6 +42,7 @@ def measure_remote(
     images: NDArray[np.int64],
     part: PartName,
     batch_size: int = 50,
+    precision: Precision = "fp32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[RemoteImage]:
     """Measure the whole model on images compressed in every setting.
@@ -66,7 +68,7 @@ def measure_remote(
 
         measured: list[RemoteImage] = []
         wanted = settings()
-        with evaluating(study.graph.module), torch.no_grad():
+        with evaluating(study.graph.module), torch.no_grad(), autocast(precision):
             whole = right(pixels)
             for number, setting in enumerate(wanted):
                 sent = list(pool.map(lambda one, setting=setting: there_and_back(setting, one), pixels))

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from isplit.records.base import Part, Record
 from isplit.records.compression import Compression
+from isplit.records.curve import Precision
 from isplit.records.study import Accuracy, PartName
 
 Design = Literal["linear", "pca", "undercomplete", "identity"]
@@ -95,9 +96,11 @@ class Measurement(Part):
     the device, encoder included; `head_mac_share` is over the whole model's. `elements` are numbers in the latent.
     `clipped_share` counts latents beyond the quantiser's range. `divergence_nats` is the mean Kullback-Leibler
     divergence of the split's class probabilities from the whole model's; None in records before it was measured.
+    `precision` is that of head, tail and whole model; the bottleneck computes in float32.
     """
 
     part: PartName
+    precision: Precision = "fp32"
     accuracy: Accuracy
     whole: Accuracy
     against_whole: Paired

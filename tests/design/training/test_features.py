@@ -124,3 +124,15 @@ def test_no_room(source_of, study):
     (study.directory / CACHE).write_text("in the way")
     with pytest.raises(InputError, match="choose features=recompute"):
         Features(source_of(), store="disk")
+
+
+def test_bf16_features_are_float32_near_the_exact_ones(source_of):
+    """What is kept is float32 when it comes back, off by bfloat16's rounding, and not taken for the exact ones."""
+    with Features(source_of(), store="keep") as features:
+        exact = collect(features)
+    with Features(source_of(precision="bf16"), store="keep") as features:
+        rounded = collect(features)
+    assert torch.float32 == rounded[0].dtype == rounded[1].dtype
+    assert not torch.equal(exact[0], rounded[0])
+    assert torch.allclose(exact[0], rounded[0], rtol=0.05, atol=0.02 * float(exact[0].abs().max()))
+    assert torch.equal(exact[2], rounded[2])

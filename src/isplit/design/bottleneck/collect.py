@@ -150,6 +150,7 @@ def collect_latents(
     batches: Iterable[Batch],
     *,
     max_values: int,
+    precision: Precision = "fp32",
 ) -> list[list[torch.Tensor]]:
     """Return for each of the moments its maps' latents N×rank×P, of as many images as `max_values` floats allow."""
     found: list[list[list[torch.Tensor]]] = [[[] for _ in own] for _, own in maps]
@@ -169,7 +170,7 @@ def collect_latents(
                     kept.append(one.encode(part))
 
     for batch in batches:
-        run(batch.images, visit)
+        run(batch.images, visit, precision=precision)
         seen += len(batch.labels)
         if seen >= max(limits):
             break

@@ -8,7 +8,8 @@ from torch import fx
 
 from isplit.design.graph.cuts import ModelGraph
 from isplit.design.modes import evaluating
-from isplit.records import Cut
+from isplit.design.precision import autocast, in_float32
+from isplit.records import Cut, Precision
 
 Visit = Callable[[Cut, torch.Tensor], None]
 
@@ -26,13 +27,13 @@ class FeaturePass:
         self.graph = graph
         self._cuts: dict[fx.Node, Cut] = {graph.point(cut.name).node: cut for cut in cuts}
 
-    def __call__(self, images: torch.Tensor, visit: Visit) -> torch.Tensor:
+    def __call__(self, images: torch.Tensor, visit: Visit, *, precision: Precision = "fp32") -> torch.Tensor:
         """Run images N×C×H×W without gradients, call `visit` at every cut, and return the logits N×K in float32.
 
         A visitor must not change the tensor it is shown, and must copy what it wants to keep: a later operation may
-        work in place.
+        work in place. It is shown float32, and computes in it, whatever the precision of the model's own passes.
         """
-        with evaluating(self.graph.module), torch.no_grad():
+        with evaluating(self.graph.module), torch.no_grad(), autocast(precision):
             return _Run(self, visit).run(images).float()
 
 
@@ -45,5 +46,6 @@ class _Run(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n in self._cuts:
-            self._visit(self._cuts[n], result)
+            with in_float32():
+                self._visit(self._cuts[n], result.float())
         return result

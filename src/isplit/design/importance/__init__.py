@@ -1,6 +1,6 @@
 """Importance at every cut from one forward and one backward pass."""
 
-from isplit.design.importance.gradients import GradientPass, fast_bf16
+from isplit.design.importance.gradients import GradientPass
 from isplit.design.importance.methods import METHODS, cam
 
-__all__ = ["METHODS", "GradientPass", "cam", "fast_bf16"]
+__all__ = ["METHODS", "GradientPass", "cam"]

@@ -1,7 +1,6 @@
 """Activations and gradients at many cuts from one forward and one backward pass."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from isplit.design.graph import ModelGraph
 from isplit.design.graph.ops import is_in_place
 from isplit.design.graph.values import memory_bases
 from isplit.design.modes import evaluating
+from isplit.design.precision import autocast
 from isplit.errors import ModelError
 from isplit.records import Cut, Precision
 
@@ -81,7 +81,7 @@ class GradientPass:
                 results[number] = reduce(activation, gradient, self.cuts[number])
 
         with evaluating(self.graph.module, frozen=True), torch.enable_grad():
-            with _autocast(precision):
+            with autocast(precision):
                 logits = _Run(self, arrive).run(images)
             objective(logits.float()).backward()
         missing = [cut.name for cut, result in zip(self.cuts, results, strict=True) if result is None]
@@ -89,10 +89,6 @@ class GradientPass:
             msg = f"no gradient reaches {', '.join(missing)}: the decision does not depend on what is computed there"
             raise ModelError(msg)
         return logits.detach().float(), [result for result in results if result is not None]
-
-
-def _autocast(precision: Precision) -> AbstractContextManager[Any]:
-    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 class _Run(fx.Interpreter):
@@ -124,8 +120,3 @@ class _Run(fx.Interpreter):
         if n in self._owner._protected:
             args = (args[0].clone(), *args[1:])
         return args, kwargs
-
-
-def fast_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16); elsewhere bf16 is emulated and slow."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from torch import nn
 from isplit.design.batches import iter_batches
 from isplit.design.graph import split
 from isplit.design.groups import GroupLogits
+from isplit.design.precision import autocast
 from isplit.design.study import OpenStudy
 from isplit.design.training.settings import FeatureStore
 from isplit.errors import InputError, StudyError
-from isplit.records import Cut, load_arrays, save_arrays
+from isplit.records import Cut, Precision, load_arrays, save_arrays
 
 CACHE = "cache"
 _LARGEST = 65504.0  # of float16
@@ -55,6 +56,7 @@ class Source:
         flip: Whether there is a mirrored copy of each.
         raw: Whether the inputs are images instead of features, for a head that learns.
         device: Where the model's passes run, and where batches go.
+        precision: Of the model's passes.
 
     """
 
@@ -65,6 +67,7 @@ class Source:
     flip: bool = False
     raw: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = "fp32"
 
     @property
     def rows(self) -> int:
@@ -164,8 +167,8 @@ class Features:
             for images in coming:
                 chosen = torch.from_numpy(rows[done : done + len(images)])
                 done += len(images)
-                with torch.no_grad():
-                    inputs = images if self.source.raw else self._head(images)
+                with torch.no_grad(), self._autocast():
+                    inputs = images if self.source.raw else self._head(images).float()
                 yield self._example(inputs, chosen)
 
     def _images(self, rows: NDArray[np.int64], batch_size: int) -> Generator[torch.Tensor]:
@@ -190,16 +193,20 @@ class Features:
         rows = np.arange(self.source.rows)
         with torch.no_grad(), contextlib.closing(self._images(rows, _PASS)) as coming:
             for images in coming:
-                crossing = self._head(images)
+                with self._autocast():
+                    crossing = self._head(images)
+                    answers = self._tail(crossing)
                 if self._held is not None:
                     if done == 0:
                         self._exponent = _exponent(crossing)
                     scaled = torch.ldexp(crossing.float(), torch.tensor(-self._exponent))
                     self._held[done : done + len(images)] = scaled.clamp(-_LARGEST, _LARGEST).to(torch.float16).cpu()
-                logits = self.source.group(self._tail(crossing).float())
-                self.teacher[done : done + len(images)] = logits.cpu()
+                self.teacher[done : done + len(images)] = self.source.group(answers.float()).cpu()
                 done += len(images)
                 progress(done, len(rows))
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        return autocast(self.source.precision, device=self.source.device.type)
 
     def _allocate(self) -> torch.Tensor | None:
         shape = (self.source.rows, *self.source.cut.shape)
@@ -246,7 +253,7 @@ class Features:
         source = self.source
         record = source.study.record
         told = (record.model.fingerprint, record.data.sha256, record.preprocessing.model_dump_json(), source.cut.name)
-        digest = hashlib.sha256(repr((told, source.group.outputs, source.flip)).encode())
+        digest = hashlib.sha256(repr((told, source.group.outputs, source.flip, source.precision)).encode())
         digest.update(np.ascontiguousarray(source.images).tobytes())
         return f"features-{digest.hexdigest()[:24]}"
 

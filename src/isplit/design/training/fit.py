@@ -17,6 +17,7 @@ from isplit.design.bottleneck.linear import SHRINKAGE
 from isplit.design.evaluate import BuiltSplit, evaluate_splits, measure
 from isplit.design.groups import GroupLogits
 from isplit.design.modes import evaluating
+from isplit.design.precision import chosen_precision
 from isplit.design.predict import check_budgets
 from isplit.design.study import OpenStudy
 from isplit.design.training.checkpoint import Checkpoint, RunState
@@ -169,7 +170,7 @@ def _train(
     def features(part: str, chosen: NDArray[np.int64], *, flip: bool) -> Features:
         source = Source(
             study=study, cut=cut, group=group, images=chosen, flip=flip, raw=settings.train_head,
-            device=accelerator.device,
+            device=accelerator.device, precision=chosen_precision(settings.precision, device=accelerator.device.type),
         )  # fmt: skip
         return Features(
             source,
@@ -235,6 +236,7 @@ def _record(
             splits,
             group=group,
             images=study.images(part, group, limit=limit),
+            precision=chosen_precision(settings.precision),
             progress=lambda done, total: progress(f"{built.cut.name}: accuracy on the {part} part", done, total),
         )
         return [measure(study, one, found, number, group=group, part=part) for number, one in enumerate(splits)]

@@ -8,7 +8,7 @@ after each epoch of stage 2: quantiser and tables for the budget -> accuracy on 
 import math
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.groups import GroupLogits
-from isplit.design.importance import fast_bf16
+from isplit.design.precision import autocast, chosen_precision
 from isplit.design.training.checkpoint import (
     Checkpoint,
     RunState,
@@ -80,9 +80,7 @@ class Run:
         self._checkpoint = checkpoint
         self._progress = progress
         self._best: dict[str, torch.Tensor] = {}
-        self._bf16 = job.settings.precision == "bf16" or (
-            job.settings.precision == "auto" and (fast_bf16() if accelerator.device.type == "cpu" else True)
-        )
+        self._precision = chosen_precision(job.settings.precision, device=accelerator.device.type)
 
     def __call__(self) -> RunState:
         """Run what is left of both stages, and return how it went."""
@@ -263,12 +261,14 @@ class Run:
         self.state = self.state.model_copy(update=changes)
 
     def _select(self) -> tuple[float, float]:
-        """Return accuracy and cross-entropy on the select part, in float32."""
+        """Return accuracy and cross-entropy on the select part."""
         job, right, loss = self.job, 0, 0.0
         job.trainee.judge()
         with torch.no_grad(), job.select.batches(np.arange(len(job.select)), batch_size=64) as examples:
             for example in examples:
-                logits = job.group(job.trainee(example.inputs)[0].float())
+                with self._autocast():
+                    output = job.trainee(example.inputs)[0]
+                logits = job.group(output.float())
                 right += int((logits.argmax(1) == example.labels).sum())
                 loss += float(functional.cross_entropy(logits, example.labels, reduction="sum"))
         return right / len(job.select), loss / len(job.select)
@@ -297,8 +297,7 @@ class Run:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         # Not Accelerate's own: that is one setting for the whole process, whatever a second run wants.
-        device = self._accelerator.device.type
-        return torch.autocast(device, dtype=torch.bfloat16) if self._bf16 else nullcontext()
+        return autocast(self._precision, device=self._accelerator.device.type)
 
 
 def _rate(done: float, *, warmup: float) -> float:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+from isplit.design.precision import SETTINGS
 from isplit.errors import InputError
 from isplit.records import Precision
 
@@ -36,7 +37,8 @@ class FitSettings:
         features: Where what crosses is kept: "auto" takes the memory if it fits, else the disk, else computes it anew
             in every epoch ("recompute"). "keep" leaves it in the study's directory cache, for the next run at this cut.
         memory_gib: How much memory the features may take.
-        precision: "auto" takes bf16 where the machine multiplies it in hardware; the bottleneck stays in float32.
+        precision: Of training and of what is measured: "auto" takes bf16 where the machine multiplies it in hardware;
+            the bottleneck stays in float32.
         statistics_images: Images that the closed form, the quantiser and the entropy coder's tables are made from.
         seed: Of random initial values, and of the order of the images.
 
@@ -70,7 +72,7 @@ class FitSettings:
             if value is not None and not low <= value <= high:
                 msg = f"{name} is {value}; give {low:g} or more" + (f", at most {high:g}" if high < _ANY else "")
                 raise InputError(msg)
-        for name, known in (("features", get_args(FeatureStore)), ("precision", _PRECISIONS)):
+        for name, known in (("features", get_args(FeatureStore)), ("precision", SETTINGS)):
             if getattr(self, name) not in known:
                 msg = f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}"
                 raise InputError(msg)
@@ -89,7 +91,6 @@ class FitSettings:
 
 
 _ANY = float("inf")
-_PRECISIONS = ("auto", "fp32", "bf16")
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (0, _ANY),
     "feature_epochs": (0, _ANY),

@@ -9,6 +9,7 @@ from torch import nn
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.graph import ModelGraph, split
+from isplit.design.precision import in_float32
 from isplit.design.training.features import laid_out
 from isplit.design.training.settings import FitSettings
 from isplit.records import Cut
@@ -53,8 +54,7 @@ class Trainee(nn.Module):
 
         """
         crossing = inputs if self.head is None else self.head(inputs)
-        # Under autocast the rounding would see another latent than the float32 encoder on the device makes.
-        with torch.autocast(crossing.device.type, enabled=False):
+        with in_float32(crossing.device.type):
             latents = self.bottleneck.encode(crossing.float())
             decoded = self.bottleneck.decode(self.bottleneck.rounded(latents))
         decoded = decoded.reshape(crossing.shape)

@@ -40,6 +40,7 @@ from isplit.design.closed_forms import (
 )
 from isplit.design.evaluate import BuiltSplit, evaluate_splits, measure
 from isplit.design.graph.features import FeaturePass
+from isplit.design.precision import chosen_precision
 from isplit.design.remote import measure_remote
 from isplit.design.study import OpenStudy, open_study
 from isplit.records import Budget
@@ -165,7 +166,13 @@ def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterat
 def compressed_images(study: OpenStudy, images: int | None) -> Iterator[Row]:
     """JPEG and WebP at several settings: their bytes, and what the whole model makes of them."""
     group = study.group()
-    for remote in measure_remote(study, group=group, images=study.images("test", group, limit=images), part="test"):
+    for remote in measure_remote(
+        study,
+        group=group,
+        images=study.images("test", group, limit=images),
+        part="test",
+        precision=chosen_precision("auto"),
+    ):
         yield {
             "format": remote.format,
             "quality": remote.quality,

@@ -1,4 +1,4 @@
-"""The figures of docs/experiments.md: importance over depth above the accuracies, one for a pair."""
+"""The figures of docs/experiments.md: importance over depth above the accuracies, one figure for a data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,36 +6,51 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
-from truth import Row, Truth, predictors
+from matplotlib.axes import Axes
+from truth import RATIO, Row, Truth, predictors
+
+BLUE, ORANGE, GREY, FAINT = "#1d4f91", "#c2571a", "#6b7280", "#a3abb8"
 
 
-def draw(truth: Truth, scores: Sequence[Row], path: Path) -> None:
-    """Write the figure of a pair as SVG."""
-    cuts = list(truth.rows)
-    places = np.arange(len(cuts))
-
-    def of_row(name: str) -> list[float]:
-        return [truth.rows[cut][name] for cut in cuts]
-
-    found = predictors(truth, scores)
+def draw(networks: Sequence[Sequence[Truth]], scores: Sequence[Row], path: Path) -> None:
+    """Write the figure of a data set as SVG: a column for each network, which are its splits at one or two budgets."""
     with mpl.rc_context({"font.size": 8, "svg.hashsalt": "isplit", "axes.spines.top": False}):
-        figure, (upper, lower) = plt.subplots(2, 1, figsize=(7, 4.6), sharex=True, layout="constrained")
-        if "cui" in found:
-            values = found["cui"][0]
-            upper.plot(places, [values[cut] for cut in cuts], "o-", color="#1d4f91")
-        upper.set_ylabel("CUI")
-        size = upper.twinx()
-        size.plot(places, np.array(of_row("bytes")) / 1024, "s:", color="#a3abb8", markersize=3)
-        size.set_ylabel("size, KiB")
-        size.set_yscale("log")
-        for name, label, style, color in (
-            ("closed_form_test", "closed form", "o--", "#c2571a"),
-            ("trained_test", "trained", "o-", "#1d4f91"),
-        ):
-            lower.plot(places, 100 * np.array(of_row(name)), style, color=color, label=label)
-        lower.axhline(100 * of_row("whole_test")[0], color="#6b7280", linewidth=0.8, label="whole model")
-        lower.set_ylabel("accuracy, %")
-        lower.set_xticks(places, cuts, rotation=90)
-        lower.legend(frameon=False)
+        size = (3.9 * len(networks) + 0.4, 4.8)
+        figure, axes = plt.subplots(2, len(networks), figsize=size, sharex="col", layout="constrained", squeeze=False)
+        for number, (truths, upper, lower) in enumerate(zip(networks, axes[0], axes[1], strict=True)):
+            upper.set_title(truths[0].pair)
+            _importance(upper, truths[0], scores, first=number == 0, last=number == len(networks) - 1)
+            _accuracies(lower, truths)
+            if number == 0:
+                lower.set_ylabel("accuracy on test, %")
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
+
+
+def _importance(axis: Axes, truth: Truth, scores: Sequence[Row], *, first: bool, last: bool) -> None:
+    """Draw CUI and size, both over depth and on logarithmic axes, as the paper does."""
+    cui = predictors(truth, scores)["cui"][0]
+    places = np.arange(len(truth.rows))
+    axis.plot(places, [cui[cut] for cut in truth.rows], "o-", color=BLUE, markersize=4)
+    axis.set_yscale("log")
+    size = axis.twinx()
+    size.plot(places, [row["bytes"] / 1024 for row in truth.rows.values()], "s:", color=FAINT, markersize=3)
+    size.set_yscale("log")
+    if first:
+        axis.set_ylabel("CUI (line)")
+    if last:
+        size.set_ylabel("size, KiB (dots)")
+
+
+def _accuracies(axis: Axes, truths: Sequence[Truth]) -> None:
+    """Draw the splits before and after training at every budget."""
+    for truth, color in zip(truths, (BLUE, ORANGE), strict=False):
+        places = np.arange(len(truth.rows))
+        name = "one in 64" if truth.budget == RATIO else truth.budget.replace("B", " bytes")
+        for field, label, style in (("closed_form_test", "closed form", "o--"), ("trained_test", "trained", "o-")):
+            values = [100 * row[field] for row in truth.rows.values()]
+            axis.plot(places, values, style, color=color, markersize=3, label=f"{name}, {label}")
+    rows = truths[0].rows
+    axis.axhline(100 * next(iter(rows.values()))["whole_test"], color=GREY, linewidth=0.8, label="whole model")
+    axis.set_xticks(range(len(rows)), list(rows), rotation=90)
+    axis.legend(frameon=False, fontsize=7)

@@ -12,12 +12,14 @@ class Pair:
     """A network with its weights, and its data.
 
     `data` is relative to the folder of the data sets, or to `WEIGHTS` where it was made by one of the scripts here.
-    `subsets` are class subsets in the words of `isplit analyze --classes`, `recipe` the options of `train_network.py`.
+    `few_bytes` is a budget at which the cuts differ. `subsets` are class subsets in the words of
+    `isplit analyze --classes`, `recipe` the options of `train_network.py`.
     """
 
     name: str
     model: str
     image_size: int
+    few_bytes: int
     data: str
     recipe: tuple[str, ...]
     subsets: tuple[str, ...] = field(default=())
@@ -49,6 +51,7 @@ PAIRS = (
         name="vgg16-notmnist",
         model=_VGG,
         image_size=32,
+        few_bytes=30,
         data=_NOTMNIST,
         subsets=_LETTERS,
         recipe=(*_TRUNK, "--epochs", "3"),
@@ -57,15 +60,25 @@ PAIRS = (
         name="resnet50-notmnist",
         model=_RESNET,
         image_size=32,
+        few_bytes=30,
         data=_NOTMNIST,
         subsets=_LETTERS,
         recipe=(*_FROM_SCRATCH[1:], "--epochs", "6"),
     ),
-    Pair(name="vgg16-xray", model=_VGG, image_size=64, data=_XRAY, subsets=_SPLIT, recipe=(*_TRUNK, "--epochs", "3")),
+    Pair(
+        name="vgg16-xray",
+        model=_VGG,
+        image_size=64,
+        few_bytes=80,
+        data=_XRAY,
+        subsets=_SPLIT,
+        recipe=(*_TRUNK, "--epochs", "3"),
+    ),
     Pair(
         name="resnet50-xray",
         model=_RESNET,
         image_size=64,
+        few_bytes=80,
         data=_XRAY,
         subsets=_SPLIT,
         recipe=(*_FROM_SCRATCH, "--epochs", "10"),
@@ -74,9 +87,18 @@ PAIRS = (
         name="resnet50-tin20",
         model=_RESNET,
         image_size=64,
+        few_bytes=80,
         data=_TINY,
         subsets=_GROUPS,
         recipe=(*_FROM_SCRATCH, "--epochs", "9"),
     ),
-    Pair(name="vgg16-tin20", model=_VGG, image_size=64, data=_TINY, subsets=_GROUPS, recipe=(*_TRUNK, "--epochs", "3")),
+    Pair(
+        name="vgg16-tin20",
+        model=_VGG,
+        image_size=64,
+        few_bytes=80,
+        data=_TINY,
+        subsets=_GROUPS,
+        recipe=(*_TRUNK, "--epochs", "3"),
+    ),
 )

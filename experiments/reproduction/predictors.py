@@ -11,8 +11,8 @@ closed form            What `isplit predict` says of every cut at one in 64 of t
 
 The closed form is predicted anew, so that its seconds are known. Each of the others is one pass over 500 images of the
 fit part, on its own, so that its seconds are its own. Means of the first 50, 100, 200, 300 and 500 images are kept in
-results/predictors.jsonl: how many does an order need? Size and depth are in the lines of run.py, and what sums instead
-of means would say follows from the shapes.
+results/predictors.jsonl (for the closed form, accuracies on so many of the select part): how many does an order need?
+Size and depth are in the lines of run.py, and what sums instead of means would say follows from the shapes.
 """
 
 import argparse
@@ -26,8 +26,11 @@ from pairs import PAIRS, Pair
 from run import HERE, RATIO, kept, predictions, prepare
 
 from isplit.design.batches import iter_batches
+from isplit.design.bottleneck.build import load_split, split_directory
+from isplit.design.evaluate import BuiltSplit, evaluate_splits
 from isplit.design.importance import METHODS, GradientPass
 from isplit.design.importance.methods import Method
+from isplit.design.precision import chosen_precision
 from isplit.design.study import OpenStudy
 from isplit.records import Cut, PredictionsRecord
 
@@ -69,24 +72,44 @@ def compute(pair: Pair, study: OpenStudy, name: str) -> dict[str, Any]:
     started = time.perf_counter()
     if name == "closed form":
         (study.directory / PredictionsRecord.file_name).unlink(missing_ok=True)
-        found = predictions(study, RATIO, None)
+        predictions(study, RATIO, None)
         cuts = {cut.name: cut for cut in study.cuts()}
-        images = found[next(iter(cuts))].measurement.accuracy.images
-        means = {images: {name: found[name].measurement.accuracy.accuracy for name in cuts}}
+        seconds = time.perf_counter() - started
+        means = accuracies(study, list(cuts.values()))
     else:
         method, target = SCORES[name]
         cuts = before_activations(study) if name == "cui-before-activation" else {cut.name: cut for cut in study.cuts()}
         scores = score(study, list(cuts.values()), METHODS[method], target)
         counts = [count for count in COUNTS if count <= len(scores)]
         means = {count: dict(zip(cuts, scores[:count].mean(0).tolist(), strict=True)) for count in counts}
+        seconds = time.perf_counter() - started
     return {
         "pair": pair.name,
         "predictor": name,
         "weights_sha256": study.record.model.weights_sha256,
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
         "threads": torch.get_num_threads(),
         "elements": {name: cut.bytes // 4 for name, cut in cuts.items()},
         "means": means,
+    }
+
+
+def accuracies(study: OpenStudy, cuts: list[Cut]) -> dict[int, dict[str, float]]:
+    """Return the accuracy of every cut's closed form on the first images of the select part, and on all of them."""
+    group = study.group()
+    images = study.images("select", group, limit=None)
+    splits: list[BuiltSplit] = []
+    for cut in cuts:
+        directory = split_directory(
+            study.directory, cut=cut.name, group=group.group.name, design="linear", budget=RATIO, trained=False
+        )
+        _, bottleneck, codec, _ = load_split(directory)
+        splits.append(BuiltSplit(cut, bottleneck, codec))
+    found = evaluate_splits(study, splits, group=group, images=images, precision=chosen_precision("auto"))
+    right = [answers == found.labels for answers in found.answers]
+    counts = [count for count in COUNTS if count < len(images)] + [len(images)]
+    return {
+        count: {cut.name: float(own[:count].mean()) for cut, own in zip(cuts, right, strict=True)} for count in counts
     }
 
 

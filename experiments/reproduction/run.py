@@ -5,10 +5,10 @@
 Per pair, and in this order over all pairs:
 
 ratio        Every cut at one in 64 of the elements, from the closed form.
+bytes        Every cut at the pair's own budget of bytes, so few that the cuts differ.
 subsets      Each class subset at its own best cut and at the others' (by the closed form, and by importance).
 autoencoder  The paper's bottleneck at every cut of two pairs: from random values, first the features, then the task.
-bytes        Every cut of two pairs at one budget of bytes.
-seeds        The ratio once more with another seed, for two pairs.
+seeds        Both budgets once more with another seed, for two pairs.
 
 A split is trained until the accuracy on the select part stops improving, at most three epochs of 3,000 images. Truth is
 the test part. Each adds a line to results/trained.jsonl, with everything needed to repeat it; what is there is not
@@ -22,12 +22,13 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pairs import PAIRS, Pair
+from truth import first_by_closed_form, first_by_cui
 
 from isplit import api
 from isplit.design.predict import predict
@@ -38,14 +39,14 @@ from isplit.records import Budget, CurveRecord, Prediction, SplitRecord
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "trained.jsonl"
+CURVES = HERE / "results" / "curves.jsonl"
 CACHE = HERE.parent.parent / ".cache" / "reproduction"
 RATIO = Budget(element_ratio=64)
 EPOCHS, IMAGES = 3, 3000
 PREDICTION = api.PredictSettings(images=None, remote_images=0)
-JOBS = ("ratio", "subsets", "autoencoder", "bytes", "seeds")
-# The pairs that these jobs are for: the cheapest.
+JOBS = ("ratio", "bytes", "subsets", "autoencoder", "seeds")
+# The pairs that the last two are for: the cheapest.
 TWO = ("vgg16-notmnist", "resnet50-notmnist")
-FEW_BYTES = Budget(payload_bytes=40)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def main() -> None:
 
 def run(job: str, pair: Pair, data: Path, ends: float) -> None:
     """Train what one job wants of one pair."""
-    if pair.name not in TWO and job in ("autoencoder", "bytes", "seeds"):
+    if pair.name not in TWO and job in ("autoencoder", "seeds"):
         return
     study = prepare(pair, data)
     there = done(pair, study)
@@ -98,6 +99,7 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
             before = predicted[wanted.budget.tag, wanted.group] = predictions(study, wanted.budget, wanted.group)
         epochs = 4 if wanted.design == "undercomplete" else EPOCHS
         settings = FitSettings(epochs=epochs, patience=1, images=IMAGES, seed=wanted.seed, features="keep")
+        started = time.perf_counter()
         record = fit(
             study,
             wanted.cut,
@@ -107,7 +109,7 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
             settings=settings,
             progress=say,
         )
-        row = line(pair, study, record, before[wanted.cut])
+        row = line(pair, study, record, before[wanted.cut]) | {"fit_seconds": time.perf_counter() - started}
         there.add(wanted.key(study))
         with RESULTS.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -118,8 +120,9 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
 def splits(job: str, pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
     """Name a job's splits, the deepest first: those take the least."""
     names = [cut.name for cut in reversed(study.cuts())]
+    few = Budget(payload_bytes=pair.few_bytes)
     if job == "subsets":
-        yield from subset_splits(study)
+        yield from subset_splits(pair, study)
         return
     for name in names:
         if job == "ratio":
@@ -127,30 +130,39 @@ def splits(job: str, pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
         elif job == "autoencoder":
             yield Wanted(cut=name, design="undercomplete")
         elif job == "bytes":
-            yield Wanted(cut=name, budget=FEW_BYTES)
+            yield Wanted(cut=name, budget=few)
         elif job == "seeds":
+            yield Wanted(cut=name, budget=few, seed=1)
             yield Wanted(cut=name, seed=1)
 
 
-def subset_splits(study: OpenStudy) -> Iterator[Wanted]:
-    """Every set of classes at its own best cut and at those of all the others."""
-    groups = [group.name for group in study.record.groups]
-    curve = CurveRecord.load(study.directory)
-    best: set[str] = set()
-    for name in groups:
-        found = predictions(study, RATIO, name)
-        best.add(max(found.values(), key=lambda one: one.measurement.accuracy.accuracy).cut)
-        points = next((one.points for one in curve.subsets if one.name == name), curve.points)
-        best.add(points[highest_maximum([point.cui or 0.0 for point in points])].cut)
+def subset_splits(pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
+    """Every set of classes at its own best cut and at those of all the others, by importance and by the closed form."""
+    rows = {row["group"]: row for row in kept(CURVES, pair, study)}
+    for group in study.record.groups:
+        if group.name not in rows:
+            rows[group.name] = group_curves(pair, study, group.name)
+            with CURVES.open("a") as file:
+                file.write(json.dumps(rows[group.name]) + "\n")
+    best = {choose(row) for row in rows.values() for choose in (first_by_cui, first_by_closed_form)}
     for cut in reversed([cut.name for cut in study.cuts() if cut.name in best]):
-        for name in groups[1:]:
-            yield Wanted(cut=cut, group=name)
+        for group in study.record.groups[1:]:
+            yield Wanted(cut=cut, group=group.name)
 
 
-def highest_maximum(curve: Sequence[float]) -> int:
-    """Return the place of the highest local maximum between the ends: the cut that the paper would choose first."""
-    inner = [place for place in range(1, len(curve) - 1) if curve[place] > max(curve[place - 1], curve[place + 1])]
-    return max(inner or range(len(curve)), key=lambda place: curve[place])
+def group_curves(pair: Pair, study: OpenStudy, group: str) -> dict[str, Any]:
+    """Return what is known of every cut before any is trained, for one set of classes."""
+    curve = CurveRecord.load(study.directory)
+    points = next((one.points for one in curve.subsets if one.name == group), curve.points)
+    found = predictions(study, RATIO, group)
+    return {
+        "pair": pair.name,
+        "group": group,
+        "weights_sha256": study.record.model.weights_sha256,
+        "cui": {point.cut: point.cui for point in points},
+        "closed_form_select": {cut: one.measurement.accuracy.accuracy for cut, one in found.items()},
+        "closed_form_divergence": {cut: one.measurement.divergence_nats for cut, one in found.items()},
+    }
 
 
 def prepare(pair: Pair, data: Path) -> OpenStudy:

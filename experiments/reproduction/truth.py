@@ -1,24 +1,13 @@
-"""The trained splits as ground truth, every predictor's scores of them, and how well one ranks the other."""
+"""The trained splits as ground truth, and every predictor's scores of them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from math import hypot
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from sklearn.isotonic import IsotonicRegression
-
-from isplit.design.calibration import Calibration
-from isplit.design.training.ranking import kendall_tau, regret
-
 RESULTS = Path(__file__).parent / "results"
-PACKAGE = Path(__file__).parent.parent.parent / "src" / "isplit"
 RATIO = "1in64"
-_FEWEST_PAIRS = 3
-_FEWEST_CLEAR = 10
 
 Row = dict[str, Any]
 Scores = Mapping[str, float]
@@ -41,22 +30,8 @@ class Truth:
 
     @property
     def seconds(self) -> float:
-        """What training all of them took."""
-        return sum(row["seconds"] for row in self.rows.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """How well scores rank the splits of a truth.
-
-    `tau` is Kendall's over all cuts, 0 where the scores are all the same; `clear_tau` that over the pairs of cuts whose
-    accuracies differ by more than two standard errors, None where there are fewer than ten; regrets are in points.
-    """
-
-    tau: float
-    clear_tau: float | None
-    first_regret: float
-    three_regret: float
+        """What training all of them took, features and judging the epochs included."""
+        return sum(row["fit_seconds"] for row in self.rows.values())
 
 
 def read(name: str) -> list[Row]:
@@ -82,6 +57,19 @@ def gather(
     ]
     rows = {row["cut"]: row for row in sorted(chosen, key=lambda row: row["depth"])}
     return Truth(pair=pair, group=group, budget=budget, rows=rows) if rows else None
+
+
+def first_by_cui(curves: Row) -> str:
+    """Return the highest local maximum of importance between the ends: the cut that the paper would choose first."""
+    cuts, values = list(curves["cui"]), [value or 0.0 for value in curves["cui"].values()]
+    inner = [place for place in range(1, len(values) - 1) if values[place] > max(values[place - 1], values[place + 1])]
+    return cuts[max(inner or range(len(values)), key=lambda place: values[place])]
+
+
+def first_by_closed_form(curves: Row) -> str:
+    """Return the cut whose closed form is the most accurate on select; of equal ones, the one that moves least."""
+    accuracy, moved = curves["closed_form_select"], curves["closed_form_divergence"]
+    return max(accuracy, key=lambda cut: (accuracy[cut], -moved[cut]))
 
 
 def is_whole(truth: Truth, scores: Sequence[Row]) -> bool:
@@ -119,73 +107,3 @@ def loss_before(row: Row) -> float:
     closed form says of the split there.
     """
     return row["whole_select"] - row["closed_form_select"]
-
-
-def calibration(rows: Iterable[Row]) -> Any:
-    """Fit the loss after training, on the test part, as a rising curve of the loss before it, on the select part."""
-    used = list(rows)
-    before = [loss_before(row) for row in used]
-    after = [row["whole_test"] - row["trained_test"] for row in used]
-    return IsotonicRegression(out_of_bounds="clip").fit(before, after)
-
-
-def ship_calibration(truths: Sequence[Truth]) -> None:
-    """Write what comes with the package: the curve of all pairs, with the error on pairs left out."""
-    if len(truths) < _FEWEST_PAIRS:
-        return
-    predicted = {truth.pair: calibrated(truth, truths) for truth in truths}
-    errors = [
-        found[cut] - accuracy
-        for truth in truths
-        if (found := predicted[truth.pair]) is not None
-        for cut, accuracy in truth.trained.items()
-    ]
-    rows = [row for truth in truths for row in truth.rows.values()]
-    fitted = calibration(rows)
-    Calibration(
-        name=f"{len(rows)} splits at one in 64 of the elements ({', '.join(truth.pair for truth in truths)})",
-        splits=len(rows),
-        curve=tuple(zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist(), strict=True)),
-        stderr=fmean(error**2 for error in errors) ** 0.5,
-    ).save(PACKAGE / "design")
-
-
-def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float] | None:
-    """Predict a pair's trained accuracies by the curve of the other pairs; None where there are no others."""
-    rows = [row for other in others if other.pair != truth.pair for row in other.rows.values()]
-    if not rows:
-        return None
-    own = list(truth.rows.values())
-    losses = calibration(rows).predict([loss_before(row) for row in own])
-    return {row["cut"]: row["whole_test"] - float(loss) for row, loss in zip(own, losses, strict=True)}
-
-
-def judged(truth: Truth, scores: Scores) -> Judgement:
-    """Compare scores with the accuracies after training."""
-    cuts = list(truth.rows)
-    values, real = [scores[cut] for cut in cuts], [truth.trained[cut] for cut in cuts]
-    best = max(real)
-    first, three = (100 * regret(values, real, choices=choices, best=best) for choices in (1, 3))
-    return Judgement(
-        tau=kendall_tau(values, real) or 0.0,
-        clear_tau=clear_tau(truth, scores),
-        first_regret=first,
-        three_regret=three,
-    )
-
-
-def clear_tau(truth: Truth, scores: Scores) -> float | None:
-    """Return the share of clearly different pairs of cuts that scores put right, less the share they put wrong."""
-    signs: list[int] = []
-    for one, other in combinations(truth.rows.values(), 2):
-        difference = one["trained_test"] - other["trained_test"]
-        # Each loss is against the same whole model: the noise that both share is counted twice, to the safe side.
-        if abs(difference) > 2 * hypot(one["loss_stderr"], other["loss_stderr"]):
-            agrees = difference * (scores[one["cut"]] - scores[other["cut"]])
-            signs.append((agrees > 0) - (agrees < 0))
-    return fmean(signs) if len(signs) >= _FEWEST_CLEAR else None
-
-
-def error_points(truth: Truth, predicted: Scores) -> float:
-    """Return the mean absolute error of predicted accuracies, in points."""
-    return 100 * fmean(abs(predicted[cut] - accuracy) for cut, accuracy in truth.trained.items())

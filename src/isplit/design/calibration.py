@@ -32,11 +32,15 @@ class Calibration(Record):
 
         None where it loses more before training than any split that the curve was fitted to.
         """
-        before, after = np.array(self.curve).T
         loss = closed_form.whole.accuracy - closed_form.accuracy.accuracy
-        if loss > before[-1] + _ROUNDING:
+        if loss > self.curve[-1][0] + _ROUNDING:
             return None
-        return float(np.clip(closed_form.whole.accuracy - np.interp(loss, before, after), 0, 1))
+        return float(np.clip(closed_form.whole.accuracy - self.loss_after(loss), 0, 1))
+
+    def loss_after(self, before: float) -> float:
+        """Return the loss after training; beyond its ends the curve is level."""
+        corners, after = np.array(self.curve).T
+        return float(np.interp(before, corners, after))
 
 
 @cache

@@ -35,7 +35,7 @@ from isplit.design.training.rate import Price, Tag, calibrate, open_price
 from isplit.design.training.settings import FitSettings
 from isplit.design.training.trainee import Trainee
 from isplit.errors import NonFiniteError
-from isplit.records import Budget, TrainingEpoch
+from isplit.records import Budget, Precision, TrainingEpoch
 
 Stage = Literal["features", "task"]
 Progress = Callable[[str, int, int], None]
@@ -80,7 +80,7 @@ class Run:
         self._checkpoint = checkpoint
         self._progress = progress
         self._best: dict[str, torch.Tensor] = {}
-        self._precision = chosen_precision(job.settings.precision, device=accelerator.device.type)
+        self._precision: Precision = chosen_precision(job.settings.precision, device=accelerator.device.type)
 
     def __call__(self) -> RunState:
         """Run what is left of both stages, and return how it went."""

@@ -1,0 +1,134 @@
+"""How well every predictor ranks the trained splits, what no predictor can exceed, and the calibration that ships."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import hypot
+from pathlib import Path
+from statistics import fmean
+
+from sklearn.isotonic import IsotonicRegression
+from truth import Row, Scores, Truth, gather, loss_before, predictors
+
+from isplit.design.calibration import Calibration
+from isplit.design.training.ranking import kendall_tau, regret
+
+PACKAGE = Path(__file__).parent.parent.parent / "src" / "isplit"
+CALIBRATED = "closed form, calibrated"
+_FEWEST_PAIRS = 3
+_FEWEST_CLEAR = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """How well scores rank the splits of a truth.
+
+    `tau` is Kendall's over all cuts, 0 where the scores are all the same; `clear_tau` that over the pairs of cuts whose
+    accuracies differ by more than two standard errors, None where there are fewer than ten; regrets are in points, and
+    so is the mean absolute error, where an accuracy is predicted. `cost_percent` is over the time of training all cuts.
+    """
+
+    tau: float
+    clear_tau: float | None
+    first_regret: float
+    three_regret: float
+    error_points: float | None = None
+    cost_percent: float | None = None
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of those that are there."""
+    there = [value for value in values if value is not None]
+    return fmean(there) if there else None
+
+
+def judge(truth: Truth, scores: Scores, *, accuracies: bool = False, seconds: float | None = None) -> Judgement:
+    """Compare scores with the accuracies after training."""
+    cuts = list(truth.rows)
+    values, real = [scores[cut] for cut in cuts], [truth.trained[cut] for cut in cuts]
+    first, three = (100 * regret(values, real, choices=choices, best=max(real)) for choices in (1, 3))
+    return Judgement(
+        tau=kendall_tau(values, real) or 0.0,
+        clear_tau=clear_tau(truth, scores),
+        first_regret=first,
+        three_regret=three,
+        error_points=100 * fmean(abs(one - other) for one, other in zip(values, real, strict=True))
+        if accuracies
+        else None,
+        cost_percent=None if seconds is None else 100 * seconds / truth.seconds,
+    )
+
+
+def clear_tau(truth: Truth, scores: Scores) -> float | None:
+    """Return the share of clearly different pairs of cuts that scores put right, less the share they put wrong."""
+    signs: list[int] = []
+    for one, other in combinations(truth.rows.values(), 2):
+        difference = one["trained_test"] - other["trained_test"]
+        # Each loss is against the same whole model: the noise that both share is counted twice, to the safe side.
+        if abs(difference) > 2 * hypot(one["loss_stderr"], other["loss_stderr"]):
+            agrees = difference * (scores[one["cut"]] - scores[other["cut"]])
+            signs.append((agrees > 0) - (agrees < 0))
+    return fmean(signs) if len(signs) >= _FEWEST_CLEAR else None
+
+
+def judge_all(truths: Sequence[Truth], every: Sequence[Truth], scores: Sequence[Row]) -> dict[str, list[Judgement]]:
+    """Judge every predictor on some truths; the calibrated one is fitted to the other pairs' splits in `every`."""
+    found: dict[str, list[Judgement]] = {}
+    for truth in truths:
+        known = predictors(truth, scores)
+        for name, (values, seconds) in known.items():
+            accuracies = name == "closed form"
+            found.setdefault(name, []).append(judge(truth, values, accuracies=accuracies, seconds=seconds))
+        predicted = calibrated(truth, every)
+        if predicted is not None:
+            seconds = known["closed form"][1]
+            found.setdefault(CALIBRATED, []).append(judge(truth, predicted, accuracies=True, seconds=seconds))
+    return found
+
+
+def ceilings(truths: Sequence[Truth], lines: Sequence[Row]) -> dict[str, list[Judgement]]:
+    """Judge what is known only after all cuts are trained: no predictor can be expected to do better.
+
+    The same trained splits on the select part; and splits trained from another seed, where there are any.
+    """
+    own = [judge(truth, {cut: row["trained_select"] for cut, row in truth.rows.items()}) for truth in truths]
+    found = {"*all trained, their accuracy on select*": own}
+    again = [(truth, gather(lines, truth.pair, budget=truth.budget, seed=1)) for truth in truths]
+    others = [judge(truth, other.trained) for truth, other in again if other and set(other.rows) == set(truth.rows)]
+    if others:
+        found[f"*all trained with another seed ({len(others)} pairs)*"] = others
+    return found
+
+
+def calibrated(truth: Truth, every: Sequence[Truth]) -> dict[str, float] | None:
+    """Predict a pair's trained accuracies from the splits of the other pairs; None where there are no others."""
+    rows = [row for other in every if other.pair != truth.pair for row in other.rows.values()]
+    if not rows:
+        return None
+    fitted = calibration(rows)
+    return {cut: row["whole_test"] - fitted.loss_after(loss_before(row)) for cut, row in truth.rows.items()}
+
+
+def calibration(rows: Sequence[Row], *, name: str = "", stderr: float = 0.0) -> Calibration:
+    """Fit the loss after training, on the test part, as a rising curve of the loss before it, on the select part."""
+    before = [loss_before(row) for row in rows]
+    after = [row["whole_test"] - row["trained_test"] for row in rows]
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(before, after)
+    corners = zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist(), strict=True)
+    return Calibration(name=name, splits=len(rows), curve=tuple(corners), stderr=stderr)
+
+
+def ship_calibration(truths: Sequence[Truth]) -> None:
+    """Write what comes with the package: fitted to all pairs, with the error on pairs left out."""
+    pairs = list(dict.fromkeys(truth.pair for truth in truths))
+    if len(pairs) < _FEWEST_PAIRS:
+        return
+    errors = [
+        found[cut] - accuracy
+        for truth in truths
+        if (found := calibrated(truth, truths)) is not None
+        for cut, accuracy in truth.trained.items()
+    ]
+    rows = [row for truth in truths for row in truth.rows.values()]
+    name = f"{len(rows)} splits of {len(pairs)} pairs of network and data ({', '.join(pairs)})"
+    calibration(rows, name=name, stderr=fmean(error**2 for error in errors) ** 0.5).save(PACKAGE / "design")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isplit.design.candidates import interior_maxima
+
 RESULTS = Path(__file__).parent / "results"
 RATIO = "1in64"
 
@@ -62,7 +64,7 @@ def gather(
 def first_by_cui(curves: Row) -> str:
     """Return the highest local maximum of importance between the ends: the cut that the paper would choose first."""
     cuts, values = list(curves["cui"]), [value or 0.0 for value in curves["cui"].values()]
-    inner = [place for place in range(1, len(values) - 1) if values[place] > max(values[place - 1], values[place + 1])]
+    inner = [first for first, _ in interior_maxima(values)]
     return cuts[max(inner or range(len(values)), key=lambda place: values[place])]
 
 

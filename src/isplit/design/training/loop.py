@@ -118,7 +118,7 @@ class Run:
         groups = trainee.groups()
         if not groups:
             return  # the first stage of a design without any encoder
-        optimiser = torch.optim.Adam(groups)
+        optimiser = torch.optim.Adam(groups, fused=True)
         highest = [group["lr"] for group in optimiser.param_groups]
         if epochs[0] > 1:
             # The rates are shares of sizes that have changed since: those of the stage's start go on.

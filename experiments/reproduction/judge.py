@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import hypot
+from math import hypot, log10
 from pathlib import Path
 from statistics import fmean
 
 from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LinearRegression
 from truth import Row, Scores, Truth, gather, loss_before, predictors
 
 from isplit.design.calibration import Calibration
@@ -15,6 +16,7 @@ from isplit.design.training.ranking import kendall_tau, regret
 
 PACKAGE = Path(__file__).parent.parent.parent / "src" / "isplit"
 CALIBRATED = "closed form, calibrated"
+WITH_MORE = "closed form, calibrated with CUI and bytes"
 _FEWEST_PAIRS = 3
 _FEWEST_CLEAR = 10
 
@@ -79,10 +81,10 @@ def judge_all(truths: Sequence[Truth], every: Sequence[Truth], scores: Sequence[
         for name, (values, seconds) in known.items():
             accuracies = name == "closed form"
             found.setdefault(name, []).append(judge(truth, values, accuracies=accuracies, seconds=seconds))
-        predicted = calibrated(truth, every)
-        if predicted is not None:
+        others = [other for other in every if other.pair != truth.pair]
+        for name, predict in ((CALIBRATED, calibrated), (WITH_MORE, calibrated_with_more)) if others else ():
             seconds = known["closed form"][1]
-            found.setdefault(CALIBRATED, []).append(judge(truth, predicted, accuracies=True, seconds=seconds))
+            found.setdefault(name, []).append(judge(truth, predict(truth, others), accuracies=True, seconds=seconds))
     return found
 
 
@@ -100,13 +102,31 @@ def ceilings(truths: Sequence[Truth], lines: Sequence[Row]) -> dict[str, list[Ju
     return found
 
 
-def calibrated(truth: Truth, every: Sequence[Truth]) -> dict[str, float] | None:
-    """Predict a pair's trained accuracies from the splits of the other pairs; None where there are no others."""
-    rows = [row for other in every if other.pair != truth.pair for row in other.rows.values()]
-    if not rows:
-        return None
-    fitted = calibration(rows)
+def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
+    """Predict a pair's trained accuracies from the splits of other pairs: what ships."""
+    fitted = calibration([row for other in others for row in other.rows.values()])
     return {cut: row["whole_test"] - fitted.loss_after(loss_before(row)) for cut, row in truth.rows.items()}
+
+
+def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
+    """The same with CUI and bytes beside the curve, each of which may only lower the predicted loss as it rises.
+
+    CUI has no unit that two networks share, so it counts by how far it is, in powers of ten, from its pair's mean.
+    """
+    curve = calibration([row for other in others for row in other.rows.values()])
+
+    def features(one: Truth) -> list[list[float]]:
+        importance = {cut: log10(max(row["cui"] or 0.0, 1e-12)) for cut, row in one.rows.items()}
+        middle = fmean(importance.values())
+        return [
+            [curve.loss_after(loss_before(row)), middle - importance[cut], -log10(row["payload_bytes"])]
+            for cut, row in one.rows.items()
+        ]
+
+    after = [row["whole_test"] - row["trained_test"] for other in others for row in other.rows.values()]
+    fitted = LinearRegression(positive=True).fit([row for other in others for row in features(other)], after)
+    losses = fitted.predict(features(truth))
+    return {cut: row["whole_test"] - float(loss) for (cut, row), loss in zip(truth.rows.items(), losses, strict=True)}
 
 
 def calibration(rows: Sequence[Row], *, name: str = "", stderr: float = 0.0) -> Calibration:
@@ -126,7 +146,7 @@ def ship_calibration(truths: Sequence[Truth]) -> None:
     errors = [
         found[cut] - accuracy
         for truth in truths
-        if (found := calibrated(truth, truths)) is not None
+        for found in [calibrated(truth, [other for other in truths if other.pair != truth.pair])]
         for cut, accuracy in truth.trained.items()
     ]
     rows = [row for truth in truths for row in truth.rows.values()]

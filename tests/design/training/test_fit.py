@@ -56,7 +56,7 @@ def test_training_lowers_the_loss(study, fast, design, start, budget):
 
 def test_closed_form_improves(study, fast):
     """From the closed form at a budget that is too small for it, the loss falls, and its figures stand beside."""
-    record = fit(study, "relu1", Budget(payload_bytes=26), settings=fast(epochs=4))
+    record = fit(study, "relu1", Budget(payload_bytes=25), settings=fast(epochs=4))
     training = record.training
     start, *later = [row.losses["select"] for row in training.curve]
     assert min(later) < start
@@ -232,7 +232,7 @@ def test_loaded_split_answers_as_measured(study, fast, settings, design):
     assert ("train_tail" not in settings) == (built.tail is not None)
     group = again.group()
     images = again.images("test", group, limit=None)
-    found = evaluate_splits(again, [built], group=group, images=images)
+    found = evaluate_splits(again, [built], group=group, images=images, precision=made.measurement.precision)
     assert made.measurement == measure(again, built, found, 0, group=group, part="test")
     assert made == SplitRecord.load(directory)
 

@@ -50,7 +50,7 @@ def run(model: LoadedModel, tmp_path: Path) -> Callable[..., isplit.Study]:
 
 def test_the_curve_is_captum_s(model: LoadedModel, run: Callable[..., isplit.Study]) -> None:
     """Averaged over the very images that were taken, class by class."""
-    study = run(settings=isplit.Settings(images=40))
+    study = run(settings=isplit.Settings(images=40, precision="fp32"))
     data = isplit.open_data("sklearn:digits")
     (table,) = [np.load(path) for path in (study.directory / "scores").iterdir()]
     (batch,) = iter_batches(data, table["images"], model.preprocessing, batch_size=40)

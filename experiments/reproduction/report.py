@@ -33,7 +33,7 @@ def main() -> None:
     few = [truth for truth in truths if truth.budget != RATIO]
     parts = [
         PREFACE,
-        verdict(ratio, few, scores),
+        verdict(ratio, few, scores, lines),
         pairs_section(lines, ratio),
         predictors_section("## Predictors at one in 64 of the elements", ratio, truths, scores, lines),
         predictors_section("## Predictors at a few bytes", few, truths, scores, lines),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from isplit.design.calibration import shipped
+
 QUICK = ("--statistics-images", 16, "--images", "all", "--remote-images", 8, "--precision", "fp32")
 
 
@@ -41,11 +43,11 @@ def test_table(predicted):
 
 
 def test_says_whether_splitting_is_worth_it(predicted):
-    """The answer, that nothing is calibrated, and where the report is, come after the table."""
+    """The answer, what accuracies after training are from, and where the report is, come after the table."""
     directory, result = predicted
     assert "Within 1 point of the whole model" in result.out
     assert "Within 3 points" in result.out
-    assert "after training: not calibrated" in result.out
+    assert "after training: fitted to" in result.out
     assert f"report: {directory / 'report.html'}" == result.out.splitlines()[-1]
     assert 'id="figure-bytes"' in (directory / "report.html").read_text("utf-8")
 
@@ -58,7 +60,7 @@ def test_record(predicted):
     assert [40, 40] == [
         one["budget"]["payload_bytes"] for one in found["predictions"] if one["budget"]["payload_bytes"]
     ]
-    assert None is found["calibration"]
+    assert shipped().name == found["calibration"]
     assert 21 == len(found["remote"])
     for one in found["predictions"]:
         measured = one["measurement"]

@@ -53,4 +53,4 @@ def _accuracies(axis: Axes, truths: Sequence[Truth]) -> None:
     rows = truths[0].rows
     axis.axhline(100 * next(iter(rows.values()))["whole_test"], color=GREY, linewidth=0.8, label="whole model")
     axis.set_xticks(range(len(rows)), list(rows), rotation=90)
-    axis.legend(frameon=False, fontsize=7)
+    axis.legend(frameon=False, fontsize=7, handlelength=3)

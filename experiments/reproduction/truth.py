@@ -94,6 +94,8 @@ def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, f
             found["cui, summed over channels and positions"] = sums, row["seconds"]
     found["size"] = {cut: -float(row["bytes"]) for cut, row in truth.rows.items()}, None
     found["depth"] = {cut: float(row["depth"]) for cut, row in truth.rows.items()}, None
+    if truth.budget == RATIO:
+        found["payload, more first"] = {cut: float(row["payload_bytes"]) for cut, row in truth.rows.items()}, None
     seconds = next((row["seconds"] for row in own if row["predictor"] == "closed form"), None)
     found["closed form"] = {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()}, seconds
     if all(row.get("closed_form_divergence") is not None for row in truth.rows.values()):

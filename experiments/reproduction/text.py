@@ -4,8 +4,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from judge import CALIBRATED, Judgement, ceilings, judge_all, mean
+from judge import CALIBRATED, WITH_MORE, Judgement, ceilings, judge_all, mean
 from truth import Row, Truth, loss_before
+
+from isplit.design.candidates import interior_maxima
 
 PREFACE = """# Does the prediction hold?
 
@@ -70,38 +72,44 @@ def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row],
     def cost(found: Sequence[Judgement]) -> str:
         return f"{mean([one.cost_percent for one in found]):.1f}"
 
+    names = ", ".join(f"{truth.pair} at {truth.budget.replace('B', ' B')}" for truth in few)
     parts = [
-        f"""**At one in 64 of the elements there is hardly an order to predict.** After training the cuts of a pair lie
-        {min(spreads):.1f} to {max(spreads):.1f} points apart, and much of that is chance: the same trained splits,
-        measured on the select part, put the cuts in an order that agrees with the test part's with τ
-        {tau(wide_ceiling)}. No predictor can be better than that, and none is good: the best, {best}, has
-        {tau(wide[best])}, the closed form {tau(wide["closed form"])}, depth {tau(wide["depth"])}. A τ of 0.9 is out
-        of reach for
-        anything that could be computed. The first choice of the closed form costs {regret(wide["closed form"])} points,
-        that of training everything and looking at the select part {regret(wide_ceiling)}.""",
-        f"""**How accurate a split will be is known beforehand.** Calibrated on the other pairs, the closed form is
-        off by
-        {error(wide[CALIBRATED])} points at one in 64, and by {error(narrow[CALIBRATED])} at few bytes, where splits
-        lose up to
-        {100 * max(loss_before(row) for truth in few for row in truth.rows.values()):.0f} points before training. It
-        takes
-        {cost(wide[CALIBRATED])} % of the time of training all cuts, briefly as they are trained here.""",
-        f"""**At few bytes the cuts differ, and the closed form ranks them** with τ {tau(narrow["closed form"])}
-        (ceiling {tau(narrow_ceiling)}); where two cuts differ clearly, {clear(narrow["closed form"])}. So does depth,
-        {tau(narrow["depth"])}: at equal bytes a deeper cut is rarely worse. What the closed form adds is by how much,
-        and
-        so how shallow a cut may be.""",
+        f"""**At one in 64 of the elements there is hardly an order to predict** ({len(ratio)} pairs). After training
+        the cuts of a pair lie {min(spreads):.1f} to {max(spreads):.1f} points apart, and much of that is chance: the
+        same trained splits, measured on the select part, put the cuts in an order that agrees with the test part's
+        with τ {tau(wide_ceiling)}. No predictor can be expected to do much better, and none does: the best, *{best}*,
+        has {tau(wide[best])}, the closed form {tau(wide["closed form"])}, calibrated {tau(wide[CALIBRATED])}, depth
+        {tau(wide["depth"])}. A τ of 0.9 is out of reach for anything that could be computed. The first choice of the
+        calibrated closed form costs {regret(wide[CALIBRATED])} points, that of training everything and looking at the
+        select part {regret(wide_ceiling)}: at this ratio, choose by bytes and by what the device can compute.""",
+        f"""**How accurate a split will be is known beforehand.** Calibrated on the other pairs, the closed form is off
+        by {error(wide[CALIBRATED])} points at one in 64, and by {error(narrow[CALIBRATED])} at few bytes, where splits
+        lose up to {100 * max(loss_before(row) for truth in few for row in truth.rows.values()):.0f} points before
+        training. It takes {cost(wide[CALIBRATED])} % of the time of training all cuts, briefly as they are trained
+        here. CUI and bytes beside it make it no more accurate ({error(wide[WITH_MORE])} points), nor did the tail's
+        share of the network or the divergence in place of the loss (tried once, not kept).""",
+        f"""**At few bytes the cuts differ, and the closed form ranks them** ({names}): τ
+        {tau(narrow["closed form"])} (ceiling {tau(narrow_ceiling)}), and where two cuts differ clearly
+        {clear(narrow["closed form"])}. So does depth, {tau(narrow["depth"])}: at equal bytes a deeper cut is rarely
+        worse. What the closed form adds is by how much, and so how shallow a cut may be.""",
         f"""**CUI as published does not tell how accurate a trained split will be.** τ {tau(wide["cui"])} at one in 64
-        (the
-        lowest of the pairs {min(one.tau for one in wide["cui"]):+.2f}; first choice {regret(wide["cui"])} points
-        below the
-        best cut) and {tau(narrow["cui"])} at few bytes. Of the predicted class instead of the correct one, before the
-        activation, or summed instead of averaged it is no better; gradient × activation has
-        {tau(wide["gradient-activation"])}
-        and {tau(narrow["gradient-activation"])}, gradient energy {tau(wide["gradient-energy"])} and
+        (the lowest of the pairs {min(one.tau for one in wide["cui"]):+.2f}; first choice {regret(wide["cui"])} points
+        below the best cut) and {tau(narrow["cui"])} at few bytes. Its local maxima are mostly pools, where one in 64 is
+        a quarter of the bytes of the layer before: in {sum(map(lowest_is_maximum, ratio))} of {len(ratio)} pairs the
+        cut that ends up lowest is such a maximum. CUI of the predicted class, before the activation, or summed instead
+        of averaged is no better; gradient × activation has {tau(wide["gradient-activation"])} and
+        {tau(narrow["gradient-activation"])}, gradient energy {tau(wide["gradient-energy"])} and
         {tau(narrow["gradient-energy"])}. **Size** has {tau(wide["size"])} and {tau(narrow["size"])}.""",
     ]
     return "## What holds and what does not\n\n" + "\n\n".join(wrapped(part) for part in parts)
+
+
+def lowest_is_maximum(truth: Truth) -> bool:
+    """Whether the least accurate of the trained cuts is a local maximum of CUI."""
+    cuts = list(truth.rows)
+    lowest = cuts.index(min(truth.trained, key=lambda cut: truth.trained[cut]))
+    maxima = interior_maxima([row["cui"] or 0.0 for row in truth.rows.values()])
+    return any(first <= lowest <= last for first, last in maxima)
 
 
 def subsets_text(regrets: Mapping[str, Sequence[float]]) -> str:

@@ -187,6 +187,7 @@ def subsets_section(lines: Sequence[Row]) -> str:
     """The first choice for all classes against the subset's own, by importance and by the closed form."""
     rows: list[list[str]] = []
     regrets: dict[str, list[float]] = {}
+    changes = (0, 0)
     for pair in PAIRS:
         curves = {row["group"]: row for row in read("curves") if row["pair"] == pair.name}
         for group, own in list(curves.items())[1:]:
@@ -194,6 +195,7 @@ def subsets_section(lines: Sequence[Row]) -> str:
             chosen = [choose(row) for choose in (first_by_cui, first_by_closed_form) for row in (everything, own)]
             if truth is None or not set(chosen) <= set(truth.rows):
                 continue
+            changes = changes[0] + (chosen[0] != chosen[1]), changes[1] + (chosen[2] != chosen[3])
             best = max(truth.trained, key=lambda cut, truth=truth: truth.trained[cut])
             named = [best, *chosen]
             error = mean([row["loss_stderr"] for row in truth.rows.values()]) or 0.0
@@ -217,7 +219,7 @@ def subsets_section(lines: Sequence[Row]) -> str:
         "closed form of its own",
         "± points",
     ]
-    return f"## Class subsets\n\n{subsets_text(regrets)}\n\n{table(heads, rows)}" if rows else ""
+    return f"## Class subsets\n\n{subsets_text(regrets, changes)}\n\n{table(heads, rows)}" if rows else ""
 
 
 def autoencoder_section(lines: Sequence[Row]) -> str:

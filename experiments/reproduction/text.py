@@ -112,17 +112,17 @@ def lowest_is_maximum(truth: Truth) -> bool:
     return any(first <= lowest <= last for first, last in maxima)
 
 
-def subsets_text(regrets: Mapping[str, Sequence[float]]) -> str:
-    """The class subsets in a sentence."""
+def subsets_text(regrets: Mapping[str, Sequence[float]], changes: tuple[int, int]) -> str:
+    """The class subsets in words; `changes` are how many choose a cut of their own, by CUI and by closed form."""
     means = {name: fmean(values) for name, values in regrets.items()}
     count = len(next(iter(regrets.values())))
     return wrapped(
         f"""Points that a first choice is below the best cut that was trained for the subset, in the mean of {count}
         subsets: by CUI, the cut of all classes {means["cui all"]:.1f} and the subset's own {means["cui own"]:.1f}; by
-        the
-        closed form, that of all classes {means["form all"]:.1f} and its own {means["form own"]:.1f}. The last column
-        is the
-        standard error of one split's loss."""
+        the closed form, that of all classes {means["form all"]:.1f} and its own {means["form own"]:.1f}. The subset's
+        own first choice is another cut than that of all classes in {changes[0]} of the {count} by CUI, and in
+        {changes[1]} by the closed form. The last column is the standard error of one split's loss: that the best cut
+        depends on the classes cannot be seen on these."""
     )
 
 

@@ -35,7 +35,7 @@ from isplit.design.predict import predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
 from isplit.design.training.settings import TrainedDesign
-from isplit.records import Budget, CurveRecord, Prediction, SplitRecord
+from isplit.records import Budget, Prediction, SplitRecord
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "trained.jsonl"
@@ -157,14 +157,12 @@ def subset_splits(pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
 
 def group_curves(pair: Pair, study: OpenStudy, group: str) -> dict[str, Any]:
     """Return what is known of every cut before any is trained, for one set of classes."""
-    curve = CurveRecord.load(study.directory)
-    points = next((one.points for one in curve.subsets if one.name == group), curve.points)
     found = predictions(study, RATIO, group)
     return {
         "pair": pair.name,
         "group": group,
         "weights_sha256": study.record.model.weights_sha256,
-        "cui": {point.cut: point.cui for point in points},
+        "cui": {cut: one.cui for cut, one in found.items()},
         "closed_form_select": {cut: one.measurement.accuracy.accuracy for cut, one in found.items()},
         "closed_form_divergence": {cut: one.measurement.divergence_nats for cut, one in found.items()},
     }

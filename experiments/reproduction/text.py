@@ -42,8 +42,8 @@ has a chance of its own. The last rows of a table are what would be known after 
 splits measured on the select part instead, and splits trained from another seed.
 
 **Where this differs from the paper.** Latents are quantised and entropy-coded, and bytes are lengths of real
-payloads. Images are 32 to 64 pixels wide, heads are frozen, epochs few. CUI is that of the correct class, in
-evaluation mode ([importance](importance.md))."""
+payloads. Images are 32 to 64 pixels wide, heads are frozen, epochs few; batches are of 128, but of 64 for VGG16 on
+notMNIST at one in 64. CUI is that of the correct class, in evaluation mode ([importance](importance.md))."""
 
 
 def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row], lines: Sequence[Row]) -> str:

@@ -91,15 +91,31 @@ def judge_all(truths: Sequence[Truth], every: Sequence[Truth], scores: Sequence[
 def ceilings(truths: Sequence[Truth], lines: Sequence[Row]) -> dict[str, list[Judgement]]:
     """Judge what is known only after all cuts are trained: no predictor can be expected to do better.
 
-    The same trained splits on the select part; and splits trained from another seed, where there are any.
+    The same trained splits on the select part; and, where there are any, splits trained from another seed, and those of
+    the network trained again.
     """
     own = [judge(truth, {cut: row["trained_select"] for cut, row in truth.rows.items()}) for truth in truths]
     found = {"*all trained, their accuracy on select*": own}
-    again = [(truth, gather(lines, truth.pair, budget=truth.budget, seed=1)) for truth in truths]
-    others = [judge(truth, other.trained) for truth, other in again if other and set(other.rows) == set(truth.rows)]
-    if others:
-        found[f"*all trained with another seed ({len(others)} pairs)*"] = others
+    for name, twice in (("with another seed", other_seeds), ("in the network trained again", other_networks)):
+        both = [pair for truth in truths if (pair := twice(truth, lines)) and set(pair[0].rows) == set(pair[1].rows)]
+        if both:
+            count = f"{len(both)} pair{'s' * (len(both) > 1)}"
+            found[f"*all trained {name} ({count})*"] = [judge(one, other.trained) for one, other in both]
     return found
+
+
+def other_seeds(truth: Truth, lines: Sequence[Row]) -> tuple[Truth, Truth] | None:
+    """Return a pair's splits from the first seed and from the second, in one network; None where there are none."""
+    second = gather(lines, truth.pair, budget=truth.budget, seed=1)
+    first = second and gather(lines, truth.pair, budget=truth.budget, network=second.network)
+    return (first, second) if first and second else None
+
+
+def other_networks(truth: Truth, lines: Sequence[Row]) -> tuple[Truth, Truth] | None:
+    """Return a pair's splits in one network and in the one trained again; None where there is one only."""
+    rest = [row for row in lines if row["weights_sha256"] != truth.network]
+    again = gather(rest, truth.pair, budget=truth.budget)
+    return (truth, again) if again else None
 
 
 def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:

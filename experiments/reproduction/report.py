@@ -90,7 +90,7 @@ def pairs_section(lines: Sequence[Row], ratio: Sequence[Truth]) -> str:
             [
                 pair.name,
                 str(pair.image_size),
-                points(own[0]["whole_test"]),
+                ", ".join(dict.fromkeys(points(row["whole_test"]) for row in own if row["group"] == "all classes")),
                 f"{max(row['test_images'] for row in own):,}",
                 f"{len(of_ratio)} ({state})",
                 f"{sum(row['best_epoch'] > 0 for row in of_ratio)}",
@@ -189,9 +189,10 @@ def subsets_section(lines: Sequence[Row]) -> str:
     regrets: dict[str, list[float]] = {}
     changes = (0, 0)
     for pair in PAIRS:
-        curves = {row["group"]: row for row in read("curves") if row["pair"] == pair.name}
-        for group, own in list(curves.items())[1:]:
-            truth, everything = gather(lines, pair.name, group=group), curves[next(iter(curves))]
+        curves = {(row["weights_sha256"], row["group"]): row for row in read("curves") if row["pair"] == pair.name}
+        for (network, group), own in curves.items():
+            everything = curves[network, "all classes"]
+            truth = None if own is everything else gather(lines, pair.name, group=group, network=network)
             chosen = [choose(row) for choose in (first_by_cui, first_by_closed_form) for row in (everything, own)]
             if truth is None or not set(chosen) <= set(truth.rows):
                 continue
@@ -226,7 +227,8 @@ def autoencoder_section(lines: Sequence[Row]) -> str:
     """The paper's bottleneck and order of training beside the closed form."""
     parts: list[str] = []
     for pair in PAIRS:
-        paper, ours = gather(lines, pair.name, design="undercomplete"), gather(lines, pair.name)
+        paper = gather(lines, pair.name, design="undercomplete")
+        ours = paper and gather(lines, pair.name, network=paper.network)
         if paper is None or ours is None:
             continue
         shared = [cut for cut in ours.rows if cut in paper.rows]

@@ -14,6 +14,9 @@ A split is trained until the accuracy on the select part stops improving, at mos
 the test part. Each adds a line to results/trained.jsonl, with everything needed to repeat it; what is there is not
 trained again, and an interrupted one goes on after its last epoch. Studies are kept in .cache/reproduction.
 
+Weights are not committed, and other CPUs do not train the same bits. Lines of another training of a network stay: each
+comparison is among the lines of one, and --jobs chooses what to add of a new one.
+
 Runs at the lowest priority; two may run at once, a thread each, for different pairs. `make test` and `make bench` stop
 it, and let it go on afterwards, so that figures are not spoilt; its own seconds then have a pause in them.
 """
@@ -196,12 +199,10 @@ def done(pair: Pair, study: OpenStudy) -> set[tuple[Any, ...]]:
 
 
 def kept(path: Path, pair: Pair, study: OpenStudy) -> list[dict[str, Any]]:
-    """Return a pair's lines; those of other weights are refused, for a truth is of one network."""
+    """Return a pair's lines that are of these weights: a truth is of one network, and trained again it is another."""
     lines = path.read_text().splitlines() if path.exists() else []
-    rows = [row for row in map(json.loads, lines) if row["pair"] == pair.name]
-    if any(row["weights_sha256"] != study.record.model.weights_sha256 for row in rows):
-        raise SystemExit(f"{path} has lines of {pair.name} that are of other weights: delete them, or bring those back")
-    return rows
+    own = pair.name, study.record.model.weights_sha256
+    return [row for row in map(json.loads, lines) if (row["pair"], row["weights_sha256"]) == own]
 
 
 def line(pair: Pair, study: OpenStudy, record: SplitRecord, before: Prediction) -> dict[str, Any]:

@@ -39,7 +39,9 @@ thread.
 
 **What no predictor can exceed.** A thousand test images tell accuracies apart to within a point or so, and training
 has a chance of its own. The last rows of a table are what would be known after training everything: the same trained
-splits measured on the select part instead, and splits trained from another seed.
+splits measured on the select part instead, splits trained from another seed, and those of the network trained again,
+by the same recipe on another CPU. (Weights are not committed. Where a pair has two base accuracies it has two
+networks, and whatever is compared below is of one of them.)
 
 **Where this differs from the paper.** Latents are quantised and entropy-coded, and bytes are lengths of real
 payloads. Images are 32 to 64 pixels wide, heads are frozen, epochs few; batches are of 128, but of 64 for VGG16 on

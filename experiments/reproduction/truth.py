@@ -1,6 +1,7 @@
 """The trained splits as ground truth, and every predictor's scores of them."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,13 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """The trained splits of one pair, budget and set of classes: cut to its line, in the order of computation."""
+    """The trained splits of one pair, budget and set of classes: cut to its line, in the order of computation.
+
+    `network` is the SHA-256 of the weights: a pair's network may have been trained more than once.
+    """
 
     pair: str
+    network: str
     group: str
     budget: str
     rows: Mapping[str, Row]
@@ -50,15 +55,29 @@ def gather(
     budget: str = RATIO,
     design: str = "linear",
     seed: int = 0,
+    network: str | None = None,
 ) -> Truth | None:
-    """Return the splits that were trained alike, None where there are none."""
+    """Return the splits that were trained alike, None where there are none.
+
+    They are of one network: without `network`, of that with the most of them, and of equal ones the first.
+    """
     chosen = [
         row
         for row in lines
         if (row["pair"], row["group"], row["budget"], row["design"], row["seed"]) == (pair, group, budget, design, seed)
+        and network in (None, row["weights_sha256"])
     ]
-    rows = {row["cut"]: row for row in sorted(chosen, key=lambda row: row["depth"])}
-    return Truth(pair=pair, group=group, budget=budget, rows=rows) if rows else None
+    if not chosen:
+        return None
+    ((most, _),) = Counter(row["weights_sha256"] for row in chosen).most_common(1)
+    own = [row for row in chosen if row["weights_sha256"] == most]
+    rows = {row["cut"]: row for row in sorted(own, key=lambda row: row["depth"])}
+    return Truth(pair=pair, network=most, group=group, budget=budget, rows=rows)
+
+
+def scores_of(truth: Truth, scores: Sequence[Row]) -> list[Row]:
+    """Return the predictors' lines that are of the same network."""
+    return [row for row in scores if (row["pair"], row["weights_sha256"]) == (truth.pair, truth.network)]
 
 
 def first_by_cui(curves: Row) -> str:
@@ -76,14 +95,14 @@ def first_by_closed_form(curves: Row) -> str:
 
 def is_whole(truth: Truth, scores: Sequence[Row]) -> bool:
     """Whether every cut of the pair is trained and scored: a ranking of some of them would say little."""
-    own = [set(row["elements"]) for row in scores if row["pair"] == truth.pair]
+    own = [set(row["elements"]) for row in scores_of(truth, scores)]
     return bool(own) and all(cuts == set(truth.rows) for cuts in own)
 
 
 def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, float | None]]:
     """Return every predictor's scores of a pair's cuts, and the seconds it takes (None: next to nothing)."""
     found: dict[str, tuple[Scores, float | None]] = {}
-    own = [row for row in scores if row["pair"] == truth.pair]
+    own = scores_of(truth, scores)
     for row in own:
         if row["predictor"] == "closed form":
             continue

@@ -2,6 +2,7 @@
 
 import pytest
 
+from isplit.design.calibration import Calibration
 from isplit.design.training import fit
 from isplit.design.training.verify import verify
 from isplit.errors import InputError
@@ -11,19 +12,23 @@ BUDGET = Budget(payload_bytes=26)
 CUTS = ("relu1", "pool1", "pool2")
 
 
-def test_verification(study, fast):
+def test_verification(study, fast, monkeypatch):
     """The record holds each cut as predicted on select and as trained on test, and a score for every rule."""
+    half = Calibration(name="half of the loss stays", splits=2, curve=((0, 0), (1, 0.5)), stderr=0)
+    monkeypatch.setattr("isplit.design.predict.shipped", lambda: half)
     record = verify(study, BUDGET, cuts=CUTS, settings=fast(epochs=1))
     assert record == VerificationRecord.load(study.directory)
     (found,) = record.verifications
     assert list(CUTS) == [one.cut for one in found.cuts]
-    assert ["cui", "size", "depth", "closed-form"] == [one.predictor for one in found.scores]
+    assert ["cui", "size", "depth", "closed-form", "calibrated"] == [one.predictor for one in found.scores]
     predictions = {one.cut: one for one in PredictionsRecord.load(study.directory).predictions}
     curve = {point.cut: point.cui for point in CurveRecord.load(study.directory).points}
     for one in found.cuts:
         assert ("select", "test") == (one.closed_form.part, one.trained.part)
         assert one.closed_form == predictions[one.cut].measurement
         assert curve[one.cut] == one.cui
+        before, whole = one.closed_form.accuracy.accuracy, one.closed_form.whole.accuracy
+        assert pytest.approx(min(1, (before + whole) / 2)) == one.calibrated_accuracy
         assert one.trained == fit(study, one.cut, BUDGET, settings=fast(epochs=1)).measurement
     best = max(one.trained.accuracy.accuracy for one in found.cuts)
     for score in found.scores:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from isplit.design import closed_forms
 from isplit.design import predict as module
 from isplit.design.bottleneck import patches
 from isplit.design.bottleneck.build import load_split, split_directory
@@ -74,6 +75,28 @@ def test_elements_of_a_ratio(study: OpenStudy) -> None:
     for one in record.predictions:
         elements = one.bytes / 4
         assert 0.1 * elements < one.measurement.elements <= elements / 4
+
+
+def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map over all positions is taken where it is expected to lose less, and then it does; a ratio has none."""
+    budgets = Budget(payload_bytes=30), Budget(element_ratio=4)
+    settings = replace(SETTINGS, statistics_images=12)
+    monkeypatch.setattr(closed_forms, "_JOINT_IMAGES", 12)
+    joint, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
+    specs = [
+        load_split(
+            split_directory(
+                study.directory, cut="relu1", group="all classes", design="linear", budget=budget, trained=False
+            )
+        )[0].bottleneck
+        for budget in budgets
+    ]
+    shutil.rmtree(study.directory / "splits")
+    monkeypatch.setattr(closed_forms, "_JOINT_WORTH", 0.0)
+    single, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
+
+    assert joint.measurement.elements == specs[0].joint > 0 == specs[1].joint
+    assert joint.measurement.divergence_nats < single.measurement.divergence_nats
 
 
 def test_nothing_is_computed_twice(study: OpenStudy) -> None:

@@ -1,12 +1,14 @@
-"""Closed-form splits of many cuts for many budgets, from three passes over images and without training.
+"""Closed-form splits of many cuts for many budgets, from a few passes over images and without training.
 
 moments of positions ─> patches ─> moments of patches ─> solve ─> latents ─> rank, step and tables for each budget
-(fit part, some images)            (fit part)                     (fit part, other images)
+(fit part, some images)            (fit part)              │      (fit part, other images)
+                                                           └────> latents of all positions ─> solve
+                                                                  (fit part, budgets of bytes only)
 """
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -18,6 +20,7 @@ from isplit.design.batches import Batch, iter_batches
 from isplit.design.bottleneck.allocation import (
     Allocation,
     allocate_bytes,
+    expected_loss,
     fixed_rank,
     ratio_ranks,
     rounding_gain,
@@ -25,6 +28,7 @@ from isplit.design.bottleneck.allocation import (
     useful_ranks,
 )
 from isplit.design.bottleneck.collect import CutMoments, collect_latents, collect_moments
+from isplit.design.bottleneck.joint import JointSolution, joint_ranks, solve_joint
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution
 from isplit.design.evaluate import BuiltSplit
 from isplit.design.groups import GroupLogits
@@ -39,6 +43,10 @@ Progress = Callable[[str, int, int], None]
 _MAX_LATENTS = 2**22
 # Enough to tell which directions of the channels hardly matter.
 _PILOT_IMAGES = 100
+# Of fewer images a joint map would learn the images: what it sends of others would be longer than it expects.
+_JOINT_IMAGES = 200
+# A joint map has to lower the expected loss to this share to be worth its weights and its operations.
+_JOINT_WORTH = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +100,84 @@ class ClosedForm:
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """What is known of a cut with patches of one size: all its latents, and the first of them for some images."""
+    """What is known of a cut with patches of one size: all its latents, and the first of them for some images.
+
+    `joint` is the same with a map over all positions, whose latents are the ones that are sent; None where there is
+    none.
+    """
 
     cut: Cut
     prefix: int
     samples_per_dimension: float
     solutions: list[Solution]
     latents: list[torch.Tensor]
+    joint: "JointBasis | None" = None
+
+    def make(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
+        """Build the bottleneck of the latents that are kept; those of each map are decoded times their gains."""
+        maps = [solution.keep(places) for solution, places in zip(self.solutions, allocation.kept, strict=True)]
+        for one, scales, gain in zip(maps, allocation.scales, gains, strict=True):
+            one.encoder.data /= scales[:, None]
+            one.decoder.data *= (scales * gain)[:, None]
+        return LinearBottleneck(maps, prefix=self.prefix)
+
+    def sent(self, bottleneck: LinearBottleneck, kept: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Lay out what is sent, from the latents of each map that are kept."""
+        return bottleneck.join_latents(kept)
+
+    def expected_loss(self, budget: Budget) -> float:
+        """Return what coding the latents for a budget of bytes would lose."""
+        return expected_loss(self.latents, budget)
+
+
+@dataclass(frozen=True, eq=False)
+class JointBasis(Basis):
+    """A basis whose `latents` are joint ones; `ranks` latents of each map go into them, and `dropped` is the rest."""
+
+    ranks: list[int] = field(default_factory=list)
+    solution: JointSolution | None = None
+    dropped: float = 0.0
+
+    @classmethod
+    def of(cls, basis: Basis, latents: list[torch.Tensor]) -> "JointBasis":
+        """Solve for the map over all positions, from the latents of the images that the basis's statistics are of."""
+        ranks = [part.shape[1] for part in latents]
+        bottleneck = LinearBottleneck(
+            [one.keep(k) for one, k in zip(basis.solutions, ranks, strict=True)], prefix=basis.prefix
+        )
+        solution = solve_joint(bottleneck.join_latents(latents))
+        own = [part[:, :rank] for part, rank in zip(basis.latents, ranks, strict=True)]
+        rest = [part[:, rank:] for part, rank in zip(basis.latents, ranks, strict=True)]
+        return cls(
+            cut=basis.cut,
+            prefix=basis.prefix,
+            samples_per_dimension=basis.samples_per_dimension,
+            solutions=basis.solutions,
+            latents=[solution.encode(bottleneck.join_latents(own))],
+            ranks=ranks,
+            solution=solution,
+            dropped=sum(float(part.square().sum()) / len(part) for part in rest),
+        )
+
+    def make(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
+        """Build the bottleneck of the joint latents that are kept."""
+        assert self.solution is not None
+        maps = [solution.keep(rank) for solution, rank in zip(self.solutions, self.ranks, strict=True)]
+        (kept,), (scales,), (gain,) = allocation.kept, allocation.scales, gains
+        bottleneck = LinearBottleneck(maps, prefix=self.prefix, joint=len(kept))
+        assert bottleneck.joint is not None
+        self.solution.fill(bottleneck.joint, kept)
+        bottleneck.joint.encoder.data /= scales[:, None]
+        bottleneck.joint.decoder.data *= (scales * gain)[:, None]
+        return bottleneck
+
+    def sent(self, bottleneck: LinearBottleneck, kept: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Joint latents are sent as they are."""
+        return kept[0]
+
+    def expected_loss(self, budget: Budget) -> float:
+        """Count the latents that do not go into the joint ones as lost."""
+        return super().expected_loss(budget) + self.dropped
 
 
 def closed_forms(
@@ -174,7 +253,7 @@ def closed_form_bases(
     with batches_of(others) as batches:
         maps = [(moments, candidates) for moments, *_, candidates in solved]
         latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
-    bases = {
+    found = {
         moments: Basis(
             cut=moments.cut,
             prefix=moments.prefix,
@@ -184,7 +263,25 @@ def closed_form_bases(
         )
         for (moments, samples_per_dimension, solutions, _), own in zip(solved, latents, strict=True)
     }
-    return [{budget: bases[moments] for budget, moments in of_cut.items()} for of_cut in chosen]
+    if min(len(first), len(every) - len(first)) >= _JOINT_IMAGES:
+        in_bytes = {moments for of_cut in chosen for budget, moments in of_cut.items() if budget.payload_bytes}
+        wide = [(moments, maps) for moments in found if moments in in_bytes and (maps := _joint_maps(found[moments]))]
+        if wide:
+            with batches_of(first) as batches:
+                own = collect_latents(study.graph, wide, batches, max_values=_MAX_LATENTS, precision=precision)
+            for number, ((moments, _), latents) in enumerate(zip(wide, own, strict=True)):
+                found[moments] = replace(found[moments], joint=JointBasis.of(found[moments], latents))
+                progress("closed forms of all positions", number + 1, len(wide))
+    return [{budget: found[moments] for budget, moments in of_cut.items()} for of_cut in chosen]
+
+
+def _joint_maps(basis: Basis) -> list[LinearMap]:
+    """Return the maps whose latents a joint map would be over; none where there is a single position."""
+    positions = [solution.layout.vectors for solution in basis.solutions]
+    if sum(positions) == 1:
+        return []
+    ranks = joint_ranks([part.shape[1] for part in basis.latents], positions)
+    return [one.keep(rank) for one, rank in zip(basis.solutions, ranks, strict=True)] if any(ranks) else []
 
 
 def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:
@@ -202,6 +299,8 @@ def build_split(study: OpenStudy, basis: Basis, budget: Budget) -> BuiltSplit:
         ranks = ratio_ranks(basis.solutions, basis.cut, budget)
         return built_with_tables(study, basis, fixed_rank(basis.latents, ranks))
     assert budget.payload_bytes is not None
+    if basis.joint is not None and basis.joint.expected_loss(budget) < _JOINT_WORTH * basis.expected_loss(budget):
+        basis = basis.joint
     wanted = float(budget.payload_bytes)
     # The estimate from the histogram is within a byte or two; real payloads decide.
     while True:
@@ -218,16 +317,11 @@ def built_with_tables(
 ) -> BuiltSplit:
     """Make the split of an allocation, its tables from the basis's latents; with another quantiser if one is given."""
     kept = _kept(basis, allocation)
-    maps = [solution.keep(places) for solution, places in zip(basis.solutions, allocation.kept, strict=True)]
-    for one, part, scales in zip(maps, kept, allocation.scales, strict=True):
-        one.encoder.data /= scales[:, None]
-        one.decoder.data *= scales[:, None]
-        if quantiser is None:
-            one.decoder.data *= rounding_gain(part, allocation.step)[:, None]
-    bottleneck = LinearBottleneck(maps, prefix=basis.prefix)
+    gains = [torch.ones(part.shape[1]) if quantiser else rounding_gain(part, allocation.step) for part in kept]
+    bottleneck = basis.make(allocation, gains)
     bottleneck.quantiser = quantiser or Quantiser.common(allocation.step, levels=allocation.levels)
     bottleneck.requires_grad_(False).eval()
-    symbols = bottleneck.symbols(bottleneck.join_latents(kept))
+    symbols = bottleneck.symbols(basis.sent(bottleneck, kept))
     codec = bottleneck.codec(
         model=study.model.source.fingerprint,
         cut=basis.cut.name,
@@ -241,7 +335,7 @@ def mean_payload_bytes(built: BuiltSplit, basis: Basis, allocation: Allocation) 
     """Return the mean length of real payloads of the basis's latents, header included."""
     bottleneck = built.bottleneck
     assert isinstance(bottleneck, LinearBottleneck)
-    latents = bottleneck.join_latents(_kept(basis, allocation))
+    latents = basis.sent(bottleneck, _kept(basis, allocation))
     return float(built.codec.payload_bytes(bottleneck.symbols(latents).numpy()).mean())
 
 

@@ -54,7 +54,8 @@ class BottleneckSpec(Part):
     """How to build a bottleneck before its weights are loaded.
 
     `ranks` are latents per vector: of the grid's map, or of the prefix tokens' map and the grid's. `patch` is the side
-    of the linear designs' patches; `widths` are the channels of `undercomplete`, outermost first.
+    of the linear designs' patches; `joint` is how many latents stand for those of all positions together, 0 where each
+    position has its own. `widths` are the channels of `undercomplete`, outermost first.
     """
 
     design: Design
@@ -63,6 +64,7 @@ class BottleneckSpec(Part):
     prefix: int = 0
     patch: int = 1
     ranks: tuple[int, ...] = ()
+    joint: int = 0
     widths: tuple[int, ...] = ()
 
 

@@ -15,6 +15,7 @@ from isplit.design.bottleneck.allocation import (
     CODER_BYTES,
     Allocation,
     allocate_bytes,
+    expected_loss,
     fixed_rank,
     lost_share,
     rounding_gain,
@@ -296,3 +297,28 @@ def test_lost_share_by_hand(eigenvalues: list[float], budget: Budget, expected: 
     solution = solution_of(eigenvalues)
 
     assert expected == pytest.approx(lost_share(solution, make_cut((len(eigenvalues),)), budget), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("budget_bytes", "expected"),
+    [
+        # 16 bits on four latents of variance 16 and four of 1: at level 1, 1/2 log2(16) = 2 bits for each of the first
+        # four are 8, so the level goes below: half of the 8 that are left to each kind, one bit each, level 1/4.
+        (HEADER_BYTES + 2, 8 / 4),
+        # 8 bits: just the level 1.
+        (HEADER_BYTES + 1, 8),
+    ],
+)
+def test_expected_loss_by_hand(budget_bytes: int, expected: float) -> None:
+    """Two kinds of latents at four positions, whose second moments are exactly 16 and 1."""
+    latents = torch.tensor([4.0, 1.0])[:, None] * torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    found = expected_loss([torch.stack([latents, -latents])], Budget(payload_bytes=budget_bytes))
+
+    assert pytest.approx(expected, rel=1e-6) == found
+
+
+def test_expected_loss_of_nothing() -> None:
+    """Latents that never vary lose nothing, and neither do none."""
+    nothing = [torch.zeros(5, 2, 3), torch.zeros(5, 0, 1)]
+
+    assert 0 == expected_loss(nothing, Budget(payload_bytes=30)) == expected_loss(nothing[1:], Budget(payload_bytes=30))

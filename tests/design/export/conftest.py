@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
+from isplit.design import closed_forms
 from isplit.design.analyze import Settings, analyze
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.data import open_data
@@ -46,12 +47,23 @@ def make_study(model, data, directory, *, cuts, classes=(), weights=None, groups
 
 @pytest.fixture(scope="session")
 def tiny_study(tiny_model_file, tiny_data, tiny_weights, tmp_path_factory) -> OpenStudy:
-    """The small trained network, split behind each of its pools, for all classes and two subsets."""
+    """The small trained network, split behind each of its pools, for all classes and two subsets.
+
+    At the first pool the latents are joint ones of all positions, at the second each position has its own.
+    """
     torch.set_num_threads(1)
     directory = tmp_path_factory.mktemp("studies") / "tiny"
     model = f"{tiny_model_file}:build"
     groups = (None, *GROUPS)
-    return make_study(model, tiny_data, directory, cuts=CUTS, classes=GROUPS, weights=tiny_weights, groups=groups)
+    study = make_study(model, tiny_data, directory, cuts=CUTS[1:], classes=GROUPS, weights=tiny_weights, groups=groups)
+    settings = PredictSettings(statistics_images=12, images=12, remote_images=12, precision="fp32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closed_forms, "_JOINT_IMAGES", 4)
+        for group in groups:
+            predict(study, [BUDGET], cuts=CUTS[:1], group=group, settings=settings)
+    joint = [choose_split(study, cut, group=study.group(), wanted=Wanted()).record.bottleneck.joint for cut in CUTS]
+    assert joint[0] > 0 == joint[1]
+    return study
 
 
 @pytest.fixture(autouse=True, scope="session")

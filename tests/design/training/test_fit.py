@@ -5,6 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from isplit.codec.codec import Codec
+from isplit.design import closed_forms
+from isplit.design.bottleneck.build import load_split
 from isplit.design.evaluate import evaluate_splits, measure
 from isplit.design.study import open_study
 from isplit.design.training import fit, load_trained
@@ -55,8 +57,8 @@ def test_training_lowers_the_loss(study, fast, design, start, budget):
 
 
 def test_closed_form_improves(study, fast):
-    """From the closed form at a budget that is too small for it, the loss falls, and its figures stand beside."""
-    record = fit(study, "relu1", Budget(payload_bytes=25), settings=fast(epochs=4))
+    """From a closed form that loses something, the loss falls, and its figures stand beside."""
+    record = fit(study, "relu1", Budget(element_ratio=1000), settings=fast(epochs=4))
     training = record.training
     start, *later = [row.losses["select"] for row in training.curve]
     assert min(later) < start
@@ -66,6 +68,19 @@ def test_closed_form_improves(study, fast):
     assert record.measurement.accuracy.images == training.before.accuracy.images
     assert 1 == training.threads
     assert "accelerate" in record.versions
+
+
+def test_joint_latents_learn(study, fast, monkeypatch):
+    """From random values, what all positions share is learnt as the rest is, keeps its bytes, and is in the files."""
+    monkeypatch.setattr(closed_forms, "_JOINT_IMAGES", 4)
+    settings = fast(epochs=4, feature_epochs=4, statistics_images=12)
+    record = fit(study, "pool1", Budget(payload_bytes=40), start="random", settings=settings)
+    directory = directory_of(study, settings, record.budget, start="random")
+    _, bottleneck, codec, _ = load_split(directory)
+    task = [row for row in record.training.curve if row.stage == "task"]
+    assert 0 < record.bottleneck.joint == bottleneck.joint.rank == record.measurement.elements == codec.shape[0]
+    assert min(row.losses["select"] for row in task) < 0.7 * task[0].losses["select"]
+    assert task[-1].payload_bytes <= 40
 
 
 def test_identity(study, fast):

@@ -147,13 +147,23 @@ def _water_level(solutions: Sequence[Solution], budget: Budget) -> float | None:
     At that level Gaussian latents take 1/2 log2(eigenvalue / theta) bits each where they are above it, and lose theta
     or all of their eigenvalue.
     """
+    return _level_of([(one.eigenvalues, one.layout.vectors) for one in solutions], budget)
+
+
+def expected_loss(latents: Sequence[torch.Tensor], budget: Budget) -> float:
+    """Return the squared error per image, if these latents N×K×P were Gaussian and coded at best for a byte budget."""
+    parts = [(part.square().mean((0, 2)), part.shape[2]) for part in latents]
+    level = _level_of(parts, budget)
+    return 0.0 if level is None else sum(count * float(values.clamp_max(level).sum()) for values, count in parts)
+
+
+def _level_of(parts: Sequence[tuple[torch.Tensor, int]], budget: Budget) -> float | None:
+    """The same for variances, each with how many latents of an image have them."""
     assert budget.payload_bytes is not None
     bits = 8.0 * max(budget.payload_bytes - HEADER_BYTES, 1)
-    values = torch.cat([solution.eigenvalues for solution in solutions]).double()
-    weights = torch.cat(
-        [torch.full((len(s.eigenvalues),), float(s.layout.vectors), dtype=torch.float64) for s in solutions]
-    )
-    largest = float(values.max())
+    values = torch.cat([variances for variances, _ in parts]).double()
+    weights = torch.cat([torch.full((len(one),), float(count), dtype=torch.float64) for one, count in parts])
+    largest = float(values.max()) if len(values) else 0.0
     if largest <= 0:
         return None
     low, high = largest * 1e-18, largest

@@ -31,7 +31,7 @@ def build_bottleneck(spec: BottleneckSpec) -> Bottleneck:
             shapes = [(spec.prefix, width), (tokens - spec.prefix, width)]
         layouts = [PatchLayout(shape, spec.channel_axis, spec.patch) for shape in shapes]
         maps = [LinearMap(layout, rank=rank) for layout, rank in zip(layouts, spec.ranks, strict=True)]
-        return LinearBottleneck(maps, prefix=spec.prefix)
+        return LinearBottleneck(maps, prefix=spec.prefix, joint=spec.joint)
     layout = PatchLayout(spec.shape, spec.channel_axis)
     if spec.design == "identity":
         return IdentityBottleneck(layout)
@@ -52,6 +52,7 @@ def linear_spec(bottleneck: LinearBottleneck, *, weighted: bool) -> BottleneckSp
         prefix=bottleneck.prefix,
         patch=layouts[-1].patch,
         ranks=tuple(one.rank for one in bottleneck.linear_maps),
+        joint=0 if bottleneck.joint is None else bottleneck.joint.rank,
     )
 
 

@@ -9,6 +9,9 @@ rank-k map that disturbs it least minimises E[(a - a')ᵀ S (a - a')]. With S = 
 
 with Q_k the top eigenvectors of Lᵀ Sigma L; the loss is the sum of the eigenvalues left out. Assumed: the gradient
 does not depend on the error, and errors of different vectors are independent. S = I gives plain PCA.
+
+Errors of the latents z count alike, whatever their position. So what neighbouring vectors share is taken out by plain
+PCA of the latents of all positions of an image, each about its own mean (`JointMap`; joint.py solves for it).
 """
 
 from collections.abc import Sequence
@@ -200,6 +203,37 @@ class LinearMap(nn.Module):
         return values[:, None, None]
 
 
+class JointMap(nn.Module):
+    """One linear encoder and decoder over the latents of all positions of an image: what they share is sent once.
+
+    `encoder` and `decoder` are (rank, K·P) for K latents at P positions, `mean` (K·P) is what these are about.
+    """
+
+    mean: torch.Tensor
+
+    def __init__(self, shape: tuple[int, int], *, rank: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.rank = rank
+        width = shape[0] * shape[1]
+        self.register_buffer("mean", torch.zeros(width))
+        self.encoder = nn.Parameter(torch.zeros(rank, width))
+        self.decoder = nn.Parameter(torch.zeros(rank, width))
+
+    @property
+    def encoder_macs(self) -> int:
+        """Multiply-accumulate operations for one image; decoding takes as many."""
+        return self.encoder.numel()
+
+    def encode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Map N×K×P to N×rank×1."""
+        return ((latents.flatten(1) - self.mean) @ self.encoder.T).unsqueeze(2)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Map N×rank×1 back to N×K×P."""
+        return (latents.squeeze(2) @ self.decoder + self.mean).unflatten(1, self.shape)
+
+
 class LinearBottleneck(Bottleneck):
     """The linear bottleneck of one cut: a map for all positions, and for tokens one more for those in front.
 
@@ -210,41 +244,48 @@ class LinearBottleneck(Bottleneck):
         maps: In the order of the tokens: of the `prefix` tokens, if there are any, and of the rest. One that is None
             is not sent: its place decodes to its mean.
         prefix: Tokens in front of the grid.
+        joint: Rank of a map over the latents of all positions, whose latents are sent in their place; 0 for none.
 
     """
 
-    def __init__(self, maps: Sequence[LinearMap], *, prefix: int = 0) -> None:
+    def __init__(self, maps: Sequence[LinearMap], *, prefix: int = 0, joint: int = 0) -> None:
         rows = [-(-m.rank * m.layout.vectors // maps[-1].layout.vectors) for m in maps[:-1]]
-        super().__init__((maps[-1].rank + sum(rows), maps[-1].layout.vectors))
+        shape = (maps[-1].rank + sum(rows), maps[-1].layout.vectors)
+        super().__init__((joint, 1) if joint else shape)
         self._rows = rows
         self.maps = nn.ModuleList(maps)
         self.linear_maps = tuple(maps)
         self.prefix = prefix
-        self.encoder_macs = self.decoder_macs = sum(one.encoder_macs for one in maps)
-        numbers = [one.encoder.numel() + 2 * one.layout.channels for one in maps]
-        self.encoder_parameters = self.decoder_parameters = sum(numbers)
+        self.joint = JointMap(shape, rank=joint) if joint else None
+        self.encoder_macs = sum(one.encoder_macs for one in maps)
+        self.encoder_parameters = sum(one.encoder.numel() + 2 * one.layout.channels for one in maps)
+        if self.joint is not None:
+            self.encoder_macs += self.joint.encoder_macs
+            self.encoder_parameters += self.joint.encoder.numel() + self.joint.mean.numel()
+        self.decoder_macs, self.decoder_parameters = self.encoder_macs, self.encoder_parameters
 
     def encode(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Map what crosses to latents N×rank×P."""
-        if not self.prefix:
-            return self.linear_maps[0].encode(tensor)
-        parts = tensor[:, : self.prefix], tensor[:, self.prefix :]
-        return self.join_latents([one.encode(part) for one, part in zip(self.linear_maps, parts, strict=True)])
+        """Map what crosses to latents N×rank×P, or N×rank×1 with a joint map."""
+        parts = [tensor[:, : self.prefix], tensor[:, self.prefix :]] if self.prefix else [tensor]
+        latents = self.join_latents([one.encode(part) for one, part in zip(self.linear_maps, parts, strict=True)])
+        return latents if self.joint is None else self.joint.encode(latents)
 
     def join_latents(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Lay the maps' latents, N×rank×P each, out as this bottleneck's own."""
+        """Lay the maps' latents, N×rank×P each, out as one tensor N×K×P: the bottleneck's own, but for a joint map."""
         if not self.prefix:
             return latents[0]
         front, grid = latents[0].flatten(1), latents[1]
         if not front.shape[1]:
             return grid  # ONNX knows no tensors without elements, so none is made
-        positions = self.latent_shape[1]
+        positions = self.linear_maps[-1].layout.vectors
         filled = functional.pad(front, (0, self._rows[0] * positions - front.shape[1]))
         rows = filled.unflatten(1, (self._rows[0], positions))
         return torch.cat([grid, rows], dim=1) if grid.shape[1] else rows
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Map latents N×rank×P back to what crosses."""
+        """Map latents back to what crosses."""
+        if self.joint is not None:
+            latents = self.joint.decode(latents)
         if not self.prefix:
             return self.linear_maps[0].decode(latents)
         front, grid = self.linear_maps

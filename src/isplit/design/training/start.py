@@ -164,6 +164,10 @@ def _own_values(closed: Beginning, *, random: bool, seed: int) -> Beginning:
             # Latents of unit size from standardised vectors, and vectors of unit size from those.
             nn.init.normal_(one.encoder, std=one.layout.width**-0.5, generator=generator)
             nn.init.normal_(one.decoder, std=max(1, one.rank) ** -0.5, generator=generator)
+        if (joint := bottleneck.joint) is not None:
+            nn.init.zeros_(joint.mean)
+            nn.init.normal_(joint.encoder, std=joint.mean.numel() ** -0.5, generator=generator)
+            nn.init.normal_(joint.decoder, std=joint.rank**-0.5, generator=generator)
     bottleneck.requires_grad_(True)
     return Beginning(
         bottleneck,

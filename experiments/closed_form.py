@@ -114,7 +114,7 @@ def measured(study: OpenStudy, splits: Sequence[BuiltSplit], images: int | None)
     """Measure splits on the test part."""
     group = study.group()
     chosen = study.images("test", group, limit=images)
-    found = evaluate_splits(study, splits, group=group, images=chosen)
+    found = evaluate_splits(study, splits, group=group, images=chosen, precision=chosen_precision("auto"))
     rows: list[Row] = []
     for number, one in enumerate(splits):
         result = measure(study, one, found, number, group=group, part="test")
@@ -301,8 +301,9 @@ PREFACE = """# Splits without training
 Made by `python experiments/closed_form.py STUDY`, from a study of VGG16 (ImageNet trunk, fine-tuned) on
 tiny-imagenet-20 at 64×64 pixels. Statistics come from 1,000 images of the fit part; figures are of the whole test
 part. A loss is the whole model's accuracy less the split's on the same images, in points, with the standard error of
-that paired
-difference. Payload bytes are lengths of real payloads, their header of 20 bytes included."""
+that paired difference. Payload bytes are lengths of real payloads, their header of 20 bytes included. The network was
+trained more than once, by the same recipe on other CPUs: each section is of one of them, and says how accurate that
+one is."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -329,7 +330,10 @@ def ratio_table() -> str:
             [cut, points(plain["accuracy"]), points(weighted["accuracy"]), f"{100 * gain:+.1f} ± {100 * error:.1f}"]
         )
     heads = ["cut", "plain PCA", "importance-weighted", "gain"]
-    return f"## One in 64 of the elements\n\nTop-1 in percent.\n\n{table(heads, lines)}" if lines else ""
+    if not lines:
+        return ""
+    whole = points(rows[names[0], "linear"]["whole"])
+    return f"## One in 64 of the elements\n\nTop-1 in percent; the whole model {whole}.\n\n{table(heads, lines)}"
 
 
 def payload_table() -> str:
@@ -391,8 +395,11 @@ def quantise_table() -> str:
         for row in rows
     ]
     heads = ["cut", "quantisation", "bytes", "elements", "top-1"]
+    if not rows:
+        return ""
     title = "## One step for all latents against others, at equal bytes"
-    return f"{title}\n\n{table(heads, lines)}" if lines else ""
+    how = f"The whole model: {points(rows[0]['whole'])} %. Each position has its own latents."
+    return f"{title}\n\n{how}\n\n{table(heads, lines)}"
 
 
 def entropy_table() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from figures import draw
-from judge import ceilings, judge_all, mean, ship_calibration
+from judge import ceilings, judge, judge_all, mean, ship_calibration
 from pairs import PAIRS
 from text import PREFACE, subsets_text, verdict
 from truth import RATIO, Row, Truth, first_by_closed_form, first_by_cui, gather, is_whole, read
@@ -147,7 +147,7 @@ def predictors_section(
         "% of the training's time",
     ]
     spreads = [
-        f"{truth.pair} {points(max(truth.trained.values()) - min(truth.trained.values()))}"
+        f"{truth.pair} {points(spread(truth))}"
         + ("" if truth.budget == RATIO else f" at {truth.budget.replace('B', ' B')}")
         for truth in truths
     ]
@@ -224,38 +224,54 @@ def subsets_section(lines: Sequence[Row]) -> str:
 
 
 def autoencoder_section(lines: Sequence[Row]) -> str:
-    """The paper's bottleneck and order of training beside the closed form."""
+    """The paper's bottleneck and order of training: every cut, and what ranks them."""
     parts: list[str] = []
+    ranked: dict[str, list[str]] = {}
+    names: list[str] = []
     for pair in PAIRS:
-        paper = gather(lines, pair.name, design="undercomplete")
-        ours = paper and gather(lines, pair.name, network=paper.network)
+        paper, ours = (gather(lines, pair.name, design=design) for design in ("undercomplete", "linear"))
         if paper is None or ours is None:
             continue
-        shared = [cut for cut in ours.rows if cut in paper.rows]
+        cuts = list(paper.rows.items())
         rows = [
             [
                 cut,
-                or_dash(ours.rows[cut]["cui"], ".3g"),
-                points(ours.rows[cut]["closed_form_test"]),
+                or_dash(row["cui"], ".3g"),
+                points(row["closed_form_select"]),
                 points(ours.trained[cut]),
                 f"{ours.rows[cut]['payload_bytes']:.0f}",
-                f"{points(paper.trained[cut])} ± {points(paper.rows[cut]['loss_stderr'])}",
-                f"{paper.rows[cut]['payload_bytes']:.0f}",
+                f"{points(row['trained_test'])} ± {points(row['loss_stderr'])}",
+                f"{row['payload_bytes']:.0f}",
             ]
-            for cut in shared
+            for cut, row in cuts
         ]
-        truth = [paper.trained[cut] for cut in shared]
-        taus = {
-            "the linear bottleneck after training": kendall_tau([ours.trained[cut] for cut in shared], truth),
-            "CUI": kendall_tau([ours.rows[cut]["cui"] or 0.0 for cut in shared], truth),
-            "size": kendall_tau([-ours.rows[cut]["bytes"] for cut in shared], truth),
-            "depth": kendall_tau([ours.rows[cut]["depth"] for cut in shared], truth),
-        }
-        heads = ["cut", "CUI", "closed form", "trained", "bytes", "autoencoder", "bytes"]
-        order = ", ".join(f"{name} {or_dash(tau, '+.2f')}" for name, tau in taus.items())
-        parts.append(f"{pair.name}; τ with the autoencoder's order over {len(shared)} cuts: {order}.")
-        parts.append(table(heads, rows))
-    return "## The paper's autoencoder\n\n" + "\n\n".join(parts) if parts else ""
+        heads = ["cut", "CUI", "linear, untrained, select", "linear, trained", "bytes", "autoencoder", "bytes"]
+        parts.append(f"### {pair.name}, the paper's autoencoder\n\n{table(heads, rows)}")
+        names.append(f"{pair.name} ({len(cuts)} cuts, {points(spread(paper))} points apart)")
+        for name, scores in {
+            "CUI": {cut: row["cui"] or 0.0 for cut, row in cuts},
+            "size": {cut: -row["bytes"] for cut, row in cuts},
+            "depth": {cut: row["depth"] for cut, row in cuts},
+            "payload, more first": {cut: row["payload_bytes"] for cut, row in cuts},
+            "linear, untrained": {cut: row["closed_form_select"] for cut, row in cuts},
+            "*linear, trained*": ours.trained,
+            "*the autoencoder itself, on select*": {cut: row["trained_select"] for cut, row in cuts},
+        }.items():
+            found = judge(paper, scores)
+            ranked.setdefault(name, []).extend([f"{found.tau:+.2f}", f"{found.first_regret:.1f}"])
+    if not parts:
+        return ""
+    rows = [[name, *cells] for name, cells in ranked.items()]
+    heads = ["", *(head for name in names for head in (f"{name}: τ", "regret of the first"))]
+    says = (
+        "How well what is known before ranks the autoencoder's own splits, and below, in italics, what is known after."
+    )
+    return "\n\n".join(["## The paper's autoencoder", says, table(heads, rows), *parts])
+
+
+def spread(truth: Truth) -> float:
+    """Return how far the best and the worst cut are apart after training."""
+    return max(truth.trained.values()) - min(truth.trained.values())
 
 
 def pair_section(truth: Truth) -> str:

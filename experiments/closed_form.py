@@ -30,8 +30,8 @@ from isplit.codec.quantise import Quantiser
 from isplit.codec.rans import Rans
 from isplit.design.batches import iter_batches
 from isplit.design.bottleneck.allocation import Allocation, allocate_bytes, fixed_rank
+from isplit.design.bottleneck.basis import Basis
 from isplit.design.closed_forms import (
-    Basis,
     PredictSettings,
     build_split,
     built_with_tables,
@@ -70,14 +70,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.page:
         study = open_study(options.study)
+        runners = {"ratio": run_ratio, "payload": run_payload, "quantise": run_quantise, "entropy": run_entropy}
         for name in options.only.split(","):
-            runner = {"ratio": run_ratio, "payload": run_payload, "quantise": run_quantise, "entropy": run_entropy}[
-                name
-            ]
-            for row in runner(study, known(name), options.images):
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps({"part": name, **row}) + "\n")
-                print(name, row, flush=True)
+            of_one_network(known(name), study)
+            for row in runners[name](study, known(name), options.images):
+                keep(RESULTS, study, {"part": name, **row})
     write_page()
 
 
@@ -91,11 +88,25 @@ def bases(study: OpenStudy, *, weighted: bool = True) -> list[dict[Budget, Basis
 def build(study: OpenStudy, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:
     """Build the closed form of some cuts for some budgets."""
     return [
-        (budget, build_split(study, of_cut[budget], budget))
+        (budget, build_split(study, of_cut[budget].best(budget), budget))
         for of_cut in bases(study, weighted=weighted)
         for budget in budgets
         if of_cut[budget].cut.name in cuts
     ]
+
+
+def of_one_network(rows: Sequence[Row], study: OpenStudy) -> None:
+    """Refuse to add to rows that are of other weights: a section is of one network."""
+    if any(row.get("weights_sha256") != study.record.model.weights_sha256 for row in rows):
+        raise SystemExit(f"there are {len(rows)} rows of this part from other weights: delete them first")
+
+
+def keep(path: Path, study: OpenStudy, row: Row) -> None:
+    """Add a row, with the network that it is of and the precision it is measured in."""
+    row |= {"weights_sha256": study.record.model.weights_sha256, "precision": chosen_precision("auto")}
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(row, flush=True)
 
 
 def known(part: str) -> list[Row]:
@@ -199,7 +210,7 @@ def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Itera
         assert EQUAL_BYTES.payload_bytes is not None
         budget = float(EQUAL_BYTES.payload_bytes)
         joint = allocate_bytes(basis.latents, budget)
-        variants = {"joint rank and step": built_with_tables(study, basis, joint)}
+        variants = {"rank and step together": built_with_tables(study, basis, joint)}
         variants["8 bits fixed, rank to fit"] = fill_rank(study, basis, budget, bits=None)
         for bits in (8, 6, 4, 3):
             variants[f"per-channel {bits} bits, rank to fit"] = fill_rank(study, basis, budget, bits=bits)

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from closed_form import SHARES, compressed_images, known, points, table
+from closed_form import SHARES, compressed_images, keep, known, of_one_network, points, table
 
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
@@ -51,10 +51,9 @@ def main() -> None:
     if not options.page:
         study = open_study(options.study)
         for name in options.only.split(","):
+            of_one_network(trained(name), study)
             for row in {"start": run_start, "payload": run_payload, "open": run_open}[name](study, options.images):
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps({"part": name, **row}) + "\n")
-                print(name, row, flush=True)
+                keep(RESULTS, study, {"part": name, **row})
     write_page()
 
 
@@ -213,13 +212,15 @@ def start_table() -> str:
 
 def payload_table() -> str:
     """Fewest bytes within one and three points, trained or not, over the best compressed image."""
-    remote = [row for row in known("payload") if "format" in row]
     rows = trained("payload")
+    network = rows[0].get("weights_sha256") if rows else None
+    before = [row for row in known("payload") if row.get("weights_sha256") == network]
+    remote = [row for row in before if "format" in row]
     if not rows or not remote:
         return ""
-    rows += [row for row in trained("start") if row["design"] == "linear" and row["whole"] == rows[0]["whole"]]
+    rows += [row for row in trained("start") if row["design"] == "linear" and row.get("weights_sha256") == network]
     # Where few were trained, the fewest bytes may be those of a split that was not.
-    either = rows + [{"untrained": True, **row} for row in known("payload") if "cut" in row]
+    either = rows + [{"untrained": True, **row} for row in before if "cut" in row]
     lines = []
     for share in SHARES:
         line = [f"{share:.0%}"]

@@ -90,7 +90,7 @@ def pairs_section(lines: Sequence[Row], ratio: Sequence[Truth]) -> str:
             [
                 pair.name,
                 str(pair.image_size),
-                ", ".join(dict.fromkeys(points(row["whole_test"]) for row in own if row["group"] == "all classes")),
+                ", ".join(accuracies_of_networks(own)),
                 f"{max(row['test_images'] for row in own):,}",
                 f"{len(of_ratio)} ({state})",
                 f"{sum(row['best_epoch'] > 0 for row in of_ratio)}",
@@ -111,6 +111,13 @@ def pairs_section(lines: Sequence[Row], ratio: Sequence[Truth]) -> str:
         "hours, one thread",
     ]
     return f"## Six pairs\n\n{table(heads, rows)}"
+
+
+def accuracies_of_networks(own: Sequence[Row]) -> list[str]:
+    """Return each network's accuracy; a dash where only class subsets of it were split."""
+    found = {row["weights_sha256"]: "–" for row in own}
+    found |= {row["weights_sha256"]: points(row["whole_test"]) for row in own if row["group"] == "all classes"}
+    return list(found.values())
 
 
 def predictors_section(
@@ -230,7 +237,7 @@ def autoencoder_section(lines: Sequence[Row]) -> str:
     names: list[str] = []
     for pair in PAIRS:
         paper, ours = (gather(lines, pair.name, design=design) for design in ("undercomplete", "linear"))
-        if paper is None or ours is None:
+        if paper is None or ours is None or set(paper.rows) != set(ours.rows):
             continue
         cuts = list(paper.rows.items())
         rows = [
@@ -254,7 +261,6 @@ def autoencoder_section(lines: Sequence[Row]) -> str:
             "depth": {cut: row["depth"] for cut, row in cuts},
             "payload, more first": {cut: row["payload_bytes"] for cut, row in cuts},
             "linear, untrained": {cut: row["closed_form_select"] for cut, row in cuts},
-            "*linear, trained*": ours.trained,
             "*the autoencoder itself, on select*": {cut: row["trained_select"] for cut, row in cuts},
         }.items():
             found = judge(paper, scores)

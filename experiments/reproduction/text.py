@@ -22,7 +22,8 @@ accuracies, so the claim is tested here from the start, on two networks and thre
 **What was done.** Every cut after a convolution, pool or residual block gets a bottleneck and is trained: VGG16 from
 the ImageNet trunk, fine-tuned, and ResNet-50 trained from random values, as no pretrained weights of it could be had;
 tiny-imagenet-20, notMNIST and chest X-rays (by patient; normal, bacteria, virus). Bottlenecks send one in 64 of the
-elements, as the paper's does, and, a second time, a mean payload of so few bytes that the cuts differ. Training
+elements, as the paper's does, and, a second time, a mean payload of so few bytes that the cuts differ, which all
+positions share where they have something in common ([how](predict.md)). Training
 starts from the closed form and goes on until the accuracy on the select part stops improving, three epochs of 3,000
 images at most; where it helps nothing there the split stays as it was built. Head frozen; cross-entropy and the whole
 model's answers. The paper's autoencoder starts from random values: one epoch on the features, then at most four on
@@ -41,7 +42,7 @@ thread.
 has a chance of its own. The last rows of a table are what would be known after training everything: the same trained
 splits measured on the select part instead, splits trained from another seed, and those of the network trained again,
 by the same recipe on another CPU. (Weights are not committed. Where a pair has two base accuracies it has two
-networks, and whatever is compared below is of one of them.)
+networks; a predictor and the truth that it is judged by are of one of them.)
 
 **Where this differs from the paper.** Latents are quantised and entropy-coded, and bytes are lengths of real
 payloads. Images are 32 to 64 pixels wide, heads are frozen, epochs few; batches are of 128, but of 64 for VGG16 on

@@ -9,7 +9,7 @@ import pytest
 
 from isplit.design import closed_forms
 from isplit.design import predict as module
-from isplit.design.bottleneck import patches
+from isplit.design.bottleneck import basis, patches
 from isplit.design.bottleneck.build import load_split, split_directory
 from isplit.design.calibration import Calibration
 from isplit.design.closed_forms import PredictSettings
@@ -81,7 +81,7 @@ def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.Monke
     """A map over all positions is taken where it is expected to lose less, and then it does; a ratio has none."""
     budgets = Budget(payload_bytes=30), Budget(element_ratio=4)
     settings = replace(SETTINGS, statistics_images=12)
-    monkeypatch.setattr(closed_forms, "_JOINT_IMAGES", 12)
+    monkeypatch.setattr(closed_forms, "_OTHER_IMAGES", 12)
     joint, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
     specs = [
         load_split(
@@ -92,7 +92,7 @@ def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.Monke
         for budget in budgets
     ]
     shutil.rmtree(study.directory / "splits")
-    monkeypatch.setattr(closed_forms, "_JOINT_WORTH", 0.0)
+    monkeypatch.setattr(basis, "_JOINT_WORTH", 0.0)
     single, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
 
     assert joint.measurement.elements == specs[0].joint > 0 == specs[1].joint

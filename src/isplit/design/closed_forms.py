@@ -8,7 +8,7 @@ moments of positions ─> patches ─> moments of patches ─> solve ─> latent
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -20,16 +20,15 @@ from isplit.design.batches import Batch, iter_batches
 from isplit.design.bottleneck.allocation import (
     Allocation,
     allocate_bytes,
-    expected_loss,
     fixed_rank,
     ratio_ranks,
     rounding_gain,
     smallest_budget,
     useful_ranks,
 )
+from isplit.design.bottleneck.basis import Basis, JointBasis
 from isplit.design.bottleneck.collect import CutMoments, collect_latents, collect_moments
-from isplit.design.bottleneck.joint import JointSolution, joint_ranks, solve_joint
-from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution
+from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution, lay_out
 from isplit.design.evaluate import BuiltSplit
 from isplit.design.groups import GroupLogits
 from isplit.design.precision import SETTINGS, chosen_precision
@@ -43,10 +42,9 @@ Progress = Callable[[str, int, int], None]
 _MAX_LATENTS = 2**22
 # Enough to tell which directions of the channels hardly matter.
 _PILOT_IMAGES = 100
-# Of fewer images a joint map would learn the images: what it sends of others would be longer than it expects.
-_JOINT_IMAGES = 200
-# A joint map has to lower the expected loss to this share to be worth its weights and its operations.
-_JOINT_WORTH = 0.95
+# Images that the moments are not from, for latents and tables; where so many are left, or as many as the moments have.
+# From fewer of either, a joint map would learn the images: what it sends of others would be longer than it expects.
+_OTHER_IMAGES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,88 +96,6 @@ class ClosedForm:
         return self.split.bottleneck
 
 
-@dataclass(frozen=True, eq=False)
-class Basis:
-    """What is known of a cut with patches of one size: all its latents, and the first of them for some images.
-
-    `joint` is the same with a map over all positions, whose latents are the ones that are sent; None where there is
-    none.
-    """
-
-    cut: Cut
-    prefix: int
-    samples_per_dimension: float
-    solutions: list[Solution]
-    latents: list[torch.Tensor]
-    joint: "JointBasis | None" = None
-
-    def make(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
-        """Build the bottleneck of the latents that are kept; those of each map are decoded times their gains."""
-        maps = [solution.keep(places) for solution, places in zip(self.solutions, allocation.kept, strict=True)]
-        for one, scales, gain in zip(maps, allocation.scales, gains, strict=True):
-            one.encoder.data /= scales[:, None]
-            one.decoder.data *= (scales * gain)[:, None]
-        return LinearBottleneck(maps, prefix=self.prefix)
-
-    def sent(self, bottleneck: LinearBottleneck, kept: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Lay out what is sent, from the latents of each map that are kept."""
-        return bottleneck.join_latents(kept)
-
-    def expected_loss(self, budget: Budget) -> float:
-        """Return what coding the latents for a budget of bytes would lose."""
-        return expected_loss(self.latents, budget)
-
-
-@dataclass(frozen=True, eq=False)
-class JointBasis(Basis):
-    """A basis whose `latents` are joint ones; `ranks` latents of each map go into them, and `dropped` is the rest."""
-
-    ranks: list[int] = field(default_factory=list)
-    solution: JointSolution | None = None
-    dropped: float = 0.0
-
-    @classmethod
-    def of(cls, basis: Basis, latents: list[torch.Tensor]) -> "JointBasis":
-        """Solve for the map over all positions, from the latents of the images that the basis's statistics are of."""
-        ranks = [part.shape[1] for part in latents]
-        bottleneck = LinearBottleneck(
-            [one.keep(k) for one, k in zip(basis.solutions, ranks, strict=True)], prefix=basis.prefix
-        )
-        solution = solve_joint(bottleneck.join_latents(latents))
-        own = [part[:, :rank] for part, rank in zip(basis.latents, ranks, strict=True)]
-        rest = [part[:, rank:] for part, rank in zip(basis.latents, ranks, strict=True)]
-        return cls(
-            cut=basis.cut,
-            prefix=basis.prefix,
-            samples_per_dimension=basis.samples_per_dimension,
-            solutions=basis.solutions,
-            latents=[solution.encode(bottleneck.join_latents(own))],
-            ranks=ranks,
-            solution=solution,
-            dropped=sum(float(part.square().sum()) / len(part) for part in rest),
-        )
-
-    def make(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
-        """Build the bottleneck of the joint latents that are kept."""
-        assert self.solution is not None
-        maps = [solution.keep(rank) for solution, rank in zip(self.solutions, self.ranks, strict=True)]
-        (kept,), (scales,), (gain,) = allocation.kept, allocation.scales, gains
-        bottleneck = LinearBottleneck(maps, prefix=self.prefix, joint=len(kept))
-        assert bottleneck.joint is not None
-        self.solution.fill(bottleneck.joint, kept)
-        bottleneck.joint.encoder.data /= scales[:, None]
-        bottleneck.joint.decoder.data *= (scales * gain)[:, None]
-        return bottleneck
-
-    def sent(self, bottleneck: LinearBottleneck, kept: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Joint latents are sent as they are."""
-        return kept[0]
-
-    def expected_loss(self, budget: Budget) -> float:
-        """Count the latents that do not go into the joint ones as lost."""
-        return super().expected_loss(budget) + self.dropped
-
-
 def closed_forms(
     study: OpenStudy,
     budgets: Sequence[Budget],
@@ -195,7 +111,7 @@ def closed_forms(
     built: list[ClosedForm] = []
     for number, of_cut in enumerate(bases):
         for budget in budgets:
-            basis = of_cut[budget]
+            basis = of_cut[budget].best(budget)
             split = build_split(study, basis, budget)
             built.append(ClosedForm(split, budget, settings.weighted, used, basis.samples_per_dimension))
         progress("rank and step", number + 1, len(bases))
@@ -214,7 +130,8 @@ def closed_form_bases(
     """Solve every cut for every budget, and take as many latents as it could use; budgets may share a basis."""
     every = study.images("fit", group, limit=None)
     first, others = every[: settings.statistics_images], every[settings.statistics_images :]
-    others = (others if len(others) >= min(len(first), 200) else every)[: settings.statistics_images]
+    held_out = len(others) >= min(len(first), _OTHER_IMAGES)
+    others = (others if held_out else every)[: settings.statistics_images]
     labels = torch.from_numpy(group.label_map)
     precision = chosen_precision(settings.precision)
     size = study.record.preprocessing.image_size
@@ -250,10 +167,10 @@ def closed_form_bases(
             solved.append((moments, moments.samples_per_dimension, solutions, candidates))
             moments.forget()
         progress("closed forms", number + 1, len(cuts))
+    maps = [(moments, candidates) for moments, *_, candidates in solved]
     with batches_of(others) as batches:
-        maps = [(moments, candidates) for moments, *_, candidates in solved]
         latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
-    found = {
+    bases = {
         moments: Basis(
             cut=moments.cut,
             prefix=moments.prefix,
@@ -263,25 +180,41 @@ def closed_form_bases(
         )
         for (moments, samples_per_dimension, solutions, _), own in zip(solved, latents, strict=True)
     }
-    if min(len(first), len(every) - len(first)) >= _JOINT_IMAGES:
-        in_bytes = {moments for of_cut in chosen for budget, moments in of_cut.items() if budget.payload_bytes}
-        wide = [(moments, maps) for moments in found if moments in in_bytes and (maps := _joint_maps(found[moments]))]
-        if wide:
-            with batches_of(first) as batches:
-                own = collect_latents(study.graph, wide, batches, max_values=_MAX_LATENTS, precision=precision)
-            for number, ((moments, _), latents) in enumerate(zip(wide, own, strict=True)):
-                found[moments] = replace(found[moments], joint=JointBasis.of(found[moments], latents))
-                progress("closed forms of all positions", number + 1, len(wide))
-    return [{budget: found[moments] for budget, moments in of_cut.items()} for of_cut in chosen]
+    found = [{budget: bases[moments] for budget, moments in of_cut.items()} for of_cut in chosen]
+    if not held_out or len(first) < _OTHER_IMAGES:
+        return found
+    # Each budget has a joint map of its own, so that its split does not depend on what else is asked for.
+    joint = [
+        (of_cut, budget, moments, ranks)
+        for of_cut, moments_of_cut in zip(found, chosen, strict=True)
+        for budget, moments in moments_of_cut.items()
+        if budget.payload_bytes and any(ranks := of_cut[budget].joint_ranks(budget))
+    ]
+    most: dict[CutMoments, list[int]] = {}
+    for _, _, moments, ranks in joint:
+        most[moments] = [max(pair) for pair in zip(most.get(moments, ranks), ranks, strict=True)]
 
+    def latents_of(images: NDArray[np.int64], wanted: Sequence[CutMoments]) -> dict[CutMoments, list[torch.Tensor]]:
+        maps = [
+            (one, [solution.keep(rank) for solution, rank in zip(bases[one].solutions, most[one], strict=True)])
+            for one in wanted
+        ]
+        with batches_of(images) as batches:
+            own = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
+        return dict(zip(wanted, own, strict=True))
 
-def _joint_maps(basis: Basis) -> list[LinearMap]:
-    """Return the maps whose latents a joint map would be over; none where there is a single position."""
-    positions = [solution.layout.vectors for solution in basis.solutions]
-    if sum(positions) == 1:
-        return []
-    ranks = joint_ranks([part.shape[1] for part in basis.latents], positions)
-    return [one.keep(rank) for one, rank in zip(basis.solutions, ranks, strict=True)] if any(ranks) else []
+    statistics = latents_of(first, list(most)) if most else {}
+    # Where the candidates were so many that some images had no room, the few that are joined have.
+    short = [one for one in most if len(bases[one].latents[0]) < len(others)]
+    held = {one: bases[one].latents for one in most} | (latents_of(others, short) if short else {})
+    for number, (of_cut, budget, moments, ranks) in enumerate(joint):
+        own, other = (
+            [part[:, :rank] for part, rank in zip(of[moments], ranks, strict=True)] for of in (statistics, held)
+        )
+        basis = of_cut[budget]
+        of_cut[budget] = replace(basis, joint=JointBasis.of(basis, statistics=own, others=other))
+        progress("closed forms of all positions", number + 1, len(joint))
+    return found
 
 
 def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:
@@ -299,8 +232,6 @@ def build_split(study: OpenStudy, basis: Basis, budget: Budget) -> BuiltSplit:
         ranks = ratio_ranks(basis.solutions, basis.cut, budget)
         return built_with_tables(study, basis, fixed_rank(basis.latents, ranks))
     assert budget.payload_bytes is not None
-    if basis.joint is not None and basis.joint.expected_loss(budget) < _JOINT_WORTH * basis.expected_loss(budget):
-        basis = basis.joint
     wanted = float(budget.payload_bytes)
     # The estimate from the histogram is within a byte or two; real payloads decide.
     while True:
@@ -318,10 +249,10 @@ def built_with_tables(
     """Make the split of an allocation, its tables from the basis's latents; with another quantiser if one is given."""
     kept = _kept(basis, allocation)
     gains = [torch.ones(part.shape[1]) if quantiser else rounding_gain(part, allocation.step) for part in kept]
-    bottleneck = basis.make(allocation, gains)
+    bottleneck = basis.bottleneck(allocation, gains)
     bottleneck.quantiser = quantiser or Quantiser.common(allocation.step, levels=allocation.levels)
     bottleneck.requires_grad_(False).eval()
-    symbols = bottleneck.symbols(basis.sent(bottleneck, kept))
+    symbols = bottleneck.symbols(lay_out(kept))
     codec = bottleneck.codec(
         model=study.model.source.fingerprint,
         cut=basis.cut.name,
@@ -333,10 +264,8 @@ def built_with_tables(
 
 def mean_payload_bytes(built: BuiltSplit, basis: Basis, allocation: Allocation) -> float:
     """Return the mean length of real payloads of the basis's latents, header included."""
-    bottleneck = built.bottleneck
-    assert isinstance(bottleneck, LinearBottleneck)
-    latents = basis.sent(bottleneck, _kept(basis, allocation))
-    return float(built.codec.payload_bytes(bottleneck.symbols(latents).numpy()).mean())
+    symbols = built.bottleneck.symbols(lay_out(_kept(basis, allocation)))
+    return float(built.codec.payload_bytes(symbols.numpy()).mean())
 
 
 def _kept(basis: Basis, allocation: Allocation) -> list[torch.Tensor]:

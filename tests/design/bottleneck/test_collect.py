@@ -9,7 +9,7 @@ from isplit.codec.quantise import Quantiser
 from isplit.design.batches import Batch
 from isplit.design.bottleneck.allocation import allocate_bytes, useful_ranks
 from isplit.design.bottleneck.collect import CutMoments, collect_latents, collect_moments
-from isplit.design.bottleneck.linear import LinearBottleneck
+from isplit.design.bottleneck.linear import LinearBottleneck, lay_out
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.records import Budget, Cut
@@ -137,7 +137,7 @@ def test_latents_are_those_of_the_maps(
     with torch.no_grad():
         images = torch.cat([batch.images for batch in batches()])[:10]
         expected = LinearBottleneck(maps, prefix=1).encode(split(graph, cut.name).head(images))
-    torch.testing.assert_close(LinearBottleneck(maps, prefix=1).join_latents(found), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(lay_out(found), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_budget_of_tokens_keeps_to_real_bytes(
@@ -154,7 +154,7 @@ def test_budget_of_tokens_keeps_to_real_bytes(
     bottleneck.quantiser = Quantiser.common(found.step, levels=found.levels)
     with torch.no_grad():
         chosen = [part[:, places] for part, places in zip(latents, found.kept, strict=True)]
-        symbols = bottleneck.symbols(bottleneck.join_latents(chosen))
+        symbols = bottleneck.symbols(lay_out(chosen))
     codec = bottleneck.codec(model="f" * 64, cut=cut.name, counts=bottleneck.count_symbols(symbols), images=40)
 
     assert 50 < codec.payload_bytes(symbols.numpy()).mean() <= 62

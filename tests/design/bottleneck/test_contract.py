@@ -53,6 +53,7 @@ def specs() -> dict[str, BottleneckSpec]:
         "linear map, channels last, joint": spec_of("linear", (4, 6, 5), -1, ranks=(2,), joint=3),
         "linear tokens, class token, joint": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 2), joint=6),
         "linear tokens, class token only, joint": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 0), joint=4),
+        "linear tokens, grid only, joint": spec_of("linear", (10, 6), -1, prefix=1, ranks=(0, 3), joint=5),
         "pca map": spec_of("pca", (6, 4, 4), 1, patch=2, ranks=(3,)),
         "pca tokens": spec_of("pca", (10, 6), -1, prefix=1, ranks=(2, 1)),
         "identity map": spec_of("identity", (6, 3, 5), 1),

@@ -58,7 +58,7 @@ def tiny_study(tiny_model_file, tiny_data, tiny_weights, tmp_path_factory) -> Op
     study = make_study(model, tiny_data, directory, cuts=CUTS[1:], classes=GROUPS, weights=tiny_weights, groups=groups)
     settings = PredictSettings(statistics_images=12, images=12, remote_images=12, precision="fp32")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(closed_forms, "_JOINT_IMAGES", 4)
+        patch.setattr(closed_forms, "_OTHER_IMAGES", 4)
         for group in groups:
             predict(study, [BUDGET], cuts=CUTS[:1], group=group, settings=settings)
     joint = [choose_split(study, cut, group=study.group(), wanted=Wanted()).record.bottleneck.joint for cut in CUTS]

@@ -21,6 +21,13 @@ SPECS = {
         design="linear", shape=(10, 6), channel_axis=-1, prefix=1, ranks=(0, 2)
     ),
     "a grid that is not sent": BottleneckSpec(design="linear", shape=(10, 6), channel_axis=-1, prefix=1, ranks=(3, 0)),
+    "map, joint": BottleneckSpec(design="linear", shape=(6, 7, 5), channel_axis=1, patch=2, ranks=(5,), joint=8),
+    "tokens with a prefix, joint": BottleneckSpec(
+        design="linear", shape=(10, 6), channel_axis=-1, prefix=1, ranks=(3, 2), joint=7
+    ),
+    "a prefix that is not sent, joint": BottleneckSpec(
+        design="linear", shape=(10, 6), channel_axis=-1, prefix=1, ranks=(0, 2), joint=7
+    ),
     "vector": BottleneckSpec(design="pca", shape=(1, 9), channel_axis=-1, ranks=(4,)),
     "undercomplete, map": BottleneckSpec(design="undercomplete", shape=(8, 7, 9), channel_axis=1, widths=(2, 3)),
     "undercomplete, tokens": BottleneckSpec(design="undercomplete", shape=(10, 8), channel_axis=-1, widths=(2, 3)),

@@ -72,7 +72,7 @@ def test_closed_form_improves(study, fast):
 
 def test_joint_latents_learn(study, fast, monkeypatch):
     """From random values, what all positions share is learnt as the rest is, keeps its bytes, and is in the files."""
-    monkeypatch.setattr(closed_forms, "_JOINT_IMAGES", 4)
+    monkeypatch.setattr(closed_forms, "_OTHER_IMAGES", 4)
     settings = fast(epochs=4, feature_epochs=4, statistics_images=12)
     record = fit(study, "pool1", Budget(payload_bytes=40), start="random", settings=settings)
     directory = directory_of(study, settings, record.budget, start="random")
@@ -195,6 +195,28 @@ def test_resumed_run_ends_the_same(study, fast, design, where):
     first = SplitRecord.load(straight)
     assert first.measurement == record.measurement
     assert [row.losses for row in first.training.curve] == [row.losses for row in record.training.curve]
+
+
+def test_resumed_with_joint_latents(study, fast, monkeypatch):
+    """The same where all positions share; and a checkpoint of a bottleneck of another shape is not gone on with."""
+    settings = fast(epochs=3, statistics_images=12)
+    straight, stopped = study.directory / "straight", study.directory / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        fit(study, "pool1", SMALL, directory=stopped, settings=settings, progress=Interrupt("stage 2, epoch 2"))
+    monkeypatch.setattr(closed_forms, "_OTHER_IMAGES", 4)
+    seen = []
+
+    def progress(what, done, total):
+        seen.append(what)
+        Interrupt("stage 2, epoch 3")(what, done, total)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(study, "pool1", SMALL, directory=stopped, settings=settings, progress=progress)
+    assert any("stage 2, epoch 1" in what for what in seen)
+    record = fit(study, "pool1", SMALL, directory=stopped, settings=settings)
+    fit(study, "pool1", SMALL, directory=straight, settings=settings)
+    assert record.bottleneck.joint > 0
+    assert_same(straight, stopped)
 
 
 def test_best_epoch_is_kept(study, fast, monkeypatch):

@@ -16,6 +16,7 @@ PCA of the latents of all positions of an image, each about its own mean (`Joint
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import nn
@@ -234,6 +235,24 @@ class JointMap(nn.Module):
         return (latents.squeeze(2) @ self.decoder + self.mean).unflatten(1, self.shape)
 
 
+def lay_out(latents: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Lay the maps' latents, N×K×P each, out as one tensor N×K×P.
+
+    Those of a map in front follow the last map's in rows of the same length, the last row filled up with zeros.
+    """
+    *fronts, grid = latents
+    if not fronts:
+        return grid
+    (front,) = fronts
+    if not front.shape[1]:
+        return grid  # ONNX knows no tensors without elements, so none is made
+    positions = grid.shape[2]
+    count = ceil(front.shape[1] * front.shape[2] / positions)
+    filled = functional.pad(front.flatten(1), (0, count * positions - front.shape[1] * front.shape[2]))
+    rows = filled.unflatten(1, (count, positions))
+    return torch.cat([grid, rows], dim=1) if grid.shape[1] else rows
+
+
 class LinearBottleneck(Bottleneck):
     """The linear bottleneck of one cut: a map for all positions, and for tokens one more for those in front.
 
@@ -249,10 +268,10 @@ class LinearBottleneck(Bottleneck):
     """
 
     def __init__(self, maps: Sequence[LinearMap], *, prefix: int = 0, joint: int = 0) -> None:
-        rows = [-(-m.rank * m.layout.vectors // maps[-1].layout.vectors) for m in maps[:-1]]
-        shape = (maps[-1].rank + sum(rows), maps[-1].layout.vectors)
+        positions = maps[-1].layout.vectors
+        rows = [ceil(one.rank * one.layout.vectors / positions) for one in maps[:-1]]
+        shape = (maps[-1].rank + sum(rows), positions)
         super().__init__((joint, 1) if joint else shape)
-        self._rows = rows
         self.maps = nn.ModuleList(maps)
         self.linear_maps = tuple(maps)
         self.prefix = prefix
@@ -267,20 +286,8 @@ class LinearBottleneck(Bottleneck):
     def encode(self, tensor: torch.Tensor) -> torch.Tensor:
         """Map what crosses to latents N×rank×P, or N×rank×1 with a joint map."""
         parts = [tensor[:, : self.prefix], tensor[:, self.prefix :]] if self.prefix else [tensor]
-        latents = self.join_latents([one.encode(part) for one, part in zip(self.linear_maps, parts, strict=True)])
+        latents = lay_out([one.encode(part) for one, part in zip(self.linear_maps, parts, strict=True)])
         return latents if self.joint is None else self.joint.encode(latents)
-
-    def join_latents(self, latents: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Lay the maps' latents, N×rank×P each, out as one tensor N×K×P: the bottleneck's own, but for a joint map."""
-        if not self.prefix:
-            return latents[0]
-        front, grid = latents[0].flatten(1), latents[1]
-        if not front.shape[1]:
-            return grid  # ONNX knows no tensors without elements, so none is made
-        positions = self.linear_maps[-1].layout.vectors
-        filled = functional.pad(front, (0, self._rows[0] * positions - front.shape[1]))
-        rows = filled.unflatten(1, (self._rows[0], positions))
-        return torch.cat([grid, rows], dim=1) if grid.shape[1] else rows
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Map latents back to what crosses."""

@@ -185,6 +185,8 @@ def _train(
             study, cut, budget, group=group, design=design, start=start, settings=settings, features=fitted,
             progress=progress,
         )  # fmt: skip
+        # A checkpoint fits a bottleneck of the same shape only, and what `predict` left may have been made again since.
+        checkpoint.key += beginning.spec.model_dump_json()
         trainee = Trainee(study.graph, cut, beginning.bottleneck, settings).to(accelerator.device)
         tag = Tag(study.model.source.fingerprint, cut.name)
         job = Job(

@@ -131,17 +131,14 @@ def splits(job: str, pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
     few = Budget(payload_bytes=pair.few_bytes)
     if job == "subsets":
         yield from subset_splits(pair, study)
-        return
-    for name in names:
-        if job == "ratio":
-            yield Wanted(cut=name)
-        elif job == "autoencoder":
-            yield Wanted(cut=name, design="undercomplete")
-        elif job == "bytes":
-            yield Wanted(cut=name, budget=few)
-        elif job == "seeds":
-            yield Wanted(cut=name, budget=few, seed=1)
-            yield Wanted(cut=name, seed=1)
+    elif job == "ratio":
+        yield from (Wanted(cut=name) for name in names)
+    elif job == "autoencoder":
+        yield from (Wanted(cut=name, design="undercomplete") for name in names)
+    elif job == "bytes":
+        yield from (Wanted(cut=name, budget=few) for name in names)
+    elif job == "seeds":
+        yield from (Wanted(cut=name, budget=budget, seed=1) for budget in (few, RATIO) for name in names)
 
 
 def subset_splits(pair: Pair, study: OpenStudy) -> Iterator[Wanted]:

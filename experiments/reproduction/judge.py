@@ -97,7 +97,11 @@ def ceilings(truths: Sequence[Truth], lines: Sequence[Row]) -> dict[str, list[Ju
     own = [judge(truth, {cut: row["trained_select"] for cut, row in truth.rows.items()}) for truth in truths]
     found = {"*all trained, their accuracy on select*": own}
     for name, twice in (("with another seed", other_seeds), ("in the network trained again", other_networks)):
-        both = [pair for truth in truths if (pair := twice(truth, lines)) and set(pair[0].rows) == set(pair[1].rows)]
+        both = [
+            pair
+            for truth in truths
+            if (pair := twice(truth, lines)) and all(set(one.rows) == set(truth.rows) for one in pair)
+        ]
         if both:
             count = f"{len(both)} pair{'s' * (len(both) > 1)}"
             found[f"*all trained {name} ({count})*"] = [judge(one, other.trained) for one, other in both]

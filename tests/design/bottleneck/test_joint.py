@@ -164,8 +164,8 @@ def test_taken_where_it_is_expected_to_lose_less() -> None:
 
 
 def test_no_room() -> None:
-    """A joint map that would be over less than half of what a budget can use is not solved for."""
+    """A joint map that would be over less than a quarter of what a budget can use is not solved for."""
     basis = basis_of([noise(50, 12, 100, seed=11)])
 
     assert [10] == basis.joint_ranks(Budget(payload_bytes=1000))
-    assert [0] == basis_of([noise(50, 24, 100, seed=12)]).joint_ranks(Budget(payload_bytes=1000))
+    assert [0] == basis_of([noise(50, 44, 100, seed=12)]).joint_ranks(Budget(payload_bytes=1000))

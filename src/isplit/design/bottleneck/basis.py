@@ -13,8 +13,8 @@ from isplit.records import Budget, Cut
 
 # A joint map has to lower the expected loss to this share to be worth its weights and its operations.
 _JOINT_WORTH = 0.95
-# Where a joint map has no room for at least this share of the latents, it is not worth solving for.
-_JOINT_ROOM = 0.5
+# Where a joint map has room for less than this share of the latents, solving for it is a waste of time.
+_JOINT_ROOM = 0.25
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

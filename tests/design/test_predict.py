@@ -99,6 +99,24 @@ def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.Monke
     assert joint.measurement.divergence_nats < single.measurement.divergence_nats
 
 
+def test_a_split_is_the_same_whatever_else_is_asked_for(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another, larger budget beside it changes nothing about a split: neither its shape nor what it answers."""
+    monkeypatch.setattr(closed_forms, "_OTHER_IMAGES", 12)
+    settings = replace(SETTINGS, statistics_images=12)
+    few, many = Budget(payload_bytes=30), Budget(payload_bytes=300)
+    directory = split_directory(
+        study.directory, cut="relu1", group="all classes", design="linear", budget=few, trained=False
+    )
+    (alone,) = predict(study, [few], cuts=("relu1",), settings=settings).predictions
+    spec = load_split(directory)[0].bottleneck
+    shutil.rmtree(study.directory / "splits")
+    beside, _ = predict(study, [few, many], cuts=("relu1",), settings=settings).predictions
+
+    assert spec.joint > 0
+    assert spec == load_split(directory)[0].bottleneck
+    assert alone.measurement == beside.measurement
+
+
 def test_nothing_is_computed_twice(study: OpenStudy) -> None:
     """The same again asks for no pass over the images; another budget does, and keeps what was there."""
     first = predict(study, BUDGETS[:1], settings=SETTINGS)

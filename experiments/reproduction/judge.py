@@ -1,7 +1,7 @@
 """How well every predictor ranks the trained splits, what no predictor can exceed, and the calibration that ships."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import hypot, log10
 from pathlib import Path
@@ -9,7 +9,7 @@ from statistics import fmean
 
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression
-from truth import Row, Scores, Truth, gather, loss_before, predictors
+from truth import Row, Scores, Truth, gather, loss_before, predictors, scores_of
 
 from isplit.design.calibration import Calibration
 from isplit.design.training.ranking import kendall_tau, regret
@@ -126,6 +126,19 @@ def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
     """Predict a pair's trained accuracies from the splits of other pairs: what ships."""
     fitted = calibration([row for other in others for row in other.rows.values()])
     return {cut: row["whole_test"] - fitted.loss_after(loss_before(row)) for cut, row in truth.rows.items()}
+
+
+def from_fewer_images(truths: Sequence[Truth], scores: Sequence[Row], count: str) -> list[Judgement]:
+    """Judge the calibrated closed form as measured on so many images, where a pair's line of it has them."""
+    found: list[Judgement] = []
+    for truth in truths:
+        line = next(row for row in scores_of(truth, scores) if row["predictor"] == "closed form")
+        if count not in line["means"]:
+            continue
+        rows = {cut: row | {"closed_form_select": line["means"][count][cut]} for cut, row in truth.rows.items()}
+        others = [other for other in truths if other.pair != truth.pair]
+        found.append(judge(truth, calibrated(replace(truth, rows=rows), others), accuracies=True))
+    return found
 
 
 def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:

@@ -72,9 +72,8 @@ def main() -> None:
         study = open_study(options.study)
         runners = {"ratio": run_ratio, "payload": run_payload, "quantise": run_quantise, "entropy": run_entropy}
         for name in options.only.split(","):
-            of_one_network(known(name), study)
             for row in runners[name](study, known(name), options.images):
-                keep(RESULTS, study, {"part": name, **row})
+                keep(RESULTS, study, {"part": name, **row}, beside=known(name))
     write_page()
 
 
@@ -95,17 +94,13 @@ def build(study: OpenStudy, cuts: Container[str], budgets: Sequence[Budget], *, 
     ]
 
 
-def of_one_network(rows: Sequence[Row], study: OpenStudy) -> None:
-    """Refuse to add to rows that are of other weights: a section is of one network."""
-    if any(row.get("weights_sha256") != study.record.model.weights_sha256 for row in rows):
-        raise SystemExit(f"there are {len(rows)} rows of this part from other weights: delete them first")
-
-
-def keep(path: Path, study: OpenStudy, row: Row) -> None:
-    """Add a row, with the network that it is of and the precision it is measured in."""
-    row |= {"weights_sha256": study.record.model.weights_sha256, "precision": chosen_precision("auto")}
+def keep(path: Path, study: OpenStudy, row: Row, *, beside: Sequence[Row]) -> None:
+    """Add a row, with the network that it is of and the precision it is measured in; a part is of one network."""
+    network = study.record.model.weights_sha256
+    if any(one.get("weights_sha256") != network for one in beside):
+        raise SystemExit(f"there are {len(beside)} rows of this part from other weights: delete them first")
     with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(row | {"weights_sha256": network, "precision": chosen_precision("auto")}) + "\n")
     print(row, flush=True)
 
 
@@ -313,8 +308,8 @@ Made by `python experiments/closed_form.py STUDY`, from a study of VGG16 (ImageN
 tiny-imagenet-20 at 64×64 pixels. Statistics come from 1,000 images of the fit part; figures are of the whole test
 part. A loss is the whole model's accuracy less the split's on the same images, in points, with the standard error of
 that paired difference. Payload bytes are lengths of real payloads, their header of 20 bytes included. The network was
-trained more than once, by the same recipe on other CPUs: each section is of one of them, and says how accurate that
-one is."""
+trained more than once, by the same recipe on other CPUs: each section is of one of them, and those with accuracies say
+how accurate it is as a whole."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

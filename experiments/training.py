@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from closed_form import SHARES, compressed_images, keep, known, of_one_network, points, table
+from closed_form import SHARES, compressed_images, keep, known, points, table
 
 from isplit.design.study import OpenStudy, open_study
 from isplit.design.training import FitSettings, fit
@@ -51,9 +51,8 @@ def main() -> None:
     if not options.page:
         study = open_study(options.study)
         for name in options.only.split(","):
-            of_one_network(trained(name), study)
             for row in {"start": run_start, "payload": run_payload, "open": run_open}[name](study, options.images):
-                keep(RESULTS, study, {"part": name, **row})
+                keep(RESULTS, study, {"part": name, **row}, beside=trained(name))
     write_page()
 
 
@@ -85,7 +84,7 @@ def run_payload(study: OpenStudy, images: int) -> Iterator[Row]:
     """The fewest bytes that lose at most three points without training."""
     there = {(row["cut"], row["budget"]) for row in trained("payload")}
     for share in sorted(SHARES, reverse=True):
-        best = least_untrained(share)
+        best = least_untrained(study, share)
         if best is None:
             continue
         budget = round(best["payload_bytes"])
@@ -96,9 +95,10 @@ def run_payload(study: OpenStudy, images: int) -> Iterator[Row]:
             yield row_of(record)
 
 
-def least_untrained(share: float) -> Row | None:
+def least_untrained(study: OpenStudy, share: float) -> Row | None:
     """Return the split with the fewest bytes within three points, at most so much of the network on the device."""
-    untrained = [row for row in known("payload") if "cut" in row]
+    network = study.record.model.weights_sha256
+    untrained = [row for row in known("payload") if "cut" in row and row.get("weights_sha256") == network]
     inside = [row for row in untrained if row["head_mac_share"] <= share and row["loss"] <= 0.03]
     return min(inside, key=lambda row: row["payload_bytes"], default=None)
 
@@ -113,7 +113,7 @@ def run_open(study: OpenStudy, images: int) -> Iterator[Row]:
         yield from remote
     image = least_image(remote, 0.01)
     for share, ratio in OPEN:
-        best = least_untrained(share)
+        best = least_untrained(study, share)
         if best is None or best["cut"] in {row.get("cut") for row in there}:
             continue
         settings = FitSettings(epochs=4, flip=True, train_head=True)

@@ -1,7 +1,7 @@
 """How well every predictor ranks the trained splits, what no predictor can exceed, and the calibration that ships."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from math import hypot, log10
 from pathlib import Path
@@ -89,7 +89,7 @@ def judge_all(truths: Sequence[Truth], every: Sequence[Truth], scores: Sequence[
 
 
 def ceilings(truths: Sequence[Truth], lines: Sequence[Row]) -> dict[str, list[Judgement]]:
-    """Judge what is known only after all cuts are trained: no predictor can be expected to do better.
+    """Judge what is known only after all cuts are trained, by how well it agrees with the same truth.
 
     The same trained splits on the select part; and, where there are any, splits trained from another seed, and those of
     the network trained again.
@@ -129,16 +129,20 @@ def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
 
 
 def from_fewer_images(truths: Sequence[Truth], scores: Sequence[Row], count: str) -> list[Judgement]:
-    """Judge the calibrated closed form as measured on so many images, where a pair's line of it has them."""
-    found: list[Judgement] = []
-    for truth in truths:
-        line = next(row for row in scores_of(truth, scores) if row["predictor"] == "closed form")
-        if count not in line["means"]:
-            continue
-        rows = {cut: row | {"closed_form_select": line["means"][count][cut]} for cut, row in truth.rows.items()}
-        others = [other for other in truths if other.pair != truth.pair]
-        found.append(judge(truth, calibrated(replace(truth, rows=rows), others), accuracies=True))
-    return found
+    """Judge the closed form as measured on so many images, for those truths whose line of it has them."""
+    lines = ((truth, row["means"]) for truth in truths for row in scores_of(truth, scores) if _is_closed_form(row))
+    return [judge(truth, means[count]) for truth, means in lines if count in means]
+
+
+def _is_closed_form(row: Row) -> bool:
+    return row["predictor"] == "closed form"
+
+
+def no_loss(truths: Sequence[Truth]) -> float:
+    """Return the mean error, in points, of predicting the whole model's accuracy for every split."""
+    return fmean(
+        100 * fmean(abs(row["whole_test"] - row["trained_test"]) for row in one.rows.values()) for one in truths
+    )
 
 
 def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:

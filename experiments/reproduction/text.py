@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from judge import CALIBRATED, WITH_MORE, Judgement, ceilings, judge_all, mean
+from judge import CALIBRATED, WITH_MORE, Judgement, ceilings, judge_all, mean, no_loss
 from truth import Row, Truth, loss_before
 
 from isplit.design.candidates import interior_maxima
@@ -38,11 +38,12 @@ accuracy, in points. The *calibrated* closed form is a rising curve from the los
 it, fitted to the other pairs' splits at both budgets. Costs are over the time of training all cuts, each on one
 thread.
 
-**What no predictor can exceed.** A thousand test images tell accuracies apart to within a point or so, and training
-has a chance of its own. The last rows of a table are what would be known after training everything: the same trained
-splits measured on the select part instead, splits trained from another seed, and those of the network trained again,
-by the same recipe on another CPU. (Weights are not committed. Where a pair has two base accuracies it has two
-networks; a predictor and the truth that it is judged by are of one of them.)
+**What chance leaves.** A thousand test images tell accuracies apart to within a point or so, and training has a
+chance of its own. So the last rows of a table say how well what is known after training everything agrees with the
+same truth: the same trained splits measured on the select part instead; where there are lines of them, splits trained
+from another seed, and those of the network trained again, by the same recipe on another CPU. Who knew each split's
+expected accuracy would agree somewhat better than two such measurements do. (Weights are not committed. Where a pair
+has two base accuracies it has two networks; a predictor and the truth that it is judged by are of one of them.)
 
 **Where this differs from the paper.** Latents are quantised and entropy-coded, and bytes are lengths of real
 payloads. Images are 32 to 64 pixels wide, heads are frozen, epochs few; batches are of 128, but of 64 for VGG16 on
@@ -80,19 +81,22 @@ def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row],
         f"""**At one in 64 of the elements there is hardly an order to predict** ({len(ratio)} pairs). After training
         the cuts of a pair lie {min(spreads):.1f} to {max(spreads):.1f} points apart, and much of that is chance: the
         same trained splits, measured on the select part, put the cuts in an order that agrees with the test part's
-        with τ {tau(wide_ceiling)}. No predictor can be expected to do much better, and none does: the best, *{best}*,
+        with τ {tau(wide_ceiling)}. What is known before training agrees with it no worse: the best predictor, *{best}*,
         has {tau(wide[best])}, the closed form {tau(wide["closed form"])}, calibrated {tau(wide[CALIBRATED])}, depth
-        {tau(wide["depth"])}. A τ of 0.9 is out of reach for anything that could be computed. The first choice of the
+        {tau(wide["depth"])}. Where two measurements of the same splits agree so little, a τ of 0.9 is out of reach, and
+        a short training of every cut could know no more than the whole of it does. The first choice of the
         calibrated closed form costs {regret(wide[CALIBRATED])} points, that of training everything and looking at the
         select part {regret(wide_ceiling)}: at this ratio, choose by bytes and by what the device can compute.""",
-        f"""**How accurate a split will be is known beforehand.** Calibrated on the other pairs, the closed form is off
-        by {error(wide[CALIBRATED])} points at one in 64, and by {error(narrow[CALIBRATED])} at few bytes, where splits
-        lose up to {100 * max(loss_before(row) for truth in few for row in truth.rows.values()):.0f} points before
-        training. It takes {cost(wide[CALIBRATED])} % of the time of training all cuts, briefly as they are trained
-        here. CUI and bytes beside it make it no more accurate ({error(wide[WITH_MORE])} points), nor did the tail's
+        f"""**How accurate a split will be is known beforehand to about a point.** Calibrated on the other pairs, the
+        closed form is off by {error(wide[CALIBRATED])} points at one in 64, and by {error(narrow[CALIBRATED])} at few
+        bytes, where splits lose up to
+        {100 * max(loss_before(row) for truth in few for row in truth.rows.values()):.0f} points before training. (To
+        assume that training makes every loss good is off by {no_loss(ratio):.1f} and {no_loss(few):.1f}.) It takes
+        {cost(wide[CALIBRATED])} % of the time of training all cuts, briefly as they are trained here. CUI and bytes beside it make it no more accurate ({error(wide[WITH_MORE])} points), nor did the tail's
         share of the network or the divergence in place of the loss (tried once, not kept).""",
         f"""**At few bytes the cuts differ, and the closed form ranks them** ({names}): τ
-        {tau(narrow["closed form"])} (ceiling {tau(narrow_ceiling)}), and where two cuts differ clearly
+        {tau(narrow["closed form"])}, calibrated {tau(narrow[CALIBRATED])} (the trained splits on select
+        {tau(narrow_ceiling)}), and where two cuts differ clearly
         {clear(narrow["closed form"])}. So does depth, {tau(narrow["depth"])}: at equal bytes a deeper cut is rarely
         worse. What the closed form adds is by how much, and so how shallow a cut may be.""",
         f"""**CUI as published does not tell how accurate a trained split will be.** τ {tau(wide["cui"])} at one in 64
@@ -115,17 +119,25 @@ def lowest_is_maximum(truth: Truth) -> bool:
     return any(first <= lowest <= last for first, last in maxima)
 
 
-def subsets_text(regrets: Mapping[str, Sequence[float]], changes: tuple[int, int]) -> str:
-    """The class subsets in words; `changes` are how many choose a cut of their own, by CUI and by closed form."""
+def subsets_text(regrets: Mapping[str, Sequence[float]], gains: Mapping[str, Sequence[float]]) -> str:
+    """The class subsets in words.
+
+    `gains` are, by CUI and by the closed form, for each subset whose own first choice is another cut than that of all
+    classes, what the own one gains after training, in standard errors.
+    """
     means = {name: fmean(values) for name, values in regrets.items()}
     count = len(next(iter(regrets.values())))
+    changes = " ".join(
+        f"By {name} it is another cut in {len(own)} of the {count}: better by more than two standard errors in "
+        f"{sum(gain > 2 for gain in own)}, worse by as much in {sum(gain < -2 for gain in own)}."
+        for name, own in gains.items()
+    )
     return wrapped(
         f"""Points that a first choice is below the best cut that was trained for the subset, in the mean of {count}
         subsets: by CUI, the cut of all classes {means["cui all"]:.1f} and the subset's own {means["cui own"]:.1f}; by
-        the closed form, that of all classes {means["form all"]:.1f} and its own {means["form own"]:.1f}. The subset's
-        own first choice is another cut than that of all classes in {changes[0]} of the {count} by CUI, and in
-        {changes[1]} by the closed form. The last column is the standard error of one split's loss: that the best cut
-        depends on the classes cannot be seen on these."""
+        the closed form, that of all classes {means["form all"]:.1f} and its own {means["form own"]:.1f}. Is the
+        subset's own first choice any better than that of all classes? {changes} Only the cuts that some rule chose for
+        some subset were trained; the last column is the standard error of one split's loss."""
     )
 
 

@@ -180,15 +180,20 @@ def closed_form_bases(
         )
         for (moments, samples_per_dimension, solutions, _), own in zip(solved, latents, strict=True)
     }
-    found = [{budget: bases[moments] for budget, moments in of_cut.items()} for of_cut in chosen]
+    found = [
+        {
+            budget: bases[moments].of_budget(budget) if budget.payload_bytes else bases[moments]
+            for budget, moments in of_cut.items()
+        }
+        for of_cut in chosen
+    ]
     if not held_out or len(first) < _OTHER_IMAGES:
         return found
-    # Each budget has a joint map of its own, so that its split does not depend on what else is asked for.
     joint = [
         (of_cut, budget, moments, ranks)
         for of_cut, moments_of_cut in zip(found, chosen, strict=True)
         for budget, moments in moments_of_cut.items()
-        if budget.payload_bytes and any(ranks := of_cut[budget].joint_ranks(budget))
+        if budget.payload_bytes and any(ranks := of_cut[budget].joint_ranks())
     ]
     most: dict[CutMoments, list[int]] = {}
     for _, _, moments, ranks in joint:

@@ -120,7 +120,9 @@ def basis_of(latents: list[torch.Tensor]) -> Basis:
 
 def with_joint(latents: list[torch.Tensor], ranks: list[int]) -> JointBasis:
     own = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
-    return JointBasis.of(basis_of(latents), statistics=own, others=own)
+    made = JointBasis.of(basis_of(latents), statistics=own, others=own)
+    assert made is not None
+    return made
 
 
 @torch.no_grad()
@@ -165,7 +167,21 @@ def test_taken_where_it_is_expected_to_lose_less() -> None:
 
 def test_no_room() -> None:
     """A joint map that would be over less than a quarter of what a budget can use is not solved for."""
-    basis = basis_of([noise(50, 12, 100, seed=11)])
+    assert [10] == basis_of([noise(50, 40, 100, seed=11)]).joint_ranks()
+    assert [0] == basis_of([noise(50, 44, 100, seed=12)]).joint_ranks()
 
-    assert [10] == basis.joint_ranks(Budget(payload_bytes=1000))
-    assert [0] == basis_of([noise(50, 44, 100, seed=12)]).joint_ranks(Budget(payload_bytes=1000))
+
+def test_nothing_varies() -> None:
+    """A cut that is the same for all images has no joint map, and that is no error."""
+    latents = [torch.full((300, 2, 4), 0.5)]
+
+    assert JointBasis.of(basis_of(latents), statistics=latents, others=latents) is None
+
+
+def test_latents_that_a_budget_cannot_use() -> None:
+    """Those of a larger budget beside it are left out, so that nothing depends on them."""
+    wide = basis_of([noise(300, 9, 16, seed=13) * torch.logspace(2, -6, 9)[:, None]])
+    ranks = [wide.of_budget(Budget(payload_bytes=count)).latents[0].shape[1] for count in (30, 90, 4000)]
+
+    assert sorted(ranks) == ranks
+    assert 1 <= ranks[0] < ranks[1] < ranks[2] <= 9

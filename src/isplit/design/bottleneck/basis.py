@@ -1,7 +1,7 @@
 """A cut's latents before a budget chooses among them: of each position, or of all positions together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -39,10 +39,14 @@ class Basis:
         single, joint = (expected_loss(one.latents, budget) for one in (self, self.joint))
         return self.joint if joint + self.joint.dropped < _JOINT_WORTH * single else self
 
-    def joint_ranks(self, budget: Budget) -> list[int]:
-        """Return how many latents of each map a joint map for the budget is over; all 0 where there is to be none."""
+    def of_budget(self, budget: Budget) -> "Basis":
+        """Return the basis with no more latents than a budget of bytes could use, so that others do not matter."""
         useful = useful_ranks(self.solutions, budget)
-        wanted = [min(rank, part.shape[1]) for rank, part in zip(useful, self.latents, strict=True)]
+        return replace(self, latents=[part[:, :rank] for part, rank in zip(self.latents, useful, strict=True)])
+
+    def joint_ranks(self) -> list[int]:
+        """Return how many latents of each map a joint map is over; all 0 where there is to be none."""
+        wanted = [part.shape[1] for part in self.latents]
         ranks = joint_ranks(wanted, [part.shape[2] for part in self.latents])
         return ranks if sum(ranks) >= _JOINT_ROOM * sum(wanted) else [0] * len(ranks)
 
@@ -67,8 +71,8 @@ class JointBasis(Basis):
     dropped: float
 
     @classmethod
-    def of(cls, basis: Basis, *, statistics: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Self:
-        """Solve for the map over all positions.
+    def of(cls, basis: Basis, *, statistics: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Self | None:
+        """Solve for the map over all positions; None where nothing varies.
 
         Args:
             basis: Of the positions.
@@ -78,6 +82,8 @@ class JointBasis(Basis):
         """
         ranks = [part.shape[1] for part in statistics]
         solution = solve_joint(statistics)
+        if not solution.vectors.shape[1]:
+            return None
         rest = [part[:, rank:] for part, rank in zip(basis.latents, ranks, strict=True)]
         return cls(
             cut=basis.cut,

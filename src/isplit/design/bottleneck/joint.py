@@ -46,12 +46,14 @@ def solve_joint(latents: Sequence[torch.Tensor]) -> JointSolution:
     ]
     scale = lay_out(scales).flatten().double()
     varies = scale > 1e-9 * scale.max()
+    vectors = torch.zeros(len(mean), int(varies.sum()))
+    if not varies.any():
+        return JointSolution(mean, vectors)
     scale = scale[varies]
     centred = (lay_out(latents).flatten(1) - mean)[:, varies].double() / scale
     covariance, _ = ledoit_wolf(centred.numpy(), assume_centered=True)
     product = torch.from_numpy(covariance) * torch.outer(scale, scale)
     _, found = torch.linalg.eigh(product.float())
-    vectors = torch.zeros(len(mean), len(scale))
     vectors[varies] = found.flip(1)
     return JointSolution(mean, vectors)
 

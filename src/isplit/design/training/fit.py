@@ -27,6 +27,7 @@ from isplit.design.training.rate import Tag, coded
 from isplit.design.training.settings import FitSettings, Start, TrainedDesign
 from isplit.design.training.start import Beginning, begin, channel_statistics, check_start
 from isplit.design.training.trainee import Trainee
+from isplit.design.weights import fingerprint
 from isplit.errors import StudyError
 from isplit.records import Budget, Cut, Measurement, PartName, SplitRecord, Training
 
@@ -185,8 +186,8 @@ def _train(
             study, cut, budget, group=group, design=design, start=start, settings=settings, features=fitted,
             progress=progress,
         )  # fmt: skip
-        # A checkpoint fits a bottleneck of the same shape only, and what `predict` left may have been made again since.
-        checkpoint.key += beginning.spec.model_dump_json()
+        # What `predict` left may have been made again since: a checkpoint is of one beginning.
+        checkpoint.key += fingerprint(beginning.bottleneck)
         trainee = Trainee(study.graph, cut, beginning.bottleneck, settings).to(accelerator.device)
         tag = Tag(study.model.source.fingerprint, cut.name)
         job = Job(

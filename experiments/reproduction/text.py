@@ -77,6 +77,10 @@ def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row],
         return f"{mean([one.cost_percent for one in found]):.1f}"
 
     most_lost = 100 * max(loss_before(row) for truth in few for row in truth.rows.values())
+    each = ", ".join(
+        f"{one.error_points:.1f} for {truth.pair} ({no_loss([truth]):.1f} if no loss is assumed)"
+        for truth, one in zip(few, narrow[CALIBRATED], strict=True)
+    )
     names = ", ".join(f"{truth.pair} at {truth.budget.replace('B', ' B')}" for truth in few)
     parts = [
         f"""**At one in 64 of the elements there is hardly an order to predict** ({len(ratio)} pairs). After training
@@ -88,13 +92,13 @@ def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row],
         a short training of every cut could know no more than the whole of it does. The first choice of the
         calibrated closed form costs {regret(wide[CALIBRATED])} points, that of training everything and looking at the
         select part {regret(wide_ceiling)}: at this ratio, choose by bytes and by what the device can compute.""",
-        f"""**How accurate a split will be is known beforehand to about a point.** Calibrated on the other pairs, the
-        closed form is off by {error(wide[CALIBRATED])} points at one in 64, and by {error(narrow[CALIBRATED])} at few
-        bytes, where splits lose up to {most_lost:.0f} points before training. (To assume that training makes every
-        loss good is off by {no_loss(ratio):.1f} and {no_loss(few):.1f}.) It takes {cost(wide[CALIBRATED])} % of the
-        time of training all cuts, briefly as they are trained here. CUI and bytes beside it make it no more accurate
-        ({error(wide[WITH_MORE])} points), nor did the tail's share of the network or the divergence in place of the
-        loss (tried once, not kept).""",
+        f"""**At one in 64, how accurate a split will be is known beforehand to about a point.** Calibrated on the
+        other pairs, the closed form is off by {error(wide[CALIBRATED])} points there; to assume that training makes
+        every loss good, by {no_loss(ratio):.1f}. At few bytes splits lose up to {most_lost:.0f} points before training,
+        and how much of it training makes good depends on the data: fitted to the other pairs, the curve is off by
+        {each}. It takes {cost(wide[CALIBRATED])} % of the time of training all cuts, briefly as they are trained here.
+        CUI and bytes beside it make it no more accurate ({error(wide[WITH_MORE])} points at one in 64), nor did the
+        tail's share of the network or the divergence in place of the loss (tried once, not kept).""",
         f"""**At few bytes the cuts differ, and the closed form ranks them** ({names}): τ
         {tau(narrow["closed form"])}, calibrated {tau(narrow[CALIBRATED])} (the trained splits on select
         {tau(narrow_ceiling)}), and where two cuts differ clearly

@@ -291,7 +291,9 @@ def autoencoder_section(lines: Sequence[Row]) -> str:
     rows = [[name, *cells] for name, cells in ranked.items()]
     heads = ["", *(head for name in names for head in (f"{name}: τ", "regret of the first"))]
     says = (
-        "How well what is known before ranks the autoencoder's own splits, and below, in italics, what is known after."
+        "How well what is known before ranks the autoencoder's own splits; in italics, what is known after training. "
+        "Beside them the linear bottleneck, one in 64 of the elements too; where a pair has two networks, trained in "
+        "the first of them, and all else is of the second."
     )
     return "\n\n".join(["## The paper's autoencoder", says, table(heads, rows), *parts])
 

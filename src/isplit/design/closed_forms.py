@@ -37,6 +37,7 @@ from isplit.errors import InputError
 from isplit.records import Budget, Cut, Precision
 
 Progress = Callable[[str, int, int], None]
+Maps = Sequence[tuple[CutMoments, Sequence[LinearMap]]]
 
 # Floats of latents of one basis from which ranks, steps and tables are found.
 _MAX_LATENTS = 2**22
@@ -167,9 +168,12 @@ def closed_form_bases(
             solved.append((moments, moments.samples_per_dimension, solutions, candidates))
             moments.forget()
         progress("closed forms", number + 1, len(cuts))
-    maps = [(moments, candidates) for moments, *_, candidates in solved]
-    with batches_of(others) as batches:
-        latents = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
+
+    def latents_of(images: NDArray[np.int64], maps: Maps) -> list[list[torch.Tensor]]:
+        with batches_of(images) as batches:
+            return collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
+
+    latents = latents_of(others, [(moments, candidates) for moments, *_, candidates in solved])
     bases = {
         moments: Basis(
             cut=moments.cut,
@@ -187,39 +191,52 @@ def closed_form_bases(
         }
         for of_cut in chosen
     ]
-    if not held_out or len(first) < _OTHER_IMAGES:
-        return found
+    if held_out and len(first) >= _OTHER_IMAGES:
+        _add_joint_maps(found, chosen, latents_of, statistics=first, others=others, progress=progress)
+    return found
+
+
+def _add_joint_maps(
+    found: Sequence[dict[Budget, Basis]],
+    chosen: Sequence[dict[Budget, CutMoments]],
+    latents_of: Callable[[NDArray[np.int64], Maps], list[list[torch.Tensor]]],
+    *,
+    statistics: NDArray[np.int64],
+    others: NDArray[np.int64],
+    progress: Progress,
+) -> None:
+    """Give the bases of budgets in bytes a map over all positions, solved from the images of the statistics."""
     joint = [
         (of_cut, budget, moments, ranks)
         for of_cut, moments_of_cut in zip(found, chosen, strict=True)
         for budget, moments in moments_of_cut.items()
         if budget.payload_bytes and any(ranks := of_cut[budget].joint_ranks())
     ]
-    most: dict[CutMoments, list[int]] = {}
-    for _, _, moments, ranks in joint:
-        most[moments] = [max(pair) for pair in zip(most.get(moments, ranks), ranks, strict=True)]
+    # Budgets with the same patches share one pass, over as many latents as the largest of them joins.
+    most: dict[CutMoments, tuple[Basis, list[int]]] = {}
+    for of_cut, budget, moments, ranks in joint:
+        before = most[moments][1] if moments in most else ranks
+        most[moments] = of_cut[budget], [max(pair) for pair in zip(before, ranks, strict=True)]
 
-    def latents_of(images: NDArray[np.int64], wanted: Sequence[CutMoments]) -> dict[CutMoments, list[torch.Tensor]]:
+    def joined(images: NDArray[np.int64], wanted: Sequence[CutMoments]) -> dict[CutMoments, list[torch.Tensor]]:
+        if not wanted:
+            return {}
         maps = [
-            (one, [solution.keep(rank) for solution, rank in zip(bases[one].solutions, most[one], strict=True)])
+            (one, [solution.keep(rank) for solution, rank in zip(basis.solutions, ranks, strict=True)])
             for one in wanted
+            for basis, ranks in [most[one]]
         ]
-        with batches_of(images) as batches:
-            own = collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
-        return dict(zip(wanted, own, strict=True))
+        return dict(zip(wanted, latents_of(images, maps), strict=True))
 
-    statistics = latents_of(first, list(most)) if most else {}
+    own = joined(statistics, list(most))
     # Where the candidates were so many that some images had no room, the few that are joined have.
-    short = [one for one in most if len(bases[one].latents[0]) < len(others)]
-    held = {one: bases[one].latents for one in most} | (latents_of(others, short) if short else {})
+    held = joined(others, [one for one, (basis, _) in most.items() if len(basis.latents[0]) < len(others)])
     for number, (of_cut, budget, moments, ranks) in enumerate(joint):
-        own, other = (
-            [part[:, :rank] for part, rank in zip(of[moments], ranks, strict=True)] for of in (statistics, held)
-        )
         basis = of_cut[budget]
-        of_cut[budget] = replace(basis, joint=JointBasis.of(basis, statistics=own, others=other))
+        parts = own[moments], held.get(moments, basis.latents)
+        first, second = ([part[:, :rank] for part, rank in zip(of, ranks, strict=True)] for of in parts)
+        of_cut[budget] = replace(basis, joint=JointBasis.of(basis, statistics=first, others=second))
         progress("closed forms of all positions", number + 1, len(joint))
-    return found
 
 
 def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:

@@ -9,12 +9,12 @@ covariance is shrunk towards that of latents which have nothing to do with each 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import prod
 
 import torch
 from sklearn.covariance import ledoit_wolf
 
-from isplit.design.bottleneck.linear import lay_out
+from isplit.design.bottleneck.linear import laid_out_shape, lay_out
 
 # Longer vectors take longer to solve for, and there are no images to tell more of them apart: with 2,048 entries
 # VGG16 on tiny-imagenet-20 answered no better between 340 and 500 bytes.
@@ -39,7 +39,8 @@ class JointSolution:
 
 def solve_joint(latents: Sequence[torch.Tensor]) -> JointSolution:
     """Solve for all joint latents, from the latents N×K×P of each map for some images."""
-    mean = lay_out(latents).mean(0).flatten()
+    joined = lay_out(latents).flatten(1)
+    mean = joined.mean(0)
     # One scale for a latent at all positions: that of each place alone would be known less well.
     scales = [
         (part - part.mean(0)).square().mean((0, 2)).sqrt()[None, :, None].expand(1, *part.shape[1:]) for part in latents
@@ -50,7 +51,7 @@ def solve_joint(latents: Sequence[torch.Tensor]) -> JointSolution:
     if not varies.any():
         return JointSolution(mean, vectors)
     scale = scale[varies]
-    centred = (lay_out(latents).flatten(1) - mean)[:, varies].double() / scale
+    centred = (joined - mean)[:, varies].double() / scale
     covariance, _ = ledoit_wolf(centred.numpy(), assume_centered=True)
     product = torch.from_numpy(covariance) * torch.outer(scale, scale)
     _, found = torch.linalg.eigh(product.float())
@@ -68,12 +69,6 @@ def joint_ranks(ranks: Sequence[int], positions: Sequence[int]) -> list[int]:
     most = max(ranks)
     for parts in range(most, 0, -1):
         found = [rank * parts // most for rank in ranks]
-        if _width(found, positions) <= MAX_JOINT_WIDTH:
+        if prod(laid_out_shape(found, positions)) <= MAX_JOINT_WIDTH:
             return found
     return [0] * len(ranks)
-
-
-def _width(ranks: Sequence[int], positions: Sequence[int]) -> int:
-    """Return how many numbers the latents are, laid out in rows as long as the last map's."""
-    row = positions[-1]
-    return row * sum(ceil(rank * count / row) for rank, count in zip(ranks, positions, strict=True))

@@ -235,19 +235,25 @@ class JointMap(nn.Module):
         return (latents.squeeze(2) @ self.decoder + self.mean).unflatten(1, self.shape)
 
 
-def lay_out(latents: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Lay the maps' latents, N×K×P each, out as one tensor N×K×P.
+def laid_out_shape(ranks: Sequence[int], positions: Sequence[int]) -> tuple[int, int]:
+    """Return K and P of what `lay_out` makes of maps with these ranks and positions.
 
-    Those of a map in front follow the last map's in rows of the same length, the last row filled up with zeros.
+    Latents of a map in front follow the last map's in rows of the same length.
     """
+    row = positions[-1]
+    return sum(ceil(rank * count / row) for rank, count in zip(ranks, positions, strict=True)), row
+
+
+def lay_out(latents: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Lay the maps' latents, N×K×P each, out as one tensor N×K×P; the last row is filled up with zeros."""
     *fronts, grid = latents
     if not fronts:
         return grid
     (front,) = fronts
     if not front.shape[1]:
         return grid  # ONNX knows no tensors without elements, so none is made
-    positions = grid.shape[2]
-    count = ceil(front.shape[1] * front.shape[2] / positions)
+    total, positions = laid_out_shape([front.shape[1], grid.shape[1]], [front.shape[2], grid.shape[2]])
+    count = total - grid.shape[1]
     filled = functional.pad(front.flatten(1), (0, count * positions - front.shape[1] * front.shape[2]))
     rows = filled.unflatten(1, (count, positions))
     return torch.cat([grid, rows], dim=1) if grid.shape[1] else rows
@@ -268,9 +274,7 @@ class LinearBottleneck(Bottleneck):
     """
 
     def __init__(self, maps: Sequence[LinearMap], *, prefix: int = 0, joint: int = 0) -> None:
-        positions = maps[-1].layout.vectors
-        rows = [ceil(one.rank * one.layout.vectors / positions) for one in maps[:-1]]
-        shape = (maps[-1].rank + sum(rows), positions)
+        shape = laid_out_shape([one.rank for one in maps], [one.layout.vectors for one in maps])
         super().__init__((joint, 1) if joint else shape)
         self.maps = nn.ModuleList(maps)
         self.linear_maps = tuple(maps)

@@ -130,12 +130,13 @@ def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
 
 def from_fewer_images(truths: Sequence[Truth], scores: Sequence[Row], count: str) -> list[Judgement]:
     """Judge the closed form as measured on so many images, for those truths whose line of it has them."""
-    lines = ((truth, row["means"]) for truth in truths for row in scores_of(truth, scores) if _is_closed_form(row))
-    return [judge(truth, means[count]) for truth, means in lines if count in means]
-
-
-def _is_closed_form(row: Row) -> bool:
-    return row["predictor"] == "closed form"
+    lines = [
+        (truth, row["means"])
+        for truth in truths
+        for row in scores_of(truth, scores)
+        if row["predictor"] == "closed form" and count in row["means"]
+    ]
+    return [judge(truth, means[count]) for truth, means in lines]
 
 
 def no_loss(truths: Sequence[Truth]) -> float:

@@ -167,7 +167,7 @@ def predictors_section(
 
 
 def images_section(ratio: Sequence[Truth], every: Sequence[Row]) -> str:
-    """How many images an order needs: tau between the scores of some and of all, and what it does to the prediction."""
+    """How many images an order needs: tau between the scores of some and of all, and with the trained splits."""
     scores = [row for row in every if len(row["means"]) > 1]
     if not scores:
         return ""

@@ -14,6 +14,7 @@ from rich.table import Table
 from isplit.cli import console
 from isplit.errors import InputError
 from isplit.records import Answer
+from isplit.runtime.access import read_token
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.sources import open_sources
@@ -69,7 +70,7 @@ def run(
         deadline_ms=deadline_ms,
         wire=wire,  # type: ignore[arg-type] - the client checks it
         fallback=not no_fallback,
-        token=None if token_file is None else _read_token(token_file),
+        token=None if token_file is None else read_token(token_file),
         tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key) if with_tls else None,
         insecure=insecure,
         threads=threads,
@@ -94,14 +95,6 @@ def run(
                 _show(summary)
     if summary.sources["failed"]:
         raise typer.Exit(1)
-
-
-def _read_token(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read the token from {path}: {getattr(error, 'strerror', None) or error}"
-        raise InputError(msg) from error
 
 
 @contextlib.contextmanager

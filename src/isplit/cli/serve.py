@@ -47,17 +47,17 @@ def serve(
     log_level: Annotated[_Level, typer.Option(help="Of the JSON lines on standard error.")] = "info",
 ) -> None:
     """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."""
+    from isplit.runtime.access import MIN_TOKEN_CHARACTERS, read_token
     from isplit.runtime.bundle import Bundle
     from isplit.runtime.server import ServerSettings, ServerTls
     from isplit.runtime.server import serve as run
     from isplit.runtime.server.log import log_to_stderr
-    from isplit.runtime.server.security import read_token
 
     settings = ServerSettings(
         host=host,
         port=port,
         tls=ServerTls.from_files(tls_cert, tls_key, tls_client_ca),
-        token=read_token(token_file) if token_file else None,
+        token=read_token(token_file, min_characters=MIN_TOKEN_CHARACTERS) if token_file else None,
         insecure=insecure,
         max_batch=max_batch,
         max_queue=max_queue,

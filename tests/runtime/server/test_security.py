@@ -16,7 +16,6 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from isplit.errors import InputError
 from isplit.runtime.server import ServerSettings, ServerTls, serving
-from isplit.runtime.server.security import is_loopback, read_token
 
 TOKEN = "correct-horse-battery-staple"
 
@@ -196,15 +195,6 @@ def test_exposed_when_protected(authority, server_pair):
         assert "0.0.0.0" == ServerSettings(host="0.0.0.0", **given).host
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
-)
-def test_loopback(host, expected):
-    """Loopback is told by address; of names only localhost counts."""
-    assert expected == is_loopback(host)
-
-
 def test_tls_files(authority, server_pair, tmp_path):
     """A certificate without its key, a file that is missing or not PEM are named."""
     certificate, key = server_pair
@@ -230,25 +220,3 @@ def test_tls_that_does_not_fit(authority, server_pair, tmp_path):
     for key in (authority.issue("another")[1], locked):
         with pytest.raises(InputError, match="its own key"):
             ServerTls.from_files(certificate, key, None)
-
-
-def test_token_file(tmp_path):
-    """A token is read without the line's end."""
-    path = tmp_path / "token"
-    path.write_text(f"{TOKEN}\n")
-    assert TOKEN == read_token(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"\n", b"short", b"a" * 8 + b" " + b"b" * 8, "ü".encode() * 20, bytes(20)])
-def test_token_file_unusable(tmp_path, content):
-    """A token that is empty, short or cannot travel in a header is refused, with a command that makes one."""
-    path = tmp_path / "token"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="openssl rand"):
-        read_token(path)
-
-
-def test_token_file_missing(tmp_path):
-    """A missing file is named."""
-    with pytest.raises(InputError, match="cannot read"):
-        read_token(tmp_path / "none")

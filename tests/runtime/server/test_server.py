@@ -286,7 +286,7 @@ def test_metrics_port_taken(tiny, running):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"max_batch": 0}, {"max_queue": 3}, {"port": 70000}, {"threads": 0}, {"token": ""}]
+    "changes", [{"max_batch": 0}, {"max_queue": 3}, {"port": 70000}, {"threads": 0}, {"token": ""}, {"token": "short"}]
 )
 def test_settings_out_of_range(changes):
     """Settings that make no sense are refused when they are made."""

@@ -6,9 +6,7 @@ and the weights under the same paths. Ray moves arguments and results between it
 only ones here are names, settings and records.
 """
 
-import logging
 import os
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import Any
 from isplit.design.study import open_study
 from isplit.design.training.fit import fit
 from isplit.design.training.settings import FitSettings, Start, TrainedDesign
-from isplit.errors import InputError, IsplitError, needs_extra
+from isplit.errors import IsplitError, needs_extra
+from isplit.ray_cluster import join_ray_cluster
 from isplit.records import Budget, SplitRecord
 
 Progress = Callable[[str, int, int], None]
@@ -68,7 +67,7 @@ def fit_on_ray(
     with needs_extra("ray"):
         import ray
         from ray.exceptions import RayError
-    joined = _join(ray, address)
+    joined = join_ray_cluster(address)
     try:
         resources = ray.cluster_resources()
         processors = threads or max(1, int(resources.get("CPU", 1)) // max(1, len(cuts)))
@@ -117,22 +116,3 @@ def _fit_one(sweep: Sweep, cut: str, working_directory: Path, threads: int) -> s
     except IsplitError as error:
         return error
     return record.to_json()
-
-
-def _join(ray: Any, address: str | None) -> bool:
-    """Join a cluster or start one; False if this process had joined already."""
-    if ray.is_initialized():
-        return False
-    host, _, port = (address or "").rpartition(":")
-    try:
-        if port.isdigit() and "/" not in host:  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-        # A cluster that we start reports to nobody and opens no page.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        own = {"include_dashboard": False} if address is None and "RAY_ADDRESS" not in os.environ else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        msg = f"cannot join the Ray cluster at {address}: {reason}; give the HOST:PORT that `ray start --head` printed"
-        raise InputError(msg) from error
-    return True

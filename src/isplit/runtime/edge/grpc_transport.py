@@ -2,13 +2,12 @@
 
 import threading
 import time
-from pathlib import Path
 from typing import Any, cast
 
 import grpc
 from tritonclient.grpc import service_pb2_grpc  # pyright: ignore[reportMissingTypeStubs]
 
-from isplit.errors import InputError
+from isplit.runtime.access import read_pem
 from isplit.runtime.edge.security import Tls, check_address, check_token, is_loopback
 from isplit.runtime.edge.transport import STATUSES, Reply, Request, Status, TransportError
 from isplit.runtime.edge.wire import read_reply, request_message
@@ -117,17 +116,5 @@ class _Link:
 
 
 def _credentials(tls: Tls) -> Any:
-    ca, key, cert = (None if path is None else _read_pem(path) for path in (tls.ca, tls.key, tls.cert))
+    ca, key, cert = (None if path is None else read_pem(path) for path in (tls.ca, tls.key, tls.cert))
     return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
-
-
-def _read_pem(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror or error}"
-        raise InputError(msg) from error
-    if b"-----BEGIN " not in content:
-        msg = f"{path} is not in PEM form: it has no line -----BEGIN …-----"
-        raise InputError(msg)
-    return content

@@ -1,10 +1,10 @@
 """Where a server is, and what a device shows it and expects of it."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.errors import InputError
+from isplit.runtime.access import check_token_form, is_loopback_host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,7 @@ def is_loopback(server: str) -> bool:
     """Say whether an address stays on this machine."""
     if server.startswith("unix:"):
         return True
-    host = server.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback_host(server.rpartition(":")[0].strip("[]"))
 
 
 def check_token(server: str, token: str | None, *, tls: Tls | None, insecure: bool) -> None:
@@ -63,9 +59,7 @@ def check_token(server: str, token: str | None, *, tls: Tls | None, insecure: bo
     """
     if token is None:
         return
-    if not token or not token.isascii() or not token.isprintable() or token != token.strip():
-        msg = "the token must be printable ASCII without spaces around it, and not empty"
-        raise InputError(msg)
+    check_token_form(token)
     if tls is None and not insecure and not is_loopback(server):
         msg = (
             f"the token would travel to {server} in plain text, for anyone on the way to read: "

@@ -12,8 +12,6 @@ It loads a model when it is first asked for it.
 
 import asyncio
 import logging
-import os
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError, needs_extra
+from isplit.ray_cluster import join_ray_cluster
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.external_data import external_data
 from isplit.runtime.server.engine import Engine, OnnxTail
@@ -68,8 +67,6 @@ class RayEngines:
         if not 1 <= min_replicas <= max_replicas:
             msg = f"{min_replicas} to {max_replicas} replicas: give at least 1, and no more at first than at most"
             raise InputError(msg)
-        # A client of ours that outlived its cluster must not make Ray start a new one.
-        os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
         with needs_extra("ray"):
             import ray
             from ray import serve
@@ -85,7 +82,8 @@ class RayEngines:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            self._join(undo)
+            if join_ray_cluster(self._address):
+                undo.callback(self._ray.shutdown)
             self._deploy(undo)
             self._exit = undo.pop_all()
         return self
@@ -105,19 +103,6 @@ class RayEngines:
         name = path.relative_to(self._bundle.directory).as_posix()
         concurrency = ONGOING_PER_REPLICA * self._max_replicas
         return RayEngine(self._handle, name, (input_shape, outputs), concurrency=concurrency)
-
-    def _join(self, undo: ExitStack) -> None:
-        if self._ray.is_initialized():
-            return
-        _check_reachable(self._address)
-        # A cluster that we start does not report to its makers; one that is joined has its own settings.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            self._ray.init(address=self._address, log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            msg = f"cannot join the Ray cluster at {self._address}: {' '.join(str(error).split())[:200]}"
-            raise InputError(msg) from error
-        undo.callback(self._ray.shutdown)
 
     def _deploy(self, undo: ExitStack) -> None:
         # No proxies: nobody but our front has business with the replicas.
@@ -150,18 +135,6 @@ class RayEngines:
         path = self._bundle.directory / name
         names = dict.fromkeys((path.name, *(reference.location for reference in external_data(path))))
         return [(name, self._ray.put((path.parent / name).read_bytes())) for name in names]
-
-
-def _check_reachable(address: str | None) -> None:
-    """Refuse an address where nothing listens: Ray would try for minutes, and then say little."""
-    host, _, port = (address or "").rpartition(":")
-    if not port.isdigit() or "/" in host:
-        return  # "auto", "local", None: Ray's own words
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        msg = f"cannot join the Ray cluster at {address}: {error}; give the HOST:PORT that `ray start --head` printed"
-        raise InputError(msg) from error
 
 
 def _models(bundle: Bundle) -> list[str]:

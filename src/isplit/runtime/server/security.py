@@ -1,7 +1,6 @@
 """Who may ask, and over what: TLS, client certificates, a bearer token."""
 
 import hmac
-import ipaddress
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ import grpc
 import grpc.aio
 
 from isplit.errors import InputError
-
-MIN_TOKEN_CHARACTERS = 16
+from isplit.runtime.access import is_loopback_host, read_pem
 
 # What an orchestrator's probe calls, which can send no token; it learns only whether we serve.
 _OPEN_METHODS = frozenset(("/grpc.health.v1.Health/Check",))
@@ -42,9 +40,9 @@ class ServerTls:
             raise InputError(msg)
         _check_usable(certificate, key, client_ca)
         return cls(
-            certificate=_read_pem(certificate),
-            key=_read_pem(key),
-            client_ca=_read_pem(client_ca) if client_ca else None,
+            certificate=read_pem(certificate),
+            key=read_pem(key),
+            client_ca=read_pem(client_ca) if client_ca else None,
         )
 
     def credentials(self) -> Any:
@@ -60,7 +58,7 @@ def _check_usable(certificate: Path, key: Path, client_ca: Path | None) -> None:
     """Let Python's ssl say what is wrong with the files: gRPC only says that it cannot listen."""
     for path in (certificate, key, client_ca):
         if path:
-            _read_pem(path)
+            read_pem(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=lambda: b"")  # rather than ask at the terminal
@@ -73,39 +71,6 @@ def _check_usable(certificate: Path, key: Path, client_ca: Path | None) -> None:
         raise InputError(msg) from error
 
 
-def _read_pem(path: Path) -> bytes:
-    content = _read(path)
-    if b"-----BEGIN " not in content:
-        msg = f"{path} is not in PEM form: it has no line -----BEGIN …-----"
-        raise InputError(msg)
-    return content
-
-
-def read_token(path: Path) -> str:
-    """Read a token from a file, without the white space around it.
-
-    Raises:
-        InputError: the file cannot be read, or what it holds is short, or no header can carry it.
-
-    """
-    token = _read(path).decode("latin-1").strip()
-    if len(token) < MIN_TOKEN_CHARACTERS or not (token.isascii() and token.isprintable()) or " " in token:
-        msg = (
-            f"the token in {path} must be {MIN_TOKEN_CHARACTERS} or more printable ASCII characters without spaces: "
-            "`openssl rand -hex 32` makes one"
-        )
-        raise InputError(msg)
-    return token
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror or error}"
-        raise InputError(msg) from error
-
-
 def check_exposure(host: str, *, tls: ServerTls | None, token: str | None, insecure: bool) -> None:
     """Refuse to listen where others can reach us, unless they must prove who they are over an encrypted link.
 
@@ -114,7 +79,7 @@ def check_exposure(host: str, *, tls: ServerTls | None, token: str | None, insec
 
     """
     protected = tls is not None and (token is not None or tls.client_ca is not None)
-    if protected or insecure or is_loopback(host):
+    if protected or insecure or is_loopback_host(host):
         return
     msg = (
         f"{host} can be reached from other machines: give --tls-cert and --tls-key, and either --token-file or "
@@ -122,14 +87,6 @@ def check_exposure(host: str, *, tls: ServerTls | None, token: str | None, insec
         "sent, --insecure"
     )
     raise InputError(msg)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach `host`. Names but localhost are not looked up: they may change."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _refuse(_request: bytes, context: Any) -> None:

@@ -16,6 +16,7 @@ from grpc_health.v1.health import aio as health_aio  # pyright: ignore
 from prometheus_client import start_http_server
 
 from isplit.errors import InputError
+from isplit.runtime.access import MIN_TOKEN_CHARACTERS, check_token_form
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.server.batcher import Batcher
 from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
@@ -63,9 +64,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         check_exposure(self.host, tls=self.tls, token=self.token, insecure=self.insecure)
-        if self.token == "":
-            msg = "the token is empty: give one, or None for no token"
-            raise InputError(msg)
+        if self.token is not None:
+            check_token_form(self.token, min_characters=MIN_TOKEN_CHARACTERS)
         ranges = (
             ("port", self.port, 0, 65535),
             ("metrics_port", self.metrics_port or 0, 0, 65535),

@@ -36,14 +36,14 @@ from torch import nn
 
 from isplit.codec.image import preprocess
 from isplit.design.analyze import Settings, analyze
-from isplit.design.batches import normalise
-from isplit.design.closed_forms import PredictSettings
-from isplit.design.data import Dataset, open_data
-from isplit.design.export.bundle import export
-from isplit.design.export.check import TorchSplit, answer_whole, load_pixels
-from isplit.design.export.choose import choose_split
-from isplit.design.export.settings import ExportSettings, Wanted
-from isplit.design.models import load_model
+from isplit.design.choose_split import choose_split
+from isplit.design.closed_form.build import PredictSettings
+from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings, Wanted
+from isplit.design.inputs.batches import normalise
+from isplit.design.inputs.data import Dataset, open_data
+from isplit.design.inputs.models import load_model
+from isplit.design.onnx.compare import TorchSplit, answer_whole, load_pixels
 from isplit.design.predict import predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.records import Budget, Preprocessing

@@ -32,13 +32,14 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 
-from isplit.design.batches import iter_batches
-from isplit.design.data import open_data
 from isplit.design.graph import ModelGraph, split
-from isplit.design.graph.check import varied_images
-from isplit.design.importance import METHODS, GradientPass
+from isplit.design.graph.gradients import GradientPass
+from isplit.design.importance.methods import METHODS
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.data import open_data
 from isplit.design.modes import evaluating
 from isplit.design.precision import fast_bf16
+from isplit.design.testing import varied_images
 from isplit.records import Cut, Precision
 
 ROOT = Path(__file__).parent

@@ -28,20 +28,20 @@ import torch
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import Quantiser
 from isplit.codec.rans import Rans
-from isplit.design.batches import iter_batches
-from isplit.design.bottleneck.allocation import Allocation, allocate_bytes, fixed_rank
-from isplit.design.bottleneck.basis import Basis
-from isplit.design.closed_forms import (
+from isplit.design.closed_form.allocation import Allocation, allocate_bytes, fixed_rank
+from isplit.design.closed_form.basis import Basis
+from isplit.design.closed_form.build import (
     PredictSettings,
     build_split,
     built_with_tables,
     closed_form_bases,
     mean_payload_bytes,
 )
-from isplit.design.evaluate import BuiltSplit, evaluate_splits, measure
 from isplit.design.graph.features import FeaturePass
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.measure.compressed_images import measure_remote
+from isplit.design.measure.splits import BuiltSplit, evaluate_splits, measure
 from isplit.design.precision import chosen_precision
-from isplit.design.remote import measure_remote
 from isplit.design.study import OpenStudy, open_study
 from isplit.records import Budget
 

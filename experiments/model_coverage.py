@@ -19,7 +19,7 @@ import torch
 import torchvision
 
 from isplit.design.graph import ModelGraph
-from isplit.design.graph.check import check_splits, varied_images, vary_weights
+from isplit.design.testing import check_splits, varied_images, vary_weights
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "model-coverage.jsonl"

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from isplit.design.accuracy import measure_accuracy
-from isplit.design.batches import iter_batches
-from isplit.design.data import Dataset, open_data
-from isplit.design.groups import GroupLogits, parse_groups
-from isplit.design.models import LoadedModel, load_model
+from isplit.design.class_subsets import GroupLogits, parse_groups
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.data import Dataset, open_data
+from isplit.design.inputs.models import LoadedModel, load_model
+from isplit.design.measure.whole import measure_accuracy
 from isplit.design.precision import fast_bf16
 
 BATCH = 64

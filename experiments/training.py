@@ -25,8 +25,9 @@ from typing import Any
 
 from closed_form import SHARES, compressed_images, keep, known, points, table
 
+from isplit.design.fit import fit
+from isplit.design.settings import FitSettings
 from isplit.design.study import OpenStudy, open_study
-from isplit.design.training import FitSettings, fit
 from isplit.records import Budget, SplitRecord
 
 ROOT = Path(__file__).parent

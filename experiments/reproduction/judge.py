@@ -11,8 +11,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression
 from truth import Row, Scores, Truth, gather, loss_before, predictors, scores_of
 
-from isplit.design.calibration import Calibration
-from isplit.design.training.ranking import kendall_tau, regret
+from isplit.design.measure.calibration import Calibration
+from isplit.design.measure.ranking import kendall_tau, regret
 
 PACKAGE = Path(__file__).parent.parent.parent / "src" / "isplit"
 CALIBRATED = "closed form, calibrated"

@@ -25,11 +25,11 @@ import torch
 from pairs import PAIRS, Pair
 from run import HERE, RATIO, kept, predictions, prepare
 
-from isplit.design.batches import iter_batches
 from isplit.design.bottleneck.build import load_split, split_directory
-from isplit.design.evaluate import BuiltSplit, evaluate_splits
-from isplit.design.importance import METHODS, GradientPass
-from isplit.design.importance.methods import Method
+from isplit.design.graph.gradients import GradientPass
+from isplit.design.importance.methods import METHODS, Method
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.measure.splits import BuiltSplit, evaluate_splits
 from isplit.design.precision import chosen_precision
 from isplit.design.study import OpenStudy
 from isplit.records import Cut, PredictionsRecord

@@ -14,7 +14,7 @@ from pairs import PAIRS
 from text import PREFACE, subsets_text, verdict
 from truth import RATIO, Row, Truth, first_by_closed_form, first_by_cui, gather, is_whole, read
 
-from isplit.design.training.ranking import kendall_tau
+from isplit.design.measure.ranking import kendall_tau
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE = DOCS / "experiments.md"

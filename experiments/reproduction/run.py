@@ -34,10 +34,10 @@ from pairs import PAIRS, Pair
 from truth import first_by_closed_form, first_by_cui
 
 from isplit import api
+from isplit.design.fit import fit
 from isplit.design.predict import predict
+from isplit.design.settings import FitSettings, TrainedDesign
 from isplit.design.study import OpenStudy, open_study
-from isplit.design.training import FitSettings, fit
-from isplit.design.training.settings import TrainedDesign
 from isplit.records import Budget, Prediction, SplitRecord
 
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ from statistics import fmean
 from judge import CALIBRATED, WITH_MORE, Judgement, ceilings, judge_all, mean, no_loss
 from truth import Row, Truth, loss_before
 
-from isplit.design.candidates import interior_maxima
+from isplit.design.importance.candidates import interior_maxima
 
 PREFACE = """# Does the prediction hold?
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isplit.design.candidates import interior_maxima
+from isplit.design.importance.candidates import interior_maxima
 
 RESULTS = Path(__file__).parent / "results"
 RATIO = "1in64"

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from isplit.design.analyze import Progress, Settings, Study
 from isplit.design.analyze import analyze as _analyze
-from isplit.design.closed_forms import PredictSettings
-from isplit.design.data import Dataset, open_data
-from isplit.design.export.settings import ExportSettings, Wanted
+from isplit.design.choose import cut_names
+from isplit.design.closed_form.build import PredictSettings
+from isplit.design.export_settings import ExportSettings, Wanted
+from isplit.design.fit import fit
+from isplit.design.fit_on_ray import Sweep, fit_on_ray
 from isplit.design.graph import ModelGraph, Split, split
-from isplit.design.models import LoadedModel, load_model
+from isplit.design.inputs.data import Dataset, open_data
+from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.predict import predict as _predict
+from isplit.design.settings import FitSettings
 from isplit.design.study import OpenStudy, open_study
-from isplit.design.training import FitSettings, fit
-from isplit.design.training.choose import cut_names
-from isplit.design.training.sweep import Sweep, fit_on_ray
-from isplit.design.training.verify import verify
+from isplit.design.verify import verify
 from isplit.errors import needs_extra
 from isplit.records import Budget, BundleRecord, GraphRecord, PredictionsRecord, StudyRecord
 from isplit.report import write_report
@@ -133,12 +134,12 @@ def export(
 ) -> BundleRecord:
     """Write a bundle with the splits of some cuts and the whole model, which runs without torch.
 
-    The arguments are those of `isplit.design.export.bundle.export`; a study may be its directory, and `out` is the
+    The arguments are those of `isplit.design.export.export`; a study may be its directory, and `out` is the
     bundle's.
     """
     # onnx and onnxscript take as long to import as all the rest, and nothing else needs them.
     with needs_extra("design"):
-        from isplit.design.export.bundle import export as run
+        from isplit.design.export import export as run
 
     opened = study if isinstance(study, OpenStudy) else open_study(Path(study))
     return run(opened, cuts, Path(out), group=group, wanted=wanted, settings=settings, progress=progress)

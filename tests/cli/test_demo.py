@@ -54,8 +54,8 @@ def test_demo_goes_the_whole_way(demo):
 @pytest.fixture
 def train(tmp_path):
     """Train the demo's network on noise, which takes a second, into a file of this test's directory."""
-    from isplit.design.data import open_data
     from isplit.design.demo import CompactResNet, train_demo
+    from isplit.design.inputs.data import open_data
 
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "noise.npz", images=rng.integers(0, 256, (48, 8, 8), np.uint8), labels=np.arange(48) % 2)

@@ -8,7 +8,7 @@ from inspect import signature
 
 import pytest
 
-from isplit.design.training import FitSettings
+from isplit.design.settings import FitSettings
 from isplit.records import SplitRecord
 
 QUICK = ["--epochs", "1", "--batch-size", "16"]

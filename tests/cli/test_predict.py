@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from isplit.design.calibration import shipped
+from isplit.design.measure.calibration import shipped
 
 QUICK = ("--statistics-images", 16, "--images", "all", "--remote-images", 8, "--precision", "fp32")
 
@@ -145,7 +145,7 @@ def test_interrupted(predicted, tmp_path):
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import isplit.design.closed_forms as slow, time\n"
+        "import isplit.design.closed_form.build as slow, time\n"
         "def wait(*args, **kwargs):\n"
         "    print('waiting', flush=True)\n"
         "    time.sleep(100)\n"

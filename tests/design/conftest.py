@@ -2,15 +2,22 @@
 
 import gzip
 import io
+import shutil
 import struct
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from isplit.records import Accuracy, Crossing, Cut, Measurement, Paired, PayloadBytes, Preprocessing
+from tests.design.exporting import answer_in_torch as answer_in_torch
+from tests.design.exporting import exported as exported
+from tests.design.exporting import exported_once as exported_once
+from tests.design.exporting import run_onnx as run_onnx
+from tests.design.exporting import tiny_study as tiny_study
 
 NETS = """
 import torch
@@ -223,6 +230,27 @@ def opened(analysed):
     from isplit.design.study import open_study
 
     return open_study(analysed)
+
+
+@pytest.fixture
+def study(analysed, tmp_path):
+    """The study of the tiny network, opened, to be changed."""
+    from isplit.design.study import open_study
+
+    return open_study(Path(shutil.copytree(analysed, tmp_path / "study")))
+
+
+@pytest.fixture
+def fast():
+    """Return a function that makes settings at which the small network learns within a few steps."""
+    from isplit.design.settings import FitSettings
+
+    rates = {"batch_size": 8, "bottleneck_rate": 0.03, "model_rate": 1e-3, "patience": 9}
+
+    def make(**changes):
+        return FitSettings(**rates | changes)
+
+    return make
 
 
 def make_cut(shape, axis=1):

@@ -10,8 +10,8 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 import isplit
-from isplit.design.batches import iter_batches
-from isplit.design.models import LoadedModel
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.models import LoadedModel
 from isplit.errors import InputError, ModelError
 from isplit.records import Preprocessing
 

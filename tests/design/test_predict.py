@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from isplit.design import closed_forms
 from isplit.design import predict as module
-from isplit.design.bottleneck import basis, patches
+from isplit.design.bottleneck import patches
 from isplit.design.bottleneck.build import load_split, split_directory
-from isplit.design.calibration import Calibration
-from isplit.design.closed_forms import PredictSettings
-from isplit.design.evaluate import BuiltSplit, evaluate_splits
+from isplit.design.closed_form import basis
+from isplit.design.closed_form import build as closed_form_build
+from isplit.design.closed_form.build import PredictSettings
+from isplit.design.measure.calibration import Calibration
+from isplit.design.measure.splits import BuiltSplit, evaluate_splits
 from isplit.design.predict import predict
 from isplit.design.study import OpenStudy, open_study
 from isplit.errors import InputError
@@ -81,7 +82,7 @@ def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.Monke
     """A map over all positions is taken where it is expected to lose less, and then it does; a ratio has none."""
     budgets = Budget(payload_bytes=30), Budget(element_ratio=4)
     settings = replace(SETTINGS, statistics_images=12)
-    monkeypatch.setattr(closed_forms, "_OTHER_IMAGES", 12)
+    monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 12)
     joint, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
     specs = [
         load_split(
@@ -101,7 +102,7 @@ def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.Monke
 
 def test_a_split_is_the_same_whatever_else_is_asked_for(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another, larger budget beside it changes nothing about a split: neither its shape nor what it answers."""
-    monkeypatch.setattr(closed_forms, "_OTHER_IMAGES", 12)
+    monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 12)
     settings = replace(SETTINGS, statistics_images=12)
     few, many = Budget(payload_bytes=30), Budget(payload_bytes=300)
     directory = split_directory(

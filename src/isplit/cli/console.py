@@ -16,7 +16,7 @@ from isplit.errors import InputError, needs_extra
 from isplit.records import CandidatesRecord, GraphRecord, Rule, StudyRecord
 
 if TYPE_CHECKING:
-    from isplit.design.models import LoadedModel
+    from isplit.design.inputs.models import LoadedModel
 
 ModelArgument = Annotated[
     str,

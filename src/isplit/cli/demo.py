@@ -13,7 +13,7 @@ from isplit.errors import StudyError, needs_extra
 from isplit.records import Prediction, PredictionsRecord, RunsRecord, SplitRecord
 
 if TYPE_CHECKING:
-    from isplit.design.data import Dataset
+    from isplit.design.inputs.data import Dataset
 
 _MODEL = "isplit.design.demo:compact_resnet"
 _DATA = "sklearn:digits"

@@ -10,7 +10,7 @@ from isplit.errors import InputError, needs_extra
 from isplit.records import Budget, Measurement, SplitRecord
 
 if TYPE_CHECKING:
-    from isplit.design.training.settings import FitSettings
+    from isplit.design.settings import FitSettings
 
 DEFAULT_MODEL_RATE = 2e-5
 

@@ -15,17 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isplit.design.accuracy import measure_accuracy
-from isplit.design.candidates import disagreement, rank_cuts
-from isplit.design.data import Dataset, balanced_order
+from isplit.design.class_subsets import GroupLogits, parse_groups
 from isplit.design.graph import ModelGraph
-from isplit.design.groups import GroupLogits, parse_groups
-from isplit.design.importance import METHODS, GradientPass
+from isplit.design.graph.gradients import GradientPass
+from isplit.design.importance.candidates import disagreement, rank_cuts
 from isplit.design.importance.curve import curve_points
+from isplit.design.importance.methods import METHODS
+from isplit.design.importance.overlays import draw_overlays
 from isplit.design.importance.scoring import ScoreJob, score_images
 from isplit.design.importance.table import ScoreTable
-from isplit.design.models import LoadedModel, match_classes
-from isplit.design.overlays import draw_overlays
+from isplit.design.inputs.data import Dataset, balanced_order
+from isplit.design.inputs.models import LoadedModel, match_classes
+from isplit.design.measure.whole import measure_accuracy
 from isplit.design.precision import SETTINGS, chosen_precision
 from isplit.design.study import LATER, library_versions, remove_later
 from isplit.errors import InputError, StudyError

@@ -9,8 +9,8 @@ from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
-from isplit.design.batches import iter_batches
-from isplit.design.data import Dataset
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.data import Dataset
 from isplit.records import Preprocessing, write_whole
 
 IMAGE_SIZE = 32

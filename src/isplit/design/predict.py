@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from importlib import metadata
 from itertools import chain
 
-from isplit.design.bottleneck.allocation import smallest_budget
 from isplit.design.bottleneck.build import linear_spec, save_split, split_directory
 from isplit.design.bottleneck.linear import SHRINKAGE
-from isplit.design.calibration import Calibration, shipped
-from isplit.design.closed_forms import ClosedForm, PredictSettings, Progress, closed_forms
-from isplit.design.evaluate import evaluate_splits, measure
-from isplit.design.groups import GroupLogits
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.closed_form.allocation import smallest_budget
+from isplit.design.closed_form.build import ClosedForm, PredictSettings, Progress, closed_forms
+from isplit.design.measure.calibration import Calibration, shipped
+from isplit.design.measure.compressed_images import measure_remote
+from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.precision import chosen_precision
-from isplit.design.remote import measure_remote
 from isplit.design.study import OpenStudy
 from isplit.errors import InputError
 from isplit.records import (

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from isplit.design.bottleneck.build import SPLITS
-from isplit.design.data import Dataset, balanced_order, open_data
+from isplit.design.class_subsets import GroupLogits
 from isplit.design.graph import ModelGraph
-from isplit.design.groups import GroupLogits
-from isplit.design.models import LoadedModel, load_model
+from isplit.design.inputs.data import Dataset, balanced_order, open_data
+from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.errors import StudyError
 from isplit.records import (
     Cut,

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isplit.design.bottleneck.collect import CutMoments
 from isplit.design.bottleneck.linear import LinearMap, Reducer, solve
 from isplit.design.bottleneck.patches import PatchLayout, choose_patch
-from isplit.design.bottleneck.statistics import MomentSums, Statistics
+from isplit.design.closed_form.moment_sums import MomentSums, Statistics
+from isplit.design.closed_form.moments import CutMoments
 from tests.design.conftest import make_cut
 
 

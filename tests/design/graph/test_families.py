@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from isplit.design.graph import ModelGraph
-from isplit.design.graph.check import check_splits, varied_images, vary_weights
+from isplit.design.testing import check_splits, varied_images, vary_weights
 
 # Model, image size. MaxViT's windows need 224 pixels; it runs with fewer layers below.
 FAMILIES = {

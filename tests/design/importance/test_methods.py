@@ -6,7 +6,8 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from isplit.design.graph import ModelGraph
-from isplit.design.importance import METHODS, GradientPass, cam
+from isplit.design.graph.gradients import GradientPass
+from isplit.design.importance.methods import METHODS, cam
 
 MAPS = (4, 6, 5, 7)
 

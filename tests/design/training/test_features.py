@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from isplit.design.batches import iter_batches
 from isplit.design.graph import split
+from isplit.design.inputs.batches import iter_batches
 from isplit.design.training.features import CACHE, Features, Source
 from isplit.errors import InputError
 

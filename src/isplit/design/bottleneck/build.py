@@ -14,7 +14,7 @@ from isplit.design.bottleneck.identity import IdentityBottleneck
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.bottleneck.undercomplete import UndercompleteBottleneck
-from isplit.design.groups import ALL
+from isplit.design.class_subsets import ALL
 from isplit.errors import StudyError
 from isplit.records import BottleneckSpec, Budget, SplitRecord, write_whole
 

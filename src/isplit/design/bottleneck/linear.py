@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.bottleneck.statistics import Statistics
+from isplit.design.closed_form.moment_sums import Statistics
 
 # Added to S and Sigma, as a share of their mean eigenvalue: keeps directions without samples from dividing by zero.
 SHRINKAGE = 1e-3

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isplit.design.batches import iter_batches
-from isplit.design.data import Dataset
-from isplit.design.groups import GroupLogits
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.curve import curve_points
-from isplit.design.importance.gradients import GradientPass
 from isplit.design.importance.methods import METHODS
 from isplit.design.importance.settle import order_is_settled
 from isplit.design.importance.table import ScoreTable
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.data import Dataset
 from isplit.records import Precision, Preprocessing, Target
 
 # What is computed within this time is what a killed process loses.

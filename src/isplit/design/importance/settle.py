@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.design.candidates import interior_maxima
+from isplit.design.importance.candidates import interior_maxima
 from isplit.records import CurvePoint
 
 

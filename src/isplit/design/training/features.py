@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from isplit.design.batches import iter_batches
+from isplit.design.class_subsets import GroupLogits
 from isplit.design.graph import split
-from isplit.design.groups import GroupLogits
+from isplit.design.inputs.batches import iter_batches
 from isplit.design.precision import autocast
+from isplit.design.settings import FeatureStore
 from isplit.design.study import OpenStudy
-from isplit.design.training.settings import FeatureStore
 from isplit.errors import InputError, StudyError
 from isplit.records import Cut, Precision, load_arrays, save_arrays
 

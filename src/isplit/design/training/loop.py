@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.groups import GroupLogits
+from isplit.design.class_subsets import GroupLogits
 from isplit.design.precision import autocast, chosen_precision
+from isplit.design.settings import FitSettings
 from isplit.design.training.checkpoint import (
     Checkpoint,
     RunState,
@@ -32,7 +33,6 @@ from isplit.design.training.checkpoint import (
 )
 from isplit.design.training.features import Example, Features
 from isplit.design.training.rate import Price, Tag, calibrate, open_price
-from isplit.design.training.settings import FitSettings
 from isplit.design.training.trainee import Trainee
 from isplit.errors import NonFiniteError
 from isplit.records import Budget, Precision, TrainingEpoch

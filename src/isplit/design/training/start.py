@@ -13,12 +13,12 @@ from isplit.design.bottleneck.build import build_bottleneck, linear_spec, load_s
 from isplit.design.bottleneck.linear import LinearBottleneck
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.bottleneck.undercomplete import undercomplete_widths
-from isplit.design.closed_forms import PredictSettings, Progress, closed_forms
-from isplit.design.evaluate import BuiltSplit
-from isplit.design.groups import GroupLogits
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.closed_form.build import PredictSettings, Progress, closed_forms
+from isplit.design.measure.splits import BuiltSplit
+from isplit.design.settings import FitSettings, Start, TrainedDesign
 from isplit.design.study import OpenStudy
 from isplit.design.training.features import Features
-from isplit.design.training.settings import FitSettings, Start, TrainedDesign
 from isplit.errors import InputError
 from isplit.records import BottleneckSpec, Budget, Cut
 

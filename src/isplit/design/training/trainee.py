@@ -10,8 +10,8 @@ from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.graph import ModelGraph, split
 from isplit.design.precision import in_float32
+from isplit.design.settings import FitSettings
 from isplit.design.training.features import laid_out
-from isplit.design.training.settings import FitSettings
 from isplit.records import Cut
 
 # A small network on noisy digits (whole 74 %, 718 images) went from 58.9 to 69.1 % in an epoch at a hundredth of each

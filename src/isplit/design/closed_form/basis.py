@@ -1,0 +1,108 @@
+"""A cut's latents before a budget chooses among them: of each position, or of all positions together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+
+from isplit.design.bottleneck.linear import LinearBottleneck, Solution, lay_out
+from isplit.design.closed_form.allocation import Allocation, expected_loss, useful_ranks
+from isplit.design.closed_form.joint import JointSolution, joint_ranks, solve_joint
+from isplit.records import Budget, Cut
+
+# A joint map has to lower the expected loss to this share to be worth its weights and its operations.
+_JOINT_WORTH = 0.95
+# Where a joint map has room for less than this share of the latents, solving for it is a waste of time.
+_JOINT_ROOM = 0.25
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Basis:
+    """What is known of a cut with patches of one size: all its latents, and the first of them for some images.
+
+    `solutions` are for each map, `latents` (N×K×P each) the first K of that map's latents for images which the
+    solutions are not from. `joint` is the same with a map over all positions; None where there is none.
+    """
+
+    cut: Cut
+    prefix: int
+    samples_per_dimension: float
+    solutions: list[Solution]
+    latents: list[torch.Tensor]
+    joint: "JointBasis | None" = None
+
+    def best(self, budget: Budget) -> "Basis":
+        """Return the joint basis where it is expected to lose less at a budget of bytes, else this one."""
+        if self.joint is None or budget.payload_bytes is None:
+            return self
+        single, joint = (expected_loss(one.latents, budget) for one in (self, self.joint))
+        return self.joint if joint + self.joint.dropped < _JOINT_WORTH * single else self
+
+    def of_budget(self, budget: Budget) -> "Basis":
+        """Return the basis with no more latents than a budget of bytes could use, so that others do not matter."""
+        useful = useful_ranks(self.solutions, budget)
+        return replace(self, latents=[part[:, :rank] for part, rank in zip(self.latents, useful, strict=True)])
+
+    def joint_ranks(self) -> list[int]:
+        """Return how many latents of each map a joint map is over; all 0 where there is to be none."""
+        wanted = [part.shape[1] for part in self.latents]
+        ranks = joint_ranks(wanted, [part.shape[2] for part in self.latents])
+        return ranks if sum(ranks) >= _JOINT_ROOM * sum(wanted) else [0] * len(ranks)
+
+    def bottleneck(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
+        """Build the bottleneck of the latents that are kept; those of each map are decoded times their gains."""
+        maps = [solution.keep(places) for solution, places in zip(self.solutions, allocation.kept, strict=True)]
+        for one, scales, gain in zip(maps, allocation.scales, gains, strict=True):
+            one.encoder.data /= scales[:, None]
+            one.decoder.data *= (scales * gain)[:, None]
+        return LinearBottleneck(maps, prefix=self.prefix)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JointBasis(Basis):
+    """A basis whose `latents` are joint ones, N×K×1.
+
+    `ranks` latents of each map go into them; `dropped` is the mean square, per image, of the latents that do not.
+    """
+
+    ranks: list[int]
+    solution: JointSolution
+    dropped: float
+
+    @classmethod
+    def of(cls, basis: Basis, *, statistics: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Self | None:
+        """Solve for the map over all positions; None where nothing varies.
+
+        Args:
+            basis: Of the positions.
+            statistics: For each map, N×K×P, the latents that are joined, of the images that the basis is from.
+            others: The same of other images, which show what the joint latents cost.
+
+        """
+        ranks = [part.shape[1] for part in statistics]
+        solution = solve_joint(statistics)
+        if not solution.vectors.shape[1]:
+            return None
+        rest = [part[:, rank:] for part, rank in zip(basis.latents, ranks, strict=True)]
+        return cls(
+            cut=basis.cut,
+            prefix=basis.prefix,
+            samples_per_dimension=min(basis.samples_per_dimension, len(statistics[0]) / solution.vectors.shape[1]),
+            solutions=basis.solutions,
+            latents=[solution.encode(lay_out(others))],
+            ranks=ranks,
+            solution=solution,
+            dropped=sum(float(part.square().sum()) / len(part) for part in rest),
+        )
+
+    def bottleneck(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
+        """Build the bottleneck of the joint latents that are kept."""
+        maps = [solution.keep(rank) for solution, rank in zip(self.solutions, self.ranks, strict=True)]
+        (kept,), (scales,), (gain,) = allocation.kept, allocation.scales, gains
+        bottleneck = LinearBottleneck(maps, prefix=self.prefix, joint=len(kept))
+        assert bottleneck.joint is not None
+        bottleneck.joint.mean.copy_(self.solution.mean)
+        bottleneck.joint.encoder.data = self.solution.vectors[:, kept].T / scales[:, None]
+        bottleneck.joint.decoder.data = self.solution.vectors[:, kept].T * (scales * gain)[:, None]
+        return bottleneck

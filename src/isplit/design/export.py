@@ -1,0 +1,244 @@
+"""Export splits of a study to a bundle that a device and a server run without torch.
+
+splits ─> head.onnx, tail.onnx, codec.npz ─┐
+model ──> whole.onnx ──────────────────────┼─> run in onnxruntime beside torch ─> manifest.json ─> renamed to OUT
+weights of them all, each once ─> weights.bin ┘            └─> other answers: no bundle
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from isplit.design.choose_split import ChosenSplit, choose_split
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.export_settings import ExportSettings, Wanted
+from isplit.design.onnx.compare import TorchSplit, answer_whole, check_split, check_whole, load_pixels
+from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
+from isplit.design.onnx.int8 import Int8Measured, measure_int8, quantise_head
+from isplit.design.onnx.modules import HeadModel, TailModel, WholeModel
+from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_directory
+from isplit.design.onnx.recommended_image import remote_placement
+from isplit.design.onnx.triton import TRITON, write_tail
+from isplit.design.study import OpenStudy
+from isplit.errors import InputError
+from isplit.records import (
+    BundledFile,
+    BundleName,
+    BundleRecord,
+    CutPlacement,
+    LocalPlacement,
+)
+
+Progress = Callable[[str, int, int], None]
+
+WHOLE = "whole.onnx"
+
+
+def export(
+    study: OpenStudy,
+    cuts: Sequence[str],
+    out: Path,
+    *,
+    group: str | None = None,
+    wanted: Wanted | None = None,
+    settings: ExportSettings | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> BundleRecord:
+    """Write a bundle with the splits of some cuts, and return its manifest.
+
+    Every file is run in onnxruntime on validation images first. Where latents, logits or answers differ from torch's
+    by more than is stated, nothing is written; nothing is ever half-written, and no other directory overwritten.
+
+    Args:
+        study: From `open_study`.
+        cuts: At least one. Of each, the trained split is taken if there is one, else the closed form of `predict`.
+        out: The directory to write.
+        group: A class subset of the study, whose logits the files give; None for all classes.
+        wanted: Which split, where a cut has several.
+        settings: What else goes in, and how it is checked.
+        progress: Called as work goes on.
+
+    Raises:
+        InputError: an unknown cut or subset, no split or several, or a place that is taken.
+        ModelError: a part of the model has no ONNX.
+        ExportError: the files answer otherwise than torch.
+
+    """
+    settings, wanted = settings or ExportSettings(), wanted or Wanted()
+    if not cuts:
+        msg = "give at least one cut with --cut: `isplit predict` says how accurate each is"
+        raise InputError(msg)
+    check_place(out, overwrite=settings.overwrite)
+    name = _checked_name(settings.name or bundle_name(out))
+    classes = study.group(group)
+    chosen = [choose_split(study, cut, group=classes, wanted=wanted) for cut in dict.fromkeys(cuts)]
+    with new_directory(out) as directory, TemporaryDirectory(prefix="isplit-export-") as scratch:
+        return _Exporter(study, classes, directory, Path(scratch), settings, name=name).run(chosen, progress)
+
+
+def _checked_name(name: str) -> str:
+    try:
+        return TypeAdapter(BundleName).validate_python(name)
+    except ValidationError as error:
+        raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Written:
+    """A split's files: relative paths, the float32 head that is compared with torch, and what int8 costs."""
+
+    head: str
+    tail: str
+    codec: str
+    compared_head: Path
+    int8: Int8Measured | None
+
+
+class _Exporter:
+    """One bundle in the making: its files in `directory`, what will not stay in `scratch`."""
+
+    def __init__(
+        self,
+        study: OpenStudy,
+        group: GroupLogits,
+        directory: Path,
+        scratch: Path,
+        settings: ExportSettings,
+        *,
+        name: str,
+    ) -> None:
+        self._study, self._group, self._settings, self._name = study, group, settings, name
+        self._directory, self._scratch = directory, scratch
+        self._preprocessing = study.model.preprocessing
+        self._pixels = load_pixels(study, "select", group, limit=settings.images)
+        height, width = self._preprocessing.image_size
+        self._images = torch.zeros((2, height, width, self._preprocessing.channels), dtype=torch.uint8)
+        self._whole = answer_whole(study, self._pixels, group=group)
+        # Absolute, and the same for all files.
+        self._tolerance = settings.tolerance * max(1.0, float(np.abs(self._whole.logits).max()))
+
+    def run(self, chosen: Sequence[ChosenSplit], progress: Progress) -> BundleRecord:
+        """Write, compare and describe everything."""
+        steps = len(chosen) + 1
+        written: list[_Written] = []
+        with WeightsFile(self._directory) as weights:
+            for number, one in enumerate(chosen):
+                progress("export", number, steps)
+                written.append(self._write_split(one, weights))
+            progress("export", len(chosen), steps)
+            if self._settings.local or self._settings.remote:
+                self._write_whole(weights)
+            progress("export", steps, steps)
+        # Only now are the weights on the disk, and the models can be loaded.
+        cuts: list[CutPlacement] = []
+        for number, (one, files) in enumerate(zip(chosen, written, strict=True)):
+            progress("compare with torch", number, steps)
+            cuts.append(self._compared(one, files))
+        progress("compare with torch", len(chosen), steps)
+        record = self._manifest(chosen, cuts)
+        progress("compare with torch", steps, steps)
+        record.save(self._directory)
+        return record
+
+    def _write_split(self, one: ChosenSplit, weights: WeightsFile) -> _Written:
+        bottleneck, stem = one.built.bottleneck, file_stem(one.built.cut.name)
+        head = to_onnx(
+            HeadModel(one.head, bottleneck, preprocessing=self._preprocessing),
+            self._images,
+            source="image",
+            target="latent",
+        )
+        tail = to_onnx(
+            TailModel(one.tail, bottleneck, group=self._group, outputs=self._study.record.model.num_outputs),
+            torch.zeros((2, *bottleneck.latent_shape), dtype=torch.uint8),
+            source="latent",
+            target="logits",
+        )
+        files = {part: f"{stem}.{part}.{kind}" for part, kind in (("head", "onnx"), ("tail", "onnx"), ("codec", "npz"))}
+        if self._settings.triton:
+            name = f"{self._name}.{one.built.cut.name}"
+            write_tail(self._directory / TRITON, tail, name=name, latent_shape=bottleneck.latent_shape)
+        compared, int8 = self._directory / files["head"], None
+        if self._settings.int8:
+            compared = self._scratch / files["head"]
+            save_onnx(head, compared)
+            head = quantise_head(compared, self._calibration)
+            int8 = measure_int8(self._study, one, head, compared, group=self._group, settings=self._settings)
+        for model, part in ((head, "head"), (tail, "tail")):
+            weights.add(model)
+            save_onnx(model, self._directory / files[part])
+        one.built.codec.save(self._directory / files["codec"])
+        return _Written(**files, compared_head=compared, int8=int8)
+
+    @cached_property
+    def _calibration(self) -> NDArray[np.uint8]:
+        return load_pixels(self._study, "fit", self._group, limit=self._settings.calibration_images)
+
+    def _write_whole(self, weights: WeightsFile) -> None:
+        module = WholeModel(
+            self._study.graph.module,
+            preprocessing=self._preprocessing,
+            group=self._group,
+            outputs=self._study.record.model.num_outputs,
+        )
+        model = to_onnx(module, self._images, source="image", target="logits")
+        weights.add(model)
+        save_onnx(model, self._directory / WHOLE)
+
+    def _compared(self, one: ChosenSplit, files: _Written) -> CutPlacement:
+        """Compare a split's files with torch, and describe them."""
+        reference = TorchSplit(self._study, one, group=self._group)
+        check = check_split(
+            files.compared_head,
+            self._directory / files.tail,
+            self._pixels,
+            reference=reference,
+            tolerance=self._tolerance,
+        )
+        measured, int8 = one.record.measurement, files.int8
+        payload = int8.payload_bytes if int8 else measured.payload_bytes
+        return CutPlacement(
+            name=one.built.cut.name,
+            head=files.head,
+            tail=files.tail,
+            codec=files.codec,
+            latent_shape=one.built.bottleneck.latent_shape,
+            accuracy=int8.cost.accuracy if int8 else measured.accuracy,
+            payload_bytes_mean=payload.mean,
+            payload_bytes_p95=payload.p95,
+            logits_tolerance=self._tolerance,
+            head_mac_share=measured.head_mac_share,
+            int8=int8 is not None,
+            int8_cost=int8.cost if int8 else None,
+            check=check,
+        )
+
+    def _manifest(self, chosen: Sequence[ChosenSplit], cuts: Sequence[CutPlacement]) -> BundleRecord:
+        study, group, settings = self._study, self._group.group, self._settings
+        whole = chosen[0].record.measurement.whole
+        check = None
+        if settings.local or settings.remote:
+            check = check_whole(self._directory / WHOLE, self._pixels, self._whole, tolerance=self._tolerance)
+        paths = sorted(path for path in self._directory.rglob("*") if path.is_file())
+        return BundleRecord(
+            name=self._name,
+            isplit_version=metadata.version("isplit"),
+            versions=study.versions | export_versions(),
+            model_fingerprint=study.model.source.fingerprint,
+            group=group,
+            preprocessing=self._preprocessing,
+            base_accuracy=study.record.base_accuracy if group == study.record.groups[0] else whole,
+            local=LocalPlacement(file=WHOLE, accuracy=whole) if settings.local else None,
+            remote=remote_placement(study, WHOLE, group=group.name, pixels=self._pixels) if settings.remote else None,
+            cuts=tuple(cuts),
+            check=check,
+            files={path.relative_to(self._directory).as_posix(): BundledFile.of(path) for path in paths},
+        )

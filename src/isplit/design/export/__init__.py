@@ -1,1 +1,0 @@
-"""From a study's splits to a bundle: ONNX files that answer as torch does, and what goes with them."""

@@ -1,0 +1,118 @@
+"""Several cuts at once, on Ray: one task for each, which opens the study itself and writes what it trained.
+
+What is finished is on the disk before Ray hears of it, so a lost worker loses nothing but the epoch it was in: Ray
+runs its task again, and that goes on from the last checkpoint. Every machine must see the study's directory, the data
+and the weights under the same paths. Ray moves arguments and results between its processes as pickles of its own; the
+only ones here are names, settings and records.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isplit.design.fit import fit
+from isplit.design.settings import FitSettings, Start, TrainedDesign
+from isplit.design.study import open_study
+from isplit.errors import IsplitError, needs_extra
+from isplit.ray_cluster import join_ray_cluster
+from isplit.records import Budget, SplitRecord
+
+Progress = Callable[[str, int, int], None]
+
+RETRIES = 3
+"""How often a cut whose worker is lost is tried again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What every task trains, but for the cut; the fields are those of `open_study` and `fit`."""
+
+    directory: Path
+    budget: Budget
+    settings: FitSettings
+    weights: str | None = None
+    data: str | None = None
+    data_root: Path | None = None
+    group: str | None = None
+    design: TrainedDesign = "linear"
+    start: Start | None = None
+
+
+def fit_on_ray(
+    sweep: Sweep,
+    cuts: Sequence[str],
+    *,
+    address: str | None = None,
+    threads: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> list[SplitRecord]:
+    """Train cuts on a Ray cluster and return their records in the order of the names.
+
+    Args:
+        sweep: What to train.
+        cuts: Names.
+        address: HOST:PORT of a cluster; None joins the one that runs here or that RAY_ADDRESS names, else starts one
+            on this machine for as long as it takes.
+        threads: Processors for each task; None shares those of the cluster out among the cuts, at least one each.
+        progress: Called as cuts are finished.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        InputError: there is no cluster at the address, or what `fit` refuses.
+        IsplitError: a cut's worker was lost time and again.
+
+    """
+    with needs_extra("ray"):
+        import ray
+        from ray.exceptions import RayError
+    joined = join_ray_cluster(address)
+    try:
+        resources = ray.cluster_resources()
+        processors = threads or max(1, int(resources.get("CPU", 1)) // max(1, len(cuts)))
+        options: dict[str, Any] = {"num_cpus": processors, "max_retries": RETRIES}
+        if resources.get("GPU", 0) >= 1:
+            options["num_gpus"] = 1
+        task: Any = ray.remote(**options)(_fit_one)
+        waiting = {task.remote(sweep, cut, Path.cwd(), processors): cut for cut in cuts}
+        tasks, found = list(waiting), dict[str, SplitRecord]()
+        while waiting:
+            (first, *_), _ = ray.wait(list(waiting), num_returns=1)
+            cut = waiting.pop(first)
+            try:
+                result = ray.get(first)
+            except RayError as error:
+                msg = f"{cut}: its worker was lost ({type(error).__name__}); finished cuts are kept, run this again"
+                raise IsplitError(msg) from error
+            if isinstance(result, IsplitError):
+                raise result
+            found[cut] = SplitRecord.from_json(result)
+            progress("cuts", len(found), len(tasks))
+        return [found[cut] for cut in cuts]
+    finally:
+        if joined:
+            ray.shutdown()
+
+
+def _fit_one(sweep: Sweep, cut: str, working_directory: Path, threads: int) -> str | IsplitError:
+    """Run in a worker: train one cut, and return its record as JSON, or what was refused."""
+    import torch
+
+    # A study's data and model may be named by relative paths.
+    os.chdir(working_directory)
+    torch.set_num_threads(threads)
+    try:
+        study = open_study(sweep.directory, weights=sweep.weights, data=sweep.data, data_root=sweep.data_root)
+        record = fit(
+            study,
+            cut,
+            sweep.budget,
+            group=sweep.group,
+            design=sweep.design,
+            start=sweep.start,
+            settings=sweep.settings,
+        )
+    except IsplitError as error:
+        return error
+    return record.to_json()

@@ -1,0 +1,65 @@
+"""Importance maps of a few images at the candidates, for the report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isplit.codec.image import preprocess
+from isplit.design.bottleneck.patches import token_grid
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.graph import ModelGraph
+from isplit.design.graph.gradients import GradientPass
+from isplit.design.importance.methods import cam
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.data import Dataset
+from isplit.records import Cut, Overlays, Preprocessing, Target
+
+
+def draw_overlays(
+    graph: ModelGraph,
+    cuts: Sequence[Cut],
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    preprocessing: Preprocessing,
+    group: GroupLogits,
+    target: Target,
+) -> Overlays:
+    """Compute Grad-CAM's maps of the images at `indices` at every cut in one pass.
+
+    Tokens are laid out as the square they came from, without those in front of them (class and register tokens).
+    """
+    (batch,) = iter_batches(dataset, indices, preprocessing, batch_size=len(indices))
+    labels = torch.from_numpy(group.label_map)[batch.labels]
+    gradients = GradientPass(graph, cuts)
+    _, maps = gradients(
+        batch.images,
+        lambda logits: group.decision(logits, labels, target),
+        lambda activation, gradient, cut: cam(activation, gradient, cut.channel_axis or 1),
+    )
+    pixels = np.stack([preprocess(dataset.image(int(index)), preprocessing) for index in indices])
+    laid_out = {cut.name: lay_out(values.numpy(), cut, preprocessing) for cut, values in zip(cuts, maps, strict=True)}
+    return Overlays(
+        images=np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels,
+        titles=tuple(group.group.classes[int(label)] for label in labels),
+        maps={name: values for name, values in laid_out.items() if values is not None},
+    )
+
+
+def lay_out(values: NDArray[np.float32], cut: Cut, preprocessing: Preprocessing) -> NDArray[np.float32] | None:
+    """Lay out N×P values as N maps h×w over the image.
+
+    Tokens fill the grid of the image's proportions from the end: class and register tokens stand in front and are
+    left out. None where the positions are no such grid (the windows of MaxViT).
+    """
+    height, width = preprocessing.image_size
+    extents = cut.shape[1:] if cut.channel_axis == 1 else cut.shape[:-1]
+    if len(extents) == 2:
+        rows, columns = extents
+        is_grid = abs(rows * width - columns * height) <= max(height, width)
+        return values.reshape(-1, rows, columns) if is_grid else None
+    if len(extents) != 1:
+        return None
+    rows, columns = token_grid(extents[0], preprocessing.image_size)
+    return values[:, extents[0] - rows * columns :].reshape(-1, rows, columns) if rows * columns else None

@@ -1,0 +1,1 @@
+"""Where a model, its weights and its data come from."""

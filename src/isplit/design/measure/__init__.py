@@ -1,0 +1,1 @@
+"""Measure accuracy and bytes: of the whole model, of splits, and of compressed images."""

@@ -1,0 +1,89 @@
+"""The alternative to a split: compress the image on the device and run the whole model on the server."""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from isplit.codec.image import compress, preprocess, restore
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.inputs.batches import normalise
+from isplit.design.modes import evaluating
+from isplit.design.precision import autocast
+from isplit.design.study import OpenStudy
+from isplit.records import Accuracy, Compression, Paired, PartName, PayloadBytes, Precision, RemoteImage
+
+Format = Literal["jpeg", "webp"]
+_QUALITIES: dict[Format, tuple[int, ...]] = {"jpeg": (95, 90, 75, 50, 25, 10), "webp": (90, 80, 65, 50, 35, 20, 5)}
+_SCALED: dict[Format, tuple[int, ...]] = {"jpeg": (90, 50), "webp": (80, 50)}
+_SCALES = (0.75, 0.5)
+
+
+def settings() -> list[Compression]:
+    """Return the settings that a split is held against: both formats, several qualities and sizes."""
+    return [
+        Compression(format=name, quality=quality, scale=scale)
+        for qualities_of, scales in ((_QUALITIES, (1.0,)), (_SCALED, _SCALES))
+        for name, qualities in qualities_of.items()
+        for quality in qualities
+        for scale in scales
+    ]
+
+
+def measure_remote(
+    study: OpenStudy,
+    *,
+    group: GroupLogits,
+    images: NDArray[np.int64],
+    part: PartName,
+    batch_size: int = 50,
+    precision: Precision = "fp32",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[RemoteImage]:
+    """Measure the whole model on images compressed in every setting.
+
+    What is compressed is the model's input after resizing and cropping: a device that holds a larger image would send
+    no more than the model looks at.
+    """
+    preprocessing, data = study.model.preprocessing, study.data
+    with ThreadPoolExecutor(2) as pool:
+        pixels = list(pool.map(lambda index: preprocess(data.image(int(index)), preprocessing), images))
+        labels = group.label_map[data.labels[images]]
+
+        def right(shown: list[NDArray[np.uint8]]) -> NDArray[np.bool_]:
+            found: list[torch.Tensor] = []
+            for start in range(0, len(shown), batch_size):
+                batch = normalise(torch.from_numpy(np.stack(shown[start : start + batch_size])), preprocessing)
+                found.append(group(study.graph.module(batch).float()).argmax(1))
+            return torch.cat(found).numpy() == labels
+
+        def there_and_back(setting: Compression, one: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
+            content = compress(one, setting)
+            return len(content), restore(Image.open(io.BytesIO(content)), preprocessing)
+
+        measured: list[RemoteImage] = []
+        wanted = settings()
+        with evaluating(study.graph.module), torch.no_grad(), autocast(precision):
+            whole = right(pixels)
+            for number, setting in enumerate(wanted):
+                sent = list(pool.map(lambda one, setting=setting: there_and_back(setting, one), pixels))
+                answered = right([image for _, image in sent])
+                measured.append(
+                    RemoteImage(
+                        group=group.group.name,
+                        format=setting.format,
+                        quality=setting.quality,
+                        scale=setting.scale,
+                        part=part,
+                        accuracy=Accuracy.from_counts(int(answered.sum()), len(answered)),
+                        against_whole=Paired.from_answers(whole, answered),
+                        payload_bytes=PayloadBytes.from_lengths([length for length, _ in sent]),
+                    )
+                )
+                progress(number + 1, len(wanted))
+    return measured

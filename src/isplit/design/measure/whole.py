@@ -1,0 +1,71 @@
+"""How often the model is right."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.data import Dataset
+from isplit.design.logits import find_logits
+from isplit.design.modes import evaluating
+from isplit.errors import ModelError
+from isplit.records import Accuracy, Preprocessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseAccuracy:
+    """How often the model is right, and what guessing would reach: the share of the most frequent class."""
+
+    accuracy: Accuracy
+    chance: float
+
+
+def measure_accuracy(
+    model: torch.nn.Module,
+    *,
+    dataset: Dataset,
+    indices: NDArray,
+    preprocessing: Preprocessing,
+    group: GroupLogits,
+    batch_size: int,
+    progress: Callable[[int, int], None],
+) -> BaseAccuracy:
+    """Count correct answers among a group's classes.
+
+    Args:
+        model: Maps N×C×H×W to logits N×K, or to tuples, lists or mappings that hold them (see `find_logits`).
+        dataset: Its images.
+        indices: Which of them; images of classes outside the group are passed over.
+        preprocessing: How an image becomes input.
+        group: The classes that compete.
+        batch_size: Images per forward pass.
+        progress: Called with images done and images in all.
+
+    Raises:
+        DataError: an image is damaged.
+        ModelError: the output holds no N×K tensor.
+
+    """
+    labels = group.label_map[dataset.labels[indices]]
+    indices, labels = indices[labels >= 0], labels[labels >= 0]
+    correct = done = 0
+    progress(0, len(indices))
+    # Closed whatever the model raises: its threads would go on decoding as long as the traceback is kept.
+    batches = closing(iter_batches(dataset, indices, preprocessing, batch_size=batch_size))
+    with evaluating(model), torch.no_grad(), batches as coming:
+        for batch in coming:
+            logits = find_logits(model(batch.images))
+            if logits is None:
+                msg = "the model's output holds no tensor N×K: a classifier's logits are needed to tell if it is right"
+                raise ModelError(msg)
+            expected = torch.from_numpy(group.label_map)[batch.labels]
+            correct += int((group(logits).argmax(1) == expected).sum())
+            done += len(expected)
+            progress(done, len(indices))
+    counts = torch.bincount(torch.from_numpy(labels), minlength=1)
+    chance = float(counts.max()) / max(1, len(labels))
+    return BaseAccuracy(accuracy=Accuracy.from_counts(correct, len(labels)), chance=chance)

@@ -1,0 +1,1 @@
+"""Write a split as ONNX files and compare them with torch."""

@@ -1,0 +1,207 @@
+"""Exported files against torch: the same latents and the same answers to real images, or no bundle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from isplit.codec.image import preprocess
+from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.choose_split import ChosenSplit
+from isplit.design.class_subsets import GroupLogits
+from isplit.design.inputs.batches import normalise
+from isplit.design.modes import evaluating
+from isplit.design.study import OpenStudy
+from isplit.errors import ExportError
+from isplit.records import ExportCheck, PartName
+
+MAX_LSB = 1
+"""A value within a rounding error of the border between two symbols may fall on either side, and no further."""
+MAX_DIFFERENT_SHARE = 1e-3
+"""Of the symbols that may differ so."""
+
+_BATCH = 8
+
+
+class OnnxFile:
+    """An ONNX file of one input and one output, run as the runtime runs it: on the CPU, with one thread."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base class but this one
+            msg = f"onnxruntime cannot load the exported {path.name}: {' '.join(str(error).split())[:300]}"
+            raise ExportError(msg) from error
+        self._input: str = self._session.get_inputs()[0].name
+
+    def __call__(self, array: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the output for a batch, computed a few images at a time."""
+        parts = [
+            self._session.run(None, {self._input: array[start : start + _BATCH]})[0]
+            for start in range(0, len(array), _BATCH)
+        ]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class TorchAnswers:
+    """What torch makes of some images: logits of the group N×K and, for a split, its latents N×latent_shape."""
+
+    logits: NDArray[np.float32]
+    latents: NDArray[np.uint8] | None = None
+
+
+class TorchSplit:
+    """A split in torch, in the operations of `evaluate_splits`: what its files have to equal."""
+
+    def __init__(self, study: OpenStudy, chosen: ChosenSplit, *, group: GroupLogits) -> None:
+        self._study = study
+        self._group = group
+        self._head, self._tail = chosen.head, chosen.tail
+        self._bottleneck: Bottleneck = chosen.built.bottleneck
+        self._channels_first = chosen.built.cut.channel_axis == 1
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> TorchAnswers:
+        """Answer images N×H×W×C."""
+        latents = self.latents(pixels)
+        return TorchAnswers(self.logits(latents), latents)
+
+    def latents(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the quantised latents of images."""
+        found: list[torch.Tensor] = []
+        with evaluating(self._head), torch.no_grad():
+            for start in range(0, len(pixels), _BATCH):
+                images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), self._study.model.preprocessing)
+                found.append(self._bottleneck.symbols(self._bottleneck.encode(self._head(images))))
+        return torch.cat(found).numpy()
+
+    def logits(self, latents: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the group's logits of latents."""
+        found: list[torch.Tensor] = []
+        with evaluating(self._tail), torch.no_grad():
+            for start in range(0, len(latents), _BATCH):
+                symbols = torch.from_numpy(latents[start : start + _BATCH])
+                decoded = self._bottleneck.decode(self._bottleneck.values(symbols))
+                if decoded.dim() == 4 and self._channels_first:
+                    decoded = decoded.contiguous(memory_format=torch.channels_last)
+                found.append(self._group(self._tail(decoded).float()))
+        return torch.cat(found).numpy()
+
+
+def load_pixels(study: OpenStudy, part: PartName, group: GroupLogits, *, limit: int) -> NDArray[np.uint8]:
+    """Return images of a part, N×H×W×C, as the runtime gives them to heads."""
+    indices = study.images(part, group, limit=limit)
+    return np.stack([preprocess(study.data.image(int(index)), study.model.preprocessing) for index in indices])
+
+
+def answer_whole(study: OpenStudy, pixels: NDArray[np.uint8], *, group: GroupLogits) -> TorchAnswers:
+    """Answer images N×H×W×C with the model itself."""
+    model: nn.Module = study.graph.module
+    found: list[torch.Tensor] = []
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(pixels), _BATCH):
+            images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), study.model.preprocessing)
+            found.append(group(model(images).float()))
+    return TorchAnswers(torch.cat(found).numpy())
+
+
+def check_whole(path: Path, pixels: NDArray[np.uint8], expected: TorchAnswers, *, tolerance: float) -> ExportCheck:
+    """Compare the whole model's file with torch.
+
+    Raises:
+        ExportError: it answers otherwise.
+
+    """
+    logits = OnnxFile(path)(pixels)
+    difference = _check_logits(path.name, logits, expected.logits, tolerance)
+    return _summary(logits, expected, latents=None, tail_difference=difference)
+
+
+def check_split(
+    head: Path, tail: Path, pixels: NDArray[np.uint8], *, reference: TorchSplit, tolerance: float
+) -> ExportCheck:
+    """Compare a split's files with torch: the head's latents, the tail's logits of these, and both together.
+
+    `tolerance` is the largest difference of a logit.
+
+    Raises:
+        ExportError: they answer otherwise.
+
+    """
+    expected = reference(pixels)
+    assert expected.latents is not None
+    latents = OnnxFile(head)(pixels)
+    _check_latents(head.name, latents, expected.latents)
+    logits = OnnxFile(tail)(latents)
+    # On the latents that the head really gave: one symbol on the other side can move a logit by more than any rounding.
+    same = bool(np.array_equal(latents, expected.latents))
+    wanted = expected.logits if same else reference.logits(latents)
+    difference = _check_logits(tail.name, logits, wanted, tolerance)
+    _check_answers(f"{head.name} and {tail.name}", logits, expected.logits, tolerance)
+    return _summary(logits, expected, latents=latents, tail_difference=difference)
+
+
+def _check_latents(name: str, got: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> None:
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        msg = f"{name} gives {got.dtype} {got.shape}, torch {wanted.dtype} {wanted.shape}: nothing was written"
+        raise ExportError(msg)
+    apart = np.abs(got.astype(np.int16) - wanted)
+    share = float((apart > 0).mean())
+    if apart.max(initial=0) > MAX_LSB or share > MAX_DIFFERENT_SHARE:
+        msg = (
+            f"{name} gives other latents than torch: {share:.2%} of the symbols differ, by up to {apart.max()}; "
+            f"allowed are {MAX_DIFFERENT_SHARE:.1%}, by {MAX_LSB}. Nothing was written"
+        )
+        raise ExportError(msg)
+
+
+def _check_logits(name: str, got: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> float:
+    """Return the largest difference, if it is within the tolerance."""
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        msg = f"{name} gives {got.dtype} {got.shape}, torch {wanted.dtype} {wanted.shape}: nothing was written"
+        raise ExportError(msg)
+    # Written so that NaN fails too.
+    difference = float(np.abs(got - wanted).max(initial=0))
+    if not difference <= tolerance:
+        msg = (
+            f"{name} answers otherwise than torch: a logit differs by {difference:.3g}, allowed are "
+            f"{tolerance:.3g}. Nothing was written; --tolerance allows more"
+        )
+        raise ExportError(msg)
+    _check_answers(name, got, wanted, tolerance)
+    return difference
+
+
+def _check_answers(name: str, got: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> None:
+    """Refuse another first choice, unless torch's two best are nearer to each other than the tolerance."""
+    best = np.sort(wanted, axis=1)
+    tied = best[:, -1] - best[:, -2] <= tolerance
+    changed = (got.argmax(1) != wanted.argmax(1)) & ~tied
+    if changed.any():
+        msg = f"{name} gives {int(changed.sum())} of {len(got)} images another class than torch. Nothing was written"
+        raise ExportError(msg)
+
+
+def _summary(
+    logits: NDArray[np.float32], expected: TorchAnswers, *, latents: NDArray[np.uint8] | None, tail_difference: float
+) -> ExportCheck:
+    apart = np.zeros(1, np.int16)
+    if latents is not None and expected.latents is not None:
+        apart = np.abs(latents.astype(np.int16) - expected.latents)
+    return ExportCheck(
+        images=len(logits),
+        classes_answered=len(np.unique(expected.logits.argmax(1))),
+        latent_lsb_max=int(apart.max()),
+        latents_different_share=float((apart > 0).mean()),
+        logits_difference_max=float(np.abs(logits - expected.logits).max()),
+        tail_difference_max=tail_difference,
+        top1_changed=int((logits.argmax(1) != expected.logits.argmax(1)).sum()),
+    )

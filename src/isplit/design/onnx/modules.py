@@ -1,0 +1,94 @@
+"""What is exported of a split: one module per file, with everything inside that the runtime should not have to know.
+
+head   image  uint8 N×H×W×C ─> normalise ─> head ─> encode ─> quantise ─> latent uint8 N×latent_shape
+tail   latent ─> dequantise ─> decode ─> tail ─> the group's logits N×K
+whole  image ─> normalise ─> model ─> the group's logits N×K
+"""
+
+import torch
+from torch import nn
+
+from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.class_subsets import GroupLogits
+from isplit.records import Preprocessing
+
+ENCODER = "encoder"
+"""The name of the part of a head that makes the latent of what crosses."""
+
+
+class _Pixels(nn.Module):
+    """Pixels N×H×W×C uint8 to the model's input, with the operations of `batches.normalise`."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).reshape(-1, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return ((image.permute(0, 3, 1, 2).to(torch.float32) / 255) - self.mean) / self.std
+
+
+class _Encode(nn.Module):
+    def __init__(self, bottleneck: Bottleneck) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+
+    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.bottleneck.symbols(self.bottleneck.encode(tensor))
+
+
+class HeadModel(nn.Module):
+    """Images to quantised latents; `head` maps normalised images to what crosses."""
+
+    def __init__(self, head: nn.Module, bottleneck: Bottleneck, *, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.pixels = _Pixels(preprocessing)
+        self.head = head
+        self.encoder = _Encode(bottleneck)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map images N×H×W×C uint8 to latents N×latent_shape uint8."""
+        return self.encoder(self.head(self.pixels(image)))
+
+
+class TailModel(nn.Module):
+    """Quantised latents to logits; `tail` maps what crossed to all logits of the model."""
+
+    def __init__(self, tail: nn.Module, bottleneck: Bottleneck, *, group: GroupLogits, outputs: int) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+        self.tail = tail
+        self._classes = _Classes(group, outputs)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """Map latents N×latent_shape uint8 to logits N×K float32."""
+        return self._classes(self.tail(self.bottleneck.decode(self.bottleneck.values(latent))))
+
+
+class WholeModel(nn.Module):
+    """The model without a split."""
+
+    def __init__(self, model: nn.Module, *, preprocessing: Preprocessing, group: GroupLogits, outputs: int) -> None:
+        super().__init__()
+        self.pixels = _Pixels(preprocessing)
+        self.head = model
+        self._classes = _Classes(group, outputs)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map images N×H×W×C uint8 to logits N×K float32."""
+        return self._classes(self.head(self.pixels(image)))
+
+
+class _Classes(nn.Module):
+    """All logits of the model to those of a group, left out where they are the same."""
+
+    def __init__(self, group: GroupLogits, outputs: int) -> None:
+        super().__init__()
+        self._group = group
+        self._same = group.outputs == [[output] for output in range(outputs)]
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.float() if self._same else self._group(logits.float())

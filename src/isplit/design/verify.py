@@ -1,0 +1,134 @@
+"""isplit verify: train every cut, and see how well it was known beforehand which is best."""
+
+from collections.abc import Callable, Sequence
+
+from isplit.design.closed_form.build import PredictSettings
+from isplit.design.fit import fit
+from isplit.design.measure.ranking import score_predictors
+from isplit.design.predict import predict
+from isplit.design.settings import FitSettings
+from isplit.design.study import OpenStudy
+from isplit.errors import InputError, StudyError
+from isplit.records import (
+    Budget,
+    Prediction,
+    PredictionsRecord,
+    SplitRecord,
+    Verification,
+    VerificationRecord,
+    VerifiedCut,
+)
+
+Progress = Callable[[str, int, int], None]
+FitAll = Callable[[Sequence[str]], Sequence[SplitRecord]]
+
+
+def verify(
+    study: OpenStudy,
+    budget: Budget,
+    *,
+    cuts: Sequence[str],
+    group: str | None = None,
+    settings: FitSettings | None = None,
+    fit_all: FitAll | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> VerificationRecord:
+    """Train the cuts from the closed form, and write verification.json.
+
+    What was known beforehand comes from the study's curve and from `predict` on the select part, which is run for cuts
+    that it has not seen; what is true, from the test part. Cuts that are trained already are not trained again.
+
+    Args:
+        study: From `open_study`.
+        budget: The same for all cuts.
+        cuts: Names, at least two; see `cut_names`.
+        group: A class subset of the study.
+        settings: Of the training.
+        fit_all: Trains cuts by name and returns their records in that order, instead of one after the other here.
+        progress: Called as work goes on.
+
+    Raises:
+        InputError: fewer than two cuts, or what `fit` refuses.
+
+    """
+    chosen = sorted(study.cuts(tuple(cuts)) if cuts else (), key=lambda cut: cut.depth)
+    names = [cut.name for cut in chosen]
+    if len(names) < 2:
+        msg = f"a ranking needs at least two cuts, got {len(names)}: choose --cuts all, or name more"
+        raise InputError(msg)
+    settings = settings or FitSettings()
+    before = _predictions(study, budget, names, group=group, settings=settings, progress=progress)
+    if fit_all is not None:
+        records = list(fit_all(names))
+    else:
+        records = []
+        for number, name in enumerate(names):
+            records.append(fit(study, name, budget, group=group, settings=settings, progress=progress))
+            progress("cuts", number + 1, len(names))
+    rows = tuple(_row(study, one, record) for one, record in zip(before, records, strict=True))
+    trainings = [record.training for record in records if record.training is not None]
+    made = Verification(
+        group=study.group(group).group.name,
+        budget=budget,
+        design="linear",
+        cuts=rows,
+        scores=score_predictors(rows),
+        epochs=settings.epochs,
+        training_seconds=sum(training.seconds for training in trainings),
+    )
+    record = VerificationRecord(verifications=(*_others(study, made), made))
+    record.save(study.directory)
+    return record
+
+
+def _predictions(
+    study: OpenStudy,
+    budget: Budget,
+    names: Sequence[str],
+    *,
+    group: str | None,
+    settings: FitSettings,
+    progress: Progress,
+) -> list[Prediction]:
+    """Return the linear design's prediction of each cut, made now where there is none."""
+
+    def known() -> dict[str, Prediction]:
+        try:
+            record = PredictionsRecord.load(study.directory)
+        except StudyError:
+            return {}
+        of_group = study.group(group).group.name
+        return {
+            one.cut: one
+            for one in record.predictions
+            if one.group == of_group and one.budget.tag == budget.tag and one.design == "linear"
+        }
+
+    missing = tuple(name for name in names if name not in known())
+    if missing:
+        wanted = PredictSettings(statistics_images=settings.statistics_images, images=None, remote_images=0)
+        predict(study, [budget], cuts=missing, group=group, settings=wanted, progress=progress)
+    found = known()
+    return [found[name] for name in names]
+
+
+def _row(study: OpenStudy, before: Prediction, trained: SplitRecord) -> VerifiedCut:
+    cut = study.graph_record.cut(before.cut)
+    return VerifiedCut(
+        cut=cut.name,
+        cui=before.cui,
+        bytes=cut.bytes,
+        depth=cut.depth,
+        closed_form=before.measurement,
+        calibrated_accuracy=before.predicted_accuracy,
+        trained=trained.measurement,
+    )
+
+
+def _others(study: OpenStudy, made: Verification) -> tuple[Verification, ...]:
+    """Return what was verified before for other budgets or classes."""
+    try:
+        known = VerificationRecord.load(study.directory).verifications
+    except StudyError:
+        return ()
+    return tuple(one for one in known if (one.group, one.budget.tag) != (made.group, made.budget.tag))

@@ -1,0 +1,137 @@
+"""Studies with closed-form splits, small enough to export in a second, and a bundle made from one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from isplit.design import export as export_module
+from isplit.design.analyze import Settings, analyze
+from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.choose_split import choose_split
+from isplit.design.closed_form import build as closed_form_build
+from isplit.design.closed_form.build import PredictSettings
+from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings, Wanted
+from isplit.design.graph import split
+from isplit.design.inputs.data import open_data
+from isplit.design.inputs.models import load_model
+from isplit.design.inputs.weights import fingerprint
+from isplit.design.measure.splits import BuiltSplit
+from isplit.design.onnx.compare import load_pixels
+from isplit.design.onnx.files import to_onnx
+from isplit.design.predict import predict
+from isplit.design.study import OpenStudy, open_study
+from isplit.records import Budget, BundleRecord
+from isplit.runtime.bundle import Bundle
+
+CUTS = ("pool1", "pool2")
+GROUPS = ("bars,rows", "bars,other=dots+rows")
+BUDGET = Budget(payload_bytes=60)
+
+
+def make_study(model, data, directory, *, cuts, classes=(), weights=None, groups=(None,), remote_images=12):
+    """Analyse a model and build closed-form splits, of one budget, for each group of classes."""
+    settings = Settings(images=12, test_images=12, precision="fp32")
+    loaded = load_model(model, weights=None if weights is None else str(weights))
+    analyze(loaded, open_data(str(data)), directory, classes=classes, settings=settings)
+    study = open_study(directory, model=model if not isinstance(model, str) else None)
+    settings = PredictSettings(statistics_images=24, images=12, remote_images=remote_images, precision="fp32")
+    for group in groups:
+        predict(study, [BUDGET], cuts=cuts, group=group, settings=settings)
+    return study
+
+
+@pytest.fixture(scope="session")
+def tiny_study(exported_once, tiny_model_file, tiny_data, tiny_weights, tmp_path_factory) -> OpenStudy:
+    """The small trained network, split behind each of its pools, for all classes and two subsets.
+
+    At the first pool the latents are joint ones of all positions, at the second each position has its own.
+    """
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("studies") / "tiny"
+    model = f"{tiny_model_file}:build"
+    groups = (None, *GROUPS)
+    study = make_study(model, tiny_data, directory, cuts=CUTS[1:], classes=GROUPS, weights=tiny_weights, groups=groups)
+    settings = PredictSettings(statistics_images=12, images=12, remote_images=12, precision="fp32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closed_form_build, "_OTHER_IMAGES", 4)
+        for group in groups:
+            predict(study, [BUDGET], cuts=CUTS[:1], group=group, settings=settings)
+    joint = [choose_split(study, cut, group=study.group(), wanted=Wanted()).record.bottleneck.joint for cut in CUTS]
+    assert joint[0] > 0 == joint[1]
+    return study
+
+
+@pytest.fixture(scope="session")
+def exported_once():
+    """Export a module only once: torch's exporter takes two seconds for the smallest."""
+    made = {}
+
+    def remember(module, example, *, source, target):
+        group = getattr(getattr(module, "_classes", None), "_group", None)
+        quantiser = next((one.quantiser for one in module.modules() if isinstance(one, Bottleneck)), None)
+        key = (type(module), fingerprint(module), quantiser, example.shape, source, target, group and group.group)
+        if key not in made:
+            made[key] = to_onnx(module, example, source=source, target=target).SerializeToString()
+        return onnx.load_from_string(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "to_onnx", remember)
+        yield
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle as the runtime opens it, what it was made from, and 24 images as pixels."""
+
+    study: OpenStudy
+    record: BundleRecord
+    bundle: Bundle
+    pixels: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_study, tmp_path_factory) -> Exported:
+    """Both cuts and the whole model in one bundle, with a Triton repository."""
+    out = tmp_path_factory.mktemp("bundles") / "tiny net"
+    record = export(tiny_study, CUTS, out, settings=ExportSettings(triton=True))
+    pixels = load_pixels(tiny_study, "fit", tiny_study.group(), limit=24)
+    return Exported(tiny_study, record, Bundle.open(out), pixels)
+
+
+@pytest.fixture(scope="session")
+def answer_in_torch():
+    """Return a function that gives torch's latent (None: the whole model) and logits of one image of a study."""
+
+    @torch.no_grad()
+    def answer(study, pixels, cut, group=None):
+        preprocessing, classes = study.record.preprocessing, study.group(group)
+        mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+        image = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255 - mean) / std
+        model = study.model.module.eval()
+        if cut is None:
+            return None, classes(model(image))[0].numpy()
+        built: BuiltSplit = choose_split(study, cut, group=classes, wanted=Wanted()).built
+        sides, bottleneck = split(study.graph, cut), built.bottleneck
+        symbols = bottleneck.symbols(bottleneck.encode(sides.head(image)))
+        logits = sides.tail(bottleneck.decode(bottleneck.values(symbols)))
+        return symbols[0].numpy(), classes(logits)[0].numpy()
+
+    return answer
+
+
+@pytest.fixture(scope="session")
+def run_onnx():
+    """Return a function that runs an ONNX file, with one input and one output, on an array."""
+
+    def run(path: Path, array):
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (output,) = session.run(None, {session.get_inputs()[0].name: array})
+        return output
+
+    return run

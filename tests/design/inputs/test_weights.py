@@ -1,0 +1,205 @@
+"""isplit.design.inputs.weights: files are read and applied exactly; what is unsafe or does not fit is refused."""
+
+import copy
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from isplit.design.inputs.models import load_model
+from isplit.design.inputs.weights import apply_weights, fingerprint
+from isplit.errors import ModelError
+
+
+def other_values(factory):
+    """Return the state of a network like the factory's, whose values are not those it is built with."""
+    module = load_model(f"{factory}:make", image_size=16).module
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.5)
+    return dict(module.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "pt"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_file(factory, tmp_path, kind, dtype):
+    """Weights load from each kind of file, cast to the model's precision, and are recorded by hash."""
+    state = {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in other_values(factory).items()
+    }
+    path = tmp_path / f"weights.{kind}"
+    save_file(state, path) if kind == "safetensors" else torch.save(state, path)
+
+    loaded = load_model(f"{factory}:make", weights=str(path), image_size=16)
+
+    for name, value in loaded.module.state_dict().items():
+        assert torch.equal(state[name].to(value.dtype), value)
+        assert value.dtype in (torch.float32, torch.int64)
+    assert loaded.source.weights_sha256 is not None
+    assert str(path) == loaded.source.weights
+    assert 64 == len(loaded.source.weights_sha256)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {name: value for name, value in state.items() if "num_batches_tracked" not in name},
+    ],
+)
+def test_wrapped_weights(factory, tmp_path, wrap):
+    """The usual wrappers, DataParallel's prefix, and files older than BatchNorm's counter are understood."""
+    trained = other_values(factory)
+    torch.save(wrap(trained), tmp_path / "w.pth")
+
+    found = load_model(f"{factory}:make", weights=str(tmp_path / "w.pth"), image_size=16).module.state_dict()
+
+    assert trained.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in trained.items())
+
+
+def without(state, *names):
+    return {name: value for name, value in state.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: without(s, "0.weight", "5.bias"), "it lacks 0.weight, 5.bias"),
+        (lambda s: s | {"extra.weight": torch.zeros(1)}, "has the unknown extra.weight"),
+        (lambda s: {f"a{i}": torch.zeros(1) for i in range(6)}, "has the unknown a0, a1, a2, a3 and 2 more"),
+        (lambda s: s | {"0.weight": torch.zeros(5, 3, 5, 5)}, r"0.weight is \(5, 3, 5, 5\), not \(5, 3, 3, 3\)"),
+        (
+            lambda s: s | {"5.weight": torch.zeros(20, 5), "5.bias": torch.zeros(20)},
+            "the weights have 20 outputs, the model 4: pass --num-classes 20",
+        ),
+        (lambda s: s | {"1.weight": torch.zeros(7)}, r"is of another model: 1.weight is \(7,\), not \(5,\)"),
+        (lambda s: s | {"5.bias": torch.tensor(1.0)}, r"is of another model: 5.bias is \(\), not \(4,\)"),
+        (lambda s: s | {"1.num_batches_tracked": torch.zeros(1)}, r"1.num_batches_tracked is \(1,\), not \(\)"),
+        (lambda s: s | {"5.bias": torch.full((4,), torch.nan)}, "5.bias holds NaN or infinity"),
+        (lambda s: s | {"1.running_var": torch.full((5,), torch.inf)}, "1.running_var holds NaN or infinity"),
+        (lambda s: s | {"note": "best epoch"}, "not a state dictionary of tensors"),
+        (lambda s: [1, 2], "not a state dictionary of tensors"),
+        (lambda s: {"state_dict": Path("x")}, "unsafe to load"),
+    ],
+)
+def test_weights_that_do_not_fit(factory, tmp_path, change, message):
+    """Weights of another model, damaged ones and ones with more than tensors are refused, with the first few names."""
+    torch.save(change(other_values(factory)), tmp_path / "w.pth")
+
+    with pytest.raises(ModelError, match=message):
+        load_model(f"{factory}:make", weights=str(tmp_path / "w.pth"), image_size=16)
+
+
+class Scaled(nn.Module):
+    """A layer with a parameter of any shape before its classifier."""
+
+    def __init__(self, shape=()):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.fc = nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [((), (1,)), ((1,), ()), ((2, 3), (4, 3))])
+def test_parameter_of_another_shape(theirs, ours):
+    """A parameter that is not the classifier's says nothing of outputs, whatever its shape or ours."""
+    with pytest.raises(ModelError, match=r"w\.pth is of another model: scale is ") as caught:
+        apply_weights(Scaled(ours), Scaled(theirs).state_dict(), file=Path("w.pth"))
+    assert "num-classes" not in str(caught.value)
+
+
+def test_auxiliary_classifiers():
+    """Classifiers that differ with the last one, in the same way, are outputs too."""
+
+    def net(outputs):
+        return nn.ModuleDict({"aux": nn.Linear(3, outputs), "fc": nn.Linear(3, outputs)})
+
+    with pytest.raises(ModelError, match="the weights have 20 outputs, the model 4: pass --num-classes 20"):
+        apply_weights(net(4), net(20).state_dict(), file=Path("w.pth"))
+
+
+def test_weights_of_lazy_modules():
+    """Parameters that have no shape yet take the file's."""
+    lazy, trained = nn.LazyLinear(2), nn.Linear(3, 2)
+
+    apply_weights(lazy, trained.state_dict(), file=Path("w.pth"))
+
+    assert fingerprint(trained) == fingerprint(lazy)
+
+
+class Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_unsafe_pickle(factory, tmp_path):
+    """A pickle that would run code is refused and runs none."""
+    path, target = tmp_path / "w.pth", tmp_path / "attacked"
+    torch.save({"0.weight": Attack(str(target))}, path)
+    plain = tmp_path / "p.pt"
+    plain.write_bytes(pickle.dumps(Attack(str(target)), protocol=2))
+
+    for file in (path, plain):
+        with pytest.raises(ModelError, match="unsafe to load"):
+            load_model(f"{factory}:make", weights=str(file), image_size=16)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.pt"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"\xff" * 64, b"PK\x03\x04" + bytes(60)])
+def test_damaged_weights(factory, tmp_path, name, content):
+    """A file that is no file of weights is an error that names it."""
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(ModelError, match=name):
+        load_model(f"{factory}:make", weights=str(tmp_path / name), image_size=16)
+
+
+def test_weights_that_are_not_there(factory, tmp_path):
+    """A missing file and another kind of file are errors."""
+    with pytest.raises(ModelError, match="there is no file of weights"):
+        load_model(f"{factory}:make", weights=str(tmp_path / "gone.pth"), image_size=16)
+    (tmp_path / "w.h5").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"not 'w\.h5'"):
+        load_model(f"{factory}:make", weights=str(tmp_path / "w.h5"), image_size=16)
+
+
+def test_fingerprint_follows_every_bit():
+    """The fingerprint changes with one value, with a dtype and with a name, and not with memory layout."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    before = fingerprint(net)
+
+    assert before == fingerprint(copy.deepcopy(net).to(memory_format=torch.channels_last))
+    assert before != fingerprint(copy.deepcopy(net).double())
+    assert before != fingerprint(nn.Sequential(nn.Identity(), *copy.deepcopy(net)))
+    assert fingerprint(copy.deepcopy(net).bfloat16()) != fingerprint(copy.deepcopy(net).half())
+    with torch.no_grad():
+        net.get_buffer("1.num_batches_tracked").add_(1)
+    assert before != fingerprint(net)
+
+
+def test_vgg16_trunk(tmp_path):
+    """The fp16 file of VGG16's convolutions loads into a factory's network; alone it does not fit all of VGG16."""
+    folder = os.environ.get("ISPLIT_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("the environment variable ISPLIT_DATA does not name the folder of real data")
+    path = Path(folder) / "vgg16-imagenet-trunk-fp16.safetensors"
+    (tmp_path / "trunk.py").write_text(
+        "from torch import nn\nfrom torchvision.models.vgg import cfgs, make_layers\n\n\n"
+        'def make():\n    return nn.Sequential(*make_layers(cfgs["D"]), nn.Flatten())\n'
+    )
+
+    loaded = load_model(f"{tmp_path}/trunk.py:make", weights=str(path), image_size=32)
+
+    assert 512 == loaded.source.num_outputs
+    assert 14_714_688 == loaded.source.parameters

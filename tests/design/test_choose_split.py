@@ -1,0 +1,137 @@
+"""Which split is exported: the trained one if there is one, and never one that was not meant."""
+
+import shutil
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isplit.design.bottleneck.build import load_split, save_split, split_directory
+from isplit.design.choose_split import choose_split
+from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings, Wanted
+from isplit.design.graph import split
+from isplit.design.inputs.weights import fingerprint
+from isplit.errors import StudyError
+from isplit.records import Budget, Training
+from isplit.runtime.bundle import Bundle
+
+FEW = ExportSettings(images=3, local=False, remote=False)
+TRAINING = Training(
+    start="closed-form", trained=("tail",), part="fit", images=30, epochs=1, best_epoch=1, seconds=1.0, settings={}
+)
+
+
+@pytest.fixture
+def own_study(tiny_study, tmp_path):
+    """The study with a directory of its own, for a test to add splits to."""
+    return replace(tiny_study, directory=Path(shutil.copytree(tiny_study.directory, tmp_path / "study")))
+
+
+def where(study, cut, *, budget=60, trained=False):
+    return split_directory(
+        study.directory,
+        cut=cut,
+        group="all classes",
+        design="linear",
+        budget=Budget(payload_bytes=budget),
+        trained=trained,
+    )
+
+
+def add_split(study, cut, *, budget=60, training=TRAINING, **sides):
+    """Save the closed form of a cut once more, as another budget's or with trained sides."""
+    record, bottleneck, codec, _ = load_split(where(study, cut))
+    changed = record.model_copy(update={"budget": Budget(payload_bytes=budget), "training": training})
+    directory = where(study, cut, budget=budget, trained=training is not None)
+    save_split(directory, changed, bottleneck, codec, torch.nn.ModuleDict(sides) if sides else None)
+    return directory
+
+
+def test_trained_tail(own_study, run_onnx, exported, tmp_path):
+    """A trained split's own tail is exported; the head stays the model's."""
+    tail = deepcopy(split(own_study.graph, "pool2").tail)
+    last = tail.get_submodule("fc")
+    before = last.bias.detach().clone()
+    with torch.no_grad():
+        last.weight.neg_()
+        last.bias.copy_(torch.tensor([0.5, 0.25, 0.0]))
+    add_split(own_study, "pool2", tail=tail)
+    export(own_study, ["pool2"], tmp_path / "bundle", settings=FEW)
+    bundle, pixels = Bundle.open(tmp_path / "bundle"), exported.pixels[:4]
+    latents = run_onnx(bundle.head_path("pool2"), pixels)
+    np.testing.assert_array_equal(run_onnx(exported.bundle.head_path("pool2"), pixels), latents)
+    expected = before.numpy() - run_onnx(exported.bundle.tail_path("pool2"), latents) + last.bias.detach().numpy()
+    np.testing.assert_allclose(expected, run_onnx(bundle.tail_path("pool2"), latents), atol=1e-5)
+
+
+def test_trained_head(own_study, exported, run_onnx, tmp_path):
+    """So is a trained head, and the model keeps its own weights."""
+    head = deepcopy(split(own_study.graph, "pool2").head)
+    with torch.no_grad():
+        head.get_submodule("conv1").bias.add_(3)
+    add_split(own_study, "pool2", head=head)
+    export(own_study, ["pool2"], tmp_path / "bundle", settings=FEW)
+    latents = run_onnx(Bundle.open(tmp_path / "bundle").head_path("pool2"), exported.pixels)
+    assert (run_onnx(exported.bundle.head_path("pool2"), exported.pixels) != latents).mean() > 0.1
+    assert own_study.record.model.fingerprint == fingerprint(own_study.model.module)
+
+
+def test_closed_form_on_demand(own_study):
+    """--closed-form passes the trained split by."""
+    add_split(own_study, "pool2")
+    chosen = choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted(closed_form=True))
+    assert chosen.record.training is None
+    assert choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted()).record.training is not None
+
+
+def test_several(own_study):
+    """With several budgets one has to be named; the message lists them, and naming one works."""
+    add_split(own_study, "pool2", budget=90, training=None)
+    with pytest.raises(StudyError, match=r"--bytes 60 linear \(closed form\), --bytes 90 linear \(closed form\)"):
+        choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted())
+    wanted = Wanted(budget=Budget(payload_bytes=90))
+    assert 90 == choose_split(own_study, "pool2", group=own_study.group(), wanted=wanted).record.budget.payload_bytes
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (Wanted(budget=Budget(element_ratio=64.0)), "no split with --ratio 64; it has: --bytes 60 linear"),
+        (Wanted(design="pca"), "no split with --design pca"),
+    ],
+)
+def test_none_that_fits(tiny_study, wanted, says):
+    """Where none fits, the message says what there is."""
+    with pytest.raises(StudyError, match=says):
+        choose_split(tiny_study, "pool2", group=tiny_study.group(), wanted=wanted)
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"), [(None, "--cut relu3 --bytes N`"), (Budget(payload_bytes=99), "--cut relu3 --bytes 99`")]
+)
+def test_none_at_all(tiny_study, budget, says):
+    """A cut without any split names the command that makes one."""
+    with pytest.raises(StudyError, match=says) as caught:
+        choose_split(tiny_study, "relu3", group=tiny_study.group(), wanted=Wanted(budget=budget))
+    assert "isplit predict" in str(caught.value)
+    assert "isplit fit" in str(caught.value)
+
+
+def test_another_subset(tiny_study):
+    """The advice names the subset."""
+    group = tiny_study.group("bars,rows")
+    with pytest.raises(StudyError, match="--group 'bars,rows'"):
+        choose_split(tiny_study, "relu3", group=group, wanted=Wanted())
+
+
+def test_another_model(own_study):
+    """A split that was made for other weights is refused."""
+    directory = where(own_study, "pool2")
+    record, *_ = load_split(directory)
+    record.model_copy(update={"model": "0" * 64}).save(directory)
+    with pytest.raises(StudyError, match="another model"):
+        choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted())

@@ -1,0 +1,161 @@
+"""A bundle answers as torch does: from the image through bytes to the logits, and it describes itself rightly."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
+from isplit.design.onnx.compare import load_pixels
+from isplit.records import PredictionsRecord
+from isplit.runtime.bundle import Bundle
+from tests.design.exporting import CUTS, GROUPS
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_answers_vary(exported):
+    """Equal answers mean something here: the images get all three of them."""
+    assert 3 == exported.record.check.classes_answered
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_image_by_image(exported, answer_in_torch, run_onnx, cut):
+    """Head, bytes and tail give torch's latent exactly, and its logits within the stated tolerance."""
+    bundle, codec = exported.bundle, exported.bundle.codec(cut)
+    for pixels in exported.pixels:
+        latent, logits = answer_in_torch(exported.study, pixels, cut)
+        found = run_onnx(bundle.head_path(cut), pixels[None])
+        assert np.uint8 == found.dtype
+        np.testing.assert_array_equal(latent, found[0])
+        arrived = codec.decode_symbols(codec.encode_symbols(found[0]))
+        answered = run_onnx(bundle.tail_path(cut), arrived[None])
+        assert np.float32 == answered.dtype
+        assert logits.argmax() == answered[0].argmax()
+        assert np.abs(logits - answered[0]).max() <= bundle.record.cut(cut).logits_tolerance
+
+
+def test_whole(exported, answer_in_torch, run_onnx):
+    """The whole model's file answers as the model does."""
+    answered = run_onnx(exported.bundle.local_path, exported.pixels)
+    expected = np.stack([answer_in_torch(exported.study, pixels, None)[1] for pixels in exported.pixels])
+    np.testing.assert_allclose(expected, answered, atol=1e-5)
+    assert exported.bundle.local_path == exported.bundle.remote_path
+
+
+@pytest.mark.parametrize("images", [1, 2, 7])
+def test_any_batch(exported, run_onnx, images):
+    """Every file takes any number of images, and the number does not change the answers."""
+    bundle = exported.bundle
+    for cut in CUTS:
+        latents = run_onnx(bundle.head_path(cut), exported.pixels[:images])
+        assert (images, *bundle.record.cut(cut).latent_shape) == latents.shape
+        one_by_one = [run_onnx(bundle.head_path(cut), one[None])[0] for one in exported.pixels[:images]]
+        np.testing.assert_array_equal(one_by_one, latents)
+        assert (images, 3) == run_onnx(bundle.tail_path(cut), latents).shape
+    assert (images, 3) == run_onnx(bundle.local_path, exported.pixels[:images]).shape
+
+
+def test_batch_has_a_name(exported):
+    """The first dimension of every input and output is called batch; no other is open."""
+    for path in exported.bundle.directory.glob("*.onnx"):
+        graph = onnx.load(path, load_external_data=False).graph
+        for value in (*graph.input, *graph.output):
+            first, *others = value.type.tensor_type.shape.dim
+            assert "batch" == first.dim_param
+            assert all(size.dim_value > 0 for size in others)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_class_subset(tiny_study, answer_in_torch, run_onnx, tmp_path, group):
+    """A bundle of a subset gives the logits of its classes, merged ones joined, and nothing else."""
+    record = export(tiny_study, ["pool2"], tmp_path / "subset", group=group, settings=ExportSettings(images=8))
+    bundle = Bundle.open(tmp_path / "subset")
+    classes = tiny_study.group(group)
+    assert classes.group == record.group
+    for pixels in load_pixels(tiny_study, "fit", classes, limit=6):
+        for cut in ("pool2", None):
+            _, logits = answer_in_torch(tiny_study, pixels, cut, group)
+            start = pixels[None] if cut is None else run_onnx(bundle.head_path(cut), pixels[None])
+            answered = run_onnx(bundle.local_path if cut is None else bundle.tail_path(cut), start)
+            assert (1, 2) == answered.shape
+            np.testing.assert_allclose(logits, answered[0], atol=1e-5)
+
+
+def test_weights_are_there_once(exported):
+    """What heads, tails and the whole model have in common is stored once, and every tensor is somewhere."""
+    places = {}
+    for path in exported.bundle.directory.glob("*.onnx"):
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                entries = {entry.key: entry.value for entry in tensor.external_data}
+                assert "weights.bin" == entries["location"]
+                places.setdefault(tensor.name.split(".", 1)[-1], set()).add((entries["offset"], entries["length"]))
+    # In a head, in a tail, and in the whole model.
+    assert 1 == len(places["conv2.weight"])
+    content = (exported.bundle.directory / "weights.bin").read_bytes()
+    spans = sorted({(int(offset), int(length)) for found in places.values() for offset, length in found})
+    assert all(start + length <= after for (start, length), (after, _) in pairwise(spans))
+    assert len(spans) == len({content[start : start + length] for start, length in spans})
+
+
+def test_manifest(exported):
+    """The manifest says what the study measured, and what the comparison with torch gave."""
+    record, study = exported.record, exported.study
+    predictions = {
+        one.cut: one for one in PredictionsRecord.load(study.directory).predictions if one.group == "all classes"
+    }
+    assert ("tiny-net", study.record.model.fingerprint) == (record.name, record.model_fingerprint)
+    assert study.record.base_accuracy == record.base_accuracy
+    assert study.record.preprocessing == record.preprocessing
+    assert {"torch", "onnx", "onnxscript", "onnxruntime", "opset"} <= record.versions.keys()
+    for cut in record.cuts:
+        measured = predictions[cut.name].measurement
+        assert measured.accuracy == cut.accuracy
+        assert measured.payload_bytes.mean == cut.payload_bytes_mean
+        assert measured.head_mac_share == cut.head_mac_share
+        assert measured.whole == record.local.accuracy
+        assert (0, 0.0, 0) == (cut.check.latent_lsb_max, cut.check.latents_different_share, cut.check.top1_changed)
+        assert 0 < cut.check.logits_difference_max == cut.check.tail_difference_max <= cut.logits_tolerance
+        assert exported.bundle.codec(cut.name).shape == cut.latent_shape
+
+
+def test_remote_setting(exported):
+    """The recommended image is the smallest of those measured that cost at most a point."""
+    setting = exported.record.remote.recommended
+    measured = [one for one in PredictionsRecord.load(exported.study.directory).remote if one.group == "all classes"]
+    good = [one.payload_bytes.mean for one in measured if one.against_whole.difference >= -0.01]
+    assert (min(good) if good else None) in (None, setting.payload_bytes_mean)
+    assert setting.accuracy is not None
+
+
+def test_remote_setting_without_measurement(tiny_study, monkeypatch):
+    """Where nothing was measured, a careful setting is recommended, with the bytes of the images at hand."""
+    from isplit.design.export import remote
+
+    monkeypatch.setattr(remote, "_measured", lambda study: ())
+    pixels = np.zeros((3, 16, 16, 3), np.uint8)
+    setting = remote.remote_placement(tiny_study, "whole.onnx", group="all classes", pixels=pixels).recommended
+    assert ("jpeg", 90, None) == (setting.format, setting.quality, setting.accuracy)
+    assert 100 < setting.payload_bytes_mean < 1000
+
+
+def test_nothing_about_this_machine(exported):
+    """No file of a bundle says where it was made."""
+    for path in exported.bundle.directory.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            for word in (str(ROOT), str(exported.study.directory), "site-packages", 'File "'):
+                assert word.encode() not in content, (path.name, word)
+
+
+def test_without_whole_model(tiny_study, tmp_path):
+    """A device that need not answer alone, and a server that takes no images, get no whole model."""
+    settings = ExportSettings(local=False, remote=False, images=4, name="small")
+    record = export(tiny_study, ["pool1"], tmp_path / "small", settings=settings)
+    assert (None, None, None) == (record.local, record.remote, record.check)
+    assert "whole.onnx" not in record.files
+    assert "small" == Bundle.open(tmp_path / "small").name

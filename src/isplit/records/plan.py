@@ -1,0 +1,254 @@
+"""Where a model should run: every placement with its latency in parts, the front, and one answer in words.
+
+PlanRecord
+├── inputs            devices, links, limits, objective, and which of them are estimated
+├── placements        PlannedPlacement: segments on tiers, latency, bytes, energy, memory, accuracy
+└── answer            Recommendation: sentences, the chosen placement, switching points, what to train next
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from isplit.records.base import Part, Record
+from isplit.records.compression import Compression
+from isplit.records.link import LinkRecord, Transport, WireOverhead
+from isplit.records.profile import FigureSource
+from isplit.records.splits import Budget, Design
+
+PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]
+"""All on the device; the image on the server; cut once; server in the middle; several machines; one by one in turn."""
+
+AccuracySource = Literal["whole", "trained", "closed form", "predicted"]
+Objective = Literal["latency", "p95-latency", "energy", "bytes", "accuracy", "throughput"]
+LimitName = Literal[
+    "max_latency_ms",
+    "max_p95_latency_ms",
+    "max_device_memory_bytes",
+    "max_device_energy_mj",
+    "max_wire_bytes",
+    "max_bytes_per_day",
+    "min_accuracy",
+    "max_accuracy_loss",
+    "min_images_per_s",
+    "max_device_mac_share",
+]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Limits(Part):
+    """What a placement has to keep; None is no limit.
+
+    Latencies are from the image in the device's memory to the answer on the device, per image. `max_wire_bytes` are
+    bytes of one image in both directions; `max_bytes_per_day` multiplies them by `images_per_day`. `min_accuracy` is a
+    share in [0, 1], `max_accuracy_loss` the share below the whole model on the same images.
+    """
+
+    max_latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_p95_latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_device_memory_bytes: int | None = Field(default=None, gt=0)
+    max_device_energy_mj: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_wire_bytes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_bytes_per_day: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    min_accuracy: float | None = Field(default=None, ge=0, le=1)
+    max_accuracy_loss: float | None = Field(default=None, ge=0, le=1)
+    min_images_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_device_mac_share: float | None = Field(default=None, gt=0)
+
+
+class LatencyParts(Part):
+    """Where the time of one image goes, in milliseconds; 0 where a part does not take place.
+
+    On the device `preprocess`, `head`, `encode` (entropy coding, or image compression); then `up` (first byte sent to
+    last byte received), `queue`, `decode` and `tail` on the server, and `down` back to the device. With the classifier
+    on the device (server in the middle), `finish` is what the device computes after the answer came back; on several
+    tiers `middle` is what tiers between the first and the last compute, send and receive.
+    """
+
+    preprocess: float = 0.0
+    head: float = 0.0
+    encode: float = 0.0
+    up: float = 0.0
+    queue: float = 0.0
+    decode: float = 0.0
+    tail: float = 0.0
+    middle: float = 0.0
+    down: float = 0.0
+    finish: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The sum of all parts."""
+        return float(sum(getattr(self, name) for name in type(self).model_fields))
+
+
+class Throughput(Part):
+    """Images per second that each resource could serve alone; None where the placement does not use it."""
+
+    device: float | None
+    up: float | None
+    server: float | None
+    down: float | None
+    bottleneck: Literal["device", "up", "server", "down"]
+    images_per_s: float
+
+
+class PlannedAccuracy(Part):
+    """The accuracy of a placement, its 95 % interval, and where it comes from.
+
+    `difference` is to the whole model on the same images, `stderr` its standard error. "predicted" is the accuracy
+    after training by a calibration; "closed form" was measured without training. `images` is how many images it was
+    measured on and `part` which part of the data they are of; None for a prediction.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    difference: float | None
+    stderr: float | None
+    source: AccuracySource
+    images: int | None = None
+    part: str | None = None
+
+
+class PlacedSegment(Part):
+    """A run of the model on one machine, from the cut `start` (None: the image) to `end` (None: the logits)."""
+
+    machine: str
+    start: str | None
+    end: str | None
+    mac_share: float
+
+
+class PlannedPlacement(Part):
+    """One way to run the model, with everything that is known about it.
+
+    `name` is unique within a plan. `latency` are medians of parts and `latency_p95_ms` is the 95th percentile of the
+    whole. Energy is the device's, radio included. Bytes are of one image: the payload alone, and what crosses the wire
+    in each direction with the protocol but without TCP and IP headers. `payload_source` says whether payload bytes were
+    measured. `violates` lists the limits that it breaks. `worth_considering` is False for a split that leaves the
+    server less than a tenth of the operations. `on_front` marks placements that no other beats in latency, bytes and
+    accuracy together. `source` is the weakest source of its times: "estimated" when one of them is.
+    """
+
+    name: str
+    kind: PlacementKind
+    segments: tuple[PlacedSegment, ...]
+    cut: str | None = None
+    second_cut: str | None = None
+    budget: Budget | None = None
+    design: Design | None = None
+    compression: Compression | None = None
+    latency: LatencyParts
+    latency_ms: float
+    latency_p95_ms: float
+    throughput: Throughput
+    device_mac_share: float
+    device_memory_bytes: int | None
+    device_energy_mj: float | None
+    payload_bytes: float
+    wire_up_bytes: float
+    wire_down_bytes: float
+    bytes_per_day: float
+    accuracy: PlannedAccuracy | None
+    violates: tuple[LimitName, ...] = ()
+    worth_considering: bool = True
+    on_front: bool = False
+    source: FigureSource
+
+
+class SwitchingPoint(Part):
+    """From this uplink rate on, `placement` is the best; below it, the previous one in the list."""
+
+    from_bits_per_s: float
+    placement: str
+
+
+class ExcludedBy(Part):
+    """How many placements a limit excludes, how many it alone excludes, and the closest that any placement comes."""
+
+    limit: LimitName
+    limit_value: float
+    excludes: int
+    excludes_alone: int
+    nearest_value: float | None
+    nearest_placement: str | None
+
+
+class TrainingAdvice(Part):
+    """A split whose training would settle the choice, because its accuracy is only predicted; `command` to copy."""
+
+    cut: str
+    budget: Budget
+    reason: str
+    command: str
+
+
+class Recommendation(Part):
+    """The answer: one paragraph in `text`, and the same facts as fields.
+
+    `chosen` names the placement (None: no placement keeps the limits, then `nearest` is the one that misses them by
+    least). `worth_splitting` is whether the best placement is a split that beats both running locally and sending the
+    image. `switching` are the best placements over the rate of the uplink, with everything else as planned.
+    """
+
+    text: str
+    chosen: str | None
+    nearest: str | None
+    worth_splitting: bool
+    estimated: bool
+    switching: tuple[SwitchingPoint, ...] = ()
+    excluded_by: tuple[ExcludedBy, ...] = ()
+    train: TrainingAdvice | None = None
+
+
+class PlannedMachine(Part):
+    """A machine of the plan: the name of its profile, its title, and where its times come from."""
+
+    name: str
+    title: str
+    source: FigureSource
+    scale: float = 1.0
+
+
+class PlanRecord(Record):
+    """plan.json, "isplit.plan/1": all placements of one study on given machines and links, and the answer.
+
+    `machines` are in the order of the path: the device first, then each server; `links[i]` joins machines i and i+1.
+    `arrivals_per_s` is the load of the server by all devices together, from which `queue` follows. `assumptions` are
+    sentences about what the figures leave out.
+    """
+
+    schema_name: ClassVar[str] = "isplit.plan/1"
+    file_name: ClassVar[str] = "plan.json"
+
+    isplit_version: str
+    model: str
+    model_fingerprint: str
+    group: str
+    machines: tuple[PlannedMachine, ...]
+    links: tuple[LinkRecord, ...]
+    transport: Transport
+    warm_connection: bool
+    wire_overhead: WireOverhead
+    limits: Limits
+    objective: Objective
+    images_per_day: float
+    arrivals_per_s: float
+    estimated: bool
+    assumptions: tuple[str, ...]
+    placements: tuple[PlannedPlacement, ...]
+    answer: Recommendation
+
+    def placement(self, name: str) -> PlannedPlacement:
+        """Return the placement of that name.
+
+        Raises:
+            KeyError: no placement has it.
+
+        """
+        for placement in self.placements:
+            if placement.name == name:
+                return placement
+        raise KeyError(name)

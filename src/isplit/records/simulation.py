@@ -1,0 +1,112 @@
+"""What many devices that share a link and a server would see: latencies, misses, drops, loads and energy."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from isplit.records.base import Part, Record
+from isplit.records.link import LinkRecord, Transport
+
+Arrivals = Literal["periodic", "poisson", "trace"]
+SimulationEngine = Literal["isplit", "ns3"]
+
+
+class LatencySummary(Part):
+    """A distribution of latencies in milliseconds, over `count` requests; NaN-free, None where nothing was answered.
+
+    `histogram` counts requests in bins that start at `histogram_ms`; the last bin has no upper end.
+    """
+
+    count: int = Field(ge=0)
+    mean_ms: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+    histogram_ms: tuple[float, ...] = ()
+    histogram: tuple[int, ...] = ()
+
+
+class Utilisation(Part):
+    """The share of the simulated time in which a resource was busy; devices are the mean over all of them."""
+
+    device: float
+    up: float
+    server: float
+    down: float
+
+
+class LossAccuracy(Part):
+    """Accuracy when parts of latents are lost and zeroed, measured by running the tail on such latents."""
+
+    packet_loss: float
+    lost_share: float
+    accuracy: float
+    low: float
+    high: float
+    images: int
+
+
+class ScenarioResult(Part):
+    """One placement under one scenario.
+
+    `requests` were made, `answered` came back, `dropped` were refused by a full queue, `lost` never arrived (UDP).
+    `deadline_misses` counts those that came late, were dropped or lost. `mean_batch` is over the server's runs.
+    `early_exit_share` of the requests were answered on the device. `placements` counts the requests by the placement
+    that a controller chose.
+    """
+
+    placement: str
+    requests: int
+    answered: int
+    dropped: int
+    lost: int
+    deadline_ms: float | None
+    deadline_misses: int
+    latency: LatencySummary
+    parts_mean_ms: dict[str, float]
+    utilisation: Utilisation
+    mean_batch: float
+    packets: int
+    packets_lost: int
+    retransmissions: int
+    device_energy_mj_mean: float | None
+    accuracy_under_loss: tuple[LossAccuracy, ...] = ()
+    placements: dict[str, int] = Field(default_factory=dict)
+    early_exit_share: float = 0.0
+    switches: int = 0
+
+
+class Scenario(Part):
+    """What was simulated: devices, their requests, the link, the server, and the seed that repeats it."""
+
+    devices: int = Field(ge=1)
+    arrivals: Arrivals
+    period_ms: float = Field(gt=0)
+    duration_s: float = Field(gt=0)
+    transport: Transport
+    packet_bytes: int = Field(gt=0)
+    retransmission_timeout_ms: float = Field(gt=0)
+    shared_uplink: bool
+    max_batch: int = Field(ge=1)
+    queue_capacity: int = Field(ge=1)
+    workers: int = Field(ge=1)
+    link: LinkRecord
+    trace: str | None = None
+    controller: str | None = None
+    seed: int
+
+
+class SimulationRecord(Record):
+    """simulation.json, "isplit.simulation/1": a scenario, and what each placement did in it."""
+
+    schema_name: ClassVar[str] = "isplit.simulation/1"
+    file_name: ClassVar[str] = "simulation.json"
+
+    isplit_version: str
+    engine: SimulationEngine
+    scenario: Scenario
+    results: tuple[ScenarioResult, ...]
+    estimated: bool
+    seconds: float
+    requests_per_minute: float

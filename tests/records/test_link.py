@@ -1,0 +1,62 @@
+"""Links and traces: what they refuse, and the bytes that the protocol adds."""
+
+import pytest
+from pydantic import ValidationError
+
+from isplit.records import MEASURED_WIRE_OVERHEAD, LinkRecord, LinkTrace
+
+
+def link(**fields: object) -> LinkRecord:
+    base = {"name": "x", "title": "x", "source": "estimated", "up_bits_per_s": 2e6, "down_bits_per_s": 8e6}
+    return LinkRecord.model_validate({**base, "rtt_ms": 50.0, **fields})
+
+
+def test_the_measured_overhead_adds_up_to_the_measured_bytes():
+    """A payload of 32 bytes takes 140 bytes up and 260 down; an image of 265 bytes 377 up and 265 down."""
+    overhead = MEASURED_WIRE_OVERHEAD
+    assert (140, 260) == (32 + overhead.split_up_bytes, overhead.split_down_bytes)
+    assert (377, 265) == (265 + overhead.image_up_bytes, overhead.image_down_bytes)
+
+
+def test_another_rate_keeps_the_ratio_of_both_directions():
+    """A link of 2 Mbit/s up and 8 down has 20 down at 5 up."""
+    faster = link().with_rate(5e6)
+    assert (5e6, 20e6) == (faster.up_bits_per_s, faster.down_bits_per_s)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"up_bits_per_s": 0},
+        {"down_bits_per_s": -1},
+        {"rtt_ms": float("inf")},
+        {"loss_up": 1.0},
+        {"loss_down": float("nan")},
+        {"duty_cycle": 0},
+        {"mtu_bytes": 20},
+    ],
+)
+def test_absurd_links_are_refused(change: dict[str, object]):
+    """No rate, no end of the round trip, every packet lost, and packets smaller than their headers."""
+    with pytest.raises(ValidationError):
+        link(**change)
+
+
+def point(time_s: float, rate: float = 1e6) -> dict[str, float]:
+    return {"time_s": time_s, "up_bits_per_s": rate, "down_bits_per_s": rate, "rtt_ms": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("points", "seconds", "words"),
+    [
+        ([], 1.0, "at least 1"),
+        ([point(1.0)], 2.0, "start the trace at 0"),
+        ([point(0.0), point(0.0)], 2.0, "have to grow"),
+        ([point(0.0), point(3.0)], 3.0, "not after its last point"),
+        ([point(0.0, 0.0)], 1.0, "nothing could ever be sent"),
+    ],
+)
+def test_traces_that_cannot_be_played_are_refused(points: list[dict[str, float]], seconds: float, words: str):
+    """A trace needs points in order, from 0 on, and a rate at some time."""
+    with pytest.raises(ValidationError, match=words):
+        LinkTrace.model_validate({"name": "x", "points": points, "seconds": seconds})

@@ -1,0 +1,57 @@
+"""Files that people share: a missing, foreign or damaged one is told apart, and the message names the command."""
+
+from pathlib import Path
+
+import pytest
+
+from isplit.errors import InputError
+from isplit.records import ComputeRates, LinkRecord, ProfileRecord, read_shared, write_shared
+from isplit.records.shared_files import LARGEST_FILE_BYTES
+
+
+def profile() -> ProfileRecord:
+    rates = ComputeRates(macs_per_s=2e9, memory_bytes_per_s=4e9)
+    return ProfileRecord(isplit_version="0", name="x", title="x", source="estimated", rates=rates)
+
+
+def test_a_shared_file_may_have_any_name(tmp_path: Path):
+    """What was written under one name is read back under another."""
+    path = write_shared(profile(), tmp_path / "pi4.json").rename(tmp_path / "pi in the kitchen.json")
+    assert profile() == read_shared(ProfileRecord, path, command="isplit profile")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read"),
+        (b"", "cannot be read as isplit.profile/1"),
+        (b"\xff\xfe", "cannot be read as isplit.profile/1"),
+        (b"{}", "no schema"),
+        (b"[" * 100_000, "cannot be read as isplit.profile/1"),
+        (b'{"schema": "isplit.profile/1", "name": "x"}', "isplit_version"),
+    ],
+)
+def test_damaged_files_are_refused_with_advice(tmp_path: Path, content: bytes | None, words: str):
+    """The message says what is wrong and which command writes such a file."""
+    path = tmp_path / "p.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        read_shared(ProfileRecord, path, command="isplit profile")
+    assert "`isplit profile` writes such a file" in str(caught.value)
+
+
+def test_another_kind_of_record_is_refused(tmp_path: Path):
+    """A profile given where a link is wanted says which schema it follows."""
+    path = write_shared(profile(), tmp_path / "p.json")
+    with pytest.raises(InputError, match="schema is"):
+        read_shared(LinkRecord, path, command="isplit probe")
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path):
+    """A file beyond the limit is refused before it is parsed."""
+    path = tmp_path / "p.json"
+    with path.open("wb") as file:
+        file.truncate(LARGEST_FILE_BYTES + 1)
+    with pytest.raises(InputError, match="larger than 64 MiB"):
+        read_shared(ProfileRecord, path, command="isplit profile")

@@ -9,7 +9,7 @@ import pytest
 
 from isplit.design.inputs import array_files
 from isplit.design.inputs.data import open_data
-from isplit.design.inputs.folders import file_sha256
+from isplit.design.inputs.files import file_sha256
 from isplit.errors import DataError
 
 

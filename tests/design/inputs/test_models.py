@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from isplit.design.inputs.folders import file_sha256
+from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.models import LoadedModel, load_model, match_classes
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.logits import find_logits

@@ -14,15 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isplit.design.inputs.folders import (
-    PART_NAMES,
-    Source,
-    check_bytes,
-    check_labels,
-    choose_parts,
-    file_sha256,
-    open_zip,
-)
+from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
+from isplit.design.inputs.source import PART_NAMES, Source, check_labels, choose_parts
 from isplit.errors import DataError
 
 MAX_ARRAY_BYTES = 2**33

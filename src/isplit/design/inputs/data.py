@@ -1,35 +1,22 @@
-"""Data sets by name or path, divided into fit, select and test."""
+"""Open labelled images by name or path, and divide them into fit, select and test."""
 
-import hashlib
-import inspect
-import os
-import tarfile
-import threading
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from isplit.design.inputs.array_files import array_source, read_idx_pair, read_npz
-from isplit.design.inputs.folders import (
-    Source,
-    check_labels,
-    choose_parts,
-    close_match,
-    directory_tree,
-    read_tree,
-    zip_tree,
-)
-from isplit.design.inputs.user_code import call_factory, import_factory
-from isplit.errors import DataError, InputError, needs_extra
+from isplit.design.inputs.array_files import read_idx_pair, read_npz
+from isplit.design.inputs.file_trees import directory_tree, zip_tree
+from isplit.design.inputs.folders import read_folders
+from isplit.design.inputs.library_sets import TORCHVISION_SETS, read_digits, read_factory, read_torchvision
+from isplit.design.inputs.parts import divide
+from isplit.design.inputs.source import Source, choose_parts, close_match
+from isplit.errors import DataError, InputError
 from isplit.records import DataSource, PartName
 
 SPECS = (
@@ -37,27 +24,6 @@ SPECS = (
     "sklearn:digits, ./file.py:factory, package.module:factory"
 )
 """What `open_data` understands, in words."""
-
-_HASHED_ITEMS = 8
-HELD_OUT = 0.1
-"""The share of the images of a class that becomes the select part, or the test part, where the data has none."""
-
-_UNDIVIDED = {"all": {}}
-_TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
-_TRAIN_TEST = {part: {"split": part} for part in ("train", "test")}
-_TRAIN_VAL = {part: {"split": part} for part in ("train", "val")}
-_TRAIN_VAL_TEST = {part: {"split": part} for part in ("train", "val", "test")}
-
-TORCHVISION_SETS: dict[str, dict[str, dict[str, Any]]] = {
-    **dict.fromkeys(("CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "USPS"), _TRAIN_FLAG),
-    **dict.fromkeys(("Food101", "GTSRB", "STL10", "SVHN", "StanfordCars"), _TRAIN_TEST),
-    **dict.fromkeys(("DTD", "FGVCAircraft", "Flowers102", "PCAM", "RenderedSST2"), _TRAIN_VAL_TEST),
-    **dict.fromkeys(("ImageNet", "Imagenette"), _TRAIN_VAL),
-    **dict.fromkeys(("Caltech101", "Caltech256", "EuroSAT", "SEMEION"), _UNDIVIDED),
-    "Country211": {"train": {"split": "train"}, "val": {"split": "valid"}, "test": {"split": "test"}},
-    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
-}
-"""torchvision's classification sets: their parts and the arguments that select each."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,7 +109,7 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
     if len(source.classes) < 2:
         msg = f"{spec} has only one class, {''.join(source.classes)!r}: there is nothing to tell apart"
         raise DataError(msg)
-    parts, rule = _divide(source, spec=spec, seed=seed)
+    parts, rule = divide(source, spec=spec, seed=seed)
     present = np.bincount(source.labels[parts["fit"]], minlength=len(source.classes))
     if not present.all():
         name = source.classes[int(np.argmin(present > 0))]
@@ -182,207 +148,36 @@ def balanced_order(labels: ArrayLike, indices: ArrayLike, *, seed: int) -> NDArr
     labels, indices = np.asarray(labels), np.sort(np.asarray(indices, dtype=np.int64))
     turns, classes, shuffled = [], [], []
     for label in np.unique(labels[indices]):
-        own = indices[labels[indices] == label]
-        shuffled.append(np.random.default_rng([seed, int(label), 1]).permutation(own))
-        turns.append(np.arange(len(own)))
-        classes.append(np.full(len(own), label))
+        members = indices[labels[indices] == label]
+        shuffled.append(np.random.default_rng([seed, int(label), 1]).permutation(members))
+        turns.append(np.arange(len(members)))
+        classes.append(np.full(len(members), label))
     if not shuffled:
         return indices
     return np.concatenate(shuffled)[np.lexsort((np.concatenate(classes), np.concatenate(turns)))]
-
-
-# --- parts ---
-
-
-def _divide(source: Source, *, spec: str, seed: int) -> tuple[dict[PartName, NDArray[np.int64]], str]:
-    """Make fit, select and test of the parts that the source has; the rule is returned in words."""
-    found = source.parts
-    percent = round(100 * HELD_OUT)
-    if found.keys() == {"train", "val", "test"}:
-        return {"fit": found["train"], "select": found["val"], "test": found["test"]}, (
-            "fit = train, select = val, test = test"
-        )
-    if len(found) == 1:
-        ((name, indices),) = found.items()
-        fit, select, test = _hold_out(source.labels, indices, parts=2, seed=seed)
-        rule = f"select and test = {percent} % each of {name}, held out class by class with seed {seed}; fit = the rest"
-    elif len(found) == 2 and "train" in found:
-        (name,) = found.keys() - {"train"}
-        fit, select = _hold_out(source.labels, found["train"], parts=1, seed=seed)
-        test = found[name]
-        rule = f"select = {percent} % of train, held out class by class with seed {seed}; fit = the rest; test = {name}"
-    else:
-        msg = f"{spec} has the parts {', '.join(found)} but no train: pass one of them as the split"
-        raise DataError(msg)
-    if not (len(select) and len(test)):
-        msg = (
-            f"{spec} is too small to divide: give a class at least 3 images, so that one can be held out for each part"
-        )
-        raise DataError(msg)
-    return {"fit": fit, "select": select, "test": test}, rule
-
-
-def _hold_out(
-    labels: NDArray[np.int64], indices: NDArray[np.int64], *, parts: int, seed: int
-) -> list[NDArray[np.int64]]:
-    """Return the rest and `parts` held-out parts, each with `HELD_OUT` of every class, each sorted.
-
-    The rule is fixed, so that a study can be repeated: class c's indices are permuted by
-    `numpy.random.default_rng([seed, c])`, and each part in turn takes the next round(n * HELD_OUT) of them. A class of
-    three images or more gives at least one to each part.
-    """
-    pieces: list[list[NDArray[np.int64]]] = [[] for _ in range(parts + 1)]
-    for label in np.unique(labels[indices]):
-        own = indices[labels[indices] == label]
-        count = round(len(own) * HELD_OUT) or (1 if len(own) >= 3 else 0)
-        permuted = np.random.default_rng([seed, int(label)]).permutation(own)
-        pieces[0].append(permuted[count * parts :])
-        for part in range(parts):
-            pieces[part + 1].append(permuted[count * part : count * (part + 1)])
-    return [np.sort(np.concatenate(piece)) for piece in pieces]
-
-
-# --- where the data comes from ---
 
 
 def _open_source(spec: str, *, split: str | None, data_root: Path | None) -> Source:
     kind, colon, rest = spec.partition(":")
     path = Path(spec).expanduser()
     if kind == "torchvision":
-        return _torchvision_source(rest, spec=spec, split=split, root=data_root or _default_data_root())
+        return read_torchvision(rest, spec=spec, split=split, root=data_root)
     if kind == "sklearn" and rest == "digits":
-        return _digits_source(spec=spec, split=split)
+        return read_digits(spec=spec, split=split)
     if kind == "idx" and rest.count(",") == 1:
         choose_parts(["all"], split=split, spec=spec)
         images, labels = (Path(name).expanduser() for name in rest.split(","))
         return read_idx_pair(images, labels, spec=spec)
     if path.is_dir():
-        return read_tree(directory_tree(path), spec=spec, split=split)
+        return read_folders(directory_tree(path), spec=spec, split=split)
     if path.is_file() and path.suffix.lower() == ".zip":
-        return read_tree(zip_tree(path), spec=spec, split=split)
+        return read_folders(zip_tree(path), spec=spec, split=split)
     if path.is_file() and path.suffix.lower() == ".npz":
         return read_npz(path, spec=spec, split=split)
     known = ("torchvision", "sklearn", "idx")
     if colon and kind not in known and not get_close_matches(kind, known, cutoff=0.8):
-        choose_parts(["all"], split=split, spec=spec)
-        made = call_factory(import_factory(spec, error=DataError), spec=spec, error=DataError)
-        return _set_source({"all": made}, spec=spec)
+        return read_factory(spec=spec, split=split)
     hint = close_match(rest or kind, TORCHVISION_SETS, prefix="torchvision:")
     what = "is neither a folder nor a kind of file that is understood" if path.exists() else "is not there"
     msg = f"{spec!r} is not a kind of data that is understood" if colon else f"{spec!r} {what}"
     raise DataError(f"{msg}{hint}; data is {SPECS}")
-
-
-def _default_data_root() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "isplit" / "data"
-
-
-def _torchvision_source(name: str, *, spec: str, split: str | None, root: Path) -> Source:
-    with needs_extra("design"):
-        import torchvision
-    if name not in TORCHVISION_SETS:
-        hint = close_match(name, TORCHVISION_SETS, prefix="torchvision:")
-        msg = f"torchvision has no classification data {name!r}{hint}; there are {', '.join(TORCHVISION_SETS)}"
-        raise DataError(msg)
-    make = getattr(torchvision.datasets, name)
-    download = {"download": True} if "download" in inspect.signature(make).parameters else {}
-    parts = TORCHVISION_SETS[name]
-    sets = {}
-    for part in choose_parts(parts, split=split, spec=spec):
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            sets[part] = make(root, **parts[part], **download)
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-            EOFError,
-            ImportError,
-            tarfile.TarError,
-            zipfile.BadZipFile,
-        ) as error:
-            reason = " ".join(str(error).split())
-            msg = (
-                f"{spec} ({part}) could not be downloaded to or read from {root}: {reason}; put its files "
-                f"there yourself, as torchvision.datasets.{name} expects them, or pass another data root"
-            )
-            raise DataError(msg) from error
-    return _set_source(sets, spec=spec)
-
-
-def _digits_source(*, spec: str, split: str | None) -> Source:
-    with needs_extra("design"):
-        from sklearn.datasets import load_digits
-    choose_parts(["all"], split=split, spec=spec)
-    digits: Any = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0 to 16
-    labels = digits.target.astype(np.int64)
-    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    return array_source({"all": (images, labels)}, classes=None, spec=spec, sha256=digest)
-
-
-def _set_source(sets: Mapping[str, Any], *, spec: str) -> Source:
-    """Make a source of torch-style data sets: sized, indexable, each item an image and a label."""
-    labels: list[NDArray[np.int64]] = []
-    owners: list[tuple[Any, int]] = []
-    digest = hashlib.sha256()
-    first = next(iter(sets.values()))
-    classes = getattr(first, "classes", None)
-    classes = tuple(map(str, classes)) if classes is not None else None
-    for made in sets.values():
-        if not (hasattr(made, "__len__") and hasattr(made, "__getitem__")):
-            msg = f"{spec} gave a {type(made).__name__}: it must give a set with __len__ and __getitem__"
-            raise DataError(msg)
-        found = check_labels(_set_labels(made, spec=spec), images=len(made), classes=classes, spec=spec)
-        labels.append(found)
-        owners += [(made, i) for i in range(len(made))]
-        digest.update(f"{len(found)}:".encode() + found.tobytes())
-        if isinstance(pixels := getattr(made, "data", None), np.ndarray | torch.Tensor):
-            digest.update(np.ascontiguousarray(pixels).data)
-        else:
-            for item in range(0, len(made), 1 + len(made) // _HASHED_ITEMS):
-                digest.update(_as_image(_item(made, item, spec=spec)[0], name=f"{spec}: item {item}").tobytes())
-    every = np.concatenate(labels)
-    stops = np.cumsum([len(found) for found in labels])
-    lock = threading.Lock()  # a set made for torch's worker processes need not be safe for threads
-
-    def read(index: int) -> Image.Image:
-        made, item = owners[index]
-        with lock:
-            return _as_image(_item(made, item, spec=spec)[0], name=f"{spec}: item {item}")
-
-    return Source(
-        classes=classes or tuple(map(str, range(int(every.max()) + 1))),
-        labels=every,
-        parts={part: np.arange(stop - len(found), stop) for part, found, stop in zip(sets, labels, stops, strict=True)},
-        read=read,
-        sha256=digest.hexdigest(),
-    )
-
-
-def _set_labels(made: Any, *, spec: str) -> Any:
-    """Return the labels of a torch-style set: from the attribute where it keeps them, else by reading every item."""
-    for attribute in ("targets", "labels", "_labels"):
-        found = getattr(made, attribute, None)
-        if found is not None and np.ndim(found) == 1 and len(found) == len(made):
-            return found
-    return np.array([_item(made, i, spec=spec)[1] for i in range(len(made))])
-
-
-def _item(made: Any, index: int, *, spec: str) -> tuple[Any, Any]:
-    try:
-        image, label = made[index]
-    except Exception as error:  # the user's code may raise anything
-        msg = f"{spec}: item {index} is not an (image, label) pair: {type(error).__name__}: {error}"
-        raise DataError(msg) from error
-    return image, label
-
-
-def _as_image(found: Any, *, name: str) -> Image.Image:
-    if isinstance(found, Image.Image):
-        return found
-    pixels = np.asarray(found)
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
-        msg = f"{name} is {pixels.dtype} {pixels.shape}: give a PIL image or a uint8 array H×W or H×W×C, untransformed"
-        raise DataError(msg)
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels))

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
-from isplit.design.inputs.folders import close_match
+from isplit.design.inputs.source import close_match
 from isplit.design.inputs.user_code import call_factory, import_factory
 from isplit.errors import ModelError, needs_extra
 from isplit.records import Preprocessing

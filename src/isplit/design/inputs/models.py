@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from isplit.design.inputs.folders import file_sha256
+from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint, read_weights
 from isplit.design.logits import find_logits

@@ -1,0 +1,91 @@
+"""Trees of files, in a directory or in a zip file that is read in place."""
+
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
+from isplit.errors import DataError
+
+MAX_MEMBER_BYTES = 2**28
+"""The largest single file that is read."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FileTree:
+    """The files below a root.
+
+    `files` maps each path ("/" between folders) to its size in bytes. `folders` are the paths of all folders. `read`
+    returns the content of a file. `sha256` is the hash of the zip file, or None for a directory, where the files that
+    are used are hashed one by one.
+    """
+
+    files: Mapping[str, int]
+    folders: frozenset[str]
+    read: Callable[[str], bytes]
+    sha256: str | None
+
+
+def directory_tree(root: Path) -> FileTree:
+    """List a directory; links are followed, hidden files and folders are left out."""
+    files: dict[str, int] = {}
+    folders: set[str] = set()
+    for where, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
+        below = Path(where).relative_to(root)
+        folders.update((below / name).as_posix() for name in subfolders)
+        for name in names:
+            path = Path(where, name)
+            # A dangling link is left out like a hidden file.
+            if not _is_hidden(name) and path.is_file():
+                files[(below / name).as_posix()] = path.stat().st_size
+
+    def read(name: str) -> bytes:
+        check_bytes(files[name], MAX_MEMBER_BYTES, name=f"{root / name}")
+        return (root / name).read_bytes()
+
+    return FileTree(files=files, folders=frozenset(folders), read=read, sha256=None)
+
+
+def zip_tree(path: Path) -> FileTree:
+    """List a zip file, to be read in place.
+
+    Raises:
+        DataError: The file is no zip file, or one of its members is larger than `MAX_MEMBER_BYTES`.
+
+    """
+    archive = open_zip(path)
+    # One handle under a lock serves all threads: decoding the images, which takes longest, still runs in parallel.
+    lock = threading.Lock()
+    members: dict[str, zipfile.ZipInfo] = {}
+    folders: set[str] = set()
+    for info in archive.infolist():
+        name = info.filename.strip("/")
+        if any(_is_hidden(piece) for piece in name.split("/")):
+            continue
+        check_bytes(info.file_size, MAX_MEMBER_BYTES, name=f"{path}: {name}")
+        if not info.is_dir():
+            members[name] = info
+        folder = name if info.is_dir() else name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+
+    def read(name: str) -> bytes:
+        try:
+            with lock:
+                return archive.read(members[name])
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+            msg = f"{path}: {name} cannot be read: {error}; make the zip again (plain deflate, no password)"
+            raise DataError(msg) from error
+
+    sizes = {name: info.file_size for name, info in members.items()}
+    return FileTree(files=sizes, folders=frozenset(folders), read=read, sha256=file_sha256(path))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))

@@ -1,0 +1,192 @@
+"""Read data sets that libraries or users' own functions hold: torchvision's, scikit-learn's digits, factories'."""
+
+import hashlib
+import inspect
+import os
+import tarfile
+import threading
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from isplit.design.inputs.array_files import array_source
+from isplit.design.inputs.source import Source, check_labels, choose_parts, close_match
+from isplit.design.inputs.user_code import call_factory, import_factory
+from isplit.errors import DataError, needs_extra
+
+_HASHED_ITEMS = 8
+
+_UNDIVIDED = {"all": {}}
+_TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
+_TRAIN_TEST = {part: {"split": part} for part in ("train", "test")}
+_TRAIN_VAL = {part: {"split": part} for part in ("train", "val")}
+_TRAIN_VAL_TEST = {part: {"split": part} for part in ("train", "val", "test")}
+
+TORCHVISION_SETS: dict[str, dict[str, dict[str, Any]]] = {
+    **dict.fromkeys(("CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "QMNIST", "USPS"), _TRAIN_FLAG),
+    **dict.fromkeys(("Food101", "GTSRB", "STL10", "SVHN", "StanfordCars"), _TRAIN_TEST),
+    **dict.fromkeys(("DTD", "FGVCAircraft", "Flowers102", "PCAM", "RenderedSST2"), _TRAIN_VAL_TEST),
+    **dict.fromkeys(("ImageNet", "Imagenette"), _TRAIN_VAL),
+    **dict.fromkeys(("Caltech101", "Caltech256", "EuroSAT", "SEMEION"), _UNDIVIDED),
+    "Country211": {"train": {"split": "train"}, "val": {"split": "valid"}, "test": {"split": "test"}},
+    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
+}
+"""torchvision's classification sets: their parts and the arguments that select each."""
+
+
+def read_torchvision(name: str, *, spec: str, split: str | None, root: Path | None) -> Source:
+    """Read one of torchvision's sets from `root`, where it is downloaded to if it is not there.
+
+    Without a root, the sets are in a folder of the user's cache.
+
+    Raises:
+        DataError: torchvision has no such set, or it could not be downloaded or read.
+        MissingExtraError: torchvision is not installed.
+
+    """
+    with needs_extra("design"):
+        import torchvision
+    if name not in TORCHVISION_SETS:
+        hint = close_match(name, TORCHVISION_SETS, prefix="torchvision:")
+        msg = f"torchvision has no classification data {name!r}{hint}; there are {', '.join(TORCHVISION_SETS)}"
+        raise DataError(msg)
+    set_class = getattr(torchvision.datasets, name)
+    download = {"download": True} if "download" in inspect.signature(set_class).parameters else {}
+    root = root or _default_data_root()
+    part_arguments = TORCHVISION_SETS[name]
+    sets = {}
+    for part in choose_parts(part_arguments, split=split, spec=spec):
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            sets[part] = set_class(root, **part_arguments[part], **download)
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+            EOFError,
+            ImportError,
+            tarfile.TarError,
+            zipfile.BadZipFile,
+        ) as error:
+            reason = " ".join(str(error).split())
+            msg = (
+                f"{spec} ({part}) could not be downloaded to or read from {root}: {reason}; put its files "
+                f"there yourself, as torchvision.datasets.{name} expects them, or pass another data root"
+            )
+            raise DataError(msg) from error
+    return read_sets(sets, spec=spec)
+
+
+def _default_data_root() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "isplit" / "data"
+
+
+def read_digits(*, spec: str, split: str | None) -> Source:
+    """Read the 1,797 grey images of digits, 8×8, that scikit-learn brings with it.
+
+    Raises:
+        DataError: A split is given; the set has none.
+        MissingExtraError: scikit-learn is not installed.
+
+    """
+    with needs_extra("design"):
+        from sklearn.datasets import load_digits
+    choose_parts(["all"], split=split, spec=spec)
+    digits: Any = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0 to 16
+    labels = digits.target.astype(np.int64)
+    digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    return array_source({"all": (images, labels)}, classes=None, spec=spec, sha256=digest)
+
+
+def read_factory(*, spec: str, split: str | None) -> Source:
+    """Read the set that a user's function returns; `spec` is `./file.py:name` or `package.module:name`.
+
+    Raises:
+        DataError: The function cannot be imported or fails, or what it returns is no set of images and labels.
+
+    """
+    choose_parts(["all"], split=split, spec=spec)
+    items = call_factory(import_factory(spec, error=DataError), spec=spec, error=DataError)
+    return read_sets({"all": items}, spec=spec)
+
+
+def read_sets(sets: Mapping[str, Any], *, spec: str) -> Source:
+    """Make a source of sets like torch's, one for each part: sized, indexable, each item an image and a label.
+
+    Raises:
+        DataError: A set has no length or items, an item is not an (image, label) pair, or the labels do not fit.
+
+    """
+    labels: list[NDArray[np.int64]] = []
+    owners: list[tuple[Any, int]] = []
+    digest = hashlib.sha256()
+    first = next(iter(sets.values()))
+    classes = getattr(first, "classes", None)
+    classes = tuple(map(str, classes)) if classes is not None else None
+    for items in sets.values():
+        if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+            msg = f"{spec} gave a {type(items).__name__}: it must give a set with __len__ and __getitem__"
+            raise DataError(msg)
+        part_labels = check_labels(_set_labels(items, spec=spec), images=len(items), classes=classes, spec=spec)
+        labels.append(part_labels)
+        owners += [(items, i) for i in range(len(items))]
+        digest.update(f"{len(part_labels)}:".encode() + part_labels.tobytes())
+        if isinstance(pixels := getattr(items, "data", None), np.ndarray | torch.Tensor):
+            digest.update(np.ascontiguousarray(pixels).data)
+        else:
+            for item in range(0, len(items), 1 + len(items) // _HASHED_ITEMS):
+                digest.update(_as_image(_item(items, item, spec=spec)[0], name=f"{spec}: item {item}").tobytes())
+    all_labels = np.concatenate(labels)
+    stops = np.cumsum([len(part_labels) for part_labels in labels])
+    lock = threading.Lock()  # a set made for torch's worker processes need not be safe for threads
+
+    def read(index: int) -> Image.Image:
+        items, item = owners[index]
+        with lock:
+            return _as_image(_item(items, item, spec=spec)[0], name=f"{spec}: item {item}")
+
+    return Source(
+        classes=classes or tuple(map(str, range(int(all_labels.max()) + 1))),
+        labels=all_labels,
+        parts={
+            part: np.arange(stop - len(part_labels), stop)
+            for part, part_labels, stop in zip(sets, labels, stops, strict=True)
+        },
+        read=read,
+        sha256=digest.hexdigest(),
+    )
+
+
+def _set_labels(items: Any, *, spec: str) -> Any:
+    """Return the labels of a set: from the attribute where it keeps them, else by reading every item."""
+    for attribute in ("targets", "labels", "_labels"):
+        labels = getattr(items, attribute, None)
+        if labels is not None and np.ndim(labels) == 1 and len(labels) == len(items):
+            return labels
+    return np.array([_item(items, i, spec=spec)[1] for i in range(len(items))])
+
+
+def _item(items: Any, index: int, *, spec: str) -> tuple[Any, Any]:
+    try:
+        image, label = items[index]
+    except Exception as error:  # the user's code may raise anything
+        msg = f"{spec}: item {index} is not an (image, label) pair: {type(error).__name__}: {error}"
+        raise DataError(msg) from error
+    return image, label
+
+
+def _as_image(value: Any, *, name: str) -> Image.Image:
+    if isinstance(value, Image.Image):
+        return value
+    pixels = np.asarray(value)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
+        msg = f"{name} is {pixels.dtype} {pixels.shape}: give a PIL image or a uint8 array H×W or H×W×C, untransformed"
+        raise DataError(msg)
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels))

@@ -1,0 +1,91 @@
+"""The common form in which every reader returns labelled images, and the checks that all readers share."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isplit.errors import DataError
+
+PART_NAMES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""The names that a part of the data may have, and the name that it gets here."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """Labelled images as a reader found them, not yet divided into fit, select and test.
+
+    `parts` maps the names of the parts that the data has ("train", "val", "test", or any one name) to indices into
+    `labels`. `read` decodes one image and may be called from several threads. The readers that make a source neither
+    extract files to disk nor unpickle anything, and they check sizes before they take memory.
+    """
+
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    parts: Mapping[str, NDArray[np.int64]]
+    read: Callable[[int], Image.Image]
+    sha256: str
+    titles: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def choose_parts(available: Iterable[str], *, split: str | None, spec: str) -> tuple[str, ...]:
+    """Return the parts to read: the part that `split` names, or all of them.
+
+    Raises:
+        DataError: There is no such part. The message lists the parts that there are.
+
+    """
+    available = tuple(available)
+    if split is None:
+        return available
+    if split in available:
+        return (split,)
+    known = f"it has {', '.join(available)}" if len(available) > 1 else "it is not divided: leave the split out"
+    msg = f"{spec} has no part {split!r}: {known}"
+    raise DataError(msg)
+
+
+def check_labels(labels: Any, *, images: int, classes: Sequence[str] | None, spec: str) -> NDArray[np.int64]:
+    """Return the labels as int64 of shape (images,), after checking that each is the index of a class.
+
+    Raises:
+        DataError: The labels are not integers, not one per image, negative, or beyond the classes.
+
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        msg = f"{spec}: labels must be one integer per image, not {labels.dtype} of shape {labels.shape}"
+        raise DataError(msg)
+    if len(labels) != images:
+        msg = f"{spec} has {images} images but {len(labels)} labels: give one label per image"
+        raise DataError(msg)
+    if images == 0:
+        msg = f"{spec} holds no images"
+        raise DataError(msg)
+    low, high = int(labels.min()), int(labels.max())
+    # Without names, the largest label tells the number of classes; each of them needs an image.
+    count = len(classes) if classes is not None else images
+    if low < 0 or high >= count:
+        wrong = low if low < 0 else high
+        what = "images" if classes is None else "classes"
+        msg = f"{spec}: label {wrong} is out of range: with {count} {what}, labels are 0 to {count - 1}"
+        raise DataError(msg)
+    return labels.astype(np.int64)
+
+
+def close_match(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Return " (did you mean A, B?)" for the known names that resemble `name`, or nothing; case is ignored."""
+    lowered = {other.lower(): other for other in known}
+    matches = [prefix + lowered[other] for other in difflib.get_close_matches(name.lower(), lowered, cutoff=0.6)]
+    return f" (did you mean {', '.join(matches)}?)" if matches else ""

@@ -8,12 +8,13 @@ from math import ceil
 import torch
 
 from isplit.design.bottleneck.linear import LinearMap, Reducer, Solution, solve
-from isplit.design.bottleneck.patches import PatchLayout, choose_patch, prefix_tokens
+from isplit.design.bottleneck.patches import PatchLayout, choose_patch
 from isplit.design.closed_form.allocation import lost_share
 from isplit.design.closed_form.moment_sums import MomentSums, Statistics
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.features import FeaturePass
 from isplit.design.graph.gradients import GradientPass
+from isplit.design.graph.tokens import prefix_tokens
 from isplit.design.inputs.batches import Batch
 from isplit.records import Budget, Cut, Precision
 

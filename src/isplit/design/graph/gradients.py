@@ -44,14 +44,15 @@ class GradientPass:
 
     def _written_later(self) -> frozenset[fx.Node]:
         """In-place operations that would overwrite a cut's values before its gradient comes: they get a copy."""
-        base = memory_bases(self.graph.values)
+        flow = self.graph.flow
+        base = memory_bases(flow.values)
         first_cut: dict[fx.Node, int] = {}
         for node in self._order:
-            first_cut[base[node]] = min(self.graph.depth[node], first_cut.get(base[node], self.graph.depth[node]))
+            first_cut[base[node]] = min(flow.depth[node], first_cut.get(base[node], flow.depth[node]))
         return frozenset(
             node
-            for node in self.graph.data_nodes
-            if self.graph.depth[node] > first_cut.get(base[node], len(base)) and is_in_place(self.graph.module, node)
+            for node in flow.data_nodes
+            if flow.depth[node] > first_cut.get(base[node], len(base)) and is_in_place(flow.module, node)
         )
 
     def __call__(

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from isplit.design.graph.cuts import CutPoint, ModelGraph
+from isplit.design.graph.cuts import ModelGraph
+from isplit.design.graph.flow import CutPoint, Flow
 from isplit.design.graph.values import ScalarValue
 from isplit.errors import ModelError
 
@@ -45,58 +46,58 @@ def split(graph: ModelGraph, cut: str) -> Split:
         close = ", ".join(point.name for point in graph.default_points)
         msg = f"the model has no cut {cut!r}; its default cuts are: {close}"
         raise ModelError(msg) from None
-    reason = graph.obstacle(point)
+    reason = graph.flow.obstacle(point)
     if reason is not None:
         msg = f"the model cannot be cut at {cut!r}: {reason}"
         raise ModelError(msg)
-    return Split(_head(graph, point), _tail(graph, point))
+    return Split(_head(graph.flow, point), _tail(graph.flow, point))
 
 
-def _head(graph: ModelGraph, point: CutPoint) -> fx.GraphModule:
+def _head(flow: Flow, point: CutPoint) -> fx.GraphModule:
     needed = _ancestors(point.crossing, stop=frozenset())
     copied = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    for node in graph.nodes:
+    for node in flow.nodes:
         if node.op == "placeholder" or node in needed:
             copies[node] = copied.node_copy(node, copies.__getitem__)
     results = tuple(copies[node] for node in point.crossing)
     copied.output(results[0] if len(results) == 1 else results)
-    return _module(graph, copied, "Head")
+    return _module(flow, copied, "Head")
 
 
-def _tail(graph: ModelGraph, point: CutPoint) -> fx.GraphModule:
+def _tail(flow: Flow, point: CutPoint) -> fx.GraphModule:
     crossing = frozenset(point.crossing)
     # Numbers that only the head can read are written as constants and multiples of the batch.
-    scalars = frozenset(node for node in graph.read_from if not graph.is_known_after(node, point))
-    needed = _ancestors((graph.logits,), stop=crossing | scalars)
+    scalars = frozenset(node for node in flow.read_from if not flow.is_known_after(node, point))
+    needed = _ancestors((flow.logits,), stop=crossing | scalars)
     copied = fx.Graph()
     copies: dict[fx.Node, Any] = {node: copied.placeholder(node.name) for node in point.crossing}
     batch: fx.Node | None = None
-    for node in graph.nodes:
+    for node in flow.nodes:
         if node not in needed or node in crossing:
             continue
-        value = graph.values[node]
+        value = flow.values[node]
         if isinstance(value, ScalarValue) and node in scalars:
             if batch is None and not _is_constant(value):
                 batch = copied.call_method("size", (copies[point.crossing[0]], 0))
             copies[node] = _rebuild(copied, value.values, batch)
         else:
             copies[node] = copied.node_copy(node, copies.__getitem__)
-    copied.output(copies[graph.logits])
-    return _module(graph, copied, "Tail")
+    copied.output(copies[flow.logits])
+    return _module(flow, copied, "Tail")
 
 
 def _ancestors(ends: tuple[fx.Node, ...], stop: frozenset[fx.Node]) -> set[fx.Node]:
     """Return `ends` and all that they are computed from, no further back than `stop`."""
-    found: set[fx.Node] = set()
+    ancestors: set[fx.Node] = set()
     waiting = list(ends)
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
+        if node not in ancestors:
+            ancestors.add(node)
             if node not in stop:
                 waiting.extend(node.all_input_nodes)
-    return found
+    return ancestors
 
 
 def _is_constant(value: ScalarValue) -> bool:
@@ -120,6 +121,6 @@ def _multiply(batch: int, times: int) -> int:
     return batch * times
 
 
-def _module(graph: ModelGraph, side: fx.Graph, class_name: str) -> fx.GraphModule:
+def _module(flow: Flow, side: fx.Graph, class_name: str) -> fx.GraphModule:
     side.lint()
-    return fx.GraphModule(graph.module, side, class_name=class_name)
+    return fx.GraphModule(flow.module, side, class_name=class_name)

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.codec.image import preprocess
-from isplit.design.bottleneck.patches import token_grid
 from isplit.design.class_subsets import GroupLogits
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.gradients import GradientPass
+from isplit.design.graph.tokens import token_grid
 from isplit.design.importance.methods import cam
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset

@@ -1,0 +1,108 @@
+"""How a model is captured, and why it is not."""
+
+import pytest
+import torch
+from torch import nn
+
+from isplit.design.graph import ModelGraph, split
+from isplit.design.graph import capture as capture_module
+from isplit.design.graph.capture import capture
+from isplit.errors import ModelError
+from tests.design.graph.nets import Residual, TwoLayers
+
+
+def test_of_several_outputs_the_logits_are_kept() -> None:
+    """Auxiliary outputs are left out, with what only they needed."""
+
+    class Auxiliary(TwoLayers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = nn.Linear(256, 7)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            features = self.relu(self.conv(x))
+            return {"aux": self.extra(features.flatten(1)), "logits": self.linear(self.pool(features).flatten(1))}
+
+    record = ModelGraph(Auxiliary(), (3, 8, 8)).record()
+
+    assert (5,) == record.output_shape
+    assert 4 * 28 + 65 * 5 == record.parameters
+
+
+def test_export_follows_where_fx_cannot() -> None:
+    """Control flow on shapes stops torch.fx; names, kinds and exactness are those of the modules all the same."""
+
+    class Shapes(TwoLayers):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.shape[-1] > 4 and x.dim() == 4:
+                x = self.pool(self.relu(self.conv(x)))
+            return self.linear(torch.flatten(x, 1))
+
+    model = Shapes().eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    record = graph.record(pre_activation=True)
+    images = torch.randn(3, 3, 8, 8)
+
+    assert "torch.export" == record.captured_by
+    assert (3, 8, 8) == record.input_shape
+    assert ["conv", "relu", "pool"] == [cut.name for cut in record.cuts]
+    assert 4 * 64 * 27 + 64 * 5 == record.macs
+    for cut in record.cuts:
+        with torch.no_grad():
+            assert torch.equal(model(images), split(graph, cut.name)(images))
+
+
+def test_fx_and_export_name_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same model has the same cuts, by the same names, whichever way it is captured."""
+    model = Residual().eval()
+    by_fx = ModelGraph(model, (3, 4, 4)).record()
+
+    def refuse(model: nn.Module, example: torch.Tensor, position: int) -> None:
+        raise RuntimeError(model)
+
+    refuse.__name__ = "_trace_fx"
+    monkeypatch.setattr(capture_module, "_trace_fx", refuse)
+    by_export = ModelGraph(model, (3, 4, 4)).record()
+
+    assert ("torch.fx", "torch.export") == (by_fx.captured_by, by_export.captured_by)
+    assert [cut.name for cut in by_fx.cuts] == [cut.name for cut in by_export.cuts]
+    assert by_fx.macs == by_export.macs
+
+
+def test_what_cannot_be_traced_says_where() -> None:
+    """The message names the file, the line and the operation."""
+
+    class Pixels(TwoLayers):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.sum() > 0:
+                x = x + 1
+            return super().forward(x)
+
+    with pytest.raises(ModelError, match=r"test_capture\.py:\d+: if x\.sum\(\) > 0"):
+        ModelGraph(Pixels(), (3, 8, 8))
+
+
+def test_a_wrong_image_size_names_the_operation() -> None:
+    """An image that the model cannot take is an input error."""
+    with pytest.raises(ModelError, match="linear"):
+        ModelGraph(TwoLayers(), (3, 10, 10))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_capturing_leaves_modes_and_gradients_alone(fails: bool) -> None:
+    """Training mode, requires_grad and hooks are as before, also after a failure."""
+
+    class Pixels(TwoLayers):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if not fails or x.sum() > 0 else x + 1)
+
+    model = Pixels().train()
+    model.pool.eval()
+    model.conv.weight.requires_grad_(False)
+    try:
+        capture(model, (3, 8, 8))
+    except ModelError:
+        assert fails
+    assert [True, True, True, False, True] == [module.training for module in model.modules()]
+    assert [False, True, True, True] == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(not module._forward_hooks and not module._backward_hooks for module in model.modules())

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from isplit.records import Overlays
-from isplit.report.overlay_images import blend, data_uri, overlay_rows, shown_size, unit_map
+from isplit.report.colours import map_ramp
+from isplit.report.overlay_images import image_uri, map_uri, overlay_rows, unit_map
 
 
 def test_map_is_scaled_by_its_own_maximum():
@@ -24,48 +25,62 @@ def test_map_without_a_positive_finite_value_is_zero(value: float):
     assert expected == unit_map(np.full((2, 2), value, np.float32)).tolist()
 
 
+def decoded(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+
+
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
-    [(32, 32, (128, 128)), (28, 28, (140, 140)), (224, 224, (224, 224)), (512, 256, (256, 128))],
+    [(32, 32, (32, 32)), (127, 300, (300, 127)), (224, 224, (224, 224)), (512, 256, (128, 256))],
 )
-def test_images_are_shown_between_128_and_256_pixels(height: int, width: int, expected: tuple[int, int]):
-    """Small images grow by whole multiples, large ones shrink, and the aspect stays."""
-    assert expected == shown_size(np.zeros((height, width, 3), np.uint8)).shape[:2]
+def test_large_images_are_made_smaller(height: int, width: int, expected: tuple[int, int]):
+    """Sides are at most 256 pixels, the aspect stays, and small images stay as they are."""
+    assert expected == decoded(image_uri(np.zeros((height, width, 3), np.uint8))).size
 
 
 def test_small_images_keep_true_pixels():
-    """Enlarging repeats each pixel."""
-    image = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
-    assert np.array_equal(image, shown_size(image)[::2, ::2])
-    assert np.array_equal(image, shown_size(image)[1::2, 1::2])
-
-
-def test_blend_is_half_image_half_colour():
-    """Where the map is at its maximum, inferno's last colour (252, 255, 164) is mixed with the grey 100."""
-    image = np.full((4, 4, 3), 100, np.uint8)
-    expected = [[[176, 177, 132]] * 4] * 4
-    assert expected == blend(image, np.ones((1, 1), np.float32)).tolist()
-
-
-def test_blend_puts_the_map_where_it_belongs():
-    """A map that is bright in its top left corner brightens the image there, not elsewhere."""
-    drawn = blend(np.zeros((128, 128, 3), np.uint8), np.array([[1, 0], [0, 0]], np.float32))
-    assert drawn[:32, :32].mean() > 100
-    assert drawn[96:, 96:].mean() < 5
-
-
-def test_data_uri_holds_the_image():
-    """The PNG inside the URI decodes to the same pixels."""
+    """The PNG of a small image decodes to the same pixels."""
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
-    scheme, encoded = data_uri(image).split(",")
-    assert scheme == "data:image/png;base64"
-    assert np.array_equal(image, np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))))
+    uri = image_uri(image)
+    assert uri.startswith("data:image/png;base64,")
+    assert np.array_equal(image, np.asarray(decoded(uri)))
+
+
+def test_photographs_are_stored_small():
+    """A page with many of them stays light: 224 pixels of noise, the worst case, take less than 60 KB."""
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    uri = image_uri(image)
+    assert uri.startswith("data:image/webp;base64,")
+    assert len(uri) < 60_000
+
+
+def test_map_has_the_ramp_colours():
+    """The maximum is the ramp's last colour and zero is its first, whatever the unit."""
+    colours = np.asarray(decoded(map_uri(np.array([[0, 0], [0, 1e-6]], np.float32), aspect=1.0)).convert("RGB"))
+    assert map_ramp()[0].tolist() == colours[0, 0].tolist()
+    assert map_ramp()[255].tolist() == colours[-1, -1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("aspect", "expected"), [(1.0, (64, 64)), (2.0, (64, 32)), (0.25, (16, 64)), (1000.0, (64, 1))]
+)
+def test_map_has_the_aspect_of_its_image(aspect: float, expected: tuple[int, int]):
+    """A grid that has the image's proportions only roughly is stretched to them."""
+    assert expected == decoded(map_uri(np.ones((7, 7), np.float32), aspect=aspect)).size
+
+
+def test_map_is_bright_where_it_belongs():
+    """A map that is important in its top left corner is bright there, not elsewhere."""
+    grey = np.asarray(decoded(map_uri(np.array([[1, 0], [0, 0]], np.float32), aspect=1.0)).convert("L"))
+    assert grey[:16, :16].mean() > 200
+    assert grey[48:, 48:].mean() < 20
 
 
 def test_rows_follow_the_order_of_the_cuts(overlays: Overlays):
-    """One row per image, one overlay per cut in the order asked for."""
+    """One row per image, one map per cut in the order asked for."""
     rows = overlay_rows(overlays, cuts=("features.28", "features.4"))
     expected = ["goldfish", "<b>&cat", "school bus"]
     assert expected == [row.title for row in rows]
     swapped = overlay_rows(overlays, cuts=("features.4", "features.28"))
-    assert rows[0].overlays == swapped[0].overlays[::-1]
+    assert rows[0].maps == swapped[0].maps[::-1]
+    assert rows[0].pixelated

@@ -16,7 +16,7 @@ from isplit.records import (
     VerificationRecord,
     write_whole,
 )
-from isplit.report.figure import curve_svg
+from isplit.report.figures.curve import curve_svg
 from isplit.report.page import report_html
 
 _Some = TypeVar("_Some", Overlays, PredictionsRecord, VerificationRecord, RunsRecord)
@@ -33,7 +33,7 @@ def write_report(directory: Path) -> tuple[Path, ...]:
 
     Raises:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
-        MissingExtraError: plotly or matplotlib is not installed.
+        MissingExtraError: plotly is not installed.
 
     """
     study, graph = StudyRecord.load(directory), GraphRecord.load(directory)

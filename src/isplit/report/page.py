@@ -26,7 +26,7 @@ from isplit.records import (
     VerificationRecord,
 )
 from isplit.report import sections, split_sections
-from isplit.report.plots import (
+from isplit.report.curve_series import (
     CurveSeries,
     curves,
     heat_map,
@@ -70,7 +70,7 @@ def report_html(
         runs: Placements that were run over a link.
 
     Raises:
-        MissingExtraError: plotly (or matplotlib, for the overlays' colours) is not installed.
+        MissingExtraError: plotly is not installed.
 
     """
     series = curves(study, curve, candidates)

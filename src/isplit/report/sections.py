@@ -12,9 +12,9 @@ from isplit.records import (
     Rule,
     StudyRecord,
 )
+from isplit.report.curve_series import CurveKind, CurveSeries, MarkKind, TableRow
 from isplit.report.markup import breakable, code, kib, minus, percent, sortable_head, sortable_row, words
 from isplit.report.overlay_images import overlay_rows
-from isplit.report.plots import CurveKind, CurveSeries, MarkKind, TableRow
 
 _SHOWN_CANDIDATES = 3
 _SHOWN_CLASSES = 6
@@ -256,12 +256,14 @@ def overlay_section(overlays: Overlays | None, graph: GraphRecord, candidates: C
     rows: list[str] = []
     for row in overlay_rows(overlays, cuts=cuts):
         title = escape(row.title)
-        pairs = (
-            ("the image", row.image),
-            *((f"map at {cut}", uri) for cut, uri in zip(cuts, row.overlays, strict=True)),
+        cells = "".join(
+            f'<td><span class="overlay"><img src="{uri}" alt="{title}: map at {escape(cut)}"></span></td>'
+            for cut, uri in zip(cuts, row.maps, strict=True)
         )
-        cells = "".join(f'<td><img src="{uri}" alt="{title}: {escape(what)}"></td>' for what, uri in pairs)
-        rows.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
+        style = f"--image: url({row.image}); --aspect: {row.aspect:.4g}"
+        image = f'<td><span class="overlay" role="img" aria-label="{title}: the image"></span></td>'
+        small = ' class="pixelated"' if row.pixelated else ""
+        rows.append(f'<tr{small} style="{style}"><th scope="row">{title}</th>{image}{cells}</tr>')
     return (
         '<section aria-labelledby="maps-title">'
         '<h2 id="maps-title"><span class="number">Figure 3</span> Where the importance lies</h2>'

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from isplit.records import Candidate, CandidatesRecord, Crossing, CurveRecord, GraphRecord, StudyRecord
-from isplit.report.plots import (
+from isplit.report.curve_series import (
     Mark,
     class_labels,
     curves,

@@ -9,7 +9,8 @@
     │   ├── PayloadError         bytes from the wire that are damaged, hostile, or another codec's
     │   └── MissingExtraError    an optional dependency is not installed
     ├── ExportError              exported files do not answer as the model does
-    ├── EngineError              onnxruntime failed while it ran a model
+    ├── EngineError              onnxruntime failed while it ran a model, or the model gave no finite numbers
+    ├── OutputError              what was computed cannot be written: a full disk, say
     └── NonFiniteError           a computation gave NaN or infinity, so that no ranking can be given
 
 Messages say what was got and what to do about it.
@@ -52,7 +53,11 @@ class MissingExtraError(InputError):
 
 
 class EngineError(IsplitError):
-    """A model that was loaded did not run: out of memory, or an input that it does not take."""
+    """A model that was loaded gave no usable output: out of memory, an input that it does not take, or NaN."""
+
+
+class OutputError(IsplitError):
+    """Results cannot be written; the message says where, why, and what was kept."""
 
 
 class ExportError(IsplitError):

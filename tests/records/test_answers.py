@@ -1,6 +1,7 @@
 """Answers as lines of JSON: nothing is lost on the way, and what is no answer is refused by its line."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -57,6 +58,27 @@ times = st.none() | st.floats(0, 1e9)
 def test_round_trip(answer):
     """What is read is what was written."""
     assert answer == Answer.from_json(answer.to_line(logits=True))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("field", ["probability", "deadline_ms", "started_unix_s", "logits", "timings"])
+def test_no_number_is_no_number(field, value):
+    """NaN and infinity are refused in every field: JSON has no word for them."""
+    fields = ANSWER.model_dump() | {field: (value,) if field == "logits" else value}
+    if field == "timings":
+        fields["timings"] = ANSWER.timings.model_dump() | {"wire_ms": value}
+    with pytest.raises(ValueError, match="finite number"):
+        Answer.model_validate(fields)
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\n", "\x7f", "\x9b", "\u2028", "\u202e", "\U000e0001"])
+def test_a_line_is_printable(character):
+    """A line has no character that a terminal obeys or that some reader takes for its end."""
+    answer = ANSWER.model_copy(update={"image": f"a{character}b", "reason": character})
+    line = answer.to_line()
+    assert line[:-1].isprintable()
+    assert 1 == len(line.splitlines())
+    assert (f"a{character}b", character) == (json.loads(line)["image"], json.loads(line)["reason"])
 
 
 def test_read(tmp_path):

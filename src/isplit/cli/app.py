@@ -1,5 +1,6 @@
 """The application that holds the verbs, and what becomes of their errors."""
 
+import contextlib
 import functools
 import importlib
 import os
@@ -12,6 +13,7 @@ import typer
 
 from isplit.cli import analyze, cuts, demo, export, fit, predict, report, run, serve, verify
 from isplit.errors import InputError, IsplitError
+from isplit.text import terminal_text
 
 app = typer.Typer(
     name="isplit",
@@ -110,5 +112,7 @@ def _leave(code: int) -> None:
 
 
 def _fail(message: str, code: int, *, leave: Callable[[int], object] = sys.exit) -> None:
-    typer.echo(f"isplit: {message}", err=True)
+    # A message may quote a file name or a server. It cannot be shown where standard error is closed, or on a full disk.
+    with contextlib.suppress(OSError):
+        typer.echo(f"isplit: {terminal_text(message, keep=chr(10))}", err=True)
     leave(code)

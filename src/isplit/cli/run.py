@@ -2,9 +2,12 @@
 
 import contextlib
 import itertools
-from collections.abc import Generator
+import logging
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 from rich import box
@@ -12,13 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from isplit.cli import console
-from isplit.errors import InputError
+from isplit.errors import OutputError
 from isplit.records import Answer
 from isplit.runtime.access import read_token
 from isplit.runtime.edge.client import EdgeClient
+from isplit.runtime.edge.line_file import LineFile
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.sources import open_sources
 from isplit.runtime.edge.summary import Summary
+from isplit.text import terminal_text
 
 
 def run(
@@ -61,6 +66,7 @@ def run(
     Exits 1 when an image could not be answered: a damaged file, or a server that fails and no model here to fall back
     on. The reasons are in the answers.
     """
+    _silence_pillow()
     with_tls = tls or any((tls_ca, tls_cert, tls_key))
     pictures = itertools.islice(open_sources(images), limit)
     client = EdgeClient(
@@ -77,46 +83,65 @@ def run(
         verify=not no_verify,
     )
     summary = Summary()
-    with client, _open_output(output) as file:
+    with client:
         client.warm_up()
-        try:
-            for answer in client.run(pictures, depth=depth):
-                summary.add(answer)
-                line = answer.to_line(logits=logits)
-                if file is not None:
-                    file.write(line)
-                    file.flush()  # so that Ctrl-C, or a power cut, keeps what was done
-                if json:
-                    typer.echo(line, nl=False)
-                elif not quiet:
-                    typer.echo(_in_words(answer))
-        finally:
-            if not quiet:
-                _show(summary)
+        with _open_output(output) as file:
+            printed = _standard_output()
+            try:
+                for answer in client.run(pictures, depth=depth):
+                    summary.add(answer)
+                    line = answer.to_line(logits=logits)
+                    if file is not None:
+                        file.write(line.encode())
+                    if json:
+                        printed(line.encode())
+                    elif not quiet:
+                        printed(_in_words(answer))
+            finally:
+                if not quiet:
+                    with contextlib.suppress(OSError):  # standard error may be the full disk's too
+                        _show(summary)
     if summary.sources["failed"]:
         raise typer.Exit(1)
 
 
-@contextlib.contextmanager
-def _open_output(path: Path | None) -> Generator[IO[str] | None]:
-    if path is None:
-        yield None
-        return
+def _silence_pillow() -> None:
+    """Keep what Pillow thinks of damaged files off the terminal: their answers say it, escaped and in their place."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _open_output(path: Path | None) -> contextlib.AbstractContextManager[LineFile | None]:
+    return contextlib.nullcontext() if path is None else LineFile.create(path)
+
+
+def _standard_output() -> Callable[[str | bytes], None]:
+    """Return what prints one line: whole or not at all where standard output is a file."""
     try:
-        file = path.open("w", encoding="utf-8")
-    except OSError as error:
-        msg = f"cannot write {path}: {error.strerror or error}"
-        raise InputError(msg) from error
-    with file:
-        yield file
+        sys.stdout.flush()
+        lines = LineFile(sys.stdout.fileno(), name="standard output")
+        encoding = sys.stdout.encoding
+    except (AttributeError, OSError, ValueError):  # closed, or replaced by an object that is no file
+        return lambda line: typer.echo(line.decode() if isinstance(line, bytes) else line, nl=False)
+
+    def write(line: str | bytes) -> None:
+        try:
+            lines.write(line.encode(encoding, "backslashreplace") if isinstance(line, str) else line)
+        except OutputError as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                raise error.__cause__ from None  # `isplit run ... | head`: that its reader left is no failure
+            raise
+
+    return write
 
 
 def _in_words(answer: Answer) -> str:
-    """One line for people: what it is, how sure, from where, how long, and why not as asked."""
+    """Return one line for people: what it is, how sure, from where, how long, and why not as asked."""
     what = "no answer" if answer.class_name is None else f"{answer.class_name} ({answer.probability:.0%})"
     late = ", late" if answer.late else ""
     reason = f": {answer.reason}" if answer.reason else ""
-    return f"{answer.image}  {what}  {answer.source}, {answer.timings.total_ms:.1f} ms{late}{reason}"
+    line = f"{answer.image}  {what}  {answer.source}, {answer.timings.total_ms:.1f} ms{late}{reason}"
+    return terminal_text(line) + "\n"
 
 
 def _show(summary: Summary) -> None:

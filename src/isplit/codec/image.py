@@ -7,8 +7,11 @@
 The last step is left to whoever runs the model: the data loader in training, the exported head on a device.
 """
 
+import errno
 import io
-import zlib
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -25,6 +28,9 @@ MAX_PIXELS = 89_478_485
 # Only formats of pixels. Pillow's others bring parsers that nobody here needs; EPS would even start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
+_DEVICE_FAULTS = frozenset((errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE))
+"""What the operating system says of a disk that fails; other errors while decoding come of a damaged file's offsets."""
+
 _FILTERS: dict[Interpolation, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -39,25 +45,65 @@ def decode_image(file: BinaryIO | Path, *, name: str) -> Image.Image:
     `name` is what error messages call the file.
 
     Raises:
-        DataError: not an image, truncated, damaged, or larger than `MAX_PIXELS`.
+        DataError: there is no such file or it cannot be read; it is no image, truncated or damaged; or it is larger
+            than `MAX_PIXELS`. No other exception of a decoder leaves this function.
+
+    """
+    if isinstance(file, Path):
+        with _open(file, name=name) as opened:
+            return decode_image(opened, name=name)
+    with damage_as_data_error(name), Image.open(file, formats=_FORMATS) as image:
+        _check_size(*image.size, name=name)
+        image.load()
+        # A copy, so that what is returned holds no file open.
+        return image.copy()
+
+
+@contextmanager
+def damage_as_data_error(name: str) -> Generator[None]:
+    """Turn whatever Pillow raises while it works on one image into a DataError that names the image.
+
+    A damaged file leads Pillow's decoders into exceptions of any class: TypeError, KeyError, struct.error, and more.
+
+    Raises:
+        DataError: the block raised an exception, of whatever class.
 
     """
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            _check_size(*image.size, name=name)
-            image.load()
-            # A copy, so that what is returned holds no file open.
-            return image.copy()
+        yield
+    except DataError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         msg = f"{name} is larger than {MAX_PIXELS} pixels and is not decoded: make it smaller"
         raise DataError(msg) from error
     except UnidentifiedImageError as error:
         msg = f"{name} is not an image that can be read ({', '.join(_FORMATS)}): repair or remove it"
         raise DataError(msg) from error
-    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:  # Pillow's plugins raise all of these
+    except MemoryError as error:
+        msg = f"there is not enough memory to decode {name}: make it smaller, or give the process more"
+        raise DataError(msg) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DEVICE_FAULTS:
+            msg = f"cannot read {name}: {error.strerror}; is its disk still there and sound?"
+        else:
+            msg = f"{name} is damaged: {str(error) or type(error).__name__}; repair or remove it"
+        raise DataError(msg) from error
+
+
+def _open(path: Path, *, name: str) -> BinaryIO:
+    """Open an ordinary file; to open a pipe would wait until somebody writes to it."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            msg = f"{name} is not an ordinary file: give an image file"
+            raise DataError(msg)
+        return path.open("rb")
+    except FileNotFoundError as error:
+        msg = f"there is no file {name}: was it moved or removed?"
+        raise DataError(msg) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
         if isinstance(error, DataError):
             raise
-        msg = f"{name} is damaged: {error}; repair or remove it"
+        msg = f"cannot read {name}: {getattr(error, 'strerror', None) or error}"
         raise DataError(msg) from error
 
 
@@ -70,16 +116,16 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
 
     Raises:
         DataError: a mode without a known range of values (32-bit integers beyond 16 bits, floats), an empty image,
-            or one so elongated that resizing it would exceed `MAX_PIXELS`.
+            one so elongated that resizing it would exceed `MAX_PIXELS`, or one that Pillow cannot convert.
 
     """
-    image = _to_channels(image, preprocessing.channels)
-    width, height = _resized(*image.size, preprocessing)
-    _check_size(width, height, name=f"an image of {image.width} x {image.height}, resized,")
-    if image.size != (width, height):
-        image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
-    pixels = np.array(_centre_crop(image, preprocessing.image_size), dtype=np.uint8)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    with damage_as_data_error("the image"):
+        image = _to_channels(image, preprocessing.channels)
+        width, height = _resized(*image.size, preprocessing)
+        _check_size(width, height, name=f"an image of {image.width} x {image.height}, resized,")
+        if image.size != (width, height):
+            image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
+        return _pixels(_centre_crop(image, preprocessing.image_size))
 
 
 def compress(pixels: NDArray[np.uint8], setting: Compression) -> bytes:
@@ -116,9 +162,15 @@ def restore(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
     alike = abs(image.width * height - image.height * width) <= max(height, width)
     if image.width > width or image.height > height or not alike:
         return preprocess(image, preprocessing)
-    image = _to_channels(image, preprocessing.channels)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    with damage_as_data_error("the image"):
+        image = _to_channels(image, preprocessing.channels)
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        return _pixels(image)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return an image of mode L or RGB as (H, W, C)."""
     pixels = np.array(image, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from isplit.errors import DataError
 from isplit.records.base import Part, Record
+from isplit.text import json_text
 
 AnswerSource = Literal["split", "remote", "local", "local-fallback", "failed"]
 
@@ -26,6 +27,8 @@ class Timings(Part):
     image was handed over until its answer was ready; what it has beyond the parts is the client's own work.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     decode_image_ms: float | None = None
     preprocess_ms: float | None = None
     head_ms: float | None = None
@@ -41,14 +44,18 @@ class Timings(Part):
 
 
 class Answer(Record):
-    """What one image was answered.
+    r"""What one image was answered.
 
     `placement` is what was asked for ("local", "remote" or a cut), `source` where the answer came from. `reason` says
-    why it is "local-fallback" or "failed". A failed answer has no label. `late` marks an answer that came after its
-    deadline. `label` is an index into the bundle's classes, `probability` its softmax. `attempts` counts the requests
-    that were sent; `payload_bytes` is one request's payload, header included and gRPC's framing not. `server_batch` is
-    how many images the server ran together. `started_unix_s` is the device's clock when it was handed the image.
+    why it is "local-fallback" or "failed". A failed answer has no label, and no answer a NaN or an infinite number.
+    `late` marks an answer that came after its deadline. `label` is an index into the bundle's classes, `probability`
+    its softmax. `attempts` counts the requests that were sent; `payload_bytes` is one request's payload, header
+    included and gRPC's framing not. `server_batch` is how many images the server ran together. `started_unix_s` is the
+    device's clock when it was handed the image. `image` is the image's name; bytes of it that are not UTF-8 are
+    written as `\xNN`.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     schema_name: ClassVar[str] = "isplit.answer/1"
     file_name: ClassVar[str] = "answers.jsonl"
@@ -72,9 +79,16 @@ class Answer(Record):
     timings: Timings
 
     def to_line(self, *, logits: bool = False) -> str:
-        """Return the answer as one line of JSON, its schema first; logits are long and left out unless wanted."""
+        """Return the answer as one line of JSON, its schema first; logits are long and left out unless wanted.
+
+        Every character that is not printable is written as an escape, so that the line is one line for every reader
+        and a terminal shows it rather than obeys it.
+        """
         fields = self.model_dump(mode="json", exclude=None if logits else {"logits"})
-        return json.dumps({"schema": self.schema_name, **fields}, ensure_ascii=False, separators=(",", ":")) + "\n"
+        document = json.dumps(
+            {"schema": self.schema_name, **fields}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
+        return json_text(document) + "\n"
 
 
 def read_answers(path: Path) -> Iterator[Answer]:

@@ -42,7 +42,8 @@ class Session:
             raise BundleError(msg)
         self._session = session
         self._input: str = inputs[0].name
-        self._outputs: list[str] = [outputs[0].name]
+        self.output_name: str = outputs[0].name
+        """What the file calls its output."""
 
     def run(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the model's output for a batch.
@@ -52,7 +53,7 @@ class Session:
 
         """
         try:
-            return np.asarray(self._session.run(self._outputs, {self._input: array})[0])
+            return np.asarray(self._session.run([self.output_name], {self._input: array})[0])
         except Exception as error:
             msg = f"onnxruntime cannot run {self._input} of shape {array.shape}: {' '.join(str(error).split())[:300]}"
             raise EngineError(msg) from error

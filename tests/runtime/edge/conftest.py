@@ -151,6 +151,39 @@ def listening():
         server.stop(None).wait()
 
 
+def nan_for_black(tiny):
+    """Return a whole model (ONNX) whose five logits are NaN for a black image, and 0 for any other."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    ones = numpy_helper.from_array(np.ones((192, 5), np.float32), "ones")
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["float"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "ones"], ["sums"]),
+        helper.make_node("Log", ["sums"], ["logs"]),
+        helper.make_node("Sub", ["logs", "logs"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "nan",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 8, 8, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 5])],
+        [ones],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+def put(directory, record, name, content):
+    """Replace a file of a bundle, and say so in its manifest; return the bundle."""
+    from isplit.records import BundledFile
+    from isplit.runtime.bundle import Bundle
+
+    (directory / name).write_bytes(content)
+    changed = record.model_copy(update={"files": record.files | {name: BundledFile.of(directory / name)}})
+    changed.save(directory)
+    return Bundle.open(directory)
+
+
 def png(pixels):
     """Return pixels as a PNG file."""
     file = io.BytesIO()

@@ -1,7 +1,10 @@
 """The edge client on a server without a socket: right answers, and one for each image whatever fails."""
 
 import io
+import itertools
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import isplit
 from isplit.errors import BundleError, EngineError, InputError
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.device import Device
+from isplit.runtime.edge.pictures import NoPicture
 from isplit.runtime.edge.policy import BreakerSettings
 from isplit.runtime.session import Session
 from tests.runtime.edge.conftest import PATIENT, InProcess, png
@@ -135,6 +139,151 @@ def test_missing_file(client, tmp_path):
     answer = client.classify(tmp_path / "gone.png")
     assert "failed" == answer.source
     assert "gone.png" in answer.reason
+
+
+def truncated():
+    """Return an image that Pillow has opened, and whose pixels it cannot read."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG")
+    return Image.open(io.BytesIO(file.getvalue()[:-40]))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (None, "is a NoneType"),
+        (7, "is a int"),
+        ([1, 2], "is a list"),
+        (truncated(), "is damaged"),
+        (Image.new("F", (8, 8)), "floats"),
+        (NoPicture(reason="the video broke off"), "the video broke off"),
+    ],
+)
+def test_objects_that_are_no_picture(client, server, image, words):
+    """Whatever object a caller hands over, there is an answer that says what is wrong with it."""
+    answer = client.classify(image, name="it")
+    assert ("failed", None) == (answer.source, answer.label)
+    assert words in answer.reason
+    assert [] == server.asked
+
+
+def test_a_fault_of_ours_is_one_images_answer(tiny, client, monkeypatch):
+    """An exception that nobody foresaw fails one image, with its name, and the others are answered."""
+    preprocess = Device.preprocess
+
+    def fail_once(self, picture):
+        monkeypatch.setattr(Device, "preprocess", preprocess)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Device, "preprocess", fail_once)
+    first, second = client.run(tiny.images[:2], depth=1)
+    assert ("failed", "split") == (first.source, second.source)
+    assert "this is a fault of isplit, please report it: ZeroDivisionError:" == first.reason
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_transport_that_raises_anything(tiny, server, fallback):
+    """Whatever a transport raises, the fallback answers, or the answer says what it was."""
+
+    def infer(request, *, timeout_s):
+        raise LookupError("of the\ntransport")
+
+    server.infer = infer
+    with EdgeClient(tiny.bundle, transport=server, fallback=fallback) as client:
+        answer = client.classify(tiny.images[0])
+    assert ("local-fallback" if fallback else "failed") == answer.source
+    assert answer.reason.endswith("LookupError: of the transport")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_server_that_gives_no_numbers(tiny, server, value):
+    """Logits that are not finite are not believed, whoever brings them."""
+    server.logits = lambda placement, request: np.array([[0, value, 1, 2, 3]], np.float32)
+    with EdgeClient(tiny.bundle, transport=server, fallback=False) as client:
+        answer = client.classify(tiny.images[0])
+    assert ("failed", None) == (answer.source, answer.logits)
+    assert answer.reason == "the server's tiny.stage.1 gives logits that are not finite for this image"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_server_that_reports_no_times(tiny, server, value):
+    """A server's nonsense about its own times is left out; the answer counts."""
+    infer = server.infer
+
+    def report(request, *, timeout_s):
+        reply = infer(request, timeout_s=timeout_s)
+        return replace(reply, queue_ms=value, decode_ms=value, infer_ms=value, server_ms=value, batch_size=-1)
+
+    server.infer = report
+    with EdgeClient(tiny.bundle, transport=server) as client:
+        answer = client.classify(tiny.images[0])
+    times = answer.timings
+    assert "split" == answer.source
+    assert (None,) * 5 == (
+        *(times.server_queue_ms, times.server_decode_ms, times.server_infer_ms, times.server_ms),
+        answer.server_batch,
+    )
+    assert times.wire_ms >= 0
+
+
+def test_times_that_are_nothing_are_times(tiny, server):
+    """A server that takes no measurable time at all says so, with 0."""
+    infer = server.infer
+
+    def report(request, *, timeout_s):
+        return replace(infer(request, timeout_s=timeout_s), queue_ms=0.0, server_ms=1e9, batch_size=1)
+
+    server.infer = report
+    with EdgeClient(tiny.bundle, transport=server) as client:
+        answer = client.classify(tiny.images[0])
+    assert (0.0, 1e9, 0.0, 1) == (
+        *(answer.timings.server_queue_ms, answer.timings.server_ms, answer.timings.wire_ms),
+        answer.server_batch,
+    )
+
+
+@pytest.mark.parametrize(
+    "logits", [np.zeros((1, 4), np.float32), np.zeros((1, 5), np.float64), np.full((1, 5), np.inf, np.float32)]
+)
+def test_a_model_here_that_gives_no_logits(tiny, monkeypatch, logits):
+    """A model here that gives too few numbers, or of another kind, or none that are finite, fails the image."""
+    monkeypatch.setattr(Session, "run", lambda self, array: logits)
+    with EdgeClient(tiny.bundle) as client:
+        answer = client.classify(tiny.images[0])
+    assert ("failed", None) == (answer.source, answer.logits)
+    assert "the model on this device gives" in answer.reason
+
+
+@pytest.mark.parametrize("latent", [np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 4), np.float32)])
+def test_a_head_that_gives_no_latent(tiny, client, monkeypatch, latent):
+    """A head whose output is not what the manifest says is not encoded; the fallback answers."""
+    run = Session.run
+    monkeypatch.setattr(
+        Session, "run", lambda self, array: latent if self.output_name == "latent" else run(self, array)
+    )
+    answer = client.classify(tiny.images[0])
+    assert "local-fallback" == answer.source
+    assert "the head of stage.1 gives" in answer.reason
+
+
+def test_names_of_any_bytes(tiny, client):
+    """A name that is not UTF-8 is written so that it is; so is one in a reason."""
+    name = "ni\udcf1o.png"
+    answer = client.classify(tiny.images[0], name=name)
+    assert ("split", "ni\\xf1o.png") == (answer.source, answer.image)
+    failed = client.classify(Path(name))
+    assert ("failed", "ni\\xf1o.png") == (failed.source, failed.image)
+    assert "there is no file ni\\xf1o.png" in failed.reason
+
+
+def test_a_clock_that_jumps(tiny, client, monkeypatch):
+    """The date may be set back a day in the middle: no duration is taken from it, and nothing is late for it."""
+    dates = itertools.count(1e9, -86_400)
+    monkeypatch.setattr("time.time", lambda: next(dates))
+    answers = list(client.run(tiny.images[:3], deadline_ms=1e6))
+    assert [1e9, 1e9 - 86_400, 1e9 - 2 * 86_400] == [answer.started_unix_s for answer in answers]
+    assert [False] * 3 == [answer.late for answer in answers]
+    assert all(0 <= answer.timings.total_ms < 1e6 for answer in answers)
 
 
 def test_retried(tiny):

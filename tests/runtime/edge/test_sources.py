@@ -1,5 +1,6 @@
 """Images from files, folders, and videos; a camera is a video that does not end."""
 
+import os
 import sys
 import types
 
@@ -68,6 +69,75 @@ def test_empty_folder(tmp_path):
     """A folder without images is refused."""
     with pytest.raises(InputError, match="holds no image"):
         open_sources([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_impossible_names(name):
+    """A name that no file can have is refused in words."""
+    with pytest.raises(InputError, match="cannot read"):
+        open_sources([name])
+
+
+def test_links_and_folders_that_look_like_images(tmp_path):
+    """A link that leads nowhere is an image that somebody expects an answer to; a folder's name does not matter."""
+    inside = picture(tmp_path / "folder.png" / "a.png")
+    link = tmp_path / "b.png"
+    link.symlink_to("nowhere")
+    assert [(str(link), link), (str(inside), inside)] == list(open_sources([str(tmp_path)]))
+
+
+def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    """A subfolder that cannot be read is refused before the first image, for its images would have no answer."""
+    picture(tmp_path / "a.png")
+    (tmp_path / "secret").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"cannot read .*/secret: Permission denied"):
+        open_sources([str(tmp_path)])
+
+
+class Film:
+    """OpenCV's capture of a video: what `read` gives one after the other; an exception is raised."""
+
+    def __init__(self, *frames):
+        self.frames, self.released = list(frames), False
+
+    def isOpened(self):
+        return True
+
+    def read(self):
+        frame = self.frames.pop(0) if self.frames else None
+        if isinstance(frame, Exception):
+            raise frame
+        return frame is not None, frame
+
+    def release(self):
+        self.released = True
+
+
+@pytest.mark.parametrize(
+    ("frames", "names", "words"),
+    [
+        ((), ["#"], "it is no video, or damaged"),
+        ((np.zeros((2, 3, 3), np.uint8), RuntimeError("bad\npacket")), ["#0", "#1"], "cannot be read on: bad packet"),
+    ],
+)
+def test_a_video_that_breaks_off(tmp_path, monkeypatch, frames, names, words):
+    """A video without a frame, or that fails in the middle, has one answer for that; the next source follows."""
+    film = Film(*frames)
+    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(VideoCapture=lambda path: film))
+    video, image = tmp_path / "a.mp4", picture(tmp_path / "b.png")
+    video.touch()
+    pairs = list(open_sources([str(video), str(image)]))
+    assert [*(f"{video}{name}".removesuffix("#") for name in names), str(image)] == [name for name, _ in pairs]
+    assert words in pairs[-2][1].reason
+    assert film.released
 
 
 def test_damaged_video(cv2, tmp_path, capfd):

@@ -8,7 +8,9 @@ What is decided is in policy.py, what is sent in wire.py; here they come togethe
 """
 
 import itertools
+import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +19,12 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.errors import BundleError, DataError, EngineError, InputError
+from isplit.errors import BundleError, InputError, IsplitError
 from isplit.records import Answer, AnswerSource
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.device import LOCAL, REMOTE, Device, Wire, placements_of
 from isplit.runtime.edge.job import Job
-from isplit.runtime.edge.pictures import Picture, open_picture
+from isplit.runtime.edge.pictures import NoPicture, Picture, open_picture
 from isplit.runtime.edge.policy import BreakerSettings, BreakerState, Retry, wire_budget_ms
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.sender import GaveUpError, Sender
@@ -126,7 +128,7 @@ class EdgeClient:
 
     def run(
         self,
-        images: Iterable[Picture | tuple[str, Picture]],
+        images: Iterable[Picture | tuple[str, Picture | NoPicture]],
         *,
         placement: str | Callable[[], str] | None = None,
         deadline_ms: float | None = None,
@@ -145,7 +147,7 @@ class EdgeClient:
             msg = f"depth is {depth}; give at least 1, which is one image after the other"
             raise InputError(msg)
 
-        def prepare(item: Picture | tuple[str, Picture]) -> Job:
+        def prepare(item: Picture | tuple[str, Picture | NoPicture]) -> Job:
             name, image = item if isinstance(item, tuple) else (None, item)
             chosen = placement() if callable(placement) else placement
             return self._prepare(image, placement=chosen, deadline_ms=deadline_ms, name=name)
@@ -183,7 +185,9 @@ class EdgeClient:
     ) -> None:
         self.close()
 
-    def _prepare(self, image: Picture, *, placement: str | None, deadline_ms: float | None, name: str | None) -> Job:
+    def _prepare(
+        self, image: Picture | NoPicture, *, placement: str | None, deadline_ms: float | None, name: str | None
+    ) -> Job:
         """Do all that comes before the wire; for local, all there is to do."""
         if self._closed:
             msg = "the client is closed; open a new one"
@@ -192,9 +196,10 @@ class EdgeClient:
         job = Job(
             id=f"{self._name}-{index}",
             index=index,
-            image=name or (str(image) if isinstance(image, str | Path) else f"image {index}"),
+            image=str(name or (os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {index}")),
             placement=self._check_placement(placement or self._placement),
             deadline_ms=_positive(deadline_ms, "deadline_ms") or self._deadline_ms,
+            started_unix_s=time.time(),
         )
         try:
             with job.timed("decode_image_ms"):
@@ -205,8 +210,10 @@ class EdgeClient:
                 self._run_here(job, job.pixels, "local")
             else:
                 job.wire = self._encode(job, job.pixels)
-        except (DataError, EngineError) as error:
-            job.reason = str(error)
+        except BundleError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one image leads to, the others are answered
+            job.failed(_reason(error))
         return job
 
     def _encode(self, job: Job, pixels: NDArray[np.uint8]) -> Wire:
@@ -221,12 +228,15 @@ class EdgeClient:
     def _finish(self, job: Job) -> Answer:
         """Ask the server, then if need be the fallback."""
         if job.wire is not None:
-            self._ask(job, job.wire)
+            try:
+                self._ask(job, job.wire)
+            except Exception as error:  # noqa: BLE001 - whatever a transport raises, the fallback may still answer
+                job.failed(_reason(error))
         if job.logits is None and job.pixels is not None and job.placement != LOCAL and self._fallback:
             try:
                 self._run_here(job, job.pixels, "local-fallback")
-            except (BundleError, EngineError) as error:
-                job.reason = "; ".join(filter(None, (job.reason, str(error))))
+            except Exception as error:  # noqa: BLE001 - this image failed, the next may not
+                job.failed(_reason(error))
         return job.answer(self._classes)
 
     def _ask(self, job: Job, wire: Wire) -> None:
@@ -237,7 +247,8 @@ class EdgeClient:
         try:
             sent = self._sender.send(request, budget_ms=wire_budget_ms(job.remaining_ms, local_ms=self._local_ms))
         except GaveUpError as error:
-            job.attempts, job.reason = error.attempts, str(error)
+            job.attempts = error.attempts
+            job.failed(str(error))
             if error.attempts:
                 job.parts_ms["retry_ms"] = error.retry_ms
             return
@@ -245,10 +256,13 @@ class EdgeClient:
         if sent.attempts > 1:
             job.parts_ms["retry_ms"] = sent.retry_ms
         if sent.reply.logits.size != len(self._classes):
-            job.reason = (
+            job.failed(
                 f"the server's {request.model} gives {sent.reply.logits.size} logits, this bundle has "
                 f"{len(self._classes)} classes: it serves another bundle"
             )
+            return
+        if not np.isfinite(sent.reply.logits).all():
+            job.failed(f"the server's {request.model} gives logits that are not finite for this image")
             return
         job.heard(sent.reply, round_trip_ms=sent.round_trip_ms)
         job.source = "remote" if job.placement == REMOTE else "split"
@@ -271,6 +285,14 @@ class EdgeClient:
             msg = f"placement {placement!r} needs a server; give one, or choose local"
             raise InputError(msg)
         return placement
+
+
+def _reason(error: Exception) -> str:
+    """Return why an image failed, in words for its answer."""
+    if isinstance(error, IsplitError):
+        return str(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"this is a fault of isplit, please report it: {what}"
 
 
 def _positive(value: float | None, name: str) -> float | None:

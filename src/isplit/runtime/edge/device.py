@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isplit.codec.image import compress, preprocess
+from isplit.errors import EngineError
 from isplit.records import BundleRecord
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.transport import TensorName
@@ -53,8 +54,18 @@ class Device:
         return preprocess(picture, self._bundle.record.preprocessing)
 
     def head(self, cut: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return one image's latent, quantised; `pixels` are (H, W, C)."""
-        return self._session(cut).run(pixels[None])[0]
+        """Return one image's latent, quantised; `pixels` are (H, W, C).
+
+        Raises:
+            EngineError: onnxruntime failed, or the latent is not what the manifest says.
+
+        """
+        latent = self._session(cut).run(pixels[None])[0]
+        wanted = self._bundle.record.cut(cut).latent_shape
+        if latent.shape != wanted or latent.dtype != np.uint8:
+            msg = f"the head of {cut} gives {latent.dtype} {latent.shape}, not uint8 {wanted}: export the bundle again"
+            raise EngineError(msg)
+        return latent
 
     def encode(self, cut: str, latent: NDArray[np.uint8]) -> Wire:
         """Return what to send of a quantised latent."""
@@ -69,8 +80,21 @@ class Device:
         return Wire(tensor="image", content=compress(pixels, remote.recommended), shape=(1,))
 
     def whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the whole model's logits, (K,)."""
-        return self._session(LOCAL).run(pixels[None])[0]
+        """Return the whole model's logits, (K,).
+
+        Raises:
+            EngineError: onnxruntime failed, or there is not one finite logit for each class.
+
+        """
+        logits = self._session(LOCAL).run(pixels[None])[0]
+        classes = len(self._bundle.record.group.classes)
+        if logits.shape != (classes,) or logits.dtype != np.float32:
+            msg = f"the model on this device gives {logits.dtype} {logits.shape}, not {classes} float32 logits"
+            raise EngineError(f"{msg}: export the bundle again")
+        if not np.isfinite(logits).all():
+            msg = "the model on this device gives logits that are not finite for this image"
+            raise EngineError(msg)
+        return logits
 
     def warm_up(self, placement: str) -> float:
         """Load what a placement runs on the device and run it; return how long a second run takes, in ms.
@@ -87,7 +111,7 @@ class Device:
         preprocessing = self._bundle.record.preprocessing
         pixels = np.zeros((*preprocessing.image_size, preprocessing.channels), np.uint8)
         if placement == LOCAL:
-            self.whole(pixels)
+            self._session(LOCAL).run(pixels[None])  # of a black image, a sound model may make NaN
         elif placement == REMOTE:
             self.compress(pixels)
         else:

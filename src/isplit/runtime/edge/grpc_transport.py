@@ -102,7 +102,7 @@ class GrpcTransport:
             with self._lock:
                 if link is self._link and not self._closed:
                     self._link = self._open()
-        return TransportError(status, " ".join(str(error.details() or "").split())[:300])
+        return TransportError(status, str(error.details() or ""))
 
 
 class _Link:

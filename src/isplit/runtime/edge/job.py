@@ -1,5 +1,6 @@
 """One image on its way through the client, and the answer that becomes of it."""
 
+import math
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from isplit.records import Answer, AnswerSource, Timings
 from isplit.runtime.edge.device import Wire
 from isplit.runtime.edge.transport import Reply
+from isplit.text import utf8_text
 
 
 @dataclass(kw_only=True)
@@ -26,8 +28,8 @@ class Job:
     image: str
     placement: str
     deadline_ms: float | None
+    started_unix_s: float
     started_s: float = field(default_factory=time.perf_counter)
-    started_unix_s: float = field(default_factory=time.time)
     pixels: NDArray[np.uint8] | None = None
     wire: Wire | None = None
     logits: NDArray[np.float32] | None = None
@@ -54,15 +56,20 @@ class Job:
     def heard(self, reply: Reply, *, round_trip_ms: float) -> None:
         """Take over a server's logits and its timings."""
         self.logits = reply.logits
-        self.server_batch = reply.batch_size
+        self.server_batch = reply.batch_size if reply.batch_size and reply.batch_size > 0 else None
+        server_ms = _duration_ms(reply.server_ms)
         # Two machines' clocks are never compared, only two durations.
         self.parts_ms |= {
-            "wire_ms": max(0.0, round_trip_ms - (reply.server_ms or 0.0)),
-            "server_queue_ms": reply.queue_ms,
-            "server_decode_ms": reply.decode_ms,
-            "server_infer_ms": reply.infer_ms,
-            "server_ms": reply.server_ms,
+            "wire_ms": max(0.0, round_trip_ms - (server_ms or 0.0)),
+            "server_queue_ms": _duration_ms(reply.queue_ms),
+            "server_decode_ms": _duration_ms(reply.decode_ms),
+            "server_infer_ms": _duration_ms(reply.infer_ms),
+            "server_ms": server_ms,
         }
+
+    def failed(self, reason: str) -> None:
+        """Note why there is no answer, after the reasons that are known already."""
+        self.reason = reason if self.reason is None else f"{self.reason}; {reason}"
 
     def answer(self, classes: tuple[str, ...]) -> Answer:
         """Return the answer, its time taken now."""
@@ -71,10 +78,10 @@ class Job:
         return Answer(
             id=self.id,
             index=self.index,
-            image=self.image,
+            image=utf8_text(self.image),
             placement=self.placement,
             source=self.source,
-            reason=self.reason,
+            reason=None if self.reason is None else utf8_text(self.reason),
             label=label,
             class_name=None if label is None else classes[label],
             probability=probability,
@@ -87,6 +94,11 @@ class Job:
             started_unix_s=self.started_unix_s,
             timings=Timings(total_ms=total_ms, **self.parts_ms),
         )
+
+
+def _duration_ms(reported_ms: float | None) -> float | None:
+    """Return what a server says that it took; None where that can be no duration."""
+    return reported_ms if reported_ms is not None and 0 <= reported_ms < math.inf else None
 
 
 def _best(logits: NDArray[np.float32]) -> tuple[int, float]:

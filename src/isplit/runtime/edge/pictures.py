@@ -1,6 +1,8 @@
 """Images as callers have them."""
 
 import io
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +10,43 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isplit.codec.image import decode_image
+from isplit.codec.image import damage_as_data_error, decode_image
 from isplit.errors import DataError
 
-Picture = Path | str | bytes | Image.Image | NDArray[np.uint8]
+Picture = os.PathLike[str] | str | bytes | Image.Image | NDArray[np.uint8]
 """An image file, its content, or its pixels: a PIL image, or uint8 of H×W, H×W×1 or H×W×3 (RGB)."""
 
 
-def open_picture(picture: Picture, *, name: str) -> Image.Image:
+@dataclass(frozen=True, kw_only=True)
+class NoPicture:
+    """Stands in a stream for an image that its source could not give; its answer is "failed", with this reason."""
+
+    reason: str
+
+
+def open_picture(picture: Picture | NoPicture, *, name: str) -> Image.Image:
     """Return the picture decoded; pixels are taken as they are.
 
     Raises:
-        DataError: not an image, damaged, too large, or an array of another kind.
+        DataError: there is no such file; it is no image, damaged or too large; or the object is no picture at all.
 
     """
+    if isinstance(picture, NoPicture):
+        raise DataError(picture.reason)
     if isinstance(picture, Image.Image):
+        with damage_as_data_error(name):
+            picture.load()  # Pillow reads a file's pixels only when they are needed
         return picture
     if isinstance(picture, np.ndarray):
         return _from_array(picture, name=name)
-    return decode_image(io.BytesIO(picture) if isinstance(picture, bytes) else Path(picture), name=name)
+    if isinstance(picture, bytes):
+        return decode_image(io.BytesIO(picture), name=name)
+    try:
+        path = Path(picture)
+    except TypeError as error:
+        msg = f"{name} is a {type(picture).__name__}: give a path, a file's content as bytes, a PIL image, or an array"
+        raise DataError(msg) from error
+    return decode_image(path, name=name)
 
 
 def _from_array(pixels: NDArray[Any], *, name: str) -> Image.Image:

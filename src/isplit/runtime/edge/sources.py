@@ -1,28 +1,33 @@
 """Where images come from: files, folders, videos, a camera. Each yields (name, image) pairs, one when it is asked."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isplit.errors import DataError, InputError, needs_extra
-from isplit.runtime.edge.pictures import Picture
+from isplit.runtime.edge.pictures import NoPicture, Picture
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .gif .ppm .pgm".split())
 VIDEO_SUFFIXES = frozenset(".mp4 .avi .mkv .mov .webm .m4v".split())
 
-NamedPictures = Iterator[tuple[str, Picture]]
+NamedPictures = Iterator[tuple[str, Picture | NoPicture]]
 
 
 def open_sources(names: list[str]) -> NamedPictures:
     """Yield the images of all sources, one after the other, each named by its path (and frame).
 
     A source is an image file, a folder (its image files and its subfolders', in order of their paths), a video file,
-    "camera" or "camera:N". That all of them are there is checked before the first image.
+    "camera" or "camera:N". That all of them are there is checked before the first image. Whatever in a folder has an
+    image's suffix is yielded, links that lead nowhere included: it is for the caller to answer for each. A video that
+    gives no frame, or stops with an error, yields one `NoPicture`, and the next source follows.
 
     Raises:
-        InputError: a source is not there, or a folder holds no image.
+        InputError: a source is not there or cannot be read, or a folder holds no image.
+        DataError: a camera or a video cannot be opened, or a camera stops.
         MissingExtraError: a video or a camera, and OpenCV is not installed.
 
     """
@@ -32,21 +37,47 @@ def open_sources(names: list[str]) -> NamedPictures:
 
 def _open(name: str) -> NamedPictures:
     kind, _, number = name.partition(":")
-    if kind == "camera" and (not number or number.isdecimal()):
-        return _frames(name, _capture(int(number or 0), name), endless=True)
+    if kind == "camera" and (not number or (number.isascii() and number.isdecimal())):
+        return _camera(name, _capture(int(number or 0), name))
     path = Path(name)
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        msg = f"there is no {path}; give image files, folders, a video, or 'camera'"
+        raise InputError(msg) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
+        _refuse(path, error)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        files = _image_files(path)
         if not files:
             msg = f"{path} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))}); give another folder, or files"
             raise InputError(msg)
         return ((str(file), file) for file in files)
-    if not path.exists():
-        msg = f"there is no {path}; give image files, folders, a video, or 'camera'"
-        raise InputError(msg)
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _frames(name, _capture(str(path), name), endless=False)
+        return _video(name, _capture(str(path), name))
     return iter([(name, path)])
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Return the image files of a folder and of its subfolders, in order of their paths.
+
+    Raises:
+        InputError: a folder cannot be read, so that images in it would go without an answer.
+
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        _refuse(error.filename or folder, error)
+
+    files: list[Path] = []
+    for directory, _, names in os.walk(folder, onerror=refuse):
+        files += [Path(directory, name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(files)
+
+
+def _refuse(path: object, error: OSError | ValueError) -> NoReturn:
+    msg = f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+    raise InputError(msg) from error
 
 
 def _capture(source: int | str, name: str) -> Any:
@@ -72,26 +103,51 @@ def _capture(source: int | str, name: str) -> Any:
     return capture
 
 
-def _frames(name: str, capture: Any, *, endless: bool) -> NamedPictures:
-    """Yield frames as RGB until there are no more.
+def _camera(name: str, capture: Any) -> NamedPictures:
+    """Yield frames until the camera stops.
 
     Raises:
-        DataError: there is not even one, or an endless source (a camera) ends.
+        DataError: it stopped, which a camera never does by itself.
 
     """
-    number = 0
+    count = 0
+    for frame in _frames(name, capture):
+        yield f"{name}#{count}", frame
+        count += 1
+    msg = f"{name} stopped after {count} pictures: was it unplugged?"
+    raise DataError(msg)
+
+
+def _video(name: str, capture: Any) -> NamedPictures:
+    """Yield a video's frames; where it gives none, or fails in the middle, one NoPicture says so."""
+    count = 0
+    try:
+        for frame in _frames(name, capture):
+            yield f"{name}#{count}", frame
+            count += 1
+    except DataError as error:
+        yield f"{name}#{count}", NoPicture(reason=str(error))
+        return
+    if count == 0:
+        yield name, NoPicture(reason=f"{name} gave no picture: it is no video, or damaged")
+
+
+def _frames(name: str, capture: Any) -> Iterator[NDArray[np.uint8]]:
+    """Yield RGB frames until there are no more.
+
+    Raises:
+        DataError: OpenCV failed.
+
+    """
     try:
         while True:
-            got, frame = capture.read()
-            if not got:
-                break
-            yield f"{name}#{number}", np.ascontiguousarray(frame[:, :, ::-1])  # OpenCV's order is BGR
-            number += 1
+            try:
+                is_frame, frame = capture.read()
+            except Exception as error:  # cv2.error, a class that exists only where OpenCV is installed
+                msg = f"{name} cannot be read on: {' '.join(str(error).split())[:300]}"
+                raise DataError(msg) from error
+            if not is_frame:
+                return
+            yield np.ascontiguousarray(frame[:, :, ::-1])  # OpenCV's order is BGR
     finally:
         capture.release()
-    if endless:
-        msg = f"{name} stopped after {number} pictures: was it unplugged?"
-        raise DataError(msg)
-    if number == 0:
-        msg = f"{name} gave no picture: it is no video, or damaged"
-        raise DataError(msg)

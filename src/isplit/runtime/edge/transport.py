@@ -65,10 +65,18 @@ class Reply:
     batch_size: int | None = None
 
 
+MAX_DETAILS = 300
+"""The longest explanation that is taken from a server, in characters."""
+
+
 class TransportError(IsplitError):
-    """A request was not answered. Never leaves the edge client, which makes an answer of it."""
+    """A request was not answered. Never leaves the edge client, which makes an answer of it.
+
+    `details` may be a server's own words: they are made one line, and cut where they are long.
+    """
 
     def __init__(self, status: Status, details: str) -> None:
+        details = " ".join(details.split())[:MAX_DETAILS]
         super().__init__(f"{status}: {details}" if details else status)
         self.status: Status = status
 

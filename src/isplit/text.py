@@ -1,0 +1,52 @@
+"""Make text from outside (file names, a server's messages) safe to write as UTF-8 and to show on a terminal."""
+
+import json
+
+
+def utf8_text(text: str) -> str:
+    r"""Return `text` with every byte that is not UTF-8 written as an escape.
+
+    Python keeps such bytes of a file name as lone surrogates, which neither JSON readers nor UTF-8 files accept. A byte
+    becomes `\xNN`; any other lone surrogate becomes `\uNNNN`. Two names stay different unless one already spells out
+    the other's escape.
+
+    >>> import os
+    >>> utf8_text(os.fsdecode(b"ni\xf1o.png"))
+    'ni\\xf1o.png'
+    """
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        raw = text.encode("utf-8", "backslashreplace")
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def terminal_text(text: str, *, keep: str = "") -> str:
+    r"""Return `text` with every character that a terminal would obey rather than show written as an escape.
+
+    These are the control characters (a terminal's escape sequences begin with one), line breaks, and the invisible
+    characters that reorder what stands around them. Those in `keep` stay.
+
+    >>> terminal_text("cat\x1b[2J.png")
+    'cat\\x1b[2J.png'
+    """
+    text = utf8_text(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def json_text(json_document: str) -> str:
+    r"""Return a JSON document with every invisible character in it written as JSON's own escape `\uNNNN`.
+
+    JSON allows most of them in a string as they are, yet a terminal obeys some, and some readers take others (U+2028)
+    for the end of a line. The document holds none outside its strings, and means the same afterwards.
+    """
+    if json_document.isprintable():
+        return json_document
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in json_document)

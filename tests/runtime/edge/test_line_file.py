@@ -1,0 +1,179 @@
+"""Lines are written whole or not at all, whatever stops them."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from isplit.errors import InputError, OutputError
+from isplit.runtime.edge.line_file import LineFile
+
+LINE = b"0123456789\n"
+
+
+@pytest.fixture
+def limit():
+    """`limit(bytes)` limits how long a file may get, until the test is over."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_lines(tmp_path):
+    """Lines are in the file as soon as they are written, after what an older file held is gone."""
+    path = tmp_path / "lines"
+    path.write_text("old")
+    with LineFile.create(path) as file:
+        assert b"" == path.read_bytes()
+        file.write(LINE)
+        assert (LINE, 1) == (path.read_bytes(), file.lines)
+        file.write(LINE)
+    assert LINE * 2 == path.read_bytes()
+
+
+@pytest.mark.parametrize("size", [22, 23, 32])
+def test_a_line_that_does_not_fit(tmp_path, limit, size):
+    """Where the third line does not fit, two are there, and the error says why and how many."""
+    path = tmp_path / "lines"
+    with LineFile.create(path) as file:
+        limit(size)
+        file.write(LINE)
+        file.write(LINE)
+        with pytest.raises(OutputError, match="lines: File too large; the 2 lines before this one are kept whole"):
+            file.write(LINE)
+        assert LINE * 2 == path.read_bytes()
+        limit(1000)
+        file.write(b"more\n")
+    assert LINE * 2 + b"more\n" == path.read_bytes()
+
+
+def test_the_last_byte_fits(tmp_path, limit):
+    """A line that just fits is written."""
+    path = tmp_path / "lines"
+    with LineFile.create(path) as file:
+        limit(33)
+        for _ in range(3):
+            file.write(LINE)
+    assert LINE * 3 == path.read_bytes()
+
+
+@pytest.mark.parametrize("flags", [os.O_APPEND, 0])
+def test_a_descriptor_of_somebody_else(tmp_path, limit, flags):
+    """On a descriptor that came open, as the shell's > and >> give one, lines are taken back too; it stays open."""
+    path = tmp_path / "lines"
+    path.write_bytes(b"before\n")
+    descriptor = os.open(path, os.O_WRONLY | flags)
+    try:
+        if not flags:
+            os.lseek(descriptor, 0, os.SEEK_END)
+        limit(7 + 11 + 5)
+        file = LineFile(descriptor, name="standard output")
+        file.write(LINE)
+        with pytest.raises(OutputError, match="standard output: File too large; the 1 lines"):
+            file.write(LINE)
+        assert b"before\n" + LINE == path.read_bytes()
+        file.write(b"1234\n")
+        assert b"before\n" + LINE + b"1234\n" == path.read_bytes()
+    finally:
+        os.close(descriptor)
+
+
+def test_in_the_middle_of_a_file(tmp_path, limit):
+    """Nothing is cut off a file that is written in its middle: what follows is somebody else's."""
+    path = tmp_path / "lines"
+    path.write_bytes(b"x" * 20)
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        limit(5)
+        with pytest.raises(OutputError):
+            LineFile(descriptor, name="it").write(LINE)
+        assert 20 == path.stat().st_size
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_stopped_between_two_parts(tmp_path, monkeypatch, stop):
+    """An interrupt after half a line takes that half back; after the whole line it stays."""
+    path = tmp_path / "lines"
+    write = os.write
+    with LineFile.create(path) as file:
+        file.write(LINE)
+
+        def half(descriptor, data):
+            write(descriptor, data[:5])
+            raise stop
+
+        monkeypatch.setattr(os, "write", half)
+        with pytest.raises(OutputError if stop is OSError else stop):
+            file.write(LINE)
+        assert LINE == path.read_bytes()
+
+        def whole(descriptor, data):
+            write(descriptor, data)
+            raise stop
+
+        monkeypatch.setattr(os, "write", whole)
+        with pytest.raises(OutputError if stop is OSError else stop):
+            file.write(LINE)
+        assert LINE * 2 == path.read_bytes()
+
+
+def test_a_short_write_goes_on(tmp_path, monkeypatch):
+    """An operating system that takes a line in pieces gets all of them."""
+    path = tmp_path / "lines"
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    with LineFile.create(path) as file:
+        file.write(LINE)
+    assert LINE == path.read_bytes()
+
+
+def test_full_device():
+    """A device that is full says so."""
+    with LineFile.create("/dev/full") as file, pytest.raises(OutputError, match="/dev/full: No space left on device"):
+        file.write(LINE)
+
+
+def test_closed_pipe():
+    """A pipe whose reader has gone is an error with its cause."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        with pytest.raises(OutputError, match="Broken pipe") as raised:
+            LineFile(writer, name="a pipe").write(LINE)
+        assert BrokenPipeError is type(raised.value.__cause__)
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("name", ["gone/lines", ".", "a\0b"])
+def test_cannot_be_created(tmp_path, monkeypatch, name):
+    """A file that cannot be made is refused in words."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="cannot write"):
+        LineFile.create(name)
+
+
+def test_closing_may_fail(tmp_path, monkeypatch):
+    """A file system that says only at the end that the disk was full is heard."""
+    file = LineFile.create(tmp_path / "lines")
+    close = os.close
+
+    def fail(descriptor):
+        close(descriptor)
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "close", fail)
+    with pytest.raises(OutputError, match="Disk quota exceeded; its last lines may be missing"):
+        file.close()
+
+
+def test_mode(tmp_path):
+    """A new file has the permissions that the user's umask leaves."""
+    code = "import os, sys; from isplit.runtime.edge.line_file import LineFile; os.umask(0o027)"
+    code += "; LineFile.create(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "lines"], check=True)
+    assert 0o640 == (tmp_path / "lines").stat().st_mode & 0o777

@@ -136,13 +136,15 @@ class ComputeRates(Part):
 
     A part takes the larger of its operations over `macs_per_s` and its bytes (weights, activations read and written)
     over `memory_bytes_per_s` (the roofline of Williams et al., 2009), and `overhead_ms` for each call. An image takes
-    its pixels over `pixels_per_s` to be resized or compressed. `spread` is the 95th percentile of a time over its
+    its pixels over `pixels_per_s` to be resized or compressed as JPEG, and a latent its numbers over `symbols_per_s` to
+    be entropy-coded. `spread` is the 95th percentile of a time over its
     median. `macs_per_s` is what onnxruntime reaches in float32, not a data sheet's peak.
     """
 
     macs_per_s: PositiveRate
     memory_bytes_per_s: PositiveRate
     pixels_per_s: PositiveRate = 2e7
+    symbols_per_s: PositiveRate = 1e6
     load_bytes_per_s: PositiveRate = 1e8
     overhead_ms: Milliseconds = 0.2
     spread: float = Field(default=1.15, ge=1, allow_inf_nan=False)
@@ -277,6 +279,7 @@ def _scaled_rates(rates: ComputeRates, factor: float) -> ComputeRates:
             "macs_per_s": rates.macs_per_s / factor,
             "memory_bytes_per_s": rates.memory_bytes_per_s / factor,
             "pixels_per_s": rates.pixels_per_s / factor,
+            "symbols_per_s": rates.symbols_per_s / factor,
             "load_bytes_per_s": rates.load_bytes_per_s / factor,
             "overhead_ms": rates.overhead_ms * factor,
         }

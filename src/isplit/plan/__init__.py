@@ -1,0 +1,1 @@
+"""Plan where a model should run: profiles, links, placements, and a simulator. No torch: numpy and records only."""

@@ -229,7 +229,7 @@ def test_rerun_reuses_what_is_there(isplit, tiny_model_file, counted, tmp_path, 
     assert reads() >= 54
     assert 0 == isplit(*command).code
     assert first == {name: (tmp_path / "s" / name).read_bytes() for name in RECORDS}
-    assert reads() <= 6 + 8  # the few pictures of the overlays, and those that tell whether the data is the same
+    assert reads() <= 6 + 28  # the few pictures of the overlays, and those that tell whether the data is the same
 
 
 def test_more_images_adds_to_what_is_there(isplit, tiny_model_file, counted, tmp_path, without_report):

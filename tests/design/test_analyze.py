@@ -12,7 +12,7 @@ from torch import nn
 import isplit
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.models import LoadedModel
-from isplit.errors import InputError, ModelError
+from isplit.errors import ModelError
 from isplit.records import Preprocessing
 
 
@@ -84,10 +84,13 @@ def test_merged_classes_take_a_pass_of_their_own(run: Callable[..., isplit.Study
     assert ("low", "high") == study.curve.subsets[1].classes
 
 
-def test_fewer_images_than_classes_is_refused(run: Callable[..., isplit.Study]) -> None:
-    """Before any work."""
-    with pytest.raises(InputError, match="at least one for each of the 10 classes"):
-        run(settings=isplit.Settings(images=9))
+def test_fewer_images_than_classes(run: Callable[..., isplit.Study]) -> None:
+    """Classes without an image have no say, which is said; a subset of such classes takes images of its own."""
+    study = run(classes=["1,2", "8,9"], settings=isplit.Settings(images=5))
+
+    assert 5 == sum(study.curve.images_per_class.values())
+    assert [2, 5] == [subset.images for subset in study.curve.subsets]
+    assert any("5 images of 10 classes" in warning for warning in study.record.warnings)
 
 
 def test_other_images_are_not_taken_for_these(model: LoadedModel, tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from isplit.design.importance.methods import METHODS
 from isplit.design.importance.overlays import draw_overlays
 from isplit.design.importance.scoring import ScoreJob, score_images
 from isplit.design.importance.table import ScoreTable
+from isplit.design.inputs.class_outputs import match_data
 from isplit.design.inputs.data import Dataset, balanced_order
-from isplit.design.inputs.models import LoadedModel, match_classes
+from isplit.design.inputs.models import LoadedModel
 from isplit.design.measure.whole import measure_accuracy
 from isplit.design.precision import SETTINGS, chosen_precision
 from isplit.design.study import LATER, library_versions, remove_later
@@ -147,12 +148,16 @@ def analyze(
 
     """
     settings = settings or Settings()
-    outputs = match_classes(data.classes, loaded=model, titles=data.titles, class_map=class_map)
+    match = match_data(model, data, class_map=class_map)
+    outputs, notices = match.outputs, [*data.notices, *match.notices]
     groups = parse_groups(classes, data)
     logits = [GroupLogits(group, data.classes, outputs) for group in groups]
     if settings.images is not None and settings.images < len(groups[0].classes):
-        msg = f"images is {settings.images}; give at least one for each of the {len(groups[0].classes)} classes"
-        raise InputError(msg)
+        notices.append(
+            f"the curve is taken from {settings.images} images of {len(groups[0].classes)} classes: classes without an "
+            "image have no say in it"
+        )
+    data = replace(data, notices=tuple(notices))
     progress("capturing the model", 0, 1)
     module = model.module.to(memory_format=torch.channels_last)
     shape = (model.preprocessing.channels, *model.preprocessing.image_size)
@@ -215,7 +220,7 @@ def _measure(
         progress=lambda done, total: progress("base accuracy", done, total),
     )
     accuracy, chance = base.accuracy, base.chance
-    warnings = list(model.warnings)
+    warnings = [*model.warnings, *data.notices]
     if accuracy.low <= chance:
         warnings.append(
             f"the model is right on {accuracy.accuracy:.1%} of the test images, no better than always guessing the "
@@ -321,8 +326,9 @@ def _curve(
     stopped = ""
     for group in groups:
         # The gradient of an image's own logit is the same whichever other classes it competes with.
-        if tables and settings.target == "correct" and not (group.merges or groups[0].merges):
-            labels = group.label_map[inputs.data.labels[tables[0].images]]
+        labels = group.label_map[inputs.data.labels[tables[0].images]] if tables else np.empty(0, np.int64)
+        shared = settings.target == "correct" and not (group.merges or groups[0].merges)
+        if shared and len(np.unique(labels[labels >= 0])) == len(group.group.classes):
             tables.append(replace(tables[0], labels=labels))
             continue
         order = _order(inputs, group)

@@ -66,6 +66,20 @@ def test_balanced_order_by_hand():
     assert [] == balanced_order(labels, [], seed=0).tolist()
 
 
+def test_many_classes_come_in_random_order():
+    """A prefix of more than 100 classes is no choice by label, and repeats with its seed."""
+    labels = np.repeat(np.arange(101), 2)
+
+    order = balanced_order(labels, np.arange(202), seed=0)
+
+    assert list(range(101)) == sorted(labels[order[:101]].tolist())
+    assert labels[order[:101]].tolist() == labels[order[101:]].tolist()
+    assert max(labels[order[:20]]) > 60
+    assert order.tolist() == balanced_order(labels, np.arange(202)[::-1], seed=0).tolist()
+    assert order.tolist() != balanced_order(labels, np.arange(202), seed=1).tolist()
+    assert list(range(100)) == balanced_order(np.arange(100), np.arange(100), seed=0).tolist()
+
+
 @given(
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
     seed=st.integers(0, 2**32),

@@ -1,7 +1,6 @@
 """isplit.design.inputs.models: every kind of model loads, what cannot be used is refused with a reason."""
 
 import builtins
-import json
 import sys
 
 import numpy as np
@@ -10,11 +9,10 @@ import torch
 from torch import nn
 
 from isplit.design.inputs.files import file_sha256
-from isplit.design.inputs.models import LoadedModel, load_model, match_classes
+from isplit.design.inputs.models import load_model
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.logits import find_logits
 from isplit.errors import ModelError
-from isplit.records import ModelSource, Preprocessing
 
 
 def test_factory_with_num_classes(factory, preprocessing_of):
@@ -271,93 +269,6 @@ def test_unusable_modules(arguments, message):
         load_model(Pooled(), **arguments)
 
 
-# --- classes ---
-
-
-PREPROCESSING = Preprocessing(
-    image_size=(32, 32), resize_size=32, interpolation="bilinear", channels=3, mean=(0, 0, 0), std=(1, 1, 1)
-)
-
-
-def loaded_model(num_outputs, *, class_names=None):
-    source = ModelSource(
-        spec="x", weights=None, weights_sha256=None, fingerprint="", num_outputs=num_outputs, parameters=0
-    )
-    return LoadedModel(module=nn.Identity(), source=source, preprocessing=PREPROCESSING, class_names=class_names)
-
-
-def write_map(tmp_path, content):
-    path = tmp_path / "map.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
-
-
-def test_as_many_classes_as_outputs():
-    """Classes match outputs by position when there are as many and nothing else is known."""
-    assert (0, 1, 2) == match_classes(("x", "y", "z"), loaded=loaded_model(3))
-
-
-def test_classes_by_name():
-    """The names of the outputs win over position: by class name, title, or the title's first synonym."""
-    loaded = loaded_model(4, class_names=("Dog", "tabby", "zebra", "ox"))
-
-    titles = ("tabby, tabby cat", "Hound", "ox")
-    assert (1, 0, 3) == match_classes(("n1", "dog", "n3"), loaded=loaded, titles=titles)
-    assert (3, 2, 1, 0) == match_classes(("ox", "zebra", "tabby", "dog"), loaded=loaded)
-
-
-def test_names_that_are_not_unique_match_nothing():
-    """Two outputs of one name cannot be told apart, nor two classes that would share an output."""
-    loaded = loaded_model(4, class_names=("crane", "crane", "cat", "dog"))
-
-    for classes, titles in ((("crane", "cat"), None), (("cat", "tom"), ("cat", "cat"))):
-        with pytest.raises(ModelError, match="the data has 2 classes, the model 4 outputs"):
-            match_classes(classes, loaded=loaded, titles=titles)
-
-
-def test_imagenet_ids():
-    """Classes that are ImageNet ids find their outputs among 1000."""
-    assert (151, 187) == match_classes(("n02085620", "n02094433"), loaded=loaded_model(1000))
-
-
-def test_unknown_imagenet_ids():
-    """An id that is not among the thousand does not match."""
-    with pytest.raises(ModelError, match="pass --num-classes 2"):
-        match_classes(("n02085620", "n99999999"), loaded=loaded_model(1000))
-
-
-def test_class_map(tmp_path):
-    """A class map decides whatever else is known, and may hold more than the classes."""
-    path = write_map(tmp_path, {"cat": 5, "dog": 0, "cow": 77})
-
-    assert (5, 0) == match_classes(("cat", "dog"), loaded=loaded_model(6), class_map=path)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "cannot be read"),
-        ([1, 2], "is a JSON list"),
-        ({"cat": 1}, "'dog' has no output"),
-        ({"cat": 1, "dog": 6}, "'dog' has the output 6: give each class its own of 0 to 5"),
-        ({"cat": -1, "dog": 1}, "'cat' has the output -1"),
-        ({"cat": 1, "dog": 1}, "'dog' has the output 1"),
-        ({"cat": True, "dog": 0}, "'cat' has the output True"),
-        ({"cat": "1", "dog": 0}, "'cat' has the output '1'"),
-    ],
-)
-def test_bad_class_map(tmp_path, content, message):
-    """A class map that is damaged, incomplete, ambiguous or out of range is refused."""
-    with pytest.raises(ModelError, match=message):
-        match_classes(("cat", "dog"), loaded=loaded_model(6), class_map=write_map(tmp_path, content))
-
-
-def test_missing_class_map(tmp_path):
-    """A class map that is not there is an error that names it."""
-    with pytest.raises(ModelError, match=r"gone\.json cannot be read"):
-        match_classes(("cat",), loaded=loaded_model(6), class_map=tmp_path / "gone.json")
-
-
 def test_timm_missing(monkeypatch):
     """Without timm the message says what to install."""
     real = builtins.__import__
@@ -371,5 +282,3 @@ def test_timm_missing(monkeypatch):
 
     with pytest.raises(Exception, match=r"pip install 'isplit\[timm\]'"):
         load_model("timm:resnet18")
-    with pytest.raises(ModelError, match=r"ImageNet ids: .*isplit\[timm\]"):
-        match_classes(("n02085620", "n02094433"), loaded=loaded_model(1000))

@@ -58,3 +58,43 @@ def testhold_out_is_a_stratified_partition(counts, seed, parts):
     assert list(range(len(labels))) == sorted(np.concatenate(pieces).tolist())
     for piece in pieces:
         assert set(range(len(counts))) == set(labels[piece].tolist())
+
+
+def test_classes_of_one_to_three_images(tmp_path, pixels, write_npz):
+    """Images of classes that are too small to divide are divided together, and a notice says so."""
+    labels = np.repeat(np.arange(60), [1, 2, 3] * 20)
+
+    dataset = open_data(str(write_npz(tmp_path / "a.npz", images=pixels(0, (120, 4, 4)), labels=labels)))
+
+    assert {"fit": 68, "select": 26, "test": 26} == {part: len(images) for part, images in dataset.parts.items()}
+    assert list(range(120)) == sorted(np.concatenate(list(dataset.parts.values())).tolist())
+    assert "40 of the 60 classes have fewer than 3 images: their 60 images were divided together" in dataset.notices[0]
+    assert "classes of fewer than 3 images as one" in dataset.part_rule
+
+
+def test_one_image_of_each_class(tmp_path, pixels, write_npz):
+    """With one image a class, the parts hold different classes."""
+    path = write_npz(tmp_path / "a.npz", images=pixels(0, (100, 4, 4)), labels=np.arange(100))
+
+    dataset = open_data(str(path))
+
+    assert {"fit": 80, "select": 10, "test": 10} == {part: len(images) for part, images in dataset.parts.items()}
+
+
+def test_a_class_without_images(tmp_path, pixels, write_npz):
+    """A class that no image has is named in a notice, and keeps its number."""
+    labels = np.repeat([0, 2], 10)
+    path = write_npz(tmp_path / "a.npz", images=pixels(0, (20, 4, 4)), labels=labels, classes=["a", "b", "c"])
+
+    dataset = open_data(str(path))
+
+    assert ("a", "b", "c") == dataset.classes
+    assert ("1 of the 3 classes have no image at all: 'b'",) == dataset.notices
+
+
+def test_a_class_that_only_the_test_has(tmp_path, pixels, write_npz):
+    """A class without an image to fit on is named in a notice."""
+    arrays = {"train_images": pixels(0, (20, 4, 4)), "train_labels": np.repeat([0, 1], 10)}
+    path = write_npz(tmp_path / "a.npz", **arrays, test_images=pixels(1, (3, 4, 4)), test_labels=np.arange(3))
+
+    assert ("1 of the 3 classes have no image to fit on: '2'",) == open_data(str(path)).notices

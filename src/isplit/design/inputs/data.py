@@ -14,7 +14,7 @@ from isplit.design.inputs.array_files import read_idx_pair, read_npz
 from isplit.design.inputs.file_trees import directory_tree, zip_tree
 from isplit.design.inputs.folders import read_folders
 from isplit.design.inputs.library_sets import TORCHVISION_SETS, read_digits, read_factory, read_torchvision
-from isplit.design.inputs.parts import divide
+from isplit.design.inputs.parts import Division, divide
 from isplit.design.inputs.source import Source, choose_parts, close_match
 from isplit.errors import DataError, InputError
 from isplit.records import DataSource, PartName
@@ -32,7 +32,7 @@ class Dataset:
 
     `labels` (int64, one per image) index `classes`; `titles` are the classes' display names, in the same order;
     `groups` are named subsets of the classes. `parts` holds increasing indices into `labels`, and `part_rule` says in
-    words how they were made.
+    words how they were made. `notices` say what the user has to know about the labels and the parts.
 
     `sha256` is over the file's bytes (.zip, .npz; idx: over both files' hashes). For a folder it is over the names,
     sizes and labels of its images, and over their contents: of all up to `MAX_HASHED_BYTES`, beyond that of every n-th.
@@ -50,6 +50,7 @@ class Dataset:
     part_rule: str
     sha256: str
     read: Callable[[int], Image.Image]
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -109,12 +110,7 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
     if len(source.classes) < 2:
         msg = f"{spec} has only one class, {''.join(source.classes)!r}: there is nothing to tell apart"
         raise DataError(msg)
-    parts, rule = divide(source, spec=spec, seed=seed)
-    present = np.bincount(source.labels[parts["fit"]], minlength=len(source.classes))
-    if not present.all():
-        name = source.classes[int(np.argmin(present > 0))]
-        msg = f"{spec}: class {name!r} has no image to fit on: add images, or leave the class out"
-        raise DataError(msg)
+    division = divide(source, spec=spec, seed=seed)
     source.labels.setflags(write=False)
     return Dataset(
         spec=spec,
@@ -123,11 +119,34 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
         titles=_distinct_titles(source),
         groups=source.groups,
         labels=source.labels,
-        parts=parts,
-        part_rule=rule,
+        parts=division.parts,
+        part_rule=division.rule,
         sha256=source.sha256,
         read=source.read,
+        notices=(*source.notices, *division.notices, *_notices_of_empty_classes(source, division)),
     )
+
+
+def _notices_of_empty_classes(source: Source, division: Division) -> tuple[str, ...]:
+    """Name the classes without any image; and those without one to fit on, unless the division has told of them."""
+    counts = np.bincount(source.labels, minlength=len(source.classes))
+    fit_counts = np.bincount(source.labels[division.parts["fit"]], minlength=len(source.classes))
+    notices: list[str] = []
+    for names, what in (
+        ([name for name, count in zip(source.classes, counts, strict=True) if count == 0], "no image at all"),
+        (
+            [
+                name
+                for name, count, fit_count in zip(source.classes, counts, fit_counts, strict=True)
+                if count and not fit_count and not division.notices
+            ],
+            "no image to fit on",
+        ),
+    ):
+        if names:
+            listed = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+            notices.append(f"{len(names)} of the {len(source.classes)} classes have {what}: {listed}")
+    return tuple(notices)
 
 
 def _distinct_titles(source: Source) -> tuple[str, ...]:
@@ -138,23 +157,31 @@ def _distinct_titles(source: Source) -> tuple[str, ...]:
     return tuple(title if counts[title] == 1 else f"{title} ({name})" for title, name in named)
 
 
+_CLASSES_IN_ORDER = 100
+
+
 def balanced_order(labels: ArrayLike, indices: ArrayLike, *, seed: int) -> NDArray[np.int64]:
     """Return `indices` in a seeded random order in which every prefix is balanced over the classes.
 
     Each class's indices are shuffled, then the classes take turns; a class that has run out is passed over. So the
     first n hold each class equally often, give or take one, as long as it lasts, and are the same for every n. The
-    order in which `indices` are given does not matter.
+    order in which `indices` are given does not matter. Within a turn, the classes come in the order of their labels;
+    more than 100 classes come in a seeded random order, so that n images of fewer classes are no choice by label.
     """
     labels, indices = np.asarray(labels), np.sort(np.asarray(indices, dtype=np.int64))
-    turns, classes, shuffled = [], [], []
-    for label in np.unique(labels[indices]):
+    turns, ranks, shuffled = [], [], []
+    present = np.unique(labels[indices])
+    rank_of = np.arange(len(present))
+    if len(present) > _CLASSES_IN_ORDER:
+        rank_of = np.random.default_rng([seed, len(present), 2]).permutation(rank_of)
+    for label, rank in zip(present, rank_of, strict=True):
         members = indices[labels[indices] == label]
         shuffled.append(np.random.default_rng([seed, int(label), 1]).permutation(members))
         turns.append(np.arange(len(members)))
-        classes.append(np.full(len(members), label))
+        ranks.append(np.full(len(members), rank))
     if not shuffled:
         return indices
-    return np.concatenate(shuffled)[np.lexsort((np.concatenate(classes), np.concatenate(turns)))]
+    return np.concatenate(shuffled)[np.lexsort((np.concatenate(ranks), np.concatenate(turns)))]
 
 
 def _open_source(spec: str, *, split: str | None, data_root: Path | None) -> Source:

@@ -4,23 +4,17 @@ import hashlib
 import inspect
 import os
 import tarfile
-import threading
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from isplit.design.inputs.array_files import array_source
-from isplit.design.inputs.source import Source, check_labels, choose_parts, close_match
+from isplit.design.inputs.item_sets import read_sets
+from isplit.design.inputs.source import Source, choose_parts, close_match
 from isplit.design.inputs.user_code import call_factory, import_factory
 from isplit.errors import DataError, needs_extra
-
-_HASHED_ITEMS = 8
 
 _UNDIVIDED = {"all": {}}
 _TRAIN_FLAG = {"train": {"train": True}, "test": {"train": False}}
@@ -115,78 +109,3 @@ def read_factory(*, spec: str, split: str | None) -> Source:
     choose_parts(["all"], split=split, spec=spec)
     items = call_factory(import_factory(spec, error=DataError), spec=spec, error=DataError)
     return read_sets({"all": items}, spec=spec)
-
-
-def read_sets(sets: Mapping[str, Any], *, spec: str) -> Source:
-    """Make a source of sets like torch's, one for each part: sized, indexable, each item an image and a label.
-
-    Raises:
-        DataError: A set has no length or items, an item is not an (image, label) pair, or the labels do not fit.
-
-    """
-    labels: list[NDArray[np.int64]] = []
-    owners: list[tuple[Any, int]] = []
-    digest = hashlib.sha256()
-    first = next(iter(sets.values()))
-    classes = getattr(first, "classes", None)
-    classes = tuple(map(str, classes)) if classes is not None else None
-    for items in sets.values():
-        if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
-            msg = f"{spec} gave a {type(items).__name__}: it must give a set with __len__ and __getitem__"
-            raise DataError(msg)
-        part_labels = check_labels(_set_labels(items, spec=spec), images=len(items), classes=classes, spec=spec)
-        labels.append(part_labels)
-        owners += [(items, i) for i in range(len(items))]
-        digest.update(f"{len(part_labels)}:".encode() + part_labels.tobytes())
-        if isinstance(pixels := getattr(items, "data", None), np.ndarray | torch.Tensor):
-            digest.update(np.ascontiguousarray(pixels).data)
-        else:
-            for item in range(0, len(items), 1 + len(items) // _HASHED_ITEMS):
-                digest.update(_as_image(_item(items, item, spec=spec)[0], name=f"{spec}: item {item}").tobytes())
-    all_labels = np.concatenate(labels)
-    stops = np.cumsum([len(part_labels) for part_labels in labels])
-    lock = threading.Lock()  # a set made for torch's worker processes need not be safe for threads
-
-    def read(index: int) -> Image.Image:
-        items, item = owners[index]
-        with lock:
-            return _as_image(_item(items, item, spec=spec)[0], name=f"{spec}: item {item}")
-
-    return Source(
-        classes=classes or tuple(map(str, range(int(all_labels.max()) + 1))),
-        labels=all_labels,
-        parts={
-            part: np.arange(stop - len(part_labels), stop)
-            for part, part_labels, stop in zip(sets, labels, stops, strict=True)
-        },
-        read=read,
-        sha256=digest.hexdigest(),
-    )
-
-
-def _set_labels(items: Any, *, spec: str) -> Any:
-    """Return the labels of a set: from the attribute where it keeps them, else by reading every item."""
-    for attribute in ("targets", "labels", "_labels"):
-        labels = getattr(items, attribute, None)
-        if labels is not None and np.ndim(labels) == 1 and len(labels) == len(items):
-            return labels
-    return np.array([_item(items, i, spec=spec)[1] for i in range(len(items))])
-
-
-def _item(items: Any, index: int, *, spec: str) -> tuple[Any, Any]:
-    try:
-        image, label = items[index]
-    except Exception as error:  # the user's code may raise anything
-        msg = f"{spec}: item {index} is not an (image, label) pair: {type(error).__name__}: {error}"
-        raise DataError(msg) from error
-    return image, label
-
-
-def _as_image(value: Any, *, name: str) -> Image.Image:
-    if isinstance(value, Image.Image):
-        return value
-    pixels = np.asarray(value)
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
-        msg = f"{name} is {pixels.dtype} {pixels.shape}: give a PIL image or a uint8 array H×W or H×W×C, untransformed"
-        raise DataError(msg)
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels))

@@ -1,8 +1,6 @@
-"""Models by name or path, or as they are: given their weights, checked, described, and matched to the classes."""
+"""Models by name or path, or as they are: given their weights, checked and described."""
 
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint, read_weights
 from isplit.design.logits import find_logits
-from isplit.errors import MissingExtraError, ModelError, needs_extra
+from isplit.errors import ModelError
 from isplit.records import ModelSource, Preprocessing
 
 
@@ -101,84 +99,6 @@ def load_model(
         class_names=names if names is not None and len(names) == num_outputs else None,
         warnings=tuple(built.warnings),
     )
-
-
-def match_classes(
-    classes: Sequence[str],
-    *,
-    loaded: LoadedModel,
-    titles: Sequence[str] | None = None,
-    class_map: Path | None = None,
-) -> tuple[int, ...]:
-    """Return the model output of each of the data's classes.
-
-    By the first of these that applies: `class_map`, a JSON file {class: output}; the names of the model's outputs,
-    if each class's name or title (or the first of its synonyms, "tabby, tabby cat") is among them; position, if there
-    are as many classes as outputs; ImageNet's order, if the classes are ImageNet ids (n02085620) and there are 1000
-    outputs (needs timm).
-
-    Raises:
-        ModelError: none applies, or the class map lacks a class, repeats an output or names one there is not.
-
-    """
-    num_outputs = loaded.source.num_outputs
-    if class_map is not None:
-        return _read_class_map(class_map, classes, num_outputs=num_outputs)
-    by_name = _by_name(classes, titles or classes, loaded.class_names or ())
-    if by_name is not None:
-        return by_name
-    if len(classes) == num_outputs:
-        return tuple(range(num_outputs))
-    note = ""
-    if num_outputs == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in classes):
-        try:
-            with needs_extra("timm"):
-                from timm.data.imagenet_info import ImageNetInfo
-        except MissingExtraError as error:
-            note = f" (the classes are ImageNet ids: {error} to match them by that)"
-        else:
-            order = {name: index for index, name in enumerate(ImageNetInfo().label_names())}
-            if set(classes) <= order.keys():
-                return tuple(order[name] for name in classes)
-    msg = (
-        f"the data has {len(classes)} classes, the model {num_outputs} outputs{note}: pass --num-classes "
-        f"{len(classes)} with weights fitted to them, or --class-map FILE"
-    )
-    raise ModelError(msg)
-
-
-def _by_name(classes: Sequence[str], titles: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
-    lowered = [name.lower() for name in names]
-    # ImageNet has two cranes and two maillots: a name that is not unique tells nothing.
-    outputs = {name: index for index, name in enumerate(lowered) if lowered.count(name) == 1}
-    found: list[int] = []
-    for name, title in zip(classes, titles, strict=True):
-        candidates = (name.lower(), title.lower(), title.lower().split(",")[0].strip())
-        match = next((outputs[candidate] for candidate in candidates if candidate in outputs), None)
-        if match is None or match in found:
-            return None
-        found.append(match)
-    return tuple(found)
-
-
-def _read_class_map(path: Path, classes: Sequence[str], *, num_outputs: int) -> tuple[int, ...]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"the class map {path} cannot be read: {error}; it is a JSON file {{class: output}}"
-        raise ModelError(msg) from error
-    if not isinstance(found, dict):
-        msg = f"the class map {path} is a JSON {type(found).__name__}, not {{class: output}}"
-        raise ModelError(msg)
-    outputs: list[int] = []
-    for name in classes:
-        output = found.get(name)
-        if type(output) is not int or not 0 <= output < num_outputs or output in outputs:
-            why = "has no output" if name not in found else f"has the output {output!r}"
-            msg = f"the class map {path}: {name!r} {why}: give each class its own of 0 to {num_outputs - 1}"
-            raise ModelError(msg)
-        outputs.append(output)
-    return tuple(outputs)
 
 
 # --- input and output ---

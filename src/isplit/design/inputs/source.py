@@ -25,7 +25,8 @@ class Source:
 
     `parts` maps the names of the parts that the data has ("train", "val", "test", or any one name) to indices into
     `labels`. `read` decodes one image and may be called from several threads. The readers that make a source neither
-    extract files to disk nor unpickle anything, and they check sizes before they take memory.
+    extract files to disk nor unpickle anything, and they check sizes before they take memory. `notices` say what the
+    user has to know about the labels.
     """
 
     classes: tuple[str, ...]
@@ -35,6 +36,7 @@ class Source:
     sha256: str
     titles: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 def choose_parts(available: Iterable[str], *, split: str | None, spec: str) -> tuple[str, ...]:

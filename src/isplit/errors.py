@@ -6,6 +6,7 @@
     │   ├── DataError            unknown data, a broken image, labels that do not fit the model
     │   ├── StudyError           a study directory that is missing, half-written, or another model's
     │   ├── BundleError              a bundle that is missing, damaged, altered, or not safe to open
+    │   ├── ServerError          the server does not answer, refuses, or serves another bundle
     │   ├── PayloadError         bytes from the wire that are damaged, hostile, or another codec's
     │   └── MissingExtraError    an optional dependency is not installed
     ├── ExportError              exported files do not answer as the model does
@@ -46,6 +47,10 @@ class BundleError(InputError):
 
 class PayloadError(InputError):
     """A payload cannot be decoded: it is damaged, or this codec did not make it."""
+
+
+class ServerError(InputError):
+    """The server that was named cannot be used: it does not answer, refuses, or serves another bundle."""
 
 
 class MissingExtraError(InputError):

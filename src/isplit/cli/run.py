@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from isplit.cli import console
-from isplit.errors import OutputError
+from isplit.errors import OutputError, ServerError
 from isplit.records import Answer
 from isplit.runtime.access import read_token
 from isplit.runtime.edge.client import EdgeClient
@@ -37,6 +37,15 @@ def run(
     ] = None,
     deadline_ms: Annotated[float | None, typer.Option(help="Per image, from when it is taken to its answer.")] = None,
     depth: Annotated[int, typer.Option(help="Images under way at once.")] = 2,
+    require_server: Annotated[
+        bool | None,
+        typer.Option(
+            "--require-server/--no-require-server",
+            help="Ask the server once before the first image, and stop if it cannot be used. Default: with --server. "
+            "A device that must start without its server says --no-require-server.",
+            show_default=False,
+        ),
+    ] = None,
     no_fallback: Annotated[
         bool, typer.Option("--no-fallback", help="Never run the whole model here when the server fails.")
     ] = False,
@@ -69,12 +78,13 @@ def run(
     _silence_pillow()
     with_tls = tls or any((tls_ca, tls_cert, tls_key))
     pictures = itertools.islice(open_sources(images), limit)
-    client = EdgeClient(
+    client = _open_client(
         bundle,
         server,
+        require_server=require_server,
         placement=placement,
         deadline_ms=deadline_ms,
-        wire=wire,  # type: ignore[arg-type] - the client checks it
+        wire=wire,
         fallback=not no_fallback,
         token=None if token_file is None else read_token(token_file),
         tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key) if with_tls else None,
@@ -98,11 +108,19 @@ def run(
                     elif not quiet:
                         printed(_in_words(answer))
             finally:
-                if not quiet:
-                    with contextlib.suppress(OSError):  # standard error may be the full disk's too
-                        _show(summary)
+                with contextlib.suppress(OSError):  # standard error may be the full disk's too
+                    _show(summary, quiet=quiet)
     if summary.sources["failed"]:
         raise typer.Exit(1)
+
+
+def _open_client(bundle: Path, server: str | None, **options: Any) -> EdgeClient:
+    """Return the client; where its server cannot be used, say how to start without."""
+    try:
+        return EdgeClient(bundle, server, **options)
+    except ServerError as error:
+        msg = f"{error} (--no-require-server starts without it)"
+        raise ServerError(msg) from error
 
 
 def _silence_pillow() -> None:
@@ -144,18 +162,30 @@ def _in_words(answer: Answer) -> str:
     return terminal_text(line) + "\n"
 
 
-def _show(summary: Summary) -> None:
-    """Print the parts' times and where the answers came from to standard error."""
+def _show(summary: Summary, *, quiet: bool) -> None:
+    """Print the parts' times and, last, where the answers came from to standard error.
+
+    With `quiet` nothing is printed, unless answers did not come from where they should.
+    """
+    if quiet and not summary.amiss:
+        return
+    err = Console(stderr=True)
+    if summary.answers and not quiet:
+        err.print(_times(summary), markup=False)
+    sources = ", ".join(f"{count} {source}" for source, count in summary.sources.most_common())
+    late = f"; {summary.late} late" if summary.late else ""
+    sizes = summary.payload_bytes
+    sent = f"; {sum(sizes) / len(sizes):.0f} payload bytes on average" if sizes else ""
+    if summary.last_reason:
+        typer.echo(f"the last reason: {terminal_text(summary.last_reason)}", err=True)
+    typer.echo(f"{summary.answers} answers: {sources}{late}{sent}" if sources else "no answers", err=True)
+
+
+def _times(summary: Summary) -> Table:
+    """Return the parts' times as a table."""
     table = Table(title=f"Time of {summary.answers} answers", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("part", "answers", "median ms", "p95 ms"):
         table.add_column(name, justify="left" if name == "part" else "right", no_wrap=True)
     for part in summary.parts():
         table.add_row(part.name.replace("_", " "), str(part.answers), f"{part.median_ms:.2f}", f"{part.p95_ms:.2f}")
-    err = Console(stderr=True)
-    if summary.answers:
-        err.print(table, markup=False)
-    sources = ", ".join(f"{count} {source}" for source, count in summary.sources.most_common())
-    late = f"; {summary.late} late" if summary.late else ""
-    sizes = summary.payload_bytes
-    sent = f"; {sum(sizes) / len(sizes):.0f} payload bytes on average" if sizes else ""
-    err.print(f"{summary.answers} answers: {sources}{late}{sent}" if sources else "no answers", markup=False)
+    return table

@@ -356,7 +356,7 @@ def test_deadline_met(tiny, client):
 @pytest.mark.parametrize(("fallback", "most_s"), [(True, 60.0), (False, 100.0)])
 def test_time_is_held_back_for_the_fallback(tiny, server, monkeypatch, fallback, most_s):
     """Of 100 s, the server may take the 60 that a fallback of 40 leaves; without a fallback it may take them all."""
-    monkeypatch.setattr(Device, "warm_up", lambda self, placement: 40_000.0)
+    monkeypatch.setattr(Device, "time_whole", lambda self: [40_000.0 / (1 + 0.5 / 100)] * 100)
     with EdgeClient(
         tiny.bundle, transport=server, deadline_ms=100_000, attempt_timeout_ms=1e9, fallback=fallback
     ) as it:

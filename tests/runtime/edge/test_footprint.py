@@ -41,7 +41,7 @@ def test_running_loads_no_more(tiny):
     """Answering images, with a connection, loads onnxruntime and gRPC, and nothing heavy."""
     code = (
         "import numpy as np, sys, isplit\n"
-        "with isplit.EdgeClient(sys.argv[1], '127.0.0.1:1') as client:\n"
+        "with isplit.EdgeClient(sys.argv[1], '127.0.0.1:1', require_server=False) as client:\n"
         "    image = np.zeros((8, 8, 3), np.uint8)\n"
         "    assert client.classify(image).source == 'local-fallback'\n"
         "    assert client.classify(image, placement='remote').source == 'local-fallback'\n"

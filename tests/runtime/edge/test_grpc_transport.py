@@ -121,7 +121,7 @@ def test_deadline_of_a_client(tiny, listening):
         return serve_bundle(tiny.bundle)(request, context)
 
     _, address = listening(slow)
-    with EdgeClient(tiny.bundle, address, **ONCE) as client:
+    with EdgeClient(tiny.bundle, address, require_server=False, **ONCE) as client:
         answers = [client.classify(tiny.images[0], deadline_ms=100)]
         over.set()
         answers.append(client.classify(tiny.images[1], deadline_ms=60_000))
@@ -150,7 +150,7 @@ def test_killed_under_a_request_and_restarted(tiny, listening):
     helper = threading.Thread(target=kill_and_restart)
     helper.start()
     patient = PATIENT | {"retry": Retry(attempts=1000, first_ms=10, max_ms=50)}
-    with EdgeClient(tiny.bundle, address, fallback=False, **patient) as client:
+    with EdgeClient(tiny.bundle, address, require_server=False, fallback=False, **patient) as client:
         answer = client.classify(tiny.images[0])
     helper.join()
     over.set()

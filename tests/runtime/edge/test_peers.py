@@ -43,6 +43,7 @@ def test_kserve(tiny, kserve, cut):
     """A foreign server answers as ours does, bit for bit; it reports no times, so that the wire has them all."""
     # It takes seconds to start, and until then is asked again.
     patient = {"retry": Retry(attempts=100_000, first_ms=50, max_ms=100), "breaker": BreakerSettings(failures=100_000)}
+    patient["require_server"] = False
     with EdgeClient(tiny.bundle, kserve, wire="latent", fallback=False, deadline_ms=120_000, **patient) as client:
         answers = list(client.run(tiny.images, placement=cut))
     assert {"split"} == {answer.source for answer in answers}, answers[0].reason

@@ -1,9 +1,9 @@
-"""Retry, circuit breaker and time budget: every decision by hand, on a clock that the test moves."""
+"""Retry and circuit breaker: every decision by hand, on a clock that the test moves."""
 
 import pytest
 
 from isplit.errors import InputError
-from isplit.runtime.edge.policy import Breaker, BreakerSettings, Retry, wire_budget_ms
+from isplit.runtime.edge.policy import Breaker, BreakerSettings, Retry
 
 
 class Clock:
@@ -148,23 +148,3 @@ def test_breaker_makes_sense(fields):
     """Numbers that make no sense are refused."""
     with pytest.raises(InputError):
         BreakerSettings(**fields)
-
-
-# --- budget ---
-
-
-@pytest.mark.parametrize(
-    ("remaining_ms", "local_ms", "expected"),
-    [
-        (None, None, None),
-        (None, 20.0, None),
-        (100.0, None, 100.0),
-        (100.0, 20.0, 80.0),  # what the fallback needs is held back
-        (100.0, 50.0, 50.0),
-        (100.0, 51.0, 100.0),  # more than half: the server gets it all
-        (-5.0, 20.0, -5.0),
-    ],
-)
-def test_wire_budget(remaining_ms, local_ms, expected):
-    """The server gets what is left, less what a fallback would take."""
-    assert expected == wire_budget_ms(remaining_ms, local_ms=local_ms)

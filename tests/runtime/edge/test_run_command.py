@@ -84,12 +84,13 @@ def test_wire(isplit, tiny, folder, listening, wire):
 
     _, address = listening(answer)
     assert 0 == isplit("run", tiny.directory, folder, "--server", address, "--wire", wire, "--quiet").code
-    assert [wire] * 5 == seen
+    assert [wire] * 6 == seen  # the first is the check of the server
 
 
 def test_server_down(isplit, tiny, folder):
     """When nobody listens, the whole model answers here, and every answer says so."""
-    result = isplit("run", tiny.directory, folder, "--server", "127.0.0.1:1", "--json", "--deadline-ms", "5000")
+    options = ("--no-require-server", "--json", "--deadline-ms", "5000")
+    result = isplit("run", tiny.directory, folder, "--server", "127.0.0.1:1", *options)
     assert 0 == result.code, result.err
     answers = lines(result.out)
     assert labels(tiny) == [answer["label"] for answer in answers]
@@ -99,7 +100,8 @@ def test_server_down(isplit, tiny, folder):
 
 def test_server_down_without_fallback(isplit, tiny, folder):
     """With --no-fallback the images have their failed answers, and the exit code is 1."""
-    result = isplit("run", tiny.directory, folder, "--server", "127.0.0.1:1", "--json", "--no-fallback")
+    options = ("--no-require-server", "--json", "--no-fallback")
+    result = isplit("run", tiny.directory, folder, "--server", "127.0.0.1:1", *options)
     assert 1 == result.code
     assert ["failed"] * 5 == [answer["source"] for answer in lines(result.out)]
     assert "5 failed" in result.err
@@ -133,7 +135,10 @@ def test_token(isplit, tiny, folder, listening, tmp_path):
     token.write_text(TOKEN + "\n")
     _, address = listening(answer)
     arguments = ("run", tiny.directory, folder, "--server", address, "--no-fallback", "--quiet")
-    assert 1 == isplit(*arguments).code
+    refused = isplit(*arguments)
+    assert (2, "") == (refused.code, refused.out)
+    assert "UNAUTHENTICATED" in refused.err
+    assert 1 == isplit(*arguments, "--no-require-server").code
     assert 0 == isplit(*arguments, "--token-file", token).code
 
 
@@ -251,11 +256,14 @@ def test_words_of_a_server_are_shown_not_obeyed(isplit, tiny, folder, listening)
         context.abort(grpc.StatusCode.NOT_FOUND, "no\x1b[31m such\nmodel " + "x" * 5000)
 
     _, address = listening(answer)
-    result = isplit("run", tiny.directory, folder / "0.png", "--server", address)
+    result = isplit("run", tiny.directory, folder / "0.png", "--server", address, "--no-require-server")
     (line,) = result.out.splitlines()
     assert line.isprintable()
     assert "no\\x1b[31m such model xxx" in line
     assert len(line) < 500
+    assert all(line.isprintable() for line in result.err.splitlines())
+    refused = isplit("run", tiny.directory, folder / "0.png", "--server", address)
+    assert (2, 1, True) == (refused.code, len(refused.err.splitlines()), refused.err[:-1].isprintable())
 
 
 def test_a_file_that_vanishes(isplit, tiny, folder):
@@ -301,7 +309,8 @@ def test_not_a_number(isplit, tiny, own_bundle, folder, listening, placement):
 
     _, address = listening(answer)
     (folder / "2.png").write_bytes(png(np.zeros((8, 8, 3), np.uint8)))
-    result = isplit("run", own_bundle, folder, "--server", address, "--placement", placement, "--json", "--logits")
+    options = ("--placement", placement, "--json", "--logits", "--no-require-server")
+    result = isplit("run", own_bundle, folder, "--server", address, *options)
     assert 1 == result.code
 
     def refuse(word):
@@ -411,9 +420,9 @@ def test_ctrl_c_keeps_what_was_done(tiny, folder, listening, tmp_path):
     answered = []
 
     def answer(request, context):
-        # The third request is never answered: Ctrl-C comes while it waits, when two answers are in the file.
+        # The third image is never answered: Ctrl-C comes while it waits, when two answers are in the file.
         answered.append(request.id)
-        if len(answered) == 3:
+        if len(answered) == 4:  # the first request is the check of the server
             process.send_signal(signal.SIGINT)
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "too late")
         return serve_bundle(tiny.bundle)(request, context)

@@ -78,7 +78,7 @@ def test_refused(status):
     for _ in range(5):
         with pytest.raises(GaveUpError, match=f"{status}: scripted") as gave_up:
             sender.send(REQUEST, budget_ms=None)
-        assert 1 == gave_up.value.attempts
+        assert (1, status) == (gave_up.value.attempts, gave_up.value.status)
     assert "closed" == sender.state(REQUEST.model)
 
 
@@ -87,7 +87,7 @@ def test_attempts_used_up():
     world = World((1, "UNAVAILABLE"), (1, "UNAVAILABLE"), (1, "UNAVAILABLE"), (1, "INTERNAL"))
     with pytest.raises(GaveUpError, match="INTERNAL") as gave_up:
         world.sender(breaker=BreakerSettings(failures=9)).send(REQUEST, budget_ms=None)
-    assert 4 == gave_up.value.attempts
+    assert (4, "INTERNAL") == (gave_up.value.attempts, gave_up.value.status)
     assert 4 + 10 + 20 + 25 == pytest.approx(gave_up.value.retry_ms)  # the third wait is half of 50, the largest
 
 
@@ -106,18 +106,19 @@ def test_no_budget():
     world = World()
     with pytest.raises(GaveUpError, match="no time left") as gave_up:
         world.sender().send(REQUEST, budget_ms=-1)
-    assert 0 == gave_up.value.attempts
+    assert (0, None) == (gave_up.value.attempts, gave_up.value.status)
 
 
 def test_circuit_opens_and_closes():
     """The third failure in a row stops this and other requests at once; the first after 100 ms is a probe."""
     world = World(*[(1, "UNAVAILABLE")] * 3, (1, "ok"), (1, "ok"))
     sender = world.sender()
-    with pytest.raises(GaveUpError, match="circuit open: UNAVAILABLE"):
+    with pytest.raises(GaveUpError, match="circuit open: UNAVAILABLE") as gave_up:
         sender.send(REQUEST, budget_ms=None)
-    with pytest.raises(GaveUpError, match="circuit open") as gave_up:
+    assert (3, "UNAVAILABLE") == (gave_up.value.attempts, gave_up.value.status)
+    with pytest.raises(GaveUpError, match="circuit open: UNAVAILABLE: scripted") as gave_up:
         sender.send(REQUEST, budget_ms=None)
-    assert 0 == gave_up.value.attempts
+    assert (0, None) == (gave_up.value.attempts, gave_up.value.status)
     world.now_ms += 100
     assert 1 == sender.send(REQUEST, budget_ms=None).attempts
     assert "closed" == sender.state(REQUEST.model)

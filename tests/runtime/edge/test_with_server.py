@@ -142,5 +142,6 @@ def test_token_and_tls(tiny, serving, certificates, tmp_path):
     tls = Tls(ca=certificates.ca, cert=certificates.client, key=certificates.client_key)
     with EdgeClient(tiny.bundle, server.address, tls=tls, token=TOKEN, fallback=False) as client:
         assert "split" == client.classify(tiny.images[0]).source
-    with EdgeClient(tiny.bundle, server.address, tls=tls, token="x" * 16, fallback=False) as client:
+    options = {"tls": tls, "token": "x" * 16, "fallback": False, "require_server": False}
+    with EdgeClient(tiny.bundle, server.address, **options) as client:
         assert "UNAUTHENTICATED" in client.classify(tiny.images[0]).reason

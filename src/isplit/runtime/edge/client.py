@@ -25,11 +25,13 @@ from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.device import LOCAL, REMOTE, Device, Wire, placements_of
 from isplit.runtime.edge.job import Job
 from isplit.runtime.edge.pictures import NoPicture, Picture, open_picture
-from isplit.runtime.edge.policy import BreakerSettings, BreakerState, Retry, wire_budget_ms
+from isplit.runtime.edge.policy import BreakerSettings, BreakerState, Retry
+from isplit.runtime.edge.reserve import Reserve
 from isplit.runtime.edge.security import Tls
-from isplit.runtime.edge.sender import GaveUpError, Sender
+from isplit.runtime.edge.sender import Sender
+from isplit.runtime.edge.server_side import ServerSide
 from isplit.runtime.edge.stream import pipelined
-from isplit.runtime.edge.transport import Request, Transport
+from isplit.runtime.edge.transport import Transport
 
 WireName = Literal["payload", "latent"]
 
@@ -38,7 +40,7 @@ _BREAKER = BreakerSettings()
 
 
 class EdgeClient:
-    """Classifies images with a bundle, part of it here and part on a server.
+    """Classify images with a bundle, part of it here and part on a server.
 
         with isplit.EdgeClient("bundle", "192.168.1.20:8001", deadline_ms=100) as client:
             answer = client.classify("cat.jpg")
@@ -53,11 +55,16 @@ class EdgeClient:
     No attempt takes longer than `attempt_timeout_ms`. `threads` share the work of one operator of the head. `verify`
     hashes the bundle's files first. `transport` replaces gRPC.
 
+    With `require_server`, the server is asked about a sample image before the client is there, so that a wrong address,
+    token or bundle is an error at once, and not a fallback for ever (see `check_server`). None stands for True where
+    `server` is given. A device that must start without its server says False.
+
     Safe to share between threads. Models are loaded when first needed and stay; see `warm_up`.
 
     Raises:
         BundleError: the bundle cannot be opened, or one of its models cannot be loaded.
         InputError: the options do not fit the bundle or each other.
+        ServerError: the server is required, and cannot be used.
 
     """
 
@@ -79,6 +86,7 @@ class EdgeClient:
         threads: int = 1,
         verify: bool = True,
         transport: Transport | None = None,
+        require_server: bool | None = None,
     ) -> None:
         if wire not in ("payload", "latent"):
             msg = f"wire is {wire!r}; choose payload (entropy-coded) or latent (plain uint8)"
@@ -91,20 +99,24 @@ class EdgeClient:
         self._has_server = server is not None or transport is not None
         self._placement = self._check_placement(placement or (self._placements[0] if self._has_server else LOCAL))
         self._fallback = fallback and LOCAL in self._placements
-        self._local_ms: float | None = None  # what a fallback takes; None while that is not known, or there is none
+        self._reserve = Reserve()
         self._device = Device(self._bundle, plain=wire == "latent", threads=threads)
         self._name = secrets.token_hex(4)  # ids of two devices never meet in a server's log
         self._count = itertools.count()
         self._closed = False
         # Last, for it has to be closed again.
-        self._sender: Sender | None = None
+        self._server: ServerSide | None = None
         if self._has_server:
-            self._sender = Sender(
+            sender = Sender(
                 transport or _connect(str(server), token=token, tls=tls, insecure=insecure),
                 retry=retry,
                 breaker=breaker,
                 attempt_timeout_ms=attempt_timeout_ms,
             )
+            reserve = self._reserve if self._fallback else None
+            self._server = ServerSide(sender, self._bundle.record, reserve=reserve)
+        if server is not None if require_server is None else require_server:
+            self._require_server()
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -162,20 +174,38 @@ class EdgeClient:
 
         """
         chosen = self._check_placement(placement or self._placement)
-        elapsed_ms = self._device.warm_up(chosen)
-        if self._fallback:
-            self._local_ms = elapsed_ms if chosen == LOCAL else self._device.warm_up(LOCAL)
+        if chosen != LOCAL:
+            self._device.sample(chosen)
+        if chosen == LOCAL or self._fallback:
+            for elapsed_ms in self._device.time_whole():
+                self._reserve.note_local(elapsed_ms)
+
+    def check_server(self, placement: str | None = None) -> None:
+        """Ask the server about a sample image, and see whether its answer can be one of this bundle.
+
+        It takes at most ten seconds. For placement "local" there is nothing to check.
+
+        Raises:
+            ServerError: nobody answers, the server refuses (a wrong token, an unknown model), or it serves another
+                bundle. The message says which.
+            InputError, BundleError: as `classify`.
+
+        """
+        chosen = self._check_placement(placement or self._placement)
+        if chosen != LOCAL:
+            assert self._server is not None  # `_check_placement` has seen to it
+            self._server.check(chosen, self._device.sample(chosen))
 
     def breaker_state(self, placement: str | None = None) -> BreakerState:
         """Return where a placement's circuit breaker stands: open means that its requests are not even sent."""
         chosen = self._check_placement(placement or self._placement)
-        return "closed" if self._sender is None else self._sender.state(self._model(chosen))
+        return "closed" if self._server is None else self._server.state(chosen)
 
     def close(self) -> None:
         """Close the connection; requests under way are answered as failed, or by the fallback."""
         self._closed = True
-        if self._sender is not None:
-            self._sender.close()
+        if self._server is not None:
+            self._server.close()
 
     def __enter__(self) -> Self:
         return self
@@ -228,54 +258,44 @@ class EdgeClient:
     def _finish(self, job: Job) -> Answer:
         """Ask the server, then if need be the fallback."""
         if job.wire is not None:
+            assert self._server is not None  # `_check_placement` has seen to it
             try:
-                self._ask(job, job.wire)
+                self._server.ask(job, job.wire)
             except Exception as error:  # noqa: BLE001 - whatever a transport raises, the fallback may still answer
                 job.failed(_reason(error))
         if job.logits is None and job.pixels is not None and job.placement != LOCAL and self._fallback:
-            try:
-                self._run_here(job, job.pixels, "local-fallback")
-            except Exception as error:  # noqa: BLE001 - this image failed, the next may not
-                job.failed(_reason(error))
+            return self._fall_back(job, job.pixels)
         return job.answer(self._classes)
 
-    def _ask(self, job: Job, wire: Wire) -> None:
-        assert self._sender is not None  # `_check_placement` has seen to it
-        request = Request(
-            id=job.id, model=self._model(job.placement), tensor=wire.tensor, content=wire.content, shape=wire.shape
-        )
+    def _fall_back(self, job: Job, pixels: NDArray[np.uint8]) -> Answer:
+        """Return the whole model's answer, and note how long it took from here on."""
+        was_loaded = self._device.has_loaded(LOCAL)
+        begun_s = time.perf_counter()
         try:
-            sent = self._sender.send(request, budget_ms=wire_budget_ms(job.remaining_ms, local_ms=self._local_ms))
-        except GaveUpError as error:
-            job.attempts = error.attempts
-            job.failed(str(error))
-            if error.attempts:
-                job.parts_ms["retry_ms"] = error.retry_ms
-            return
-        job.attempts = sent.attempts
-        if sent.attempts > 1:
-            job.parts_ms["retry_ms"] = sent.retry_ms
-        if sent.reply.logits.size != len(self._classes):
-            job.failed(
-                f"the server's {request.model} gives {sent.reply.logits.size} logits, this bundle has "
-                f"{len(self._classes)} classes: it serves another bundle"
-            )
-            return
-        if not np.isfinite(sent.reply.logits).all():
-            job.failed(f"the server's {request.model} gives logits that are not finite for this image")
-            return
-        job.heard(sent.reply, round_trip_ms=sent.round_trip_ms)
-        job.source = "remote" if job.placement == REMOTE else "split"
+            self._run_here(job, pixels, "local-fallback")
+        except Exception as error:  # noqa: BLE001 - this image failed, the next may not
+            job.failed(_reason(error))
+            return job.answer(self._classes)
+        answer = job.answer(self._classes)
+        if was_loaded:
+            self._reserve.note_local((time.perf_counter() - begun_s) * 1000)
+        return answer
 
     def _run_here(self, job: Job, pixels: NDArray[np.uint8], source: AnswerSource) -> None:
         with job.timed("local_ms"):
             job.logits = self._device.whole(pixels)
         job.source = source
-        if self._fallback:
-            self._local_ms = job.parts_ms["local_ms"]
 
-    def _model(self, placement: str) -> str:
-        return f"{self._bundle.name}.{placement}"
+    def _require_server(self) -> None:
+        """Check the server, and let go of the connection where it does not pass."""
+        if self._server is None:
+            msg = "require_server is True, and no server is given: give its HOST:PORT, or do not require it"
+            raise InputError(msg)
+        try:
+            self.check_server()
+        except BaseException:
+            self.close()
+            raise
 
     def _check_placement(self, placement: str) -> str:
         if placement not in self._placements:

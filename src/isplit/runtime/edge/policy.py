@@ -131,15 +131,3 @@ class Breaker:
             self._failures = 0
             self._probing = False
             self._probe_at_s = self._clock() + self._open_ms / 1000
-
-
-def wire_budget_ms(remaining_ms: float | None, *, local_ms: float | None) -> float | None:
-    """Return how much of the time left the server may take.
-
-    `local_ms` is what the device needs to run the model itself, None if it cannot or that is not known. That much is
-    held back, so that a fallback still meets the deadline; unless it is more than half, when the server is the better
-    hope. No limit stays none.
-    """
-    if remaining_ms is None or local_ms is None or local_ms > remaining_ms / 2:
-        return remaining_ms
-    return remaining_ms - local_ms

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from isplit.errors import IsplitError
 from isplit.runtime.edge.policy import RETRYABLE, Breaker, BreakerSettings, BreakerState, Retry
-from isplit.runtime.edge.transport import Reply, Request, Transport, TransportError
+from isplit.runtime.edge.transport import Reply, Request, Status, Transport, TransportError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,16 @@ class Sent:
 
 
 class GaveUpError(IsplitError):
-    """A request is not going to be answered; says why, after how many attempts, and how long they took."""
+    """A request is not going to be answered; says why, after how many attempts, and how long they took.
 
-    def __init__(self, reason: str, *, attempts: int, retry_ms: float) -> None:
+    `status` is what the last attempt ended with; None where nothing was sent.
+    """
+
+    def __init__(self, reason: str, *, attempts: int, retry_ms: float, status: Status | None) -> None:
         super().__init__(reason)
         self.attempts = attempts
         self.retry_ms = retry_ms
+        self.status: Status | None = status
 
 
 class Sender:
@@ -59,6 +63,7 @@ class Sender:
         self._draw = draw
         self._lock = threading.Lock()
         self._breakers: dict[str, Breaker] = {}
+        self._last_failure: dict[str, str] = {}  # by model: what an open circuit is open for
 
     def send(self, request: Request, *, budget_ms: float | None) -> Sent:
         """Return the reply to a request.
@@ -72,24 +77,27 @@ class Sender:
         begun_s = self._clock()
         attempts = 0
         reason = ""
+        status: Status | None = None
         while True:
             used_ms = (self._clock() - begun_s) * 1000
             left_ms = None if budget_ms is None else budget_ms - used_ms
             if left_ms is not None and left_ms <= 0:
-                raise GaveUpError(reason or "no time left to ask the server", attempts=attempts, retry_ms=used_ms)
+                why = reason or "no time left to ask the server"
+                raise GaveUpError(why, attempts=attempts, retry_ms=used_ms, status=status)
             if not breaker.admit():
-                why = reason or "the server has not been answering; it is asked again shortly"
-                raise GaveUpError(f"circuit open: {why}", attempts=attempts, retry_ms=used_ms)
+                why = f"circuit open: {reason or self._last_failure.get(request.model, 'the server fails')}"
+                raise GaveUpError(why, attempts=attempts, retry_ms=used_ms, status=status)
             attempts += 1
             asked_s = self._clock()
             try:
                 reply = self._attempt(request, breaker, left_ms)
             except TransportError as error:
-                reason = str(error)
+                reason, status = str(error), error.status
+                self._last_failure[request.model] = reason
                 delay_ms = self._delay_ms(error, attempts, budget_ms, begun_s)
                 if delay_ms is None or self._closed.is_set() or self._wait(delay_ms / 1000):
                     used_ms = (self._clock() - begun_s) * 1000
-                    raise GaveUpError(reason, attempts=attempts, retry_ms=used_ms) from None
+                    raise GaveUpError(reason, attempts=attempts, retry_ms=used_ms, status=status) from None
             else:
                 answered_s = self._clock()
                 return Sent(

@@ -20,11 +20,13 @@ class PartTime:
 
 
 class Summary:
-    """Adds up answers; keeps numbers only, so that a camera may run for days."""
+    """Add up answers; only numbers are kept, so that a camera may run for days."""
 
     def __init__(self) -> None:
         self.sources: Counter[AnswerSource] = Counter()
         self.late = 0
+        self.last_reason: str | None = None
+        """Why the last answer that came from elsewhere than asked, or failed, did so."""
         self.payload_bytes = array("d")
         self._parts = {name: array("d") for name in Timings.model_fields}
 
@@ -33,10 +35,16 @@ class Summary:
         """How many there were."""
         return self.sources.total()
 
+    @property
+    def amiss(self) -> int:
+        """How many answers are failed, or a fallback's."""
+        return self.sources["failed"] + self.sources["local-fallback"]
+
     def add(self, answer: Answer) -> None:
         """Count an answer in."""
         self.sources[answer.source] += 1
         self.late += answer.late
+        self.last_reason = answer.reason or self.last_reason
         if answer.payload_bytes is not None:
             self.payload_bytes.append(answer.payload_bytes)
         for name, times in self._parts.items():

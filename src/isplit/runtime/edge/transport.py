@@ -39,7 +39,8 @@ class Request:
     """One image for one model of the server.
 
     `content` is the payload, the image file, or the latent's bytes; `shape` the tensor's: (1,) for the first two,
-    (1, *latent_shape) for a latent. `id` is the same at every attempt.
+    (1, *latent_shape) for a latent. `id` is the same at every attempt. `model_sha256`, where it is given, says which
+    file the server should run: a server that can compare refuses where it runs another.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Request:
     tensor: TensorName
     content: bytes
     shape: tuple[int, ...]
+    model_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

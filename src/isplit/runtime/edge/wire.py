@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeStubs]
 
 from isplit.runtime.edge.transport import Reply, Request, TransportError
+from isplit.runtime.names import MODEL_SHA256
 
 # The generated module is made at run time, so that type checkers know nothing of it.
 _pb: Any = service_pb2
@@ -25,6 +26,8 @@ def request_message(request: Request) -> Any:
     message.inputs.add(name=request.tensor, datatype="UINT8" if plain else "BYTES", shape=request.shape)
     content = request.content if plain else len(request.content).to_bytes(4, "little") + request.content
     message.raw_input_contents.append(content)
+    if request.model_sha256 is not None:
+        message.parameters[MODEL_SHA256].string_param = request.model_sha256
     return message
 
 

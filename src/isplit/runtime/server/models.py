@@ -39,12 +39,13 @@ class EngineFactory(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Hosted:
-    """One model on the wire, and the ways in which a client may feed it.
+    """One model on the wire, and the ways in which a client may feed it; `sha256` is that of its ONNX file.
 
     `quick` says that decoding a single element takes some ten microseconds.
     """
 
     name: str
+    sha256: str
     specs: Mapping[str, TensorSpec]
     outputs: int
     engine: Engine
@@ -70,6 +71,7 @@ def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[
         full_name = f"{bundle.name}.{name}"
         hosted[full_name] = Hosted(
             name=full_name,
+            sha256=bundle.record.files[path.relative_to(bundle.directory).as_posix()].sha256,
             specs={spec.name: spec for spec in specs},
             outputs=outputs,
             engine=engine,

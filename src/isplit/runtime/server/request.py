@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeStubs]
 
+from isplit.runtime.names import MODEL_SHA256
 from isplit.runtime.protobuf import LENGTH_DELIMITED, MalformedError, fields
 from isplit.runtime.server.refusal import RefusedError, invalid
 
@@ -84,6 +85,23 @@ def _count(raw: bytes, start: int, end: int, inner: dict[int, Any], left: int) -
         if field.number in inner and field.wire_type == LENGTH_DELIMITED:
             left = _count(raw, field.start, field.end, inner[field.number], left)
     return left
+
+
+def check_file(request: Any, sha256: str) -> None:
+    """Refuse a request that is meant for another ONNX file than the one that its model runs.
+
+    Raises:
+        RefusedError: the request names a file, and it is not this one.
+
+    """
+    if MODEL_SHA256 in request.parameters:
+        wanted = str(request.parameters[MODEL_SHA256].string_param)
+        if wanted != sha256:
+            msg = (
+                f"the model {request.model_name!r} here runs the file with the SHA-256 {sha256[:16]}…, the request is "
+                f"meant for {wanted[:16]!r}…: this server has another bundle"
+            )
+            raise invalid(msg)
 
 
 def read_content(request: Any, specs: Mapping[str, TensorSpec], *, max_rows: int) -> Content:

@@ -18,7 +18,7 @@ from isplit.runtime.server.log import event, logger
 from isplit.runtime.server.metrics import UNKNOWN_MODEL, Metrics
 from isplit.runtime.server.models import Hosted
 from isplit.runtime.server.refusal import RefusalStatus, RefusedError
-from isplit.runtime.server.request import OUTPUT, VERSION, Content, messages, parse, read_content
+from isplit.runtime.server.request import OUTPUT, VERSION, Content, check_file, messages, parse, read_content
 
 SERVICE = "inference.GRPCInferenceService"
 _MAX_ID = 256
@@ -134,6 +134,7 @@ class InferenceService:
             if len(request.id) > _MAX_ID:
                 msg = f"the request's id has {len(request.id)} characters, at most {_MAX_ID}"
                 raise RefusedError("INVALID_ARGUMENT", msg)
+            check_file(request, model.sha256)
             content = read_content(request, model.specs, max_rows=self._max_batch)
             decode_ms, computed = await self._compute(model, content, deadline)
         except asyncio.CancelledError:

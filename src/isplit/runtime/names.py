@@ -1,0 +1,8 @@
+"""Names in requests that device and server share, beyond those of the Open Inference Protocol."""
+
+MODEL_SHA256 = "model_sha256"
+"""A request's parameter (string): the SHA-256 of the ONNX file that is meant by the model's name.
+
+Two bundles may call their models alike. A server that runs another file refuses the request; servers that do not know
+the parameter pass over it.
+"""

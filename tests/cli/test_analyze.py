@@ -239,7 +239,7 @@ def test_more_images_adds_to_what_is_there(isplit, tiny_model_file, counted, tmp
     isplit(*command, 30)
     reads()
     assert 0 == isplit(*command, 42).code
-    assert reads() <= 12 + 6 + 8
+    assert reads() <= 12 + 6 + 28
     assert 42 == read(tmp_path / "s", "curve.json")["images"]
     isplit(*command[:4], tmp_path / "fresh", "--quiet", "--images", 42)
     assert read(tmp_path / "fresh", "curve.json") == read(tmp_path / "s", "curve.json")

@@ -35,17 +35,16 @@ from runtime_page import equality, write_page
 from torch import nn
 
 from isplit.codec.image import preprocess
-from isplit.design.analyze import Settings, analyze
-from isplit.design.choose_split import choose_split
-from isplit.design.closed_form.build import PredictSettings
+from isplit.design.analyze import analyze
 from isplit.design.export import export
-from isplit.design.export_settings import ExportSettings, Wanted
 from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.data import Dataset, open_data
 from isplit.design.inputs.models import load_model
 from isplit.design.onnx.compare import TorchSplit, answer_whole, load_pixels
 from isplit.design.predict import predict
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings, SplitFilter
+from isplit.design.splits import choose_split
+from isplit.design.study import Study, open_study
 from isplit.records import Budget, Preprocessing
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.session import Session
@@ -157,24 +156,24 @@ def fit_last(last: nn.Linear, features: torch.Tensor, labels: torch.Tensor) -> N
     last.bias.copy_(-weights @ mean)
 
 
-def split_network(network: nn.Module, data: Dataset, directory: Path) -> OpenStudy:
+def split_network(network: nn.Module, data: Dataset, directory: Path) -> Study:
     """Analyse the network on a few images: the cuts are all that is wanted."""
-    settings = Settings(images=20, test_images=100, precision="fp32")
+    settings = AnalyzeSettings(images=20, test_images=100, precision="fp32")
     analyze(load_model(network), data, directory, settings=settings)
     return open_study(directory, model=network)
 
 
-def compare(study: OpenStudy, bundle: Bundle) -> dict[str, Any]:
+def compare(study: Study, bundle: Bundle) -> dict[str, Any]:
     """Send the images through every placement of the bundle, in one batch, and hold the answers against torch's."""
-    group = study.group()
-    pixels = load_pixels(study, "select", group, limit=IMAGES)
-    whole = answer_whole(study, pixels, group=group).logits
+    view = study.view()
+    pixels = load_pixels(view, "select", limit=IMAGES)
+    whole = answer_whole(view, pixels).logits
     assert bundle.local_path is not None
     tolerance = bundle.record.cuts[0].logits_tolerance
     found = {"whole": differences(Session(bundle.local_path).run(pixels), whole, tolerance)}
     for cut in bundle.record.cuts:
-        chosen = choose_split(study, cut.name, group=group, wanted=Wanted())
-        reference = TorchSplit(study, chosen, group=group)
+        chosen = choose_split(view, cut.name, split_filter=SplitFilter())
+        reference = TorchSplit(view, chosen)
         expected = reference(pixels)
         assert expected.latents is not None
         latents, codec = Session(bundle.head_path(cut.name)).run(pixels), bundle.codec(cut.name)

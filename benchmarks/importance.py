@@ -37,8 +37,7 @@ from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.methods import METHODS
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import open_data
-from isplit.design.modes import evaluating
-from isplit.design.precision import fast_bf16
+from isplit.design.running import evaluating, fast_bf16
 from isplit.design.testing import varied_images
 from isplit.records import Cut, Precision
 

@@ -40,9 +40,10 @@ from isplit.design.closed_form.build import (
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.measure.compressed_images import measure_remote
-from isplit.design.measure.splits import BuiltSplit, evaluate_splits, measure
-from isplit.design.precision import chosen_precision
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.measure.splits import evaluate_splits, measure
+from isplit.design.running import chosen_precision
+from isplit.design.splits import BuiltSplit
+from isplit.design.study import Study, open_study
 from isplit.records import Budget
 
 ROOT = Path(__file__).parent
@@ -78,23 +79,23 @@ def main() -> None:
 
 
 @cache
-def bases(study: OpenStudy, *, weighted: bool = True) -> list[dict[Budget, Basis]]:
+def bases(study: Study, *, weighted: bool = True) -> list[dict[Budget, Basis]]:
     """Solve every cut once for all parts."""
     settings = PredictSettings(statistics_images=STATISTICS_IMAGES, weighted=weighted)
-    return closed_form_bases(study, [RATIO, *BUDGETS, EQUAL_BYTES], study.cuts(), study.group(), settings)
+    return closed_form_bases(study.view(), [RATIO, *BUDGETS, EQUAL_BYTES], study.cuts(), settings)
 
 
-def build(study: OpenStudy, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:
+def build(study: Study, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:
     """Build the closed form of some cuts for some budgets."""
     return [
-        (budget, build_split(study, of_cut[budget].best(budget), budget))
+        (budget, build_split(study.view(), of_cut[budget].best(budget), budget))
         for of_cut in bases(study, weighted=weighted)
         for budget in budgets
         if of_cut[budget].cut.name in cuts
     ]
 
 
-def keep(path: Path, study: OpenStudy, row: Row, *, beside: Sequence[Row]) -> None:
+def keep(path: Path, study: Study, row: Row, *, beside: Sequence[Row]) -> None:
     """Add a row, with the network that it is of and the precision it is measured in; a part is of one network."""
     network = study.record.model.weights_sha256
     if any(one.get("weights_sha256") != network for one in beside):
@@ -116,14 +117,14 @@ def known(part: str) -> list[Row]:
     )
 
 
-def measured(study: OpenStudy, splits: Sequence[BuiltSplit], images: int | None) -> list[Row]:
+def measured(study: Study, splits: Sequence[BuiltSplit], images: int | None) -> list[Row]:
     """Measure splits on the test part."""
-    group = study.group()
-    chosen = study.images("test", group, limit=images)
-    found = evaluate_splits(study, splits, group=group, images=chosen, precision=chosen_precision("auto"))
+    view = study.view()
+    chosen = view.images("test", limit=images)
+    found = evaluate_splits(view, splits, images=chosen, precision=chosen_precision("auto"))
     rows: list[Row] = []
     for number, one in enumerate(splits):
-        result = measure(study, one, found, number, group=group, part="test")
+        result = measure(view, one, found, number, part="test")
         rows.append(
             {
                 "cut": one.cut.name,
@@ -142,7 +143,7 @@ def measured(study: OpenStudy, splits: Sequence[BuiltSplit], images: int | None)
     return rows
 
 
-def run_ratio(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+def run_ratio(study: Study, done: list[Row], images: int | None) -> Iterator[Row]:
     """One in 64 of the elements: the closed form against plain PCA."""
     for weighted in (True, False):
         design = "linear" if weighted else "pca"
@@ -154,7 +155,7 @@ def run_ratio(study: OpenStudy, done: list[Row], images: int | None) -> Iterator
                 yield {"design": design, **row}
 
 
-def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+def run_payload(study: Study, done: list[Row], images: int | None) -> Iterator[Row]:
     """Accuracy over bytes at every cut, from the largest budget down to where it loses too much; compressed images."""
     if not any("format" in row for row in done):
         yield from compressed_images(study, images)
@@ -169,13 +170,12 @@ def run_payload(study: OpenStudy, done: list[Row], images: int | None) -> Iterat
         alive = [name for name in alive if there[name, budget.payload_bytes]["loss"] < HOPELESS_LOSS]
 
 
-def compressed_images(study: OpenStudy, images: int | None) -> Iterator[Row]:
+def compressed_images(study: Study, images: int | None) -> Iterator[Row]:
     """JPEG and WebP at several settings: their bytes, and what the whole model makes of them."""
-    group = study.group()
+    view = study.view()
     for remote in measure_remote(
-        study,
-        group=group,
-        images=study.images("test", group, limit=images),
+        view,
+        images=view.images("test", limit=images),
         part="test",
         precision=chosen_precision("auto"),
     ):
@@ -191,7 +191,7 @@ def compressed_images(study: OpenStudy, images: int | None) -> Iterator[Row]:
         }
 
 
-def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+def run_quantise(study: Study, done: list[Row], images: int | None) -> Iterator[Row]:
     """Equal bytes, spent in different ways, at a shallow, a middle and a deep cut."""
     every = [cut for cut in study.cuts() if cut.head_macs / study.graph_record.macs < 0.95]
     chosen = [every[number] for number in (len(every) // 4, len(every) // 2, len(every) - 1)]
@@ -205,7 +205,7 @@ def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Itera
         assert EQUAL_BYTES.payload_bytes is not None
         budget = float(EQUAL_BYTES.payload_bytes)
         joint = allocate_bytes(basis.latents, budget)
-        variants = {"rank and step together": built_with_tables(study, basis, joint)}
+        variants = {"rank and step together": built_with_tables(study.view(), basis, joint)}
         variants["8 bits fixed, rank to fit"] = fill_rank(study, basis, budget, bits=None)
         for bits in (8, 6, 4, 3):
             variants[f"per-channel {bits} bits, rank to fit"] = fill_rank(study, basis, budget, bits=bits)
@@ -213,7 +213,7 @@ def run_quantise(study: OpenStudy, done: list[Row], images: int | None) -> Itera
             yield {"variant": name, **row}
 
 
-def fill_rank(study: OpenStudy, basis: Basis, budget: float, *, bits: int | None) -> BuiltSplit:
+def fill_rank(study: Study, basis: Basis, budget: float, *, bits: int | None) -> BuiltSplit:
     """Return the split of the largest rank that fits: one step of 8 bits for all, or as many bits per channel."""
     low, high = 1, basis.latents[0].shape[1]
     best = with_rank(study, basis, 1, bits)[0]
@@ -227,7 +227,7 @@ def fill_rank(study: OpenStudy, basis: Basis, budget: float, *, bits: int | None
     return best
 
 
-def with_rank(study: OpenStudy, basis: Basis, rank: int, bits: int | None) -> tuple[BuiltSplit, float]:
+def with_rank(study: Study, basis: Basis, rank: int, bits: int | None) -> tuple[BuiltSplit, float]:
     """Build a split of a rank, and return its mean payload."""
     allocation: Allocation = fixed_rank(basis.latents, [rank])
     quantiser = None
@@ -235,15 +235,15 @@ def with_rank(study: OpenStudy, basis: Basis, rank: int, bits: int | None) -> tu
         kept = basis.latents[0][:, :rank].transpose(0, 1).flatten(1)
         low, high = kept.amin(1).double().numpy(), kept.amax(1).double().numpy()
         quantiser = Quantiser.per_channel(low=low, high=high, bits=bits)
-    built = built_with_tables(study, basis, allocation, quantiser)
+    built = built_with_tables(study.view(), basis, allocation, quantiser)
     return built, mean_payload_bytes(built, basis, allocation)
 
 
-def run_entropy(study: OpenStudy, done: list[Row], images: int | None) -> Iterator[Row]:
+def run_entropy(study: Study, done: list[Row], images: int | None) -> Iterator[Row]:
     """How close rans comes to its tables' cross-entropy on the test part, and what it takes."""
     there = {(row["cut"], row["budget"]) for row in done}
     budgets = [BUDGETS[3], BUDGETS[-1]]
-    chosen = study.images("test", study.group(), limit=images)
+    chosen = study.view().images("test", limit=images)
     for cut in study.cuts():
         missing = [budget for budget in budgets if (cut.name, budget.payload_bytes) not in there]
         built = build(study, [cut.name], missing) if missing else []
@@ -251,7 +251,7 @@ def run_entropy(study: OpenStudy, done: list[Row], images: int | None) -> Iterat
             yield {"cut": cut.name, "budget": budget.payload_bytes, **entropy(split, symbols)}
 
 
-def symbols_of(study: OpenStudy, splits: Sequence[BuiltSplit], images: Any) -> list[np.ndarray]:
+def symbols_of(study: Study, splits: Sequence[BuiltSplit], images: Any) -> list[np.ndarray]:
     """Return each split's quantised latents of the images."""
     if not splits:
         return []

@@ -19,12 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from isplit.design.class_subsets import GroupLogits, parse_groups
+from isplit.design.class_subsets import ClassSubset, parse_groups
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.measure.whole import measure_accuracy
-from isplit.design.precision import fast_bf16
+from isplit.design.running import fast_bf16
 
 BATCH = 64
 
@@ -50,7 +50,7 @@ def main() -> None:
         features = loaded.module.get_submodule("features")
         features.load_state_dict({name: value.float() for name, value in load_file(options.trunk).items()})
     train(loaded, data, options)
-    (group,) = (GroupLogits(g, data.classes, range(len(data.classes))) for g in parse_groups((), data))
+    (group,) = (ClassSubset(g, data.classes, range(len(data.classes))) for g in parse_groups((), data))
     accuracy = measure_accuracy(
         loaded.module,
         dataset=data,
@@ -58,7 +58,6 @@ def main() -> None:
         preprocessing=loaded.preprocessing,
         group=group,
         batch_size=BATCH,
-        progress=lambda done, total: None,
     ).accuracy
     print(f"accuracy on test {accuracy.accuracy:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})")
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from closed_form import SHARES, compressed_images, keep, known, points, table
 
 from isplit.design.fit import fit
 from isplit.design.settings import FitSettings
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.study import Study, open_study
 from isplit.records import Budget, SplitRecord
 
 ROOT = Path(__file__).parent
@@ -64,7 +64,7 @@ def trained(part: str) -> list[Row]:
     return [row for row in map(json.loads, RESULTS.read_text().splitlines()) if row["part"] == part]
 
 
-def run_start(study: OpenStudy, images: int) -> Iterator[Row]:
+def run_start(study: Study, images: int) -> Iterator[Row]:
     """The autoencoder for five epochs, then the closed form for one at the same bytes."""
     cuts, macs = study.cuts(), study.graph_record.macs
     there = {row["cut"]: row for row in trained("start") if row["design"] == "undercomplete"}
@@ -81,7 +81,7 @@ def run_start(study: OpenStudy, images: int) -> Iterator[Row]:
             yield row_of(fit(study, cut, budget, settings=settings, progress=say))
 
 
-def run_payload(study: OpenStudy, images: int) -> Iterator[Row]:
+def run_payload(study: Study, images: int) -> Iterator[Row]:
     """The fewest bytes that lose at most three points without training."""
     there = {(row["cut"], row["budget"]) for row in trained("payload")}
     for share in sorted(SHARES, reverse=True):
@@ -96,7 +96,7 @@ def run_payload(study: OpenStudy, images: int) -> Iterator[Row]:
             yield row_of(record)
 
 
-def least_untrained(study: OpenStudy, share: float) -> Row | None:
+def least_untrained(study: Study, share: float) -> Row | None:
     """Return the split with the fewest bytes within three points, at most so much of the network on the device."""
     network = study.record.model.weights_sha256
     untrained = [row for row in known("payload") if "cut" in row and row.get("weights_sha256") == network]
@@ -104,7 +104,7 @@ def least_untrained(study: OpenStudy, share: float) -> Row | None:
     return min(inside, key=lambda row: row["payload_bytes"], default=None)
 
 
-def run_open(study: OpenStudy, images: int) -> Iterator[Row]:
+def run_open(study: Study, images: int) -> Iterator[Row]:
     """All images, mirrored too, and the head trained with the rest; `images` is not for this part."""
     del images
     there = trained("open")

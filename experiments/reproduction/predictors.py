@@ -25,13 +25,13 @@ import torch
 from pairs import PAIRS, Pair
 from run import HERE, RATIO, kept, predictions, prepare
 
-from isplit.design.bottleneck.build import load_split, split_directory
 from isplit.design.graph.gradients import GradientPass
-from isplit.design.importance.methods import METHODS, Method
+from isplit.design.importance.methods import METHODS, ImportanceMethod
 from isplit.design.inputs.batches import iter_batches
-from isplit.design.measure.splits import BuiltSplit, evaluate_splits
-from isplit.design.precision import chosen_precision
-from isplit.design.study import OpenStudy
+from isplit.design.measure.splits import evaluate_splits
+from isplit.design.running import chosen_precision
+from isplit.design.splits import BuiltSplit, load_bottleneck, split_directory
+from isplit.design.study import Study
 from isplit.records import Cut, PredictionsRecord
 
 RESULTS = HERE / "results" / "predictors.jsonl"
@@ -67,7 +67,7 @@ def main() -> None:
             print(pair.name, name, f"{row['seconds']:.0f} s", flush=True)
 
 
-def compute(pair: Pair, study: OpenStudy, name: str) -> dict[str, Any]:
+def compute(pair: Pair, study: Study, name: str) -> dict[str, Any]:
     """Score every cut."""
     started = time.perf_counter()
     if name == "closed form":
@@ -94,18 +94,18 @@ def compute(pair: Pair, study: OpenStudy, name: str) -> dict[str, Any]:
     }
 
 
-def accuracies(study: OpenStudy, cuts: list[Cut]) -> dict[int, dict[str, float]]:
+def accuracies(study: Study, cuts: list[Cut]) -> dict[int, dict[str, float]]:
     """Return the accuracy of every cut's closed form on the first images of the select part, and on all of them."""
-    group = study.group()
-    images = study.images("select", group, limit=None)
+    view = study.view()
+    images = view.images("select")
     splits: list[BuiltSplit] = []
     for cut in cuts:
         directory = split_directory(
-            study.directory, cut=cut.name, group=group.group.name, design="linear", budget=RATIO, trained=False
+            study.directory, cut=cut.name, group=view.name, design="linear", budget=RATIO, trained=False
         )
-        _, bottleneck, codec, _ = load_split(directory)
+        _, bottleneck, codec, _ = load_bottleneck(directory)
         splits.append(BuiltSplit(cut, bottleneck, codec))
-    found = evaluate_splits(study, splits, group=group, images=images, precision=chosen_precision("auto"))
+    found = evaluate_splits(view, splits, images=images, precision=chosen_precision("auto"))
     right = [answers == found.labels for answers in found.answers]
     counts = [count for count in COUNTS if count < len(images)] + [len(images)]
     return {
@@ -113,21 +113,21 @@ def accuracies(study: OpenStudy, cuts: list[Cut]) -> dict[int, dict[str, float]]
     }
 
 
-def score(study: OpenStudy, cuts: list[Cut], method: Method, target: Target) -> torch.Tensor:
+def score(study: Study, cuts: list[Cut], method: ImportanceMethod, target: Target) -> torch.Tensor:
     """Return one value per image and cut."""
-    group = study.group()
-    images = study.images("fit", group, limit=COUNTS[-1])
-    labels = torch.from_numpy(group.label_map)
+    view = study.view()
+    images = view.images("fit", limit=COUNTS[-1])
+    labels = torch.from_numpy(view.classes.label_map)
     gradients = GradientPass(study.graph, cuts)
     rows: list[torch.Tensor] = []
     for batch in iter_batches(study.data, images, study.model.preprocessing, batch_size=16):
         own = labels[batch.labels]
-        _, values = gradients(batch.images, lambda logits, own=own: group.decision(logits, own, target), method)
+        _, values = gradients(batch.images, lambda logits, own=own: view.classes.decision(logits, own, target), method)
         rows.append(torch.stack(values, dim=1).double())
     return torch.cat(rows)
 
 
-def before_activations(study: OpenStudy) -> dict[str, Cut]:
+def before_activations(study: Study) -> dict[str, Cut]:
     """Return for every cut the place before its activation, where it is after one; else the cut itself."""
     record = study.graph.record(pre_activation=True, all_cuts=False)
     by_depth = {cut.depth: cut for cut in record.cuts}

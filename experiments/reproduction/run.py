@@ -37,7 +37,7 @@ from isplit import api
 from isplit.design.fit import fit
 from isplit.design.predict import predict
 from isplit.design.settings import FitSettings, TrainedDesign
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.study import Study, open_study
 from isplit.records import Budget, Prediction, SplitRecord
 
 HERE = Path(__file__).parent
@@ -68,9 +68,9 @@ class Wanted:
     design: TrainedDesign = "linear"
     seed: int = 0
 
-    def key(self, study: OpenStudy) -> tuple[Any, ...]:
+    def key(self, study: Study) -> tuple[Any, ...]:
         """What a line is recognised by, the pair aside."""
-        return self.cut, self.budget.tag, study.group(self.group).group.name, self.design, self.seed
+        return self.cut, self.budget.tag, study.view(self.group).name, self.design, self.seed
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def run(job: str, pair: Pair, data: Path, ends: float) -> None:
         print({name: row[name] for name in shown}, flush=True)
 
 
-def splits(job: str, pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
+def splits(job: str, pair: Pair, study: Study) -> Iterator[Wanted]:
     """Name a job's splits, the deepest first: those take the least."""
     names = [cut.name for cut in reversed(study.cuts())]
     few = Budget(payload_bytes=pair.few_bytes)
@@ -141,7 +141,7 @@ def splits(job: str, pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
         yield from (Wanted(cut=name, budget=budget, seed=1) for budget in (few, RATIO) for name in names)
 
 
-def subset_splits(pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
+def subset_splits(pair: Pair, study: Study) -> Iterator[Wanted]:
     """Every set of classes at its own best cut and at those of all the others, by importance and by the closed form."""
     rows = {row["group"]: row for row in kept(CURVES, pair, study)}
     for group in study.record.groups:
@@ -155,7 +155,7 @@ def subset_splits(pair: Pair, study: OpenStudy) -> Iterator[Wanted]:
             yield Wanted(cut=cut, group=group.name)
 
 
-def group_curves(pair: Pair, study: OpenStudy, group: str) -> dict[str, Any]:
+def group_curves(pair: Pair, study: Study, group: str) -> dict[str, Any]:
     """Return what is known of every cut before any is trained, for one set of classes."""
     found = predictions(study, RATIO, group)
     return {
@@ -168,7 +168,7 @@ def group_curves(pair: Pair, study: OpenStudy, group: str) -> dict[str, Any]:
     }
 
 
-def prepare(pair: Pair, data: Path) -> OpenStudy:
+def prepare(pair: Pair, data: Path) -> Study:
     """Return the pair's study, analysed if it was not."""
     directory = CACHE / pair.name
     if not (directory / "candidates.json").exists():
@@ -177,32 +177,32 @@ def prepare(pair: Pair, data: Path) -> OpenStudy:
         model = api.load_model(
             pair.model, weights=str(pair.weights), num_classes=len(dataset.classes), image_size=pair.image_size
         )
-        settings = api.Settings(test_images=None)
+        settings = api.AnalyzeSettings(test_images=None)
         api.analyze(model, dataset, out=directory, classes=pair.subsets, settings=settings, overwrite=True)
     return open_study(directory)
 
 
-def predictions(study: OpenStudy, budget: Budget, group: str | None) -> dict[str, Prediction]:
+def predictions(study: Study, budget: Budget, group: str | None) -> dict[str, Prediction]:
     """Return what `predict` says of every cut; what it said before it does not compute again."""
-    name = study.group(group).group.name
+    name = study.view(group).name
     rows = predict(study, [budget], group=group, settings=PREDICTION, progress=say).predictions
     return {one.cut: one for one in rows if (one.budget, one.group, one.design) == (budget, name, "linear")}
 
 
-def done(pair: Pair, study: OpenStudy) -> set[tuple[Any, ...]]:
+def done(pair: Pair, study: Study) -> set[tuple[Any, ...]]:
     """Return what has a line, as `Wanted.key`."""
     names = ("cut", "budget", "group", "design", "seed")
     return {tuple(row[name] for name in names) for row in kept(RESULTS, pair, study)}
 
 
-def kept(path: Path, pair: Pair, study: OpenStudy) -> list[dict[str, Any]]:
+def kept(path: Path, pair: Pair, study: Study) -> list[dict[str, Any]]:
     """Return a pair's lines that are of these weights: a truth is of one network, and trained again it is another."""
     lines = path.read_text().splitlines() if path.exists() else []
     own = pair.name, study.record.model.weights_sha256
     return [row for row in map(json.loads, lines) if (row["pair"], row["weights_sha256"]) == own]
 
 
-def line(pair: Pair, study: OpenStudy, record: SplitRecord, before: Prediction) -> dict[str, Any]:
+def line(pair: Pair, study: Study, record: SplitRecord, before: Prediction) -> dict[str, Any]:
     """Return what is kept of a trained split."""
     training = record.training
     assert training is not None

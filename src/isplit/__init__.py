@@ -2,144 +2,61 @@
 
     import isplit
     model = isplit.load_model("torchvision:resnet50", weights="default")
-    data = isplit.open_data("photos.zip")
-    study = isplit.analyze(model, data, out="study")
+    study = isplit.analyze(model, "photos.zip", out="study")
     print([candidate.cut for candidate in study.candidates])
 
 Importing isplit loads no torch: what needs it is loaded when it is first asked for.
 """
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isplit.api import (
-        ExportSettings,
-        FitSettings,
-        PredictSettings,
-        Settings,
-        Study,
-        Sweep,
-        Wanted,
-        analyze,
-        export,
-        fit,
-        fit_on_ray,
-        list_cuts,
-        load_model,
-        open_data,
-        open_study,
-        predict,
-        split_model,
-        verify,
-        write_report,
-    )
-    from isplit.errors import (
-        BundleError,
-        DataError,
-        EngineError,
-        ExportError,
-        InputError,
-        IsplitError,
-        MissingExtraError,
-        ModelError,
-        NonFiniteError,
-        PayloadError,
-        StudyError,
-    )
-    from isplit.records import Answer, Budget
-    from isplit.runtime.bundle import Bundle
-    from isplit.runtime.edge.client import EdgeClient
-    from isplit.runtime.edge.security import Tls
-    from isplit.runtime.server import ServerSettings, ServerTls, serve, serving
+    from isplit.api import *  # noqa: F403 - the names are those of `_EXPORTS`
+    from isplit.errors import *  # noqa: F403
+    from isplit.records import *  # noqa: F403
+    from isplit.runtime.bundle import Bundle as Bundle
+    from isplit.runtime.edge.client import EdgeClient as EdgeClient
+    from isplit.runtime.edge.security import Tls as Tls
+    from isplit.runtime.server import ServerSettings as ServerSettings
+    from isplit.runtime.server import ServerTls as ServerTls
+    from isplit.runtime.server import serve as serve
+    from isplit.runtime.server import serving as serving
 
-__all__ = [
-    "Answer",
-    "Budget",
-    "Bundle",
-    "BundleError",
-    "DataError",
-    "EdgeClient",
-    "EngineError",
-    "ExportError",
-    "ExportSettings",
-    "FitSettings",
-    "InputError",
-    "IsplitError",
-    "MissingExtraError",
-    "ModelError",
-    "NonFiniteError",
-    "PayloadError",
-    "PredictSettings",
-    "ServerSettings",
-    "ServerTls",
-    "Settings",
-    "Study",
-    "StudyError",
-    "Sweep",
-    "Tls",
-    "Wanted",
-    "analyze",
-    "export",
-    "fit",
-    "fit_on_ray",
-    "list_cuts",
-    "load_model",
-    "open_data",
-    "open_study",
-    "predict",
-    "serve",
-    "serving",
-    "split_model",
-    "verify",
-    "write_report",
-]
-
-_API = frozenset(
-    (
-        "ExportSettings",
-        "FitSettings",
-        "PredictSettings",
-        "Settings",
-        "Study",
-        "Sweep",
-        "Wanted",
-        "analyze",
-        "export",
-        "fit",
-        "fit_on_ray",
-        "list_cuts",
-        "load_model",
-        "open_data",
-        "open_study",
-        "predict",
-        "split_model",
-        "verify",
-        "write_report",
-    )
-)
-# Neither behind the design extra nor an exception.
-_MODULES = {
-    "Answer": "isplit.records",
-    "Budget": "isplit.records",
-    "Bundle": "isplit.runtime.bundle",
-    "EdgeClient": "isplit.runtime.edge.client",
-    "ServerSettings": "isplit.runtime.server",
-    "ServerTls": "isplit.runtime.server",
-    "Tls": "isplit.runtime.edge.security",
-    "serve": "isplit.runtime.server",
-    "serving": "isplit.runtime.server",
+_EXPORTS = {
+    "isplit.api": """
+        AnalyzeSettings DEFAULT_BUDGETS Dataset ExportSettings FitRequest FitSettings LoadedModel PredictSettings Split
+        SplitFilter Study StudyView analyze export fit fit_on_ray list_cuts load_model open_data open_study predict
+        split_model verify write_report
+    """,
+    "isplit.errors": """
+        BundleError DataError EngineError ExportError InputError IsplitError MissingExtraError ModelError
+        NonFiniteError PayloadError StudyError
+    """,
+    "isplit.records": """
+        Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut GraphRecord Measurement
+        Prediction PredictionsRecord Preprocessing SplitRecord StudyRecord VerificationRecord
+    """,
+    "isplit.runtime.bundle": "Bundle",
+    "isplit.runtime.edge.client": "EdgeClient",
+    "isplit.runtime.edge.security": "Tls",
+    "isplit.runtime.server": "ServerSettings ServerTls serve serving",
 }
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
+
+__all__ = sorted((*_MODULES, "__version__"))  # pyright: ignore[reportUnsupportedDunderAll] - made from the table above
+__version__ = metadata.version("isplit")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         msg = f"module 'isplit' has no attribute {name!r}"
         raise AttributeError(msg)
-    if name not in _API:
-        return getattr(import_module(_MODULES.get(name, "isplit.errors")), name)
+    module = _MODULES[name]
+    if module != "isplit.api":
+        return getattr(import_module(module), name)
     with import_module("isplit.errors").needs_extra("design"):
-        return getattr(import_module("isplit.api"), name)
+        return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:

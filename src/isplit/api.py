@@ -1,39 +1,63 @@
 """The commands as functions: what the command line calls, and what `import isplit` offers."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from isplit.design.analyze import Progress, Settings, Study
 from isplit.design.analyze import analyze as _analyze
-from isplit.design.choose import cut_names
-from isplit.design.closed_form.build import PredictSettings
-from isplit.design.export_settings import ExportSettings, Wanted
-from isplit.design.fit import fit
-from isplit.design.fit_on_ray import Sweep, fit_on_ray
+from isplit.design.fit import fit as _fit
+from isplit.design.fit_on_ray import fit_on_ray
 from isplit.design.graph import ModelGraph, Split, split
 from isplit.design.inputs.data import Dataset, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.predict import predict as _predict
-from isplit.design.settings import FitSettings
-from isplit.design.study import OpenStudy, open_study
-from isplit.design.verify import verify
+from isplit.design.progress import Progress, silent
+from isplit.design.settings import (
+    DEFAULT_BUDGETS,
+    AnalyzeSettings,
+    Budgets,
+    ExportSettings,
+    FitRequest,
+    FitSettings,
+    PredictSettings,
+    SplitFilter,
+    Start,
+    TrainedDesign,
+)
+from isplit.design.study import Study, StudyView, open_study
+from isplit.design.verify import verify as _verify
 from isplit.errors import needs_extra
-from isplit.records import Budget, BundleRecord, GraphRecord, PredictionsRecord, StudyRecord
-from isplit.report import write_report
+from isplit.progress_bars import progress_bars
+from isplit.records import (
+    Budget,
+    BundleRecord,
+    GraphRecord,
+    PredictionsRecord,
+    SplitRecord,
+    StudyRecord,
+    VerificationRecord,
+)
+from isplit.report import write_report as _write_report
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = [
-    "Budget",
+    "DEFAULT_BUDGETS",
+    "AnalyzeSettings",
+    "Dataset",
     "ExportSettings",
+    "FitRequest",
     "FitSettings",
-    "OpenStudy",
+    "LoadedModel",
     "PredictSettings",
-    "Settings",
+    "Split",
+    "SplitFilter",
     "Study",
-    "Sweep",
-    "Wanted",
+    "StudyView",
     "analyze",
-    "cut_names",
     "export",
     "fit",
     "fit_on_ray",
@@ -47,99 +71,302 @@ __all__ = [
     "write_report",
 ]
 
-DEFAULT_BUDGETS = tuple(Budget(payload_bytes=count) for count in (128, 512, 2048))
-"""What `predict` tries where no budget is given: from far below a compressed photograph to about a small one."""
-
 
 def analyze(
-    model: LoadedModel,
-    data: Dataset,
+    model: "LoadedModel | nn.Module | str",
+    data: Dataset | str | Path,
     *,
     out: str | Path = "study",
     classes: Sequence[str] = (),
     class_map: str | Path | None = None,
-    settings: Settings | None = None,
+    settings: AnalyzeSettings | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress | bool = False,
     announce: Callable[[StudyRecord], None] | None = None,
 ) -> Study:
-    """Rank the cuts of a model by what they mean for its decisions on the data, and draw the report.
+    """Rank the cuts of a model by their importance for its decisions on the data, and draw the report.
 
-    The arguments are those of `isplit.design.analyze.analyze`; `out` is the study's directory. Without `announce`,
-    what speaks against the study (a model no better than guessing) comes as a warning.
+    The importance is I-SPLIT's CUI (Cunico et al., ICPR 2022) unless the settings name another method. Run again with
+    the same input, it goes on where it was stopped.
+
+    Args:
+        model: From `load_model`, or what that takes.
+        data: From `open_data`, or what that takes.
+        out: The study's directory; it is made if it is not there.
+        classes: Class subsets such as "cat,dog"; see docs/importance.md.
+        class_map: A JSON file {class: model output}, where names and numbers do not tell.
+        settings: How many images, which method, and so on.
+        seed: Seed of the choice of images.
+        overwrite: Whether a study of other input in that directory may be replaced.
+        progress: True shows bars on standard error; a function is called as work goes on.
+        announce: Called with study.json's record before the long part; by default what speaks against the study (such
+            as a model no better than guessing) is a Python warning.
+
+    Returns:
+        The study, which every other verb takes.
+
+    Raises:
+        InputError: model and data do not fit, an unknown class, or a directory that cannot be used.
+        NonFiniteError: the importance is NaN or infinite at a cut; curve.json says where.
+
+    Example:
+        >>> study = isplit.analyze(model, "sklearn:digits", out="study", settings=isplit.AnalyzeSettings(images=40))
+        >>> study.candidates[0].rank
+        1
+
     """
-    study = _analyze(
-        model,
-        data,
-        Path(out),
-        classes=classes,
-        class_map=None if class_map is None else Path(class_map),
-        settings=settings,
-        seed=seed,
-        overwrite=overwrite,
-        progress=progress,
-        announce=announce or _warn,
-    )
-    write_report(study.directory)
+    loaded = model if isinstance(model, LoadedModel) else load_model(model)
+    dataset = data if isinstance(data, Dataset) else open_data(str(data), seed=seed)
+    with _shown(progress) as report:
+        study = _analyze(
+            loaded,
+            dataset,
+            out,
+            classes=classes,
+            class_map=class_map,
+            settings=settings,
+            seed=seed,
+            overwrite=overwrite,
+            progress=report,
+            announce=announce or _warn,
+        )
+    _write_report(study.directory)
     return study
+
+
+def predict(
+    study: Study | str | Path,
+    budgets: Budgets = DEFAULT_BUDGETS,
+    *,
+    cuts: Iterable[str] = (),
+    group: str | None = None,
+    settings: PredictSettings | None = None,
+    progress: Progress | bool = False,
+) -> PredictionsRecord:
+    """Measure every cut's closed-form split at every budget before any training, and draw the report again.
+
+    Predictions of earlier calls stay in the record and are not computed again.
+
+    Args:
+        study: A study, or its directory.
+        budgets: One budget or several; an int is a mean payload in bytes, header included.
+        cuts: Names of cuts; none for all cuts of the curve.
+        group: A class subset of the study; None for all classes.
+        settings: How many images, and how.
+        progress: True shows bars on standard error; a function is called as work goes on.
+
+    Raises:
+        InputError: a budget below the smallest payload, an unknown cut or subset.
+
+    Example:
+        >>> predictions = isplit.predict("study", 64, cuts=["stage2"], settings=quick)
+        >>> [row["cut"] for row in predictions.to_dicts()]
+        ['stage2']
+
+    """
+    study = open_study(study)
+    with _shown(progress) as report:
+        record = _predict(study, budgets, cuts=cuts, group=group, settings=settings, progress=report)
+    _write_report(study.directory)
+    return record
+
+
+def fit(
+    study: Study | str | Path,
+    cut: str,
+    budget: int | Budget,
+    *,
+    group: str | None = None,
+    design: TrainedDesign = "linear",
+    start: Start | None = None,
+    settings: FitSettings | None = None,
+    progress: Progress | bool = False,
+) -> SplitRecord:
+    """Train the split at a cut, measure it on the test part, save it in the study, and draw the report again.
+
+    A split that was trained with the same settings is not trained again; interrupted training goes on after its last
+    whole epoch.
+
+    Args:
+        study: A study, or its directory; the model itself is not changed.
+        cut: The cut's name.
+        budget: Mean payload in bytes as an int, or a `Budget`.
+        group: A class subset of the study; None for all classes.
+        design: "linear" (starts from the closed form), "undercomplete" (the paper's) or "identity".
+        start: "closed-form" or "random"; None takes the closed form for the linear design, random values for others.
+        settings: How to train.
+        progress: True shows bars on standard error; a function is called as work goes on.
+
+    Raises:
+        InputError: an unknown cut, subset, design or start, or a budget that cannot be met.
+        NonFiniteError: the loss is not a number any more.
+
+    Example:
+        >>> record = isplit.fit("study", "stage2", 64, settings=isplit.FitSettings(epochs=1, images=40))
+        >>> record.training.epochs
+        1
+
+    """
+    study = open_study(study)
+    with _shown(progress) as report:
+        record = _fit(study, cut, budget, group=group, design=design, start=start, settings=settings, progress=report)
+    _write_report(study.directory)
+    return record
+
+
+def verify(
+    study: Study | str | Path,
+    budget: int | Budget,
+    *,
+    cuts: Iterable[str] = ("candidates",),
+    group: str | None = None,
+    settings: FitSettings | None = None,
+    fit_all: Callable[[Sequence[str]], Sequence[SplitRecord]] | None = None,
+    progress: Progress | bool = False,
+) -> VerificationRecord:
+    """Train several cuts, say how well each rule had ranked them beforehand, and draw the report again.
+
+    Args:
+        study: A study, or its directory.
+        budget: Mean payload in bytes as an int, or a `Budget`; the same for all cuts.
+        cuts: At least two names; "candidates" stands for the ranked cuts, "all" for those of the curve.
+        group: A class subset of the study; None for all classes.
+        settings: How to train.
+        fit_all: Trains cuts by name and returns their records, instead of `fit` one after the other.
+        progress: True shows bars on standard error; a function is called as work goes on.
+
+    Raises:
+        InputError: fewer than two cuts, or what `fit` refuses.
+
+    Example:
+        >>> fast = isplit.FitSettings(epochs=1, images=40)
+        >>> record = isplit.verify("study", 64, cuts=["stage1", "stage2"], settings=fast)
+        >>> [row["cut"] for row in record.to_dicts()]
+        ['stage1', 'stage2']
+
+    """
+    study = open_study(study)
+    with _shown(progress) as report:
+        record = _verify(study, budget, cuts=cuts, group=group, settings=settings, fit_all=fit_all, progress=report)
+    _write_report(study.directory)
+    return record
+
+
+def list_cuts(
+    model: "LoadedModel | nn.Module | str", *, pre_activation: bool = False, all_cuts: bool = False
+) -> GraphRecord:
+    """Return a model's cuts with what crosses them and what lies on either side; no data is needed.
+
+    Args:
+        model: From `load_model`, or what that takes.
+        pre_activation: Whether to list the points before activations too.
+        all_cuts: Whether to list every cut, those with several crossing tensors included.
+
+    Raises:
+        ModelError: the model cannot be loaded or captured.
+
+    Example:
+        >>> [cut.name for cut in isplit.list_cuts(model).cuts][:2]
+        ['stem.2', 'stage1.0.relu1']
+
+    """
+    return _graph_of(model).record(pre_activation=pre_activation, all_cuts=all_cuts)
+
+
+def split_model(model: "LoadedModel | nn.Module | str", cut: str) -> Split:
+    """Split a model at a cut into a head and a tail: tail(head(x)) equals model(x).
+
+    Args:
+        model: From `load_model`, or what that takes.
+        cut: The cut's name.
+
+    Raises:
+        ModelError: the model cannot be loaded or captured, or has no such cut.
+
+    Example:
+        >>> sides = isplit.split_model(model, "stage2")
+        >>> images = torch.zeros(1, 1, 32, 32)
+        >>> bool(torch.equal(sides.tail(sides.head(images)), model.module.eval()(images)))
+        True
+
+    """
+    return split(_graph_of(model), cut)
+
+
+def export(
+    study: Study | str | Path,
+    cuts: str | Sequence[str],
+    *,
+    out: str | Path = "bundle",
+    group: str | None = None,
+    split_filter: SplitFilter | None = None,
+    settings: ExportSettings | None = None,
+    progress: Progress | bool = False,
+) -> BundleRecord:
+    """Write a bundle with the splits of some cuts and the whole model, which runs without torch.
+
+    Every file is run in onnxruntime beside torch first; where they differ, nothing is written.
+
+    Args:
+        study: A study, or its directory.
+        cuts: One cut or several. Of each, the trained split is taken if there is one, else the closed form.
+        out: The bundle's directory.
+        group: A class subset of the study; None for all classes.
+        split_filter: Selects the split where a cut has several.
+        settings: What else goes in, and how it is checked.
+        progress: True shows bars on standard error; a function is called as work goes on.
+
+    Raises:
+        InputError: an unknown cut or subset, no split or several, or a directory that is taken.
+        ModelError: a part of the model has no ONNX.
+        ExportError: the files give other answers than torch.
+
+    Example:
+        >>> bundle = isplit.export("study", "stage2", out="bundle", split_filter=isplit.SplitFilter(closed_form=True))
+        >>> [placement.name for placement in bundle.cuts]
+        ['stage2']
+
+    """
+    # onnx and onnxscript take as long to import as all the rest, and nothing else needs them.
+    with needs_extra("design"):
+        from isplit.design.export import export as write_bundle
+
+    with _shown(progress) as report:
+        return write_bundle(
+            study, cuts, out, group=group, split_filter=split_filter, settings=settings, progress=report
+        )
+
+
+def write_report(study: Study | str | Path) -> tuple[Path, ...]:
+    """Draw a study's report.html and curve.svg again from its records, and return their paths.
+
+    Args:
+        study: A study, or its directory; neither the model nor the data are loaded.
+
+    Raises:
+        StudyError: a record is missing or damaged, or a file cannot be written.
+
+    Example:
+        >>> [path.name for path in isplit.write_report("study")]
+        ['report.html', 'curve.svg']
+
+    """
+    return _write_report(study.directory if isinstance(study, Study) else Path(study))
+
+
+def _graph_of(model: "LoadedModel | nn.Module | str") -> ModelGraph:
+    loaded = model if isinstance(model, LoadedModel) else load_model(model)
+    return ModelGraph(loaded.module, (loaded.preprocessing.channels, *loaded.preprocessing.image_size))
+
+
+def _shown(progress: Progress | bool) -> AbstractContextManager[Progress]:
+    """Return a context that gives the function to call as work goes on."""
+    if progress is True:
+        return progress_bars()
+    return nullcontext(progress or silent)
 
 
 def _warn(study: StudyRecord) -> None:
     for warning in study.warnings:
         warnings.warn(warning, stacklevel=4)
-
-
-def predict(
-    study: OpenStudy | str | Path,
-    budgets: Sequence[Budget | int] = DEFAULT_BUDGETS,
-    *,
-    cuts: Sequence[str] = (),
-    group: str | None = None,
-    settings: PredictSettings | None = None,
-    progress: Progress = lambda what, done, total: None,
-) -> PredictionsRecord:
-    """Measure every cut's closed-form split at every budget before any training, and draw the report again.
-
-    The arguments are those of `isplit.design.predict.predict`; a study may be its directory, and a budget a number of
-    bytes.
-    """
-    opened = study if isinstance(study, OpenStudy) else open_study(Path(study))
-    wanted = [Budget(payload_bytes=one) if isinstance(one, int) else one for one in budgets]
-    record = _predict(opened, wanted, cuts=tuple(cuts), group=group, settings=settings, progress=progress)
-    write_report(opened.directory)
-    return record
-
-
-def list_cuts(model: LoadedModel, *, pre_activation: bool = False, all_cuts: bool = False) -> GraphRecord:
-    """Return a model's cuts with what crosses them and what lies on either side; no data is needed."""
-    graph = ModelGraph(model.module, (model.preprocessing.channels, *model.preprocessing.image_size))
-    return graph.record(pre_activation=pre_activation, all_cuts=all_cuts)
-
-
-def split_model(model: LoadedModel, cut: str) -> Split:
-    """Split a model at a cut of that name into a head and a tail."""
-    return split(ModelGraph(model.module, (model.preprocessing.channels, *model.preprocessing.image_size)), cut)
-
-
-def export(
-    study: OpenStudy | str | Path,
-    cuts: Sequence[str],
-    *,
-    out: str | Path = "bundle",
-    group: str | None = None,
-    wanted: Wanted | None = None,
-    settings: ExportSettings | None = None,
-    progress: Progress = lambda what, done, total: None,
-) -> BundleRecord:
-    """Write a bundle with the splits of some cuts and the whole model, which runs without torch.
-
-    The arguments are those of `isplit.design.export.export`; a study may be its directory, and `out` is the
-    bundle's.
-    """
-    # onnx and onnxscript take as long to import as all the rest, and nothing else needs them.
-    with needs_extra("design"):
-        from isplit.design.export import export as run
-
-    opened = study if isinstance(study, OpenStudy) else open_study(Path(study))
-    return run(opened, cuts, Path(out), group=group, wanted=wanted, settings=settings, progress=progress)

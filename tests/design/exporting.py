@@ -10,22 +10,20 @@ import pytest
 import torch
 
 from isplit.design import export as export_module
-from isplit.design.analyze import Settings, analyze
+from isplit.design.analyze import analyze
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.choose_split import choose_split
 from isplit.design.closed_form import build as closed_form_build
-from isplit.design.closed_form.build import PredictSettings
 from isplit.design.export import export
-from isplit.design.export_settings import ExportSettings, Wanted
 from isplit.design.graph import split
 from isplit.design.inputs.data import open_data
 from isplit.design.inputs.models import load_model
 from isplit.design.inputs.weights import fingerprint
-from isplit.design.measure.splits import BuiltSplit
 from isplit.design.onnx.compare import load_pixels
 from isplit.design.onnx.files import to_onnx
 from isplit.design.predict import predict
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings, SplitFilter
+from isplit.design.splits import BuiltSplit, choose_split
+from isplit.design.study import Study, open_study
 from isplit.records import Budget, BundleRecord
 from isplit.runtime.bundle import Bundle
 
@@ -36,7 +34,7 @@ BUDGET = Budget(payload_bytes=60)
 
 def make_study(model, data, directory, *, cuts, classes=(), weights=None, groups=(None,), remote_images=12):
     """Analyse a model and build closed-form splits, of one budget, for each group of classes."""
-    settings = Settings(images=12, test_images=12, precision="fp32")
+    settings = AnalyzeSettings(images=12, test_images=12, precision="fp32")
     loaded = load_model(model, weights=None if weights is None else str(weights))
     analyze(loaded, open_data(str(data)), directory, classes=classes, settings=settings)
     study = open_study(directory, model=model if not isinstance(model, str) else None)
@@ -47,7 +45,7 @@ def make_study(model, data, directory, *, cuts, classes=(), weights=None, groups
 
 
 @pytest.fixture(scope="session")
-def tiny_study(exported_once, tiny_model_file, tiny_data, tiny_weights, tmp_path_factory) -> OpenStudy:
+def tiny_study(exported_once, tiny_model_file, tiny_data, tiny_weights, tmp_path_factory) -> Study:
     """The small trained network, split behind each of its pools, for all classes and two subsets.
 
     At the first pool the latents are joint ones of all positions, at the second each position has its own.
@@ -62,7 +60,7 @@ def tiny_study(exported_once, tiny_model_file, tiny_data, tiny_weights, tmp_path
         patch.setattr(closed_form_build, "_OTHER_IMAGES", 4)
         for group in groups:
             predict(study, [BUDGET], cuts=CUTS[:1], group=group, settings=settings)
-    joint = [choose_split(study, cut, group=study.group(), wanted=Wanted()).record.bottleneck.joint for cut in CUTS]
+    joint = [choose_split(study.view(), cut, split_filter=SplitFilter()).record.bottleneck.joint for cut in CUTS]
     assert joint[0] > 0 == joint[1]
     return study
 
@@ -89,7 +87,7 @@ def exported_once():
 class Exported:
     """A bundle as the runtime opens it, what it was made from, and 24 images as pixels."""
 
-    study: OpenStudy
+    study: Study
     record: BundleRecord
     bundle: Bundle
     pixels: np.ndarray
@@ -100,7 +98,7 @@ def exported(tiny_study, tmp_path_factory) -> Exported:
     """Both cuts and the whole model in one bundle, with a Triton repository."""
     out = tmp_path_factory.mktemp("bundles") / "tiny net"
     record = export(tiny_study, CUTS, out, settings=ExportSettings(triton=True))
-    pixels = load_pixels(tiny_study, "fit", tiny_study.group(), limit=24)
+    pixels = load_pixels(tiny_study.view(), "fit", limit=24)
     return Exported(tiny_study, record, Bundle.open(out), pixels)
 
 
@@ -110,17 +108,17 @@ def answer_in_torch():
 
     @torch.no_grad()
     def answer(study, pixels, cut, group=None):
-        preprocessing, classes = study.record.preprocessing, study.group(group)
+        preprocessing, view = study.record.preprocessing, study.view(group)
         mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
         image = (torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255 - mean) / std
         model = study.model.module.eval()
         if cut is None:
-            return None, classes(model(image))[0].numpy()
-        built: BuiltSplit = choose_split(study, cut, group=classes, wanted=Wanted()).built
+            return None, view.classes(model(image))[0].numpy()
+        built: BuiltSplit = choose_split(view, cut, split_filter=SplitFilter()).built
         sides, bottleneck = split(study.graph, cut), built.bottleneck
         symbols = bottleneck.symbols(bottleneck.encode(sides.head(image)))
         logits = sides.tail(bottleneck.decode(bottleneck.values(symbols)))
-        return symbols[0].numpy(), classes(logits)[0].numpy()
+        return symbols[0].numpy(), view.classes(logits)[0].numpy()
 
     return answer
 

@@ -50,13 +50,13 @@ def run(model: LoadedModel, tmp_path: Path) -> Callable[..., isplit.Study]:
 
 def test_the_curve_is_captum_s(model: LoadedModel, run: Callable[..., isplit.Study]) -> None:
     """Averaged over the very images that were taken, class by class."""
-    study = run(settings=isplit.Settings(images=40, precision="fp32"))
+    study = run(settings=isplit.AnalyzeSettings(images=40, precision="fp32"))
     data = isplit.open_data("sklearn:digits")
     (table,) = [np.load(path) for path in (study.directory / "scores").iterdir()]
     (batch,) = iter_batches(data, table["images"], model.preprocessing, batch_size=40)
 
     assert ["body.1", "body.2", "body.4"] == [point.cut for point in study.curve.points]
-    for point, cut in zip(study.curve.points, study.graph.cuts, strict=False):
+    for point, cut in zip(study.curve.points, study.graph_record.cuts, strict=False):
         layer = model.module.get_submodule(point.cut)
         found = LayerGradCam(model.module, layer).attribute(batch.images, batch.labels, relu_attributions=True)
         assert isinstance(found, torch.Tensor)
@@ -67,7 +67,7 @@ def test_the_curve_is_captum_s(model: LoadedModel, run: Callable[..., isplit.Stu
 
 def test_one_pass_serves_subsets(run: Callable[..., isplit.Study]) -> None:
     """A subset's curve is the mean over its own classes of what all classes' pass found."""
-    study = run(classes=["1,2", "7,8,9"], settings=isplit.Settings(images=30))
+    study = run(classes=["1,2", "7,8,9"], settings=isplit.AnalyzeSettings(images=30))
     first, second = study.curve.subsets
 
     assert (6, 9) == (first.images, second.images)
@@ -78,7 +78,7 @@ def test_one_pass_serves_subsets(run: Callable[..., isplit.Study]) -> None:
 
 def test_merged_classes_take_a_pass_of_their_own(run: Callable[..., isplit.Study]) -> None:
     """Their logit is another one."""
-    study = run(classes=["1,2", "low=0+1,high=8+9"], settings=isplit.Settings(images=20))
+    study = run(classes=["1,2", "low=0+1,high=8+9"], settings=isplit.AnalyzeSettings(images=20))
 
     assert 2 == len(list((study.directory / "scores").iterdir()))
     assert ("low", "high") == study.curve.subsets[1].classes
@@ -86,7 +86,7 @@ def test_merged_classes_take_a_pass_of_their_own(run: Callable[..., isplit.Study
 
 def test_fewer_images_than_classes(run: Callable[..., isplit.Study]) -> None:
     """Classes without an image have no say, which is said; a subset of such classes takes images of its own."""
-    study = run(classes=["1,2", "8,9"], settings=isplit.Settings(images=5))
+    study = run(classes=["1,2", "8,9"], settings=isplit.AnalyzeSettings(images=5))
 
     assert 5 == sum(study.curve.images_per_class.values())
     assert [2, 5] == [subset.images for subset in study.curve.subsets]
@@ -102,7 +102,7 @@ def test_other_images_are_not_taken_for_these(model: LoadedModel, tmp_path: Path
     for part in ("train", "test"):
         arrays |= {f"{part}_images": rng.integers(0, 255, (100, 8, 8), np.uint8), f"{part}_labels": np.arange(100) % 10}
     np.savez(tmp_path / "p.npz", **arrays)
-    settings = isplit.Settings(images=20)
+    settings = isplit.AnalyzeSettings(images=20)
     train, test = (isplit.open_data(str(tmp_path / "p.npz"), split=part) for part in ("train", "test"))
     analyze(model, train, tmp_path / "s", settings=settings)
     again = analyze(model, test, tmp_path / "s", settings=settings, overwrite=True)
@@ -113,18 +113,18 @@ def test_other_images_are_not_taken_for_these(model: LoadedModel, tmp_path: Path
 
 def test_the_channel_axis_can_be_given(run: Callable[..., isplit.Study]) -> None:
     """A cut's axis is taken as given; a cut that is not there is an error."""
-    study = run(settings=isplit.Settings(images=10, channel_axes={"body.1": -1}))
+    study = run(settings=isplit.AnalyzeSettings(images=10, channel_axes={"body.1": -1}))
 
-    assert -1 == study.graph.cut("body.1").channel_axis
+    assert -1 == study.graph_record.cut("body.1").channel_axis
     with pytest.raises(ModelError, match="body9"):
-        run("other", settings=isplit.Settings(images=10, channel_axes={"body9": 1}))
+        run("other", settings=isplit.AnalyzeSettings(images=10, channel_axes={"body9": 1}))
 
 
 def test_from_python_a_bad_model_warns(model: LoadedModel, tmp_path: Path) -> None:
     """Who does not ask for the record hears of the chance level all the same."""
     with pytest.warns(UserWarning, match="no better than always guessing"):
         isplit.analyze(
-            model, isplit.open_data("sklearn:digits"), out=tmp_path / "s", settings=isplit.Settings(images=10)
+            model, isplit.open_data("sklearn:digits"), out=tmp_path / "s", settings=isplit.AnalyzeSettings(images=10)
         )
 
 

@@ -8,8 +8,9 @@ import onnx
 import pytest
 
 from isplit.design.export import export
-from isplit.design.export_settings import ExportSettings
 from isplit.design.onnx.compare import load_pixels
+from isplit.design.onnx.recommended_image import remote_placement
+from isplit.design.settings import ExportSettings
 from isplit.records import PredictionsRecord
 from isplit.runtime.bundle import Bundle
 from tests.design.exporting import CUTS, GROUPS
@@ -74,9 +75,9 @@ def test_class_subset(tiny_study, answer_in_torch, run_onnx, tmp_path, group):
     """A bundle of a subset gives the logits of its classes, merged ones joined, and nothing else."""
     record = export(tiny_study, ["pool2"], tmp_path / "subset", group=group, settings=ExportSettings(images=8))
     bundle = Bundle.open(tmp_path / "subset")
-    classes = tiny_study.group(group)
-    assert classes.group == record.group
-    for pixels in load_pixels(tiny_study, "fit", classes, limit=6):
+    view = tiny_study.view(group)
+    assert view.group == record.group
+    for pixels in load_pixels(view, "fit", limit=6):
         for cut in ("pool2", None):
             _, logits = answer_in_torch(tiny_study, pixels, cut, group)
             start = pixels[None] if cut is None else run_onnx(bundle.head_path(cut), pixels[None])
@@ -132,13 +133,11 @@ def test_remote_setting(exported):
     assert setting.accuracy is not None
 
 
-def test_remote_setting_without_measurement(tiny_study, monkeypatch):
+def test_remote_setting_without_measurement(opened):
     """Where nothing was measured, a careful setting is recommended, with the bytes of the images at hand."""
-    from isplit.design.export import remote
-
-    monkeypatch.setattr(remote, "_measured", lambda study: ())
+    assert opened.predictions is None
     pixels = np.zeros((3, 16, 16, 3), np.uint8)
-    setting = remote.remote_placement(tiny_study, "whole.onnx", group="all classes", pixels=pixels).recommended
+    setting = remote_placement(opened.view(), "whole.onnx", pixels=pixels).recommended
     assert ("jpeg", 90, None) == (setting.format, setting.quality, setting.accuracy)
     assert 100 < setting.payload_bytes_mean < 1000
 

@@ -10,9 +10,9 @@ from torchvision.models import VisionTransformer
 from tritonclient.grpc import model_config_pb2
 
 from isplit.design.export import export
-from isplit.design.export_settings import ExportSettings
 from isplit.design.onnx import int8 as int8_module
 from isplit.design.onnx.compare import load_pixels
+from isplit.design.settings import ExportSettings
 from isplit.errors import ExportError
 from isplit.runtime.bundle import Bundle
 from tests.design.exporting import CUTS, make_study
@@ -132,7 +132,7 @@ def test_tokens_with_a_prefix(tokens, answer_in_torch, run_onnx, tmp_path):
     cut = "encoder.layers.encoder_layer_0"
     record = export(tokens, [cut], tmp_path / "vit", settings=ExportSettings(images=3))
     bundle = Bundle.open(tmp_path / "vit")
-    pixels = load_pixels(tokens, "fit", tokens.group(), limit=24)
+    pixels = load_pixels(tokens.view(), "fit", limit=24)
     latents = run_onnx(bundle.head_path(cut), pixels)
     logits = run_onnx(bundle.tail_path(cut), latents)
     assert {0, 1, 2} == set(logits.argmax(1))

@@ -5,11 +5,10 @@ import torch
 from safetensors.torch import load_file
 
 from isplit.codec.codec import Codec
-from isplit.design.bottleneck.build import load_split
 from isplit.design.closed_form import build as closed_form_build
 from isplit.design.fit import fit, trained_directory
 from isplit.design.measure.splits import evaluate_splits, measure
-from isplit.design.splits import load_trained
+from isplit.design.splits import load_bottleneck, load_split
 from isplit.design.study import open_study
 from isplit.design.training.loop import Run
 from isplit.errors import InputError, NonFiniteError, StudyError
@@ -20,7 +19,7 @@ RATIO = Budget(element_ratio=16)
 
 
 def directory_of(study, settings, budget=SMALL, *, design="linear", start="closed-form", cut="pool1"):
-    return trained_directory(study, cut, budget, group=None, design=design, start=start, settings=settings)
+    return trained_directory(study.view(), cut, budget, design=design, start=start, settings=settings)
 
 
 def weights_of(directory):
@@ -76,7 +75,7 @@ def test_joint_latents_learn(study, fast, monkeypatch):
     settings = fast(epochs=4, feature_epochs=4, statistics_images=12)
     record = fit(study, "pool1", Budget(payload_bytes=40), start="random", settings=settings)
     directory = directory_of(study, settings, record.budget, start="random")
-    _, bottleneck, codec, _ = load_split(directory)
+    _, bottleneck, codec, _ = load_bottleneck(directory)
     task = [row for row in record.training.curve if row.stage == "task"]
     assert 0 < record.bottleneck.joint == bottleneck.joint.rank == record.measurement.elements == codec.shape[0]
     assert min(row.losses["select"] for row in task) < 0.7 * task[0].losses["select"]
@@ -111,7 +110,7 @@ def test_head_that_learns(study, fast):
     before = {name: value.clone() for name, value in study.model.module.state_dict().items()}
     settings = fast(epochs=2, train_head=True, flip=True)
     record = fit(study, "pool1", SMALL, settings=settings)
-    built = load_trained(study, directory_of(study, settings))
+    built = load_split(study, directory_of(study, settings))
     assert built.head is not None
     assert ("head", "encoder", "decoder", "tail") == record.training.trained
     assert torch.equal(before["conv1.weight"], study.model.module.state_dict()["conv1.weight"])
@@ -265,12 +264,12 @@ def test_loaded_split_answers_as_measured(study, fast, settings, design):
     directory = study.directory / "here"
     made = fit(study, "pool1", budget, design=design, settings=fast(epochs=2, **settings), directory=directory)
     again = open_study(study.directory)
-    built = load_trained(again, directory)
+    built = load_split(again, directory)
     assert ("train_tail" not in settings) == (built.tail is not None)
-    group = again.group()
-    images = again.images("test", group, limit=None)
-    found = evaluate_splits(again, [built], group=group, images=images, precision=made.measurement.precision)
-    assert made.measurement == measure(again, built, found, 0, group=group, part="test")
+    view = again.view()
+    images = view.images("test")
+    found = evaluate_splits(view, [built], images=images, precision=made.measurement.precision)
+    assert made.measurement == measure(view, built, found, 0, part="test")
     assert made == SplitRecord.load(directory)
 
 
@@ -288,8 +287,8 @@ def test_trained_already(study, fast):
 
 def test_starts_from_what_predict_saved(study, fast, monkeypatch):
     """The closed form is not solved for again where `predict` left it."""
-    from isplit.design.closed_form.build import PredictSettings
     from isplit.design.predict import predict
+    from isplit.design.settings import PredictSettings
 
     predict(study, [SMALL], cuts=("pool1",), settings=PredictSettings(remote_images=0))
     monkeypatch.setattr("isplit.design.training.start.closed_forms", lambda *_, **__: pytest.fail("solved again"))
@@ -361,4 +360,4 @@ def test_split_of_another_model(study, fast):
     record = fit(study, "pool1", SMALL, settings=fast(epochs=0), directory=directory)
     record.model_copy(update={"model": "another"}).save(directory)
     with pytest.raises(StudyError, match="another model"):
-        load_trained(study, directory)
+        load_split(study, directory)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from isplit.design.fit import fit
-from isplit.design.fit_on_ray import Sweep, fit_on_ray
+from isplit.design.fit_on_ray import FitRequest, fit_on_ray
 from isplit.errors import InputError, MissingExtraError
 from isplit.records import Budget, SplitRecord
 
@@ -19,7 +19,7 @@ CUTS = ["relu1", "pool1", "pool2"]
 
 @pytest.fixture
 def sweep(study, fast):
-    return Sweep(directory=study.directory, budget=BUDGET, settings=fast(epochs=1))
+    return FitRequest(directory=study.directory, budget=BUDGET, settings=fast(epochs=1))
 
 
 @pytest.fixture

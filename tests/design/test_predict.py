@@ -9,14 +9,14 @@ import pytest
 
 from isplit.design import predict as module
 from isplit.design.bottleneck import patches
-from isplit.design.bottleneck.build import load_split, split_directory
 from isplit.design.closed_form import basis
 from isplit.design.closed_form import build as closed_form_build
-from isplit.design.closed_form.build import PredictSettings
 from isplit.design.measure.calibration import Calibration
-from isplit.design.measure.splits import BuiltSplit, evaluate_splits
+from isplit.design.measure.splits import evaluate_splits
 from isplit.design.predict import predict
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.settings import PredictSettings
+from isplit.design.splits import BuiltSplit, load_bottleneck, split_directory
+from isplit.design.study import Study, open_study
 from isplit.errors import InputError
 from isplit.records import Budget, PredictionsRecord
 from tests.design.conftest import measured
@@ -26,7 +26,7 @@ BUDGETS = [Budget(payload_bytes=40), Budget(element_ratio=4)]
 
 
 @pytest.fixture
-def study(analysed: Path, tmp_path: Path) -> OpenStudy:
+def study(analysed: Path, tmp_path: Path) -> Study:
     """A copy of the study that may be written into."""
     return open_study(Path(shutil.copytree(analysed, tmp_path / "study")))
 
@@ -42,7 +42,7 @@ def recorded() -> tuple[list[str], Callable[[str, int, int], None]]:
     return seen, progress
 
 
-def test_every_cut_at_every_budget(study: OpenStudy) -> None:
+def test_every_cut_at_every_budget(study: Study) -> None:
     """A row for each, within its budget on real payloads, and a split on disk that answers the same again."""
     record = predict(study, BUDGETS, settings=SETTINGS)
 
@@ -51,7 +51,7 @@ def test_every_cut_at_every_budget(study: OpenStudy) -> None:
         (one.cut, one.budget.tag) for one in record.predictions
     }
     assert record == PredictionsRecord.load(study.directory)
-    images = study.images("select", study.group(), limit=None)
+    images = study.view().images("select")
     for one in record.predictions:
         assert "select" == one.measurement.part
         assert one.cui is not None
@@ -59,17 +59,15 @@ def test_every_cut_at_every_budget(study: OpenStudy) -> None:
         directory = split_directory(
             study.directory, cut=one.cut, group="all classes", design="linear", budget=one.budget, trained=False
         )
-        split, bottleneck, codec, model = load_split(directory)
+        split, bottleneck, codec, model = load_bottleneck(directory)
         assert split.measurement == one.measurement
         assert {} == model
-        again = evaluate_splits(
-            study, [BuiltSplit(study.cuts((one.cut,))[0], bottleneck, codec)], group=study.group(), images=images
-        )
+        again = evaluate_splits(study.view(), [BuiltSplit(study.cuts((one.cut,))[0], bottleneck, codec)], images=images)
         assert one.measurement.accuracy.correct == int((again.answers[0] == again.labels).sum())
         assert one.measurement.payload_bytes.mean == pytest.approx(float(again.payload_bytes[0].mean()))
 
 
-def test_elements_of_a_ratio(study: OpenStudy) -> None:
+def test_elements_of_a_ratio(study: Study) -> None:
     """One in four of the elements, as near as whole latents of all patches come to it from below."""
     record = predict(study, [Budget(element_ratio=4)], settings=SETTINGS)
 
@@ -78,14 +76,14 @@ def test_elements_of_a_ratio(study: OpenStudy) -> None:
         assert 0.1 * elements < one.measurement.elements <= elements / 4
 
 
-def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_share_a_few_bytes(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """A map over all positions is taken where it is expected to lose less, and then it does; a ratio has none."""
     budgets = Budget(payload_bytes=30), Budget(element_ratio=4)
     settings = replace(SETTINGS, statistics_images=12)
     monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 12)
     joint, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
     specs = [
-        load_split(
+        load_bottleneck(
             split_directory(
                 study.directory, cut="relu1", group="all classes", design="linear", budget=budget, trained=False
             )
@@ -100,7 +98,7 @@ def test_positions_share_a_few_bytes(study: OpenStudy, monkeypatch: pytest.Monke
     assert joint.measurement.divergence_nats < single.measurement.divergence_nats
 
 
-def test_a_split_is_the_same_whatever_else_is_asked_for(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_is_the_same_whatever_else_is_asked_for(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another, larger budget beside it changes nothing about a split: neither its shape nor what it answers."""
     monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 12)
     settings = replace(SETTINGS, statistics_images=12)
@@ -109,16 +107,16 @@ def test_a_split_is_the_same_whatever_else_is_asked_for(study: OpenStudy, monkey
         study.directory, cut="relu1", group="all classes", design="linear", budget=few, trained=False
     )
     (alone,) = predict(study, [few], cuts=("relu1",), settings=settings).predictions
-    spec = load_split(directory)[0].bottleneck
+    spec = load_bottleneck(directory)[0].bottleneck
     shutil.rmtree(study.directory / "splits")
     beside, _ = predict(study, [few, many], cuts=("relu1",), settings=settings).predictions
 
     assert spec.joint > 0
-    assert spec == load_split(directory)[0].bottleneck
+    assert spec == load_bottleneck(directory)[0].bottleneck
     assert alone.measurement == beside.measurement
 
 
-def test_nothing_is_computed_twice(study: OpenStudy) -> None:
+def test_nothing_is_computed_twice(study: Study) -> None:
     """The same again asks for no pass over the images; another budget does, and keeps what was there."""
     first = predict(study, BUDGETS[:1], settings=SETTINGS)
     seen, progress = recorded()
@@ -134,7 +132,7 @@ def test_nothing_is_computed_twice(study: OpenStudy) -> None:
     assert {"40B", "1in4"} == {one.budget.tag for one in both.predictions}
 
 
-def test_interrupted_it_keeps_what_was_measured(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_it_keeps_what_was_measured(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after the second cut, the first two have rows, and only the others are left to do."""
     monkeypatch.setattr(module, "_CUTS_AT_A_TIME", 1)
 
@@ -159,7 +157,7 @@ def test_interrupted_it_keeps_what_was_measured(study: OpenStudy, monkeypatch: p
     assert set(names) == {one.cut for one in whole.predictions}
 
 
-def test_a_subset_answers_among_its_classes(study: OpenStudy) -> None:
+def test_a_subset_answers_among_its_classes(study: Study) -> None:
     """Only images of the subset's classes are measured, and rows of other subsets stay."""
     predict(study, BUDGETS[:1], cuts=("pool1",), settings=SETTINGS)
     record = predict(study, BUDGETS[:1], cuts=("pool1",), group="bars,rows", settings=SETTINGS)
@@ -180,13 +178,13 @@ def test_a_subset_answers_among_its_classes(study: OpenStudy) -> None:
         ([Budget(element_ratio=0.5)], "sends more than everything"),
     ],
 )
-def test_budgets_that_cannot_be_met(study: OpenStudy, budgets: list[Budget], words: str) -> None:
+def test_budgets_that_cannot_be_met(study: Study, budgets: list[Budget], words: str) -> None:
     """Refused before anything is computed."""
     with pytest.raises(InputError, match=words):
         predict(study, budgets, settings=SETTINGS)
 
 
-def test_after_training(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_training(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """A calibration's curve is applied to every row but plain PCA's; another calibration replaces what was there."""
     curve = ((0.0, -0.01), (0.5, 0.09))
     one = Calibration(name="three splits", splits=3, curve=curve, stderr=0.02)
@@ -220,7 +218,7 @@ def test_curve_by_hand(correct: int, expected: float | None) -> None:
     assert expected == (None if found is None else pytest.approx(found))
 
 
-def test_a_cut_has_other_patches_for_other_budgets(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_has_other_patches_for_other_budgets(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few bytes give channels up for larger patches, many do not; each split on disk is that of its own budget."""
     monkeypatch.setattr(patches, "MAX_WIDTH", 16)
     monkeypatch.setattr(patches, "_SAMPLES_PER_DIMENSION", 1e-6)
@@ -233,13 +231,12 @@ def test_a_cut_has_other_patches_for_other_budgets(study: OpenStudy, monkeypatch
         directory = split_directory(
             study.directory, cut="relu1", group="all classes", design="linear", budget=one.budget, trained=False
         )
-        split, bottleneck, codec, _ = load_split(directory)
+        split, bottleneck, codec, _ = load_bottleneck(directory)
         (cut,) = study.cuts(("relu1",))
         again = evaluate_splits(
             study,
             [BuiltSplit(cut, bottleneck, codec)],
-            group=study.group(),
-            images=study.images("select", study.group(), limit=None),
+            images=study.view().images("select"),
         )
         assert one.measurement.payload_bytes.mean == again.payload_bytes[0].mean()
         assert one.measurement.divergence_nats == pytest.approx(again.divergence_nats[0], rel=1e-3)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from isplit.design import precision
-from isplit.design.precision import autocast, chosen_precision, in_float32
+from isplit.design import running
+from isplit.design.running import autocast, chosen_precision, in_float32
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_chosen_precision(
     monkeypatch: pytest.MonkeyPatch, setting: str, device: str, fast: bool, expected: str
 ) -> None:
     """Only "auto" looks at the machine."""
-    monkeypatch.setattr(precision, "fast_bf16", lambda: fast)
+    monkeypatch.setattr(running, "fast_bf16", lambda: fast)
     assert expected == chosen_precision(setting, device=device)
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.study import Study, open_study
 from isplit.errors import DataError, ModelError, StudyError
 from isplit.records import GraphRecord, StudyRecord
 
@@ -32,7 +32,7 @@ def copied(analysed: Path, tiny_data: Path, tiny_model_file: Path, tiny_weights:
     return directory
 
 
-def test_opened_as_it_was(copied: Path, opened: OpenStudy) -> None:
+def test_opened_as_it_was(copied: Path, opened: Study) -> None:
     """Model, data and preprocessing are those that were analysed."""
     found = open_study(copied)
 
@@ -114,18 +114,33 @@ def test_module_in_memory_has_to_be_given(copied: Path) -> None:
         open_study(copied)
 
 
-def test_groups_cuts_and_images(opened: OpenStudy) -> None:
+def test_groups_cuts_and_images(opened: Study) -> None:
     """Subsets by name, cuts of the curve by default, and images of a subset's classes in balance."""
-    assert ["all classes", "bars,dots"] == [opened.group(name).group.name for name in (None, "bars,dots")]
+    assert ["all classes", "bars,dots"] == [opened.view(name).name for name in (None, "bars,dots")]
     with pytest.raises(StudyError, match=r"no class subset 'cats'; it has: all classes, bars,dots, bars,rows"):
-        opened.group("cats")
+        opened.view("cats")
     names = [cut.name for cut in opened.cuts()]
     assert "relu1" in names
     assert "avgpool" not in names
     assert ["pool1", "avgpool"] == [cut.name for cut in opened.cuts(("pool1", "avgpool", "pool1"))]
     with pytest.raises(StudyError, match="no cut 'nonsense'"):
         opened.cuts(("nonsense",))
-    group = opened.group("bars,rows")
-    chosen = opened.images("fit", group, limit=4)
+    view = opened.view("bars,rows")
+    chosen = view.images("fit", limit=4)
     assert [2, 0, 2] == np.bincount(opened.data.labels[chosen], minlength=3).tolist()
     assert set(chosen) <= set(opened.data.parts["fit"])
+
+
+def test_words_for_cuts(study):
+    """Names come once each, in the order of computation; "all" are the curve's, "candidates" those that were ranked."""
+    everything = study.cut_names(["all"])
+    assert tuple(cut.name for cut in study.cuts()) == everything
+    assert ("pool1", "pool2") == study.cut_names(["pool2", " pool1", "", "pool2"])
+    assert {candidate.cut for candidate in study.candidates} == set(study.cut_names(["candidates"]))
+    assert () == study.cut_names([""])
+
+
+def test_unknown_cut(study):
+    """A cut that is not there is refused."""
+    with pytest.raises(StudyError, match="has no cut 'pool9'"):
+        study.cut_names(["pool9"])

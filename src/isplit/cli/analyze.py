@@ -60,12 +60,12 @@ def analyze(
 
     # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
     means, stds = console.parse_numbers(mean, "--mean"), console.parse_numbers(std, "--std")
-    settings = api.Settings(
+    settings = api.AnalyzeSettings(
         images=console.parse_count(images, "--images"),
         tolerance=tolerance,
         method=method,
         target=target,  # type: ignore[arg-type] - Settings checks it
-        precision=precision,
+        precision=precision,  # type: ignore[arg-type] - the settings check it
         batch_size=batch_size,
         test_images=console.parse_count(test_images, "--test-images"),
         pre_activation=pre_activation,

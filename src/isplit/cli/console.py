@@ -1,18 +1,18 @@
 """What the verbs share: options, progress on standard error, tables on standard output."""
 
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from isplit.errors import InputError, needs_extra
+from isplit.progress_bars import progress_bars as bars
 from isplit.records import CandidatesRecord, GraphRecord, Rule, StudyRecord
 
 if TYPE_CHECKING:
@@ -105,19 +105,9 @@ def say(text: str, *, quiet: bool) -> None:
         Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
 
 
-@contextmanager
-def progress_bars(*, quiet: bool) -> Generator[Callable[[str, int, int], None]]:
-    """Show a bar on standard error for each thing that is being done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield show
+def progress_bars(*, quiet: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """Return a context that shows a bar on standard error for each thing that is being done."""
+    return bars(enabled=not quiet and sys.stderr.isatty())
 
 
 def show_study(study: StudyRecord) -> str:

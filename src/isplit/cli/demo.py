@@ -59,7 +59,7 @@ def demo(
             loaded,
             dataset,
             out=study_directory,
-            settings=api.Settings(images=None),
+            settings=api.AnalyzeSettings(images=None),
             seed=seed,
             overwrite=True,
             progress=progress,

@@ -48,7 +48,9 @@ def export(
     """Write the splits of STUDY at some cuts, and the whole model, to a bundle that runs without torch."""
     with needs_extra("design"):
         from isplit import api
-    wanted = api.Wanted(budget=_budget(payload_bytes, ratio), design=_design(design), closed_form=closed_form)
+    split_filter = api.SplitFilter(
+        budget=_budget(payload_bytes, ratio), design=_design(design), closed_form=closed_form
+    )
     settings = api.ExportSettings(
         name=name,
         local=local,
@@ -61,7 +63,9 @@ def export(
     )
     opened = api.open_study(study, weights=weights, data=data, data_root=data_root)
     with console.progress_bars(quiet=quiet or json) as progress:
-        record = api.export(opened, cut, out=out, group=group, wanted=wanted, settings=settings, progress=progress)
+        record = api.export(
+            opened, cut, out=out, group=group, split_filter=split_filter, settings=settings, progress=progress
+        )
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:

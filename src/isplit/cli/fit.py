@@ -124,13 +124,13 @@ def fit(
     from isplit import api
 
     opened = api.open_study(study, weights=weights, data=data, data_root=data_root)
-    names = api.cut_names(opened, [*(cut or ()), *(cuts or "").split(",")], group=group)
+    names = opened.cut_names([*(cut or ()), *(cuts or "").split(",")], group=group)
     if not names:
         msg = "name at least one cut: --cut NAME, or --cuts all"
         raise InputError(msg)
     with console.progress_bars(quiet=quiet or json) as progress:
         if ray:
-            sweep = api.Sweep(
+            request = api.FitRequest(
                 directory=study.absolute(),
                 budget=budget,
                 settings=settings,
@@ -141,7 +141,7 @@ def fit(
                 design=design,  # type: ignore[arg-type] - fit checks both
                 start=start,  # type: ignore[arg-type]
             )
-            records = list(api.fit_on_ray(sweep, names, address=ray_address, progress=progress))
+            records = list(api.fit_on_ray(request, names, address=ray_address, progress=progress))
             _show(records, json=json, quiet=quiet)
             api.write_report(study)
             return
@@ -161,7 +161,6 @@ def fit(
             _show([record], json=False, quiet=quiet or json)
     if json:
         _show(records, json=True, quiet=quiet)
-    api.write_report(study)
 
 
 def _show(records: list[SplitRecord], *, json: bool, quiet: bool) -> None:

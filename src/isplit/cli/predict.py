@@ -58,7 +58,7 @@ def predict(
         images=console.parse_count(images, "--images"),
         remote_images=console.parse_count(remote_images, "--remote-images"),
         weighted=design == "linear",
-        precision=precision,
+        precision=precision,  # type: ignore[arg-type] - the settings check it
     )
     opened = api.open_study(study, weights=weights, data=data, data_root=data_root)
     names = [*(name.strip() for name in (cuts or "").split(",") if name.strip()), *(cut or ())]
@@ -78,7 +78,7 @@ def predict(
         return
     tags = {budget.tag for budget in budgets or api.DEFAULT_BUDGETS}
     chosen = {one.name for one in opened.cuts(tuple(names))}
-    classes = opened.group(group).group.name
+    classes = opened.view(group).name
     shown = [
         one
         for one in record.predictions

@@ -64,11 +64,10 @@ def verify(
     from isplit import api
 
     opened = api.open_study(study, weights=weights, data=data, data_root=data_root)
-    names = api.cut_names(opened, cuts.split(","), group=group)
     with console.progress_bars(quiet=quiet or json) as progress:
 
         def on_ray(wanted: Sequence[str]) -> Sequence[SplitRecord]:
-            sweep = api.Sweep(
+            request = api.FitRequest(
                 directory=study.absolute(),
                 budget=budget,
                 settings=settings,
@@ -77,12 +76,12 @@ def verify(
                 data_root=data_root,
                 group=group,
             )
-            return api.fit_on_ray(sweep, wanted, address=ray_address, progress=progress)
+            return api.fit_on_ray(request, wanted, address=ray_address, progress=progress)
 
         record = api.verify(
             opened,
             budget,
-            cuts=names,
+            cuts=cuts.split(","),
             group=group,
             settings=settings,
             fit_all=on_ray if ray else None,
@@ -92,7 +91,6 @@ def verify(
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
         show_verification(record.verifications[-1])
-    api.write_report(study)
 
 
 def show_verification(found: Verification) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from isplit.codec.coders import CODER_IDS, Coder, CoderName, Raw, Zstd
 from isplit.codec.frame import CODEC_ID_BYTES, HEADER_BYTES, pack_frame, unpack_frame
 from isplit.codec.quantise import Quantiser
-from isplit.codec.rans import Rans, RansTables
+from isplit.codec.rans import CODER_BYTES, Rans, RansTables
 from isplit.codec.rle import Rle
 from isplit.errors import InputError, StudyError
 from isplit.records import Record, load_arrays, save_arrays
@@ -32,6 +32,11 @@ MAX_SYMBOLS = 2**24
 
 # rans is not here: it needs more than the number of levels.
 _PLAIN_CODERS: dict[CoderName, Callable[[int], Coder]] = {"raw": Raw, "zstd": Zstd, "rle": Rle}
+
+
+def smallest_payload_bytes() -> int:
+    """Return the number of bytes that no entropy-coded payload can be shorter than."""
+    return HEADER_BYTES + CODER_BYTES + 1
 
 
 class _Fields(Record):

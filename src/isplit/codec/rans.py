@@ -21,6 +21,9 @@ PRECISION = 16
 
 MAX_LANES = 1024
 
+CODER_BYTES = 4
+"""Bytes that a lone lane adds to the entropy: it ends with a state of 4 bytes, and words are whole."""
+
 _TOTAL = 1 << PRECISION
 _MASK = _TOTAL - 1
 _START = 1 << 16  # lower end of the states' range [2**16, 2**32); both the encoder's first state and the decoder's last

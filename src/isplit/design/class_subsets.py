@@ -96,8 +96,8 @@ def _class_number(word: str, dataset: Dataset) -> int:
 
 
 @dataclass(frozen=True)
-class GroupLogits:
-    """A group's part of the model's answer: logits of its classes only, merged classes joined by logsumexp.
+class ClassSubset:
+    """Reduce the model's logits to a set of classes; merged classes are joined by logsumexp.
 
     Args:
         group: The classes.

@@ -5,7 +5,7 @@ model ──> whole.onnx ──────────────────�
 weights of them all, each once ─> weights.bin ┘            └─> other answers: no bundle
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -17,9 +17,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from isplit.design.choose_split import ChosenSplit, choose_split
-from isplit.design.class_subsets import GroupLogits
-from isplit.design.export_settings import ExportSettings, Wanted
 from isplit.design.onnx.compare import TorchSplit, answer_whole, check_split, check_whole, load_pixels
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
 from isplit.design.onnx.int8 import Int8Measured, measure_int8, quantise_head
@@ -27,7 +24,10 @@ from isplit.design.onnx.modules import HeadModel, TailModel, WholeModel
 from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_directory
 from isplit.design.onnx.recommended_image import remote_placement
 from isplit.design.onnx.triton import TRITON, write_tail
-from isplit.design.study import OpenStudy
+from isplit.design.progress import Progress, silent
+from isplit.design.settings import ExportSettings, SplitFilter
+from isplit.design.splits import ChosenSplit, choose_split
+from isplit.design.study import Study, StudyView, open_study
 from isplit.errors import InputError
 from isplit.records import (
     BundledFile,
@@ -37,20 +37,18 @@ from isplit.records import (
     LocalPlacement,
 )
 
-Progress = Callable[[str, int, int], None]
-
 WHOLE = "whole.onnx"
 
 
 def export(
-    study: OpenStudy,
-    cuts: Sequence[str],
-    out: Path,
+    study: Study | str | Path,
+    cuts: str | Sequence[str],
+    out: str | Path,
     *,
     group: str | None = None,
-    wanted: Wanted | None = None,
+    split_filter: SplitFilter | None = None,
     settings: ExportSettings | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> BundleRecord:
     """Write a bundle with the splits of some cuts, and return its manifest.
 
@@ -58,11 +56,11 @@ def export(
     by more than is stated, nothing is written; nothing is ever half-written, and no other directory overwritten.
 
     Args:
-        study: From `open_study`.
+        study: A study, or its directory.
         cuts: At least one. Of each, the trained split is taken if there is one, else the closed form of `predict`.
         out: The directory to write.
         group: A class subset of the study, whose logits the files give; None for all classes.
-        wanted: Which split, where a cut has several.
+        split_filter: Selects the split, where a cut has several.
         settings: What else goes in, and how it is checked.
         progress: Called as work goes on.
 
@@ -72,16 +70,17 @@ def export(
         ExportError: the files answer otherwise than torch.
 
     """
-    settings, wanted = settings or ExportSettings(), wanted or Wanted()
+    settings, out = settings or ExportSettings(), Path(out)
+    cuts = (cuts,) if isinstance(cuts, str) else cuts
     if not cuts:
-        msg = "give at least one cut with --cut: `isplit predict` says how accurate each is"
+        msg = "give at least one cut: `isplit predict` says how accurate each is"
         raise InputError(msg)
     check_place(out, overwrite=settings.overwrite)
     name = _checked_name(settings.name or bundle_name(out))
-    classes = study.group(group)
-    chosen = [choose_split(study, cut, group=classes, wanted=wanted) for cut in dict.fromkeys(cuts)]
+    view = open_study(study).view(group)
+    chosen = [choose_split(view, cut, split_filter=split_filter or SplitFilter()) for cut in dict.fromkeys(cuts)]
     with new_directory(out) as directory, TemporaryDirectory(prefix="isplit-export-") as scratch:
-        return _Exporter(study, classes, directory, Path(scratch), settings, name=name).run(chosen, progress)
+        return _Exporter(view, directory, Path(scratch), settings, name=name).run(chosen, progress)
 
 
 def _checked_name(name: str) -> str:
@@ -107,21 +106,21 @@ class _Exporter:
 
     def __init__(
         self,
-        study: OpenStudy,
-        group: GroupLogits,
+        view: StudyView,
         directory: Path,
         scratch: Path,
         settings: ExportSettings,
         *,
         name: str,
     ) -> None:
-        self._study, self._group, self._settings, self._name = study, group, settings, name
+        self._view, self._settings, self._name = view, settings, name
         self._directory, self._scratch = directory, scratch
-        self._preprocessing = study.model.preprocessing
-        self._pixels = load_pixels(study, "select", group, limit=settings.images)
+        self._preprocessing = view.preprocessing
+        self._outputs = view.study.record.model.num_outputs
+        self._pixels = load_pixels(view, "select", limit=settings.images)
         height, width = self._preprocessing.image_size
         self._images = torch.zeros((2, height, width, self._preprocessing.channels), dtype=torch.uint8)
-        self._whole = answer_whole(study, self._pixels, group=group)
+        self._whole = answer_whole(view, self._pixels)
         # Absolute, and the same for all files.
         self._tolerance = settings.tolerance * max(1.0, float(np.abs(self._whole.logits).max()))
 
@@ -157,7 +156,9 @@ class _Exporter:
             target="latent",
         )
         tail = to_onnx(
-            TailModel(one.tail, bottleneck, group=self._group, outputs=self._study.record.model.num_outputs),
+            TailModel(
+                one.tail, bottleneck, group=self._view.classes, outputs=self._view.study.record.model.num_outputs
+            ),
             torch.zeros((2, *bottleneck.latent_shape), dtype=torch.uint8),
             source="latent",
             target="logits",
@@ -171,7 +172,7 @@ class _Exporter:
             compared = self._scratch / files["head"]
             save_onnx(head, compared)
             head = quantise_head(compared, self._calibration)
-            int8 = measure_int8(self._study, one, head, compared, group=self._group, settings=self._settings)
+            int8 = measure_int8(self._view, one, head, compared, settings=self._settings)
         for model, part in ((head, "head"), (tail, "tail")):
             weights.add(model)
             save_onnx(model, self._directory / files[part])
@@ -180,14 +181,14 @@ class _Exporter:
 
     @cached_property
     def _calibration(self) -> NDArray[np.uint8]:
-        return load_pixels(self._study, "fit", self._group, limit=self._settings.calibration_images)
+        return load_pixels(self._view, "fit", limit=self._settings.calibration_images)
 
     def _write_whole(self, weights: WeightsFile) -> None:
         module = WholeModel(
-            self._study.graph.module,
+            self._view.graph.module,
             preprocessing=self._preprocessing,
-            group=self._group,
-            outputs=self._study.record.model.num_outputs,
+            group=self._view.classes,
+            outputs=self._outputs,
         )
         model = to_onnx(module, self._images, source="image", target="logits")
         weights.add(model)
@@ -195,7 +196,7 @@ class _Exporter:
 
     def _compared(self, one: ChosenSplit, files: _Written) -> CutPlacement:
         """Compare a split's files with torch, and describe them."""
-        reference = TorchSplit(self._study, one, group=self._group)
+        reference = TorchSplit(self._view, one)
         check = check_split(
             files.compared_head,
             self._directory / files.tail,
@@ -222,7 +223,7 @@ class _Exporter:
         )
 
     def _manifest(self, chosen: Sequence[ChosenSplit], cuts: Sequence[CutPlacement]) -> BundleRecord:
-        study, group, settings = self._study, self._group.group, self._settings
+        view, settings = self._view, self._settings
         whole = chosen[0].record.measurement.whole
         check = None
         if settings.local or settings.remote:
@@ -231,13 +232,13 @@ class _Exporter:
         return BundleRecord(
             name=self._name,
             isplit_version=metadata.version("isplit"),
-            versions=study.versions | export_versions(),
-            model_fingerprint=study.model.source.fingerprint,
-            group=group,
+            versions=view.study.versions | export_versions(),
+            model_fingerprint=view.fingerprint,
+            group=view.group,
             preprocessing=self._preprocessing,
-            base_accuracy=study.record.base_accuracy if group == study.record.groups[0] else whole,
+            base_accuracy=view.study.record.base_accuracy if view.is_default else whole,
             local=LocalPlacement(file=WHOLE, accuracy=whole) if settings.local else None,
-            remote=remote_placement(study, WHOLE, group=group.name, pixels=self._pixels) if settings.remote else None,
+            remote=remote_placement(view, WHOLE, pixels=self._pixels) if settings.remote else None,
             cuts=tuple(cuts),
             check=check,
             files={path.relative_to(self._directory).as_posix(): BundledFile.of(path) for path in paths},

@@ -7,51 +7,34 @@ only ones here are names, settings and records.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from isplit.design.fit import fit
-from isplit.design.settings import FitSettings, Start, TrainedDesign
+from isplit.design.progress import Progress, silent
+from isplit.design.settings import FitRequest
 from isplit.design.study import open_study
 from isplit.errors import IsplitError, needs_extra
 from isplit.ray_cluster import join_ray_cluster
-from isplit.records import Budget, SplitRecord
-
-Progress = Callable[[str, int, int], None]
+from isplit.records import SplitRecord
 
 RETRIES = 3
 """How often a cut whose worker is lost is tried again."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """What every task trains, but for the cut; the fields are those of `open_study` and `fit`."""
-
-    directory: Path
-    budget: Budget
-    settings: FitSettings
-    weights: str | None = None
-    data: str | None = None
-    data_root: Path | None = None
-    group: str | None = None
-    design: TrainedDesign = "linear"
-    start: Start | None = None
-
-
 def fit_on_ray(
-    sweep: Sweep,
+    request: FitRequest,
     cuts: Sequence[str],
     *,
     address: str | None = None,
     threads: int | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[SplitRecord]:
     """Train cuts on a Ray cluster and return their records in the order of the names.
 
     Args:
-        sweep: What to train.
+        request: What to train, but for the cut.
         cuts: Names.
         address: HOST:PORT of a cluster; None joins the one that runs here or that RAY_ADDRESS names, else starts one
             on this machine for as long as it takes.
@@ -75,7 +58,7 @@ def fit_on_ray(
         if resources.get("GPU", 0) >= 1:
             options["num_gpus"] = 1
         task: Any = ray.remote(**options)(_fit_one)
-        waiting = {task.remote(sweep, cut, Path.cwd(), processors): cut for cut in cuts}
+        waiting = {task.remote(request, cut, Path.cwd(), processors): cut for cut in cuts}
         tasks, found = list(waiting), dict[str, SplitRecord]()
         while waiting:
             (first, *_), _ = ray.wait(list(waiting), num_returns=1)
@@ -95,7 +78,7 @@ def fit_on_ray(
             ray.shutdown()
 
 
-def _fit_one(sweep: Sweep, cut: str, working_directory: Path, threads: int) -> str | IsplitError:
+def _fit_one(request: FitRequest, cut: str, working_directory: Path, threads: int) -> str | IsplitError:
     """Run in a worker: train one cut, and return its record as JSON, or what was refused."""
     import torch
 
@@ -103,15 +86,15 @@ def _fit_one(sweep: Sweep, cut: str, working_directory: Path, threads: int) -> s
     os.chdir(working_directory)
     torch.set_num_threads(threads)
     try:
-        study = open_study(sweep.directory, weights=sweep.weights, data=sweep.data, data_root=sweep.data_root)
+        study = open_study(request.directory, weights=request.weights, data=request.data, data_root=request.data_root)
         record = fit(
             study,
             cut,
-            sweep.budget,
-            group=sweep.group,
-            design=sweep.design,
-            start=sweep.start,
-            settings=sweep.settings,
+            request.budget,
+            group=request.group,
+            design=request.design,
+            start=request.start,
+            settings=request.settings,
         )
     except IsplitError as error:
         return error

@@ -1,46 +1,152 @@
-"""How a split is trained."""
+"""Settings of every verb: frozen classes that check themselves, and from which the command line takes its options.
 
-from dataclasses import asdict, dataclass
+This module loads no torch, so that `isplit --help` can show the defaults at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
-from isplit.design.precision import SETTINGS
+from isplit.codec.codec import smallest_payload_bytes
 from isplit.errors import InputError
-from isplit.records import Precision
+from isplit.records import Budget, Design, Precision, Target
+
+PRECISIONS = ("auto", "fp32", "bf16")
+"""The precisions that a user can ask for; `chosen_precision` says what "auto" means on a machine."""
+
+METHOD_NAMES = ("cui", "gradient-activation", "gradient-energy")
+"""The importance methods that isplit brings."""
+
+CODERS = ("rans", "zstd", "rle", "raw")
+"""The entropy coders, by their names in `isplit.codec`."""
 
 FeatureStore = Literal["auto", "memory", "disk", "keep", "recompute"]
 TrainedDesign = Literal["linear", "undercomplete", "identity"]
 Start = Literal["closed-form", "random"]
 
+DEFAULT_BUDGETS = tuple(Budget(payload_bytes=count) for count in (128, 512, 2048))
+"""The budgets of `predict` where none is given: from far below a compressed photograph to about a small one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyzeSettings:
+    """Settings of `analyze`; the defaults suit a first look.
+
+    Args:
+        images: Number of images that the curve is taken from, class-balanced; None takes the whole fit part.
+        tolerance: Stop earlier, as soon as the order of the candidates is settled (see `order_is_settled`).
+        method: The importance method: a name in `METHOD_NAMES`.
+        target: The logit that is differentiated: that of the correct class, or the largest.
+        precision: "auto" takes bf16 where the CPU multiplies it in hardware.
+        batch_size: Images in one pass.
+        test_images: Number of images of the test part that the base accuracy is measured on; None takes all.
+        pre_activation: Put the points before activations on the curve too.
+        all_cuts: List every cut in graph.json, those with several crossing tensors included.
+        channel_axes: The channel axis of a cut where the guess is wrong: {cut: 1 or -1}.
+
+    Raises:
+        InputError: a value outside its range; the message names the argument.
+
+    Example:
+        >>> AnalyzeSettings(images=200).images
+        200
+
+    """
+
+    images: int | None = 1000
+    tolerance: float | None = None
+    method: str = "cui"
+    target: Target = "correct"
+    precision: Precision | Literal["auto"] = "auto"
+    batch_size: int = 16
+    test_images: int | None = 2000
+    pre_activation: bool = False
+    all_cuts: bool = False
+    channel_axes: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_choice("method", self.method, METHOD_NAMES)
+        _check_choice("target", self.target, get_args(Target))
+        _check_choice("precision", self.precision, PRECISIONS)
+        for name in ("images", "batch_size", "test_images"):
+            _check_range(name, getattr(self, name), 1)
+        if self.tolerance is not None and not 0 < self.tolerance < 1:
+            msg = f"tolerance is {self.tolerance:g}; give a share between 0 and 1, for example 0.05"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """Settings of `predict`.
+
+    Args:
+        statistics_images: Images of the fit part that the moments are taken from; the entropy coder's tables are made
+            from as many others.
+        images: Images of the select part that the accuracy is measured on; None takes all.
+        remote_images: Number of these on which compressed images are measured too; 0 leaves them out.
+        weighted: False solves for plain PCA instead of importance (S = I), for comparison.
+        precision: "auto" takes bf16 where the CPU multiplies it in hardware; bottlenecks compute in float32.
+        batch_size: Images in one pass.
+
+    Raises:
+        InputError: a value outside its range; the message names the argument.
+
+    Example:
+        >>> PredictSettings(images=None).statistics_images
+        640
+
+    """
+
+    statistics_images: int = 640
+    images: int | None = 500
+    remote_images: int | None = 200
+    weighted: bool = True
+    precision: Precision | Literal["auto"] = "auto"
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name, least in (("statistics_images", 1), ("images", 1), ("remote_images", 0), ("batch_size", 1)):
+            _check_range(name, getattr(self, name), least)
+        _check_choice("precision", self.precision, PRECISIONS)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """How `fit` works.
+    """Settings of `fit`.
 
     Args:
-        epochs: Passes of the second stage (task and distillation) at most.
-        feature_epochs: Passes of the first stage (the features themselves); None: 0 from the closed form, else 1.
-        images: Images of the fit part to train on; None for all.
-        select_images: Images of the select part that each epoch is judged on; None for all.
+        epochs: Largest number of passes of the second stage (task and distillation).
+        feature_epochs: Passes of the first stage (the features themselves); None takes 0 from the closed form, else 1.
+        images: Images of the fit part to train on; None takes all.
+        select_images: Images of the select part that each epoch is judged on; None takes all.
         train_encoder: Whether the encoder learns in the second stage.
-        train_decoder: Likewise the decoder.
-        train_tail: Likewise the model's own layers after the cut.
-        train_head: Likewise those before the cut; they then belong to the split, and no features can be cached.
-        bottleneck_rate: Adam's learning rate for the bottleneck, as a share of each tensor's own size (the root of its
-            mean square) for the linear design, as it is for the others; None: 0.01 and 0.001.
-        model_rate: Likewise for the model's own layers.
+        train_decoder: Whether the decoder does.
+        train_tail: Whether the model's own layers after the cut do.
+        train_head: Whether those before the cut do; they then belong to the split, and no features can be cached.
+        bottleneck_rate: Adam's learning rate for the bottleneck. For the linear design it is a share of each tensor's
+            own size (the root of its mean square); None takes 0.01 there and 0.001 for the other designs.
+        model_rate: Adam's learning rate for the model's own layers.
         warmup: Share of a stage's steps over which the rates rise; then they fall along a cosine.
-        batch_size: Images per step.
+        batch_size: Images in one step.
         distillation: Weight, from 0 to 1, of the whole model's answers beside the labels.
-        temperature: By which both logits are divided before they are compared.
-        patience: Epochs without a better accuracy on the select part after which training stops.
+        temperature: Distillation temperature: both logits are divided by it before they are compared.
+        patience: Stop after this many epochs without a better accuracy on the select part.
         flip: Whether images are mirrored at random; the features of the mirrored ones are a second cached copy.
-        features: Where what crosses is kept: "auto" takes the memory if it fits, else the disk, else computes it anew
-            in every epoch ("recompute"). "keep" leaves it in the study's directory cache, for the next run at this cut.
-        memory_gib: How much memory the features may take.
-        precision: Of training and of what is measured: "auto" takes bf16 where the machine multiplies it in hardware;
-            the bottleneck stays in float32.
+        features: Where features are kept. "auto" takes the memory if they fit, else the disk, else computes them again
+            in every epoch ("recompute"). "keep" leaves them in the study's cache for the next run at this cut.
+        memory_gib: Memory that the features may take, in GiB.
+        precision: Precision of training and of what is measured; "auto" takes bf16 where the machine multiplies it in
+            hardware. The bottleneck computes in float32.
         statistics_images: Images that the closed form, the quantiser and the entropy coder's tables are made from.
-        seed: Of random initial values, and of the order of the images.
+        seed: Seed of random initial values and of the order of the images.
+
+    Raises:
+        InputError: a value outside its range, or nothing left to train; the message names the argument.
+
+    Example:
+        >>> FitSettings(epochs=1, train_head=True).trained
+        ('head', 'encoder', 'decoder', 'tail')
 
     """
 
@@ -67,16 +173,11 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                msg = f"{name} is {value}; give {low:g} or more" + (f", at most {high:g}" if high < _ANY else "")
-                raise InputError(msg)
-        for name, known in (("features", get_args(FeatureStore)), ("precision", SETTINGS)):
-            if getattr(self, name) not in known:
-                msg = f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}"
-                raise InputError(msg)
-        if not any((self.train_encoder, self.train_decoder, self.train_tail, self.train_head)):
+        for name, (low, high) in _FIT_RANGES.items():
+            _check_range(name, getattr(self, name), low, high)
+        _check_choice("features", self.features, get_args(FeatureStore))
+        _check_choice("precision", self.precision, PRECISIONS)
+        if not self.trained:
             msg = "nothing is left to train: open the encoder, the decoder, the tail or the head"
             raise InputError(msg)
 
@@ -86,12 +187,12 @@ class FitSettings:
         return tuple(side for side in ("head", "encoder", "decoder", "tail") if getattr(self, f"train_{side}"))
 
     def recorded(self) -> dict[str, float | int | str | bool | None]:
-        """Return what the result depends on: where features are kept is not part of it."""
+        """Return the settings that the result depends on; where features are kept is not one of them."""
         return {name: value for name, value in asdict(self).items() if name not in ("features", "memory_gib")}
 
 
 _ANY = float("inf")
-_RANGES: dict[str, tuple[float, float]] = {
+_FIT_RANGES: dict[str, tuple[float, float]] = {
     "epochs": (0, _ANY),
     "feature_epochs": (0, _ANY),
     "images": (2, _ANY),
@@ -107,3 +208,157 @@ _RANGES: dict[str, tuple[float, float]] = {
     "statistics_images": (2, _ANY),
     "seed": (0, _ANY),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFilter:
+    """Select one of a cut's splits; None leaves a property open.
+
+    Args:
+        budget: The budget that the split was made for.
+        design: The design of its bottleneck.
+        closed_form: True ignores trained splits; otherwise a trained one is preferred.
+
+    Example:
+        >>> SplitFilter(closed_form=True).design is None
+        True
+
+    """
+
+    budget: Budget | None = None
+    design: Design | None = None
+    closed_form: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """Everything that a worker of `fit_on_ray` needs to train one cut, but for the cut itself.
+
+    Args:
+        directory: The study's directory, under the same path on every machine.
+        budget: The budget of every cut.
+        settings: How to train.
+        weights: Where the model's weights are now, if they have moved.
+        data: Where the data are now, if they have moved.
+        data_root: Where torchvision's data sets are.
+        group: A class subset of the study; None for all classes.
+        design: The bottleneck's design.
+        start: See `fit`.
+
+    """
+
+    directory: Path
+    budget: Budget
+    settings: FitSettings
+    weights: str | None = None
+    data: str | None = None
+    data_root: Path | None = None
+    group: str | None = None
+    design: TrainedDesign = "linear"
+    start: Start | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Settings of `export`: what goes into a bundle, and how it is checked.
+
+    Args:
+        name: The bundle's name on the wire; by default that of its directory.
+        local: Whether the device gets the whole model too, to answer alone and when the server does not.
+        remote: Whether the server gets the whole model too, for images that come compressed.
+        int8: Whether heads compute in eight bits (static quantisation).
+        triton: Whether the tails are also laid out as a Triton model repository, in `triton/`.
+        images: Images of the select part on which every file is compared with torch.
+        tolerance: The largest difference of a logit, as a share of the largest logit among them (or of 1).
+        calibration_images: Images of the fit part that give the ranges of int8 activations.
+        int8_images: Images of the select part on which int8 heads are measured.
+        overwrite: Whether to replace a bundle that is there.
+
+    Raises:
+        InputError: a value outside its range; the message names the argument.
+
+    Example:
+        >>> ExportSettings(triton=True).images
+        24
+
+    """
+
+    name: str | None = None
+    local: bool = True
+    remote: bool = True
+    int8: bool = False
+    triton: bool = False
+    images: int = 24
+    tolerance: float = 1e-3
+    calibration_images: int = 64
+    int8_images: int = 500
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("images", "calibration_images", "int8_images"):
+            _check_range(name, getattr(self, name), 1)
+        if not 0 < self.tolerance < 1:
+            msg = f"tolerance is {self.tolerance:g}; give a share of the largest logit, between 0 and 1"
+            raise InputError(msg)
+
+
+Budgets = int | Budget | Iterable[int | Budget]
+"""One budget or several; an int is a mean payload in bytes."""
+
+
+def read_budget(budget: int | Budget) -> Budget:
+    """Return a budget, an int as a mean payload in bytes, after checking that a payload can meet it.
+
+    Raises:
+        InputError: the budget is too small, or it is neither bytes nor a ratio.
+
+    Example:
+        >>> read_budget(256).payload_bytes
+        256
+
+    """
+    budget = Budget(payload_bytes=budget) if isinstance(budget, int) else budget
+    if (budget.payload_bytes is None) == (budget.element_ratio is None):
+        msg = "a budget is either bytes or an element ratio: give one of the two"
+        raise InputError(msg)
+    if budget.payload_bytes is not None and budget.payload_bytes < smallest_payload_bytes():
+        msg = (
+            f"a budget of {budget.payload_bytes} bytes is below the smallest payload, {smallest_payload_bytes()} bytes "
+            "with its header: give more"
+        )
+        raise InputError(msg)
+    if budget.element_ratio is not None and not 1 <= budget.element_ratio < float("inf"):
+        msg = f"an element ratio of {budget.element_ratio:g} sends more than everything: give 1 or more"
+        raise InputError(msg)
+    return budget
+
+
+def read_budgets(budgets: Budgets) -> tuple[Budget, ...]:
+    """Return one budget or several as a tuple of checked budgets.
+
+    Raises:
+        InputError: there is none, or one that no payload can meet (see `read_budget`).
+
+    Example:
+        >>> [budget.payload_bytes for budget in read_budgets([64, 256])]
+        [64, 256]
+
+    """
+    several = (budgets,) if isinstance(budgets, int | Budget) else tuple(budgets)
+    if not several:
+        msg = "give at least one budget: a number of bytes, or Budget(element_ratio=N)"
+        raise InputError(msg)
+    return tuple(read_budget(budget) for budget in several)
+
+
+def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        msg = f"{name} is {value!r}; choose one of {', '.join(known)}"
+        raise InputError(msg)
+
+
+def _check_range(name: str, value: float | None, low: float, high: float = float("inf")) -> None:
+    if value is not None and not low <= value <= high:
+        limit = "" if high == float("inf") else f", at most {high:g}"
+        msg = f"{name} is {value}; give at least {low:g}{limit}"
+        raise InputError(msg)

@@ -1,20 +1,114 @@
-"""A split from its directory, ready to be measured, exported or trained on."""
+"""Splits on disk: where the files of a split are, how they are saved and loaded, and which one of a cut is meant."""
 
 from copy import deepcopy
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from zlib import crc32
 
 import torch
+from safetensors.torch import load, save
 from torch import nn
 
-from isplit.design.bottleneck.build import load_split
+from isplit.codec.codec import Codec
+from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.bottleneck.spec import build_bottleneck
+from isplit.design.class_subsets import ALL
 from isplit.design.graph import split
-from isplit.design.measure.splits import BuiltSplit
-from isplit.design.study import OpenStudy
+from isplit.design.settings import SplitFilter
+from isplit.design.study import Study, StudyView
+from isplit.design.study_directory import SPLITS
 from isplit.errors import StudyError
+from isplit.records import Budget, Cut, SplitRecord, write_whole
+
+_WEIGHTS, _CODEC = "weights.safetensors", "codec.npz"
 
 
-def load_trained(study: OpenStudy, directory: Path) -> BuiltSplit:
-    """Rebuild the split that `fit` (or `predict`) saved: the same weights in the same memory layout.
+@dataclass(eq=False)
+class BuiltSplit:
+    """A bottleneck at a cut with its codec, and a head or tail of its own where that was trained."""
+
+    cut: Cut
+    bottleneck: Bottleneck
+    codec: Codec
+    tail: nn.Module | None = None
+    head: nn.Module | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChosenSplit:
+    """A split as it will be exported; head and tail are the model's own where they were not trained."""
+
+    record: SplitRecord
+    built: BuiltSplit
+    head: nn.Module
+    tail: nn.Module
+
+
+def split_directory(study: Path, *, cut: str, group: str, design: str, budget: Budget, trained: bool) -> Path:
+    """Return the folder of a split's files; two different splits never share one, whatever their classes are called."""
+    name = f"{group}/{cut}"
+    safe = "".join(letter if letter.isalnum() or letter in ".-_" else "_" for letter in name)
+    if group != ALL:
+        safe += f"-{crc32(name.encode()):08x}"  # without it "a b" and "a_b" would share a folder
+    state = "trained" if trained else "closed-form"
+    return study / SPLITS / f"{safe}@{budget.tag}-{design}-{state}"
+
+
+def save_split(directory: Path, record: SplitRecord, built: BuiltSplit) -> None:
+    """Write a split: its bottleneck, its codec, and the sides that were trained.
+
+    The record is written last, so that a folder with a record is whole.
+
+    Raises:
+        StudyError: a file cannot be written.
+
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make {directory}: {error.strerror or error}"
+        raise StudyError(msg) from error
+    modules = {"bottleneck": built.bottleneck, "model.tail": built.tail, "model.head": built.head}
+    tensors = {
+        f"{prefix}.{name}": value.contiguous()
+        for prefix, module in modules.items()
+        if module is not None
+        for name, value in module.state_dict().items()
+    }
+    write_whole(directory / _WEIGHTS, save(tensors))
+    built.codec.save(directory / _CODEC)
+    record.save(directory)
+
+
+def load_bottleneck(directory: Path) -> tuple[SplitRecord, Bottleneck, Codec, dict[str, torch.Tensor]]:
+    """Read what `save_split` wrote: record, bottleneck, codec, and the model's trained tensors by name.
+
+    Raises:
+        StudyError: a file is missing or damaged.
+
+    """
+    record = SplitRecord.load(directory)
+    try:
+        tensors = load((directory / _WEIGHTS).read_bytes())
+        codec = Codec.load(directory / _CODEC)
+        bottleneck = build_bottleneck(record.bottleneck)
+        bottleneck.load_state_dict(_below("bottleneck.", tensors))
+    except StudyError:
+        raise
+    except Exception as error:  # safetensors, torch and the file system raise errors of every kind
+        msg = f"the split {directory} is damaged ({type(error).__name__}: {error}); delete it and make it again"
+        raise StudyError(msg) from error
+    if prod(bottleneck.latent_shape) != prod(codec.shape):
+        msg = f"the split {directory} is damaged: weights and codec do not fit; delete it and make it again"
+        raise StudyError(msg)
+    bottleneck.quantiser = codec.quantiser
+    bottleneck.eval()
+    return record, bottleneck, codec, _below("model.", tensors)
+
+
+def load_split(study: Study, directory: Path) -> BuiltSplit:
+    """Rebuild the split that `fit` or `predict` saved: the same weights in the same memory layout.
 
     Sides that were not trained are None: they are the model's own.
 
@@ -22,7 +116,7 @@ def load_trained(study: OpenStudy, directory: Path) -> BuiltSplit:
         StudyError: files are missing or damaged, or the split was made from another model.
 
     """
-    record, bottleneck, codec, tensors = load_split(directory)
+    record, bottleneck, codec, tensors = load_bottleneck(directory)
     if record.model != study.model.source.fingerprint:
         msg = f"the split {directory} was made from another model than the study's: make it again"
         raise StudyError(msg)
@@ -33,20 +127,90 @@ def load_trained(study: OpenStudy, directory: Path) -> BuiltSplit:
         cut,
         bottleneck,
         codec,
-        tail=_side(sides.tail, "tail", tensors, directory),
-        head=_side(sides.head, "head", tensors, directory),
+        tail=_trained_side(sides.tail, _below("tail.", tensors), directory),
+        head=_trained_side(sides.head, _below("head.", tensors), directory),
     )
 
 
-def _side(module: nn.Module, side: str, tensors: dict[str, torch.Tensor], directory: Path) -> nn.Module | None:
-    start = f"{side}."
-    own = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
-    if not own:
+def choose_split(view: StudyView, cut: str, *, split_filter: SplitFilter) -> ChosenSplit:
+    """Load the one split of a cut that the filter selects: a trained one if there is one, else the closed form.
+
+    Raises:
+        StudyError: the study has none, or several and nothing says which; or it is of another model.
+
+    """
+    study = view.study
+    study.cuts((cut,))  # refuses an unknown cut in words of its own
+    directory, record = _find(view, cut, split_filter)
+    built, sides = load_split(study, directory), split(study.graph, cut)
+    return ChosenSplit(record=record, built=built, head=built.head or sides.head, tail=built.tail or sides.tail)
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors whose names start with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _trained_side(module: nn.Module, tensors: dict[str, torch.Tensor], directory: Path) -> nn.Module | None:
+    if not tensors:
         return None
     copied = deepcopy(module)
     try:
-        copied.load_state_dict(own)
+        copied.load_state_dict(tensors)
     except RuntimeError as error:
         msg = f"the split {directory} is damaged: {error}; delete it and train it again"
         raise StudyError(msg) from error
     return copied.eval().requires_grad_(False)
+
+
+def _find(view: StudyView, cut: str, split_filter: SplitFilter) -> tuple[Path, SplitRecord]:
+    paths = sorted((view.directory / SPLITS).glob(f"*/{SplitRecord.file_name}"))
+    records = [(path.parent, SplitRecord.load(path.parent)) for path in paths]
+    of_cut = [pair for pair in records if pair[1].cut == cut and pair[1].group == view.name]
+    fitting = [pair for pair in of_cut if _fits(pair[1], split_filter)]
+    trained = [pair for pair in fitting if pair[1].training is not None]
+    selected = fitting if split_filter.closed_form else trained or fitting
+    if len(selected) == 1:
+        return selected[0]
+    if selected:
+        names = ", ".join(f"{_describe(record)}" for _, record in selected)
+        msg = f"{cut} has several splits: {names}; say which with --bytes or --ratio, --design, --closed-form"
+    elif of_cut:
+        names = ", ".join(_describe(record) for _, record in of_cut)
+        msg = f"{cut} has no split {_describe_filter(split_filter)}; it has: {names}"
+    else:
+        budget = _option(split_filter.budget) if split_filter.budget else "--bytes N"
+        subset = "" if view.is_default else f" --group {view.name!r}"
+        msg = (
+            f"{view.directory} has no split at {cut} for {view.name}: run `isplit predict {view.directory} --cut {cut} "
+            f"{budget}{subset}` for the closed form, or `isplit fit` with the same options to train one"
+        )
+    raise StudyError(msg)
+
+
+def _fits(record: SplitRecord, split_filter: SplitFilter) -> bool:
+    return (
+        (split_filter.budget is None or record.budget == split_filter.budget)
+        and (split_filter.design is None or record.bottleneck.design == split_filter.design)
+        and not (split_filter.closed_form and record.training is not None)
+    )
+
+
+def _describe(record: SplitRecord) -> str:
+    state = "closed form" if record.training is None else "trained"
+    return f"{_option(record.budget)} {record.bottleneck.design} ({state})"
+
+
+def _describe_filter(split_filter: SplitFilter) -> str:
+    parts = [
+        _option(split_filter.budget) if split_filter.budget else "",
+        f"--design {split_filter.design}" if split_filter.design else "",
+        "--closed-form" if split_filter.closed_form else "",
+    ]
+    return "with " + " ".join(part for part in parts if part)
+
+
+def _option(budget: Budget) -> str:
+    if budget.payload_bytes is not None:
+        return f"--bytes {budget.payload_bytes}"
+    return f"--ratio {budget.element_ratio:g}"

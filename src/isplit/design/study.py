@@ -1,8 +1,7 @@
-"""Open a study again: the model and the data it was made from, checked against what it recorded."""
+"""A study: a directory of records for one model and data set, with the model and the data that it is about."""
 
 import platform
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,29 +11,41 @@ import torchvision
 from numpy.typing import NDArray
 from torch import nn
 
-from isplit.design.bottleneck.build import SPLITS
-from isplit.design.class_subsets import GroupLogits
+from isplit.design.class_subsets import ClassSubset
 from isplit.design.graph import ModelGraph
 from isplit.design.inputs.data import Dataset, balanced_order, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
-from isplit.errors import StudyError
+from isplit.design.study_directory import StudyInputs
+from isplit.errors import InputError, StudyError
 from isplit.records import (
+    Candidate,
+    CandidatesRecord,
+    ClassGroup,
+    CurveRecord,
     Cut,
     GraphRecord,
     PartName,
     PredictionsRecord,
-    RunsRecord,
+    Preprocessing,
     StudyRecord,
-    VerificationRecord,
 )
 
-LATER = (PredictionsRecord.file_name, VerificationRecord.file_name, RunsRecord.file_name, SPLITS)
-"""What later commands make of a study: it stays when the same study is analysed again, and only then."""
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Study:
+    """A study, opened: its records, and the model and data set that they were made from.
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class OpenStudy:
-    """A study with everything that later steps work on."""
+    `analyze` and `open_study` return it, and every verb takes it.
+
+    Attributes:
+        directory: The folder of the records.
+        record: study.json, what was analysed.
+        graph_record: graph.json, every cut with its figures.
+        graph: The captured model.
+        model: The model with its preprocessing and where it came from.
+        data: The data set with its parts fit, select and test.
+
+    """
 
     directory: Path
     record: StudyRecord
@@ -44,31 +55,54 @@ class OpenStudy:
     data: Dataset
 
     @property
+    def curve(self) -> CurveRecord:
+        """The importance curve, read from curve.json."""
+        return CurveRecord.load(self.directory)
+
+    @property
+    def ranking(self) -> CandidatesRecord:
+        """The rankings for all classes and for each subset, read from candidates.json."""
+        return CandidatesRecord.load(self.directory)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The cuts worth trying, first choice first."""
+        return self.ranking.candidates
+
+    @property
+    def predictions(self) -> PredictionsRecord | None:
+        """The predictions made so far, read from predictions.json; None before `predict` has run."""
+        if not (self.directory / PredictionsRecord.file_name).exists():
+            return None
+        return PredictionsRecord.load(self.directory)
+
+    @property
     def versions(self) -> dict[str, str]:
-        """What computes here and now."""
+        """The versions of the libraries that compute here and now."""
         return library_versions()
 
-    def group(self, name: str | None = None) -> GroupLogits:
-        """Return a set of classes of the study: all of them, or the subset of that name.
+    def view(self, group: str | None = None) -> "StudyView":
+        """Return the study as seen by one set of its classes: all of them, or the subset of that name.
 
         Raises:
-            StudyError: there is no such subset.
+            StudyError: the study has no such subset.
 
         """
-        for group in self.record.groups:
-            if name in (None, group.name):
-                return GroupLogits(group, self.data.classes, self.record.data.class_outputs)
-        known = ", ".join(group.name for group in self.record.groups)
-        msg = f"{self.directory} has no class subset {name!r}; it has: {known} (`isplit analyze --classes` makes more)"
+        for known in self.record.groups:
+            if group in (None, known.name):
+                return StudyView(self, ClassSubset(known, self.data.classes, self.record.data.class_outputs))
+        names = ", ".join(known.name for known in self.record.groups)
+        msg = f"{self.directory} has no class subset {group!r}; it has: {names} (`isplit analyze --classes` makes more)"
         raise StudyError(msg)
 
-    def cuts(self, names: tuple[str, ...] = ()) -> tuple[Cut, ...]:
-        """Return the cuts of those names, or all of the curve: default cuts with a spatial or token axis.
+    def cuts(self, names: Iterable[str] = ()) -> tuple[Cut, ...]:
+        """Return the cuts of those names, or all cuts of the curve: default cuts with a spatial or token axis.
 
         Raises:
             StudyError: a name is not a cut with one crossing tensor.
 
         """
+        names = tuple(names)
         known = {cut.name: cut for cut in self.graph_record.cuts if cut.channel_axis is not None}
         missing = [name for name in names if name not in known]
         if missing:
@@ -78,11 +112,109 @@ class OpenStudy:
             return tuple(known[name] for name in dict.fromkeys(names))
         return tuple(cut for cut in known.values() if cut.kind != "other" and cut.has_positions)
 
-    def images(self, part: PartName, group: GroupLogits, *, limit: int | None) -> NDArray[np.int64]:
-        """Return a part's images of the group's classes, class-balanced, so that every prefix of them is."""
-        members = self.data.parts[part]
-        members = members[group.label_map[self.data.labels[members]] >= 0]
-        return balanced_order(self.data.labels, members, seed=self.record.seed)[:limit]
+    def cut_names(self, words: Iterable[str], *, group: str | None = None) -> tuple[str, ...]:
+        """Return the names of cuts, in the order of computation.
+
+        Args:
+            words: Names of cuts; "all" stands for those of the curve, "candidates" for those that `analyze` ranked.
+                Empty words are left out.
+            group: The class subset whose candidates are meant; None for the study's own classes.
+
+        Raises:
+            StudyError: an unknown name.
+            InputError: no candidate can be split with one crossing tensor.
+
+        """
+        names: list[str] = []
+        for word in (word.strip() for word in words):
+            if word == "all":
+                names.extend(cut.name for cut in self.cuts())
+            elif word == "candidates":
+                names.extend(self._candidate_names(group))
+            elif word:
+                names.append(word)
+        return tuple(cut.name for cut in sorted(self.cuts(names), key=lambda cut: cut.depth)) if names else ()
+
+    def _candidate_names(self, group: str | None) -> list[str]:
+        ranking = self.ranking
+        of_subset = {subset.name: subset.candidates for subset in ranking.subsets}
+        known = {cut.name for cut in self.graph_record.cuts if cut.channel_axis is not None}
+        candidates = of_subset.get(group or "", ranking.candidates)
+        names = [candidate.cut for candidate in candidates if candidate.cut in known]
+        if not names:
+            msg = f"{self.directory} has no candidates with one crossing tensor: name cuts, or choose 'all'"
+            raise InputError(msg)
+        return names
+
+    def __repr__(self) -> str:
+        source, base = self.record.model.spec, self.record.base_accuracy
+        return (
+            f"Study({str(self.directory)!r}: {source} on {self.record.data.spec}, {len(self.cuts())} cuts, "
+            f"accuracy {base.accuracy:.1%} of {base.images} test images)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StudyView:
+    """A study as seen by one set of its classes: its images, its labels, and its part of the model's logits."""
+
+    study: Study
+    classes: ClassSubset
+
+    @property
+    def directory(self) -> Path:
+        """The study's folder."""
+        return self.study.directory
+
+    @property
+    def group(self) -> ClassGroup:
+        """The set of classes as the study records it."""
+        return self.classes.group
+
+    @property
+    def name(self) -> str:
+        """The name of the set of classes."""
+        return self.classes.group.name
+
+    @property
+    def graph(self) -> ModelGraph:
+        """The captured model."""
+        return self.study.graph
+
+    @property
+    def data(self) -> Dataset:
+        """The data set, all classes of it."""
+        return self.study.data
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the model's input."""
+        return self.study.model.preprocessing
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the model's weights."""
+        return self.study.model.source.fingerprint
+
+    @property
+    def is_default(self) -> bool:
+        """Whether these are the study's own classes rather than a further subset."""
+        return self.group == self.study.record.groups[0]
+
+    def images(self, part: PartName, *, limit: int | None = None) -> NDArray[np.int64]:
+        """Return the indices of a part's images of these classes, class-balanced, so that every prefix is balanced."""
+        return class_images(self.data, part, self.classes, seed=self.study.record.seed)[:limit]
+
+    def labels(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the class numbers (N), counted within these classes, of the images at these indices."""
+        return self.classes.label_map[self.data.labels[images]]
+
+
+def class_images(data: Dataset, part: PartName, classes: ClassSubset, *, seed: int) -> NDArray[np.int64]:
+    """Return the indices of a part's images of some classes, in a seeded order whose every prefix is class-balanced."""
+    members = data.parts[part]
+    members = members[classes.label_map[data.labels[members]] >= 0]
+    return balanced_order(data.labels, members, seed=seed)
 
 
 def library_versions() -> dict[str, str]:
@@ -96,40 +228,47 @@ def library_versions() -> dict[str, str]:
 
 
 def open_study(
-    directory: Path,
+    study: Study | str | Path,
     *,
     model: nn.Module | str | None = None,
     weights: str | None = None,
     data: str | None = None,
-    data_root: Path | None = None,
-) -> OpenStudy:
-    """Load a study's model and data and check that they are still the same.
+    data_root: str | Path | None = None,
+) -> Study:
+    """Load a study's model and data, and check that both are still what the study was made from.
 
     Args:
-        directory: What `analyze` wrote.
-        model: The model itself, or where it is now; needed where the study was made from a module.
+        study: The directory that `analyze` wrote; a `Study` is returned as it is.
+        model: The model itself, or where it is now; needed where the study was made from a module in memory.
         weights: Where the weights are now, if they have moved.
         data: Where the data are now, if they have moved.
         data_root: Where torchvision's data sets are.
 
     Raises:
-        StudyError: the directory holds no study, or model or data have changed since.
+        StudyError: the directory holds no study, or the model or the data have changed since.
         InputError: the model or the data cannot be loaded.
 
     """
+    if isinstance(study, Study):
+        return study
+    directory = Path(study)
     record, graph_record = StudyRecord.load(directory), GraphRecord.load(directory)
-    loaded = _load(record, model, weights, directory)
-    dataset = open_data(data or record.data.spec, split=record.data.split, seed=record.seed, data_root=data_root)
+    loaded = _load_recorded_model(record, model, weights, directory)
+    root = None if data_root is None else Path(data_root)
+    dataset = open_data(data or record.data.spec, split=record.data.split, seed=record.seed, data_root=root)
     axes = {cut.name: cut.channel_axis for cut in graph_record.cuts if cut.channel_axis is not None}
     module = loaded.module.to(memory_format=torch.channels_last)
     graph = ModelGraph(module, graph_record.input_shape, channel_axes=axes)
-    _check(directory, record, loaded, dataset, graph)
-    return OpenStudy(
-        directory=directory, record=record, graph_record=graph_record, graph=graph, model=loaded, data=dataset
-    )
+    inputs = StudyInputs(loaded, dataset, tuple(record.data.class_outputs), record.groups, record.seed, graph.sha256)
+    if changed := inputs.first_difference(record):
+        msg = f"{directory}: {changed} changed since `isplit analyze`; run it again into another directory"
+        raise StudyError(msg)
+    return Study(directory=directory, record=record, graph_record=graph_record, graph=graph, model=loaded, data=dataset)
 
 
-def _load(record: StudyRecord, model: nn.Module | str | None, weights: str | None, directory: Path) -> LoadedModel:
+def _load_recorded_model(
+    record: StudyRecord, model: nn.Module | str | None, weights: str | None, directory: Path
+) -> LoadedModel:
     spec = model if model is not None else record.model.spec
     if isinstance(spec, str) and spec.startswith("python:"):
         msg = f"{directory} was made from a module in memory ({spec}): open it from Python and pass the module"
@@ -143,26 +282,3 @@ def _load(record: StudyRecord, model: nn.Module | str | None, weights: str | Non
         channels=record.preprocessing.channels,
     )
     return replace(loaded, preprocessing=record.preprocessing)
-
-
-def _check(directory: Path, record: StudyRecord, model: LoadedModel, data: Dataset, graph: ModelGraph) -> None:
-    found = data.source(record.data.class_outputs)
-    pairs: Mapping[str, tuple[object, object]] = {
-        "the model's weights": (record.model.fingerprint, model.source.fingerprint),
-        "the model's operations": (record.graph_sha256, graph.sha256),
-        "the data": (record.data.sha256, found.sha256),
-        "the parts of the data": (record.data.part_images, found.part_images),
-    }
-    changed = [what for what, (before, now) in pairs.items() if before != now]
-    if changed:
-        msg = f"{directory}: {changed[0]} changed since `isplit analyze`; run it again into another directory"
-        raise StudyError(msg)
-
-
-def remove_later(directory: Path) -> None:
-    """Remove what later commands made of another study in the directory."""
-    for path in (directory / name for name in LATER):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

@@ -9,8 +9,7 @@ from torch import nn
 
 from isplit.design.graph.cuts import ModelGraph
 from isplit.design.graph.split import split
-from isplit.design.logits import find_logits
-from isplit.design.modes import evaluating
+from isplit.design.running import evaluating, find_logits
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 

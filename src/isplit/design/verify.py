@@ -1,37 +1,36 @@
 """isplit verify: train every cut, and see how well it was known beforehand which is best."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-from isplit.design.closed_form.build import PredictSettings
 from isplit.design.fit import fit
 from isplit.design.measure.ranking import score_predictors
 from isplit.design.predict import predict
-from isplit.design.settings import FitSettings
-from isplit.design.study import OpenStudy
+from isplit.design.progress import Progress, silent
+from isplit.design.settings import FitSettings, PredictSettings, read_budget
+from isplit.design.study import Study, open_study
 from isplit.errors import InputError, StudyError
 from isplit.records import (
     Budget,
     Prediction,
-    PredictionsRecord,
     SplitRecord,
     Verification,
     VerificationRecord,
     VerifiedCut,
 )
 
-Progress = Callable[[str, int, int], None]
 FitAll = Callable[[Sequence[str]], Sequence[SplitRecord]]
 
 
 def verify(
-    study: OpenStudy,
-    budget: Budget,
+    study: Study | str | Path,
+    budget: int | Budget,
     *,
-    cuts: Sequence[str],
+    cuts: Iterable[str] = ("candidates",),
     group: str | None = None,
     settings: FitSettings | None = None,
     fit_all: FitAll | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> VerificationRecord:
     """Train the cuts from the closed form, and write verification.json.
 
@@ -39,9 +38,9 @@ def verify(
     that it has not seen; what is true, from the test part. Cuts that are trained already are not trained again.
 
     Args:
-        study: From `open_study`.
+        study: A study, or its directory.
         budget: The same for all cuts.
-        cuts: Names, at least two; see `cut_names`.
+        cuts: At least two names, or words for several: see `Study.cut_names`.
         group: A class subset of the study.
         settings: Of the training.
         fit_all: Trains cuts by name and returns their records in that order, instead of one after the other here.
@@ -51,10 +50,10 @@ def verify(
         InputError: fewer than two cuts, or what `fit` refuses.
 
     """
-    chosen = sorted(study.cuts(tuple(cuts)) if cuts else (), key=lambda cut: cut.depth)
-    names = [cut.name for cut in chosen]
+    study, budget = open_study(study), read_budget(budget)
+    names = study.cut_names(cuts, group=group)
     if len(names) < 2:
-        msg = f"a ranking needs at least two cuts, got {len(names)}: choose --cuts all, or name more"
+        msg = f"a ranking needs at least two cuts, got {len(names)}: choose 'all', or name more"
         raise InputError(msg)
     settings = settings or FitSettings()
     before = _predictions(study, budget, names, group=group, settings=settings, progress=progress)
@@ -68,7 +67,7 @@ def verify(
     rows = tuple(_row(study, one, record) for one, record in zip(before, records, strict=True))
     trainings = [record.training for record in records if record.training is not None]
     made = Verification(
-        group=study.group(group).group.name,
+        group=study.view(group).name,
         budget=budget,
         design="linear",
         cuts=rows,
@@ -82,7 +81,7 @@ def verify(
 
 
 def _predictions(
-    study: OpenStudy,
+    study: Study,
     budget: Budget,
     names: Sequence[str],
     *,
@@ -93,15 +92,11 @@ def _predictions(
     """Return the linear design's prediction of each cut, made now where there is none."""
 
     def known() -> dict[str, Prediction]:
-        try:
-            record = PredictionsRecord.load(study.directory)
-        except StudyError:
-            return {}
-        of_group = study.group(group).group.name
+        name, record = study.view(group).name, study.predictions
         return {
             one.cut: one
-            for one in record.predictions
-            if one.group == of_group and one.budget.tag == budget.tag and one.design == "linear"
+            for one in (record.predictions if record else ())
+            if one.group == name and one.budget.tag == budget.tag and one.design == "linear"
         }
 
     missing = tuple(name for name in names if name not in known())
@@ -112,7 +107,7 @@ def _predictions(
     return [found[name] for name in names]
 
 
-def _row(study: OpenStudy, before: Prediction, trained: SplitRecord) -> VerifiedCut:
+def _row(study: Study, before: Prediction, trained: SplitRecord) -> VerifiedCut:
     cut = study.graph_record.cut(before.cut)
     return VerifiedCut(
         cut=cut.name,
@@ -125,7 +120,7 @@ def _row(study: OpenStudy, before: Prediction, trained: SplitRecord) -> Verified
     )
 
 
-def _others(study: OpenStudy, made: Verification) -> tuple[Verification, ...]:
+def _others(study: Study, made: Verification) -> tuple[Verification, ...]:
     """Return what was verified before for other budgets or classes."""
     try:
         known = VerificationRecord.load(study.directory).verifications

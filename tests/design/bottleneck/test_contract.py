@@ -10,10 +10,11 @@ import torch
 from isplit.codec.codec import Codec
 from isplit.codec.quantise import Quantiser
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.bottleneck.build import build_bottleneck, linear_spec, load_split, save_split
 from isplit.design.bottleneck.linear import LinearBottleneck
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.bottleneck.spec import build_bottleneck, linear_spec
 from isplit.design.bottleneck.undercomplete import undercomplete_widths
+from isplit.design.splits import BuiltSplit, load_bottleneck, save_split
 from isplit.errors import StudyError
 from isplit.records import (
     Accuracy,
@@ -25,6 +26,7 @@ from isplit.records import (
     PayloadBytes,
     SplitRecord,
 )
+from tests.design.conftest import make_cut
 
 MODEL = "f" * 64
 BATCH = 5
@@ -238,15 +240,15 @@ class TestBottleneck:
         """A split's directory gives back record, bottleneck, codec and the trained tensors of the model."""
         record, codec = record_of(case.spec), case.codec
         tail = torch.nn.Linear(3, 2)
-        save_split(tmp_path / "one", record, case.bottleneck, codec, tail)
+        save_split(tmp_path / "one", record, BuiltSplit(make_cut((1,)), case.bottleneck, codec, tail=tail))
 
-        found, bottleneck, loaded, model = load_split(tmp_path / "one")
+        found, bottleneck, loaded, model = load_bottleneck(tmp_path / "one")
 
         assert record == found
         assert torch.equal(case.bottleneck(case.tensor), bottleneck(case.tensor))
         assert codec.codec_id == loaded.codec_id
-        assert {"weight", "bias"} == set(model)
-        assert torch.equal(tail.weight, model["weight"])
+        assert {"tail.weight", "tail.bias"} == set(model)
+        assert torch.equal(tail.weight, model["tail.weight"])
         assert not bottleneck.training
 
 
@@ -298,7 +300,8 @@ def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: 
     bottleneck = build_bottleneck(spec)
     bottleneck.quantiser = Quantiser.common(0.1, levels=16)
     counts = np.ones((3, 16), np.int64)
-    save_split(tmp_path, record_of(spec), bottleneck, bottleneck.codec(model=MODEL, cut="x", counts=counts, images=1))
+    codec = bottleneck.codec(model=MODEL, cut="x", counts=counts, images=1)
+    save_split(tmp_path, record_of(spec), BuiltSplit(make_cut((1,)), bottleneck, codec))
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
     if change is not None:
@@ -306,7 +309,7 @@ def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: 
         (tmp_path / name).write_bytes(change(content))
 
     with pytest.raises(StudyError, match=says):
-        load_split(tmp_path)
+        load_bottleneck(tmp_path)
 
 
 @pytest.mark.parametrize(

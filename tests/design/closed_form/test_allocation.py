@@ -8,20 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isplit.codec.codec import Codec
+from isplit.codec.codec import Codec, smallest_payload_bytes
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import Quantiser
+from isplit.codec.rans import CODER_BYTES
 from isplit.design.bottleneck.linear import Solution
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import (
-    CODER_BYTES,
     Allocation,
     allocate_bytes,
     expected_loss,
     fixed_rank,
     lost_share,
     rounding_gain,
-    smallest_budget,
     useful_ranks,
 )
 from isplit.errors import InputError
@@ -101,7 +100,7 @@ def test_a_map_without_latents_is_no_error() -> None:
 @given(
     deviations=st.lists(st.floats(0.01, 100), min_size=1, max_size=6),
     positions=st.integers(1, 9),
-    budget=st.floats(smallest_budget(), 150),
+    budget=st.floats(smallest_payload_bytes(), 150),
     seed=st.integers(0, 9),
 )
 def test_budget_is_kept(deviations: list[float], positions: int, budget: float, seed: int) -> None:
@@ -137,8 +136,8 @@ def test_budget_is_used(deviation: float, more: int, seed: int) -> None:
 
 def test_no_payload_is_that_small() -> None:
     """A budget below header and coder's state is refused in words."""
-    with pytest.raises(InputError, match=f"no payload is smaller than {smallest_budget()} bytes"):
-        allocate_bytes([gaussian(1.0)], smallest_budget() - 1)
+    with pytest.raises(InputError, match=f"no payload is smaller than {smallest_payload_bytes()} bytes"):
+        allocate_bytes([gaussian(1.0)], smallest_payload_bytes() - 1)
 
 
 def test_fixed_rank() -> None:

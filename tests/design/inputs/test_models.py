@@ -11,7 +11,7 @@ from torch import nn
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.models import load_model
 from isplit.design.inputs.weights import fingerprint
-from isplit.design.logits import find_logits
+from isplit.design.running import find_logits
 from isplit.errors import ModelError
 
 

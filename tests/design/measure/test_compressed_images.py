@@ -10,7 +10,7 @@ from PIL import Image
 from isplit.codec.image import compress, preprocess, restore
 from isplit.design.inputs.batches import normalise
 from isplit.design.measure.compressed_images import measure_remote, settings
-from isplit.design.study import OpenStudy
+from isplit.design.study import Study
 from isplit.records import Compression, Preprocessing
 
 
@@ -59,17 +59,17 @@ def test_quality_costs_bytes() -> None:
 
 
 @pytest.mark.parametrize("name", [None, "bars,rows"])
-def test_measured_as_by_hand(opened: OpenStudy, name: str | None) -> None:
+def test_measured_as_by_hand(opened: Study, name: str | None) -> None:
     """Accuracy and bytes of every setting, image after image."""
-    group = opened.group(name)
-    images = opened.images("test", group, limit=10)
-    found = measure_remote(opened, group=group, images=images, part="test", batch_size=3)
+    view = opened.view(name)
+    images = view.images("test", limit=10)
+    found = measure_remote(view, images=images, part="test", batch_size=3)
     preprocessing = opened.model.preprocessing
 
     def right(shown: np.ndarray, index: int) -> bool:
         with torch.no_grad():
-            logits = group(opened.graph.module(normalise(torch.from_numpy(shown[None].copy()), preprocessing)))
-        return int(logits.argmax()) == group.label_map[opened.data.labels[index]]
+            logits = view.classes(opened.graph.module(normalise(torch.from_numpy(shown[None].copy()), preprocessing)))
+        return int(logits.argmax()) == view.classes.label_map[opened.data.labels[index]]
 
     assert [(one.format, one.quality, one.scale) for one in settings()] == [
         (one.format, one.quality, one.scale) for one in found
@@ -82,7 +82,7 @@ def test_measured_as_by_hand(opened: OpenStudy, name: str | None) -> None:
             lengths.append(len(content))
             answers.append(right(restore(Image.open(io.BytesIO(content)), preprocessing), index))
             whole.append(right(pixels, index))
-        assert (group.group.name, "test") == (measured.group, measured.part)
+        assert (view.name, "test") == (measured.group, measured.part)
         assert sum(answers) == measured.accuracy.correct
         assert np.mean(lengths) == pytest.approx(measured.payload_bytes.mean)
         assert max(lengths) == measured.payload_bytes.max

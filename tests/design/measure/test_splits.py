@@ -6,27 +6,29 @@ import torch
 
 from isplit.codec.image import preprocess
 from isplit.codec.quantise import Quantiser
-from isplit.design.bottleneck.build import build_bottleneck
-from isplit.design.closed_form.build import PredictSettings, closed_forms
+from isplit.design.bottleneck.spec import build_bottleneck
+from isplit.design.closed_form.build import closed_forms
 from isplit.design.graph import split
 from isplit.design.inputs.batches import normalise
-from isplit.design.measure.splits import BuiltSplit, evaluate_splits, measure
-from isplit.design.study import OpenStudy, open_study
+from isplit.design.measure.splits import evaluate_splits, measure
+from isplit.design.settings import PredictSettings
+from isplit.design.splits import BuiltSplit
+from isplit.design.study import Study, open_study
 from isplit.records import BottleneckSpec, Budget, Paired
 
 SETTINGS = PredictSettings(statistics_images=16, images=None, remote_images=0, precision="fp32")
 
 
 @pytest.fixture(scope="module", params=[None, "bars,rows"])
-def group(request: pytest.FixtureRequest, opened: OpenStudy):
-    return opened.group(request.param)
+def view(request: pytest.FixtureRequest, opened: Study):
+    return opened.view(request.param)
 
 
 @pytest.fixture(scope="module")
-def splits(opened: OpenStudy, group) -> list[BuiltSplit]:
+def splits(opened: Study, view) -> list[BuiltSplit]:
     """Two cuts at two budgets in closed form, and one that rounds so coarsely that it gets images wrong."""
     budgets = [Budget(payload_bytes=40), Budget(element_ratio=4)]
-    closed = closed_forms(opened, budgets, opened.cuts(("relu1", "pool2")), group, SETTINGS)
+    closed = closed_forms(view, budgets, opened.cuts(("relu1", "pool2")), SETTINGS)
     (cut,) = opened.cuts(("pool1",))
     coarse = build_bottleneck(BottleneckSpec(design="identity", shape=cut.shape, channel_axis=1))
     coarse.quantiser = Quantiser.common(1.5, levels=3)
@@ -34,7 +36,7 @@ def splits(opened: OpenStudy, group) -> list[BuiltSplit]:
     return [*(one.split for one in closed), BuiltSplit(cut, coarse, codec)]
 
 
-def by_hand(opened: OpenStudy, group, built: BuiltSplit, index: int) -> tuple[int, int, int]:
+def by_hand(opened: Study, view, built: BuiltSplit, index: int) -> tuple[int, int, int]:
     """Answer one image: head, encoder, quantiser and coder in numpy, bytes, and back. With the payload's length."""
     pixels = preprocess(opened.data.image(index), opened.model.preprocessing)
     image = normalise(torch.from_numpy(pixels[None]), opened.model.preprocessing)
@@ -43,29 +45,29 @@ def by_hand(opened: OpenStudy, group, built: BuiltSplit, index: int) -> tuple[in
         latent = built.bottleneck.encode(sides.head(image))[0].numpy()
         payload = built.codec.encode(latent)
         back = built.codec.decode(payload)
-        logits = group(sides.tail(built.bottleneck.decode(torch.from_numpy(back)[None])))
-        whole = group(opened.graph.module(image))
+        logits = view.classes(sides.tail(built.bottleneck.decode(torch.from_numpy(back)[None])))
+        whole = view.classes(opened.graph.module(image))
     return int(logits.argmax()), len(payload), int(whole.argmax())
 
 
-def test_same_as_one_image_after_the_other(opened: OpenStudy, group, splits: list[BuiltSplit]) -> None:
+def test_same_as_one_image_after_the_other(opened: Study, view, splits: list[BuiltSplit]) -> None:
     """Answers, payload lengths, labels and the whole model's answers."""
-    images = opened.images("test", group, limit=None)
-    found = evaluate_splits(opened, splits, group=group, images=images, batch_size=7)
+    images = view.images("test")
+    found = evaluate_splits(view, splits, images=images, batch_size=7)
 
-    assert group.label_map[opened.data.labels[images]].tolist() == found.labels.tolist()
+    assert view.classes.label_map[opened.data.labels[images]].tolist() == found.labels.tolist()
     for number, built in enumerate(splits):
-        answers, lengths, whole = zip(*(by_hand(opened, group, built, int(i)) for i in images), strict=True)
+        answers, lengths, whole = zip(*(by_hand(opened, view, built, int(i)) for i in images), strict=True)
         assert list(answers) == found.answers[number].tolist()
         assert list(lengths) == found.payload_bytes[number].tolist()
         assert list(whole) == found.whole.tolist()
 
 
-def test_divergence_by_hand(opened: OpenStudy, group, splits: list[BuiltSplit]) -> None:
+def test_divergence_by_hand(opened: Study, view, splits: list[BuiltSplit]) -> None:
     """Sum of p log(p / q) over the classes, p the whole model's and q the split's, in the mean over images."""
-    images = opened.images("test", group, limit=5)
+    images = view.images("test", limit=5)
     built = splits[-1]
-    found = evaluate_splits(opened, [built], group=group, images=images)
+    found = evaluate_splits(view, [built], images=images)
 
     sides = split(opened.graph, built.cut.name)
     total = 0.0
@@ -75,24 +77,24 @@ def test_divergence_by_hand(opened: OpenStudy, group, splits: list[BuiltSplit]) 
         with torch.no_grad():
             symbols = built.bottleneck.symbols(built.bottleneck.encode(sides.head(image)))
             decoded = built.bottleneck.decode(built.bottleneck.values(symbols))
-            p = group(opened.graph.module(image)).double().softmax(1)[0].numpy()
-            q = group(sides.tail(decoded)).double().softmax(1)[0].numpy()
+            p = view.classes(opened.graph.module(image)).double().softmax(1)[0].numpy()
+            q = view.classes(sides.tail(decoded)).double().softmax(1)[0].numpy()
         total += float((p * np.log(p / q)).sum())
     assert 0 < total / len(images) == pytest.approx(found.divergence_nats[0], rel=1e-3)
 
 
-def test_measurement_by_hand(opened: OpenStudy, group, splits: list[BuiltSplit]) -> None:
+def test_measurement_by_hand(opened: Study, view, splits: list[BuiltSplit]) -> None:
     """Accuracy, per class, paired with the whole, bytes, MACs and clipping are those of the answers."""
-    images = opened.images("test", group, limit=None)
-    found = evaluate_splits(opened, splits, group=group, images=images)
+    images = view.images("test")
+    found = evaluate_splits(view, splits, images=images)
     number = len(splits) - 1
-    measured = measure(opened, splits[number], found, number, group=group, part="test")
+    measured = measure(view, splits[number], found, number, part="test")
 
     right, whole = found.answers[number] == found.labels, found.whole == found.labels
     assert (int(right.sum()), len(images)) == (measured.accuracy.correct, measured.accuracy.images)
     assert int(whole.sum()) == measured.whole.correct
     assert Paired.from_answers(whole, right) == measured.against_whole
-    assert set(group.group.classes) == set(measured.per_class)
+    assert set(view.group.classes) == set(measured.per_class)
     assert measured.accuracy.correct == sum(one.correct for one in measured.per_class.values())
     assert {8} == {one.images for one in measured.per_class.values()}
     assert found.divergence_nats[number] == measured.divergence_nats
@@ -103,10 +105,10 @@ def test_measurement_by_hand(opened: OpenStudy, group, splits: list[BuiltSplit])
     assert 0 < measured.clipped_share < 1
 
 
-def test_own_head_and_tail_are_used(opened: OpenStudy, splits: list[BuiltSplit]) -> None:
+def test_own_head_and_tail_are_used(opened: Study, splits: list[BuiltSplit]) -> None:
     """A split that was trained brings its own sides; the shared ones stay out of it."""
-    group = opened.group()
-    images = opened.images("test", group, limit=6)
+    view = opened.view()
+    images = view.images("test", limit=6)
     plain = splits[0]
 
     class Never(torch.nn.Module):
@@ -125,39 +127,39 @@ def test_own_head_and_tail_are_used(opened: OpenStudy, splits: list[BuiltSplit])
     own_head = BuiltSplit(
         plain.cut, plain.bottleneck, plain.codec, head=Twice(split(opened.graph, plain.cut.name).head)
     )
-    found = evaluate_splits(opened, [own_tail, own_head, plain], group=group, images=images)
+    found = evaluate_splits(view, [own_tail, own_head, plain], images=images)
 
     assert {2} == set(found.answers[0].tolist())
     assert found.clipped[1] > found.clipped[2]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_no_trace(opened: OpenStudy, splits: list[BuiltSplit], fails: bool) -> None:
+def test_no_trace(opened: Study, splits: list[BuiltSplit], fails: bool) -> None:
     """The model's modes and gradients are as before, also when it fails half-way."""
     module = opened.graph.module
     before = [(one.training, len(one._forward_hooks)) for one in module.modules()]
     wants = [parameter.requires_grad for parameter in module.parameters()]
 
-    def stop(done: int, total: int) -> None:
+    def stop(what: str, done: int, total: int) -> None:
         if fails:
             raise KeyboardInterrupt
 
     try:
-        evaluate_splits(opened, splits[:1], group=opened.group(), images=np.arange(4), progress=stop)
+        evaluate_splits(opened.view(), splits[:1], images=np.arange(4), progress=stop)
     except KeyboardInterrupt:
         assert fails
     assert before == [(one.training, len(one._forward_hooks)) for one in module.modules()]
     assert wants == [parameter.requires_grad for parameter in module.parameters()]
 
 
-def test_budget_is_kept_by_real_bytes(opened: OpenStudy) -> None:
+def test_budget_is_kept_by_real_bytes(opened: Study) -> None:
     """The mean payload of the images that the tables are from is at most the budget, and not far below."""
-    group = opened.group()
+    view = opened.view()
     budgets = [Budget(payload_bytes=count) for count in (30, 40, 60)]
-    closed = closed_forms(opened, budgets, opened.cuts(("relu1", "relu2")), group, SETTINGS)
-    every = opened.images("fit", group, limit=None)
+    closed = closed_forms(view, budgets, opened.cuts(("relu1", "relu2")), SETTINGS)
+    every = view.images("fit")
     others = every[16:] if len(every) >= 32 else every  # as `closed_forms` chooses them
-    found = evaluate_splits(opened, [one.split for one in closed], group=group, images=others[:16])
+    found = evaluate_splits(view, [one.split for one in closed], images=others[:16])
 
     for one, payload in zip(closed, found.payload_bytes, strict=True):
         budget = one.budget.payload_bytes
@@ -176,9 +178,9 @@ def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: boo
     opened = open_study(directory / "isplit-demo" / "study")
     settings = PredictSettings(statistics_images=400, remote_images=0, precision="fp32", weighted=weighted)
     some = opened.cuts(cuts)[:: 1 if cuts else 3]
-    closed = closed_forms(opened, [Budget(element_ratio=1)], some, opened.group(), settings)
+    closed = closed_forms(opened.view(), [Budget(element_ratio=1)], some, settings)
     images = np.arange(len(opened.data))
-    found = evaluate_splits(opened, [one.split for one in closed], group=opened.group(), images=images)
+    found = evaluate_splits(opened.view(), [one.split for one in closed], images=images)
 
     whole = (found.whole == found.labels).mean()
     for one, answers in zip(closed, found.answers, strict=True):
@@ -186,7 +188,7 @@ def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: boo
         assert abs((answers == found.labels).mean() - whole) <= 0.003, one.split.cut.name
 
 
-def test_bf16_is_the_model_s_alone(opened: OpenStudy, group, splits: list[BuiltSplit], monkeypatch) -> None:
+def test_bf16_is_the_model_s_alone(opened: Study, view, splits: list[BuiltSplit], monkeypatch) -> None:
     """In bf16 head and tail round, so that logits move a little; every bottleneck sees and computes float32."""
     seen: list[torch.dtype] = []
     for built in splits:
@@ -198,12 +200,12 @@ def test_bf16_is_the_model_s_alone(opened: OpenStudy, group, splits: list[BuiltS
             return latents
 
         monkeypatch.setattr(built.bottleneck, "encode", recorded)
-    images = opened.images("test", group, limit=None)
-    exact = evaluate_splits(opened, splits, group=group, images=images)
-    rounded = evaluate_splits(opened, splits, group=group, images=images, precision="bf16")
+    images = view.images("test")
+    exact = evaluate_splits(view, splits, images=images)
+    rounded = evaluate_splits(view, splits, images=images, precision="bf16")
 
     assert {torch.float32} == set(seen)
-    assert "bf16" == measure(opened, splits[0], rounded, 0, group=group, part="test").precision
-    assert "fp32" == measure(opened, splits[0], exact, 0, group=group, part="test").precision
+    assert "bf16" == measure(view, splits[0], rounded, 0, part="test").precision
+    assert "fp32" == measure(view, splits[0], exact, 0, part="test").precision
     assert exact.divergence_nats != rounded.divergence_nats
     assert rounded.divergence_nats == pytest.approx(exact.divergence_nats, rel=0.2, abs=2e-3)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from isplit.design.class_subsets import GroupLogits, parse_groups
+from isplit.design.class_subsets import ClassSubset, parse_groups
 from isplit.design.inputs.data import open_data
 from isplit.design.measure.whole import BaseAccuracy, measure_accuracy
+from isplit.design.progress import silent
 from isplit.errors import ModelError
 from isplit.records import Accuracy
 
@@ -29,13 +30,13 @@ def measure(tmp_path, class_files, write_files, preprocessing_of):
     data = open_data(str(write_files(tmp_path, class_files())))
     (group,) = parse_groups((), data)
 
-    def run(model, progress=lambda done, total: None):
+    def run(model, progress=silent):
         return measure_accuracy(
             model,
             dataset=data,
             indices=np.arange(16),
             preprocessing=preprocessing_of(image_size=(6, 6), resize_size=6),
-            group=GroupLogits(group, data.classes, (0, 1)),
+            group=ClassSubset(group, data.classes, (0, 1)),
             batch_size=4,
             progress=progress,
         )
@@ -47,7 +48,7 @@ def test_counts(measure):
     """The share of right answers, and of the most frequent class; progress goes from nothing to all."""
     seen = []
 
-    found = measure(Constant(), lambda done, total: seen.append((done, total)))
+    found = measure(Constant(), lambda what, done, total: seen.append((done, total)))
 
     assert BaseAccuracy(accuracy=Accuracy.from_counts(10, 16), chance=10 / 16) == found
     assert [(0, 16), (4, 16), (8, 16), (12, 16), (16, 16)] == seen

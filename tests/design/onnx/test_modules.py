@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from isplit.codec.quantise import Quantiser
-from isplit.design.bottleneck.build import build_bottleneck
+from isplit.design.bottleneck.spec import build_bottleneck
 from isplit.design.onnx.files import WeightsFile, save_onnx, to_onnx
 from isplit.errors import ModelError
 from isplit.records import BottleneckSpec

@@ -13,10 +13,10 @@ from isplit.errors import InputError
 @pytest.fixture
 def source_of(study):
     def make(**changes):
-        group = study.group()
-        images = study.images("fit", group, limit=10)
+        view = study.view()
+        images = view.images("fit", limit=10)
         (cut,) = study.cuts(("pool1",))
-        return Source(**{"study": study, "cut": cut, "group": group, "images": images, **changes})
+        return Source(**{"view": view, "cut": cut, "images": images, **changes})
 
     return make
 
@@ -29,7 +29,7 @@ def collect(features, rows=None):
 
 
 def true_features(source):
-    study = source.study
+    study = source.view.study
     (batch,) = iter_batches(study.data, source.images, study.model.preprocessing, batch_size=99)
     with torch.no_grad():
         return batch, split(study.graph, source.cut.name).head(batch.images)
@@ -59,9 +59,9 @@ def test_every_store_gives_the_same(source_of, store):
         inputs, teacher, labels = collect(features, [3, 1, 9])
     error = (inputs - expected[[3, 1, 9]]).abs()
     assert (error <= expected[[3, 1, 9]].abs() * 2**-11 + 1e-6).all()
-    assert source.group.label_map[source.study.data.labels[source.images]][[3, 1, 9]].tolist() == labels.tolist()
+    assert source.view.labels(source.images)[[3, 1, 9]].tolist() == labels.tolist()
     with torch.no_grad():
-        assert torch.allclose(source.study.model.module(batch.images)[[3, 1, 9]], teacher, atol=1e-5)
+        assert torch.allclose(source.view.study.model.module(batch.images)[[3, 1, 9]], teacher, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1e-9, 1e9])
@@ -69,7 +69,7 @@ def test_features_of_any_size(source_of, size):
     """Features far beyond the range of float16 are kept as precisely."""
     source = source_of()
     with torch.no_grad():
-        for parameter in (source.study.model.module.conv1.weight, source.study.model.module.conv1.bias):
+        for parameter in (source.view.study.model.module.conv1.weight, source.view.study.model.module.conv1.bias):
             parameter.mul_(size)
     _, expected = true_features(source)
     with Features(source, store="memory") as features:

@@ -12,8 +12,10 @@ from math import ceil, prod
 
 import torch
 
+from isplit.codec.codec import smallest_payload_bytes
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import MAX_LEVELS
+from isplit.codec.rans import CODER_BYTES
 from isplit.design.bottleneck.linear import Solution
 from isplit.errors import InputError
 from isplit.records import Budget, Cut
@@ -21,8 +23,6 @@ from isplit.records import Budget, Cut
 # At the uniform quantiser's high-rate slope, dD/dR = -2 ln 2 step²/12, a bit has to lower the error by this many step²
 # to be worth it. A latent that does worse is left out.
 _WORTH_OF_A_BIT = 0.1155
-# A lone rans lane ends with a state of 4 bytes, of which about 1 is information; words are whole.
-CODER_BYTES = 4
 # The share of images that may have a latent clipped: one that stands out must not make all others coarse.
 _CLIPPED_IMAGES = 0.005
 # The smallest step that is tried, as a share of the one at which the widest latent just fits the levels.
@@ -46,11 +46,6 @@ class Allocation:
     payload_bytes: float
 
 
-def smallest_budget() -> int:
-    """Return the bytes below which no payload can be."""
-    return HEADER_BYTES + CODER_BYTES + 1
-
-
 def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allocation:
     """Choose latents and step for a mean payload of at most `budget_bytes`, header included.
 
@@ -65,8 +60,9 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
         InputError: the budget is smaller than any payload.
 
     """
-    if budget_bytes < smallest_budget():
-        msg = f"no payload is smaller than {smallest_budget()} bytes (the header is {HEADER_BYTES}): give at least that"
+    if budget_bytes < smallest_payload_bytes():
+        least = smallest_payload_bytes()
+        msg = f"no payload is smaller than {least} bytes (the header is {HEADER_BYTES}): give at least that"
         raise InputError(msg)
     ranges = [_ranges(part) for part in latents]
     finest = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / _WIDEST

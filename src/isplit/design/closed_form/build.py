@@ -15,28 +15,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isplit.codec.codec import smallest_payload_bytes
 from isplit.codec.quantise import Quantiser
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution, lay_out
-from isplit.design.class_subsets import GroupLogits
 from isplit.design.closed_form.allocation import (
     Allocation,
     allocate_bytes,
     fixed_rank,
     ratio_ranks,
     rounding_gain,
-    smallest_budget,
     useful_ranks,
 )
 from isplit.design.closed_form.basis import Basis, JointBasis
 from isplit.design.closed_form.moments import CutMoments, collect_latents, collect_moments
 from isplit.design.inputs.batches import Batch, iter_batches
-from isplit.design.measure.splits import BuiltSplit
-from isplit.design.precision import SETTINGS, chosen_precision
-from isplit.design.study import OpenStudy
-from isplit.errors import InputError
-from isplit.records import Budget, Cut, Precision
+from isplit.design.progress import Progress, silent
+from isplit.design.running import chosen_precision
+from isplit.design.settings import PredictSettings
+from isplit.design.splits import BuiltSplit
+from isplit.design.study import StudyView
+from isplit.records import Budget, Cut
 
-Progress = Callable[[str, int, int], None]
 Maps = Sequence[tuple[CutMoments, Sequence[LinearMap]]]
 
 # Floats of latents of one basis from which ranks, steps and tables are found.
@@ -46,38 +45,6 @@ _PILOT_IMAGES = 100
 # Images that the moments are not from, for latents and tables; where so many are left, or as many as the moments have.
 # From fewer of either, a joint map would learn the images: what it sends of others would be longer than it expects.
 _OTHER_IMAGES = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictSettings:
-    """How `predict` works.
-
-    Args:
-        statistics_images: Images of the fit part for the moments; as many others make the entropy coder's tables.
-        images: Images of the select part that the accuracy is measured on; None for all.
-        remote_images: Of these, how many the compressed-image baseline is measured on; 0 leaves it out.
-        weighted: False for plain PCA instead of importance (S = I), for comparison.
-        precision: "auto" takes bf16 where the CPU multiplies it in hardware; bottlenecks compute in float32.
-        batch_size: Images per pass.
-
-    """
-
-    statistics_images: int = 640
-    images: int | None = 500
-    remote_images: int | None = 200
-    weighted: bool = True
-    precision: Precision | str = "auto"
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        for name, least in (("statistics_images", 1), ("images", 1), ("remote_images", 0), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                msg = f"{name} is {value}; give at least {least}"
-                raise InputError(msg)
-        if self.precision not in SETTINGS:
-            msg = f"precision is {self.precision!r}; choose one of {', '.join(SETTINGS)}"
-            raise InputError(msg)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,55 +65,53 @@ class ClosedForm:
 
 
 def closed_forms(
-    study: OpenStudy,
+    view: StudyView,
     budgets: Sequence[Budget],
     cuts: Sequence[Cut],
-    group: GroupLogits,
     settings: PredictSettings,
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[ClosedForm]:
     """Build the closed-form split of every cut for every budget: cuts in their order, and budgets in theirs."""
-    bases = closed_form_bases(study, budgets, cuts, group, settings, progress=progress)
-    used = min(settings.statistics_images, len(study.images("fit", group, limit=None)))
+    bases = closed_form_bases(view, budgets, cuts, settings, progress=progress)
+    used = min(settings.statistics_images, len(view.images("fit")))
     built: list[ClosedForm] = []
     for number, of_cut in enumerate(bases):
         for budget in budgets:
             basis = of_cut[budget].best(budget)
-            split = build_split(study, basis, budget)
+            split = build_split(view, basis, budget)
             built.append(ClosedForm(split, budget, settings.weighted, used, basis.samples_per_dimension))
         progress("rank and step", number + 1, len(bases))
     return built
 
 
 def closed_form_bases(
-    study: OpenStudy,
+    view: StudyView,
     budgets: Sequence[Budget],
     cuts: Sequence[Cut],
-    group: GroupLogits,
     settings: PredictSettings,
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[dict[Budget, Basis]]:
     """Solve every cut for every budget, and take as many latents as it could use; budgets may share a basis."""
-    every = study.images("fit", group, limit=None)
+    every = view.images("fit")
     first, others = every[: settings.statistics_images], every[settings.statistics_images :]
     held_out = len(others) >= min(len(first), _OTHER_IMAGES)
     others = (others if held_out else every)[: settings.statistics_images]
-    labels = torch.from_numpy(group.label_map)
+    labels = torch.from_numpy(view.classes.label_map)
     precision = chosen_precision(settings.precision)
-    size = study.record.preprocessing.image_size
+    size = view.preprocessing.image_size
 
     def batches_of(images: NDArray[np.int64]) -> closing[Generator[Batch]]:
-        return closing(iter_batches(study.data, images, study.model.preprocessing, batch_size=settings.batch_size))
+        return closing(iter_batches(view.data, images, view.preprocessing, batch_size=settings.batch_size))
 
     def collect(moments: Sequence[CutMoments], images: NDArray[np.int64], what: str) -> None:
         with batches_of(images) as batches:
             collect_moments(
-                study.graph,
+                view.graph,
                 moments,
                 batches,
-                objective=lambda logits, raw: group.decision(logits, labels[raw], "correct"),
+                objective=lambda logits, raw: view.classes.decision(logits, labels[raw], "correct"),
                 precision=precision,
                 progress=lambda done: progress(what, done, len(images)),
             )
@@ -171,7 +136,7 @@ def closed_form_bases(
 
     def latents_of(images: NDArray[np.int64], maps: Maps) -> list[list[torch.Tensor]]:
         with batches_of(images) as batches:
-            return collect_latents(study.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
+            return collect_latents(view.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
 
     latents = latents_of(others, [(moments, candidates) for moments, *_, candidates in solved])
     bases = {
@@ -248,25 +213,25 @@ def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budge
     return [solution.keep(rank) for solution, rank in zip(solutions, ranks, strict=True)]
 
 
-def build_split(study: OpenStudy, basis: Basis, budget: Budget) -> BuiltSplit:
+def build_split(view: StudyView, basis: Basis, budget: Budget) -> BuiltSplit:
     """Choose rank and step, and make the tables from the latents' own histograms."""
     if budget.element_ratio:
         ranks = ratio_ranks(basis.solutions, basis.cut, budget)
-        return built_with_tables(study, basis, fixed_rank(basis.latents, ranks))
+        return built_with_tables(view, basis, fixed_rank(basis.latents, ranks))
     assert budget.payload_bytes is not None
     wanted = float(budget.payload_bytes)
     # The estimate from the histogram is within a byte or two; real payloads decide.
     while True:
         allocation = allocate_bytes(basis.latents, wanted)
-        built = built_with_tables(study, basis, allocation)
+        built = built_with_tables(view, basis, allocation)
         real = mean_payload_bytes(built, basis, allocation)
-        if real <= budget.payload_bytes or wanted <= smallest_budget():
+        if real <= budget.payload_bytes or wanted <= smallest_payload_bytes():
             return built
-        wanted = max(float(smallest_budget()), wanted - (real - budget.payload_bytes) - 0.25)
+        wanted = max(float(smallest_payload_bytes()), wanted - (real - budget.payload_bytes) - 0.25)
 
 
 def built_with_tables(
-    study: OpenStudy, basis: Basis, allocation: Allocation, quantiser: Quantiser | None = None
+    view: StudyView, basis: Basis, allocation: Allocation, quantiser: Quantiser | None = None
 ) -> BuiltSplit:
     """Make the split of an allocation, its tables from the basis's latents; with another quantiser if one is given."""
     kept = _kept(basis, allocation)
@@ -276,7 +241,7 @@ def built_with_tables(
     bottleneck.requires_grad_(False).eval()
     symbols = bottleneck.symbols(lay_out(kept))
     codec = bottleneck.codec(
-        model=study.model.source.fingerprint,
+        model=view.fingerprint,
         cut=basis.cut.name,
         counts=bottleneck.count_symbols(symbols),
         images=len(symbols),

@@ -19,8 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from isplit.design.graph.ops import is_in_place
 from isplit.design.graph.values import Value, memory_bases, observe
-from isplit.design.logits import find_logits
-from isplit.design.modes import evaluating
+from isplit.design.running import evaluating, find_logits
 from isplit.errors import ModelError
 
 CapturedBy = Literal["torch.fx", "torch.export"]

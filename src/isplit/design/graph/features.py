@@ -7,8 +7,7 @@ import torch
 from torch import fx
 
 from isplit.design.graph.cuts import ModelGraph
-from isplit.design.modes import evaluating
-from isplit.design.precision import autocast, in_float32
+from isplit.design.running import autocast, evaluating, in_float32
 from isplit.records import Cut, Precision
 
 Visit = Callable[[Cut, torch.Tensor], None]

@@ -10,8 +10,7 @@ from torch import fx
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.ops import is_in_place
 from isplit.design.graph.values import memory_bases
-from isplit.design.modes import evaluating
-from isplit.design.precision import autocast
+from isplit.design.running import autocast, evaluating
 from isplit.errors import ModelError
 from isplit.records import Cut, Precision
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from isplit.design.modes import evaluating
+from isplit.design.running import evaluating
 from isplit.errors import ModelError
 
 BATCHES = (2, 3)

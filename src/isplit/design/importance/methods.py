@@ -63,7 +63,7 @@ def gradient_energy(activation: torch.Tensor, gradient: torch.Tensor, channel_ax
 
 
 @dataclass(frozen=True)
-class Method:
+class ImportanceMethod:
     """A score with its name for tables and plots; called, it reduces a cut in a `GradientPass`."""
 
     score: Score
@@ -74,8 +74,8 @@ class Method:
         return self.score(activation, gradient, cut.channel_axis or 1)
 
 
-METHODS: dict[str, Method] = {
-    "cui": Method(cui, "CUI"),
-    "gradient-activation": Method(gradient_activation, "|gradient × activation|"),
-    "gradient-energy": Method(gradient_energy, "gradient energy"),
+METHODS: dict[str, ImportanceMethod] = {
+    "cui": ImportanceMethod(cui, "CUI"),
+    "gradient-activation": ImportanceMethod(gradient_activation, "|gradient × activation|"),
+    "gradient-energy": ImportanceMethod(gradient_energy, "gradient energy"),
 }

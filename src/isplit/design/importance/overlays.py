@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.codec.image import preprocess
-from isplit.design.class_subsets import GroupLogits
+from isplit.design.class_subsets import ClassSubset
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.graph.tokens import token_grid
@@ -23,7 +23,7 @@ def draw_overlays(
     dataset: Dataset,
     indices: NDArray[np.int64],
     preprocessing: Preprocessing,
-    group: GroupLogits,
+    group: ClassSubset,
     target: Target,
 ) -> Overlays:
     """Compute Grad-CAM's maps of the images at `indices` at every cut in one pass.

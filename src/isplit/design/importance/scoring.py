@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isplit.design.class_subsets import GroupLogits
+from isplit.design.class_subsets import ClassSubset
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.curve import curve_points
 from isplit.design.importance.methods import METHODS
@@ -16,6 +16,7 @@ from isplit.design.importance.settle import order_is_settled
 from isplit.design.importance.table import ScoreTable
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset
+from isplit.design.progress import Progress, silent
 from isplit.records import Precision, Preprocessing, Target
 
 # What is computed within this time is what a killed process loses.
@@ -44,12 +45,12 @@ def score_images(
     gradients: GradientPass,
     dataset: Dataset,
     preprocessing: Preprocessing,
-    group: GroupLogits,
+    group: ClassSubset,
     job: ScoreJob,
     table: ScoreTable,
     *,
     save: Callable[[ScoreTable], None],
-    progress: Callable[[int, int], None],
+    progress: Progress = silent,
 ) -> tuple[ScoreTable, str]:
     """Add rows to `table` until the job is done.
 
@@ -64,7 +65,7 @@ def score_images(
         table = table.head(0)
     total = len(job.order)
     saved_at, saved_rows = time.monotonic(), len(table)
-    progress(len(table), total)
+    progress(f"importance, {group.group.name}", len(table), total)
     remaining = job.order[len(table) :]
     settled = _is_settled(table, gradients, group, job)
     batches = iter_batches(dataset, remaining, preprocessing, batch_size=job.batch_size)
@@ -79,7 +80,7 @@ def score_images(
             )
             rows = torch.stack(scores, dim=1).double().numpy()
             table = table.extended(batch.indices, labels.numpy(), rows)
-            progress(len(table), total)
+            progress(f"importance, {group.group.name}", len(table), total)
             if _is_settled(table, gradients, group, job):
                 settled = True
                 break
@@ -95,7 +96,7 @@ def score_images(
     return table, f"all {total} images asked for were seen"
 
 
-def _is_settled(table: ScoreTable, gradients: GradientPass, group: GroupLogits, job: ScoreJob) -> bool:
+def _is_settled(table: ScoreTable, gradients: GradientPass, group: ClassSubset, job: ScoreJob) -> bool:
     classes = group.group.classes
     if job.tolerance is None or len(table) < _MIN_IMAGES_PER_CLASS * len(classes):
         return False

@@ -13,7 +13,7 @@ from torch import nn
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint, read_weights
-from isplit.design.logits import find_logits
+from isplit.design.running import find_logits
 from isplit.errors import ModelError
 from isplit.records import ModelSource, Preprocessing
 

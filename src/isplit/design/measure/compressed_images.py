@@ -1,7 +1,6 @@
 """The alternative to a split: compress the image on the device and run the whole model on the server."""
 
 import io
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isplit.codec.image import compress, preprocess, restore
-from isplit.design.class_subsets import GroupLogits
 from isplit.design.inputs.batches import normalise
-from isplit.design.modes import evaluating
-from isplit.design.precision import autocast
-from isplit.design.study import OpenStudy
+from isplit.design.progress import Progress, silent
+from isplit.design.running import autocast, evaluating
+from isplit.design.study import StudyView
 from isplit.records import Accuracy, Compression, Paired, PartName, PayloadBytes, Precision, RemoteImage
 
 Format = Literal["jpeg", "webp"]
@@ -36,30 +34,29 @@ def settings() -> list[Compression]:
 
 
 def measure_remote(
-    study: OpenStudy,
+    view: StudyView,
     *,
-    group: GroupLogits,
     images: NDArray[np.int64],
     part: PartName,
     batch_size: int = 50,
     precision: Precision = "fp32",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> list[RemoteImage]:
     """Measure the whole model on images compressed in every setting.
 
     What is compressed is the model's input after resizing and cropping: a device that holds a larger image would send
     no more than the model looks at.
     """
-    preprocessing, data = study.model.preprocessing, study.data
+    preprocessing, data = view.preprocessing, view.data
     with ThreadPoolExecutor(2) as pool:
         pixels = list(pool.map(lambda index: preprocess(data.image(int(index)), preprocessing), images))
-        labels = group.label_map[data.labels[images]]
+        labels = view.labels(images)
 
         def right(shown: list[NDArray[np.uint8]]) -> NDArray[np.bool_]:
             found: list[torch.Tensor] = []
             for start in range(0, len(shown), batch_size):
                 batch = normalise(torch.from_numpy(np.stack(shown[start : start + batch_size])), preprocessing)
-                found.append(group(study.graph.module(batch).float()).argmax(1))
+                found.append(view.classes(view.graph.module(batch).float()).argmax(1))
             return torch.cat(found).numpy() == labels
 
         def there_and_back(setting: Compression, one: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
@@ -68,14 +65,14 @@ def measure_remote(
 
         measured: list[RemoteImage] = []
         wanted = settings()
-        with evaluating(study.graph.module), torch.no_grad(), autocast(precision):
+        with evaluating(view.graph.module), torch.no_grad(), autocast(precision):
             whole = right(pixels)
             for number, setting in enumerate(wanted):
                 sent = list(pool.map(lambda one, setting=setting: there_and_back(setting, one), pixels))
                 answered = right([image for _, image in sent])
                 measured.append(
                     RemoteImage(
-                        group=group.group.name,
+                        group=view.name,
                         format=setting.format,
                         quality=setting.quality,
                         scale=setting.scale,
@@ -85,5 +82,5 @@ def measure_remote(
                         payload_bytes=PayloadBytes.from_lengths([length for length, _ in sent]),
                     )
                 )
-                progress(number + 1, len(wanted))
+                progress("compressed images", number + 1, len(wanted))
     return measured

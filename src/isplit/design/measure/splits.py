@@ -1,45 +1,22 @@
 """Splits measured on images: what the tail answers to what it gets through the bottleneck, and the bytes it took."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from isplit.codec.codec import Codec
-from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.class_subsets import GroupLogits
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import iter_batches
-from isplit.design.precision import autocast
-from isplit.design.study import OpenStudy
+from isplit.design.progress import Progress, silent
+from isplit.design.running import autocast
+from isplit.design.splits import BuiltSplit
+from isplit.design.study import StudyView
 from isplit.records import Accuracy, Cut, Measurement, Paired, PartName, PayloadBytes, Precision
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(eq=False)
-class BuiltSplit:
-    """A bottleneck at a cut with its codec, and a tail of its own where that was trained."""
-
-    cut: Cut
-    bottleneck: Bottleneck
-    codec: Codec
-    tail: torch.nn.Module | None = None
-    head: torch.nn.Module | None = None
-
-
-@dataclass(eq=False)
-class _Answers:
-    """What one split answered so far."""
-
-    logits: list[torch.Tensor] = field(default_factory=list)
-    symbols: list[torch.Tensor] = field(default_factory=list)
-    clipped: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +37,14 @@ class Evaluation:
 
 
 def evaluate_splits(
-    study: OpenStudy,
+    view: StudyView,
     splits: Sequence[BuiltSplit],
     *,
-    group: GroupLogits,
     images: NDArray[np.int64],
     batch_size: int = 64,
     precision: Precision = "fp32",
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
+    label: str = "accuracy of the splits",
 ) -> Evaluation:
     """Run every split on the images, through its quantiser; one pass of the model serves all that share its head.
 
@@ -75,11 +52,11 @@ def evaluate_splits(
     compute in float32.
     """
     shared = [one for one in splits if one.head is None]
-    runners = {id(one): _Runner(study.graph, one, precision) for one in splits}
+    runners = {id(one): _Runner(view.graph, one, precision) for one in splits}
     by_cut: dict[str, list[BuiltSplit]] = {}
     for one in shared:
         by_cut.setdefault(one.cut.name, []).append(one)
-    run = FeaturePass(study.graph, [named[0].cut for named in by_cut.values()])
+    run = FeaturePass(view.graph, [named[0].cut for named in by_cut.values()])
     labels: list[torch.Tensor] = []
     whole: list[torch.Tensor] = []
 
@@ -87,19 +64,19 @@ def evaluate_splits(
         for one in by_cut[cut.name]:
             runners[id(one)](tensor)
 
-    with closing(iter_batches(study.data, images, study.model.preprocessing, batch_size=batch_size)) as batches:
+    with closing(iter_batches(view.data, images, view.preprocessing, batch_size=batch_size)) as batches:
         for batch in batches:
-            whole.append(group(run(batch.images, visit, precision=precision)))
+            whole.append(view.classes(run(batch.images, visit, precision=precision)))
             for one in splits:
                 if one.head is not None:
                     with torch.no_grad(), autocast(precision):
                         crossing = one.head(batch.images)
                     runners[id(one)](crossing.float())
-            labels.append(torch.from_numpy(group.label_map)[batch.labels])
-            progress(sum(map(len, labels)), len(images))
+            labels.append(torch.from_numpy(view.classes.label_map)[batch.labels])
+            progress(label, sum(map(len, labels)), len(images))
     done = [runners[id(one)] for one in splits]
     expected = torch.cat(whole)
-    logits = [group(torch.cat(runner.logits)) for runner in done]
+    logits = [view.classes(torch.cat(runner.logits)) for runner in done]
     return Evaluation(
         labels=torch.cat(labels).numpy(),
         whole=expected.argmax(1).numpy(),
@@ -144,12 +121,10 @@ class _Runner:
         self.symbols.append(symbols)
 
 
-def measure(
-    study: OpenStudy, built: BuiltSplit, found: Evaluation, number: int, *, group: GroupLogits, part: PartName
-) -> Measurement:
+def measure(view: StudyView, built: BuiltSplit, found: Evaluation, number: int, *, part: PartName) -> Measurement:
     """Summarise what `evaluate_splits` found for its split of that number."""
     right, whole = found.answers[number] == found.labels, found.whole == found.labels
-    bottleneck, graph = built.bottleneck, study.graph_record
+    bottleneck, graph = built.bottleneck, view.study.graph_record
     head_macs = built.cut.head_macs + bottleneck.encoder_macs
     return Measurement(
         part=part,
@@ -159,7 +134,7 @@ def measure(
         against_whole=Paired.from_answers(whole, right),
         per_class={
             name: Accuracy.from_counts(int(right[found.labels == k].sum()), int((found.labels == k).sum()))
-            for k, name in enumerate(group.group.classes)
+            for k, name in enumerate(view.group.classes)
         },
         payload_bytes=PayloadBytes.from_lengths(found.payload_bytes[number]),
         divergence_nats=found.divergence_nats[number],

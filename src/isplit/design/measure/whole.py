@@ -1,17 +1,16 @@
 """How often the model is right."""
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from numpy.typing import NDArray
 
-from isplit.design.class_subsets import GroupLogits
+from isplit.design.class_subsets import ClassSubset
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset
-from isplit.design.logits import find_logits
-from isplit.design.modes import evaluating
+from isplit.design.progress import Progress, silent
+from isplit.design.running import evaluating, find_logits
 from isplit.errors import ModelError
 from isplit.records import Accuracy, Preprocessing
 
@@ -30,9 +29,9 @@ def measure_accuracy(
     dataset: Dataset,
     indices: NDArray,
     preprocessing: Preprocessing,
-    group: GroupLogits,
+    group: ClassSubset,
     batch_size: int,
-    progress: Callable[[int, int], None],
+    progress: Progress = silent,
 ) -> BaseAccuracy:
     """Count correct answers among a group's classes.
 
@@ -43,7 +42,7 @@ def measure_accuracy(
         preprocessing: How an image becomes input.
         group: The classes that compete.
         batch_size: Images per forward pass.
-        progress: Called with images done and images in all.
+        progress: Called as images are done.
 
     Raises:
         DataError: an image is damaged.
@@ -53,7 +52,7 @@ def measure_accuracy(
     labels = group.label_map[dataset.labels[indices]]
     indices, labels = indices[labels >= 0], labels[labels >= 0]
     correct = done = 0
-    progress(0, len(indices))
+    progress("base accuracy", 0, len(indices))
     # Closed whatever the model raises: its threads would go on decoding as long as the traceback is kept.
     batches = closing(iter_batches(dataset, indices, preprocessing, batch_size=batch_size))
     with evaluating(model), torch.no_grad(), batches as coming:
@@ -65,7 +64,7 @@ def measure_accuracy(
             expected = torch.from_numpy(group.label_map)[batch.labels]
             correct += int((group(logits).argmax(1) == expected).sum())
             done += len(expected)
-            progress(done, len(indices))
+            progress("base accuracy", done, len(indices))
     counts = torch.bincount(torch.from_numpy(labels), minlength=1)
     chance = float(counts.max()) / max(1, len(labels))
     return BaseAccuracy(accuracy=Accuracy.from_counts(correct, len(labels)), chance=chance)

@@ -12,11 +12,10 @@ from torch import nn
 
 from isplit.codec.image import preprocess
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.choose_split import ChosenSplit
-from isplit.design.class_subsets import GroupLogits
 from isplit.design.inputs.batches import normalise
-from isplit.design.modes import evaluating
-from isplit.design.study import OpenStudy
+from isplit.design.running import evaluating
+from isplit.design.splits import ChosenSplit
+from isplit.design.study import StudyView
 from isplit.errors import ExportError
 from isplit.records import ExportCheck, PartName
 
@@ -62,9 +61,8 @@ class TorchAnswers:
 class TorchSplit:
     """A split in torch, in the operations of `evaluate_splits`: what its files have to equal."""
 
-    def __init__(self, study: OpenStudy, chosen: ChosenSplit, *, group: GroupLogits) -> None:
-        self._study = study
-        self._group = group
+    def __init__(self, view: StudyView, chosen: ChosenSplit) -> None:
+        self._view = view
         self._head, self._tail = chosen.head, chosen.tail
         self._bottleneck: Bottleneck = chosen.built.bottleneck
         self._channels_first = chosen.built.cut.channel_axis == 1
@@ -79,7 +77,7 @@ class TorchSplit:
         found: list[torch.Tensor] = []
         with evaluating(self._head), torch.no_grad():
             for start in range(0, len(pixels), _BATCH):
-                images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), self._study.model.preprocessing)
+                images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), self._view.preprocessing)
                 found.append(self._bottleneck.symbols(self._bottleneck.encode(self._head(images))))
         return torch.cat(found).numpy()
 
@@ -92,24 +90,24 @@ class TorchSplit:
                 decoded = self._bottleneck.decode(self._bottleneck.values(symbols))
                 if decoded.dim() == 4 and self._channels_first:
                     decoded = decoded.contiguous(memory_format=torch.channels_last)
-                found.append(self._group(self._tail(decoded).float()))
+                found.append(self._view.classes(self._tail(decoded).float()))
         return torch.cat(found).numpy()
 
 
-def load_pixels(study: OpenStudy, part: PartName, group: GroupLogits, *, limit: int) -> NDArray[np.uint8]:
+def load_pixels(view: StudyView, part: PartName, *, limit: int) -> NDArray[np.uint8]:
     """Return images of a part, N×H×W×C, as the runtime gives them to heads."""
-    indices = study.images(part, group, limit=limit)
-    return np.stack([preprocess(study.data.image(int(index)), study.model.preprocessing) for index in indices])
+    indices = view.images(part, limit=limit)
+    return np.stack([preprocess(view.data.image(int(index)), view.preprocessing) for index in indices])
 
 
-def answer_whole(study: OpenStudy, pixels: NDArray[np.uint8], *, group: GroupLogits) -> TorchAnswers:
+def answer_whole(view: StudyView, pixels: NDArray[np.uint8]) -> TorchAnswers:
     """Answer images N×H×W×C with the model itself."""
-    model: nn.Module = study.graph.module
+    model: nn.Module = view.graph.module
     found: list[torch.Tensor] = []
     with evaluating(model), torch.no_grad():
         for start in range(0, len(pixels), _BATCH):
-            images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), study.model.preprocessing)
-            found.append(group(model(images).float()))
+            images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), view.preprocessing)
+            found.append(view.classes(model(images).float()))
     return TorchAnswers(torch.cat(found).numpy())
 
 

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from isplit.design.modes import evaluating
+from isplit.design.running import evaluating
 from isplit.errors import ModelError
 
 OPSET = 18

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from isplit.design.choose_split import ChosenSplit
-from isplit.design.class_subsets import GroupLogits
-from isplit.design.export_settings import ExportSettings
 from isplit.design.onnx.compare import OnnxFile, TorchSplit, load_pixels
 from isplit.design.onnx.files import save_onnx, weight_bytes
 from isplit.design.onnx.modules import ENCODER
-from isplit.design.study import OpenStudy
+from isplit.design.settings import ExportSettings
+from isplit.design.splits import ChosenSplit
+from isplit.design.study import StudyView
 from isplit.errors import ExportError
 from isplit.records import Accuracy, Int8Cost, Paired, PayloadBytes
 
@@ -70,22 +69,21 @@ def quantise_head(path: Path, calibration: NDArray[np.uint8]) -> onnx.ModelProto
 
 
 def measure_int8(
-    study: OpenStudy,
+    view: StudyView,
     chosen: ChosenSplit,
     head: onnx.ModelProto,
     float32_head: Path,
     *,
-    group: GroupLogits,
     settings: ExportSettings,
 ) -> Int8Measured:
     """Run both heads on images of the select part, through the same tail, and compare accuracy and bytes."""
-    indices = study.images("select", group, limit=settings.int8_images)
-    labels = group.label_map[study.data.labels[indices]]
-    pixels = load_pixels(study, "select", group, limit=settings.int8_images)
+    indices = view.images("select", limit=settings.int8_images)
+    labels = view.labels(indices)
+    pixels = load_pixels(view, "select", limit=settings.int8_images)
     int8_head = float32_head.with_suffix(".int8.onnx")
     save_onnx(head, int8_head)
     before, after = OnnxFile(float32_head)(pixels), OnnxFile(int8_head)(pixels)
-    tail = TorchSplit(study, chosen, group=group)
+    tail = TorchSplit(view, chosen)
     answers_before, answers_after = (tail.logits(latents).argmax(1) for latents in (before, after))
     codec = chosen.built.codec
     payload = PayloadBytes.from_lengths(codec.payload_bytes(after))

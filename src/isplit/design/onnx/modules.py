@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.class_subsets import GroupLogits
+from isplit.design.class_subsets import ClassSubset
 from isplit.records import Preprocessing
 
 ENCODER = "encoder"
@@ -57,7 +57,7 @@ class HeadModel(nn.Module):
 class TailModel(nn.Module):
     """Quantised latents to logits; `tail` maps what crossed to all logits of the model."""
 
-    def __init__(self, tail: nn.Module, bottleneck: Bottleneck, *, group: GroupLogits, outputs: int) -> None:
+    def __init__(self, tail: nn.Module, bottleneck: Bottleneck, *, group: ClassSubset, outputs: int) -> None:
         super().__init__()
         self.bottleneck = bottleneck
         self.tail = tail
@@ -71,7 +71,7 @@ class TailModel(nn.Module):
 class WholeModel(nn.Module):
     """The model without a split."""
 
-    def __init__(self, model: nn.Module, *, preprocessing: Preprocessing, group: GroupLogits, outputs: int) -> None:
+    def __init__(self, model: nn.Module, *, preprocessing: Preprocessing, group: ClassSubset, outputs: int) -> None:
         super().__init__()
         self.pixels = _Pixels(preprocessing)
         self.head = model
@@ -85,7 +85,7 @@ class WholeModel(nn.Module):
 class _Classes(nn.Module):
     """All logits of the model to those of a group, left out where they are the same."""
 
-    def __init__(self, group: GroupLogits, outputs: int) -> None:
+    def __init__(self, group: ClassSubset, outputs: int) -> None:
         super().__init__()
         self._group = group
         self._same = group.outputs == [[output] for output in range(outputs)]

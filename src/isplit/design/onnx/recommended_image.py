@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.codec.image import compress
-from isplit.design.study import OpenStudy
-from isplit.records import ImageSetting, PayloadBytes, PredictionsRecord, RemoteImage, RemotePlacement
+from isplit.design.study import StudyView
+from isplit.records import ImageSetting, PayloadBytes, RemoteImage, RemotePlacement
 
 ACCEPTED_FORMATS = ("jpeg", "webp", "png")
 _WORTH = 0.01
@@ -16,23 +16,18 @@ _QUALITY = 90
 """Of JPEG where nothing was measured."""
 
 
-def remote_placement(study: OpenStudy, file: str, *, group: str, pixels: NDArray[np.uint8]) -> RemotePlacement:
+def remote_placement(view: StudyView, file: str, *, pixels: NDArray[np.uint8]) -> RemotePlacement:
     """Describe the remote placement: the smallest setting within a point of the whole model, where `predict` measured.
 
     Where it did not, a careful one is recommended, its accuracy unknown and its bytes those of `pixels`.
     """
-    measured = [one for one in _measured(study) if one.group == group]
+    predictions = view.study.predictions
+    measured = [row for row in predictions.remote if row.group == view.name] if predictions else []
     return RemotePlacement(
         file=file,
         accepted_formats=ACCEPTED_FORMATS,
         recommended=_recommend(measured) if measured else _careful(pixels),
     )
-
-
-def _measured(study: OpenStudy) -> Sequence[RemoteImage]:
-    if not (study.directory / PredictionsRecord.file_name).exists():
-        return ()
-    return PredictionsRecord.load(study.directory).remote
 
 
 def _recommend(measured: Sequence[RemoteImage]) -> ImageSetting:

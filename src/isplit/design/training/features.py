@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from isplit.design.class_subsets import GroupLogits
 from isplit.design.graph import split
 from isplit.design.inputs.batches import iter_batches
-from isplit.design.precision import autocast
+from isplit.design.progress import Progress, silent
+from isplit.design.running import autocast
 from isplit.design.settings import FeatureStore
-from isplit.design.study import OpenStudy
+from isplit.design.study import StudyView
 from isplit.errors import InputError, StudyError
 from isplit.records import Cut, Precision, load_arrays, save_arrays
 
@@ -49,9 +49,8 @@ class Source:
     """Which images, and what of them is wanted.
 
     Args:
-        study: With model and data.
+        view: The study, with the classes of labels and logits.
         cut: Where the features are taken.
-        group: Classes of labels and logits.
         images: Indices of the data set (N).
         flip: Whether there is a mirrored copy of each.
         raw: Whether the inputs are images instead of features, for a head that learns.
@@ -60,9 +59,8 @@ class Source:
 
     """
 
-    study: OpenStudy
+    view: StudyView
     cut: Cut
-    group: GroupLogits
     images: NDArray[np.int64]
     flip: bool = False
     raw: bool = False
@@ -84,7 +82,8 @@ class Features:
         source: What of which images.
         store: Where features may be kept.
         memory_bytes: How many of them in memory.
-        progress: Called with images done and in all.
+        progress: Called as images are done.
+        label: What the progress says is being done.
 
     Raises:
         InputError: the features do not fit where they have to be kept.
@@ -97,15 +96,16 @@ class Features:
         *,
         store: FeatureStore = "auto",
         memory_bytes: float = 2**32,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Progress = silent,
+        label: str = "features",
     ) -> None:
         self.source = source
-        sides = split(source.study.graph, source.cut.name)
+        sides = split(source.view.graph, source.cut.name)
         self._head, self._tail = (_placed(side, source.device) for side in (sides.head, sides.tail))
         self.kept = _choose(source, store, memory_bytes)
-        own = source.group.label_map[source.study.data.labels[source.images]]
-        self.labels = torch.from_numpy(np.tile(own, source.rows // len(source.images)))
-        self.teacher = torch.zeros(source.rows, len(source.group.outputs))
+        labels = source.view.labels(source.images)
+        self.labels = torch.from_numpy(np.tile(labels, source.rows // len(source.images)))
+        self.teacher = torch.zeros(source.rows, len(source.view.classes.outputs))
         self._file: Path | None = None
         self._exponent = 0
         self._held: torch.Tensor | None = None
@@ -113,7 +113,7 @@ class Features:
             return
         try:
             self._held = self._allocate()
-            self._fill(progress)
+            self._fill(progress, label)
             if self.kept == "keep":
                 self._publish()
         except BaseException:
@@ -173,12 +173,10 @@ class Features:
 
     def _images(self, rows: NDArray[np.int64], batch_size: int) -> Generator[torch.Tensor]:
         """Yield the rows' images, those of mirrored copies mirrored."""
-        source, study, done = self.source, self.source.study, 0
+        source, view, done = self.source, self.source.view, 0
         count = len(source.images)
         indices = source.images[rows % count]
-        with contextlib.closing(
-            iter_batches(study.data, indices, study.model.preprocessing, batch_size=batch_size)
-        ) as batches:
+        with contextlib.closing(iter_batches(view.data, indices, view.preprocessing, batch_size=batch_size)) as batches:
             for batch in batches:
                 mirrored = torch.from_numpy(rows[done : done + len(batch.images)] >= count)
                 done += len(batch.images)
@@ -187,7 +185,7 @@ class Features:
                     images[mirrored] = images[mirrored].flip(-1)
                 yield images.to(source.device)
 
-    def _fill(self, progress: Callable[[int, int], None]) -> None:
+    def _fill(self, progress: Progress, label: str) -> None:
         """Compute the whole model's answers, and the features on the way."""
         done = 0
         rows = np.arange(self.source.rows)
@@ -201,9 +199,9 @@ class Features:
                         self._exponent = _exponent(crossing)
                     scaled = torch.ldexp(crossing.float(), torch.tensor(-self._exponent))
                     self._held[done : done + len(images)] = scaled.clamp(-_LARGEST, _LARGEST).to(torch.float16).cpu()
-                self.teacher[done : done + len(images)] = self.source.group(answers.float()).cpu()
+                self.teacher[done : done + len(images)] = self.source.view.classes(answers.float()).cpu()
                 done += len(images)
-                progress(done, len(rows))
+                progress(label, done, len(rows))
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         return autocast(self.source.precision, device=self.source.device.type)
@@ -245,15 +243,15 @@ class Features:
 
     @property
     def _directory(self) -> Path:
-        return self.source.study.directory / CACHE
+        return self.source.view.directory / CACHE
 
     @property
     def _name(self) -> str:
         """A name that says of what model, images, classes and cut the features are."""
         source = self.source
-        record = source.study.record
+        record = source.view.study.record
         told = (record.model.fingerprint, record.data.sha256, record.preprocessing.model_dump_json(), source.cut.name)
-        digest = hashlib.sha256(repr((told, source.group.outputs, source.flip, source.precision)).encode())
+        digest = hashlib.sha256(repr((told, source.view.classes.outputs, source.flip, source.precision)).encode())
         digest.update(np.ascontiguousarray(source.images).tobytes())
         return f"features-{digest.hexdigest()[:24]}"
 
@@ -285,4 +283,4 @@ def _choose(source: Source, store: FeatureStore, memory_bytes: float) -> Kept:
     if needed <= memory_bytes:
         return "memory"
     # Half of what is free stays free: others write there too.
-    return "disk" if 2 * needed <= shutil.disk_usage(source.study.directory).free else "recompute"
+    return "disk" if 2 * needed <= shutil.disk_usage(source.view.directory).free else "recompute"

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.class_subsets import GroupLogits
-from isplit.design.precision import autocast, chosen_precision
+from isplit.design.class_subsets import ClassSubset
+from isplit.design.progress import Progress
+from isplit.design.running import autocast, chosen_precision
 from isplit.design.settings import FitSettings
 from isplit.design.training.checkpoint import (
     Checkpoint,
@@ -38,7 +39,6 @@ from isplit.errors import NonFiniteError
 from isplit.records import Budget, Precision, TrainingEpoch
 
 Stage = Literal["features", "task"]
-Progress = Callable[[str, int, int], None]
 
 # Latents for the quantiser and the tables: this many floats at most.
 _MAX_LATENTS = 2**26
@@ -55,7 +55,7 @@ class Job:
     features: Features
     select: Features
     scale: torch.Tensor
-    group: GroupLogits
+    classes: ClassSubset
     budget: Budget
     tag: Tag
     settings: FitSettings
@@ -196,7 +196,7 @@ class Run:
     ) -> dict[str, torch.Tensor]:
         """Return the loss of the second stage and its parts."""
         job, settings = self.job, self.job.settings
-        logits = job.group(output.float())
+        logits = job.classes(output.float())
         soft = settings.temperature
         task = functional.cross_entropy(logits, example.labels)
         distillation = soft**2 * functional.kl_div(
@@ -268,7 +268,7 @@ class Run:
             for example in examples:
                 with self._autocast():
                     output = job.trainee(example.inputs)[0]
-                logits = job.group(output.float())
+                logits = job.classes(output.float())
                 right += int((logits.argmax(1) == example.labels).sum())
                 loss += float(functional.cross_entropy(logits, example.labels, reduction="sum"))
         return right / len(job.select), loss / len(job.select)

@@ -14,9 +14,9 @@ import torch
 from isplit.codec.codec import Codec
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import MAX_LEVELS, Quantiser
+from isplit.codec.rans import CODER_BYTES
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.linear import LinearBottleneck
-from isplit.design.closed_form.allocation import CODER_BYTES
 from isplit.errors import InputError
 from isplit.records import Budget
 

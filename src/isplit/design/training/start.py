@@ -9,15 +9,15 @@ from torch import nn
 
 from isplit.codec.frame import HEADER_BYTES
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.bottleneck.build import build_bottleneck, linear_spec, load_split, split_directory
 from isplit.design.bottleneck.linear import LinearBottleneck
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.bottleneck.spec import build_bottleneck, linear_spec
 from isplit.design.bottleneck.undercomplete import undercomplete_widths
-from isplit.design.class_subsets import GroupLogits
-from isplit.design.closed_form.build import PredictSettings, Progress, closed_forms
-from isplit.design.measure.splits import BuiltSplit
-from isplit.design.settings import FitSettings, Start, TrainedDesign
-from isplit.design.study import OpenStudy
+from isplit.design.closed_form.build import closed_forms
+from isplit.design.progress import Progress
+from isplit.design.settings import FitSettings, PredictSettings, Start, TrainedDesign
+from isplit.design.splits import BuiltSplit, load_bottleneck, split_directory
+from isplit.design.study import StudyView
 from isplit.design.training.features import Features
 from isplit.errors import InputError
 from isplit.records import BottleneckSpec, Budget, Cut
@@ -35,11 +35,10 @@ class Beginning:
 
 
 def begin(
-    study: OpenStudy,
+    view: StudyView,
     cut: Cut,
     budget: Budget,
     *,
-    group: GroupLogits,
     design: TrainedDesign,
     start: Start,
     settings: FitSettings,
@@ -53,7 +52,7 @@ def begin(
 
     """
     if design == "linear":
-        return _linear(study, cut, budget, group=group, start=start, settings=settings, progress=progress)
+        return _linear(view, cut, budget, start=start, settings=settings, progress=progress)
     mean, scale = channel_statistics(features, cut, images=settings.statistics_images)
     layout = PatchLayout.of(cut)
     spec = BottleneckSpec(design=design, shape=layout.shape, channel_axis=layout.channel_axis)
@@ -113,22 +112,21 @@ def channel_statistics(features: Features, cut: Cut, *, images: int) -> tuple[to
 
 
 def _linear(
-    study: OpenStudy,
+    view: StudyView,
     cut: Cut,
     budget: Budget,
     *,
-    group: GroupLogits,
     start: Start,
     settings: FitSettings,
     progress: Progress,
 ) -> Beginning:
     """Take the closed form that `predict` left in the study, or solve for it."""
     directory = split_directory(
-        study.directory, cut=cut.name, group=group.group.name, design="linear", budget=budget, trained=False
+        view.directory, cut=cut.name, group=view.name, design="linear", budget=budget, trained=False
     )
     if (directory / "split.json").exists():
-        record, bottleneck, codec, _ = load_split(directory)
-        if record.model == study.model.source.fingerprint:
+        record, bottleneck, codec, _ = load_bottleneck(directory)
+        if record.model == view.fingerprint:
             made = Beginning(
                 bottleneck,
                 record.bottleneck,
@@ -138,7 +136,7 @@ def _linear(
             )
             return _own_values(made, random=start == "random", seed=settings.seed)
     chosen = PredictSettings(statistics_images=settings.statistics_images, precision=settings.precision)
-    (closed,) = closed_forms(study, [budget], [cut], group, chosen, progress=progress)
+    (closed,) = closed_forms(view, [budget], [cut], chosen, progress=progress)
     made = Beginning(
         closed.bottleneck,
         linear_spec(closed.bottleneck, weighted=True),

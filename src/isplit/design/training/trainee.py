@@ -9,7 +9,7 @@ from torch import nn
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.graph import ModelGraph, split
-from isplit.design.precision import in_float32
+from isplit.design.running import in_float32
 from isplit.design.settings import FitSettings
 from isplit.design.training.features import laid_out
 from isplit.records import Cut

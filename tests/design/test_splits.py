@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from isplit.design.bottleneck.build import load_split, save_split, split_directory
-from isplit.design.choose_split import choose_split
 from isplit.design.export import export
-from isplit.design.export_settings import ExportSettings, Wanted
 from isplit.design.graph import split
 from isplit.design.inputs.weights import fingerprint
+from isplit.design.settings import ExportSettings, SplitFilter
+from isplit.design.splits import BuiltSplit, choose_split, load_bottleneck, save_split, split_directory
 from isplit.errors import StudyError
 from isplit.records import Budget, Training
 from isplit.runtime.bundle import Bundle
@@ -44,10 +43,10 @@ def where(study, cut, *, budget=60, trained=False):
 
 def add_split(study, cut, *, budget=60, training=TRAINING, **sides):
     """Save the closed form of a cut once more, as another budget's or with trained sides."""
-    record, bottleneck, codec, _ = load_split(where(study, cut))
+    record, bottleneck, codec, _ = load_bottleneck(where(study, cut))
     changed = record.model_copy(update={"budget": Budget(payload_bytes=budget), "training": training})
     directory = where(study, cut, budget=budget, trained=training is not None)
-    save_split(directory, changed, bottleneck, codec, torch.nn.ModuleDict(sides) if sides else None)
+    save_split(directory, changed, BuiltSplit(study.cuts((cut,))[0], bottleneck, codec, **sides))
     return directory
 
 
@@ -83,31 +82,31 @@ def test_trained_head(own_study, exported, run_onnx, tmp_path):
 def test_closed_form_on_demand(own_study):
     """--closed-form passes the trained split by."""
     add_split(own_study, "pool2")
-    chosen = choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted(closed_form=True))
+    chosen = choose_split(own_study.view(), "pool2", split_filter=SplitFilter(closed_form=True))
     assert chosen.record.training is None
-    assert choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted()).record.training is not None
+    assert choose_split(own_study.view(), "pool2", split_filter=SplitFilter()).record.training is not None
 
 
 def test_several(own_study):
     """With several budgets one has to be named; the message lists them, and naming one works."""
     add_split(own_study, "pool2", budget=90, training=None)
     with pytest.raises(StudyError, match=r"--bytes 60 linear \(closed form\), --bytes 90 linear \(closed form\)"):
-        choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted())
-    wanted = Wanted(budget=Budget(payload_bytes=90))
-    assert 90 == choose_split(own_study, "pool2", group=own_study.group(), wanted=wanted).record.budget.payload_bytes
+        choose_split(own_study.view(), "pool2", split_filter=SplitFilter())
+    wanted = SplitFilter(budget=Budget(payload_bytes=90))
+    assert 90 == choose_split(own_study.view(), "pool2", split_filter=wanted).record.budget.payload_bytes
 
 
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (Wanted(budget=Budget(element_ratio=64.0)), "no split with --ratio 64; it has: --bytes 60 linear"),
-        (Wanted(design="pca"), "no split with --design pca"),
+        (SplitFilter(budget=Budget(element_ratio=64.0)), "no split with --ratio 64; it has: --bytes 60 linear"),
+        (SplitFilter(design="pca"), "no split with --design pca"),
     ],
 )
 def test_none_that_fits(tiny_study, wanted, says):
     """Where none fits, the message says what there is."""
     with pytest.raises(StudyError, match=says):
-        choose_split(tiny_study, "pool2", group=tiny_study.group(), wanted=wanted)
+        choose_split(tiny_study.view(), "pool2", split_filter=wanted)
 
 
 @pytest.mark.parametrize(
@@ -116,22 +115,36 @@ def test_none_that_fits(tiny_study, wanted, says):
 def test_none_at_all(tiny_study, budget, says):
     """A cut without any split names the command that makes one."""
     with pytest.raises(StudyError, match=says) as caught:
-        choose_split(tiny_study, "relu3", group=tiny_study.group(), wanted=Wanted(budget=budget))
+        choose_split(tiny_study.view(), "relu3", split_filter=SplitFilter(budget=budget))
     assert "isplit predict" in str(caught.value)
     assert "isplit fit" in str(caught.value)
 
 
 def test_another_subset(tiny_study):
     """The advice names the subset."""
-    group = tiny_study.group("bars,rows")
+    view = tiny_study.view("bars,rows")
     with pytest.raises(StudyError, match="--group 'bars,rows'"):
-        choose_split(tiny_study, "relu3", group=group, wanted=Wanted())
+        choose_split(view, "relu3", split_filter=SplitFilter())
 
 
 def test_another_model(own_study):
     """A split that was made for other weights is refused."""
     directory = where(own_study, "pool2")
-    record, *_ = load_split(directory)
+    record, *_ = load_bottleneck(directory)
     record.model_copy(update={"model": "0" * 64}).save(directory)
     with pytest.raises(StudyError, match="another model"):
-        choose_split(own_study, "pool2", group=own_study.group(), wanted=Wanted())
+        choose_split(own_study.view(), "pool2", split_filter=SplitFilter())
+
+
+def test_no_two_splits_in_one_place(tmp_path: Path) -> None:
+    """Class subsets whose names differ only in what a file cannot be called have directories of their own."""
+    groups = ("all classes", "all_classes", "a b", "a_b", "a/b", "ä b", "../a")
+    places = {
+        split_directory(
+            tmp_path, cut="pool1", group=group, design="linear", budget=Budget(element_ratio=64), trained=True
+        )
+        for group in groups
+    }
+
+    assert len(groups) == len(places)
+    assert {tmp_path / "splits"} == {place.parent for place in places}

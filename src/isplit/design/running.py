@@ -1,0 +1,74 @@
+"""Run a model: in evaluation mode, in a chosen precision, and with the logits picked out of its output."""
+
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from isplit.records import Precision
+
+
+@contextmanager
+def evaluating(model: nn.Module, *, frozen: bool = False) -> Generator[None]:
+    """Hold the model in evaluation mode for the block, and give every module its own mode back.
+
+    Args:
+        model: Any module.
+        frozen: Also switch off gradients of all parameters, so that backward computes only those of activations.
+
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    learns = [(parameter, parameter.requires_grad) for parameter in model.parameters()] if frozen else []
+    try:
+        model.eval()
+        for parameter, _ in learns:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, required in learns:
+            parameter.requires_grad_(required)
+
+
+def fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16); elsewhere bf16 is emulated and slow."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def chosen_precision(setting: str, *, device: str = "cpu") -> Precision:
+    """Return what a setting means: "auto" is bf16 on a CPU that multiplies it in hardware, and on any other device."""
+    if setting == "auto":
+        return "bf16" if device != "cpu" or fast_bf16() else "fp32"
+    return "bf16" if setting == "bf16" else "fp32"
+
+
+def autocast(precision: Precision, *, device: str = "cpu") -> AbstractContextManager[Any]:
+    """Return the context in which torch's matrix products run in that precision."""
+    return torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def in_float32(device: str = "cpu") -> AbstractContextManager[Any]:
+    """Return a context that undoes `autocast` around it.
+
+    Bottlenecks always compute in float32: rounding would see another latent than the encoder on the device makes.
+    """
+    return torch.autocast(device, enabled=False)
+
+
+def find_logits(output: Any) -> torch.Tensor | None:
+    """Return the logits N×K in a model's output, or None.
+
+    The output is a tensor, or tuples, lists and mappings of them. Under the key "logits" or "out" of a mapping, else
+    the first N×K tensor in order.
+    """
+    if isinstance(output, torch.Tensor):
+        return output if output.ndim == 2 else None
+    if isinstance(output, Mapping):
+        named = [output[key] for key in ("logits", "out") if key in output]
+        values = [*named, *output.values()]
+    else:
+        values = list(output) if isinstance(output, tuple | list) else []
+    return next((found for value in values if (found := find_logits(value)) is not None), None)

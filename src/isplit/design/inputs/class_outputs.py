@@ -16,8 +16,7 @@ import torch
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset, balanced_order
 from isplit.design.inputs.models import LoadedModel
-from isplit.design.logits import find_logits
-from isplit.design.modes import evaluating
+from isplit.design.running import evaluating, find_logits
 from isplit.errors import MissingExtraError, ModelError, needs_extra
 
 _TRIED_IMAGES = 200

@@ -90,7 +90,7 @@ def test_fewer_images_than_classes(run: Callable[..., isplit.Study]) -> None:
 
     assert 5 == sum(study.curve.images_per_class.values())
     assert [2, 5] == [subset.images for subset in study.curve.subsets]
-    assert any("5 images of 10 classes" in warning for warning in study.record.warnings)
+    assert any("fewer images (5) than there are classes (10)" in warning for warning in study.record.warnings)
 
 
 def test_other_images_are_not_taken_for_these(model: LoadedModel, tmp_path: Path) -> None:

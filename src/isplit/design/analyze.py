@@ -88,8 +88,8 @@ def analyze(
     logits = [ClassSubset(group, data.classes, outputs) for group in groups]
     if settings.images is not None and settings.images < len(groups[0].classes):
         notices.append(
-            f"the curve is taken from {settings.images} images of {len(groups[0].classes)} classes: classes without an "
-            "image have no say in it"
+            f"the curve is taken from fewer images ({settings.images}) than there are classes "
+            f"({len(groups[0].classes)}): classes without an image have no say in it"
         )
     data = replace(data, notices=tuple(notices))
     progress("capturing the model", 0, 1)

@@ -284,7 +284,7 @@ def this_machine(*, clock: Callable[[], float] = time.perf_counter) -> ProfileRe
     )
 
 
-def _shortest_s(run: Callable[[], object], *, clock: Callable[[], float], times: int = 7) -> float:
+def _shortest_s(run: Callable[[], object], *, clock: Callable[[], float], times: int = 15) -> float:
     durations: list[float] = []
     for _ in range(times):
         start = clock()

@@ -19,7 +19,7 @@ from isplit.records.splits import Budget, Design
 PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]
 """All on the device; the image on the server; cut once; server in the middle; several machines; one by one in turn."""
 
-AccuracySource = Literal["whole", "trained", "closed form", "predicted"]
+AccuracySource = Literal["whole", "decoded images", "trained", "closed form", "predicted", "combined"]
 Objective = Literal["latency", "p95-latency", "energy", "bytes", "accuracy", "throughput"]
 LimitName = Literal[
     "max_latency_ms",
@@ -32,6 +32,10 @@ LimitName = Literal[
     "max_accuracy_loss",
     "min_images_per_s",
     "max_device_mac_share",
+    "hide_image",
+    "hide_answer",
+    "capacity",
+    "link_message",
 ]
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,7 +46,8 @@ class Limits(Part):
 
     Latencies are from the image in the device's memory to the answer on the device, per image. `max_wire_bytes` are
     bytes of one image in both directions; `max_bytes_per_day` multiplies them by `images_per_day`. `min_accuracy` is a
-    share in [0, 1], `max_accuracy_loss` the share below the whole model on the same images.
+    share in [0, 1], `max_accuracy_loss` the share below the whole model on the same images. `hide_image` keeps the
+    image on the device, `hide_answer` the answer: the last layers then run on the device.
     """
 
     max_latency_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -55,6 +60,8 @@ class Limits(Part):
     max_accuracy_loss: float | None = Field(default=None, ge=0, le=1)
     min_images_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_device_mac_share: float | None = Field(default=None, gt=0)
+    hide_image: bool = False
+    hide_answer: bool = False
 
 
 class LatencyParts(Part):
@@ -98,8 +105,9 @@ class PlannedAccuracy(Part):
     """The accuracy of a placement, its 95 % interval, and where it comes from.
 
     `difference` is to the whole model on the same images, `stderr` its standard error. "predicted" is the accuracy
-    after training by a calibration; "closed form" was measured without training. `images` is how many images it was
-    measured on and `part` which part of the data they are of; None for a prediction.
+    after training by a calibration; "closed form" was measured without training, "decoded images" with the whole model
+    on compressed images. "combined" adds the losses of two bottlenecks that were measured one at a time. `images` is
+    how many images it was measured on and `part` which part of the data they are of; None for a prediction.
     """
 
     accuracy: float
@@ -126,10 +134,12 @@ class PlannedPlacement(Part):
 
     `name` is unique within a plan. `latency` are medians of parts and `latency_p95_ms` is the 95th percentile of the
     whole. Energy is the device's, radio included. Bytes are of one image: the payload alone, and what crosses the wire
-    in each direction with the protocol but without TCP and IP headers. `payload_source` says whether payload bytes were
-    measured. `violates` lists the limits that it breaks. `worth_considering` is False for a split that leaves the
-    server less than a tenth of the operations. `on_front` marks placements that no other beats in latency, bytes and
-    accuracy together. `source` is the weakest source of its times: "estimated" when one of them is.
+    in each direction with the protocol but without TCP and IP headers. `violates` lists the limits that it breaks;
+    beside the user's, "capacity" (requests come faster than it can serve them; its latency is given without waiting)
+    and "link_message" (a message is longer than the link takes). `delivery_share` is the probability that request and
+    answer arrive whole (1 with TCP). `worth_considering` is False for a split that leaves the server less than a tenth
+    of the operations. `on_front` marks placements that no other beats in latency, bytes and accuracy together. `source`
+    is the weakest source of its times: "estimated" when one of them is.
     """
 
     name: str
@@ -153,6 +163,7 @@ class PlannedPlacement(Part):
     bytes_per_day: float
     accuracy: PlannedAccuracy | None
     violates: tuple[LimitName, ...] = ()
+    delivery_share: float = 1.0
     worth_considering: bool = True
     on_front: bool = False
     source: FigureSource

@@ -1,0 +1,65 @@
+"""Which split to train next, because its training could change or confirm the choice."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.plan.choose import Measure
+from isplit.records import Limits, PlannedPlacement, TrainingAdvice
+
+Mask = NDArray[np.bool_]
+
+
+def training_advice(
+    placements: Sequence[PlannedPlacement],
+    checks: Sequence[Measure],
+    scores: NDArray[np.float64],
+    considered: Mask,
+    chosen: int,
+    limits: Limits,
+    directory: str,
+) -> TrainingAdvice | None:
+    """Return the untrained split whose training could change or confirm the choice, the most promising first."""
+    if chosen >= 0 and placements[chosen].kind == "split":
+        accuracy = placements[chosen].accuracy
+        if accuracy is None or accuracy.source == "trained":
+            return None
+        words = "is predicted" if accuracy.source == "predicted" else "is without training, which mostly adds to it"
+        return _advice(placements[chosen], directory, f"The accuracy of this split {words}.")
+    mask = considered.copy()
+    for check in checks:
+        if check.name not in ("min_accuracy", "max_accuracy_loss"):
+            mask &= ~check.broken
+    order: list[int] = np.argsort(scores).tolist()
+    for index in order:
+        placement = placements[index]
+        if not mask[index] or placement.kind != "split" or placement.accuracy is None:
+            continue
+        if chosen >= 0 and scores[index] >= scores[chosen]:
+            return None
+        if placement.accuracy.source != "trained" and _may_reach(placement, limits):
+            reason = f"Splitting after {placement.cut} would be better, but is a little too inaccurate untrained."
+            return _advice(placement, directory, reason)
+    return None
+
+
+def _may_reach(placement: PlannedPlacement, limits: Limits) -> bool:
+    """Say whether training may plausibly bring a split within the limit: it halves what was lost, or more."""
+    accuracy = placement.accuracy
+    if accuracy is None or accuracy.difference is None:
+        return False
+    if limits.max_accuracy_loss is not None:
+        return -accuracy.difference / 2 <= limits.max_accuracy_loss
+    return accuracy.accuracy - accuracy.difference / 2 >= (limits.min_accuracy or 0.0)
+
+
+def _advice(placement: PlannedPlacement, directory: str, reason: str) -> TrainingAdvice | None:
+    if placement.cut is None or placement.budget is None:
+        return None
+    budget = placement.budget
+    size = (
+        f"--bytes {budget.payload_bytes}" if budget.payload_bytes is not None else f"--ratio {budget.element_ratio:g}"
+    )
+    command = f"isplit fit {directory} --cut {placement.cut} {size}"
+    return TrainingAdvice(cut=placement.cut, budget=budget, reason=reason, command=command)

@@ -1,0 +1,257 @@
+"""From a profile and a model's graph to the time of any run of layers on that machine.
+
+Boundaries number the places between layers: 0 is the image, 1 to n are the cuts in the order of computation, n + 1 are
+the logits. What was timed is used as it is; between two timed heads, times follow the estimate by the roofline; what a
+profile of rates gives is the roofline alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.errors import InputError
+from isplit.records import Compression, FigureSource, GraphRecord, ProfileRecord, TimeFigure
+
+Values = NDArray[np.float64]
+
+BYTES_PER_NUMBER = 4
+
+# What a format takes beside JPEG of the same pixels, to encode and to decode: medians of 15 runs with Pillow at
+# 224 x 224 pixels on a desktop core (JPEG optimised, WebP method 6).
+_ENCODE_FACTOR = {"jpeg": 1.0, "webp": 18.0, "png": 21.0}
+_DECODE_FACTOR = {"jpeg": 1.0, "webp": 3.3, "png": 4.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """A model as sums over its boundaries, each of n + 2 entries.
+
+    `names` has None at both ends. `macs` and `parameters` are of everything before a boundary; `tensor_bytes` is what
+    crosses it as float32; peaks are of activations before and after it.
+    """
+
+    names: tuple[str | None, ...]
+    macs: Values
+    parameters: Values
+    tail_parameters: Values
+    tensor_bytes: Values
+    head_peak_bytes: Values
+    tail_peak_bytes: Values
+    pixels: int
+
+    @classmethod
+    def from_graph(cls, graph: GraphRecord) -> "ModelShape":
+        """Sum up a graph; cuts are put in the order of computation."""
+        cuts = sorted(graph.cuts, key=lambda cut: cut.depth)
+        logits_bytes = BYTES_PER_NUMBER * int(np.prod(graph.output_shape)) if graph.output_shape else 0
+        whole_peak = max([graph.input_bytes, *(max(cut.head_peak_bytes, cut.tail_peak_bytes) for cut in cuts)])
+        return cls(
+            names=(None, *(cut.name for cut in cuts), None),
+            macs=np.maximum.accumulate([0.0, *(float(cut.head_macs) for cut in cuts), float(graph.macs)]),
+            parameters=np.maximum.accumulate(
+                [0.0, *(float(cut.head_parameters) for cut in cuts), float(graph.parameters)]
+            ),
+            tail_parameters=np.array([float(graph.parameters), *(float(cut.tail_parameters) for cut in cuts), 0.0]),
+            tensor_bytes=np.array([float(graph.input_bytes), *(float(cut.bytes) for cut in cuts), float(logits_bytes)]),
+            head_peak_bytes=np.array([0.0, *(float(cut.head_peak_bytes) for cut in cuts), float(whole_peak)]),
+            tail_peak_bytes=np.array([float(whole_peak), *(float(cut.tail_peak_bytes) for cut in cuts), 0.0]),
+            pixels=int(np.prod(graph.input_shape[-2:])) if len(graph.input_shape) >= 2 else 1,
+        )
+
+    @property
+    def end(self) -> int:
+        """The number of the last boundary, the logits."""
+        return len(self.names) - 1
+
+    @property
+    def whole_macs(self) -> float:
+        """The operations of the whole model, at least 1 so that shares can be taken."""
+        return max(float(self.macs[-1]), 1.0)
+
+    def index(self, cut: str) -> int:
+        """Return the boundary of a cut.
+
+        Raises:
+            InputError: the graph has no such cut.
+
+        """
+        try:
+            return self.names.index(cut)
+        except ValueError:
+            known = ", ".join(name for name in self.names[1:6] if name)
+            msg = f"the model has no cut {cut!r}; its cuts begin with {known} (`isplit cuts` lists them)"
+            raise InputError(msg) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineTimes:
+    """How long one machine takes for any part of one model.
+
+    `prefix_ms` is the time up to each boundary without the cost of a call, `call_ms` the cost of a call, and `spread`
+    the 95th percentile of a time over its median. `exact` says at which boundaries the prefix was timed.
+    """
+
+    profile: ProfileRecord
+    shape: ModelShape
+    prefix_ms: Values
+    exact: NDArray[np.bool_]
+    call_ms: float
+    spread: float
+    ms_per_mac: float
+    heads: dict[tuple[str, str | None], TimeFigure]
+    tails: dict[tuple[str, str | None], TimeFigure]
+
+    def part_ms(self, start: NDArray[np.intp] | int, end: NDArray[np.intp] | int) -> Values:
+        """Return the time from boundary `start` to `end`; 0 where nothing is computed."""
+        time_ms = np.maximum(self.prefix_ms[end] - self.prefix_ms[start], 0.0)
+        return np.where(np.asarray(end) > np.asarray(start), time_ms + self.call_ms, 0.0)
+
+    def head_ms(self, cut: str, *, budget: str | None, encoder_macs: float) -> tuple[float, FigureSource]:
+        """Return the time of a head with its encoder, and where it comes from."""
+        figure = self.heads.get((cut, budget))
+        if budget is not None and figure is not None:
+            return figure.median_ms, figure.source
+        index = self.shape.index(cut)
+        bare = self.heads.get((cut, None))
+        bare_ms = bare.median_ms if bare else float(self.part_ms(0, index))
+        return bare_ms + encoder_macs * self.ms_per_mac, self.source(bool(self.exact[index]))
+
+    def tail_ms(self, cut: str, *, budget: str | None, decoder_macs: float) -> tuple[float, FigureSource]:
+        """Return the time of a tail with its decoder, and where it comes from."""
+        figure = self.tails.get((cut, budget))
+        if budget is not None and figure is not None:
+            return figure.median_ms, figure.source
+        index = self.shape.index(cut)
+        bare = self.tails.get((cut, None))
+        bare_ms = bare.median_ms if bare else float(self.part_ms(index, self.shape.end))
+        return bare_ms + decoder_macs * self.ms_per_mac, self.source(bool(self.exact[index]) or bare is not None)
+
+    def source(self, exact: bool) -> FigureSource:
+        """Return the profile's source for what was timed, and "estimated" for what was not."""
+        return self.profile.source if exact else "estimated"
+
+    @property
+    def whole_ms(self) -> float:
+        """The time of the whole model in one call."""
+        return self.profile.whole.median_ms if self.profile.whole else float(self.part_ms(0, self.shape.end))
+
+    def preprocess_ms(self) -> float:
+        """Return the time from a decoded picture to the model's input."""
+        if self.profile.preprocess is not None:
+            return self.profile.preprocess.median_ms
+        return self._pixels_ms(self.shape.pixels)
+
+    def codec_ms(self, cut: str, *, budget: str, elements: float) -> tuple[float, float]:
+        """Return the times to entropy-code a latent of that many numbers, and to decode it."""
+        for codec in self.profile.codecs:
+            if (codec.cut, codec.budget) == (cut, budget):
+                return codec.encode.median_ms, codec.decode.median_ms
+        rate = self.profile.rates.symbols_per_s if self.profile.rates else 1e6
+        time_ms = self.call_ms / 2 + 1e3 * elements / rate
+        return time_ms, time_ms
+
+    def image_ms(self, compression: Compression) -> tuple[float, float]:
+        """Return the times to compress an image for the server, and to decode and resize it."""
+        for image in self.profile.images:
+            if (image.format, image.quality, image.scale) == (
+                compression.format,
+                compression.quality,
+                compression.scale,
+            ):
+                return image.encode.median_ms, image.decode.median_ms
+        pixels = self.shape.pixels * compression.scale**2
+        resize = self._pixels_ms(self.shape.pixels) if compression.scale != 1 else 0.0
+        encode = _ENCODE_FACTOR[compression.format] * self._pixels_ms(pixels)
+        decode = _DECODE_FACTOR[compression.format] * self._pixels_ms(pixels)
+        return encode + resize, decode + resize
+
+    def _pixels_ms(self, pixels: float) -> float:
+        rate = self.profile.rates.pixels_per_s if self.profile.rates else 2e7
+        return 1e3 * pixels / rate
+
+
+def machine_times(profile: ProfileRecord, shape: ModelShape, *, model_fingerprint: str | None) -> MachineTimes:
+    """Work out the times of one model on the machine of a profile.
+
+    Raises:
+        InputError: the profile's times are of another model, or of none of the model's cuts.
+
+    """
+    if profile.model_fingerprint not in (None, model_fingerprint):
+        msg = (
+            f"the profile {profile.name!r} was measured with another model ({profile.model}, fingerprint "
+            f"{str(profile.model_fingerprint)[:12]}…) than the study's ({str(model_fingerprint)[:12]}…): run `isplit "
+            "profile` with this study's bundle on that machine"
+        )
+        raise InputError(msg)
+    roofline, call_ms = _roofline(profile, shape)
+    known = _known_prefixes(profile, shape)
+    if len(known) == 1:
+        prefix, exact = roofline, np.zeros(len(roofline), bool)
+        prefix_call = call_ms
+    else:
+        indices = np.array(sorted(known))
+        times = np.maximum.accumulate([known[index] for index in indices])
+        prefix = np.interp(roofline, roofline[indices], times)
+        # Beyond the last timed boundary, the estimate continues with the slope so far.
+        last = indices[-1]
+        if last < shape.end and roofline[last] > 0:
+            prefix[last:] = times[-1] + (roofline[last:] - roofline[last]) * times[-1] / roofline[last]
+        exact = np.isin(np.arange(len(prefix)), indices)
+        prefix_call = 0.0  # part of what was timed
+    spread = _spread(profile)
+    return MachineTimes(
+        profile=profile,
+        shape=shape,
+        prefix_ms=prefix,
+        exact=exact,
+        call_ms=prefix_call,
+        spread=spread,
+        ms_per_mac=float(prefix[-1]) / shape.whole_macs,
+        heads={(part.end, part.budget): part.time for part in profile.heads if part.end is not None},
+        tails={(part.start, part.budget): part.time for part in profile.tails if part.start is not None},
+    )
+
+
+def _roofline(profile: ProfileRecord, shape: ModelShape) -> tuple[Values, float]:
+    """Return the estimated time up to each boundary, and that of a call; MACs stand for time without rates."""
+    macs = np.diff(shape.macs)
+    moved = BYTES_PER_NUMBER * np.diff(shape.parameters) + shape.tensor_bytes[:-1] + shape.tensor_bytes[1:]
+    rates = profile.rates
+    if rates is None:
+        # One number moved costs about as much as ten operations on the processors that this runs on.
+        steps = np.maximum(macs, 10 * moved / BYTES_PER_NUMBER)
+        return np.concatenate([[0.0], np.cumsum(steps)]) / max(float(steps.sum()), 1.0), 0.0
+    steps = np.maximum(macs / rates.macs_per_s, moved / rates.memory_bytes_per_s) * 1e3
+    return np.concatenate([[0.0], np.cumsum(steps)]), rates.overhead_ms
+
+
+def _known_prefixes(profile: ProfileRecord, shape: ModelShape) -> dict[int, float]:
+    """Return the timed prefixes by boundary: heads without a bottleneck, sums of segments, and the whole model."""
+    known: dict[int, float] = {0: 0.0}
+    places = {name: index for index, name in enumerate(shape.names) if name is not None}
+    total = 0.0
+    if profile.correction is not None:
+        for segment in profile.segments:
+            total += segment.time.median_ms
+            index = shape.end if segment.end is None else places.get(segment.end)
+            if index is not None:
+                known[index] = max(profile.correction.factor * total + profile.correction.offset_ms, 0.0)
+    for head in profile.heads:
+        if head.budget is None and head.end in places:
+            known[places[head.end]] = head.time.median_ms
+    if profile.whole is not None:
+        known[shape.end] = profile.whole.median_ms
+    if len(known) == 1 and (profile.heads or profile.segments):
+        msg = f"the profile {profile.name!r} has no time of any of the model's cuts: profile this study's bundle"
+        raise InputError(msg)
+    return known
+
+
+def _spread(profile: ProfileRecord) -> float:
+    figures = [part.time for part in (*profile.heads, *profile.tails)] + [profile.whole or profile.preprocess]
+    ratios = [figure.p95_ms / figure.median_ms for figure in figures if figure is not None and figure.median_ms > 0]
+    if ratios:
+        return float(np.median(ratios))
+    return profile.rates.spread if profile.rates else 1.15

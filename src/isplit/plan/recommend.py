@@ -1,0 +1,262 @@
+"""The one answer in words: what to do, what else there is, where the answer changes, and what would settle it."""
+
+from collections.abc import Sequence
+
+from isplit.plan.units import rate_text, size_text
+from isplit.records import (
+    ExcludedBy,
+    LimitName,
+    LinkRecord,
+    PlannedAccuracy,
+    PlannedMachine,
+    PlannedPlacement,
+    Recommendation,
+    SwitchingPoint,
+    TrainingAdvice,
+)
+
+_KIND_VERBS = {
+    "local": "run it on the device",
+    "remote": "send the image",
+    "split": "split",
+    "middle": "split and take the last layers back",
+    "tiers": "spread it over the machines",
+    "segmented": "run it on the device in segments",
+}
+_LIMITS: dict[LimitName, tuple[str, str]] = {
+    "max_latency_ms": ("a latency of at most {} ms", "{} ms"),
+    "max_p95_latency_ms": ("a 95th percentile of at most {} ms", "{} ms"),
+    "max_device_memory_bytes": ("at most {} of memory on the device", "{}"),
+    "max_device_energy_mj": ("at most {} mJ on the device", "{} mJ"),
+    "max_wire_bytes": ("at most {} for an image", "{}"),
+    "max_bytes_per_day": ("at most {} a day", "{}"),
+    "min_accuracy": ("an accuracy of at least {}", "{}"),
+    "max_accuracy_loss": ("a loss of at most {} points", "{} points"),
+    "min_images_per_s": ("at least {} images per second", "{} images per second"),
+    "max_device_mac_share": ("at most {} of the operations on the device", "{}"),
+}
+_BYTES_LIMITS = ("max_device_memory_bytes", "max_wire_bytes", "max_bytes_per_day")
+_SHARE_LIMITS = ("min_accuracy", "max_device_mac_share")
+_PLAIN_LIMITS: dict[LimitName, str] = {
+    "hide_image": "keeping the image on the device",
+    "hide_answer": "keeping the answer on the device",
+    "capacity": "serving requests as fast as they come",
+    "link_message": "the longest message that the link takes",
+}
+
+
+def recommend(
+    placements: Sequence[PlannedPlacement],
+    *,
+    chosen: PlannedPlacement | None,
+    closest: PlannedPlacement,
+    alternatives: Sequence[PlannedPlacement],
+    machines: Sequence[PlannedMachine],
+    links: Sequence[LinkRecord],
+    switching: Sequence[SwitchingPoint],
+    excluded_by: Sequence[ExcludedBy],
+    train: TrainingAdvice | None,
+) -> Recommendation:
+    """Put the answer into words.
+
+    Args:
+        placements: All that were planned.
+        chosen: The best that keeps the limits, None where none does.
+        closest: What comes closest to the limits where none keeps them.
+        alternatives: The best of each other kind that is as accurate as asked for.
+        machines: The machines, the device first.
+        links: The links between them.
+        switching: The best placements over the rate of the uplink.
+        excluded_by: What each limit excludes.
+        train: What to train next, if anything.
+
+    """
+    estimated = any(placement.source == "estimated" for placement in placements) or any(
+        link.source == "estimated" for link in links
+    )
+    scene = _scene(machines, links, estimated=estimated)
+    if chosen is None:
+        sentences = [f"{scene}: no placement keeps the limits."]
+        sentences += [_excluded(entry, of=len(placements)) for entry in excluded_by if entry.excludes]
+        sentences.append(f"The nearest is to {action(closest)}: {figures(closest)}.")
+    else:
+        sentences = [f"{scene}: {action(chosen)}: {figures(chosen)}."]
+        sentences += [_alternative(other) for other in alternatives]
+        if text := _switching_text(switching, placements, first=links[0] if links else None):
+            sentences.append(text)
+    if train is not None:
+        sentences.append(f"{train.reason} To settle it, run `{train.command}`.")
+    if estimated:
+        sentences.append(_estimated_text(machines, links))
+    return Recommendation(
+        text=" ".join(sentences),
+        chosen=None if chosen is None else chosen.name,
+        nearest=closest.name if chosen is None else None,
+        worth_splitting=chosen is not None and chosen.kind in ("split", "middle", "tiers") and chosen.worth_considering,
+        estimated=estimated,
+        switching=tuple(switching),
+        excluded_by=tuple(excluded_by) if chosen is None else (),
+        train=train,
+    )
+
+
+def action(placement: PlannedPlacement) -> str:
+    """Say what to do, in the imperative: "split after layer2.3 at 512 B"."""
+    if placement.kind == "split":
+        return f"split after {placement.cut} at {_budget(placement)}"
+    if placement.kind == "remote":
+        return f"send the image as {placement.name.removeprefix('remote ')}"
+    if placement.kind == "middle":
+        return (
+            f"split after {placement.cut} at {_budget(placement)} and run what follows {placement.second_cut} on the "
+            "device again, so that the server never sees the answer"
+        )
+    if placement.kind == "segmented":
+        return f"run it on the device in {len(placement.segments)} segments, one after the other"
+    if placement.kind == "tiers":
+        parts = [f"{_machine_range(segment.start, segment.end)} on {segment.machine}" for segment in placement.segments]
+        return f"run {', '.join(parts[:-1])} and {parts[-1]} (payloads of {_budget(placement)})"
+    return "run it on the device"
+
+
+def _machine_range(start: str | None, end: str | None) -> str:
+    if start is None:
+        return f"everything up to {end}" if end else "everything"
+    return f"then up to {end}" if end else "the rest"
+
+
+def _budget(placement: PlannedPlacement) -> str:
+    budget = placement.budget
+    if budget is None:
+        return "their budget"
+    return f"{budget.payload_bytes} B" if budget.payload_bytes is not None else f"one in {budget.element_ratio:g}"
+
+
+def figures(placement: PlannedPlacement) -> str:
+    """Say latency, accuracy and bytes: "71 ms (p95 88), 81.9 % (-0.4 +- 0.6 points, closed form, 500 images)"."""
+    text = f"{milliseconds(placement.latency_ms)} ms (p95 {milliseconds(placement.latency_p95_ms)})"
+    if placement.accuracy is not None:
+        text += f", {accuracy_text(placement.accuracy)}"
+    if placement.wire_up_bytes:
+        text += f", {size_text(placement.wire_up_bytes)} up and {size_text(placement.wire_down_bytes)} down"
+    return text
+
+
+def accuracy_text(accuracy: PlannedAccuracy) -> str:
+    """Say an accuracy, what it loses, how sure that is, and where it comes from."""
+    text = f"{100 * accuracy.accuracy:.1f} %"
+    if accuracy.source == "whole":
+        return text
+    notes: list[str] = []
+    if accuracy.difference is not None:
+        spread = "" if accuracy.stderr is None else f" ± {100 * accuracy.stderr:.1f}"
+        notes.append(f"{100 * accuracy.difference:+.1f}{spread} points".replace("-", "−"))
+    words = {
+        "closed form": "untrained",
+        "predicted": "predicted after training",
+        "combined": "losses of both cuts added",
+    }
+    notes.append(words.get(accuracy.source, accuracy.source))
+    if accuracy.images is not None:
+        notes.append(f"{accuracy.images:,} images")
+    return f"{text} ({', '.join(notes)})"
+
+
+def milliseconds(value: float) -> str:
+    """Write milliseconds with two digits below 10, and as whole numbers from 10 on."""
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+
+
+def _scene(machines: Sequence[PlannedMachine], links: Sequence[LinkRecord], *, estimated: bool) -> str:
+    text = f"On {_with_article(machines[0].title)}"
+    if links:
+        first = links[0]
+        known = [rate_text(first.up_bits_per_s), f"{milliseconds(first.rtt_ms)} ms"]
+        if first.loss_up:
+            known.append(f"{100 * first.loss_up:g} % loss")
+        if estimated:
+            known.append("estimated")
+        title = first.title if first.name != "stated" else "a link"
+        text += f" over {title} ({', '.join(known)})"
+        if machines[1:]:
+            text += f" to {' and '.join(_with_article(machine.title) for machine in machines[1:])}"
+    return text
+
+
+def _with_article(title: str) -> str:
+    first = title.split(" ", 1)[0]
+    if first.lower() in ("a", "an", "the", "this", "my", "our"):
+        return first.lower() + title[len(first) :]
+    return f"{'an' if title[:1].lower() in 'aeio' else 'a'} {title}"
+
+
+def _alternative(placement: PlannedPlacement) -> str:
+    latency = f"{milliseconds(placement.latency_ms)} ms"
+    beginning = {
+        "remote": f"Sending {placement.name.removeprefix('remote ')}",
+        "local": "On the device alone",
+        "segmented": f"On the device in {len(placement.segments)} segments",
+        "split": f"Splitting after {placement.cut} at {_budget(placement)}",
+        "middle": f"With the last layers on the device (after {placement.cut} and {placement.second_cut})",
+        "tiers": "Over all machines",
+    }[placement.kind]
+    broken = [name for name in placement.violates if name in _LIMITS or name in _PLAIN_LIMITS]
+    return f"{beginning}: {latency}{' (breaks a limit)' if broken else ''}."
+
+
+def _switching_text(
+    switching: Sequence[SwitchingPoint], placements: Sequence[PlannedPlacement], *, first: LinkRecord | None
+) -> str:
+    kinds = {placement.name: placement.kind for placement in placements}
+    if first is None or len(switching) < 2:
+        return ""
+    rate = first.up_bits_per_s
+    current = max(
+        (point for point in switching if point.from_bits_per_s <= rate), key=lambda point: point.from_bits_per_s
+    )
+    index = list(switching).index(current)
+    phrases: list[str] = []
+    if index > 0:
+        before = switching[index - 1]
+        phrases.append(f"below {rate_text(current.from_bits_per_s)} {_verb(before, kinds)}")
+    if index + 1 < len(switching):
+        after = switching[index + 1]
+        phrases.append(f"above {rate_text(after.from_bits_per_s)} {_verb(after, kinds)}")
+    text = "; ".join(phrases)
+    return text[:1].upper() + text[1:] + "." if text else ""
+
+
+def _verb(point: SwitchingPoint, kinds: dict[str, str]) -> str:
+    return _KIND_VERBS[kinds[point.placement]] if point.placement else "nothing keeps the limits"
+
+
+def _excluded(entry: ExcludedBy, *, of: int) -> str:
+    if entry.limit in _PLAIN_LIMITS:
+        words = _PLAIN_LIMITS[entry.limit]
+        return f"{words[:1].upper()}{words[1:]} excludes {entry.excludes} of {of} placements."
+    phrase, unit = _LIMITS[entry.limit]
+    text = f"{phrase.format(_value(entry.limit, entry.limit_value))} excludes {entry.excludes} of {of} placements"
+    if entry.nearest_value is not None:
+        text += f" (closest: {unit.format(_value(entry.limit, entry.nearest_value))}, {entry.nearest_placement})"
+    return text[:1].upper() + text[1:] + "."
+
+
+def _value(limit: LimitName, value: float) -> str:
+    if limit in _BYTES_LIMITS:
+        return size_text(value)
+    if limit in _SHARE_LIMITS:
+        return f"{100 * value:.1f} %"
+    if limit == "max_accuracy_loss":
+        return f"{100 * value + 0.0:.1f}"
+    return f"{value:.3g}"
+
+
+def _estimated_text(machines: Sequence[PlannedMachine], links: Sequence[LinkRecord]) -> str:
+    guessed = [machine.name for machine in machines if machine.source == "estimated"]
+    guessed += [link.name for link in links if link.source == "estimated"]
+    if not guessed:
+        return "Parts that nobody timed are estimated."
+    return (
+        f"These figures are estimated (from {', '.join(guessed)}); `isplit profile` and `isplit probe` replace the "
+        "estimates by measurements."
+    )

@@ -1,0 +1,217 @@
+"""What a study knows that a plan needs: the graph, every split with its bytes and accuracy, every compressed image."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from isplit.errors import InputError
+from isplit.records import (
+    MEASURED_WIRE_OVERHEAD,
+    Accuracy,
+    Budget,
+    Compression,
+    Design,
+    GraphRecord,
+    Measurement,
+    Paired,
+    PlannedAccuracy,
+    Prediction,
+    PredictionsRecord,
+    RemoteImage,
+    SplitRecord,
+    StudyRecord,
+    WireOverhead,
+)
+
+_Z975 = 1.959963984540054
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """A split at a cut: what its device and server compute besides the model, what crosses, and how accurate it is."""
+
+    cut: str
+    budget: Budget
+    design: Design
+    encoder_macs: float
+    decoder_macs: float
+    encoder_parameters: float
+    elements: float
+    payload_bytes: float
+    payload_p95_bytes: float
+    accuracy: PlannedAccuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """A compressed image as the server gets it, and how accurate the whole model is on such images."""
+
+    compression: Compression
+    payload_bytes: float
+    payload_p95_bytes: float
+    accuracy: PlannedAccuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """Everything of a study that a plan is made from."""
+
+    directory: str
+    model: str
+    model_fingerprint: str
+    group: str
+    graph: GraphRecord
+    whole: PlannedAccuracy
+    splits: tuple[SplitFacts, ...]
+    images: tuple[ImageFacts, ...]
+    wire_overhead: WireOverhead = MEASURED_WIRE_OVERHEAD
+
+
+def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
+    """Read a study's records: analysed at least, predicted where it was, and its trained splits.
+
+    A trained split takes the place of the untrained one of the same cut, budget and design. Cuts of which nothing is
+    known are not planned.
+
+    Raises:
+        StudyError: the directory is no study, or a record is damaged.
+        InputError: the study has no set of classes of that name.
+
+    """
+    study, graph = StudyRecord.load(directory), GraphRecord.load(directory)
+    names = [entry.name for entry in study.groups]
+    chosen = group or names[0]
+    if chosen not in names:
+        msg = f"the study has no classes {chosen!r}; it has {', '.join(names)}"
+        raise InputError(msg)
+    predictions = PredictionsRecord.load(directory) if (directory / PredictionsRecord.file_name).exists() else None
+    splits: dict[tuple[str, str, str], SplitFacts] = {}
+    images: list[ImageFacts] = []
+    if predictions is not None:
+        for prediction in predictions.predictions:
+            if prediction.group == chosen:
+                key = (prediction.cut, prediction.budget.tag, prediction.design)
+                splits[key] = _predicted(prediction)
+        images = [_image(image) for image in predictions.remote if image.group == chosen]
+    for path in sorted(directory.glob(f"splits/*/{SplitRecord.file_name}")):
+        record = SplitRecord.load(path.parent)
+        if record.training is not None and record.group == chosen:
+            splits[record.cut, record.budget.tag, record.bottleneck.design] = _trained(record)
+    places = {cut.name for cut in graph.cuts}
+    if strangers := sorted({split.cut for split in splits.values()} - places):
+        msg = f"the records in {directory} are not of one study: graph.json has no cut {strangers[0]!r}"
+        raise InputError(msg)
+    return StudyFacts(
+        directory=str(directory),
+        model=study.model.spec,
+        model_fingerprint=study.model.fingerprint,
+        group=chosen,
+        graph=graph,
+        whole=_whole(study, list(splits.values()), chosen=chosen, first=names[0]),
+        splits=tuple(splits.values()),
+        images=tuple(images),
+    )
+
+
+def _whole(study: StudyRecord, splits: list[SplitFacts], *, chosen: str, first: str) -> PlannedAccuracy:
+    accuracy, part = study.base_accuracy, "test"
+    if chosen == first or not splits:
+        return PlannedAccuracy(
+            accuracy=accuracy.accuracy,
+            low=accuracy.low,
+            high=accuracy.high,
+            difference=0.0,
+            stderr=0.0,
+            source="whole",
+            images=accuracy.images,
+            part=part,
+        )
+    # Of a class subset the study itself has no accuracy: take the whole model's beside the first split.
+    beside = splits[0].accuracy
+    share = beside.accuracy - (beside.difference or 0.0)
+    images = beside.images or 0
+    counted = Accuracy.from_counts(round(share * images), images)
+    return PlannedAccuracy(
+        accuracy=counted.accuracy,
+        low=counted.low,
+        high=counted.high,
+        difference=0.0,
+        stderr=0.0,
+        source="whole",
+        images=images,
+        part=beside.part,
+    )
+
+
+def _measured(measurement: Measurement, *, trained: bool) -> PlannedAccuracy:
+    accuracy, against = measurement.accuracy, measurement.against_whole
+    return PlannedAccuracy(
+        accuracy=accuracy.accuracy,
+        low=accuracy.low,
+        high=accuracy.high,
+        difference=against.difference,
+        stderr=_standard_error(against, accuracy.images),
+        source="trained" if trained else "closed form",
+        images=accuracy.images,
+        part=measurement.part,
+    )
+
+
+def _standard_error(against: Paired, images: int) -> float:
+    """Return the standard error of a paired difference; where nothing disagrees, that of one disagreement more."""
+    if against.only_first + against.only_second > 0 or images == 0:
+        return against.stderr
+    return 1.0 / images
+
+
+def _predicted(prediction: Prediction) -> SplitFacts:
+    accuracy = _measured(prediction.measurement, trained=False)
+    if prediction.predicted_accuracy is not None:
+        spread = _Z975 * (prediction.predicted_stderr or 0.0)
+        whole = prediction.measurement.whole.accuracy
+        accuracy = PlannedAccuracy(
+            accuracy=prediction.predicted_accuracy,
+            low=max(prediction.predicted_accuracy - spread, 0.0),
+            high=min(prediction.predicted_accuracy + spread, 1.0),
+            difference=prediction.predicted_accuracy - whole,
+            stderr=prediction.predicted_stderr,
+            source="predicted",
+        )
+    return _split(prediction.cut, prediction.budget, prediction.design, prediction.measurement, accuracy)
+
+
+def _trained(record: SplitRecord) -> SplitFacts:
+    accuracy = _measured(record.measurement, trained=True)
+    return _split(record.cut, record.budget, record.bottleneck.design, record.measurement, accuracy)
+
+
+def _split(cut: str, budget: Budget, design: Design, measurement: Measurement, accuracy: PlannedAccuracy) -> SplitFacts:
+    return SplitFacts(
+        cut=cut,
+        budget=budget,
+        design=design,
+        encoder_macs=measurement.encoder_macs,
+        decoder_macs=measurement.decoder_macs,
+        encoder_parameters=measurement.encoder_parameters,
+        elements=measurement.elements,
+        payload_bytes=measurement.payload_bytes.mean,
+        payload_p95_bytes=measurement.payload_bytes.p95,
+        accuracy=accuracy,
+    )
+
+
+def _image(image: RemoteImage) -> ImageFacts:
+    return ImageFacts(
+        compression=Compression(format=image.format, quality=image.quality, scale=image.scale),
+        payload_bytes=image.payload_bytes.mean,
+        payload_p95_bytes=image.payload_bytes.p95,
+        accuracy=PlannedAccuracy(
+            accuracy=image.accuracy.accuracy,
+            low=image.accuracy.low,
+            high=image.accuracy.high,
+            difference=image.against_whole.difference,
+            stderr=_standard_error(image.against_whole, image.accuracy.images),
+            source="decoded images",
+            images=image.accuracy.images,
+            part=image.part,
+        ),
+    )

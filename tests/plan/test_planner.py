@@ -1,0 +1,277 @@
+"""Plans whose numbers can be worked out by hand: latency in parts, limits, and the answer."""
+
+from pathlib import Path
+
+import pytest
+
+from isplit.errors import InputError, StudyError
+from isplit.plan.evaluate import Load
+from isplit.plan.planner import PlanSettings, plan
+from isplit.plan.study_facts import StudyFacts
+from isplit.records import (
+    MEASURED_WIRE_OVERHEAD,
+    ImageTime,
+    Limits,
+    ModelPartTime,
+    PlanRecord,
+    ProfileRecord,
+    TimeFigure,
+)
+
+from .conftest import plain_link, rates_profile
+
+
+def by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord, **kwargs: object) -> PlanRecord:
+    return plan(facts, device=board, server=cloud, link=plain_link(), **kwargs)  # type: ignore[arg-type]
+
+
+def test_local_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """10 ms for 10,000 pixels, 100 ms for 1 GMAC at 10 GMAC/s; nothing crosses."""
+    local = by_hand(facts, board, cloud).placement("local")
+    assert (10.0, 100.0, 110.0) == pytest.approx((local.latency.preprocess, local.latency.head, local.latency_ms))
+    assert (0.0, 0.0, 1.0) == (local.wire_up_bytes, local.wire_down_bytes, local.device_mac_share)
+    assert 0.85 == local.accuracy.accuracy if local.accuracy else None
+    assert 5.0 * 110 == pytest.approx(local.device_energy_mj)
+
+
+def test_a_split_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """0.3 GMAC and an encoder on the device, 500 symbols, 250 + 108 + 52 bytes at 1 Mbit/s, 0.7 on the server."""
+    split = by_hand(facts, board, cloud).placement("middle @ 256B")
+    parts = split.latency
+    assert (10.0, 30.1, 0.5) == pytest.approx((parts.preprocess, parts.head, parts.encode))
+    assert (250 + 108 + 52) * 8e-3 + 10 == pytest.approx(parts.up)
+    assert (0.5, 0.701) == pytest.approx((parts.decode, parts.tail))
+    assert (260 + 52) * 8e-3 + 10 == pytest.approx(parts.down)
+    assert split.latency_ms == pytest.approx(parts.total)
+    assert (250.0, 358.0, 260.0) == (split.payload_bytes, split.wire_up_bytes, split.wire_down_bytes)
+    assert (358 + 260) * 86_400 == pytest.approx(split.bytes_per_day)
+
+
+def test_remote_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """WebP takes 18 times the pixels' time to encode, and its bytes carry the protocol's."""
+    image = by_hand(facts, board, cloud).placement("remote WebP q80")
+    assert (0.0, 180.0, 33.0, 1.0) == pytest.approx(
+        (image.latency.head, image.latency.encode, image.latency.decode, image.latency.tail)
+    )
+    assert (4112.0, 265.0) == (image.wire_up_bytes, image.wire_down_bytes)
+
+
+def test_wire_bytes_are_never_payload_alone(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """Every placement that sends adds the measured constants of the protocol, and the record says which they were."""
+    record = by_hand(facts, board, cloud)
+    assert MEASURED_WIRE_OVERHEAD == record.wire_overhead
+    for placement in record.placements:
+        if placement.kind in ("split", "remote"):
+            extra = 108 if placement.kind == "split" else 112
+            assert placement.payload_bytes + extra == placement.wire_up_bytes
+    assert any("Wire bytes are payload bytes and what the protocol adds" in text for text in record.assumptions)
+
+
+def test_throughput_and_its_bottleneck(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """The device takes 40.6 ms for an image, the uplink 3.3, the server 1.2: the device limits to 24.6 images/s."""
+    throughput = by_hand(facts, board, cloud).placement("middle @ 256B").throughput
+    assert ("device", 1e3 / 40.6) == (throughput.bottleneck, pytest.approx(throughput.images_per_s))
+    assert 1e3 / ((250 + 108 + 52) * 8e-3) == pytest.approx(throughput.up)
+
+
+def test_the_95th_percentile_adds_spreads_in_squares(facts: StudyFacts, cloud: ProfileRecord):
+    """A device whose times have a 95th percentile of 1.2 times the median, and a link with jitter."""
+    rates = rates_profile("board", 10.0).rates
+    assert rates is not None
+    device = rates_profile("board", 10.0, rates=rates.model_copy(update={"spread": 1.2}))
+    record = plan(facts, device=device, server=cloud, link=plain_link(jitter_ms=10.0))
+    split = record.placement("middle @ 256B")
+    one_way = 1.6448536 * 10 / 2**0.5
+    longer = 25 * 8e-3  # the 95th percentile of the payload has 25 bytes more
+    expected = ((0.2 * 40.6) ** 2 + one_way**2 + longer**2 + one_way**2) ** 0.5
+    assert expected == pytest.approx(split.latency_p95_ms - split.latency_ms)
+
+
+def test_the_answer_is_the_fastest_that_keeps_the_accuracy(
+    facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord
+):
+    """Within a point, `middle` at 1,024 B is faster than local; it is untrained, so its training is advised."""
+    answer = by_hand(facts, board, cloud).answer
+    assert ("middle @ 1024B", True, True) == (answer.chosen, answer.worth_splitting, answer.estimated)
+    assert answer.train is not None
+    assert f"isplit fit {facts.directory} --cut middle --bytes 1024" == answer.train.command
+    for words in ("split after middle at 1024 B", "On the device alone: 110 ms", "Sending WebP q80", "estimated"):
+        assert words in answer.text
+
+
+def test_a_split_that_leaves_the_server_little_is_never_recommended(facts: StudyFacts, cloud: ProfileRecord):
+    """Of the splits only `last` loses at most 0.1 points; it leaves the server 5 %, so the answer is another."""
+    slow = rates_profile("slow", 0.05)
+    record = plan(facts, device=slow, server=cloud, link=plain_link(1e5), limits={"max_accuracy_loss": 0.001})
+    last = record.placement("last @ 256B")
+    assert (False, False) == (last.worth_considering, record.answer.worth_splitting)
+    assert record.answer.chosen is not None
+    assert not record.answer.chosen.startswith("last")
+
+
+def test_switching_points(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """At low rates the device alone is fastest; the rate found is where both take the same time, to 1 %."""
+    record = by_hand(facts, board, cloud)
+    first, second, *_ = record.answer.switching
+    assert ("local", 1e3) == (first.placement, first.from_bits_per_s)
+    assert second.placement.startswith(("middle", "late"))
+    rate = second.from_bits_per_s
+    at_switch = plan(facts, device=board, server=cloud, link=plain_link(rate))
+    split, local = at_switch.placement(second.placement), at_switch.placement("local")
+    assert split.latency_ms == pytest.approx(local.latency_ms, rel=0.01)
+    assert "elow" in record.answer.text
+
+
+def test_impossible_limits_say_what_excludes_what(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """No placement takes 20 ms; the answer says how many that excludes and which comes closest."""
+    answer = by_hand(facts, board, cloud, limits=Limits(max_latency_ms=20)).answer
+    assert (None, False) == (answer.chosen, answer.worth_splitting)
+    assert answer.nearest is not None
+    latency = next(entry for entry in answer.excluded_by if entry.limit == "max_latency_ms")
+    assert (11, 20.0) == (latency.excludes + 2, latency.limit_value)  # the two `last` are never considered
+    assert "no placement keeps the limits" in answer.text
+    assert "A latency of at most 20 ms excludes" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max_latency_ms": 50, "max_p95_latency_ms": 40}, "contradict"),
+        ({"min_accuracy": 0.8, "max_accuracy_loss": 0.1}, "not both"),
+        ({"max_latency_ms": 0}, "greater than 0"),
+        ({"max_latency_ms": float("nan")}, "max_latency_ms"),
+        ({"max_speed": 3}, "max_speed"),
+        ({"min_accuracy": 80}, "less than or equal to 1"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(facts: StudyFacts, limits: dict[str, float], words: str):
+    """Contradictions, values that make no sense, and unknown names."""
+    with pytest.raises(InputError, match=words):
+        plan(facts, device="pi4", server="pi5", link="4g", limits=limits)
+
+
+def test_what_the_server_may_see(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """Hidden images exclude sending them; hidden answers leave local and placements that end on the device."""
+    fast = plain_link(1e9)
+    hidden = plan(facts, device=board, server=cloud, link=fast, limits={"hide_image": True})
+    assert "hide_image" in hidden.placement("remote WebP q80").violates
+    answers = plan(facts, device=board, server=cloud, link=fast, limits={"hide_answer": True, "max_accuracy_loss": 0.1})
+    middle = [placement for placement in answers.placements if placement.kind == "middle"]
+    assert all("hide_answer" in answers.placement(name).violates for name in ("middle @ 256B", "remote WebP q80"))
+    assert middle
+    assert not any("hide_answer" in placement.violates for placement in middle)
+    assert {"combined"} == {placement.accuracy.source for placement in middle if placement.accuracy}
+
+
+def test_the_server_in_the_middle_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """After `early` and back at `last`: 5 % and the last 5 % on the device, and both losses."""
+    settings = PlanSettings(middle=True)
+    placement = plan(facts, device=board, server=cloud, link=plain_link(), settings=settings).placement(
+        "early @ 1024B, back at last"
+    )
+    assert [("board", 0.05), ("cloud", 0.9), ("board", 0.05)] == [
+        (segment.machine, pytest.approx(segment.mac_share)) for segment in placement.segments
+    ]
+    assert 5.1 + 0.062 == pytest.approx(placement.latency.finish)
+    assert 1018 + 260 == placement.wire_down_bytes
+    assert placement.accuracy is not None
+    assert -0.04 == pytest.approx(placement.accuracy.difference)
+
+
+def test_three_tiers_use_the_machine_in_between(facts: StudyFacts, board: ProfileRecord):
+    """A quick edge server and a far cloud: the exact placement is on the table, with its machines."""
+    edge, far = rates_profile("edge", 100.0), rates_profile("far", 100_000.0)
+    settings = PlanSettings(tiers=((far, plain_link(1e9, rtt_ms=0.2)),))
+    record = plan(facts, device=board, server=edge, link=plain_link(1e9, rtt_ms=0.2), settings=settings)
+    tiers = [placement for placement in record.placements if placement.kind == "tiers"]
+    assert tiers
+    best = min(tiers, key=lambda placement: placement.latency_ms)
+    assert "far" == best.segments[-1].machine
+    assert 1.0 == pytest.approx(sum(segment.mac_share for segment in best.segments))
+    assert best.latency_ms == pytest.approx(best.latency.total)
+
+
+def test_a_model_that_does_not_fit_runs_in_segments(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """40 MB of weights under 95 MB with the process's 71: segments, with the time to load them."""
+    record = by_hand(facts, board, cloud, limits={"max_device_memory_bytes": 95_000_000})
+    assert "max_device_memory_bytes" in record.placement("local").violates
+    (segmented,) = (placement for placement in record.placements if placement.kind == "segmented")
+    assert len(segmented.segments) >= 2
+    assert (segmented.device_memory_bytes or 0) <= 95_000_000
+    assert 10 + 100 + 400 == pytest.approx(segmented.latency_ms)  # 40 MB at 100 MB/s
+
+
+def test_overload_is_a_limit(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """Two thousand requests a second are more than a server of 1 ms for an image can serve."""
+    settings = PlanSettings(load=Load(arrivals_per_s=2000.0))
+    record = plan(facts, device=board, server=cloud, link=plain_link(), settings=settings)
+    assert "capacity" in record.placement("remote WebP q80").violates
+    assert "capacity" not in record.placement("local").violates
+
+
+def test_udp_says_how_often_an_answer_comes(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """At 10 % loss a request of one packet and its answer arrive with 0.81."""
+    settings = PlanSettings(load=Load(transport="udp"))
+    lossy = plain_link(loss_up=0.1, loss_down=0.1)
+    record = plan(facts, device=board, server=cloud, link=lossy, settings=settings)
+    assert 0.81 == pytest.approx(record.placement("middle @ 256B").delivery_share)
+    assert 1.0 == record.placement("local").delivery_share
+
+
+def timed(median_ms: float) -> TimeFigure:
+    return TimeFigure(median_ms=median_ms, p95_ms=median_ms, runs=9)
+
+
+def test_measured_times_are_used_as_they_are(facts: StudyFacts, cloud: ProfileRecord):
+    """A timed head of the bundle, a timed image setting and the whole model; what lies between is estimated."""
+    device = ProfileRecord(
+        isplit_version="0",
+        name="board",
+        title="board",
+        source="measured",
+        model_fingerprint="a" * 64,
+        whole=timed(120.0),
+        preprocess=timed(3.0),
+        heads=(
+            ModelPartTime(start=None, end="middle", budget="256B", time=timed(41.0)),
+            ModelPartTime(start=None, end="late", time=timed(66.0)),
+        ),
+        images=(ImageTime(format="webp", quality=80, encode=timed(7.0), decode=timed(2.0)),),
+    )
+    record = plan(facts, device=device, server=cloud, link=plain_link())
+    local, image = record.placement("local"), record.placement("remote WebP q80")
+    assert (3.0, 120.0, "measured") == (local.latency.preprocess, local.latency.head, local.source)
+    assert 7.0 == image.latency.encode
+    assert 41.0 == record.placement("middle @ 256B").latency.head
+    # The head of `late` without its encoder, and 1 MMAC at 0.12 ms each.
+    assert 66.12 == pytest.approx(record.placement("late @ 256B").latency.head)
+    assert 66.0 < record.placement("last @ 256B").latency.head < 120.0
+
+
+def test_a_foreign_profile_is_refused(facts: StudyFacts, cloud: ProfileRecord):
+    """Times of another model say nothing about this one."""
+    other = ProfileRecord(
+        isplit_version="0", name="x", title="x", source="measured", model="torchvision:vgg16",
+        model_fingerprint="d" * 64, whole=timed(1.0),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="measured with another model"):
+        plan(facts, device=other, server=cloud, link="4g")
+
+
+def test_a_study_that_is_none_is_refused(tmp_path: Path):
+    """The error of the records goes through, and names the command that makes a study."""
+    with pytest.raises(StudyError, match="isplit analyze"):
+        plan(tmp_path / "nothing", device="pi4", link="4g")
+
+
+def test_energy_needs_power(facts: StudyFacts, cloud: ProfileRecord):
+    """A profile without watts cannot be planned for energy."""
+    device = rates_profile("board", 10.0, power=None)
+    with pytest.raises(InputError, match="state watts"):
+        plan(facts, device=device, server=cloud, link="4g", settings=PlanSettings(objective="energy"))
+
+
+def test_a_plan_comes_back_from_json(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """The record is whole: no NaN, and the same after reading."""
+    record = by_hand(facts, board, cloud)
+    assert record == PlanRecord.from_json(record.to_json())

@@ -429,9 +429,8 @@ def _opened(browser: Browser, directory: Path) -> Generator[tuple[Page, list[str
     page.on("console", keep_message)
     page.on("request", keep_request)
     page.on("requestfailed", lambda request: complaints.append(f"failed request: {request.url[:200]}"))
-    page.goto((directory / "report.html").as_uri(), timeout=120_000)  # plotly is five megabytes, a busy machine is slow
-    page.wait_for_selector("#figure-curve.js-plotly-plot")
-    page.wait_for_selector("#figure-classes.js-plotly-plot")
+    page.goto((directory / "report.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
     yield page, complaints
     context.close()
 
@@ -463,7 +462,6 @@ def splits_page(opened_splits: tuple[Page, list[str]]) -> Iterator[Page]:
 def report_page(opened_report: tuple[Page, list[str]]) -> Iterator[Page]:
     """Hand out the open report as it first appears; an error, a warning or a request fails the test."""
     page, complaints = opened_report
-    # Plotly alone is five megabytes: choosing everything anew takes a tenth of the time of opening it anew.
     page.locator("#class-select").select_option(index=0)
     page.locator("input[name=heat][value=absolute]").check()
     page.locator("#candidates-only").uncheck()

@@ -10,7 +10,7 @@ from rich.table import Table
 from isplit.cli import console
 from isplit.cli import fit as options
 from isplit.records import PredictorScore, SplitRecord, Verification, VerifiedCut
-from isplit.report.verification_section import PREDICTOR_NAMES
+from isplit.report.text import PREDICTOR_NAMES
 
 
 def verify(

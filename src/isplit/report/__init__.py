@@ -27,13 +27,12 @@ __all__ = ["curve_svg", "report_html", "write_report"]
 def write_report(directory: Path) -> tuple[Path, ...]:
     """Write report.html and curve.svg from the records in `directory`, and return their paths.
 
-    The page holds everything it shows and asks no network for anything. Importance maps are shown where overlays.npz
-    is there, splits where predictions.json or trained splits are, their ranking where verification.json is, and
-    latencies where runs.json is. All files are drawn before the first is written.
+    The page holds everything that it shows and asks no network for anything. It shows importance maps if the study has
+    overlays.npz, splits if it has predictions.json or trained splits, how well their order was predicted if it has
+    verification.json, and latencies if it has runs.json. All files are drawn before the first is written.
 
     Raises:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
-        MissingExtraError: plotly is not installed.
 
     """
     study, graph = StudyRecord.load(directory), GraphRecord.load(directory)
@@ -44,8 +43,8 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     runs = _if_there(RunsRecord, directory)
     trained = _trained_splits(directory)
 
-    strangers = {point.cut for point in curve.points} | {one.cut for one in candidates.candidates}
-    strangers |= {one.cut for one in (*(predictions.predictions if predictions else ()), *trained)}
+    strangers = {point.cut for point in curve.points} | {candidate.cut for candidate in candidates.candidates}
+    strangers |= {split.cut for split in (*(predictions.predictions if predictions else ()), *trained)}
     strangers -= {cut.name for cut in graph.cuts}
     if strangers:
         msg = (

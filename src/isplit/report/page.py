@@ -1,19 +1,19 @@
-"""The report: one HTML page that works without a network, on a laptop and on paper.
+"""The report: one HTML page that works without a network, on a laptop, on a phone and on paper.
 
-Python works out the numbers and the text; the scripts in templates only draw them and sort.
-Every text from a record is escaped, and a content security policy lets no other script run and no request leave.
+    records ──> series, figures, tables ──> templates/page.html ──> report.html
+
+Python works out the numbers and draws the figures; templates hold the words, and the scripts only say what the reader
+points at, choose among what is there, and sort. Every text from a record is escaped, and a content security policy
+lets no other script run and no request leave.
 """
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from html import escape
-from importlib import resources
-from string import Template
+from dataclasses import dataclass
 
-from isplit.errors import needs_extra
+from markupsafe import Markup
+
 from isplit.records import (
     CandidatesRecord,
     CurveRecord,
@@ -25,23 +25,40 @@ from isplit.records import (
     StudyRecord,
     VerificationRecord,
 )
-from isplit.report import sections, split_sections
-from isplit.report.curve_series import (
-    CurveSeries,
-    curves,
-    heat_map,
-    mac_share,
-    method_label,
-    shape_text,
-    sizes,
-    table_rows,
-    value_range,
-)
-from isplit.report.run_section import run_section
+from isplit.report.class_tables import MOST_SPLITS, class_tables
+from isplit.report.colours import DARK, LIGHT, css_variables, gradient, map_ramp
+from isplit.report.curve_data import curve_data
+from isplit.report.curve_series import CurveKind, CurveSeries, curves, method_label
+from isplit.report.figures.classes import classes_figure
+from isplit.report.figures.curve import MARKS, curve_figure
+from isplit.report.figures.splits import split_figures
+from isplit.report.overlay_images import OverlayRow, overlay_rows
+from isplit.report.placements import verdict_texts
+from isplit.report.run_bars import PART_STYLES, run_bars
 from isplit.report.split_series import GroupSeries, group_series
-from isplit.report.verification_section import verification_section
+from isplit.report.svg import style_sheet, symbol_library
+from isplit.report.tables import cuts_table, placements_table
+from isplit.report.templating import asset, render
+from isplit.report.text import PREDICTOR_NAMES
 
-_UNSCROLLED_ROWS = 40
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayHeading:
+    """A column of maps: its cut, the grid of its maps, and its rank where it is a candidate."""
+
+    cut: str
+    height: int
+    width: int
+    rank: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlaySection:
+    """The images under each cut's map, the cuts in the order of computation; `colours` are those of the maps."""
+
+    headings: tuple[OverlayHeading, ...]
+    rows: tuple[OverlayRow, ...]
+    colours: str
 
 
 def report_html(
@@ -69,116 +86,127 @@ def report_html(
         verification: How well their order had been predicted.
         runs: Placements that were run over a link.
 
-    Raises:
-        MissingExtraError: plotly is not installed.
-
     """
     series = curves(study, curve, candidates)
-    method = escape(method_label(curve.method))
-    built = group_series(predictions, trained, order=[cut.name for cut in graph.cuts])
-    shown = sections.overlay_section(overlays, graph, candidates)
-    scripts = {"plotly": _plotly_js()}
-    scripts |= {f"{name}_js": _asset(f"{name}.js") for name in ("common", "figures", "splits", "table")}
-    return Template(_asset("report.html")).substitute(
-        scripts,
-        policy=_policy(tuple(scripts.values())),
-        css=_asset("report.css"),
-        isplit_version=escape(study.isplit_version),
-        title=escape(f"{study.model.spec} on {study.data.spec} – isplit"),
-        headline=f'{escape(study.model.spec)} <span class="on">on {escape(study.data.spec)}</span>',
-        warnings=sections.warnings(study.warnings),
-        answer=sections.answer(study, graph, candidates, method),
-        verdicts=split_sections.verdicts(predictions, built),
-        cards=sections.cards(candidates.candidates, graph, method),
-        remarks=sections.remarks(study, candidates),
-        method=method,
-        overall=escape(series[0].label),
-        options=sections.options(series),
-        legend=sections.legend(),
-        curve_caption=sections.curve_caption(curve, method),
-        classes_caption=sections.classes_caption(curve, series[0].label),
-        tall=" tall" if len(graph.cuts) > _UNSCROLLED_ROWS else "",
-        table_head=sections.table_head(method),
-        table_rows="\n".join(map(sections.table_row, table_rows(graph, curve, candidates))),
-        table_caption=sections.table_caption(graph),
-        overlays=shown,
-        splits=split_sections.split_sections(predictions, trained, built, first=4 if shown else 3),
-        verification=verification_section(verification),
-        runs=run_section(runs, number=7 if shown else 6),
-        importance_is=sections.importance_is(curve, method),
-        provenance=sections.provenance(study, graph, curve),
-        data=_json(_drawing(study, graph, curve, series, built)),
+    groups = group_series(predictions, trained, order=[cut.name for cut in graph.cuts])
+    shown_overlays = _overlay_section(overlays, graph, candidates)
+    method = method_label(curve.method)
+    cut_numbers = {cut.name: number for number, cut in enumerate(graph.cuts)}
+    context: dict[str, object] = {
+        "study": study,
+        "graph": graph,
+        "curve": curve,
+        "candidates": candidates,
+        "predictions": predictions,
+        "trained": trained,
+        "method": method,
+        "overall": series[0].label,
+        "cut_numbers": cut_numbers,
+        "class_titles": dict(zip(study.data.classes, study.data.class_titles, strict=True)),
+        "verdicts": _verdicts(predictions, groups),
+        "numbers": _numbers(groups, has_overlays=shown_overlays is not None),
+        "cuts_table": cuts_table(graph, curve, candidates, method=method),
+        "overlays": shown_overlays,
+        "groups": [split_figures(group, number=number, cut_numbers=cut_numbers) for number, group in enumerate(groups)],
+        "calibrated": any(group.calibrated for group in groups),
+        "class_tables": class_tables(predictions, trained),
+        "most_splits": MOST_SPLITS,
+        "placements_table": placements_table(predictions, trained, cut_numbers=cut_numbers) if groups else None,
+        "verifications": verification.verifications if verification else (),
+        "predictor_names": PREDICTOR_NAMES,
+        "runs": run_bars(runs),
+        "run_parts": PART_STYLES,
+        **_curve_context(study, graph, curve, candidates, series),
+        **_machinery(),
+    }
+    return render("page.html", context)
+
+
+def _curve_context(
+    study: StudyRecord,
+    graph: GraphRecord,
+    curve: CurveRecord,
+    candidates: CandidatesRecord,
+    series: tuple[CurveSeries, ...],
+) -> dict[str, object]:
+    """Return what the sections of figures 1 and 2 show."""
+    kinds: tuple[CurveKind, ...] = ("all", "subset", "class")
+    counts = list(curve.images_per_class.values())
+    low, high = min(counts, default=0), max(counts, default=0)
+    return {
+        "curve_figure": curve_figure(study, graph, curve, candidates),
+        "curve_data": curve_data(study, graph, curve, candidates),
+        "classes_figure": classes_figure(study, graph, curve, candidates),
+        "choices": {
+            kind: [(index, chosen.label) for index, chosen in enumerate(series) if chosen.kind == kind]
+            for kind in kinds
+        },
+        "marks": MARKS,
+        "shown_marks": {mark.kind for mark in series[0].marks},
+        "gaps": [point for point in curve.points if point.non_finite],
+        "images_per_class": f"{low:,}" if low == high else f"{low:,} to {high:,}",
+    }
+
+
+def _verdicts(predictions: PredictionsRecord | None, groups: Sequence[GroupSeries]) -> list[tuple[str, str]]:
+    """Return whether splitting is worth it, for every set of classes; nothing where nothing was predicted."""
+    if predictions is None or not predictions.predictions:
+        return []
+    return [(group.name, " ".join(verdict_texts(predictions, group=group.name))) for group in groups]
+
+
+def _numbers(groups: Sequence[GroupSeries], *, has_overlays: bool) -> dict[str, int | None]:
+    """Return the numbers of the figures after the second, which depend on what is there."""
+    first = 4 if has_overlays else 3
+    pairs = first + 1 if any(group.pairs for group in groups) else None
+    return {
+        "overlays": 3,
+        "bytes": first,
+        "pairs": pairs,
+        "split_classes": (pairs or first) + 1,
+        "runs": (pairs or first) + 2 if groups else first,
+    }
+
+
+def _overlay_section(
+    overlays: Overlays | None, graph: GraphRecord, candidates: CandidatesRecord
+) -> OverlaySection | None:
+    if overlays is None or not overlays.titles or not overlays.maps:
+        return None
+    depths = {cut.name: cut.depth for cut in graph.cuts}
+    cuts = tuple(sorted(overlays.maps, key=lambda name: depths.get(name, len(depths))))
+    ranks = {candidate.cut: candidate.rank for candidate in candidates.candidates}
+    headings = (
+        OverlayHeading(
+            cut=cut, height=overlays.maps[cut].shape[1], width=overlays.maps[cut].shape[2], rank=ranks.get(cut)
+        )
+        for cut in cuts
+    )
+    return OverlaySection(
+        headings=tuple(headings), rows=overlay_rows(overlays, cuts=cuts), colours=gradient(map_ramp())
     )
 
 
 # ---- the page's machinery ----
 
 
-def _asset(name: str) -> str:
-    return resources.files("isplit.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _plotly_js() -> str:
-    with needs_extra("design"):
-        from plotly.offline import get_plotlyjs
-    # A browser counts line ends as \n when it checks the policy's hash; "</script" would end the element early.
-    return get_plotlyjs().replace("\r\n", "\n").replace("</script", "<\\/script")
+def _machinery() -> dict[str, object]:
+    """Return style sheet, scripts and their policy. These are ours, and the only texts that are not escaped."""
+    scripts = {name: Markup(asset(f"{name}.js")) for name in ("theme", "charts", "curves", "tables")}
+    sheet = asset("page.css").replace("/* light */", css_variables(LIGHT)).replace("/* dark */", css_variables(DARK))
+    return {
+        "scripts": scripts,
+        "policy": _policy(tuple(scripts.values())),
+        "css": Markup(f"{sheet}\n{style_sheet()}"),
+        "symbols": symbol_library(),
+    }
 
 
 def _policy(scripts: tuple[str, ...]) -> str:
-    """Allow exactly these scripts, styles (plotly adds its own), and images that the page itself holds."""
+    """Allow exactly these scripts, the page's own styles, and images that the page itself holds."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts)
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _json(fields: object) -> str:
-    """Return JSON that may stand inside a script element: no "<" that could end it or open a comment."""
-    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
-
-
-def _drawing(
-    study: StudyRecord,
-    graph: GraphRecord,
-    curve: CurveRecord,
-    series: tuple[CurveSeries, ...],
-    built: tuple[GroupSeries, ...],
-) -> object:
-    """Return what the scripts draw, its numbers rounded to what a screen can show."""
-    size = sizes(graph, curve)
-    by_name = {cut.name: cut for cut in graph.cuts}
-    cuts = [by_name[point.cut] for point in curve.points]
-    return _rounded(
-        {
-            "method": method_label(curve.method),
-            "cuts": [
-                {
-                    "name": cut.name,
-                    "shape": shape_text(cut),
-                    "kib": kib,
-                    "of_input": cut.bytes / graph.input_bytes,
-                    "head_mac_share": mac_share(cut, graph),
-                }
-                for cut, kib in zip(cuts, size.kib, strict=True)
-            ],
-            "curves": [{**asdict(one), "range": value_range(one)} for one in series],
-            "size": asdict(size),
-            "heat": asdict(heat_map(study, curve)),
-            "splits": [asdict(one) for one in built],
-        }
-    )
-
-
-def _rounded(value: object) -> object:
-    """Round every number to six significant digits, which halves the page's data."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return value

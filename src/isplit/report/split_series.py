@@ -1,34 +1,38 @@
-"""From predicted and trained splits to what the page and the figure draw: accuracy over bytes, predicted, measured.
+"""From predicted and trained splits to what the figures draw: accuracy over bytes, and predicted against measured.
 
-Pure, like plots.py: no plotting library. Texts for hovering are HTML, escaped here: plotly reads tags.
+Pure, like curve_series.py: no drawing and no markup. Each point carries its text: a title, and lines below it.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-from isplit.records import Accuracy, Budget, Measurement, Prediction, PredictionsRecord, RemoteImage, SplitRecord
+from isplit.records import Accuracy, Measurement, Prediction, PredictionsRecord, RemoteImage, SplitRecord
 from isplit.report.placements import efficient, image_setting
+from isplit.report.text import budget_text, signed_points
 
 _DESIGNS = {"linear": "", "pca": " (PCA)", "undercomplete": " (undercomplete)", "identity": " (identity)"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A measured placement: mean bytes, accuracy with its 95 % interval as distances, all in per cent."""
+    """A measured placement: mean bytes, accuracy with its 95 % interval as distances, all in per cent.
+
+    `tip` is what is said about it: the first line is its title.
+    """
 
     bytes: float
     accuracy: float
     above: float
     below: float
-    hover: str
+    tip: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """A cut over its budgets. `shade` is its place among the cuts, from 0 (first) to 1 (last)."""
 
+    cut: str
     label: str
     shade: float
     dashed: bool
@@ -48,6 +52,7 @@ class Whole:
 class Pair:
     """A split before training (x) and after (y), each with its interval as distances, in per cent."""
 
+    cut: str
     x: float
     x_above: float
     x_below: float
@@ -55,7 +60,7 @@ class Pair:
     y_above: float
     y_below: float
     shade: float
-    hover: str
+    tip: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +94,15 @@ def group_series(
     """
     rows = predictions.predictions if predictions else ()
     images = predictions.remote if predictions else ()
-    shades = _shades([name for name in order if name in {one.cut for one in (*rows, *trained)}])
-    names = dict.fromkeys(one.group for one in (*rows, *trained, *images))
+    measured_cuts = {split.cut for split in (*rows, *trained)}
+    shades = _shades([name for name in order if name in measured_cuts])
+    names = dict.fromkeys(item.group for item in (*rows, *trained, *images))
     return tuple(
         _series(
             name,
-            [one for one in rows if one.group == name],
-            [one for one in trained if one.group == name],
-            [one for one in images if one.group == name],
+            [prediction for prediction in rows if prediction.group == name],
+            [split for split in trained if split.group == name],
+            [image for image in images if image.group == name],
             shades,
         )
         for name in names
@@ -109,51 +115,56 @@ def _shades(cuts: list[str]) -> dict[str, float]:
 
 def _series(
     name: str,
-    rows: list[Prediction],
+    predictions: list[Prediction],
     trained: list[SplitRecord],
     images: list[RemoteImage],
     shades: dict[str, float],
 ) -> GroupSeries:
-    measured = [*(one.measurement for one in rows), *(one.measurement for one in trained)]
-    best = {id(one) for one in efficient(images)}
-    pairs = [_pair(one, _before(one, rows), shades) for one in trained]
+    measurements = [split.measurement for split in (*predictions, *trained)]
+    unbeaten = {id(image) for image in efficient(images)}
+    pairs = [_pair(split, _before(split, predictions), shades) for split in trained]
     return GroupSeries(
         name=name,
-        whole=_whole(max(measured, key=lambda one: one.whole.images).whole) if measured else None,
-        lines=_lines([(one, _hover(one)) for one in rows], shades),
-        trained=_lines([(one, _trained_hover(one)) for one in trained], shades),
-        images=tuple(_dot(one.payload_bytes.mean, one.accuracy, _image_hover(one)) for one in images),
+        whole=_whole(max((m.whole for m in measurements), key=lambda whole: whole.images)) if measurements else None,
+        lines=_lines([(prediction, _prediction_tip(prediction)) for prediction in predictions], shades),
+        trained=_lines([(split, _trained_tip(split)) for split in trained], shades),
+        images=tuple(_dot(image.payload_bytes.mean, image.accuracy, _image_tip(image)) for image in images),
         efficient=tuple(
-            sorted((n for n, one in enumerate(images) if id(one) in best), key=lambda n: images[n].payload_bytes.mean)
+            sorted(
+                (index for index, image in enumerate(images) if id(image) in unbeaten),
+                key=lambda index: images[index].payload_bytes.mean,
+            )
         ),
         pairs=tuple(pair for pair in pairs if pair is not None),
-        calibrated=any(one.predicted_accuracy is not None for one in rows),
+        calibrated=any(prediction.predicted_accuracy is not None for prediction in predictions),
     )
 
 
-def _whole(found: Accuracy) -> Whole:
-    return Whole(accuracy=100 * found.accuracy, low=100 * found.low, high=100 * found.high)
+def _whole(accuracy: Accuracy) -> Whole:
+    return Whole(accuracy=100 * accuracy.accuracy, low=100 * accuracy.low, high=100 * accuracy.high)
 
 
-def _dot(count_bytes: float, found: Accuracy, hover: str) -> Dot:
+def _dot(mean_bytes: float, accuracy: Accuracy, tip: str) -> Dot:
     return Dot(
-        bytes=count_bytes,
-        accuracy=100 * found.accuracy,
-        above=100 * (found.high - found.accuracy),
-        below=100 * (found.accuracy - found.low),
-        hover=hover,
+        bytes=mean_bytes,
+        accuracy=100 * accuracy.accuracy,
+        above=100 * (accuracy.high - accuracy.accuracy),
+        below=100 * (accuracy.accuracy - accuracy.low),
+        tip=tip,
     )
 
 
-def _lines(found: list[tuple[Prediction | SplitRecord, str]], shades: dict[str, float]) -> tuple[Line, ...]:
-    """One line for each cut and design, its dots in the order of their bytes."""
+def _lines(splits: list[tuple[Prediction | SplitRecord, str]], shades: dict[str, float]) -> tuple[Line, ...]:
+    """Return a line for each cut and design, its dots in the order of their bytes."""
     by_line: dict[tuple[str, str], list[Dot]] = defaultdict(list)
-    for one, hover in found:
-        measured = one.measurement
-        by_line[one.cut, design_of(one)].append(_dot(measured.payload_bytes.mean, measured.accuracy, hover))
+    for split, tip in splits:
+        measurement = split.measurement
+        dot = _dot(measurement.payload_bytes.mean, measurement.accuracy, tip)
+        by_line[split.cut, design_of(split)].append(dot)
     return tuple(
         Line(
-            label=escape(cut, quote=False) + _DESIGNS[design],
+            cut=cut,
+            label=cut + _DESIGNS[design],
             shade=shades[cut],
             dashed=design != "linear",
             dots=tuple(sorted(dots, key=lambda dot: dot.bytes)),
@@ -162,15 +173,15 @@ def _lines(found: list[tuple[Prediction | SplitRecord, str]], shades: dict[str, 
     )
 
 
-def design_of(one: Prediction | SplitRecord) -> str:
+def design_of(split: Prediction | SplitRecord) -> str:
     """Return the name of the bottleneck's design."""
-    return one.design if isinstance(one, Prediction) else one.bottleneck.design
+    return split.design if isinstance(split, Prediction) else split.bottleneck.design
 
 
-def _before(trained: SplitRecord, rows: list[Prediction]) -> Prediction | None:
+def _before(trained: SplitRecord, predictions: list[Prediction]) -> Prediction | None:
     """Return what was predicted for a trained split: of its own design if there is one."""
-    same = [one for one in rows if (one.cut, one.budget) == (trained.cut, trained.budget)]
-    return min(same, key=lambda one: one.design != trained.bottleneck.design, default=None)
+    same = [row for row in predictions if (row.cut, row.budget) == (trained.cut, trained.budget)]
+    return min(same, key=lambda row: row.design != trained.bottleneck.design, default=None)
 
 
 def _pair(trained: SplitRecord, before: Prediction | None, shades: dict[str, float]) -> Pair | None:
@@ -182,6 +193,7 @@ def _pair(trained: SplitRecord, before: Prediction | None, shades: dict[str, flo
         predicted = before.predicted_accuracy
         above = below = 2 * (before.predicted_stderr or 0.0)
     return Pair(
+        cut=trained.cut,
         x=100 * predicted,
         x_above=100 * above,
         x_below=100 * below,
@@ -189,57 +201,44 @@ def _pair(trained: SplitRecord, before: Prediction | None, shades: dict[str, flo
         y_above=100 * (y.high - y.accuracy),
         y_below=100 * (y.accuracy - y.low),
         shade=shades[trained.cut],
-        hover=f"{_trained_hover(trained)}<br>before: {_share(x)} on the {before.measurement.part} part",
+        tip=f"{_trained_tip(trained)}\nbefore: {_share(x)} on the {before.measurement.part} part",
     )
 
 
-# ---- hover ----
+# ---- what is said about a point ----
 
 
-def budget_text(one: Prediction | SplitRecord) -> str:
-    """Name a split's budget: "512 bytes" or "1 in 64 elements"."""
-    return budget_words(one.budget)
+def _share(accuracy: Accuracy) -> str:
+    interval = f"{100 * accuracy.low:.1f}–{100 * accuracy.high:.1f}"
+    return f"{accuracy.accuracy:.1%} ({interval}, {accuracy.images:,} images)"
 
 
-def budget_words(budget: Budget) -> str:
-    """Name a budget: "512 bytes" or "1 in 64 elements"."""
+def _measured(measurement: Measurement) -> str:
+    payload, against = measurement.payload_bytes, measurement.against_whole
     return (
-        f"{budget.payload_bytes:,} bytes"
-        if budget.payload_bytes is not None
-        else f"1 in {budget.element_ratio:g} elements"
+        f"{_share(measurement.accuracy)}"
+        f"\n{signed_points(against.difference, against.stderr)} points against the whole model"
+        f"\nbytes: mean {payload.mean:,.1f}, 95 % up to {payload.p95:,.0f}, at most {payload.max:,}"
+        f"\ndevice: {measurement.head_mac_share:.1%} of the MACs, encoder included; latent of {measurement.elements:,}"
     )
 
 
-def _share(found: Accuracy) -> str:
-    return f"{found.accuracy:.1%} ({100 * found.low:.1f}–{100 * found.high:.1f}, {found.images:,} images)"
+def _prediction_tip(prediction: Prediction) -> str:
+    title = f"{prediction.cut}{_DESIGNS[prediction.design]}, budget {budget_text(prediction)}"
+    after = prediction.predicted_accuracy
+    last = "" if after is None else f"\nafter training, predicted: {after:.1%}"
+    return f"{title}\nbefore training: {_measured(prediction.measurement)}{last}"
 
 
-def _measured(found: Measurement) -> str:
-    payload, against = found.payload_bytes, found.against_whole
-    difference = f"{100 * against.difference:+.1f} ± {100 * against.stderr:.1f}".replace("-", "−")
+def _trained_tip(split: SplitRecord) -> str:
+    epochs = f", {split.training.epochs} epochs" if split.training else ""
+    title = f"{split.cut}{_DESIGNS[split.bottleneck.design]}, budget {budget_text(split)}, trained{epochs}"
+    return f"{title}\n{split.measurement.part} part: {_measured(split.measurement)}"
+
+
+def _image_tip(image: RemoteImage) -> str:
+    payload = image.payload_bytes
     return (
-        f"{_share(found.accuracy)}<br>{difference} points against the whole model"
-        f"<br>bytes: mean {payload.mean:,.1f}, 95 % up to {payload.p95:,.0f}, at most {payload.max:,}"
-        f"<br>device: {found.head_mac_share:.1%} of the MACs, encoder included; latent of {found.elements:,}"
-    )
-
-
-def _hover(one: Prediction) -> str:
-    head = f"<b>{escape(one.cut, quote=False)}</b>{_DESIGNS[one.design]}, budget {budget_text(one)}"
-    after = "" if one.predicted_accuracy is None else f"<br>after training, predicted: {one.predicted_accuracy:.1%}"
-    return f"{head}<br>before training: {_measured(one.measurement)}{after}"
-
-
-def _trained_hover(one: SplitRecord) -> str:
-    epochs = f", {one.training.epochs} epochs" if one.training else ""
-    design = _DESIGNS[one.bottleneck.design]
-    head = f"<b>{escape(one.cut, quote=False)}</b>{design}, budget {budget_text(one)}, trained{epochs}"
-    return f"{head}<br>{one.measurement.part} part: {_measured(one.measurement)}"
-
-
-def _image_hover(one: RemoteImage) -> str:
-    payload = one.payload_bytes
-    return (
-        f"<b>remote: {image_setting(one)}</b><br>{_share(one.accuracy)}"
-        f"<br>bytes: mean {payload.mean:,.0f}, 95 % up to {payload.p95:,.0f}, at most {payload.max:,}"
+        f"remote: {image_setting(image)}\n{_share(image.accuracy)}"
+        f"\nbytes: mean {payload.mean:,.0f}, 95 % up to {payload.p95:,.0f}, at most {payload.max:,}"
     )

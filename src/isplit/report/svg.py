@@ -41,6 +41,7 @@ SYMBOLS: dict[str, str] = {
     "triangle": "M0 -7L7 5.5H-7Z",
     "circle": _circle(5.0),
     "dot": _circle(3.0),
+    "peak": _circle(4.2),
     "point": _circle(1.8),
     "square": "M-3.2 -3.2H3.2V3.2H-3.2Z",
     "small-square": "M-2.5 -2.5H2.5V2.5H-2.5Z",
@@ -63,6 +64,9 @@ STYLES: dict[str, dict[str, str]] = {
     "hollow": {"fill": "{paper}", "stroke": "{accent}", "stroke-width": "1.6", "stroke-linejoin": "round"},
     "class-maximum": {"fill": "{blue}", "stroke": "{paper}", "stroke-width": "1.5"},
     "peak": {"fill": "#ffffff", "stroke": "#111827", "stroke-width": "1.5"},
+    "gap": {"stroke": "{paper}", "stroke-width": "1"},
+    "column": {"fill": "none", "stroke": "none"},
+    "cell": {"fill": "none", "stroke": "none"},
     "tick": {"fill": "{soft}", "font-size": "11px"},
     "name": {"fill": "{ink}", "font-size": "11px", "font-family": MONOSPACE},
     "label": {"fill": "{ink}", "font-size": "11.5px"},
@@ -139,12 +143,9 @@ class Drawing:
         """Return a horizontal place as an attribute's value."""
         return f"{_short(100 * share)}%" if self.width is None else _short(share * self.width)
 
-    def group(self, parent: Shape, *, style: str = "", **attributes: str) -> Shape:
+    def group(self, parent: Shape, **attributes: str) -> Shape:
         """Add a group of shapes; `data_series="2"` becomes the attribute data-series."""
-        shape = ElementTree.SubElement(parent, "g", {key.replace("_", "-"): text for key, text in attributes.items()})
-        if style:
-            self._apply(shape, style)
-        return shape
+        return ElementTree.SubElement(parent, "g", _named(attributes))
 
     def line(self, parent: Shape, start: Point, end: Point, style: str) -> Shape:
         """Add a straight line."""
@@ -158,8 +159,19 @@ class Drawing:
             parent, "rect", style, places | {"width": self.x(width_share), "height": _short(max(height, 0.0))}
         )
 
-    def path(self, parent: Shape, runs: Iterable[Sequence[Point]], style: str, *, closed: bool = False) -> Shape:
-        """Add lines through the points of each run, with a gap between runs; `closed` runs are areas."""
+    def picture(self, parent: Shape, uri: str, *, style: str) -> Shape:
+        """Stretch a picture over the whole area of a fluid drawing, its pixels as they are."""
+        assert self.width is None
+        places = {"href": uri, "width": "100%", "height": _short(self.height), "preserveAspectRatio": "none"}
+        return self._add(parent, "image", style, places)
+
+    def path(
+        self, parent: Shape, runs: Iterable[Sequence[Point]], style: str, *, closed: bool = False, clipped: bool = False
+    ) -> Shape:
+        """Add lines through the points of each run, with a gap between runs.
+
+        `closed` runs are areas. What is `clipped` does not leave the area of a fluid drawing.
+        """
         width = _PATH_WIDTH if self.width is None else self.width
         end = "Z" if closed else ""
         outline = "".join(
@@ -175,14 +187,14 @@ class Drawing:
                 "height": _short(self.height),
                 "viewBox": f"0 0 {_PATH_WIDTH:g} {_short(self.height)}",
                 "preserveAspectRatio": "none",
-                "overflow": "visible",
+                "overflow": "hidden" if clipped else "visible",
             },
         )
         return self._add(box, "path", style, {"d": outline, "vector-effect": "non-scaling-stroke"})
 
     def mark(self, parent: Shape, symbol: str, place: Point, style: str, **attributes: str) -> Shape:
         """Add one of SYMBOLS; attributes are named as in `group`."""
-        named = {key.replace("_", "-"): text for key, text in attributes.items()}
+        named = _named(attributes)
         if self.width is None:
             places = {"href": f"#mark-{symbol}", "x": self.x(place[0]), "y": _short(place[1])}
             return self._add(parent, "use", style, places | named)
@@ -269,6 +281,10 @@ def _short(value: float) -> str:
     """Return a number with two decimals at most, which is finer than any screen."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
+
+
+def _named(attributes: Mapping[str, str]) -> dict[str, str]:
+    return {key.replace("_", "-"): text for key, text in attributes.items()}
 
 
 def _markup(root: Shape) -> Markup:

@@ -1,7 +1,22 @@
 """The table of what was known beforehand: every rule a row, numbers as they are, and texts escaped."""
 
-from isplit.records import Budget, PredictorScore, Verification, VerificationRecord
-from isplit.report.verification_section import verification_section
+from collections.abc import Callable
+
+import pytest
+
+from isplit.records import (
+    Budget,
+    CandidatesRecord,
+    CurveRecord,
+    GraphRecord,
+    PredictorScore,
+    StudyRecord,
+    Verification,
+    VerificationRecord,
+)
+from isplit.report import report_html
+
+Page = Callable[[VerificationRecord | None], str]
 
 
 def score(predictor, tau, *, top1="pool1", error=None):
@@ -28,9 +43,19 @@ def verification(group="all classes"):
     )
 
 
-def test_a_row_for_every_rule() -> None:
+@pytest.fixture
+def page(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Page:
+    """Return what draws the page of a verification."""
+
+    def draw(record: VerificationRecord | None) -> str:
+        return report_html(study, graph, curve, candidates, verification=record)
+
+    return draw
+
+
+def test_a_row_for_every_rule(page: Page) -> None:
     """Kendall's tau, regrets and error stand in the order of the headings; what is not known is a dash."""
-    html = verification_section(VerificationRecord(verifications=(verification(),)))
+    html = page(VerificationRecord(verifications=(verification(),)))
 
     cells = '</td><td class="number">'
     assert f"importance (CUI)</th><td><code>pool1</code>{cells}−0.33{cells}1.2{cells}0.0{cells}–</td>" in html
@@ -39,15 +64,15 @@ def test_a_row_for_every_rule() -> None:
     assert "512 bytes: 0 cuts trained, at most 3 epochs each, 120 minutes in all" in html
 
 
-def test_a_table_for_every_verification() -> None:
+def test_a_table_for_every_verification(page: Page) -> None:
     """Class subsets and budgets stand one below the other, their names escaped."""
-    html = verification_section(VerificationRecord(verifications=(verification(), verification("<b>"))))
+    html = page(VerificationRecord(verifications=(verification(), verification("<b>"))))
 
-    assert 2 == html.count("<table")
+    assert 2 == html.count('<table class="verified"')
     assert "&lt;b&gt;, 512 bytes" in html
 
 
-def test_nothing_without_verifications() -> None:
+def test_nothing_without_verifications(page: Page) -> None:
     """A study that was not verified has no such section."""
-    assert "" == verification_section(None)
-    assert "" == verification_section(VerificationRecord(verifications=()))
+    for record in (None, VerificationRecord(verifications=())):
+        assert "Was it known beforehand" not in page(record)

@@ -1,4 +1,4 @@
-// Sorting of the tables, and filtering of the cuts. Cells carry what they sort by in data-value; empty ones come last.
+// Sorts the tables and filters the cuts. Cells carry what they sort by in data-value; empty ones come last.
 "use strict";
 document.querySelectorAll("table.sortable").forEach((table) => {
   const body = table.tBodies[0];

@@ -1,0 +1,62 @@
+"""The curves that the page's script can draw, as compressed JSON: the page of a thousand classes stays small."""
+
+import base64
+import json
+import zlib
+
+from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, StudyRecord
+from isplit.report.curve_series import CurveSeries, curves, mac_share, method_label, shape_text
+from isplit.report.figures.curve import PAGE_LAYOUT, shown_range
+from isplit.report.scales import even_ticks
+from isplit.report.text import kib
+
+FEW_VALUES = 20_000
+"""Up to so many values they keep six digits, and errors three; beyond it three and two, as the page writes them."""
+
+
+def curve_data(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> str:
+    """Return the curves with what is said about each cut, as JSON compressed by zlib, in base64.
+
+    `v` and `e` are the importance of each cut and its standard error, with null where there is none; `range` and
+    `ticks` are the axis of log10, and `marks` are index, kind and rank.
+    """
+    series = curves(study, curve, candidates)
+    digits = (6, 3) if len(series) * len(curve.points) <= FEW_VALUES else (3, 2)
+    by_name = {cut.name: (number, cut) for number, cut in enumerate(graph.cuts)}
+    crossing = [by_name[point.cut] for point in curve.points]
+    content = {
+        "method": method_label(curve.method),
+        "top": PAGE_LAYOUT.upper_top,
+        "height": PAGE_LAYOUT.upper_height,
+        "lower_top": PAGE_LAYOUT.lower_top,
+        "bottom": PAGE_LAYOUT.bottom,
+        "cuts": [
+            {
+                "name": cut.name,
+                "number": number,
+                "text": f"{shape_text(cut)}, {kib(cut.bytes)} = {cut.bytes / graph.input_bytes:.3g} × fp32 input\n"
+                f"head: {100 * mac_share(cut, graph):.3g} % of the MACs",
+            }
+            for number, cut in crossing
+        ],
+        "curves": [_fields(chosen, series[0], digits) for chosen in series],
+    }
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
+
+
+def _fields(series: CurveSeries, overall: CurveSeries, digits: tuple[int, int]) -> dict[str, object]:
+    low, high = shown_range(series, overall)
+    return {
+        "label": series.label,
+        "kind": series.kind,
+        "v": [_rounded(value, digits[0]) for value in series.value],
+        "e": [_rounded(error, digits[1]) for error in series.stderr],
+        "range": [_rounded(low, 6), _rounded(high, 6)],
+        "ticks": [[_rounded(tick.value, 6), tick.label] for tick in even_ticks(low, high)],
+        "marks": [[mark.index, mark.kind, mark.rank] for mark in series.marks],
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")

@@ -86,9 +86,7 @@ def deadlines(*, images: int) -> dict[str, Any]:
     return {"rows": rows, "cpus": os.cpu_count(), "platform": platform.machine()}
 
 
-def _measure(
-    directory: Path, address: str, *, deadline_ms: float, rule: str, depth: int, count: int
-) -> dict[str, Any]:
+def _measure(directory: Path, address: str, *, deadline_ms: float, rule: str, depth: int, count: int) -> dict[str, Any]:
     pixels = np.random.default_rng(5).integers(0, 256, (_SIDE * STRIDE, _SIDE * STRIDE, 3), dtype=np.uint8)
     load = os.getloadavg()[0]
     with EdgeClient(

@@ -23,6 +23,7 @@ from isplit.runtime.edge.line_file import LineFile
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.sources import open_sources
 from isplit.runtime.edge.summary import Summary
+from isplit.runtime.providers import Provider
 from isplit.text import terminal_text
 
 
@@ -61,6 +62,13 @@ def run(
         str, typer.Option(help="payload (entropy-coded), or latent (plain uint8) for servers other than isplit's.")
     ] = "payload",
     threads: Annotated[int, typer.Option(min=1, help="Threads for one image's head.")] = 1,
+    provider: Annotated[
+        Provider,
+        typer.Option(
+            help="What the models here run on, where the installed onnxruntime has it; else on the CPU, which is said "
+            "and recorded in every answer. auto: CUDA where there is one."
+        ),
+    ] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Do not hash the bundle's files: a quicker start.")
@@ -90,11 +98,14 @@ def run(
         tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key) if with_tls else None,
         insecure=insecure,
         threads=threads,
+        provider=provider,
         verify=not no_verify,
     )
     summary = Summary()
     with client:
         client.warm_up()
+        for reason in client.provider_fallbacks:
+            typer.echo(f"isplit: the CPU runs the models, not {terminal_text(reason)}", err=True)
         with _open_output(output) as file:
             printed = _standard_output()
             try:
@@ -167,7 +178,7 @@ def _show(summary: Summary, *, quiet: bool) -> None:
 
     With `quiet` nothing is printed, unless answers did not come from where they should.
     """
-    if quiet and not summary.amiss:
+    if quiet and not summary.amiss and not summary.provider_fallbacks:
         return
     err = Console(stderr=True)
     if summary.answers and not quiet:
@@ -176,6 +187,8 @@ def _show(summary: Summary, *, quiet: bool) -> None:
     late = f"; {summary.late} late" if summary.late else ""
     sizes = summary.payload_bytes
     sent = f"; {sum(sizes) / len(sizes):.0f} payload bytes on average" if sizes else ""
+    for reason, count in summary.provider_fallbacks.items():
+        typer.echo(f"{count} answers from the CPU, not from {terminal_text(reason)}", err=True)
     if summary.last_reason:
         typer.echo(f"the last reason: {terminal_text(summary.last_reason)}", err=True)
     typer.echo(f"{summary.answers} answers: {sources}{late}{sent}" if sources else "no answers", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from isplit.errors import InputError, IsplitError
+from isplit.runtime.providers import Provider
 
 if TYPE_CHECKING:
     from isplit.runtime.server import Server
@@ -41,6 +42,13 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Most images in a batch, and in a request; 1: no batching.")] = 32,
     max_queue: Annotated[int, typer.Option(help="Most images waiting per model; more are refused.")] = 256,
     threads: Annotated[int, typer.Option(help="Threads of onnxruntime per batch.")] = 1,
+    provider: Annotated[
+        Provider,
+        typer.Option(
+            help="What the models run on, where the installed onnxruntime has it; else on the CPU, which the log says. "
+            "auto: CUDA where there is one."
+        ),
+    ] = "auto",
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port.")] = None,
     metrics_host: Annotated[str, typer.Option(help="Address for the metrics; they know no TLS.")] = "127.0.0.1",
     drain_seconds: Annotated[float, typer.Option(help="On SIGTERM, finish what was taken for so long.")] = 10.0,
@@ -62,12 +70,16 @@ def serve(
         max_batch=max_batch,
         max_queue=max_queue,
         threads=threads,
+        provider=provider,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
         drain_seconds=drain_seconds,
     )
     if ray_address and not ray:
         msg = f"got {ray_address!r} after the bundle: a Ray cluster's address needs --ray"
+        raise InputError(msg)
+    if ray and provider not in ("auto", "cpu"):
+        msg = f"got --provider {provider} with --ray: Ray's replicas compute on the CPU"
         raise InputError(msg)
     opened = Bundle.open(bundle)
     log_to_stderr(log_level)

@@ -53,6 +53,10 @@ class Answer(Record):
     included and gRPC's framing not. `server_batch` is how many images the server ran together. `started_unix_s` is the
     device's clock when it was handed the image. `image` is the image's name; bytes of it that are not UTF-8 are
     written as `\xNN`.
+
+    `provider` is what ran this answer's model on the device ("cpu", "cuda", and so on; None where no model ran here),
+    and `provider_fallback` why it is not the one that was asked for. `server_provider` is the server's, where it
+    reports one: isplit's does where that is not the CPU, or not what it was asked for.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -75,6 +79,9 @@ class Answer(Record):
     attempts: int = 0
     payload_bytes: int | None = None
     server_batch: int | None = None
+    provider: str | None = None
+    provider_fallback: str | None = None
+    server_provider: str | None = None
     started_unix_s: float
     timings: Timings
 

@@ -1,4 +1,4 @@
-"""Names in requests that device and server share, beyond those of the Open Inference Protocol."""
+"""Names in requests and answers that device and server share, beyond those of the Open Inference Protocol."""
 
 MODEL_SHA256 = "model_sha256"
 """A request's parameter (string): the SHA-256 of the ONNX file that is meant by the model's name.
@@ -6,3 +6,6 @@ MODEL_SHA256 = "model_sha256"
 Two bundles may call their models alike. A server that runs another file refuses the request; servers that do not know
 the parameter pass over it.
 """
+
+PROVIDER = "provider"
+"""An answer's parameter (string): what ran the model ("cuda"); left out where that is the CPU, as it was asked for."""

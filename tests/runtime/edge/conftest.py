@@ -84,6 +84,15 @@ def client(tiny, server):
         yield client
 
 
+@pytest.fixture
+def without_provider(monkeypatch):
+    """Make every onnxruntime one that has the CPU alone; return what is said to somebody who asks it for "qnn"."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    return "qnn: the installed onnxruntime was built without it"
+
+
 PATIENT = {
     "retry": Retry(attempts=3, first_ms=0, max_ms=0),
     "breaker": BreakerSettings(failures=1000),

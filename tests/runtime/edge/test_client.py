@@ -94,6 +94,31 @@ def test_answer_fields(tiny, client, server):
     assert all(time >= 0 for time in device)
 
 
+def test_what_ran_it(tiny, server, without_provider):
+    """Every answer says what ran its model here, and why that is not what was asked for."""
+    with EdgeClient(tiny.bundle, transport=server) as client:
+        plain = [client.classify(tiny.images[0], placement=where) for where in ("stage.1", "remote", "local")]
+        assert () == client.provider_fallbacks
+    assert ["cpu", None, "cpu"] == [answer.provider for answer in plain]
+    assert [None] * 3 == [answer.provider_fallback for answer in plain]
+    server.script.extend(["NOT_FOUND"] * 2)
+    with EdgeClient(tiny.bundle, transport=server, provider="qnn") as client:
+        assert () == client.provider_fallbacks  # nothing is loaded yet
+        answers = [client.classify(tiny.images[0], placement=where) for where in ("stage.1", "remote", "stage.2")]
+        assert (without_provider,) == client.provider_fallbacks
+    assert ["local-fallback", "local-fallback", "split"] == [answer.source for answer in answers]
+    assert [("cpu", without_provider)] * 3 == [(answer.provider, answer.provider_fallback) for answer in answers]
+
+
+def test_what_ran_it_there(tiny, server):
+    """An answer says what ran the tail, where the server does."""
+    infer = server.infer
+    server.infer = lambda request, *, timeout_s: replace(infer(request, timeout_s=timeout_s), provider="cuda")
+    with EdgeClient(tiny.bundle, transport=server) as client:
+        answers = [client.classify(tiny.images[0], placement=where) for where in ("stage.1", "local")]
+    assert ["cuda", None] == [answer.server_provider for answer in answers]
+
+
 def test_ids_are_unique(tiny, server):
     """No two requests of two clients share an id."""
     for _ in range(2):
@@ -505,6 +530,7 @@ def test_without_a_server(tiny):
         ({"deadline_ms": 0}, "deadline_ms"),
         ({"deadline_ms": float("nan")}, "deadline_ms"),
         ({"attempt_timeout_ms": -1}, "attempt_timeout_ms"),
+        ({"provider": "gpu"}, "no execution provider 'gpu'"),
     ],
 )
 def test_refused_options(tiny, server, options, match):

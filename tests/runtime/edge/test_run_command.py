@@ -188,6 +188,34 @@ def test_bad_input(isplit, tiny, folder, tmp_path, monkeypatch, arguments, words
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_provider(isplit, tiny, folder, without_provider, quiet):
+    """A provider that is not there is said at the start and in the end, --quiet or not, and in every answer."""
+    out = folder.parent / "answers.jsonl"
+    result = isplit("run", tiny.directory, folder, "--provider", "qnn", "--output", out, *quiet)
+    assert 0 == result.code, result.err
+    assert [("cpu", without_provider)] * 5 == [(it.provider, it.provider_fallback) for it in read_answers(out)]
+    first, *_, said, last = result.err.splitlines()
+    assert f"isplit: the CPU runs the models, not {without_provider}" == first
+    assert f"5 answers from the CPU, not from {without_provider}" == said
+    assert "5 answers: 5 local" == last
+
+
+@pytest.mark.parametrize("provider", ["cpu", "auto"])
+def test_provider_that_is_there(isplit, tiny, folder, without_provider, provider):
+    """The CPU is always there."""
+    result = isplit("run", tiny.directory, folder, "--provider", provider, "--json", "--quiet")
+    assert (0, "") == (result.code, result.err)
+    assert [("cpu", None)] * 5 == [(it["provider"], it["provider_fallback"]) for it in lines(result.out)]
+
+
+def test_no_provider(isplit, tiny, folder):
+    """Another name is refused, and the names are listed."""
+    result = isplit("run", tiny.directory, folder, "--provider", "gpu")
+    assert 2 == result.code
+    assert "openvino" in result.err
+
+
 # --- every image is answered, whatever its name, its file, the model, the disk and the reader are ---
 
 

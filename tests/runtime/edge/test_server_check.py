@@ -201,6 +201,21 @@ def test_the_error_is_public():
     assert issubclass(isplit.errors.ServerError, InputError)
 
 
+@pytest.mark.parametrize(("provider", "reported"), [("qnn", "cpu"), ("auto", None), ("cpu", None)])
+def test_a_server_without_its_provider(tiny, without_provider, provider, reported, caplog):
+    """A server whose provider is not there answers from the CPU, logs it, and says so in every answer."""
+    with (
+        caplog.at_level("INFO"),
+        serving(tiny.bundle, provider=provider) as server,
+        EdgeClient(tiny.bundle, server.address, fallback=False) as client,
+    ):
+        answers = list(client.run(tiny.images[:3]))
+    assert [("split", reported)] * 3 == [(answer.source, answer.server_provider) for answer in answers]
+    events = [record for record in caplog.records if record.getMessage() == "the CPU runs a model"]
+    assert (3 if reported else 0) == len(events)
+    assert all(record.levelname == "WARNING" for record in events)
+
+
 # --- isplit run ---
 
 

@@ -32,6 +32,7 @@ from isplit.runtime.edge.sender import Sender
 from isplit.runtime.edge.server_side import ServerSide
 from isplit.runtime.edge.stream import pipelined
 from isplit.runtime.edge.transport import Transport
+from isplit.runtime.providers import Provider, check_provider
 
 WireName = Literal["payload", "latent"]
 
@@ -52,8 +53,9 @@ class EdgeClient:
     server cannot be asked, where the bundle holds it: it costs that model's memory once it is needed.
 
     `token` and `tls` are shown to the server; a token crosses a network in plain text only when `insecure` says so.
-    No attempt takes longer than `attempt_timeout_ms`. `threads` share the work of one operator of the head. `verify`
-    hashes the bundle's files first. `transport` replaces gRPC.
+    No attempt takes longer than `attempt_timeout_ms`. `threads` share the work of one operator of the head, and
+    `provider` is what models here run on (see `isplit.runtime.providers`); where it cannot be had the CPU takes over,
+    which every answer says. `verify` hashes the bundle's files first. `transport` replaces gRPC.
 
     With `require_server`, the server is asked about a sample image before the client is there, so that a wrong address,
     token or bundle is an error at once, and not a fallback for ever (see `check_server`). None stands for True where
@@ -84,6 +86,7 @@ class EdgeClient:
         breaker: BreakerSettings = _BREAKER,
         attempt_timeout_ms: float = 5000.0,
         threads: int = 1,
+        provider: Provider = "auto",
         verify: bool = True,
         transport: Transport | None = None,
         require_server: bool | None = None,
@@ -100,7 +103,7 @@ class EdgeClient:
         self._placement = self._check_placement(placement or (self._placements[0] if self._has_server else LOCAL))
         self._fallback = fallback and LOCAL in self._placements
         self._reserve = Reserve()
-        self._device = Device(self._bundle, plain=wire == "latent", threads=threads)
+        self._device = Device(self._bundle, plain=wire == "latent", threads=threads, provider=check_provider(provider))
         self._name = secrets.token_hex(4)  # ids of two devices never meet in a server's log
         self._count = itertools.count()
         self._closed = False
@@ -122,6 +125,11 @@ class EdgeClient:
     def placements(self) -> tuple[str, ...]:
         """What `placement` may be: the bundle's cuts, then "remote" and "local" where it has them."""
         return self._placements
+
+    @property
+    def provider_fallbacks(self) -> tuple[str, ...]:
+        """Why models that were loaded so far do not run on the provider that was asked for; empty where they do."""
+        return self._device.provider_fallbacks()
 
     def classify(
         self, image: Picture, *, placement: str | None = None, deadline_ms: float | None = None, name: str | None = None
@@ -252,6 +260,7 @@ class EdgeClient:
                 return self._device.compress(pixels)
         with job.timed("head_ms"):
             latent = self._device.head(job.placement, pixels)
+        job.ran_on = self._device.ran_on(job.placement)
         with job.timed("encode_ms"):
             return self._device.encode(job.placement, latent)
 
@@ -284,6 +293,7 @@ class EdgeClient:
     def _run_here(self, job: Job, pixels: NDArray[np.uint8], source: AnswerSource) -> None:
         with job.timed("local_ms"):
             job.logits = self._device.whole(pixels)
+        job.ran_on = self._device.ran_on(LOCAL)
         job.source = source
 
     def _require_server(self) -> None:

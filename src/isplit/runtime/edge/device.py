@@ -15,6 +15,7 @@ from isplit.errors import EngineError
 from isplit.records import BundleRecord
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.transport import TensorName
+from isplit.runtime.providers import Provider, ProviderChoice
 
 if TYPE_CHECKING:
     from isplit.runtime.session import Session
@@ -37,13 +38,14 @@ class Wire:
 class Device:
     """The device's side of a bundle. Safe to share between threads.
 
-    `plain` sends latents as they are, for servers that know no codec.
+    `plain` sends latents as they are, for servers that know no codec. `threads` and `provider` are as for `Session`.
     """
 
-    def __init__(self, bundle: Bundle, *, plain: bool, threads: int) -> None:
+    def __init__(self, bundle: Bundle, *, plain: bool, threads: int, provider: Provider) -> None:
         self._bundle = bundle
         self._plain = plain
         self._threads = threads
+        self._provider: Provider = provider
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
 
@@ -126,6 +128,15 @@ class Device:
         """Say whether a model (a cut's head, or "local") is loaded, so that to run it takes no longer than usual."""
         return name in self._sessions
 
+    def ran_on(self, name: str) -> ProviderChoice:
+        """Return what a loaded model (a cut's head, or "local") runs on."""
+        return self._sessions[name].choice
+
+    def provider_fallbacks(self) -> tuple[str, ...]:
+        """Return why loaded models do not run on the provider that was asked for: each reason once."""
+        reasons = [session.choice.fallback for session in list(self._sessions.values())]
+        return tuple(dict.fromkeys(reason for reason in reasons if reason))
+
     def _sample_pixels(self) -> NDArray[np.uint8]:
         """Return a ramp from dark to light, (H, W, C): few bytes in every format, and not one value everywhere."""
         preprocessing = self._bundle.record.preprocessing
@@ -142,7 +153,7 @@ class Device:
             if name not in self._sessions:
                 from isplit.runtime.session import Session  # onnxruntime takes as long to import as all the rest
 
-                self._sessions[name] = Session(self._path(name), threads=self._threads)
+                self._sessions[name] = Session(self._path(name), threads=self._threads, provider=self._provider)
             return self._sessions[name]
 
     def _path(self, name: str) -> Path:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isplit.records import Answer, AnswerSource, Timings
 from isplit.runtime.edge.device import Wire
 from isplit.runtime.edge.transport import Reply
+from isplit.runtime.providers import ProviderChoice
 from isplit.text import utf8_text
 
 
@@ -20,7 +21,8 @@ class Job:
     """What is known of an image so far; one thread at a time works on it.
 
     `pixels` (H, W, C) are there once the image was read, `wire` once there is something to send, `logits` once there
-    is an answer. `reason` says why it is not the answer that was asked for. `parts_ms` has the keys of `Timings`.
+    is an answer. `ran_on` says what the last model that ran here ran on. `reason` says why it is not the answer that
+    was asked for. `parts_ms` has the keys of `Timings`.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Job:
     reason: str | None = None
     attempts: int = 0
     server_batch: int | None = None
+    ran_on: ProviderChoice | None = None
+    server_provider: str | None = None
     parts_ms: dict[str, float | None] = field(default_factory=dict[str, float | None])
 
     @contextmanager
@@ -57,6 +61,7 @@ class Job:
         """Take over a server's logits and its timings."""
         self.logits = reply.logits
         self.server_batch = reply.batch_size if reply.batch_size and reply.batch_size > 0 else None
+        self.server_provider = reply.provider
         server_ms = _duration_ms(reply.server_ms)
         # Two machines' clocks are never compared, only two durations.
         self.parts_ms |= {
@@ -91,6 +96,9 @@ class Job:
             attempts=self.attempts,
             payload_bytes=None if self.wire is None else len(self.wire.content),
             server_batch=self.server_batch,
+            provider=None if self.ran_on is None else self.ran_on.name,
+            provider_fallback=None if self.ran_on is None else self.ran_on.fallback,
+            server_provider=None if self.server_provider is None else utf8_text(self.server_provider),
             started_unix_s=self.started_unix_s,
             timings=Timings(total_ms=total_ms, **self.parts_ms),
         )

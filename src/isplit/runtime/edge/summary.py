@@ -27,6 +27,8 @@ class Summary:
         self.late = 0
         self.last_reason: str | None = None
         """Why the last answer that came from elsewhere than asked, or failed, did so."""
+        self.provider_fallbacks: Counter[str] = Counter()
+        """How many answers came from a model that did not run on the provider that was asked for, by the reason."""
         self.payload_bytes = array("d")
         self._parts = {name: array("d") for name in Timings.model_fields}
 
@@ -45,6 +47,8 @@ class Summary:
         self.sources[answer.source] += 1
         self.late += answer.late
         self.last_reason = answer.reason or self.last_reason
+        if answer.provider_fallback is not None:
+            self.provider_fallbacks[answer.provider_fallback] += 1
         if answer.payload_bytes is not None:
             self.payload_bytes.append(answer.payload_bytes)
         for name, times in self._parts.items():

@@ -65,6 +65,7 @@ class Reply:
     infer_ms: float | None = None
     server_ms: float | None = None
     batch_size: int | None = None
+    provider: str | None = None
 
 
 MAX_DETAILS = 300

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeStubs]
 
 from isplit.runtime.edge.transport import Reply, Request, TransportError
-from isplit.runtime.names import MODEL_SHA256
+from isplit.runtime.names import MODEL_SHA256, PROVIDER
 
 # The generated module is made at run time, so that type checkers know nothing of it.
 _pb: Any = service_pb2
 
 OUTPUT = "logits"
+_MAX_PROVIDER = 100
+"""Characters that are taken of a server's word for what it runs on."""
 
 
 def request_message(request: Request) -> Any:
@@ -40,7 +42,8 @@ def read_reply(message: Any) -> Reply:
     """
     timings = {name: _number(message.parameters, name) for name in ("queue_ms", "decode_ms", "infer_ms", "server_ms")}
     batch = message.parameters["batch_size"].int64_param if "batch_size" in message.parameters else None
-    return Reply(id=message.id, logits=_logits(message), batch_size=batch, **timings)
+    provider = message.parameters[PROVIDER].string_param[:_MAX_PROVIDER] if PROVIDER in message.parameters else None
+    return Reply(id=message.id, logits=_logits(message), batch_size=batch, provider=provider, **timings)
 
 
 def _logits(message: Any) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import BundleError, EngineError
+from isplit.runtime.providers import CPU, Provider, ProviderChoice
 from isplit.runtime.session import Session
 
 _QUICK_S = 0.5e-3
@@ -44,8 +45,10 @@ class OnnxTail:
 
     """
 
-    def __init__(self, path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int) -> None:
-        self._session = Session(path, threads=threads)
+    def __init__(
+        self, path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, provider: Provider = "cpu"
+    ) -> None:
+        self._session = Session(path, threads=threads, provider=provider)
         self._input_shape = input_shape
         for rows in (2, 1):
             try:
@@ -59,6 +62,11 @@ class OnnxTail:
                     f"float32 {(rows, outputs)}: export the bundle again"
                 )
                 raise BundleError(msg)
+
+    @property
+    def choice(self) -> ProviderChoice:
+        """What it runs on now, and why that is not what was asked for."""
+        return self._session.choice
 
     def row_seconds(self) -> float:
         """Time one row, now; of more each takes about as long, or less."""
@@ -86,8 +94,19 @@ class OnnxEngine:
         self.quick_rows = int(_QUICK_S / tail.row_seconds())
         """A batch of at most so many rows took no longer than `_QUICK_S` when the engine was made."""
 
+    @property
+    def choice(self) -> ProviderChoice:
+        """What it runs on now, and why that is not what was asked for."""
+        return self._tail.choice
+
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
         if len(batch) <= self.quick_rows:
             return self._tail.run(batch)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._tail.run, batch)
+
+
+def provider_to_report(engine: Engine) -> str | None:
+    """Return what an engine runs on, where its callers should know: it is not the CPU, or not what was asked for."""
+    choice = engine.choice if isinstance(engine, OnnxEngine) else None
+    return None if choice is None or (choice.name == CPU and choice.fallback is None) else choice.name

@@ -1,6 +1,7 @@
 """The server's life: load the models, listen, answer, drain, stop."""
 
 import asyncio
+import logging
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from prometheus_client import start_http_server
 from isplit.errors import InputError
 from isplit.runtime.access import MIN_TOKEN_CHARACTERS, check_token_form
 from isplit.runtime.bundle import Bundle
+from isplit.runtime.providers import Provider, check_provider
 from isplit.runtime.server.batcher import Batcher
 from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
 from isplit.runtime.server.log import event
@@ -41,7 +43,8 @@ class ServerSettings:
     """How to serve.
 
     `port` 0 takes any that is free. `max_batch` is in images, and bounds a single request too; `max_queue` in images
-    waiting per model. `threads` are onnxruntime's per batch. Metrics are served without TLS or token, on
+    waiting per model. `threads` are onnxruntime's per batch, `provider` is what it runs on (see
+    `isplit.runtime.providers`). Metrics are served without TLS or token, on
     `metrics_host`, and not at all while `metrics_port` is None. `drain_seconds` is how long a server that was asked
     to stop goes on with what it has taken.
 
@@ -58,11 +61,13 @@ class ServerSettings:
     max_batch: int = 32
     max_queue: int = 256
     threads: int = 1
+    provider: Provider = "auto"
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     drain_seconds: float = 10.0
 
     def __post_init__(self) -> None:
+        check_provider(self.provider)
         check_exposure(self.host, tls=self.tls, token=self.token, insecure=self.insecure)
         if self.token is not None:
             check_token_form(self.token, min_characters=MIN_TOKEN_CHARACTERS)
@@ -174,7 +179,9 @@ class Server:
         at_once = max(1, (os.cpu_count() or 1) // settings.threads)
         slots = asyncio.Semaphore(at_once) if self._make_engine is None else None
         compute, decoder = (self._pool(name, at_once) for name in ("infer", "decode"))
-        make_engine = self._make_engine or partial(_onnx_engine, threads=settings.threads, executor=compute)
+        make_engine = self._make_engine or partial(
+            _onnx_engine, threads=settings.threads, provider=settings.provider, executor=compute
+        )
 
         def make_batcher(engine: Engine) -> Batcher:
             return Batcher(engine, max_batch=settings.max_batch, max_queue=settings.max_queue, slots=slots)
@@ -260,8 +267,12 @@ def _waiting(batcher: Batcher) -> float:
     return batcher.waiting_rows
 
 
-def _onnx_engine(path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, executor: Executor) -> Engine:
-    tail = OnnxTail(path, input_shape=input_shape, outputs=outputs, threads=threads)
+def _onnx_engine(
+    path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, provider: Provider, executor: Executor
+) -> Engine:
+    tail = OnnxTail(path, input_shape=input_shape, outputs=outputs, threads=threads, provider=provider)
+    if tail.choice.fallback is not None:
+        event("the CPU runs a model", level=logging.WARNING, file=path.name, instead_of=tail.choice.fallback)
     return OnnxEngine(tail, executor=executor)
 
 

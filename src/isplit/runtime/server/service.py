@@ -13,7 +13,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.runtime.names import PROVIDER
 from isplit.runtime.server.batcher import Computed
+from isplit.runtime.server.engine import provider_to_report
 from isplit.runtime.server.log import event, logger
 from isplit.runtime.server.metrics import UNKNOWN_MODEL, Metrics
 from isplit.runtime.server.models import Hosted
@@ -152,7 +154,7 @@ class InferenceService:
         stages_ms = {"decode": decode_ms, "queue": computed.queue_ms, "infer": computed.infer_ms}
         stages_ms["server"] = (time.monotonic() - started) * 1e3
         self._metrics.answered(label, images=content.rows, batch_size=computed.batch_size, stages_ms=stages_ms)
-        return _response(request, label, computed, stages_ms)
+        return _response(request, label, computed, stages_ms, provider=provider_to_report(model.engine))
 
     async def _compute(self, model: Hosted, content: Content, deadline: float) -> tuple[float, Computed]:
         """Return the milliseconds that decoding took, and the answer."""
@@ -180,11 +182,15 @@ def _unknown(name: str, models: Mapping[str, Hosted]) -> RefusedError:
     return RefusedError("NOT_FOUND", f"there is no model {name[:100]!r}: this server has {', '.join(models)}")
 
 
-def _response(request: Any, model: str, computed: Computed, stages_ms: dict[str, float]) -> Any:
+def _response(
+    request: Any, model: str, computed: Computed, stages_ms: dict[str, float], *, provider: str | None
+) -> Any:
     response = messages.ModelInferResponse(model_name=model, model_version=VERSION, id=request.id)
     for stage, milliseconds in stages_ms.items():
         response.parameters[f"{stage}_ms"].double_param = milliseconds
     response.parameters["batch_size"].int64_param = computed.batch_size
+    if provider is not None:
+        response.parameters[PROVIDER].string_param = provider
     response.outputs.add(name=OUTPUT, datatype="FP32", shape=computed.logits.shape)
     response.raw_output_contents.append(np.ascontiguousarray(computed.logits, "<f4").tobytes())
     return response

@@ -1,0 +1,81 @@
+"""The execution providers of onnxruntime that a model may run on, by the names that isplit gives them.
+
+Which of them an installed onnxruntime has depends on the package: `onnxruntime` has the CPU (on macOS CoreML too),
+`onnxruntime-gpu` CUDA and TensorRT, `onnxruntime-openvino` OpenVINO, `onnxruntime-qnn` QNN.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from isplit.errors import InputError
+
+Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "xnnpack", "coreml", "qnn"]
+"""What may be asked for. "auto" is CUDA where onnxruntime has it, and the CPU elsewhere.
+
+The others are used only when they are named: TensorRT compiles for minutes before it runs, and OpenVINO, XNNPACK,
+CoreML and QNN may compute in another precision than the one in which the bundle's accuracy was measured.
+"""
+
+ProviderName = Literal["cpu", "cuda", "tensorrt", "openvino", "xnnpack", "coreml", "qnn"]
+"""What a model runs on."""
+
+CPU: ProviderName = "cpu"
+
+_EXECUTION_PROVIDERS: dict[ProviderName, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderChoice:
+    """What to run a model on: `name`, and where that is not what was asked for, why (`fallback`)."""
+
+    name: ProviderName
+    fallback: str | None = None
+
+
+def check_provider(provider: str) -> Provider:
+    """Return the name of a provider, if it is one.
+
+    Raises:
+        InputError: it is none; the message lists them.
+
+    """
+    for name in get_args(Provider):
+        if provider == name:
+            return name
+    msg = f"there is no execution provider {provider!r}; choose one of {', '.join(get_args(Provider))}"
+    raise InputError(msg)
+
+
+def choose_provider(provider: Provider, available: Collection[str]) -> ProviderChoice:
+    """Return what to run on, of what onnxruntime says is `available` (by onnxruntime's own names)."""
+    if provider == "auto":
+        return ProviderChoice(name="cuda" if _EXECUTION_PROVIDERS["cuda"] in available else CPU)
+    if _EXECUTION_PROVIDERS[provider] in available:
+        return ProviderChoice(name=provider)
+    return ProviderChoice(name=CPU, fallback=f"{provider}: the installed onnxruntime was built without it")
+
+
+def execution_providers(name: ProviderName, *, threads: int) -> list[str | tuple[str, dict[str, Any]]]:
+    """Return onnxruntime's list for a provider: after it come those that run the operators which it lacks."""
+    names = [_EXECUTION_PROVIDERS[name]]
+    if name == "tensorrt":
+        names.append(_EXECUTION_PROVIDERS["cuda"])
+    if name != CPU:
+        names.append(_EXECUTION_PROVIDERS[CPU])
+    # XNNPACK has a pool of threads of its own, and would take every core.
+    options = {"xnnpack": {"intra_op_num_threads": str(threads)}, "openvino": {"num_of_threads": str(threads)}}
+    return [(names[0], options[name]) if name in options else names[0], *names[1:]]
+
+
+def is_active(name: ProviderName, active: Collection[str]) -> bool:
+    """Say whether a session that was made for a provider really has it, of what onnxruntime says is `active`."""
+    return _EXECUTION_PROVIDERS[name] in active

@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# A long experiment of this checkout stands still meanwhile.
-QUIETLY := experiments/paused.sh
+# Long experiments of this checkout stand still meanwhile.
+QUIETLY := $(BIN)/python experiments/pausing.py
 
 .PHONY: install demo test check bench docs peers reproduce-report clean
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from closed_form import SHARES, compressed_images, keep, known, points, table
+from pausing import pause_point
 
 from isplit.design.fit import fit
 from isplit.design.settings import FitSettings
@@ -158,7 +159,8 @@ def row_of(record: SplitRecord) -> Row:
 
 
 def say(what: str, part: int, total: int) -> None:
-    """Print what has come to its end."""
+    """Print each step that has come to its end, and stand still while tests or benchmarks run."""
+    pause_point()
     if part == total:
         print(f"  {what}: {total}", flush=True)
 

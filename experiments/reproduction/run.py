@@ -17,13 +17,14 @@ trained again, and an interrupted one goes on after its last epoch. Studies are 
 Weights are not committed, and other CPUs do not train the same bits. Lines of another training of a network stay: each
 comparison is among the lines of one, and --jobs chooses what to add of a new one.
 
-Runs at the lowest priority; two may run at once, a thread each, for different pairs. `make test` and `make bench` stop
-it, and let it go on afterwards, so that figures are not spoilt; its own seconds then have a pause in them.
+Runs at the lowest priority; two may run at once, a thread each, for different pairs. It stands still while `make
+test` or `make bench` of this checkout runs, so that figures are not spoilt; its own seconds then have a pause in them.
 """
 
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ from isplit.design.predict import predict
 from isplit.design.settings import FitSettings, TrainedDesign
 from isplit.design.study import Study, open_study
 from isplit.records import Budget, Prediction, SplitRecord
+
+sys.path.append(str(Path(__file__).parents[1]))
+from pausing import pause_point
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "trained.jsonl"
@@ -248,7 +252,8 @@ def line(pair: Pair, study: Study, record: SplitRecord, before: Prediction) -> d
 
 
 def say(what: str, part: int, total: int) -> None:
-    """Print what has come to its end."""
+    """Print each step that has come to its end, and stand still while tests or benchmarks run."""
+    pause_point()
     if part == total:
         print(f"  {time.strftime('%H:%M:%S')} {what}: {total}", flush=True)
 

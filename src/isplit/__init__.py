@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isplit.api import *  # noqa: F403 - the names are those of `_EXPORTS`
     from isplit.errors import *  # noqa: F403
+    from isplit.plan.planner import PlanSettings as PlanSettings
+    from isplit.plan.planner import plan as plan
     from isplit.records import *  # noqa: F403
     from isplit.runtime.bundle import Bundle as Bundle
     from isplit.runtime.edge.client import EdgeClient as EdgeClient
@@ -34,9 +36,11 @@ _EXPORTS = {
         NonFiniteError PayloadError StudyError
     """,
     "isplit.records": """
-        Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut GraphRecord Measurement
-        Prediction PredictionsRecord Preprocessing SplitRecord StudyRecord VerificationRecord
+        Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut GraphRecord Limits LinkRecord
+        Measurement PlanRecord Prediction PredictionsRecord Preprocessing ProfileRecord SplitRecord StudyRecord
+        VerificationRecord
     """,
+    "isplit.plan.planner": "PlanSettings plan",
     "isplit.runtime.bundle": "Bundle",
     "isplit.runtime.edge.client": "EdgeClient",
     "isplit.runtime.edge.security": "Tls",

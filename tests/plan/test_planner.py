@@ -17,8 +17,7 @@ from isplit.records import (
     ProfileRecord,
     TimeFigure,
 )
-
-from .conftest import plain_link, rates_profile
+from tests.plan.conftest import plain_link, rates_profile
 
 
 def by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord, **kwargs: object) -> PlanRecord:

@@ -8,8 +8,7 @@ import pytest
 from isplit.errors import InputError
 from isplit.plan.compute import MachineTimes, ModelShape, machine_times
 from isplit.plan.segments import SegmentObjective, segment_memory, split_into_segments
-
-from .conftest import make_graph, rates_profile
+from tests.plan.conftest import make_graph, rates_profile
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from isplit.cli import analyze, cuts, demo, export, fit, predict, report, run, serve, verify
+from isplit.cli import analyze, cuts, demo, export, fit, plan, predict, report, run, serve, verify
 from isplit.errors import InputError, IsplitError
 from isplit.text import terminal_text
 
@@ -55,6 +55,7 @@ for _verb in (
     predict.predict,
     fit.fit,
     verify.verify,
+    plan.plan,
     report.report,
     demo.demo,
     export.export,

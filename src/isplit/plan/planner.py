@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,15 @@ from isplit.records import (
 Mask = NDArray[np.bool_]
 
 
+class HasDirectory(Protocol):
+    """Anything that knows the directory of its study, such as what `isplit.open_study` returns."""
+
+    @property
+    def directory(self) -> Path:
+        """The study's directory."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
     """What a plan is for.
@@ -54,7 +64,7 @@ class PlanSettings:
 
 
 def plan(
-    study: str | Path | StudyFacts,
+    study: str | Path | HasDirectory | StudyFacts,
     *,
     device: str | Path | ProfileRecord = "pi4",
     link: str | Path | LinkRecord = "4g",
@@ -68,7 +78,7 @@ def plan(
     accuracy nor a loss is limited, placements may lose one point.
 
     Args:
-        study: The study's directory, or what is known of it.
+        study: The study, its directory, or what is known of it.
         device: A preset's name ("pi4"), a file that `isplit profile` wrote, or a profile.
         link: A preset's name ("4g"), a file that `isplit probe` wrote, figures ("4Mbit/s,50ms"), or a link.
         server: As `device`; "this-machine" is estimated on the spot.
@@ -85,7 +95,7 @@ def plan(
 
     """
     settings = settings or PlanSettings()
-    facts = study if isinstance(study, StudyFacts) else load_facts(Path(study), group=settings.group)
+    facts = study if isinstance(study, StudyFacts) else _facts(study, group=settings.group)
     shape = ModelShape.from_graph(facts.graph)
     specs = [(device, "--device"), (server, "--server"), *((machine, "--tier") for machine, _ in settings.tiers)]
     profiles = [load_device(spec, name=name) for spec, name in specs]
@@ -102,6 +112,11 @@ def plan(
         rows += tier_rows(facts, machines, links, settings.load)
     costs = price(rows, facts, device=machines[0], server=machines[1])
     return _record(facts, costs, machines, links, wanted, settings)
+
+
+def _facts(study: str | Path | HasDirectory, *, group: str | None) -> StudyFacts:
+    directory = Path(study) if isinstance(study, (str, Path)) else study.directory
+    return load_facts(directory, group=group)
 
 
 def _record(

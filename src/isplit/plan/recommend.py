@@ -80,7 +80,8 @@ def recommend(
         sentences += [_excluded(entry, of=len(placements)) for entry in excluded_by if entry.excludes]
         sentences.append(f"The nearest is to {action(closest)}: {figures(closest)}.")
     else:
-        sentences = [f"{scene}: {action(chosen)}: {figures(chosen)}."]
+        worth = "Splitting is worth it here." if _splits(chosen) else "Splitting is not worth it here."
+        sentences = [f"{scene}: {action(chosen)}: {figures(chosen)}.", worth]
         sentences += [_alternative(other) for other in alternatives]
         if text := _switching_text(switching, placements, first=links[0] if links else None):
             sentences.append(text)
@@ -92,12 +93,16 @@ def recommend(
         text=" ".join(sentences),
         chosen=None if chosen is None else chosen.name,
         nearest=closest.name if chosen is None else None,
-        worth_splitting=chosen is not None and chosen.kind in ("split", "middle", "tiers") and chosen.worth_considering,
+        worth_splitting=chosen is not None and _splits(chosen),
         estimated=estimated,
         switching=tuple(switching),
         excluded_by=tuple(excluded_by) if chosen is None else (),
         train=train,
     )
+
+
+def _splits(placement: PlannedPlacement) -> bool:
+    return placement.kind in ("split", "middle", "tiers") and placement.worth_considering
 
 
 def action(placement: PlannedPlacement) -> str:

@@ -1,0 +1,286 @@
+"""isplit plan: where a model should run, on a device, over a link, under limits; in milliseconds."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from isplit.cli import console
+from isplit.errors import InputError
+from isplit.plan import choose
+from isplit.plan.devices import THIS_MACHINE, estimate_device, load_device
+from isplit.plan.evaluate import Load
+from isplit.plan.planner import PlanSettings
+from isplit.plan.planner import plan as plan_study
+from isplit.plan.recommend import milliseconds
+from isplit.plan.units import parse_size
+from isplit.records import Limits, Objective, PlannedPlacement, PlanRecord, ProfileRecord, Transport, write_shared
+
+_LIMITS = "Limits"
+_MACHINES = "Machines and links"
+_NEWEST_PLACES = 12
+
+
+def plan(
+    study: console.StudyArgument,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="pi4, pi5, jetson-nano, jetson-orin-nano, phone, this-machine, or a file of `isplit profile`.",
+            rich_help_panel=_MACHINES,
+        ),
+    ] = "pi4",
+    link: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE|RATE,RTT",
+            help="ethernet, wifi, 5g, 4g, 3g, lte-m, nb-iot, ble, lora, a file of `isplit probe`, or 4Mbit/s,50ms.",
+            rich_help_panel=_MACHINES,
+        ),
+    ] = "4g",
+    server: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="As --device.", rich_help_panel=_MACHINES)
+    ] = THIS_MACHINE,
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MACHINE@LINK",
+            help="A further machine beyond the server, and the link to it: cloud.json@100Mbit/s,20ms. Repeatable.",
+            rich_help_panel=_MACHINES,
+        ),
+    ] = None,
+    estimate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gflops=N,gbps=N",
+            help="Estimate the device from 10^9 operations and 10^9 bytes of memory per second, in place of --device.",
+            rich_help_panel=_MACHINES,
+        ),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Multiply all times of the device.", rich_help_panel=_MACHINES)] = 1.0,
+    transport: Annotated[str, typer.Option(help="tcp or udp.", rich_help_panel=_MACHINES)] = "tcp",
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Open a connection for every request.", rich_help_panel=_MACHINES)
+    ] = False,
+    arrivals_per_s: Annotated[
+        float, typer.Option(help="Requests per second at the server, of all devices.", rich_help_panel=_MACHINES)
+    ] = 0.0,
+    images_per_day: Annotated[
+        float, typer.Option(help="Images of one device a day, for the bytes a day.", rich_help_panel=_MACHINES)
+    ] = 86_400.0,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Median latency.", rich_help_panel=_LIMITS)] = None,
+    max_p95_latency_ms: Annotated[float | None, typer.Option(help="95th percentile.", rich_help_panel=_LIMITS)] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="A share: 0.8.", rich_help_panel=_LIMITS)] = None,
+    max_accuracy_loss: Annotated[
+        float | None,
+        typer.Option(help="A share below the whole model. Default: 0.01.", rich_help_panel=_LIMITS),
+    ] = None,
+    max_device_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="150MB or 150MiB.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_device_energy_mj: Annotated[
+        float | None, typer.Option(help="Millijoules for an image.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_wire_bytes: Annotated[
+        float | None, typer.Option(help="Bytes of an image, both ways.", rich_help_panel=_LIMITS)
+    ] = None,
+    max_bytes_per_day: Annotated[float | None, typer.Option(help="Both ways.", rich_help_panel=_LIMITS)] = None,
+    min_images_per_s: Annotated[float | None, typer.Option(help="Throughput.", rich_help_panel=_LIMITS)] = None,
+    max_device_mac_share: Annotated[
+        float | None, typer.Option(help="Share of the operations.", rich_help_panel=_LIMITS)
+    ] = None,
+    hide_image: Annotated[
+        bool, typer.Option("--hide-image", help="The server never sees the image.", rich_help_panel=_LIMITS)
+    ] = False,
+    hide_answer: Annotated[
+        bool, typer.Option("--hide-answer", help="The server never sees the answer.", rich_help_panel=_LIMITS)
+    ] = False,
+    limits: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML with the limits by name; options win.", rich_help_panel=_LIMITS),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="latency, p95-latency, energy, bytes, accuracy or throughput. Default: latency."),
+    ] = None,
+    middle: Annotated[
+        bool, typer.Option("--middle", help="Add placements with the last layers on the device.")
+    ] = False,
+    group: Annotated[str | None, typer.Option(help="A class subset of the study.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: plan.json in STUDY.")
+    ] = None,
+    all_placements: Annotated[bool, typer.Option("--all", help="Show every placement, not the best alone.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Show the parts of the latency, memory and energy.")] = False,
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Say where the model of STUDY should run, how fast that is, and whether splitting is worth it.
+
+    Needs no torch. Run `isplit predict STUDY` first, so that there are splits to plan with. Example:
+
+    isplit plan STUDY --device pi4 --link 4g --max-latency-ms 100 --min-accuracy 0.8
+    """
+    stated = {
+        "max_latency_ms": max_latency_ms,
+        "max_p95_latency_ms": max_p95_latency_ms,
+        "min_accuracy": min_accuracy,
+        "max_accuracy_loss": max_accuracy_loss,
+        "max_device_memory_bytes": _size(max_device_memory),
+        "max_device_energy_mj": max_device_energy_mj,
+        "max_wire_bytes": max_wire_bytes,
+        "max_bytes_per_day": max_bytes_per_day,
+        "min_images_per_s": min_images_per_s,
+        "max_device_mac_share": max_device_mac_share,
+        "hide_image": hide_image or None,
+        "hide_answer": hide_answer or None,
+    }
+    wanted, aim = _read_limits(stated, limits, objective)
+    if not arrivals_per_s >= 0 or not images_per_day > 0:
+        msg = f"--arrivals-per-s is {arrivals_per_s} and --images-per-day {images_per_day}; give numbers of at least 0"
+        raise InputError(msg)
+    record = plan_study(
+        study,
+        device=_device(device, estimate, scale),
+        link=link,
+        server=server,
+        limits=wanted,
+        settings=PlanSettings(
+            objective=aim,
+            load=Load(
+                arrivals_per_s=arrivals_per_s,
+                images_per_day=images_per_day,
+                transport=read_transport(transport),
+                warm=not cold,
+            ),
+            group=group,
+            middle=middle,
+            tiers=tuple(_tier(text) for text in tier or ()),
+        ),
+    )
+    path = write_shared(record, out or study / PlanRecord.file_name)
+    if json:
+        typer.echo(record.to_json(), nl=False)
+        return
+    if quiet:
+        return
+    show_plan(record, every=all_placements, wide=wide)
+    typer.echo(f"plan: {path}")
+    typer.echo("")
+    console.output().print(record.answer.text, markup=False, highlight=False)
+
+
+def _size(text: str | None) -> int | None:
+    return None if text is None else parse_size(text, name="--max-device-memory")
+
+
+def _device(device: str, estimate: str | None, scale: float) -> ProfileRecord:
+    if not 0 < scale < 1e6:
+        msg = f"--scale is {scale}; give a factor above 0: 1.3 takes 1.3 times as long"
+        raise InputError(msg)
+    profile = load_device(device, name="--device") if estimate is None else estimate_device(estimate)
+    return profile if scale == 1 else profile.scaled(scale)
+
+
+def _tier(text: str) -> tuple[str, str]:
+    machine, at, link = text.partition("@")
+    if not at or not machine or not link:
+        msg = f"--tier is {text!r}; give MACHINE@LINK, for example cloud.json@100Mbit/s,20ms"
+        raise InputError(msg)
+    return machine, link
+
+
+def read_transport(text: str) -> Transport:
+    """Read --transport.
+
+    Raises:
+        InputError: it is neither tcp nor udp.
+
+    """
+    if text == "tcp":
+        return "tcp"
+    if text == "udp":
+        return "udp"
+    msg = f"--transport is {text!r}; choose tcp or udp"
+    raise InputError(msg)
+
+
+def _read_limits(
+    stated: dict[str, float | int | bool | None], path: Path | None, objective: str | None
+) -> tuple[Limits, Objective]:
+    """Join limits of a file with those of options, which win."""
+    fields: dict[str, object] = {}
+    aim: Objective | None = None
+    if path is not None:
+        from_file, aim = choose.read_limits(path)
+        fields = {name: value for name, value in dict(from_file).items() if value is not None}
+    fields |= {name: value for name, value in stated.items() if value is not None}
+    limits = choose.make_limits(fields, where="the limits")
+    return limits, choose.check_objective(objective) if objective is not None else aim or "latency"
+
+
+def show_plan(record: PlanRecord, *, every: bool = False, wide: bool = False) -> None:
+    """Print placements as a table of at most 80 columns; more with `wide`."""
+    shown = list(record.placements) if every else _worth_showing(record)
+    estimated = ", estimated" if record.estimated else ""
+    title = f"{len(shown)} of {len(record.placements)} placements{estimated}; * no other beats it"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("placement", no_wrap=False, overflow="fold", min_width=16, max_width=None if wide else 28)
+    columns = ["ms", "p95", "acc. %", "loss", "B up", "B down"]
+    if wide:
+        columns += ["payload", "head", "encode", "up", "queue", "server", "down", "MB", "mJ", "img/s", "MACs"]
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", justify="left", no_wrap=True)
+    for placement in sorted(shown, key=lambda placement: placement.latency_ms):
+        table.add_row(placement.name, *_cells(placement, wide=wide), _mark(placement, record))
+    console.output().print(table, markup=False)
+
+
+def _worth_showing(record: PlanRecord) -> list[PlannedPlacement]:
+    """Return the answer, local, the fastest image, and the fastest of the front that keep the limits."""
+    wanted = {record.answer.chosen, record.answer.nearest, "local"}
+    first = [placement for placement in record.placements if placement.name in wanted]
+    others = [placement for placement in record.placements if placement.name not in wanted]
+    others.sort(key=lambda placement: (bool(placement.violates), not placement.on_front, placement.latency_ms))
+    images = [placement for placement in others if placement.kind == "remote"][:1]
+    rest = [placement for placement in others if placement not in images]
+    return [*first, *images, *rest[: max(_NEWEST_PLACES - len(first) - len(images), 0)]]
+
+
+def _cells(placement: PlannedPlacement, *, wide: bool) -> list[str]:
+    accuracy, latency = placement.accuracy, placement.latency
+    loss = accuracy.difference if accuracy else None
+    cells = [
+        milliseconds(placement.latency_ms),
+        milliseconds(placement.latency_p95_ms),
+        "" if accuracy is None else f"{100 * accuracy.accuracy:.1f}",
+        "" if loss is None else f"{-100 * loss + 0.0:.1f}",
+        f"{placement.wire_up_bytes:,.0f}",
+        f"{placement.wire_down_bytes:,.0f}",
+    ]
+    if wide:
+        memory, energy = placement.device_memory_bytes, placement.device_energy_mj
+        cells += [
+            f"{placement.payload_bytes:,.0f}",
+            milliseconds(latency.preprocess + latency.head),
+            milliseconds(latency.encode),
+            milliseconds(latency.up),
+            milliseconds(latency.queue),
+            milliseconds(latency.decode + latency.tail + latency.middle),
+            milliseconds(latency.down + latency.finish),
+            "" if memory is None else f"{memory / 1e6:,.0f}",
+            "" if energy is None else f"{energy:,.0f}",
+            f"{placement.throughput.images_per_s:,.1f}",
+            f"{placement.device_mac_share:.0%}",
+        ]
+    return cells
+
+
+def _mark(placement: PlannedPlacement, record: PlanRecord) -> str:
+    if placement.name == record.answer.chosen:
+        return "<="
+    return ("*" if placement.on_front else "") + ("!" if placement.violates else "")

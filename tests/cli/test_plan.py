@@ -1,0 +1,133 @@
+"""isplit plan: the answer comes last, the record is written, and bad input ends with a reason and exit code 2."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import isplit as package
+from isplit.records import PlanRecord, write_shared
+from tests.plan.conftest import make_graph, make_predictions, make_study, plain_link, rates_profile
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A study, and the options of two machines and a link whose figures are known."""
+    study = tmp_path / "study"
+    study.mkdir()
+    make_study().save(study)
+    make_graph().save(study)
+    make_predictions().save(study)
+    device = write_shared(rates_profile("board", 10.0), tmp_path / "board.json")
+    server = write_shared(rates_profile("cloud", 1000.0), tmp_path / "cloud.json")
+    link = write_shared(plain_link(), tmp_path / "link.json")
+    return study, ["--device", str(device), "--server", str(server), "--link", str(link)]
+
+
+def test_the_answer_is_the_last_line(isplit, planned, monkeypatch):
+    """A table of 80 columns, the path of the record, and the sentence last."""
+    monkeypatch.setenv("COLUMNS", "80")
+    study, options = planned
+    result = isplit("plan", study, *options)
+    assert (0, "") == (result.code, result.err)
+    record = PlanRecord.load(study)
+    assert "middle @ 1024B" == record.answer.chosen
+    assert " ".join(result.out.split()).endswith(" ".join(record.answer.text.split()))
+    table = result.out.split("plan: ")[0]
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= 80
+    assert "estimated" in table
+
+
+def test_json_is_the_record(isplit, planned):
+    """--json prints what the file holds, and nothing else."""
+    study, options = planned
+    result = isplit("plan", study, *options, "--json")
+    assert json.loads(result.out) == json.loads((study / "plan.json").read_text())
+
+
+def test_limits_from_a_file_and_options(isplit, planned, tmp_path):
+    """YAML gives limits and the objective; an option wins over the file."""
+    study, options = planned
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("max_latency_ms: 5\nmax_accuracy_loss: 0.03\nobjective: bytes\n")
+    result = isplit("plan", study, *options, "--limits", limits, "--max-latency-ms", "500", "-o", tmp_path / "p.json")
+    assert (0, "") == (result.code, result.err)
+    record = PlanRecord.from_json((tmp_path / "p.json").read_bytes())
+    assert (500.0, 0.03, "bytes") == (record.limits.max_latency_ms, record.limits.max_accuracy_loss, record.objective)
+    assert "local" == record.answer.chosen  # sends nothing
+
+
+def test_other_options(isplit, planned):
+    """An estimated, scaled device, three tiers, UDP, hidden answers, and every column of every placement."""
+    study, options = planned
+    more = [
+        "--estimate",
+        "gflops=20,gbps=10,watts=4",
+        "--scale",
+        "2",
+        "--tier",
+        "pi5@100Mbit/s,1ms",
+        "--transport",
+        "udp",
+    ]
+    more += ["--hide-answer", "--all", "--wide", "--max-device-memory", "200MB", "--cold", "--middle"]
+    result = isplit("plan", study, *options[2:], *more)
+    assert (0, "") == (result.code, result.err)
+    record = PlanRecord.load(study)
+    assert (2.0, "pi5", "udp") == (record.machines[0].scale, record.machines[2].name, record.transport)
+    assert "never sees the answer" in result.out or "run it on the device" in result.out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--device", "pi6"], "--device is 'pi6'"),
+        (["--link", "12mb/s,5ms"], "megabytes"),
+        (["--link", "12,5ms"], "without a unit"),
+        (["--server", "missing.json"], "--server is 'missing.json'"),
+        (["--estimate", "gflops=fast"], "--estimate"),
+        (["--scale", "0"], "--scale is 0"),
+        (["--scale", "nan"], "--scale is nan"),
+        (["--tier", "pi5"], "MACHINE@LINK"),
+        (["--transport", "quic"], "tcp or udp"),
+        (["--objective", "beauty"], "the objective is 'beauty'"),
+        (["--max-latency-ms", "-3"], "max_latency_ms"),
+        (["--max-latency-ms", "50", "--max-p95-latency-ms", "40"], "contradict"),
+        (["--max-device-memory", "150"], "without a unit"),
+        (["--arrivals-per-s", "-1"], "--arrivals-per-s is -1"),
+        (["--group", "birds"], "no classes 'birds'"),
+    ],
+)
+def test_bad_input(isplit, planned, options, words):
+    """One line that says what was got and what to do; nothing is written."""
+    study, _ = planned
+    result = isplit("plan", study, *options)
+    assert (2, "") == (result.code, result.out)
+    assert words in result.err
+    assert not (study / "plan.json").exists()
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "max_speed: 3", "max_latency_ms: soon", "a: [", "\x00"])
+def test_bad_limit_files(isplit, planned, tmp_path, content):
+    """No mapping, unknown and wrong values, and what is no YAML."""
+    study, _ = planned
+    path = tmp_path / "limits.yaml"
+    path.write_text(content)
+    result = isplit("plan", study, "--limits", path)
+    assert 2 == result.code
+    assert "limits" in result.err
+
+
+def test_in_python(planned):
+    """`isplit.plan` can be called before and after its package was imported, with a study or its path."""
+    import isplit.plan
+
+    study, options = planned
+    kinds = {"device": options[1], "server": options[3], "link": options[5]}
+    by_path = package.plan(str(study), limits={"max_accuracy_loss": 0.01}, **kinds)
+
+    class Opened:
+        directory = study
+
+    assert by_path == isplit.plan(Opened(), **kinds)  # type: ignore[operator]
+    assert "middle @ 1024B" == by_path.answer.chosen

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from isplit.design import predict as module
-from isplit.design.bottleneck import patches
 from isplit.design.closed_form import basis
 from isplit.design.closed_form import build as closed_form_build
+from isplit.design.closed_form import patch_size as patches
 from isplit.design.measure.calibration import Calibration
 from isplit.design.measure.splits import evaluate_splits
 from isplit.design.predict import predict

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from isplit.design.bottleneck.linear import SHRINKAGE
+from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.progress import Progress, silent

@@ -9,9 +9,9 @@ from importlib import metadata
 from itertools import chain
 from pathlib import Path
 
-from isplit.design.bottleneck.linear import SHRINKAGE
 from isplit.design.bottleneck.spec import linear_spec
 from isplit.design.closed_form.build import ClosedForm, closed_forms
+from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.measure.calibration import Calibration, shipped
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.measure.splits import evaluate_splits, measure

@@ -12,7 +12,6 @@ from isplit.codec.codec import Codec, smallest_payload_bytes
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import Quantiser
 from isplit.codec.rans import CODER_BYTES
-from isplit.design.bottleneck.linear import Solution
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import (
     Allocation,
@@ -23,6 +22,7 @@ from isplit.design.closed_form.allocation import (
     rounding_gain,
     useful_ranks,
 )
+from isplit.design.closed_form.solve import Solution
 from isplit.errors import InputError
 from isplit.records import Budget
 from tests.design.conftest import make_cut

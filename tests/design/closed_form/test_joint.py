@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from isplit.design.bottleneck.linear import Solution, lay_out
+from isplit.design.bottleneck.linear import lay_out
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import fixed_rank
 from isplit.design.closed_form.basis import Basis, JointBasis
 from isplit.design.closed_form.joint import MAX_JOINT_WIDTH, joint_ranks, solve_joint
+from isplit.design.closed_form.solve import Solution
 from isplit.records import Budget
 from tests.design.conftest import make_cut
 

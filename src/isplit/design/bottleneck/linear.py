@@ -1,21 +1,11 @@
-"""The closed-form bottleneck: linear, weighted by importance, and without any training.
+"""The linear bottleneck: one linear encoder and decoder for all positions, and perhaps one over all of them together.
 
-At a cut, let a be the vector that crosses (of a position or a patch, standardised per channel), Sigma its second
-moment, and S = E[g gᵀ] that of the decision's gradient. To first order the decision moves by gᵀ(a - a'), so the
-rank-k map that disturbs it least minimises E[(a - a')ᵀ S (a - a')]. With S = L Lᵀ that is plain PCA of Lᵀa:
-
-    z  = Q_kᵀ Lᵀ a        encoder, on the device
-    a' = L⁻ᵀ Q_k z        decoder, on the server
-
-with Q_k the top eigenvectors of Lᵀ Sigma L; the loss is the sum of the eigenvalues left out. Assumed: the gradient
-does not depend on the error, and errors of different vectors are independent. S = I gives plain PCA.
-
-Errors of the latents z count alike, whatever their position. So what neighbouring vectors share is taken out by plain
-PCA of the latents of all positions of an image, each about its own mean (`JointMap`; joint.py solves for it).
+Its weights come from the closed form (closed_form/solve.py), which makes errors of the latents count alike, whatever
+their position. So plain PCA of the latents of all positions of an image, each about its own mean, takes out what
+neighbouring vectors share (`JointMap`; closed_form/joint.py solves for it).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 
 import torch
@@ -24,120 +14,6 @@ from torch.nn import functional
 
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.closed_form.moment_sums import Statistics
-
-# Added to S and Sigma, as a share of their mean eigenvalue: keeps directions without samples from dividing by zero.
-SHRINKAGE = 1e-3
-_LONG = 512
-
-
-@dataclass(frozen=True, eq=False)
-class Reducer:
-    """The few directions of the channels that matter: C channels standardised and turned into R, position by position.
-
-    `encoder` is (C, R), `decoder` (R, C), and decoder @ encoder = 1.
-    """
-
-    layout: PatchLayout
-    mean: torch.Tensor
-    scale: torch.Tensor
-    encoder: torch.Tensor
-    decoder: torch.Tensor
-
-    @property
-    def reduced(self) -> PatchLayout:
-        """The layout of the reduced tensor N×R×H×W."""
-        return PatchLayout((self.encoder.shape[1], *self.layout.extents), 1, self.layout.patch)
-
-    def activations(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Reduce what crosses, N×…, to N×R×H×W."""
-        return self._apply((self._last(tensor) - self.mean) / self.scale, self.encoder)
-
-    def gradients(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the gradient with respect to the reduced tensor."""
-        return self._apply(self._last(tensor) * self.scale, self.decoder.T)
-
-    def _last(self, tensor: torch.Tensor) -> torch.Tensor:
-        return (tensor.movedim(1, -1) if self.layout.channel_axis == 1 else tensor).float()
-
-    @staticmethod
-    def _apply(tensor: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        return (tensor @ matrix).movedim(-1, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """All latents of a place, of which a budget keeps some.
-
-    `eigenvalues` (d, descending) are the latents' second moments, in units of weighted error. Column i of `encoder`
-    (d×d) makes latent i of a standardised vector, row i of `decoder` (d×d) is what it stands for. With a `reducer` all
-    of these are about its reduced tensor; what `keep` returns is not.
-    """
-
-    layout: PatchLayout
-    mean: torch.Tensor
-    scale: torch.Tensor
-    encoder: torch.Tensor
-    decoder: torch.Tensor
-    eigenvalues: torch.Tensor
-    reducer: Reducer | None = None
-
-    def keep(self, latents: torch.Tensor | int) -> "LinearMap":
-        """Return encoder and decoder of the first so many latents, or of those at some places."""
-        chosen = torch.arange(latents) if isinstance(latents, int) else latents
-        encoder, decoder = self.encoder[:, chosen].T, self.decoder[chosen]
-        layout, mean, scale = self.layout, self.mean, self.scale
-        if self.reducer is not None:
-            # The two encoders one after the other are one linear map, and so are the decoders.
-            own = self.reducer
-            shape = (len(chosen), layout.channels, layout.patch**2)
-            encoder = torch.einsum("kra,cr->kca", encoder.reshape(shape), own.encoder / scale).flatten(1)
-            decoder = torch.einsum("kra,rc->kca", decoder.reshape(shape), own.decoder * scale[:, None]).flatten(1)
-            layout, mean, scale = own.layout, own.mean + own.scale * (mean @ own.decoder), own.scale
-        made = LinearMap(layout, rank=len(chosen))
-        made.mean.copy_(mean)
-        made.scale.copy_(scale)
-        with torch.no_grad():
-            made.encoder.copy_(encoder)
-            made.decoder.copy_(decoder)
-        return made
-
-
-def solve(layout: PatchLayout, statistics: Statistics, *, weighted: bool = True) -> Solution:
-    """Solve for all latents.
-
-    Args:
-        layout: How the tensor becomes vectors.
-        statistics: Of these vectors.
-        weighted: False for plain PCA (S = I), for comparison.
-
-    Where no gradient arrives at all the eigenvalues are zero: such a place does not matter for the decision.
-
-    """
-    width = layout.width
-    importance = statistics.importance if weighted else torch.eye(width, dtype=torch.float64)
-    factor = torch.linalg.cholesky(_shrunk(importance))
-    product = factor.T @ _shrunk(statistics.covariance) @ factor
-    # Encoder and decoder undo each other with any orthogonal Q, so float32 will do where float64 takes long: it is off
-    # by 2e-6 of the largest eigenvalue, far below what any budget sends.
-    eigenvalues, vectors = torch.linalg.eigh(product.float() if width > _LONG else product)
-    eigenvalues, vectors = eigenvalues.double().flip(0).clamp_min(0), vectors.double().flip(1)
-    matters = bool(importance.diagonal().sum() > 0)
-    return Solution(
-        layout=layout,
-        mean=statistics.mean.float(),
-        scale=statistics.scale.float(),
-        encoder=(factor @ vectors).float(),
-        decoder=torch.linalg.solve_triangular(factor.T, vectors, upper=True).T.float(),
-        eigenvalues=eigenvalues if matters else torch.zeros_like(eigenvalues),
-    )
-
-
-def _shrunk(matrix: torch.Tensor) -> torch.Tensor:
-    """Add a small multiple of the mean eigenvalue; a matrix of zeros becomes a multiple of the identity."""
-    average = matrix.diagonal().mean()
-    floor = SHRINKAGE * average if average > 0 else torch.tensor(1.0, dtype=matrix.dtype)
-    return matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype)
 
 
 class LinearMap(nn.Module):

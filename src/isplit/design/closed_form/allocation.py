@@ -16,7 +16,7 @@ from isplit.codec.codec import smallest_payload_bytes
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import MAX_LEVELS
 from isplit.codec.rans import CODER_BYTES
-from isplit.design.bottleneck.linear import Solution
+from isplit.design.closed_form.solve import Solution
 from isplit.errors import InputError
 from isplit.records import Budget, Cut
 

@@ -6,9 +6,10 @@ from typing import Self
 
 import torch
 
-from isplit.design.bottleneck.linear import LinearBottleneck, Solution, lay_out
+from isplit.design.bottleneck.linear import LinearBottleneck, lay_out
 from isplit.design.closed_form.allocation import Allocation, expected_loss, useful_ranks
 from isplit.design.closed_form.joint import JointSolution, joint_ranks, solve_joint
+from isplit.design.closed_form.solve import Solution
 from isplit.records import Budget, Cut
 
 # A joint map has to lower the expected loss to this share to be worth its weights and its operations.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from isplit.codec.codec import smallest_payload_bytes
 from isplit.codec.quantise import Quantiser
-from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, Solution, lay_out
+from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, lay_out
 from isplit.design.closed_form.allocation import (
     Allocation,
     allocate_bytes,
@@ -28,6 +28,7 @@ from isplit.design.closed_form.allocation import (
 )
 from isplit.design.closed_form.basis import Basis, JointBasis
 from isplit.design.closed_form.moments import CutMoments, collect_latents, collect_moments
+from isplit.design.closed_form.solve import Solution
 from isplit.design.inputs.batches import Batch, iter_batches
 from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision

@@ -7,10 +7,12 @@ from math import ceil
 
 import torch
 
-from isplit.design.bottleneck.linear import LinearMap, Reducer, Solution, solve
-from isplit.design.bottleneck.patches import PatchLayout, choose_patch
+from isplit.design.bottleneck.linear import LinearMap
+from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import lost_share
 from isplit.design.closed_form.moment_sums import MomentSums, Statistics
+from isplit.design.closed_form.patch_size import choose_patch
+from isplit.design.closed_form.solve import Reducer, Solution, solve
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.features import FeaturePass
 from isplit.design.graph.gradients import GradientPass

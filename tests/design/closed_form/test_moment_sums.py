@@ -1,0 +1,84 @@
+"""Streamed moments are those of numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.closed_form.moment_sums import MomentSums
+
+
+def test_moments_are_those_of_numpy() -> None:
+    """Streamed over batches: mean, standardised covariance, and the gradient's second moment in the same units."""
+    rng = np.random.default_rng(0)
+    activations = (rng.standard_normal((60, 2, 3, 4)) * [[[[3]], [[0.1]]]] + 5).astype(np.float32)
+    gradients = rng.standard_normal((60, 2, 3, 4)).astype(np.float32)
+    sums = MomentSums(PatchLayout((2, 3, 4), 1))
+    for start in (0, 25):
+        end = 25 if start == 0 else 60
+        sums.add(torch.from_numpy(activations[start:end]), torch.from_numpy(gradients[start:end]))
+
+    found = sums.statistics()
+
+    vectors, slopes = (array.transpose(0, 2, 3, 1).reshape(-1, 2).astype(float) for array in (activations, gradients))
+    scale = vectors.std(0)
+    np.testing.assert_allclose(found.mean, vectors.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.scale, scale, rtol=1e-4)
+    np.testing.assert_allclose(found.covariance, np.cov((vectors / scale).T, bias=True), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.importance, (slopes * scale).T @ (slopes * scale) / len(slopes), rtol=1e-4)
+    assert 60 * 12 == found.samples
+
+
+def test_moments_far_from_zero() -> None:
+    """A deviation a thousandth of the mean, over uneven batches and more vectors than are multiplied at once."""
+    rng = np.random.default_rng(0)
+    means = np.array([1000, -3000])[:, None, None]
+    activations = (rng.standard_normal((250, 2, 3, 4)) + means).astype(np.float32)
+    gradients = rng.standard_normal((250, 2, 3, 4)).astype(np.float32)
+    sums = MomentSums(PatchLayout((2, 3, 4), 1))
+    for start, end in ((0, 1), (1, 90), (90, 97), (97, 250)):
+        sums.add(torch.from_numpy(activations[start:end]), torch.from_numpy(gradients[start:end]))
+
+    found = sums.statistics()
+
+    vectors, slopes = (array.transpose(0, 2, 3, 1).reshape(-1, 2).astype(float) for array in (activations, gradients))
+    np.testing.assert_allclose(found.mean, vectors.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.scale, vectors.std(0), rtol=1e-4)
+    np.testing.assert_allclose(found.covariance, np.corrcoef(vectors.T), atol=1e-4)
+    np.testing.assert_allclose(
+        found.importance, slopes.T @ slopes / 3000 * np.outer(found.scale, found.scale), rtol=1e-4
+    )
+    assert 3000 == found.samples
+
+
+def test_moments_of_patches_are_standardised_per_channel() -> None:
+    """All places of a patch share their channel's mean and scale; patches over the edge are left out."""
+    rng = np.random.default_rng(0)
+    activations = (rng.standard_normal((40, 2, 3, 4)) * [[[[3]], [[0.1]]]] + [[[[5]], [[-1]]]]).astype(np.float32)
+    activations[:, :, 2] += 1000  # the third row is in no whole patch
+    layout = PatchLayout((2, 3, 4), 1, 2)
+    sums = MomentSums(layout)
+    sums.add(torch.from_numpy(activations), torch.from_numpy(activations))
+
+    found = sums.statistics()
+
+    inside = activations[:, :, :2].astype(float)
+    mean, scale = inside.mean((0, 2, 3)), inside.std((0, 2, 3))
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(found.scale, scale, rtol=1e-3)
+    standard = (inside - mean[:, None, None]) / scale[:, None, None]
+    vectors = np.stack([standard[:, :, :, place : place + 2].reshape(40, 8) for place in (0, 2)]).reshape(80, 8)
+    np.testing.assert_allclose(found.covariance, vectors.T @ vectors / 80, rtol=1e-2, atol=5e-3)
+    assert 80 == found.samples
+
+
+def test_no_more_vectors_than_asked_for() -> None:
+    """A limit per image takes as many at random, activation and gradient of the same places."""
+    sums = MomentSums(PatchLayout((1, 8, 8), 1), per_image=10)
+    values = torch.randn(3, 1, 8, 8)
+    sums.add(values, 2 * values)
+    found = sums.statistics()
+
+    assert 30 == found.samples
+    second = float(found.mean**2 + found.scale**2 * found.covariance)
+    assert 4 * second == pytest.approx(float(found.importance / found.scale**2), rel=1e-4)

@@ -1,0 +1,55 @@
+"""The size of the patches follows from the channels, the images and the budget."""
+
+import pytest
+
+from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.closed_form.patch_size import choose_patch
+from tests.design.conftest import make_cut
+
+
+@pytest.mark.parametrize(
+    ("shape", "images", "expected"),
+    [
+        ((3, 64, 64), 640, 8),
+        ((64, 64, 64), 640, 4),
+        ((256, 16, 16), 640, 2),
+        ((512, 8, 8), 640, 2),
+        ((512, 4, 4), 128, 2),
+        ((512, 4, 4), 127, 1),
+        ((512, 5, 5), 128, 2),
+        ((64, 3, 3), 640, 2),
+        ((64, 1, 9), 640, 1),
+        ((3000, 8, 8), 640, 1),
+        ((512,), 640, 1),
+    ],
+)
+def test_patch_by_width_and_samples(shape: tuple[int, ...], images: int, expected: int) -> None:
+    """At most 2048 numbers a vector, a whole patch in the map, and at least a quarter of a sample a number."""
+    cut = make_cut(shape)
+
+    assert (expected, PatchLayout.of(cut).channels) == choose_patch(cut, images=images)
+
+
+@pytest.mark.parametrize(
+    ("eigenvalues", "loss", "expected"),
+    [
+        # All of the energy in 10 directions: they fit into patches of 8, 32 channels at most.
+        ([1.0] * 10 + [0.0] * 246, 0.0, (8, 10)),
+        # In 100: patches of 4, 128 channels at most.
+        ([1.0] * 100 + [0.0] * 156, 0.0, (4, 100)),
+        # Spread over all 256: nothing can be given up, patches of 2 hold 512.
+        ([1.0] * 256, 0.0, (2, 256)),
+        # 6.5 % are outside of 32 channels, 3.7 % outside of 128: a budget that loses much anyway can spare them.
+        ([93.5 / 32] * 32 + [6.5 / 224] * 224, 0.55, (8, 32)),
+        ([93.5 / 32] * 32 + [6.5 / 224] * 224, 0.53, (4, 128)),
+        ([93.5 / 32] * 32 + [6.5 / 224] * 224, 0.15, (4, 128)),
+        ([93.5 / 32] * 32 + [6.5 / 224] * 224, 0.14, (2, 256)),
+    ],
+)
+def test_channels_that_hardly_matter_make_room(
+    eigenvalues: list[float], loss: float, expected: tuple[int, int]
+) -> None:
+    """A larger patch is had where the channels that do not fit hold little beside what is lost anyway."""
+    found = choose_patch(make_cut((256, 16, 16)), images=640, eigenvalues=eigenvalues, loss=loss)
+
+    assert expected == found

@@ -63,7 +63,10 @@ class Unavailable(Part):
 
 
 class GraphRecord(Record):
-    """graph.json: how the model was captured, and its cuts in the order of computation."""
+    """graph.json: how the model was captured, and its cuts in the order of computation.
+
+    `notices` say in which ways the graph is not the model as it was given: a softmax that was taken away, say.
+    """
 
     schema_name: ClassVar[str] = "isplit.graph/1"
     file_name: ClassVar[str] = "graph.json"
@@ -77,6 +80,7 @@ class GraphRecord(Record):
     uncounted: tuple[str, ...]
     cuts: tuple[Cut, ...]
     unavailable: tuple[Unavailable, ...]
+    notices: tuple[str, ...] = ()
 
     def cut(self, name: str) -> Cut:
         """Return the cut of that name.

@@ -63,7 +63,7 @@ def test_activations_and_gradients_are_those_of_a_plain_backward() -> None:
 
 def test_a_value_by_hand() -> None:
     """Y = 2·ReLU(x) + 3 on one pixel: the gradient is 2, so CUI is 2·ReLU(x)."""
-    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 1))
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():
         for layer, weight, bias in ((model[0], 1.0, 0.0), (model[3], 2.0, 3.0)):
             layer.weight.fill_(weight)
@@ -73,7 +73,7 @@ def test_a_value_by_hand() -> None:
 
     logits, (scores,) = GradientPass(graph, graph.record().cuts)(images, first_logits, METHODS["cui"])
 
-    assert [[2 * (1 + 3) + 3]] == logits.tolist()
+    assert [[2 * (1 + 3) + 3] * 2] == logits.tolist()
     assert [2 * (1 + 3) / 4] == scores.tolist()
 
 

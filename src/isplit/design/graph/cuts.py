@@ -1,9 +1,10 @@
 """A captured model and every place where it can be cut."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+import torch
 from torch import fx, nn
 
 from isplit.design.graph.capture import capture
@@ -11,8 +12,9 @@ from isplit.design.graph.channels import channel_axis
 from isplit.design.graph.default_cuts import default_cuts
 from isplit.design.graph.figures import Figures
 from isplit.design.graph.flow import CutPoint, Flow
+from isplit.design.graph.outputs import ModelCall
 from isplit.errors import ModelError
-from isplit.records import CutKind, GraphRecord, Unavailable
+from isplit.records import Cut, CutKind, GraphRecord, Unavailable
 
 
 class ModelGraph:
@@ -22,6 +24,9 @@ class ModelGraph:
         model: A classifier of one image batch N×C×H×W.
         input_shape: The image's shape (C, H, W). Figures and the integers in a tail hold for it.
         channel_axes: The channel axis of cuts where it is guessed wrongly: cut name to 1 or -1.
+        call: How the model is called and which of its outputs is the logits; None to find out.
+        channels_last: Whether the model's own maps lie channels-last in memory; see `lay_out`.
+        notices: What else the user should know about the model as it is analysed.
 
     Raises:
         ModelError: the model cannot be captured, or fails on an image of that shape.
@@ -29,10 +34,19 @@ class ModelGraph:
     """
 
     def __init__(
-        self, model: nn.Module, input_shape: tuple[int, ...], *, channel_axes: Mapping[str, int] | None = None
+        self,
+        model: nn.Module,
+        input_shape: tuple[int, ...],
+        *,
+        channel_axes: Mapping[str, int] | None = None,
+        call: ModelCall | None = None,
+        channels_last: bool = False,
+        notices: Sequence[str] = (),
     ) -> None:
         self.input_shape = input_shape
-        captured, values = capture(model, input_shape)
+        self.channels_last = channels_last
+        captured, values = capture(model, input_shape, call=call)
+        self.notices = (*notices, *captured.notices)
         self.flow = Flow(captured, values)
         self.figures = Figures(self.flow)
         self.module: fx.GraphModule = captured.module
@@ -53,6 +67,15 @@ class ModelGraph:
             if point.name == name:
                 return point
         raise KeyError(name)
+
+    def lay_out(self, tensor: torch.Tensor, cut: Cut) -> torch.Tensor:
+        """Give a tensor that was made for a cut the memory layout that the model's own has there.
+
+        Values are the same in any layout, but kernels are chosen by it, and speed with them.
+        """
+        if self.channels_last and tensor.dim() == 4 and cut.channel_axis == 1:
+            return tensor.contiguous(memory_format=torch.channels_last)
+        return tensor
 
     @cached_property
     def default_points(self) -> dict[CutPoint, CutPoint | None]:
@@ -108,4 +131,5 @@ class ModelGraph:
             uncounted=figures.uncounted,
             cuts=tuple(figures.cut(point, kinds[point], channel_axis=self._channel_axis(point)) for point in points),
             unavailable=tuple(unavailable),
+            notices=self.notices,
         )

@@ -131,6 +131,11 @@ class Flow:
             assert isinstance(value, TensorValue)
             if not value.batch_first:
                 return f"{node.name} has no batch as its first dimension (2 images give shape {value.shapes[0]})"
+            if value.dtype.is_complex:
+                return f"{node.name} is a complex tensor, which no bottleneck can make smaller"
+            if len(point.crossing) == 1 and not value.dtype.is_floating_point:
+                kind = str(value.dtype).removeprefix("torch.")
+                return f"{node.name} holds {kind} values, which a bottleneck cannot approximate"
         for node, value in self.values.items():
             if not isinstance(value, ScalarValue) or self.reach.get(node, (0, 0))[1] <= point.depth:
                 continue

@@ -92,7 +92,17 @@ def _shifted_window_attention(args: list[Any], kwargs: dict[str, Any], out: Shap
     return tokens * channels * (3 * channels + 2 * rows * columns + channels)
 
 
+def _recurrent(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
+    """LSTM, GRU and RNN: every step multiplies by every weight matrix of every layer and direction once."""
+    steps = prod(args[0][:-1])
+    return steps * sum(prod(shape) for shape in args[2] if len(shape) == 2)
+
+
 _FUNCTIONS: dict[str, Handle] = {
+    "lstm": _recurrent,
+    "gru": _recurrent,
+    "rnn_tanh": _recurrent,
+    "rnn_relu": _recurrent,
     "linear": _linear,
     "matmul": _matmul,
     "mm": _matmul,
@@ -153,6 +163,8 @@ def _count(module: fx.GraphModule, node: fx.Node, name: str, args: Any, kwargs: 
     leaf = module.get_submodule(str(node.target))
     if isinstance(leaf, nn.MultiheadAttention):
         return _attention_module(leaf, _argument(args, kwargs, 0, "query"), _argument(args, kwargs, 1, "key"))
+    if isinstance(leaf, nn.RNNBase):
+        return _recurrent([args[0], None, [Size(parameter.shape) for parameter in leaf.parameters()]], {}, out)
     if isinstance(leaf, nn.Linear):
         return prod(out) * leaf.in_features
     if isinstance(leaf, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):

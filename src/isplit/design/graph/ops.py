@@ -15,16 +15,18 @@ _MODULE_NAMES: dict[type[nn.Module], str] = {nn.MultiheadAttention: "multihead_a
 
 _NORMS = (
     "batchnorm batch_norm groupnorm group_norm instancenorm instance_norm layernorm layer_norm localresponsenorm "
-    "local_response_norm rmsnorm rms_norm"
+    "local_response_norm rmsnorm rms_norm syncbatchnorm frozenbatchnorm"
 ).split()
 _POOLS = "avg_pool avgpool max_pool maxpool lp_pool lppool".split()
 _WORDS: dict[Kind, str] = {
     "activation": "celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu leakyrelu logsigmoid mish "
     "prelu relu relu6 rrelu selu sigmoid silu softmax softplus softshrink softsign tanh tanhshrink threshold clamp",
     "arithmetic": "add sub mul div truediv neg pow cat concat rsub square sqrt exp",
-    "view": "alias chunk clone contiguous detach dropblock2d dropblock3d dropout dropout1d dropout2d dropout3d "
-    "droppath expand feature_dropout flatten identity lift_fresh_copy movedim permute ravel reshape squeeze "
-    "stochasticdepth stochastic_depth swapaxes t to transpose type type_as unflatten unsqueeze view",
+    "view": "alias bfloat16 chunk circularpad2d clone constant_pad_nd constantpad2d contiguous detach double "
+    "dropblock2d dropblock3d dropout dropout1d dropout2d dropout3d droppath expand fakequantize feature_dropout "
+    "flatten float getattr half identity lift_fresh_copy movedim pad pad_same permute ravel reflectionpad2d "
+    "replicationpad2d reshape squeeze stochasticdepth stochastic_depth swapaxes t to transpose type type_as unflatten "
+    "unsqueeze view zeropad2d",
     "pool": "mean amax amin sum getitem select slice narrow index_select",
 }
 _IN_PLACE_OPERATORS = frozenset("iadd iand ifloordiv imatmul imod imul ior ipow isub itruediv ixor setitem".split())

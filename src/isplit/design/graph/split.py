@@ -8,7 +8,7 @@ from torch import fx
 
 from isplit.design.graph.cuts import ModelGraph
 from isplit.design.graph.flow import CutPoint, Flow
-from isplit.design.graph.values import ScalarValue
+from isplit.design.graph.values import ScalarValue, TensorValue
 from isplit.errors import ModelError
 
 
@@ -72,6 +72,12 @@ def _tail(flow: Flow, point: CutPoint) -> fx.GraphModule:
     needed = _ancestors((flow.logits,), stop=crossing | scalars)
     copied = fx.Graph()
     copies: dict[fx.Node, Any] = {node: copied.placeholder(node.name) for node in point.crossing}
+    for node in point.crossing:
+        value = flow.values[node]
+        assert isinstance(value, TensorValue)
+        if value.dtype.is_floating_point and value.dtype != torch.float32:
+            # A decoder gives float32; the model goes on in the dtype that crosses.
+            copies[node] = copied.call_method("to", (copies[node], value.dtype))
     batch: fx.Node | None = None
     for node in flow.nodes:
         if node not in needed or node in crossing:

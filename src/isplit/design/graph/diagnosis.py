@@ -1,0 +1,103 @@
+"""Say which line of a model's own code stands in the way of analysing it."""
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_HERE = str(Path(__file__).parent)
+_TORCH = str(torch.__path__[0])
+_LONGEST = 200
+_READS_WHOLE = frozenset(("numpy", "tolist", "__array__", "__bool__", "__int__", "__float__", "item"))
+
+
+@dataclass(frozen=True)
+class Event:
+    """An operation of a run that matters: where it stands in the model's code, and what it gave."""
+
+    operation: str
+    place: str
+    value: Any = None
+
+
+class Watch(TorchDispatchMode):
+    """Notes random operations, and every reading of a tensor's values into Python, with the lines they stand in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.random: list[Event] = []
+        self.reads: list[Event] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = str(func).removeprefix("aten.").split(".")[0]
+        if torch.Tag.nondeterministic_seeded in func.tags and "dot_product" not in name:
+            self.random.append(Event(name, own_place(traceback.extract_stack())))
+        elif name == "_local_scalar_dense":
+            self.reads.append(Event(name, own_place(traceback.extract_stack()), result))
+        return result
+
+
+class _WholeReads(TorchFunctionMode):
+    """Notes where a whole tensor leaves torch: numpy(), tolist()."""
+
+    def __init__(self, reads: list[Event]) -> None:
+        super().__init__()
+        self._reads = reads
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if name in _READS_WHOLE and args and isinstance(args[0], torch.Tensor):
+            value = args[0].detach().cpu().numpy().tobytes() if args[0].dtype != torch.bfloat16 else None
+            self._reads.append(Event(name, own_place(traceback.extract_stack()), value))
+        return result
+
+
+def random_operations(run: Callable[[], object]) -> list[Event]:
+    """Return the random operations of a run, in order."""
+    with Watch() as watch:
+        run()
+    return watch.random
+
+
+def pixel_reads(run: Callable[[torch.Tensor], object], batches: Sequence[torch.Tensor]) -> list[Event]:
+    """Return the readings into Python whose values differ between batches: they depend on pixel values."""
+    runs: list[list[Event]] = []
+    for images in batches:
+        with Watch() as watch, _WholeReads(watch.reads):
+            run(images)
+        runs.append(watch.reads)
+    first, *others = runs
+    for other in others:
+        for before, after in zip(first, other, strict=False):
+            if before.place != after.place:
+                break
+            if before.value != after.value:
+                return [before]
+    return []
+
+
+def own_place(stack: traceback.StackSummary) -> str:
+    """Return the innermost line of a stack that is neither torch's nor ours, as "file:line: code"."""
+    frames = [frame for frame in stack if not frame.filename.startswith((_TORCH, "<", _HERE))]
+    if not frames:
+        return "inside torch"
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}"
+
+
+def place_of(error: BaseException) -> str:
+    """Say in which line of the model's own code an error came up."""
+    place = own_place(traceback.extract_tb(error.__traceback__))
+    return place if place == "inside torch" else f"at {place}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, cut to a readable length."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

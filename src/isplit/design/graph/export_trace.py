@@ -1,0 +1,99 @@
+"""Trace a model with torch.export, which follows what torch.fx cannot, but fixes the model in evaluation mode."""
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.graph import CodeGen
+
+from isplit.design.graph.names import ModuleNames
+from isplit.design.graph.outputs import ModelCall
+
+_INNER = "model"
+
+
+class _OneInput(nn.Module):
+    """A model as a module of one positional input and one output, for those whose forward is another.
+
+    Args:
+        model: The model.
+        call: How it is called.
+
+    """
+
+    def __init__(self, model: nn.Module, call: ModelCall) -> None:
+        super().__init__()
+        self.model = model
+        self._call = call
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self._call.pick(self._call(self.model, images))
+
+
+def trace_with_export(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
+    """Trace `model` with a batch of any size as a graph of ATen operations that returns the logits."""
+    return _from_exported(model, _export(model, example, call))
+
+
+def trace_functional(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
+    """Trace `model` with torch.export and rewrite its in-place operations."""
+    return _from_exported(model, _export(model, example, call).run_decompositions({}))
+
+
+def trace_fixed_ranks(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
+    """Trace `model` with torch.export where it insists on a constant or a multiple for the batch."""
+    exported = _export(model, example, call, batch=torch.export.Dim.AUTO)
+    return _from_exported(model, exported)
+
+
+def _export(
+    model: nn.Module, example: torch.Tensor, call: ModelCall, *, batch: Any = None
+) -> torch.export.ExportedProgram:
+    dynamic = ({0: torch.export.Dim("batch") if batch is None else batch},)
+    return torch.export.export(_OneInput(model, call), (example,), dynamic_shapes=dynamic, strict=False)
+
+
+def _from_exported(model: nn.Module, exported: torch.export.ExportedProgram) -> tuple[fx.GraphModule, ModuleNames]:
+    unlifted = exported.module(check_guards=False)
+    assert isinstance(unlifted, fx.GraphModule)
+    graph = unlifted.graph
+    # The exported graph packs and unpacks trees of arguments and results; ours has one tensor in and one out.
+    graph.set_codegen(CodeGen())
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    (results,) = output.args
+    output.args = (results[0] if isinstance(results, tuple | list) else results,)
+    names = _names(graph)
+    # torch.export's own class refuses train() and eval().
+    return fx.GraphModule(unlifted, graph, class_name=type(model).__name__), names
+
+
+def _names(graph: fx.Graph) -> ModuleNames:
+    """Read module names from the stacks that torch.export keeps with every node.
+
+    The exported graph has no module calls, so what a module returns is rebuilt: it is the last node of a call. A stack
+    maps each call ("...relu@1" for the second one) to its module's path and class.
+    """
+    names = ModuleNames()
+    last: dict[str, tuple[int, str, fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        stack: dict[str, tuple[str, str]] = node.meta.get("nn_module_stack", {})
+        for level, (call, (path, _)) in enumerate(stack.items()):
+            last[call] = level, _plain(path), node
+        forwards = [_plain(path) for path, kind in stack.values() if not _is_leaf_class(str(kind))]
+        names.enclosing[node] = forwards[-1] if forwards else ""
+    for _, path, node in sorted(last.values(), key=lambda call: -call[0]):
+        if path:
+            names.note_return(node, path)
+    return names
+
+
+def _plain(path: str) -> str:
+    """Return a module's path in the model itself."""
+    return path.removeprefix(_INNER).removeprefix(".")
+
+
+def _is_leaf_class(kind: str) -> bool:
+    """Return whether torch.fx would keep a module of this class whole (its default rule, by name)."""
+    return kind.startswith(("torch.nn.", "torch.ao.nn.")) and not kind.endswith(".Sequential")

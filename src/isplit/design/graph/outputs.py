@@ -1,0 +1,210 @@
+"""How a model is called with a batch of images, and which of its outputs is the logits."""
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from isplit.errors import ModelError
+
+Step = str | int
+_LOGITS = ("logits", "out")
+# Parameters of forward that hold the image wherever they stand in its signature.
+_IMAGE_NAMES = ("pixel_values",)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor in a model's output that may be the logits: where it is, and how many classes it tells apart."""
+
+    path: tuple[Step, ...]
+    width: int
+
+    @property
+    def name(self) -> str:
+        """The steps to the tensor, joined by dots: "logits", "1", "aux.0"; "" if it is the whole output."""
+        return ".".join(map(str, self.path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCall:
+    """How to call a model with images, and where its answer is.
+
+    Args:
+        path: The steps from the model's output to the logits; empty if the output is a tensor.
+        extra_inputs: Values for further parameters of `forward`, by name. Numbers, and tensors: one whose first
+            dimension is 1 is repeated for every image of a batch.
+
+    """
+
+    path: tuple[Step, ...] = ()
+    extra_inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, model: nn.Module, images: torch.Tensor) -> Any:
+        """Return the model's whole output for images N×C×H×W."""
+        return model(*self.positional(model, images), **self.keywords(model, images))
+
+    def positional(self, model: nn.Module, images: Any) -> tuple[Any, ...]:
+        """Return the positional arguments of `forward`."""
+        return () if image_keyword(model) else (images,)
+
+    def keywords(self, model: nn.Module, images: Any) -> dict[str, Any]:
+        """Return the keyword arguments of `forward`."""
+        extra = {name: _for_batch(value, images) for name, value in self.extra_inputs.items()}
+        keyword = image_keyword(model)
+        return {keyword: images, **extra} if keyword else extra
+
+    def pick(self, output: Any) -> Any:
+        """Return the logits in a model's output.
+
+        Raises:
+            ModelError: the output has another structure.
+
+        """
+        value: Any = output
+        for step in self.path:
+            try:
+                value = value[step] if _has_items(value, step) else getattr(value, str(step))
+            except (KeyError, IndexError, AttributeError, TypeError) as error:
+                msg = f"the model's output has no part {'.'.join(map(str, self.path))!r}"
+                raise ModelError(msg) from error
+        return value
+
+    def logits(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Run the model and return its logits as N×K; see `as_matrix`."""
+        matrix = as_matrix(self.pick(self(model, images)))
+        assert matrix is not None
+        return matrix
+
+
+def _has_items(value: Any, step: Step) -> bool:
+    return isinstance(value, Mapping) or isinstance(step, int)
+
+
+def _for_batch(value: Any, images: torch.Tensor) -> Any:
+    if isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape[0] == 1:
+        return value.expand(images.size(0), *value.shape[1:])
+    return value
+
+
+def image_keyword(model: nn.Module) -> str | None:
+    """Return the parameter of `forward` that the images must be passed to by name, or None for the first."""
+    names = list(_parameters(model))
+    return next((name for name in _IMAGE_NAMES if name in names[1:]), None)
+
+
+def missing_inputs(model: nn.Module, extra_inputs: Mapping[str, Any]) -> list[str]:
+    """Return the names of the parameters that `forward` needs beside the images and the given inputs."""
+    parameters = _parameters(model)
+    image = image_keyword(model) or next(iter(parameters), None)
+    return [
+        name
+        for name, parameter in parameters.items()
+        if name != image
+        and name not in extra_inputs
+        and parameter.default is inspect.Parameter.empty
+        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    ]
+
+
+def unknown_inputs(model: nn.Module, extra_inputs: Mapping[str, Any]) -> list[str]:
+    """Return the given inputs that `forward` has no parameter for."""
+    parameters = _parameters(model)
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return []
+    return [name for name in extra_inputs if name not in parameters]
+
+
+def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def as_matrix(tensor: Any) -> torch.Tensor | None:
+    """Return an output as N×K, or None if it has another form.
+
+    A vector N is one logit per image (N×1), and N×K×1×1 is what a convolution gives as classifier.
+    """
+    if not isinstance(tensor, torch.Tensor) or tensor.is_complex() or tensor.dim() == 0:
+        return None
+    if tensor.dim() == 1:
+        return tensor.unsqueeze(1)
+    return tensor.flatten(1) if all(extent == 1 for extent in tensor.shape[2:]) else None
+
+
+def outputs_of(output: Any, batch: int) -> list[Output]:
+    """Return the tensors in a model's output that may be logits, in order: those with a row for each image."""
+    outputs: list[Output] = []
+    for path, tensor in _leaves(output, ()):
+        matrix = as_matrix(tensor)
+        if matrix is not None and len(matrix) == batch:
+            outputs.append(Output(path, matrix.shape[1]))
+    # A vector of one number per image is an answer only where there is no matrix.
+    wide = [output for output in outputs if output.width > 1]
+    return wide or outputs
+
+
+def _leaves(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ...], Any]]:
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, tuple | list):
+        names: Sequence[Step] = getattr(value, "_fields", range(len(value)))
+        for step, item in zip(names, value, strict=True):
+            yield from _leaves(item, (*path, step))
+    elif dataclasses.is_dataclass(value):
+        for item in dataclasses.fields(value):
+            yield from _leaves(getattr(value, item.name), (*path, item.name))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The output that is taken for the logits; `doubt` says what else it might have been, "" if nothing."""
+
+    output: Output
+    doubt: str = ""
+
+
+def choose_output(outputs: Sequence[Output], *, wanted: str | None = None, classes: int | None = None) -> Choice:
+    """Choose the logits among a model's outputs.
+
+    By the first of these that applies: what the user asked for; the name "logits" or "out"; the only output; the only
+    one that is as wide as there are classes; the last one. Only the last rule leaves a doubt.
+
+    Args:
+        outputs: From `outputs_of`; not empty.
+        wanted: An output's name or its position among all outputs, from 0, or from -1 backwards.
+        classes: How many classes the model tells apart, if that is known.
+
+    Raises:
+        ModelError: no output is what was asked for.
+
+    """
+    described = ", ".join(f"{output.name!r} (N×{output.width})" for output in outputs)
+    if wanted is not None:
+        for output in outputs:
+            if output.name == wanted:
+                return Choice(output)
+        position = int(wanted) if wanted.lstrip("-").isdigit() else len(outputs)
+        if -len(outputs) <= position < len(outputs):
+            return Choice(outputs[position])
+        msg = f"the model has no output {wanted!r} that could be logits; it has {described}"
+        raise ModelError(msg)
+    for output in outputs:
+        if output.path and output.path[-1] in _LOGITS:
+            return Choice(output)
+    if len(outputs) == 1:
+        return Choice(outputs[0])
+    fitting = [output for output in outputs if output.width == classes]
+    if len(fitting) == 1:
+        return Choice(fitting[0])
+    taken = (fitting or outputs)[-1]
+    return Choice(taken, f"the model has several outputs: {described}; {taken.name!r} is taken, --output chooses")

@@ -1,0 +1,117 @@
+"""Try a model on a few images: does it run, are its answers repeatable, and is each image answered on its own?"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from isplit.design.graph.diagnosis import first_line, place_of, random_operations
+from isplit.design.graph.isolation import preserved
+from isplit.design.graph.outputs import ModelCall, as_matrix, choose_output, missing_inputs, outputs_of
+from isplit.errors import ModelError
+
+# Shares of the difference between images. Rounding stays far below the first; a float32 run that cannot be repeated
+# in float64 is allowed the second, which is still far below what one image does to another in a batch.
+_ROUNDING = 0.02
+_COARSE = 0.2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a model answered: the call with the logits' path, and the logits N×K of three images."""
+
+    call: ModelCall
+    logits: torch.Tensor
+
+
+def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) -> Trial:
+    """Run a model on three images and check that it can be analysed image by image.
+
+    Args:
+        model: In evaluation mode; its state is restored after every run.
+        images: 3×C×H×W; the model gets copies.
+        call: How to call it; None to find out.
+
+    Raises:
+        ModelError: the model fails, gives no logits, answers at random, or mixes the images of a batch.
+
+    """
+    call = call or ModelCall()
+    missing = missing_inputs(model, call.extra_inputs)
+    if missing:
+        names = ", ".join(map(repr, missing))
+        msg = f"the model's forward also needs {names}: give each a constant with --extra-input {missing[0]}=VALUE"
+        raise ModelError(msg)
+    output = _run(model, images, call)
+    if as_matrix(output) is None and not call.path:
+        outputs = outputs_of(output, len(images))
+        if not outputs:
+            msg = "the model's output holds no logits N×K"
+            raise ModelError(msg)
+        call = ModelCall(path=choose_output(outputs).output.path, extra_inputs=call.extra_inputs)
+    logits, alone = (as_matrix(call.pick(result)) for result in (output, _run(model, images[:2], call)))
+    if logits is None or alone is None or (len(logits), len(alone)) != (3, 2):
+        msg = "the model's output holds no logits N×K"
+        raise ModelError(msg)
+    logits = logits.float()
+    _check_repeatable(model, images, call, logits)
+    if not is_close(alone.float(), logits) and not _keeps_images_apart(model, images, call):
+        msg = (
+            "the answer to an image depends on the others in its batch, also in evaluation mode (BatchNorm without "
+            "running statistics does that): such a model cannot be analysed image by image"
+        )
+        raise ModelError(msg)
+    return Trial(call, logits)
+
+
+def _run(model: nn.Module, images: torch.Tensor, call: ModelCall) -> Any:
+    try:
+        with preserved(model):
+            return call(model, images.clone())
+    except Exception as error:
+        msg = f"the model fails on images of shape {tuple(images.shape[1:])}, {place_of(error)}: {first_line(error)}"
+        raise ModelError(msg) from error
+
+
+def _check_repeatable(model: nn.Module, images: torch.Tensor, call: ModelCall, logits: torch.Tensor) -> None:
+    again = as_matrix(call.pick(_run(model, images, call)))
+    if again is not None and is_close(again.float(), logits):
+        return
+    events = random_operations(lambda: _run(model, images, call))
+    what = f"{events[-1].operation} at {events[-1].place}" if events else "no random operation of torch is the reason"
+    msg = (
+        f"the model answers the same images differently from run to run, also in evaluation mode ({what}): make it "
+        "random in training mode only"
+    )
+    raise ModelError(msg)
+
+
+def _keeps_images_apart(model: nn.Module, images: torch.Tensor, call: ModelCall) -> bool:
+    """Repeat the comparison of two batches in float64, where rounding cannot be the reason for a difference.
+
+    Kernels differ with the size of the batch, and a deep network without training may magnify rounding without bound.
+    Some models compute in float32 only: there a coarser bound has to do.
+    """
+    try:
+        exact = copy.deepcopy(model).double()
+        whole, alone = (as_matrix(call.pick(_run(exact, batch.double(), call))) for batch in (images, images[:2]))
+    except Exception:  # noqa: BLE001 - the user's own layers may refuse to be copied, or float64, in any way
+        whole, alone = (as_matrix(call.pick(_run(model, batch, call))) for batch in (images, images[:2]))
+        return whole is not None and alone is not None and is_close(alone.float(), whole.float(), share=_COARSE)
+    return whole is not None and alone is not None and is_close(alone, whole)
+
+
+def is_close(answers: torch.Tensor, logits: torch.Tensor, *, share: float = _ROUNDING) -> bool:
+    """Return whether `answers` are the first of `logits` but for rounding.
+
+    What counts is the difference as a share of that between images: another computation changes as much as another
+    image would.
+    """
+    spread = float((logits - logits.mean(0)).abs().max())
+    tolerance = share * spread + 1e-4 * float(logits.abs().max())
+    expected = logits[: len(answers)]
+    same = answers.shape == expected.shape and torch.allclose(answers, expected, rtol=0, atol=tolerance, equal_nan=True)
+    # A model that overflows to NaN or infinity is a matter for the importance, which says where.
+    return same or not torch.isfinite(logits).all()

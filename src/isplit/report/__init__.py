@@ -17,11 +17,12 @@ from isplit.records import (
     write_whole,
 )
 from isplit.report.figures.curve import curve_svg
+from isplit.report.fragments import predictions_html, study_html
 from isplit.report.page import report_html
 
 _Some = TypeVar("_Some", Overlays, PredictionsRecord, VerificationRecord, RunsRecord)
 
-__all__ = ["curve_svg", "report_html", "write_report"]
+__all__ = ["curve_svg", "predictions_html", "report_html", "study_html", "write_report"]
 
 
 def write_report(directory: Path) -> tuple[Path, ...]:

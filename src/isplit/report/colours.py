@@ -136,6 +136,19 @@ DARK: dict[str, str] = {
 }
 """The colours of the page by the part that they play; both themes have the same names."""
 
+NOTEBOOK: dict[str, str] = {
+    **LIGHT,
+    "ink": "currentColor",
+    "soft": "currentColor",
+    "paper": "none",
+    "edge": "#7f8a99",
+    "grid": "#7f8a9940",
+    "blue": "#3b7dd8",
+    "accent": "#d9541e",
+    "slate": "#7b8794",
+}
+"""The colours of a fragment, whose page may be light or dark: they stand out from both."""
+
 
 def css_variables(theme: dict[str, str]) -> str:
     """Return a theme as CSS custom properties."""

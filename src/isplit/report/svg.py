@@ -73,7 +73,7 @@ STYLES: dict[str, dict[str, str]] = {
     "axis-title": {"fill": "{ink}", "font-size": "12px"},
     "title": {"fill": "{ink}", "font-size": "12px", "font-weight": "bold"},
     "rank": {"fill": "{ink}", "font-size": "12px", "font-weight": "bold"},
-    "note": {"fill": "{slate}", "font-size": "11px"},
+    "note": {"fill": "{soft}", "font-size": "11px"},
     "whole": {"stroke": "{accent}", "stroke-width": "1.4"},
     "whole-band": {"fill": "{accent}", "fill-opacity": "0.12"},
     "whole-note": {"fill": "{accent}", "font-size": "11.5px"},
@@ -255,6 +255,7 @@ class Drawing:
                 "viewBox": f"0 0 {_short(width)} {_short(height)}",
                 "font-family": font_family,
                 "role": "img",
+                "style": "max-width: 100%; height: auto",
             },
         )
         ElementTree.SubElement(root, "title").text = title

@@ -7,6 +7,7 @@ from math import log10
 from markupsafe import Markup
 
 from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, StudyRecord
+from isplit.report.colours import NOTEBOOK
 from isplit.report.curve_series import (
     CurveSeries,
     Mark,
@@ -61,6 +62,7 @@ PAGE_LAYOUT = CurveLayout(upper_top=14, upper_height=330, lower_top=384, lower_h
 PAPER_LAYOUT = CurveLayout(upper_top=0, upper_height=210, lower_top=236, lower_height=110)
 PAPER_WIDTH = 672.0
 """7 inches at 96 pixels to the inch."""
+NOTEBOOK_WIDTH = 700.0
 NOTEBOOK_LAYOUT = CurveLayout(upper_top=14, upper_height=190, lower_top=228, lower_height=90)
 
 
@@ -109,6 +111,17 @@ def curve_svg(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candid
     margins = Margins(left=54, right=78, top=50, bottom=bottom["fixed"] + 4)
     svg = drawing.fixed_svg(margins=margins, for_paper=True, font_family="DejaVu Sans, Arial, sans-serif", title=title)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{svg}\n'.encode()
+
+
+def notebook_svg(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Markup:
+    """Draw the all-classes curve as an element for a notebook, which has neither our style sheet nor our scripts."""
+    series = curves(study, curve, candidates)[0]
+    drawing = Drawing(width=NOTEBOOK_WIDTH - 58 - 84, height=NOTEBOOK_LAYOUT.bottom, theme=NOTEBOOK)
+    bottom = _draw(drawing, NOTEBOOK_LAYOUT, graph, curve, series)
+    _draw_keys(drawing, series, left=0, top=-4)
+    margins = Margins(left=58, right=84, top=18, bottom=bottom["fixed"] + 4)
+    title = f"Importance and size at each cut of {study.model.spec}"
+    return drawing.fixed_svg(margins=margins, font_family="system-ui, sans-serif", title=title)
 
 
 def _draw(

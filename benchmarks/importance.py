@@ -103,7 +103,7 @@ def ours(graph: ModelGraph, cuts: list[Cut], images: torch.Tensor, labels: torch
     """Return CUI at all cuts."""
     gradients = GradientPass(graph, cuts)
     total = objective(labels)
-    return lambda: gradients(images, total, METHODS["cui"], precision=precision)
+    return lambda: gradients(images, total, METHODS["cui"].reduce, precision=precision)
 
 
 def peers(model: nn.Module, cuts: list[Cut], images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from pairs import PAIRS, Pair
 from run import HERE, RATIO, kept, predictions, prepare
 
 from isplit.design.graph.gradients import GradientPass
-from isplit.design.importance.methods import METHODS, ImportanceMethod
+from isplit.design.importance.methods import METHODS, GradientMethod
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.measure.splits import evaluate_splits
 from isplit.design.running import chosen_precision
@@ -113,7 +113,7 @@ def accuracies(study: Study, cuts: list[Cut]) -> dict[int, dict[str, float]]:
     }
 
 
-def score(study: Study, cuts: list[Cut], method: ImportanceMethod, target: Target) -> torch.Tensor:
+def score(study: Study, cuts: list[Cut], method: GradientMethod, target: Target) -> torch.Tensor:
     """Return one value per image and cut."""
     view = study.view()
     images = view.images("fit", limit=COUNTS[-1])
@@ -122,7 +122,9 @@ def score(study: Study, cuts: list[Cut], method: ImportanceMethod, target: Targe
     rows: list[torch.Tensor] = []
     for batch in iter_batches(study.data, images, study.model.preprocessing, batch_size=16):
         own = labels[batch.labels]
-        _, values = gradients(batch.images, lambda logits, own=own: view.classes.decision(logits, own, target), method)
+        _, values = gradients(
+            batch.images, lambda logits, own=own: view.classes.decision(logits, own, target), method.reduce
+        )
         rows.append(torch.stack(values, dim=1).double())
     return torch.cat(rows)
 

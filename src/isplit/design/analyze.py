@@ -20,6 +20,7 @@ from isplit.design.graph import ModelGraph
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.candidates import disagreement, rank_cuts
 from isplit.design.importance.curve import curve_points
+from isplit.design.importance.methods import method_fingerprint, resolve_method
 from isplit.design.importance.overlays import draw_overlays
 from isplit.design.importance.scoring import ScoreJob, score_images
 from isplit.design.importance.table import ScoreTable
@@ -215,7 +216,7 @@ def _curve(
     ]
     counts = np.bincount(tables[0].labels, minlength=len(curves[0].classes)).tolist()
     return CurveRecord(
-        method=settings.method,
+        method=resolve_method(settings.method).name,
         target=settings.target,
         precision=precision,
         images=len(tables[0]),
@@ -228,7 +229,7 @@ def _curve(
 
 def _job(order: NDArray[np.int64], settings: AnalyzeSettings, precision: Precision) -> ScoreJob:
     return ScoreJob(
-        method=settings.method,
+        method=resolve_method(settings.method),
         target=settings.target,
         precision=precision,
         batch_size=settings.batch_size,
@@ -245,7 +246,7 @@ def _key(inputs: StudyInputs, job: ScoreJob, group: ClassSubset, order: NDArray[
         "preprocessing": inputs.model.preprocessing.model_dump(mode="json"),
         "outputs": group.outputs,
         "order": hashlib.sha256(order.tobytes() + inputs.data.labels.tobytes()).hexdigest(),
-        "job": [job.method, job.target, job.precision],
+        "job": [method_fingerprint(job.method), job.target, job.precision],
         "cuts": list(cuts),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

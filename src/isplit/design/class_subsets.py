@@ -134,7 +134,11 @@ class ClassSubset:
         return torch.stack([logits[:, outputs].logsumexp(1) for outputs in self.outputs], dim=1)
 
     def decision(self, logits: torch.Tensor, labels: torch.Tensor, target: Target) -> torch.Tensor:
-        """Return the sum over images of the logit that the importance is about.
+        """Return the sum over images of `decisions`: a scalar to differentiate."""
+        return self.decisions(logits, labels, target).sum()
+
+    def decisions(self, logits: torch.Tensor, labels: torch.Tensor, target: Target) -> torch.Tensor:
+        """Return the logit (N) of each image that the importance is about.
 
         Args:
             logits: N×outputs.
@@ -142,6 +146,7 @@ class ClassSubset:
             target: "correct": of the image's own class; "predicted": of the highest within the group.
 
         """
-        own = self(logits)
-        chosen = own.max(1).values if target == "predicted" else own.gather(1, labels.unsqueeze(1))
-        return chosen.sum()
+        of_classes = self(logits)
+        if target == "predicted":
+            return of_classes.max(1).values
+        return of_classes.gather(1, labels.unsqueeze(1)).squeeze(1)

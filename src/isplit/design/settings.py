@@ -6,16 +6,19 @@ This module loads no torch, so that `isplit --help` can show the defaults at onc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from isplit.codec.codec import smallest_payload_bytes
 from isplit.errors import InputError
-from isplit.records import Budget, Design, Precision, Target
+from isplit.records import METHOD_TITLES, Budget, Design, Precision, Target
+
+if TYPE_CHECKING:
+    from isplit.design.importance.methods import ImportanceMethod
 
 PRECISIONS = ("auto", "fp32", "bf16")
 """The precisions that a user can ask for; `chosen_precision` says what "auto" means on a machine."""
 
-METHOD_NAMES = ("cui", "gradient-activation", "gradient-energy")
+METHOD_NAMES = tuple(METHOD_TITLES)
 """The importance methods that isplit brings."""
 
 CODERS = ("rans", "zstd", "rle", "raw")
@@ -36,7 +39,8 @@ class AnalyzeSettings:
     Args:
         images: Number of images that the curve is taken from, class-balanced; None takes the whole fit part.
         tolerance: Stop earlier, as soon as the order of the candidates is settled (see `order_is_settled`).
-        method: The importance method: a name in `METHOD_NAMES`.
+        method: The importance method: a name in `METHOD_NAMES`, `./file.py:name` of an own one, or an object that meets
+            `ImportanceMethod`.
         target: The logit that is differentiated: that of the correct class, or the largest.
         precision: "auto" takes bf16 where the CPU multiplies it in hardware.
         batch_size: Images in one pass.
@@ -56,7 +60,7 @@ class AnalyzeSettings:
 
     images: int | None = 1000
     tolerance: float | None = None
-    method: str = "cui"
+    method: "str | ImportanceMethod" = "cui"
     target: Target = "correct"
     precision: Precision | Literal["auto"] = "auto"
     batch_size: int = 16
@@ -66,7 +70,8 @@ class AnalyzeSettings:
     channel_axes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_choice("method", self.method, METHOD_NAMES)
+        if isinstance(self.method, str) and ":" not in self.method:
+            _check_choice("method", self.method, METHOD_NAMES)
         _check_choice("target", self.target, get_args(Target))
         _check_choice("precision", self.precision, PRECISIONS)
         for name in ("images", "batch_size", "test_images"):

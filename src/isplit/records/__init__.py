@@ -16,7 +16,15 @@ from isplit.records.bundle import (
 )
 from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
 from isplit.records.compression import Compression, ImageFormat
-from isplit.records.curve import CurvePoint, CurveRecord, Precision, SubsetCurve, Target
+from isplit.records.curve import (
+    METHOD_TITLES,
+    CurvePoint,
+    CurveRecord,
+    Precision,
+    SubsetCurve,
+    Target,
+    method_title,
+)
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
 from isplit.records.link import (
     MEASURED_WIRE_OVERHEAD,
@@ -103,6 +111,7 @@ from isplit.records.verification import (
 
 __all__ = [
     "MEASURED_WIRE_OVERHEAD",
+    "METHOD_TITLES",
     "Accuracy",
     "Answer",
     "AnswerSource",
@@ -201,6 +210,7 @@ __all__ = [
     "VerifiedCut",
     "WireOverhead",
     "load_arrays",
+    "method_title",
     "read_answers",
     "read_shared",
     "save_arrays",

@@ -9,6 +9,18 @@ from isplit.records.base import Part, Record
 Target = Literal["correct", "predicted"]
 Precision = Literal["fp32", "bf16"]
 
+METHOD_TITLES = {
+    "cui": "CUI",
+    "gradient-activation": "|gradient × activation|",
+    "gradient-energy": "gradient energy",
+}
+"""The titles of the importance methods that isplit brings; a method of a user's own is shown by its name."""
+
+
+def method_title(name: str) -> str:
+    """Return what tables and plots call an importance method."""
+    return METHOD_TITLES.get(name, name)
+
 
 class CurvePoint(Part):
     """The importance at one cut.

@@ -71,7 +71,7 @@ def test_a_value_by_hand() -> None:
     graph = ModelGraph(model.eval(), (1, 2, 2))
     images = torch.tensor([[[[1.0, -5.0], [3.0, 0.0]]]])
 
-    logits, (scores,) = GradientPass(graph, graph.record().cuts)(images, first_logits, METHODS["cui"])
+    logits, (scores,) = GradientPass(graph, graph.record().cuts)(images, first_logits, METHODS["cui"].reduce)
 
     assert [[2 * (1 + 3) + 3] * 2] == logits.tolist()
     assert [2 * (1 + 3) / 4] == scores.tolist()
@@ -124,7 +124,7 @@ def test_a_cut_without_gradient_is_named() -> None:
         GradientPass(graph, cuts)(
             torch.randn(1, 3, 6, 6),
             lambda logits: (logits.detach().sum() * torch.ones(1, requires_grad=True)).sum(),
-            METHODS["cui"],
+            METHODS["cui"].reduce,
         )
 
 
@@ -136,8 +136,8 @@ def test_bf16_is_close_to_fp32() -> None:
     images = torch.randn(8, 3, 16, 16)
     run = GradientPass(graph, cuts)
 
-    _, exact = run(images, first_logits, METHODS["cui"])
-    _, rounded = run(images, first_logits, METHODS["cui"], precision="bf16")
+    _, exact = run(images, first_logits, METHODS["cui"].reduce)
+    _, rounded = run(images, first_logits, METHODS["cui"].reduce, precision="bf16")
 
     for score, close in zip(exact, rounded, strict=True):
         assert torch.float32 == close.dtype

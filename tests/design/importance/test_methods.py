@@ -1,5 +1,7 @@
 """One contract that every importance method meets, and Grad-CAM's numbers by hand and against captum."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from captum.attr import LayerGradCam
@@ -7,7 +9,8 @@ from torch import nn
 
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.gradients import GradientPass
-from isplit.design.importance.methods import METHODS, cam
+from isplit.design.importance.methods import METHODS, cam, check_scores, method_fingerprint, resolve_method
+from isplit.errors import InputError
 
 MAPS = (4, 6, 5, 7)
 
@@ -108,3 +111,67 @@ def test_cui_is_captum_s_grad_cam(memory_format: torch.memory_format) -> None:
         assert isinstance(attribution, torch.Tensor)
         expected = attribution.mean((1, 2, 3)) / cut.shape[0]
         torch.testing.assert_close(score.double(), expected.detach(), rtol=1e-5, atol=0)
+
+
+class Halves:
+    """A method of a user's own: constant scores, as many as are asked for."""
+
+    name = "halves"
+
+    def __init__(self, scores=None):
+        self.scores = scores
+
+    def __call__(self, passes):
+        return torch.full((len(passes.images), len(passes.cuts)), 0.5) if self.scores is None else self.scores
+
+
+def test_method_is_resolved_by_name_file_or_itself(tmp_path):
+    """A name, a class or an object in a file, and an object are all methods."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "class Mine:\n    name = 'mine'\n    def __call__(self, passes):\n        return 1\nready = Mine()\n"
+    )
+
+    own = Halves()
+    assert METHODS["cui"] is resolve_method("cui")
+    assert own is resolve_method(own)
+    assert ["mine", "mine"] == [resolve_method(f"{path}:{name}").name for name in ("Mine", "ready")]
+
+
+@pytest.mark.parametrize("method", [3, nn.ReLU(), "nothing.py:Mine"])
+def test_what_is_no_method_is_refused(method):
+    """An object without a name, or a file that is not there."""
+    with pytest.raises(InputError, match=r"is not an importance method|cannot be imported"):
+        resolve_method(method)
+
+
+def test_fingerprint_changes_with_code_and_parameters():
+    """Isplit's own methods are known by name; others by their source and what their repr shows."""
+
+    @dataclass(frozen=True)
+    class Shown(Halves):
+        scores: float = 1.0
+
+    assert "cui" == method_fingerprint(METHODS["cui"])
+    assert method_fingerprint(Shown()) == method_fingerprint(Shown())
+    assert 4 == len({method_fingerprint(method) for method in (Shown(), Shown(2.0), Halves(), METHODS["cui"])})
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"),
+    [
+        (torch.ones(2, 2), r"gave \(2, 2\) for 2 images and 3 cuts"),
+        (torch.tensor([[1.0, 2.0, -0.25], [1.0, 1.0, 1.0]]), r"below 0 \(-0.25\)"),
+        ([1.0], "gave list"),
+    ],
+)
+def test_scores_of_another_shape_or_sign_are_refused(scores, says):
+    """The method is named, with what it gave."""
+    with pytest.raises(InputError, match=f"'halves'.*{says}"):
+        check_scores(Halves(), scores, images=2, cuts=3)
+
+
+def test_scores_of_zero_and_nan_are_kept():
+    """Zero is a score, and NaN is for the curve to report."""
+    scores = torch.tensor([[0.0, float("nan")]])
+    torch.testing.assert_close(check_scores(Halves(), scores, images=1, cuts=2), scores.double(), equal_nan=True)

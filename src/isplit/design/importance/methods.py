@@ -1,15 +1,22 @@
-"""Scores of how much a tensor matters for a decision, from its values and the gradient of the decision.
+"""Importance methods: scores of how much a tensor matters for a decision.
 
-Every method is a function (activation, gradient, channel_axis) -> one value per image. Activation and gradient have
-the same shape: N×C×H×W or N×C×… (channel_axis 1), or N×…×C (channel_axis -1: tokens, channels-last maps). Values are
-at least 0, in units of the logit, computed per image, so that a batch gives what its images give one by one.
+isplit's own methods score each activation with the gradient of the decision there: a function (activation, gradient,
+channel_axis) -> one value per image. Activation and gradient have the same shape: N×C×H×W or N×C×… (channel_axis 1), or
+N×…×C (channel_axis -1: tokens, channels-last maps). Values are at least 0, in units of the logit, and computed per
+image, so that a batch gives what its images give one by one. Other methods may ask for several passes.
 """
 
+import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 
+from isplit.design.importance.passes import ImagePasses
+from isplit.design.inputs.user_code import call_factory, import_factory
+from isplit.errors import InputError
 from isplit.records import Cut
 
 Score = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -62,20 +69,114 @@ def gradient_energy(activation: torch.Tensor, gradient: torch.Tensor, channel_ax
     return gradient.square().mean(tuple(range(1, gradient.dim())), dtype=torch.float32)
 
 
+class ImportanceMethod(Protocol):
+    """Score how much the tensor at every cut matters for the decision on each image of a batch.
+
+    Anything with these members can be given to `analyze` as `AnalyzeSettings(method=...)`; docs/extending.md has
+    examples. Scores are float32 and at least 0, each image's from that image alone. A larger score means a tensor that
+    matters more; the curve shows the logarithm of the mean over images.
+    """
+
+    @property
+    def name(self) -> str:
+        """A short name for records, tables and plots."""
+        ...
+
+    def __call__(self, passes: ImagePasses) -> torch.Tensor:
+        """Return the scores, N images × K cuts, in the order of `passes.cuts`."""
+        ...
+
+
 @dataclass(frozen=True)
-class ImportanceMethod:
-    """A score with its name for tables and plots; called, it reduces a cut in a `GradientPass`."""
+class GradientMethod:
+    """An importance method that needs one forward and one backward pass: a score of each activation and its gradient.
 
+    Args:
+        name: The method's name in records.
+        score: Maps activation, gradient and channel axis to one value per image.
+
+    """
+
+    name: str
     score: Score
-    title: str
 
-    def __call__(self, activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
-        """Return one value per image."""
+    def __call__(self, passes: ImagePasses) -> torch.Tensor:
+        """Return the scores, N images × K cuts."""
+        return torch.stack(passes.gradients(self.reduce), dim=1)
+
+    def reduce(self, activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
+        """Return one value per image of a cut."""
         return self.score(activation, gradient, cut.channel_axis or 1)
 
 
-METHODS: dict[str, ImportanceMethod] = {
-    "cui": ImportanceMethod(cui, "CUI"),
-    "gradient-activation": ImportanceMethod(gradient_activation, "|gradient × activation|"),
-    "gradient-energy": ImportanceMethod(gradient_energy, "gradient energy"),
+METHODS: dict[str, GradientMethod] = {
+    method.name: method
+    for method in (
+        GradientMethod("cui", cui),
+        GradientMethod("gradient-activation", gradient_activation),
+        GradientMethod("gradient-energy", gradient_energy),
+    )
 }
+"""The importance methods that isplit brings; `METHOD_TITLES` of the records has their titles."""
+
+
+def resolve_method(method: str | ImportanceMethod) -> ImportanceMethod:
+    """Return the importance method that a setting names.
+
+    Args:
+        method: A name in `METHODS`; `./file.py:name` or `package.module:name`, which names a method or a class of one;
+            or a method itself.
+
+    Raises:
+        InputError: there is no such method, or what was named is none.
+
+    """
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]
+    value: object = method
+    if isinstance(method, str):
+        value = import_factory(method, error=InputError)
+        if isinstance(value, type):
+            value = call_factory(value, spec=method, error=InputError)
+    if not callable(value) or not isinstance(getattr(value, "name", None), str):
+        msg = (
+            f"{method!r} is not an importance method: it needs a text `name`, and is called with the passes of a batch"
+        )
+        raise InputError(msg)
+    return cast("ImportanceMethod", value)
+
+
+def method_fingerprint(method: ImportanceMethod) -> str:
+    """Return a text that changes when a method does, so that scores of another version are not taken for its own.
+
+    For a method of isplit's own it is the name; for others it includes the source code and the parameters that the
+    method's `repr` shows.
+    """
+    if METHODS.get(method.name) is method:
+        return method.name
+    kind = method if inspect.isfunction(method) else type(method)
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        source = ""  # typed into an interpreter: the name and the parameters have to do
+    described = repr(method) if type(method).__repr__ is not object.__repr__ else ""
+    return f"{method.name} {hashlib.sha256(f'{kind.__qualname__} {described} {source}'.encode()).hexdigest()}"
+
+
+def check_scores(method: ImportanceMethod, scores: torch.Tensor, *, images: int, cuts: int) -> torch.Tensor:
+    """Return a method's scores of a batch as float64, N×K, on the CPU.
+
+    Raises:
+        InputError: the scores are not N×K numbers, or one is below 0.
+
+    """
+    if not isinstance(scores, torch.Tensor) or scores.shape != (images, cuts):
+        shape = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        msg = f"the importance method {method.name!r} gave {shape} for {images} images and {cuts} cuts: give N×K scores"
+        raise InputError(msg)
+    scores = scores.detach().double().cpu()
+    if bool((scores < 0).any()):
+        lowest = float(scores.min())
+        msg = f"the importance method {method.name!r} gave a score below 0 ({lowest:g}): take its absolute value"
+        raise InputError(msg)
+    return scores

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from isplit.design.class_subsets import ClassSubset
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.curve import curve_points
-from isplit.design.importance.methods import METHODS
+from isplit.design.importance.methods import ImportanceMethod, check_scores
+from isplit.design.importance.passes import ImagePasses
 from isplit.design.importance.settle import order_is_settled
 from isplit.design.importance.table import ScoreTable
 from isplit.design.inputs.batches import iter_batches
@@ -33,7 +34,7 @@ class ScoreJob:
     `tolerance` the job may stop early: see `order_is_settled`.
     """
 
-    method: str
+    method: ImportanceMethod
     target: Target
     precision: Precision
     batch_size: int
@@ -60,7 +61,6 @@ def score_images(
         The table, and in words why it ends where it does.
 
     """
-    score = METHODS[job.method]
     if not np.array_equal(table.images, job.order[: len(table)]):
         table = table.head(0)
     total = len(job.order)
@@ -72,14 +72,16 @@ def score_images(
     try:
         for batch in batches if not settled else ():
             labels = torch.from_numpy(group.label_map)[batch.labels]
-            _, scores = gradients(
-                batch.images,
-                lambda logits, labels=labels: group.decision(logits, labels, job.target),
-                score,
+            passes = ImagePasses(
+                gradient_pass=gradients,
+                images=batch.images,
+                labels=labels,
+                classes=group,
+                target=job.target,
                 precision=job.precision,
             )
-            rows = torch.stack(scores, dim=1).double().numpy()
-            table = table.extended(batch.indices, labels.numpy(), rows)
+            rows = check_scores(job.method, job.method(passes), images=len(labels), cuts=len(gradients.cuts))
+            table = table.extended(batch.indices, labels.numpy(), rows.numpy())
             progress(f"importance, {group.group.name}", len(table), total)
             if _is_settled(table, gradients, group, job):
                 settled = True

@@ -52,6 +52,10 @@ def serve(
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port.")] = None,
     metrics_host: Annotated[str, typer.Option(help="Address for the metrics; they know no TLS.")] = "127.0.0.1",
     drain_seconds: Annotated[float, typer.Option(help="On SIGTERM, finish what was taken for so long.")] = 10.0,
+    max_connections: Annotated[
+        int, typer.Option(help="Most open connections; the least useful gives way to a new one.")
+    ] = 1024,
+    receive_seconds: Annotated[float, typer.Option(help="How long a request's message may take to arrive.")] = 10.0,
     log_level: Annotated[_Level, typer.Option(help="Of the JSON lines on standard error.")] = "info",
 ) -> None:
     """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."""
@@ -74,6 +78,8 @@ def serve(
         metrics_host=metrics_host,
         metrics_port=metrics_port,
         drain_seconds=drain_seconds,
+        max_connections=max_connections,
+        receive_seconds=receive_seconds,
     )
     if ray_address and not ray:
         msg = f"got {ray_address!r} after the bundle: a Ray cluster's address needs --ray"

@@ -21,7 +21,7 @@ class Field(NamedTuple):
     end: int
 
 
-def fields(content: bytes | mmap.mmap, start: int, end: int) -> Iterator[Field]:
+def fields(content: bytes | mmap.mmap | memoryview, start: int, end: int) -> Iterator[Field]:
     """Yield the fields of the message in content[start:end], unknown ones too.
 
     Raises:
@@ -48,7 +48,7 @@ def fields(content: bytes | mmap.mmap, start: int, end: int) -> Iterator[Field]:
         yield Field(tag >> 3, wire_type, first, at)
 
 
-def _varint(content: bytes | mmap.mmap, at: int, end: int) -> tuple[int, int]:
+def _varint(content: bytes | mmap.mmap | memoryview, at: int, end: int) -> tuple[int, int]:
     if at < end and content[at] < 0x80:  # nearly always
         return content[at], at + 1
     value = 0

@@ -1,16 +1,23 @@
 """A running server, requests in the protocol's own words, and an engine that waits to be told."""
 
 import asyncio
+import datetime
 import io
+import ipaddress
 import threading
 import time
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from PIL import Image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -128,6 +135,74 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.002)
+
+
+@dataclass
+class Authority:
+    """A certificate authority of the test's own."""
+
+    directory: Path
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @classmethod
+    def make(cls, directory, name):
+        directory.mkdir()
+        key = ec.generate_private_key(ec.SECP256R1())
+        authority = cls(directory, key, sign(name, key.public_key(), name, key, ca=True))
+        (directory / "ca.pem").write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
+        return authority
+
+    @property
+    def ca(self):
+        return self.directory / "ca.pem"
+
+    def issue(self, name):
+        """Write a certificate and its key; return their paths."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        issuer = self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        certificate = sign(name, key.public_key(), issuer, self.key, ca=False)
+        paths = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return paths
+
+
+def sign(name, public_key, issuer, key, *, ca):
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+@pytest.fixture(scope="session")
+def make_authority():
+    """A function that makes a certificate authority in a directory that is not there yet."""
+    return Authority.make
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    return Authority.make(tmp_path_factory.mktemp("pki") / "ours", "ours")
+
+
+@pytest.fixture(scope="session")
+def server_pair(authority):
+    return authority.issue("server")
 
 
 @pytest.fixture

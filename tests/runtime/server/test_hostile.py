@@ -320,7 +320,7 @@ def test_flood_inside(refused_raw, inner):
 def test_message_too_long(refused_raw, wire):
     """A message longer than any request for this bundle is not read."""
     request = wire.infer_request("tiny.remote", "image", "BYTES", [1], bytes(40 * 20_000))
-    refused_raw(request.SerializeToString(), status="RESOURCE_EXHAUSTED", match="larger than max")
+    refused_raw(request.SerializeToString(), status="RESOURCE_EXHAUSTED", match="800036 bytes, at most 656512")
 
 
 def test_compressed_message(refused_raw, wire):

@@ -1,16 +1,8 @@
 """Who gets an answer: tokens, TLS, mutual TLS, and the refusal to listen unprotected."""
 
-import datetime
-import ipaddress
-from dataclasses import dataclass
-from pathlib import Path
-
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -18,68 +10,6 @@ from isplit.errors import InputError
 from isplit.runtime.server import ServerSettings, ServerTls, serving
 
 TOKEN = "correct-horse-battery-staple"
-
-
-@dataclass
-class Authority:
-    """A certificate authority of the test's own."""
-
-    directory: Path
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @classmethod
-    def make(cls, directory, name):
-        directory.mkdir()
-        key = ec.generate_private_key(ec.SECP256R1())
-        authority = cls(directory, key, sign(name, key.public_key(), name, key, ca=True))
-        (directory / "ca.pem").write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
-        return authority
-
-    @property
-    def ca(self):
-        return self.directory / "ca.pem"
-
-    def issue(self, name):
-        """Write a certificate and its key; return their paths."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer = self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        certificate = sign(name, key.public_key(), issuer, self.key, ca=False)
-        paths = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return paths
-
-
-def sign(name, public_key, issuer, key, *, ca):
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-    )
-    return builder.sign(key, hashes.SHA256())
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority.make(tmp_path_factory.mktemp("pki") / "ours", "ours")
-
-
-@pytest.fixture(scope="module")
-def server_pair(authority):
-    return authority.issue("server")
 
 
 def credentials(ca, pair=None):
@@ -151,10 +81,10 @@ def test_token_is_not_shown(tiny):
     assert TOKEN not in repr(ServerSettings(token=TOKEN))
 
 
-def test_tls_and_token(tiny, authority, server_pair, tmp_path):
+def test_tls_and_token(tiny, authority, make_authority, server_pair, tmp_path):
     """Over TLS with the token there is an answer; without TLS, or trusting another authority, no connection."""
     tls = ServerTls.from_files(*server_pair, None)
-    other = Authority.make(tmp_path / "other", "other")
+    other = make_authority(tmp_path / "other", "other")
     with serving(tiny.bundle, tls=tls, token=TOKEN) as server:
         with grpc.secure_channel(server.address, credentials(authority.ca)) as channel:
             assert ask(channel, token=TOKEN) is True
@@ -165,10 +95,10 @@ def test_tls_and_token(tiny, authority, server_pair, tmp_path):
             assert "UNAVAILABLE" == ask(channel, token=TOKEN)
 
 
-def test_mutual_tls(tiny, authority, server_pair, tmp_path):
+def test_mutual_tls(tiny, authority, make_authority, server_pair, tmp_path):
     """A client certificate of our authority is enough; none, or another authority's, gets no connection."""
     tls = ServerTls.from_files(*server_pair, authority.ca)
-    other = Authority.make(tmp_path / "other", "other")
+    other = make_authority(tmp_path / "other", "other")
     with serving(tiny.bundle, tls=tls) as server:
         for pair, expected in (
             (authority.issue("device"), True),

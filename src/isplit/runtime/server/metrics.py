@@ -40,6 +40,16 @@ class Metrics:
         self.waiting_images = Gauge(
             "isplit_waiting_images", "Images admitted and not yet computed.", ["model"], registry=self.registry
         )
+        self.refusals = Counter(
+            "isplit_refusals", "Calls, connections and requests that were refused.", ["reason"], registry=self.registry
+        )
+        self.connections = Gauge("isplit_connections", "Open connections.", ["kind"], registry=self.registry)
+        self.receiving_calls = Gauge(
+            "isplit_receiving_calls", "Calls whose message has not arrived in full.", registry=self.registry
+        )
+        self.message_bytes = Gauge(
+            "isplit_message_bytes", "Memory taken for messages that are not computed yet.", registry=self.registry
+        )
         self.draining = Gauge("isplit_draining", "1 once the server takes no new requests.", registry=self.registry)
 
     def answered(self, model: str, *, images: int, batch_size: int, stages_ms: dict[str, float]) -> None:

@@ -114,6 +114,6 @@ def _latents(codec: Codec, content: Content) -> NDArray[np.uint8]:
             raise invalid(msg)
         return content.values
     try:
-        return np.stack([codec.decode_symbols(element) for element in content.elements])
+        return np.stack([codec.decode_symbols(bytes(element)) for element in content.elements])
     except PayloadError as error:
         raise invalid(str(error)) from error

@@ -14,7 +14,9 @@ from isplit.runtime.server.refusal import invalid
 _PILLOW_NAMES: dict[ImageFormat, str] = {"jpeg": "JPEG", "webp": "WEBP", "png": "PNG"}
 
 
-def decode_picture(content: bytes, remote: RemotePlacement, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def decode_picture(
+    content: bytes | memoryview, remote: RemotePlacement, preprocessing: Preprocessing
+) -> NDArray[np.uint8]:
     """Return the model's pixels, H×W×C, of a compressed image.
 
     Raises:

@@ -1,20 +1,13 @@
-"""Who may ask, and over what: TLS, client certificates, a bearer token."""
+"""Who may ask, and over what: TLS, client certificates, and where neither they nor a token are needed."""
 
-import hmac
 import ssl
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
-
-import grpc
-import grpc.aio
+from tempfile import TemporaryDirectory
+from typing import Self
 
 from isplit.errors import InputError
 from isplit.runtime.access import is_loopback_host, read_pem
-
-# What an orchestrator's probe calls, which can send no token; it learns only whether we serve.
-_OPEN_METHODS = frozenset(("/grpc.health.v1.Health/Check",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +38,33 @@ class ServerTls:
             client_ca=read_pem(client_ca) if client_ca else None,
         )
 
-    def credentials(self) -> Any:
-        """Return these as gRPC's server credentials."""
-        return grpc.ssl_server_credentials(
-            [(self.key, self.certificate)],
-            root_certificates=self.client_ca,
-            require_client_auth=self.client_ca is not None,
-        )
+    def context(self) -> ssl.SSLContext:
+        """Return these for the connections of a server.
+
+        Raises:
+            InputError: The key does not belong to the certificate, or is encrypted.
+
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        # Sessions are not resumed, so that nothing is kept of peers that have gone.
+        context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+        context.num_tickets = 0
+        try:
+            with TemporaryDirectory(prefix="isplit-tls-") as directory:  # Python's ssl reads a key from files alone
+                certificate, key = Path(directory) / "certificate", Path(directory) / "key"
+                certificate.write_bytes(self.certificate)
+                key.touch(mode=0o600)
+                key.write_bytes(self.key)
+                context.load_cert_chain(certificate, key, password=lambda: b"")  # rather than ask at the terminal
+            if self.client_ca is not None:
+                context.load_verify_locations(cadata=self.client_ca.decode("ascii"))
+                context.verify_mode = ssl.CERT_REQUIRED
+        except (ssl.SSLError, ValueError) as error:
+            msg = f"the certificate, its key or the client CA cannot be used for TLS: {error}"
+            raise InputError(msg) from error
+        return context
 
 
 def _check_usable(certificate: Path, key: Path, client_ca: Path | None) -> None:
@@ -87,34 +100,3 @@ def check_exposure(host: str, *, tls: ServerTls | None, token: str | None, insec
         "sent, --insecure"
     )
     raise InputError(msg)
-
-
-async def _refuse(_request: bytes, context: Any) -> None:
-    await context.abort(
-        grpc.StatusCode.UNAUTHENTICATED, "give the server's token in the metadata: authorization: Bearer TOKEN"
-    )
-
-
-_REFUSING: Any = cast(Any, grpc.unary_unary_rpc_method_handler(_refuse))
-
-
-class TokenCheck(grpc.aio.ServerInterceptor):
-    """Refuses calls without the token, before their message is read."""
-
-    def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[Any], Awaitable[Any]],
-        handler_call_details: Any,
-    ) -> Any:
-        """Go on to the method, or to one that refuses."""
-        given = [value for key, value in handler_call_details.invocation_metadata if key == "authorization"]
-        if handler_call_details.method in _OPEN_METHODS or (len(given) == 1 and self._is_right(given[0])):
-            return await continuation(handler_call_details)
-        return _REFUSING
-
-    def _is_right(self, given: str | bytes) -> bool:
-        raw = given if isinstance(given, bytes) else given.encode()
-        return hmac.compare_digest(raw, self._expected)  # in a time that does not tell how much of it is right

@@ -8,12 +8,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio  # pyright: ignore
 from prometheus_client import start_http_server
 
 from isplit.errors import InputError
@@ -22,10 +18,15 @@ from isplit.runtime.bundle import Bundle
 from isplit.runtime.providers import Provider, check_provider
 from isplit.runtime.server.batcher import Batcher
 from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
+from isplit.runtime.server.front.hub import Hub
+from isplit.runtime.server.front.limits import FrontLimits
+from isplit.runtime.server.front.listener import Listener
+from isplit.runtime.server.health import Health
 from isplit.runtime.server.log import event
 from isplit.runtime.server.metrics import Metrics
 from isplit.runtime.server.models import EngineFactory, Hosted, host
-from isplit.runtime.server.security import ServerTls, TokenCheck, check_exposure
+from isplit.runtime.server.refusal_log import RefusalLog
+from isplit.runtime.server.security import ServerTls, check_exposure
 from isplit.runtime.server.service import SERVICE, InferenceService
 
 MAX_MESSAGE_BYTES = 2**25
@@ -46,7 +47,8 @@ class ServerSettings:
     waiting per model. `threads` are onnxruntime's per batch, `provider` is what it runs on (see
     `isplit.runtime.providers`). Metrics are served without TLS or token, on
     `metrics_host`, and not at all while `metrics_port` is None. `drain_seconds` is how long a server that was asked
-    to stop goes on with what it has taken.
+    to stop goes on with what it has taken. `max_connections` bounds open connections, and `receive_seconds` is how long
+    the message of a request may take to arrive.
 
     Raises:
         InputError: on construction, when a number is out of its range, or the address is not protected.
@@ -65,6 +67,8 @@ class ServerSettings:
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     drain_seconds: float = 10.0
+    max_connections: int = 1024
+    receive_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         check_provider(self.provider)
@@ -78,6 +82,8 @@ class ServerSettings:
             ("max_queue", self.max_queue, self.max_batch, 2**20),
             ("threads", self.threads, 1, 256),
             ("drain_seconds", self.drain_seconds, 0, 3600),
+            ("max_connections", self.max_connections, 1, 2**16),
+            ("receive_seconds", self.receive_seconds, 0.1, 3600),
         )
         for name, value, low, high in ranges:
             if not low <= value <= high:
@@ -97,10 +103,12 @@ class Server:
         self._make_engine = make_engine
         self._resources = AsyncExitStack()
         self._metrics = Metrics()
-        self._health: Any = health_aio.HealthServicer()  # pyright: ignore
+        self._refusals = RefusalLog(self._metrics)
+        self._health = Health(("", SERVICE))
         self._service: InferenceService | None = None
         self._models: dict[str, Hosted] = {}
-        self._grpc: Any = None
+        self._hub: Hub | None = None
+        self._listener: Listener | None = None
         self._stopping = False
         self.port = 0
         """The port that it listens on, once it has started."""
@@ -118,6 +126,22 @@ class Server:
     def models(self) -> tuple[str, ...]:
         """The names on the wire."""
         return tuple(self._models)
+
+    @property
+    def limits(self) -> FrontLimits:
+        """What peers may hold of the server, once it has started."""
+        assert self._hub, "start comes first"
+        return self._hub.limits
+
+    @property
+    def receiving_calls(self) -> int:
+        """How many calls are still sending their message."""
+        return self._hub.receiving.calls if self._hub else 0
+
+    @property
+    def message_bytes(self) -> int:
+        """How much memory is taken for messages that are not computed yet."""
+        return self._hub.receiving.bytes if self._hub else 0
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -143,7 +167,7 @@ class Server:
             raise
         assert self._service
         self._service.ready = True
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._health.set_serving(True)
         event("listening", address=self.address, metrics_port=self.metrics_port, models=list(self._models))
 
     async def drain(self) -> bool:
@@ -151,7 +175,7 @@ class Server:
         assert self._service, "start comes first"
         self._service.ready = False
         self._metrics.draining.set(1)
-        await self._health.enter_graceful_shutdown()
+        self._health.set_serving(False)
         event("draining", seconds=self._settings.drain_seconds)
         try:
             async with asyncio.timeout(self._settings.drain_seconds):
@@ -168,8 +192,11 @@ class Server:
         self._stopping = True
         if self._service:
             self._service.ready = False
-        if self._grpc:
-            await self._grpc.stop(_STOP_GRACE_S)
+        self._health.set_serving(False)
+        if self._listener:
+            await self._listener.close()
+        if self._hub:
+            await self._hub.close(_STOP_GRACE_S)
         await self._resources.aclose()
         event("stopped")
 
@@ -192,7 +219,11 @@ class Server:
             await self._resources.enter_async_context(model.batcher)
             self._metrics.waiting_images.labels(name).set_function(partial(_waiting, model.batcher))
         self._service = InferenceService(
-            self._models, max_batch=settings.max_batch, metrics=self._metrics, decoder=decoder
+            self._models,
+            max_batch=settings.max_batch,
+            metrics=self._metrics,
+            refusals=self._refusals,
+            decoder=decoder,
         )
 
     def _pool(self, name: str, workers: int) -> Executor:
@@ -203,45 +234,29 @@ class Server:
     async def _listen(self) -> None:
         settings = self._settings
         assert self._service
-        self._grpc = grpc.aio.server(
-            interceptors=[TokenCheck(settings.token)] if settings.token else [],
-            options=self._options(),
-            # Beyond those that may wait or be computed there is nothing to gain from reading a request.
-            maximum_concurrent_rpcs=len(self._models) * (settings.max_queue + settings.max_batch) + 64,
+        longest = self._longest_request()
+        limits = FrontLimits(
+            message_bytes=longest, max_connections=settings.max_connections, receive_seconds=settings.receive_seconds
         )
-        self._grpc.add_generic_rpc_handlers((self._service.handler(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)  # pyright: ignore
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self.port = self._bind(_join(settings.host, settings.port))
+        methods = (*self._service.methods(max_infer_bytes=longest), *self._health.methods())
+        hub = Hub(methods, limits=limits, token=settings.token, refusals=self._refusals)
+        self._hub = hub
+        self._metrics.connections.labels("stranger").set_function(lambda: hub.stranger_count)
+        self._metrics.connections.labels("known").set_function(lambda: len(hub.channels) - hub.stranger_count)
+        self._metrics.receiving_calls.set_function(lambda: hub.receiving.calls)
+        self._metrics.message_bytes.set_function(lambda: hub.receiving.bytes)
+        self._listener = Listener(hub, settings.tls.context() if settings.tls else None)
+        self._resources.push_async_callback(self._listener.close)
+        self.port = self._listener.bind(settings.host, settings.port)
         if settings.metrics_port is not None:
             self._serve_metrics(settings.metrics_host, settings.metrics_port)
-        await self._grpc.start()
+        self._listener.start()
 
-    def _options(self) -> list[tuple[str, int]]:
+    def _longest_request(self) -> int:
+        """Return how many bytes the longest request of any model has."""
         rows = [spec.row_bytes for model in self._models.values() for spec in model.specs.values()]
-        largest = max(max(rows), min(max(rows) * self._settings.max_batch, MAX_MESSAGE_BYTES))
-        return [
-            ("grpc.max_receive_message_length", largest + _MESSAGE_OVERHEAD_BYTES),
-            # A second server on the same port is a mistake, not a share of its requests.
-            ("grpc.so_reuseport", 0),
-            # Identity alone: payloads are compressed already, and what is not unpacked cannot be a bomb.
-            ("grpc.compression_enabled_algorithms_bitset", 1),
-        ]
-
-    def _bind(self, address: str) -> int:
-        tls = self._settings.tls
-        try:
-            port: int = (
-                self._grpc.add_secure_port(address, tls.credentials()) if tls else self._grpc.add_insecure_port(address)
-            )
-        except (RuntimeError, ValueError) as error:
-            port, reason = 0, str(error)
-        else:
-            reason = "the certificate or its key is not usable" if tls else "no reason given"
-        if port == 0:
-            msg = f"cannot listen on {address}: {' '.join(reason.split())[:200]}; is the port taken?"
-            raise InputError(msg)
-        return port
+        longest = max(max(rows), min(max(rows) * self._settings.max_batch, MAX_MESSAGE_BYTES))
+        return longest + _MESSAGE_OVERHEAD_BYTES
 
     def _serve_metrics(self, host: str, port: int) -> None:
         try:
@@ -257,10 +272,6 @@ class Server:
             thread.join()
 
         self._resources.callback(close)
-
-    async def _set_health(self, status: Any) -> None:
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
 
 
 def _waiting(batcher: Batcher) -> float:

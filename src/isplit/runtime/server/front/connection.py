@@ -1,0 +1,338 @@
+"""One peer's connection: HTTP/2 frames to calls, answers to frames, and every window opened by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import H2Error
+from hyperframe.frame import GoAwayFrame
+
+from isplit.runtime.server.front.call import Call
+from isplit.runtime.server.front.frames import FrameFloodError, FrameMeter
+from isplit.runtime.server.front.grpc_wire import RESPONSE_HEADERS, Headers, read_head, trailers
+from isplit.runtime.server.front.http2 import MAX_HEADER_BYTES, new_http2
+from isplit.runtime.server.front.limits import PREFIX_BYTES, WINDOW_BYTES
+from isplit.runtime.server.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from isplit.runtime.server.front.hub import Hub
+
+_WINDOW_STEP_BYTES = 2**14
+"""The connection's window is refilled in steps of so many bytes."""
+
+
+class Output(Protocol):
+    """Where a connection's bytes go."""
+
+    @property
+    def peer(self) -> str:
+        """The address of the other side."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        ...
+
+    def close(self) -> None:
+        """Close once everything has been sent."""
+        ...
+
+
+class Connection:
+    """Calls of one peer. `known` says that one of them was authorised, or that the peer's certificate was checked."""
+
+    def __init__(self, output: Output, hub: Hub) -> None:
+        self.front = hub
+        self.calls: dict[int, Call] = {}
+        self.known = False
+        self.stalls = 0
+        """How many messages of this peer held up others."""
+        self.answered = 0
+        self.active_at = hub.now()
+        """When something useful happened last: it was made, or a call was answered."""
+        self.closing = False
+        self._output = output
+        self._meter = FrameMeter(max_header_bytes=MAX_HEADER_BYTES)
+        self._http2 = new_http2(max_streams=hub.limits.max_streams)
+        self._credit = 0
+        """Bytes that the peer may send beyond the connection's first window, for long messages."""
+        self._unrestored = 0
+        self._http2.initiate_connection()
+        self.flush()
+
+    @property
+    def peer(self) -> str:
+        """The address of the other side."""
+        return self._output.peer
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes of the peer, and answer what can be answered at once."""
+        try:
+            start = 0
+            while start < len(data) and not self.closing:
+                # From a stranger no further call is looked at before the first one was allowed.
+                end = self._meter.feed(data, start=start, one_block=not self.known)
+                for event in self._http2.receive_data(memoryview(data)[start:end]):
+                    self._handle(event)
+                start = end
+        except FrameFloodError as error:
+            self._end(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
+        except (H2Error, ValueError, KeyError, IndexError, UnicodeError) as error:
+            # The peer's own fault, whatever it is: it ends this connection and nothing else. h2 has said goodbye.
+            self.flush()
+            self._end(None, f"{type(error).__name__}: {error}")
+        else:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is ready to be sent."""
+        if data := self._http2.data_to_send():
+            self._output.write(data)
+
+    def open_window(self, call: Call, missing: int) -> None:
+        """Let the rest of a long message in."""
+        self._credit += missing
+        self._open(missing, None)
+        self._open((call.length or 0) + PREFIX_BYTES - WINDOW_BYTES, call.stream_id)
+        self.flush()
+
+    def refuse(self, call: Call, error: RefusedError) -> None:
+        """End a call without an answer, and say why."""
+        self.front.refused(call, error)
+        self._finish(call)
+        self._end_stream(call, trailers(error.status, str(error)))
+        self.flush()
+
+    def send_message(self, call: Call, message: bytes, *, last: bool = False) -> None:
+        """Send a message of an answer, as fast as the peer takes it."""
+        if call.state == "done":
+            return
+        try:
+            if not call.answer_begun:
+                self._http2.send_headers(call.stream_id, RESPONSE_HEADERS)
+                call.answer_begun = True
+        except H2Error:
+            self._finish(call)
+            return
+        call.put(message)
+        call.answer_complete = last
+        if not call.sending_since:
+            call.sending_since = self.front.now()
+        self._pump(call)
+        self.flush()
+
+    def go_away(self) -> None:
+        """Say that no further call is taken, and close once what is written has been sent. Open calls are dropped."""
+        self._end(ErrorCodes.NO_ERROR, None)
+
+    def lost(self) -> None:
+        """Note that the connection is gone."""
+        self.closing = True
+        for call in list(self.calls.values()):
+            self._finish(call)
+
+    def sweep(self, now: float) -> None:
+        """Drop answers that the peer does not read."""
+        for call in list(self.calls.values()):
+            if call.outgoing and now - call.sending_since > self.front.limits.send_seconds:
+                message = f"the answer was not read within {self.front.limits.send_seconds:.0f} s"
+                self.front.refused(call, RefusedError("UNAVAILABLE", message, reason="not_read"))
+                self._finish(call)
+                self._reset(call.stream_id, ErrorCodes.CANCEL)
+        self.flush()
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, DataReceived):
+            self._take_data(event)
+        elif isinstance(event, RequestReceived):
+            self._begin(event.stream_id, event.headers)  # type: ignore[arg-type] - bytes, as header_encoding is None
+        elif isinstance(event, StreamEnded):
+            self._dispatch(event.stream_id)
+        elif isinstance(event, StreamReset):
+            if call := self.calls.get(event.stream_id):
+                self._finish(call)
+        elif isinstance(event, WindowUpdated):
+            stalled = self.calls.values() if event.stream_id == 0 else (self.calls.get(event.stream_id),)
+            for call in list(stalled):
+                if call and call.outgoing:
+                    self._pump(call)
+        elif isinstance(event, ConnectionTerminated):
+            self._end(None, None)
+
+    def _begin(self, stream_id: int, headers: Headers) -> None:
+        """Look at a call's headers; a call that is not allowed ends here, before a byte of its message is kept."""
+        head = read_head(headers)
+        if head.http_method != b"POST" or not head.content_type.startswith(b"application/grpc"):
+            self.front.note("not_grpc", peer=self.peer, detail=f"content-type {head.content_type[:80]!r}")
+            self._respond_only(stream_id, [(b":status", b"415")])
+            return
+        now = self.front.now()
+        try:
+            method, is_authorised = self.front.admit(head)
+        except RefusedError as error:
+            self.front.note(error.reason, peer=self.peer, detail=str(error))
+            self._respond_only(stream_id, [*RESPONSE_HEADERS, *trailers(error.status, str(error))])
+            if error.status == "UNAUTHENTICATED" and not self.known:
+                self._end(ErrorCodes.NO_ERROR, None)  # whoever goes on without the token must connect again
+            return
+        if is_authorised and not self.known:
+            self.known = True
+            self.front.became_known(self)
+        call = Call(self, stream_id, method, opened_at=now, deadline=now + head.timeout_s)
+        self.calls[stream_id] = call
+        try:
+            self.front.receiving.admit(call)
+        except RefusedError as error:
+            self.refuse(call, error)
+            if not self.known:
+                self._end(ErrorCodes.NO_ERROR, None)
+
+    def _take_data(self, event: DataReceived) -> None:
+        self._restore(event.flow_controlled_length)
+        call = self.calls.get(event.stream_id)
+        if call is None or call.state != "receiving":
+            return
+        try:
+            call.feed(event.data, receiving=self.front.receiving, now=self.front.now())
+        except RefusedError as error:
+            self.refuse(call, error)
+            return
+        if (padding := event.flow_controlled_length - len(event.data)) > 0 and event.stream_ended is None:
+            self._open(padding, event.stream_id)
+
+    def _restore(self, size: int) -> None:
+        """Open the connection's window again by what has arrived, but for what long messages had on top of it."""
+        covered = min(size, self._credit)
+        self._credit -= covered
+        self._unrestored += size - covered
+        if self._unrestored >= _WINDOW_STEP_BYTES:
+            self._open(self._unrestored, None)
+            self._unrestored = 0
+
+    def _open(self, increment: int, stream_id: int | None) -> None:
+        if increment > 0:
+            with contextlib.suppress(H2Error, KeyError):  # the stream may have ended meanwhile
+                self._http2.increment_flow_control_window(increment, stream_id)
+
+    def _dispatch(self, stream_id: int) -> None:
+        call = self.calls.get(stream_id)
+        if call is None:
+            return
+        call.half_closed = True
+        if call.state != "receiving":
+            return
+        try:
+            call.check_complete()
+        except RefusedError as error:
+            self.refuse(call, error)
+            return
+        self.front.receiving.arrived(call)
+        call.state = "computing"
+        loop = asyncio.get_running_loop()
+        if call.deadline < inf:
+            call.timer = loop.call_at(call.deadline, self._expire, call)
+        call.task = loop.create_task(self._run(call))
+
+    async def _run(self, call: Call) -> None:
+        try:
+            reply = await call.method.answer(call)
+        except RefusedError as error:
+            if call.state != "done":
+                self.refuse(call, error)
+        except asyncio.CancelledError:
+            if call.state != "done":
+                self.refuse(call, RefusedError("UNAVAILABLE", "the server has stopped: ask another"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
+            self.front.failed(call, error)
+            if call.state != "done":
+                msg = f"the server failed ({type(error).__name__}); its log says more"
+                self.refuse(call, RefusedError("INTERNAL", msg))
+        else:
+            call.release()
+            self.answered += 1
+            self.active_at = self.front.now()
+            self.front.answered(self)
+            if reply is not None:
+                self.send_message(call, reply, last=True)
+
+    def _expire(self, call: Call) -> None:
+        if call.state == "computing":
+            self.refuse(call, RefusedError("DEADLINE_EXCEEDED", "the deadline passed before the answer was there"))
+
+    def _pump(self, call: Call) -> None:
+        """Write as much of an answer as the peer's windows allow, and end the stream after the last byte."""
+        try:
+            while call.outgoing:
+                window = self._http2.local_flow_control_window(call.stream_id)
+                size = min(window, self._http2.max_outbound_frame_size, len(call.outgoing))
+                if size <= 0:
+                    return
+                self._http2.send_data(call.stream_id, bytes(call.outgoing[:size]))
+                del call.outgoing[:size]
+        except H2Error:
+            self._finish(call)
+            return
+        call.sending_since = 0.0
+        if call.answer_complete:
+            self._finish(call)
+            self._end_stream(call, trailers("OK"))
+
+    def _end_stream(self, call: Call, lines: Headers) -> None:
+        head = [] if call.answer_begun else RESPONSE_HEADERS
+        try:
+            self._http2.send_headers(call.stream_id, [*head, *lines], end_stream=True)
+        except H2Error:
+            return  # the peer has ended the stream
+        if not call.half_closed:
+            self._reset(call.stream_id, ErrorCodes.NO_ERROR)
+
+    def _respond_only(self, stream_id: int, headers: Headers) -> None:
+        self._http2.send_headers(stream_id, headers, end_stream=True)
+        self._reset(stream_id, ErrorCodes.NO_ERROR)
+
+    def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        with contextlib.suppress(H2Error):  # it may be closed already
+            self._http2.reset_stream(stream_id, code)
+
+    def _finish(self, call: Call) -> None:
+        """Let go of everything that a call holds; whoever computes it is told to stop."""
+        if call.state == "done":
+            return
+        call.state = "done"
+        self.calls.pop(call.stream_id, None)
+        call.outgoing.clear()
+        call.release()
+        self.front.receiving.forget(call)
+        if call.timer:
+            call.timer.cancel()
+        if call.task and call.task is not asyncio.current_task():
+            call.task.cancel()
+
+    def _end(self, code: ErrorCodes | None, reason: str | None) -> None:
+        """Close the connection; with a code, say so first. A `reason` is the peer's fault, for the operator to see."""
+        if self.closing:
+            return
+        self.closing = True
+        if reason is not None:
+            self.front.note("protocol_error", peer=self.peer, detail=reason)
+        for call in list(self.calls.values()):
+            self._finish(call)
+        self.flush()
+        if code is not None:
+            # Written by hand: h2 sends nothing more once it has said goodbye.
+            goodbye: Any = GoAwayFrame(0, last_stream_id=self._http2.highest_inbound_stream_id, error_code=int(code))
+            self._output.write(goodbye.serialize())
+        self._output.close()

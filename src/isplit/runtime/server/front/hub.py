@@ -1,0 +1,189 @@
+"""What all connections of a server share: their number, their methods, the token, and room for messages."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from isplit.runtime.server.front.grpc_wire import RequestHead
+from isplit.runtime.server.front.limits import FrontLimits
+from isplit.runtime.server.front.receiving import Receiving
+from isplit.runtime.server.front.strangers import StrangerTime
+from isplit.runtime.server.log import logger
+from isplit.runtime.server.refusal import RefusedError
+from isplit.runtime.server.refusal_log import RefusalLog
+
+if TYPE_CHECKING:
+    from isplit.runtime.server.front.call import Call
+    from isplit.runtime.server.front.channel import Channel
+    from isplit.runtime.server.front.connection import Connection
+    from isplit.runtime.server.front.method import Method
+
+SWEEP_S = 0.25
+_READ_BYTES = 2**16
+
+
+class Hub:
+    """The shared state of a server's connections. It lives in one event loop.
+
+    Without a token every peer may ask, unless the TLS context demands a certificate.
+    """
+
+    def __init__(
+        self, methods: Iterable[Method], *, limits: FrontLimits, token: str | None, refusals: RefusalLog
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._methods = {method.path: method for method in methods}
+        self.limits = limits
+        self.receiving = Receiving(limits)
+        self.strangers = StrangerTime(limits.stranger_time_share, self._loop)
+        self.read_buffer = bytearray(_READ_BYTES)
+        """Shared by all connections: what is read is copied before anything else is."""
+        self.channels: dict[Channel, None] = {}
+        self._stranger_channels: dict[Channel, None] = {}
+        self._refusals = refusals
+        self._expected = b""
+        self.set_token(token)
+        self._sweeper: asyncio.TimerHandle | None = self._loop.call_later(SWEEP_S, self._sweep)
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether callers must show a token."""
+        return bool(self._expected)
+
+    @property
+    def stranger_count(self) -> int:
+        """How many connections have not made an authorised call yet."""
+        return len(self._stranger_channels)
+
+    def now(self) -> float:
+        """Return the event loop's time."""
+        return self._loop.time()
+
+    def set_token(self, token: str | None) -> None:
+        """Ask for this token from the next call on."""
+        self._expected = f"Bearer {token}".encode() if token else b""
+
+    def admit(self, head: RequestHead) -> tuple[Method, bool]:
+        """Return the method that a call asks for, and whether the caller has shown that it may ask.
+
+        Raises:
+            RefusedError: The token is missing or wrong, or there is no such method, or messages are compressed.
+
+        """
+        method = self._methods.get(head.path)
+        is_authorised = self._is_authorised(head.authorization)
+        if not is_authorised and not (method and method.public):
+            msg = "give the server's token in the metadata: authorization: Bearer TOKEN"
+            raise RefusedError("UNAUTHENTICATED", msg, reason="token")
+        if method is None:
+            raise RefusedError("UNIMPLEMENTED", f"there is no method {head.path[:100]!r}", reason="unknown_method")
+        if head.encoding != b"identity":
+            msg = f"messages are compressed with {head.encoding[:20]!r}: send them as they are"
+            raise RefusedError("UNIMPLEMENTED", msg, reason="compressed")
+        return method, is_authorised
+
+    def _is_authorised(self, given: tuple[bytes, ...]) -> bool:
+        if not self._expected:
+            return True
+        # In a time that does not tell how much of it is right.
+        return len(given) == 1 and hmac.compare_digest(given[0], self._expected)
+
+    # What connections report.
+
+    def make_room(self) -> bool:
+        """Let a connection give way to a new one where there are as many as may be; return whether there is room."""
+        if len(self._stranger_channels) >= self.limits.max_strangers:
+            oldest = next(iter(self._stranger_channels))
+            if self.now() - oldest.opened_at < self.limits.stranger_grace_seconds:
+                return False
+            self._drop(oldest, "strangers")
+        if len(self.channels) >= self.limits.max_connections:
+            self._drop(min(self.channels, key=self._worth), "connections")
+        return True
+
+    def opened(self, channel: Channel) -> None:
+        """Count a new connection."""
+        self.channels[channel] = None
+        self._stranger_channels[channel] = None
+
+    def became_known(self, connection: Connection) -> None:
+        """Count a connection among those that may ask."""
+        for channel in self._stranger_channels:
+            if channel.connection is connection:
+                del self._stranger_channels[channel]
+                return
+
+    def closed(self, channel: Channel) -> None:
+        """Forget a connection."""
+        self.channels.pop(channel, None)
+        self._stranger_channels.pop(channel, None)
+
+    def answered(self, connection: Connection) -> None:
+        """Note that a call was answered."""
+        if connection.known:
+            self.strangers.useful_at = self.now()
+
+    def refused(self, call: Call, error: RefusedError) -> None:
+        """Note that a call ends without an answer, unless its method has."""
+        if not error.noted:
+            self.note(error.reason, peer=call.connection.peer, detail=str(error))
+
+    def failed(self, call: Call, error: Exception) -> None:
+        """Log a fault of the server."""
+        logger.error("a call failed", exc_info=error, extra={"fields": {"method": call.method.path}})
+
+    def note(self, reason: str, *, peer: str, detail: str) -> None:
+        """Count a refusal, and log it where that is not too often."""
+        self._refusals.note(reason, peer=peer, detail=detail)
+
+    async def close(self, grace_s: float) -> None:
+        """End every call with UNAVAILABLE and every connection, after `grace_s` at the latest."""
+        if self._sweeper:
+            self._sweeper.cancel()
+        self.strangers.close()
+        for channel in list(self.channels):
+            if channel.connection is None:
+                channel.abort()
+                continue
+            for call in list(channel.connection.calls.values()):
+                error = RefusedError("UNAVAILABLE", "the server has stopped: ask another", reason="stopped")
+                channel.connection.refuse(call, error)
+            channel.connection.go_away()
+        ends_at = self.now() + grace_s
+        while self.channels and self.now() < ends_at:
+            await asyncio.sleep(0.005)
+        for channel in list(self.channels):
+            channel.abort()
+        self._refusals.flush(force=True)
+
+    def _worth(self, channel: Channel) -> tuple[bool, bool, bool, float]:
+        """Rank a connection: the least comes first when one must give way."""
+        connection = channel.connection
+        if connection is None:
+            return False, False, False, channel.opened_at
+        computing = any(call.state != "receiving" for call in connection.calls.values())
+        return connection.known, computing, connection.answered > 0, connection.active_at
+
+    def _drop(self, channel: Channel, reason: str) -> None:
+        # Not counted from here on: its socket closes when the event loop comes to it.
+        self.closed(channel)
+        limit = self.limits.max_strangers if reason == "strangers" else self.limits.max_connections
+        self.note(reason, peer=channel.peer, detail=f"there are more than {limit}: this one gave way")
+        if channel.connection is None:
+            channel.abort()
+            return
+        for call in list(channel.connection.calls.values()):
+            msg = "there are too many connections: try again later"
+            channel.connection.refuse(call, RefusedError("UNAVAILABLE", msg, reason=reason))
+        channel.connection.go_away()
+
+    def _sweep(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        now = self.now()
+        self.receiving.sweep(now)
+        for channel in list(self.channels):
+            channel.sweep(now)
+        self._refusals.flush()

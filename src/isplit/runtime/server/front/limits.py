@@ -1,0 +1,78 @@
+"""What a peer may hold of the server, in numbers."""
+
+from dataclasses import dataclass
+
+WINDOW_BYTES = 2**16 - 1
+"""HTTP/2's first window of a stream and of a connection: what a peer may send before it is given more."""
+
+PREFIX_BYTES = 5
+"""Before every gRPC message: whether it is compressed, and its length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Memory for messages of one size class that have not been read yet.
+
+    Messages of up to `message_bytes` belong to it; `total_bytes` bounds all of them, and `connection_bytes` those of
+    one connection. Each class has memory of its own, so that long messages that stall leave room for short ones.
+    """
+
+    name: str
+    message_bytes: int
+    total_bytes: int
+    connection_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontLimits:
+    """Bounds of the front. `message_bytes` is the longest request of any method.
+
+    Args:
+        max_connections: In all.
+        max_strangers: Connections that have not made an authorised call yet.
+        max_receiving: Calls whose message has not arrived in full, over all connections.
+        max_streams: Calls of one connection at a time.
+        max_health_receiving: The same as `max_receiving`, for calls that need no token.
+        max_health_streams: Of one connection.
+        receive_seconds: How long a message may take to arrive; long ones get a second more for each `min_rate`.
+        stall_seconds: How long a message that others wait behind may stand still.
+        min_rate_bytes_per_s: What a long message must average while others wait behind it.
+        send_seconds: How long a peer may take to read an answer.
+        stranger_seconds: How long a connection may go on without an authorised call.
+        stranger_grace_seconds: How long it is safe from giving way to others.
+        stranger_time_share: Of the event loop's time, for all strangers together.
+
+    """
+
+    message_bytes: int
+    max_connections: int = 1024
+    max_strangers: int = 512
+    max_receiving: int = 1024
+    max_streams: int = 100
+    max_health_receiving: int = 64
+    max_health_streams: int = 4
+    receive_seconds: float = 10.0
+    stall_seconds: float = 1.0
+    min_rate_bytes_per_s: int = 2**18
+    send_seconds: float = 10.0
+    stranger_seconds: float = 20.0
+    stranger_grace_seconds: float = 0.1
+    stranger_time_share: float = 0.2
+
+    @property
+    def max_message_memory(self) -> int:
+        """All memory that messages can take which are not computed yet."""
+        return sum(share.total_bytes for share in self.shares())
+
+    def shares(self) -> tuple[Share, ...]:
+        """Return the size classes, from the shortest messages to the longest."""
+        short = Share(
+            name="short",
+            message_bytes=WINDOW_BYTES - PREFIX_BYTES,
+            total_bytes=6 * 2**20,
+            connection_bytes=2**20,
+        )
+        middle = Share(name="middle", message_bytes=2**20, total_bytes=6 * 2**20, connection_bytes=2**22)
+        longest = max(self.message_bytes, middle.message_bytes + 1)
+        long = Share(name="long", message_bytes=longest, total_bytes=longest, connection_bytes=longest)
+        return short, middle, long

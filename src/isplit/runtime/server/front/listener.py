@@ -1,0 +1,153 @@
+"""Listen on an address and accept connections, no faster than strangers may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections import deque
+
+from isplit.errors import InputError
+from isplit.runtime.server.front.channel import Channel
+from isplit.runtime.server.front.hub import Hub
+
+_BACKLOG = 512
+_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_ACCEPTS_AT_ONCE = 64
+_SEND_BUFFER_BYTES = 2**18
+"""Of the kernel, for what a peer has not read."""
+_MAX_WAITING = 1024
+"""Connections that were accepted and wait for their turn; beyond it the oldest is closed."""
+_POLL_S = 0.005
+_CONNECTION_S = 0.3e-3
+"""Processor time, about, that one more connection costs until its first byte."""
+# A peer that has gone without a word is noticed after some two minutes.
+_KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000))
+
+
+class Listener:
+    """Listening sockets of one server. `tls` may be replaced at any time; it is used for the next connection."""
+
+    def __init__(self, hub: Hub, tls: ssl.SSLContext | None) -> None:
+        self.tls = tls
+        self._hub = hub
+        self._sockets: list[socket.socket] = []
+        self._waiting: deque[socket.socket] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def bind(self, host: str, port: int) -> int:
+        """Bind every address of `host`, and return the port; 0 takes a free one.
+
+        Raises:
+            InputError: The host is unknown, or the port cannot be used.
+
+        """
+        try:
+            addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, _, _, _, address in dict.fromkeys(addresses):
+                self._sockets.append(_listening(family, (address[0], port, *address[2:])))
+                port = self._sockets[-1].getsockname()[1]
+        except (OSError, OverflowError, UnicodeError) as error:
+            self._close_sockets()
+            reason = getattr(error, "strerror", None) or error
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            msg = f"cannot listen on {where}: {reason}; is the port taken?"
+            raise InputError(msg) from error
+        return port
+
+    def start(self) -> None:
+        """Begin to accept connections."""
+        loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            loop.add_reader(listening, self._accept, listening)
+
+    async def close(self) -> None:
+        """Accept no more."""
+        for listening in self._sockets:
+            asyncio.get_running_loop().remove_reader(listening)
+        self._close_sockets()
+        await asyncio.gather(*self._tasks)
+
+    def _close_sockets(self) -> None:
+        for each in (*self._sockets, *self._waiting):
+            each.close()
+        self._sockets.clear()
+        self._waiting.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take what has connected out of the kernel's queue, which would serve the oldest first."""
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                accepted, _address = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:
+                if error.errno in _NO_ROOM and self._waiting:
+                    self._waiting.popleft().close()
+                    continue
+                break  # ECONNABORTED and the like: that peer has gone again
+            if len(self._waiting) == _MAX_WAITING:
+                self._hub.note("strangers", peer="unknown", detail=f"more than {_MAX_WAITING} wait for a connection")
+                self._waiting.popleft().close()
+            self._waiting.append(accepted)
+            self._hub.strangers.offer(_Arrival(self))
+
+    def serve_newest(self) -> None:
+        """Begin to talk to the connection that came last: whoever came long before it may have given up."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            return
+        if not self._hub.make_room():
+            loop.call_later(_POLL_S, lambda: self._hub.strangers.offer(_Arrival(self)))
+            return
+        self._hub.strangers.spend(_CONNECTION_S)
+        task = loop.create_task(self._connect(self._waiting.pop()))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        try:
+            _set_options(accepted)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: Channel(self._hub, self.tls), accepted)
+        except OSError:
+            accepted.close()
+
+
+class _Arrival:
+    """The turn of one more connection among the strangers."""
+
+    spent_s = 0.0
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def work(self) -> None:
+        """Serve a connection."""
+        self._listener.serve_newest()
+
+
+def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # All of IPv4 too, where all of IPv6 is asked for.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except (OSError, OverflowError):
+        listening.close()
+        raise
+    return listening
+
+
+def _set_options(accepted: socket.socket) -> None:
+    accepted.setblocking(False)
+    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        if option := getattr(socket, name, None):
+            accepted.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,188 @@
+"""Who may send how much before it is read: room for messages, and for calls that are still sending theirs.
+
+Room is taken by a message's declared length, before its bytes are let in. When there is none, the call that has been
+silent for longest gives way: a peer that sends what it announced is done in moments, so it is never that one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from isplit.runtime.server.front.limits import WINDOW_BYTES, FrontLimits, Share
+from isplit.runtime.server.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from isplit.runtime.server.front.call import Call
+    from isplit.runtime.server.front.connection import Connection
+
+_LATER = "try again later"
+
+
+class _Pool:
+    """The memory of one share: what is taken of it, by whom, and who waits for some."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.used = 0
+        self.by_connection: Counter[Connection] = Counter()
+        self.waiting: list[Call] = []
+
+    def has_room(self, connection: Connection, size: int) -> bool:
+        return self.used + size <= self.share.total_bytes and self.connection_has_room(connection, size)
+
+    def connection_has_room(self, connection: Connection, size: int) -> bool:
+        return self.by_connection[connection] + size <= self.share.connection_bytes
+
+    def take(self, call: Call, size: int) -> None:
+        self.used += size
+        self.by_connection[call.connection] += size
+        call.charges[self.share.name] = call.charges.get(self.share.name, 0) + size
+
+    def give_back(self, call: Call) -> None:
+        size = call.charges.pop(self.share.name, 0)
+        self.used -= size
+        self.by_connection[call.connection] -= size
+        if self.by_connection[call.connection] <= 0:
+            del self.by_connection[call.connection]
+
+
+class Receiving:
+    """Calls whose message has not arrived in full, and the memory of every message that is not answered yet."""
+
+    def __init__(self, limits: FrontLimits) -> None:
+        self._limits = limits
+        self._pools = {share.name: _Pool(share) for share in limits.shares()}
+        self._short = next(iter(self._pools.values()))
+        self._calls: dict[Call, None] = {}
+        self._counts = {True: 0, False: 0}
+
+    @property
+    def calls(self) -> int:
+        """How many calls are still sending their message."""
+        return len(self._calls)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory is taken for messages."""
+        return sum(pool.used for pool in self._pools.values())
+
+    def admit(self, call: Call) -> None:
+        """Let a call begin to send its message; another one may have to give way.
+
+        Raises:
+            RefusedError: Its connection has as many calls of its kind as it may have.
+
+        """
+        public = call.method.public
+        if public:
+            siblings = sum(other.connection is call.connection for other in self._calls if other.method.public)
+            if siblings >= self._limits.max_health_streams:
+                msg = f"{siblings} such calls of this connection are open already: end one"
+                raise RefusedError("RESOURCE_EXHAUSTED", msg, reason="too_many_calls")
+        limit = self._limits.max_health_receiving if public else self._limits.max_receiving
+        if self._counts[public] >= limit:
+            self._evict([other for other in self._calls if other.method.public == public])
+        self._calls[call] = None
+        self._counts[public] += 1
+
+    def reserve(self, call: Call, *, now: float) -> None:
+        """Take room for a message whose length is known; a long one may have to wait for its turn.
+
+        Raises:
+            RefusedError: There is no room, and nobody who could give way.
+
+        """
+        assert call.length is not None
+        # Of a long message, this is for what comes before its turn.
+        self._take_short(call, min(call.length, WINDOW_BYTES))
+        if call.length <= self._short.share.message_bytes:
+            call.grant(now)
+            return
+        pool = next(pool for pool in self._pools.values() if call.length <= pool.share.message_bytes)
+        pool.waiting.append(call)
+        self._grant(pool, now)
+
+    def arrived(self, call: Call) -> None:
+        """Note that a message is complete. Its memory stays taken."""
+        if call in self._calls:
+            del self._calls[call]
+            self._counts[call.method.public] -= 1
+
+    def release(self, call: Call) -> None:
+        """Give a message's memory back, and let those in who waited for it. To do so twice does no harm."""
+        freed = [self._pools[name] for name in call.charges]
+        for pool in freed:
+            pool.give_back(call)
+        for pool in freed:
+            self._grant(pool, call.connection.front.now())
+
+    def forget(self, call: Call) -> None:
+        """Note that a call has ended, however it did."""
+        self.arrived(call)
+        for pool in self._pools.values():
+            if call in pool.waiting:
+                pool.waiting.remove(call)
+        self.release(call)
+
+    def sweep(self, now: float) -> None:
+        """Refuse calls whose message takes too long, or stands still while others wait behind it."""
+        for call in list(self._calls):
+            limits = self._limits
+            allowed_s = limits.receive_seconds + (call.length or 0) / limits.min_rate_bytes_per_s
+            if now - call.opened_at > allowed_s:
+                _refuse(call, "DEADLINE_EXCEEDED", f"the message did not arrive within {allowed_s:.0f} s", "too_slow")
+            elif self._holds_up(call, now):
+                call.connection.stalls += 1
+                msg = f"the message stood still while others waited behind it: {_LATER}"
+                _refuse(call, "RESOURCE_EXHAUSTED", msg, "stalled")
+
+    def _holds_up(self, call: Call, now: float) -> bool:
+        if call.granted_at is None or not any(self._pools[name].waiting for name in call.charges):
+            return False
+        moving_s = now - call.granted_at - self._limits.stall_seconds
+        return now - call.heard_at > self._limits.stall_seconds or (
+            moving_s > 0 and call.filled < moving_s * self._limits.min_rate_bytes_per_s
+        )
+
+    def _take_short(self, call: Call, size: int) -> None:
+        pool = self._short
+        while not pool.has_room(call.connection, size):
+            siblings_only = not pool.connection_has_room(call.connection, size)
+            holders = [
+                other
+                for other in self._calls
+                if other is not call
+                and pool.share.name in other.charges
+                and (other.connection is call.connection or not siblings_only)
+            ]
+            if not holders:
+                msg = f"{pool.used} bytes of requests are being read or computed, and no more may: {_LATER}"
+                raise RefusedError("RESOURCE_EXHAUSTED", msg, reason="no_room")
+            self._evict(holders)
+        pool.take(call, size)
+
+    def _grant(self, pool: _Pool, now: float) -> None:
+        """Let in those who wait and whom there is room for; first whoever never stalled and was answered before."""
+
+        def rank(call: Call) -> tuple[int, bool]:
+            return call.connection.stalls, not call.connection.answered
+
+        for call in sorted(pool.waiting, key=rank):
+            assert call.length is not None
+            if pool.has_room(call.connection, call.length):
+                pool.waiting.remove(call)
+                self._short.give_back(call)
+                pool.take(call, call.length)
+                call.grant(now)
+                call.connection.open_window(call, call.length - call.filled)
+
+    def _evict(self, calls: list[Call]) -> None:
+        """Refuse the call that has been silent for longest."""
+        silent = min(calls, key=lambda call: call.heard_at)
+        silent.connection.stalls += 1
+        _refuse(silent, "RESOURCE_EXHAUSTED", f"the message was awaited when others came: {_LATER}", "gave_way")
+
+
+def _refuse(call: Call, status: str, message: str, reason: str) -> None:
+    call.connection.refuse(call, RefusedError(status, message, reason=reason))  # type: ignore[arg-type]

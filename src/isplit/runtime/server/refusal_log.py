@@ -1,0 +1,101 @@
+"""What the operator sees of refusals: every one in the metrics, and the log without being flooded."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from isplit.runtime.server.log import event, logger
+from isplit.runtime.server.metrics import Metrics
+
+REASONS = {
+    "token": "the token was missing or wrong",
+    "handshake": "TLS failed: no or a wrong certificate, another protocol, or it took too long",
+    "not_grpc": "a request of another protocol than gRPC",
+    "protocol_error": "bytes that HTTP/2 does not allow, or more headers than any call needs",
+    "idle_stranger": "a connection without an authorised call for too long",
+    "strangers": "too many connections without an authorised call; the oldest gave way",
+    "connections": "too many connections; the least useful gave way",
+    "too_many_calls": "too many calls of one connection that need no token",
+    "gave_way": "a message that had been awaited for longest when there was no room for others",
+    "stalled": "a long message that stood still while others waited behind it",
+    "too_slow": "a message that did not arrive in time",
+    "no_room": "no memory for another message",
+    "message_too_long": "a message longer than any request for these bundles",
+    "compressed": "a message that gRPC compressed",
+    "unknown_method": "a method that there is not",
+    "not_read": "a peer that does not read its answers",
+    "invalid": "a request that is wrong in itself",
+    "not_found": "a model that is not there",
+    "queue_full": "too many images waiting",
+    "costly": "too many pixels waiting to be decoded",
+    "late": "the deadline had passed",
+    "unavailable": "the server starts, drains or has stopped, or replicas died",
+    "stopped": "the server stopped before the answer was there",
+    "internal": "a fault of the server",
+}
+"""Every reason that occurs, and what it means."""
+
+_PERIOD_S = 10.0
+_MAX_PEERS = 5
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """Refusals of one reason since they were logged last."""
+
+    logged_at: float
+    count: int = 0
+    detail: str = ""
+    peers: dict[str, None] = field(default_factory=dict[str, None])
+
+
+class RefusalLog:
+    """Counts refusals by reason. The first of a reason is logged at once; later ones are summed up every 10 s.
+
+    At the level `debug`, each one is logged. `clock` gives seconds.
+    """
+
+    def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._tallies: dict[str, _Tally] = {}
+        # Every series is there from the start, so that an alert can be written before anything was refused.
+        self._counters = {reason: metrics.refusals.labels(reason) for reason in REASONS}
+
+    def note(self, reason: str, *, detail: str, peer: str = "", **fields: object) -> None:
+        """Count a refusal; `detail` and `fields` go to the log alone."""
+        self._counters[reason].inc()
+        if logger.isEnabledFor(logging.DEBUG):
+            event("refused", level=logging.DEBUG, reason=reason, detail=detail, peer=peer, **fields)
+            return
+        now = self._clock()
+        tally = self._tallies.get(reason)
+        if tally is None:
+            self._tallies[reason] = _Tally(logged_at=now)
+            event("refused", level=logging.WARNING, reason=reason, count=1, detail=detail, peers=[peer], **fields)
+            return
+        tally.count += 1
+        tally.detail = detail
+        if len(tally.peers) < _MAX_PEERS:
+            tally.peers[peer] = None
+
+    def flush(self, *, force: bool = False) -> None:
+        """Log the sums that are due; with `force`, those that are not yet, too."""
+        now = self._clock()
+        for reason, tally in list(self._tallies.items()):
+            if not force and now - tally.logged_at < _PERIOD_S:
+                continue
+            if not tally.count:
+                del self._tallies[reason]  # a quiet time: the next one is logged at once again
+                continue
+            self._tallies[reason] = _Tally(logged_at=now)
+            event(
+                "refused",
+                level=logging.WARNING,
+                reason=reason,
+                count=tally.count,
+                seconds=round(now - tally.logged_at, 1),
+                detail=tally.detail,
+                peers=list(tally.peers),
+            )

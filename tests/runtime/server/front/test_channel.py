@@ -1,0 +1,109 @@
+"""The socket's side of a connection: TLS, and peers that do not go on."""
+
+import contextlib
+import socket
+import ssl
+
+import pytest
+from h2.settings import SettingCodes
+
+from isplit.runtime.server import ServerTls
+
+
+@pytest.fixture(scope="module")
+def contexts(authority, server_pair):
+    """The server's context and a client's; with client certificates, the same and a client without one."""
+
+    def client(pair=None):
+        context = ssl.create_default_context(cafile=authority.ca)
+        context.set_alpn_protocols(["h2"])
+        if pair:
+            context.load_cert_chain(*pair)
+        return context
+
+    mutual = ServerTls.from_files(*server_pair, authority.ca).context()
+    device = authority.issue("channel-device")
+    return {
+        "tls": (ServerTls.from_files(*server_pair, None).context(), client()),
+        "mtls": (mutual, client(device)),
+        "no certificate": (mutual, client()),
+    }
+
+
+@pytest.mark.parametrize("link", ["tls", "mtls"])
+@pytest.mark.parametrize("size", [5, 2**21])
+def test_answer(start_front, connect, contexts, link, size):
+    """Calls are answered through TLS as in plain text, short ones and long ones."""
+    server, client = contexts[link]
+    outcome = connect(start_front(tls=server).port, context=client).ask(bytes(size))
+    assert ("0", size + 5) == (outcome.status, len(outcome.data))
+
+
+def test_certificate_is_enough(start_front, connect, contexts):
+    """Where certificates are asked for and no token is, a connection is trusted from the start; else only by a call."""
+    server, client = contexts["mtls"]
+    front = start_front(tls=server, token=None)
+    connection = connect(front.port, context=client)
+    connection.until(lambda: connection.http2.remote_settings.max_concurrent_streams == 100)
+    assert 0 == front.look(lambda hub: hub.stranger_count)
+    front = start_front(tls=server)
+    connection = connect(front.port, context=client)
+    connection.until(lambda: connection.http2.remote_settings.max_concurrent_streams == 100)
+    assert 1 == front.look(lambda hub: hub.stranger_count)
+
+
+def test_no_certificate(start_front, connect, contexts, http2):
+    """Without the certificate that is asked for there is no connection, and the operator sees it."""
+    server, client = contexts["no certificate"]
+    front = start_front(tls=server)
+    connection = connect(front.port, context=client)
+    connection.until(lambda: connection.closed)
+    http2.until(lambda: 1 == front.refusals("handshake"))
+
+
+def test_plain_text_to_tls(start_front, contexts, http2):
+    """Plain text on a TLS port ends the connection."""
+    front = start_front(tls=contexts["tls"][0])
+    with socket.create_connection(("127.0.0.1", front.port), timeout=http2.limit_s) as raw:
+        raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        while raw.recv(100):
+            pass
+    assert 1 == front.refusals("handshake")
+
+
+def test_other_protocol(start_front, contexts, authority, http2):
+    """A TLS peer that does not offer HTTP/2 is told goodbye."""
+    front = start_front(tls=contexts["tls"][0])
+    context = ssl.create_default_context(cafile=authority.ca)
+    with (
+        socket.create_connection(("127.0.0.1", front.port), timeout=http2.limit_s) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as secure,
+    ):
+        assert b"" == secure.recv(100)
+    assert 1 == front.refusals("handshake")
+
+
+def test_handshake_that_stops(start_front, contexts, http2):
+    """A handshake that does not go on is ended."""
+    front = start_front(tls=contexts["tls"][0], receive_seconds=0.1)
+    with socket.create_connection(("127.0.0.1", front.port), timeout=http2.limit_s) as raw:
+        raw.sendall(b"\x16\x03\x01\x02")
+        with contextlib.suppress(ConnectionResetError):
+            assert not raw.recv(100)
+    http2.until(lambda: 1 == front.refusals("handshake"))
+
+
+def test_peer_that_does_not_read(start_front, connect, http2):
+    """A peer that asks and never reads is read no further, and closed after a while; others are answered."""
+    front = start_front(send_seconds=0.2)
+    greedy = connect(front.port, settings={SettingCodes.INITIAL_WINDOW_SIZE: 2**24})
+    greedy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    greedy.http2.increment_flow_control_window(2**24)
+    streams = [greedy.call() for _ in range(4)]
+    for stream in streams:
+        greedy.send(stream, http2.framed(bytes(2**20))[:-1])
+    for stream in streams:
+        greedy.http2.send_data(stream, b"x", end_stream=True)
+    greedy.flush()
+    http2.until(lambda: 1 == front.refusals("not_read"))
+    assert "0" == connect(front.port).ask().status

@@ -1,0 +1,107 @@
+"""Processor time for strangers, on a clock that the test moves."""
+
+import time
+
+import pytest
+
+from isplit.runtime.server.front.strangers import StrangerTime
+
+
+class Loop:
+    """An event loop's clock and timers."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.timers = []
+
+    def time(self):
+        return self.now
+
+    def call_at(self, when, function, *arguments):
+        self.timers.append((when, function, arguments))
+        return self
+
+    def cancel(self):
+        self.timers.clear()
+
+    def advance(self, seconds):
+        end = self.now + seconds
+        while self.timers and (due := min(self.timers, key=lambda timer: timer[0]))[0] <= end:
+            self.timers.remove(due)
+            self.now = max(self.now, due[0])
+            due[1](*due[2])
+        self.now = end
+
+
+class Worker:
+    def __init__(self, log, name, spent_s=0.0, busy_s=0.0):
+        self.log, self.name, self.spent_s, self.busy_s = log, name, spent_s, busy_s
+
+    def work(self):
+        self.log.append(self.name)
+        end = time.thread_time() + self.busy_s
+        while time.thread_time() < end:
+            pass
+
+
+@pytest.fixture
+def loop():
+    return Loop()
+
+
+def test_at_once(loop):
+    """While there is time, work is done where it is offered, and what it took is counted."""
+    strangers, log = StrangerTime(0.1, loop), []
+    worker = Worker(log, "a", busy_s=0.002)
+    assert strangers.offer(worker)
+    assert ["a"] == log
+    assert worker.spent_s >= 0.002
+
+
+def test_share(loop):
+    """Once the time is used up, it comes back at the share while others are answered, and faster while none are."""
+    strangers = StrangerTime(0.1, loop)
+    strangers.useful_at = loop.now
+    strangers.spend(0.05 + 0.02)
+    assert not strangers.has_time()
+    loop.now += 0.15
+    assert not strangers.has_time()
+    loop.now += 0.1
+    assert strangers.has_time()
+    strangers.spend(1.0)
+    loop.now += 2.1  # nobody was answered for more than a second
+    assert strangers.has_time()
+
+
+def test_order(loop):
+    """Whoever has cost little comes before whoever has cost much, and the newest first among equals."""
+    strangers, log = StrangerTime(0.1, loop), []
+    strangers.spend(1.0)
+    for name, spent_s in (("costly", 0.5), ("old", 0.0), ("new", 0.001)):
+        assert not strangers.offer(Worker(log, name, spent_s))
+    loop.advance(30)
+    assert ["new", "old", "costly"] == log
+
+
+def test_squeezed(loop):
+    """When the event loop itself is late, strangers get less than their share."""
+    strangers, log = StrangerTime(0.5, loop), []
+    strangers.spend(0.1)
+    strangers.offer(Worker(log, "a"))
+    when, function, arguments = loop.timers.pop()
+    loop.now = when + 1.0  # a second late
+    function(*arguments)
+    strangers.spend(1.0)
+    at_ease = StrangerTime(0.5, loop)
+    at_ease.spend(1.0)
+    assert strangers.wait_s() > 1.9 * at_ease.wait_s()
+
+
+def test_closed(loop):
+    """What waits is dropped on closing."""
+    strangers, log = StrangerTime(0.1, loop), []
+    strangers.spend(1.0)
+    strangers.offer(Worker(log, "a"))
+    strangers.close()
+    loop.advance(60)
+    assert [] == log

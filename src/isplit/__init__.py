@@ -8,7 +8,7 @@
 Importing isplit loads no torch: what needs it is loaded when it is first asked for.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,10 +49,12 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = sorted((*_MODULES, "__version__"))  # pyright: ignore[reportUnsupportedDunderAll] - made from the table above
-__version__ = metadata.version("isplit")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Reading an installed package's metadata takes longer than all the rest of this module.
+        return import_module("importlib.metadata").version("isplit")
     if name not in _MODULES:
         msg = f"module 'isplit' has no attribute {name!r}"
         raise AttributeError(msg)

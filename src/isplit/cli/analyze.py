@@ -54,7 +54,11 @@ def analyze(
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Rank the cuts of MODEL by what they mean for its decisions on DATA, and draw them in STUDY/report.html."""
+    """Rank the cuts of MODEL by how much they matter for its decisions on DATA.
+
+    The study is written to a directory with records, the importance curve and report.html. Run the same command again
+    to go on where it was stopped.
+    """
     with needs_extra("design"):
         from isplit import api
 

@@ -1,83 +1,77 @@
 """The application that holds the verbs, and what becomes of their errors."""
 
-import contextlib
-import functools
-import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from isplit.cli import analyze, cuts, demo, export, fit, plan, predict, report, run, serve, verify
+from isplit.cli.verbs import VERBS, fail, load_verb, new_typer
 from isplit.errors import InputError, IsplitError
-from isplit.text import terminal_text
 
-app = typer.Typer(
+_HELP = """Find where to split a neural network between a device and a server, before anything is trained.
+
+A model and its data become a study, a study becomes a bundle, and a device and a server run the bundle.
+"""
+_EPILOG = """\b
+Example:
+  isplit demo
+  isplit analyze torchvision:resnet50 photos.zip --weights default -o study
+  isplit predict study --bytes 512
+  isplit fit study --cut layer2.3 --bytes 512
+  isplit export study --cut layer2.3 -o bundle
+  isplit serve bundle
+
+"isplit VERB --help" explains a verb. "isplit --install-completion" makes the Tab key complete verbs and options in
+your shell.
+"""
+
+
+class _Verbs(TyperGroup):
+    """The verbs, of which only the one that runs is imported."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for verb in VERBS:
+            self.add_command(TyperCommand(verb.name, help=verb.summary), verb.name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load_verb(next(verb for verb in VERBS if verb.name == name)), rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Verbs, in the order of the work"):
+            formatter.write_dl([(verb.name, verb.summary) for verb in VERBS])
+
+
+app = new_typer(
     name="isplit",
-    help="Find where to split a neural network between a device and a server, before anything is trained.",
+    cls=_Verbs,
+    help=_HELP,
+    epilog=_EPILOG,
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    add_completion=True,
+    subcommand_metavar="VERB [ARGS]...",
 )
 
 
-_KEPT: dict[Callable[..., None], str] = {
-    analyze.analyze: "; what was computed is kept, run the same command again to go on",
-    predict.predict: "; what was predicted before is kept",
-    fit.fit: "; whole epochs are kept, run the same command again to go on",
-    verify.verify: "; what was trained is kept, run the same command again to go on",
-    run.run: "; the answers given so far are kept",
-}
-
-
-def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
-    """Say on Ctrl-C that the verb was stopped, and what is kept: typer would exit without a word."""
-    kept = _KEPT.get(verb, "")
-
-    @functools.wraps(verb)
-    def interruptible(*args: object, **kwargs: object) -> None:
-        try:
-            verb(*args, **kwargs)
-        except KeyboardInterrupt:
-            leave = _leave if verb is run.run else sys.exit
-            _fail(f"stopped{kept}", 130, leave=leave)
-
-    return interruptible
-
-
-for _verb in (
-    analyze.analyze,
-    cuts.cuts,
-    predict.predict,
-    fit.fit,
-    verify.verify,
-    plan.plan,
-    report.report,
-    demo.demo,
-    export.export,
-    run.run,
-    serve.serve,
-):
-    app.command()(_interruptible(_verb))
-
-
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(importlib.import_module("importlib.metadata").version("isplit"))
+        import isplit
+
+        typer.echo(isplit.__version__)
         raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Find where to split a neural network between a device and a server, before anything is trained."""
+    """Take the options that stand before a verb."""
 
 
 def main() -> None:
@@ -85,9 +79,9 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except InputError as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
     except IsplitError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except BrokenPipeError:
         # The reader of our output has gone (`isplit … | head`); that is no failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,24 +90,4 @@ def main() -> None:
         if os.environ.get("ISPLIT_TRACEBACK") == "1":
             traceback.print_exc()
         message = " ".join(f"{type(error).__name__}: {error}".split())
-        _fail(f"this is a fault of isplit, please report it: {message} (ISPLIT_TRACEBACK=1 shows where)", 1)
-
-
-def _leave(code: int) -> None:
-    """End the process without waiting for its threads: one may be in a request, or stand still for good.
-
-    An interrupt that comes while the main thread takes or gives back a lock leaves it taken, and the interpreter waits
-    for every thread that wants it.
-    """
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
-
-
-def _fail(message: str, code: int, *, leave: Callable[[int], object] = sys.exit) -> None:
-    # A message may quote a file name or a server. It cannot be shown where standard error is closed, or on a full disk.
-    with contextlib.suppress(OSError):
-        typer.echo(f"isplit: {terminal_text(message, keep=chr(10))}", err=True)
-    leave(code)
+        fail(f"this is a fault of isplit, please report it: {message} (ISPLIT_TRACEBACK=1 shows where)", 1)

@@ -15,7 +15,10 @@ def cuts(
     all_cuts: console.AllCutsOption = False,
     json: console.JsonOption = False,
 ) -> None:
-    """List the cuts of MODEL: what crosses, and MACs, parameters and memory on either side, for one image."""
+    """List the cuts of MODEL with what crosses there and the cost of either side.
+
+    All figures are for one image. No data and no trained weights are needed.
+    """
     loaded = console.load_model(
         model,
         weights=weights,

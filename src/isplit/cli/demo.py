@@ -28,7 +28,11 @@ def demo(
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Split a small network for handwritten digits: where, how accurate, trained, exported, and run over a link."""
+    """Split a small network for handwritten digits, from the curve to answers over a link.
+
+    The demo works offline: it trains the network, analyses it, predicts and trains a split, exports a bundle, and runs
+    it over a slow link on this machine.
+    """
     with needs_extra("design"):
         from isplit import api
         from isplit.design.demo import train_demo

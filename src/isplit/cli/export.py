@@ -45,7 +45,10 @@ def export(
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Write the splits of STUDY at some cuts, and the whole model, to a bundle that runs without torch."""
+    """Write splits of STUDY and the whole model as a bundle that runs without torch.
+
+    Every file is run beside torch first; where their answers differ, nothing is written.
+    """
     with needs_extra("design"):
         from isplit import api
     split_filter = api.SplitFilter(

@@ -92,9 +92,10 @@ def fit(
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Train the split of STUDY at each cut for a budget, measure it on the test part, and draw the report again.
+    """Train the split of STUDY at one cut or several, and measure it on the test part.
 
-    Stopped runs go on after their last epoch; what is trained already with the same settings is not trained again.
+    A run that was stopped goes on after its last whole epoch. What was trained with the same settings is not trained
+    again.
     """
     budget = read_budget(bytes, ratio)
     check_ray(ray_address, ray=ray)

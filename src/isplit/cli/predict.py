@@ -41,9 +41,10 @@ def predict(
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Measure every cut of STUDY with a bottleneck in closed form: accuracy and real bytes, before any training.
+    """Measure every cut of STUDY before any training: accuracy and bytes.
 
-    Without --bytes and --ratio: 128, 512 and 2048 bytes.
+    Each cut gets a bottleneck in closed form for every budget; without --bytes and --ratio the budgets are 128, 512 and
+    2048 bytes. Compressed images and the whole model are measured beside them.
     """
     with needs_extra("design"):
         from isplit import api

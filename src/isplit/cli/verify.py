@@ -39,11 +39,11 @@ def verify(
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Train the cuts of STUDY from the closed form for a budget, and say how well each rule had ranked them.
+    """Train several cuts of STUDY, and show how well each rule had ranked them beforehand.
 
-    Rules are judged by Kendall's tau between their score and the accuracy after training, and by the accuracy points
-    that their first choice, or the best of their first three, is below the best cut; the report says it too. What is
-    trained already with the same settings is not trained again.
+    A rule is judged by Kendall's tau between its score and the accuracy after training, and by its regret: how many
+    accuracy points its first choice, or the best of its first three, lies below the best cut. What was trained with the
+    same settings is not trained again.
     """
     budget = options.read_budget(bytes, ratio)
     options.check_ray(ray_address, ray=ray)

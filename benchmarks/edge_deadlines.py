@@ -83,7 +83,14 @@ def deadlines(*, images: int) -> dict[str, Any]:
                 row = _measure(directory, address, deadline_ms=deadline_ms, rule=rule, depth=depth, count=count)
                 print(row)
                 rows.append(row)
-    return {"rows": rows, "cpus": os.cpu_count(), "platform": platform.machine()}
+    return {"rows": rows, "cpus": os.cpu_count(), "platform": platform.machine(), "conditions": _conditions()}
+
+
+def _conditions() -> str:
+    """Say whether other work on the machine had to stand back."""
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return "The device's and the server's processes had real-time priority over other work on the machine."
+    return "No process had priority over other work on the machine."
 
 
 def _measure(directory: Path, address: str, *, deadline_ms: float, rule: str, depth: int, count: int) -> dict[str, Any]:

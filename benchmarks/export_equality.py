@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from edge_footprint import peak_resident_mib
 from numpy.typing import NDArray
-from runtime_edge import peak_resident_mib
 from runtime_page import equality, write_page
 from torch import nn
 

@@ -25,6 +25,8 @@ def write_page() -> None:
     edge, server = _results("runtime_edge"), _results("runtime_server")
     if "overhead" in edge:
         sections.append(overhead(edge["overhead"]))
+    if "deadlines" in edge:
+        sections.append(deadlines(edge["deadlines"]))
     if "throughput" in server:
         sections.append(throughput(server["throughput"]))
     if "chaos" in edge:
@@ -108,6 +110,33 @@ def throughput(found: dict[str, Any]) -> str:
         "`python benchmarks/runtime_server.py throughput`. The tail is VGG16's classifier, "
         f"{found['tail']}; {found['payload_bytes_mean']:.0f} bytes a request. The clients share the two cores.\n\n"
         f"{table(heads, rows)}"
+    )
+
+
+def deadlines(measured: dict[str, Any]) -> str:
+    """Say how many fallbacks were late while the server hung, with the rule of today and the one before."""
+    heads = ["deadline, ms", "images at once", "held back", "late", "worst, ms", "median, ms"]
+    rows = [
+        [
+            f"{row['deadline_ms']:.0f}",
+            str(row["depth"]),
+            "quantiles" if row["rule"] == "new" else "the last time",
+            f"{row['late']} of {row['images']}",
+            f"{row['worst_ms']:+.1f}",
+            f"{-row['median_early_ms']:+.1f}",
+        ]
+        for row in measured["rows"]
+    ]
+    loads = [row["load_average"] for row in measured["rows"]]
+    local_ms = sorted(row["local_ms"] for row in measured["rows"])[len(measured["rows"]) // 2]
+    return (
+        "## Fallbacks while the server hangs\n\n"
+        "`python benchmarks/runtime_edge.py deadlines`. A server takes every request and never answers; the circuit "
+        f"breaker is off, so that every image waits for it. The model takes {local_ms:.1f} ms on the device. What is "
+        "held back for it are high quantiles of what it took and of how late the timer fired, or, as a comparison, the "
+        "last time that it took. Worst and median are the answers' times after (+) or before (-) the deadline. "
+        f"{measured['conditions']} Load average {min(loads):.1f} to {max(loads):.1f} on {measured['cpus']} cores.\n\n"
+        + table(heads, rows)
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from isplit.codec.codec import Codec
@@ -80,6 +81,11 @@ def write_bundle(directory: Path, *, payloads: tuple[int, ...]) -> BundleRecord:
     )
     record.save(directory)
     return record
+
+
+def images(count: int) -> NDArray[np.uint8]:
+    """Return noise of the model's size."""
+    return np.random.default_rng(5).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
 
 
 def _model(source: str, target: str, size: int) -> onnx.ModelProto:

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 
 WINDOW = 128
 """So many of the latest measurements count."""
-QUANTILE = 0.98
-FIRST_LATENESS_MS = 4.0
+QUANTILE = 0.99
+FIRST_LATENESS_MS = 6.0
 """What a timer is taken to be late by before any was measured."""
-MARGIN_MS = 0.5
+MARGIN_MS = 1.0
 _SMALL_SAMPLE = 0.5
 """How much more than the quantile of a sample is held back: this share, divided by the number of measurements.
 
@@ -59,7 +59,7 @@ class Reserve:
 
 
 def high_quantile(values: Iterable[float]) -> float:
-    """Return the value that `QUANTILE` of the values do not exceed: the largest of fewer than 50."""
+    """Return the value that `QUANTILE` of the values do not exceed: the largest of fewer than 100."""
     ordered = sorted(values)
     return ordered[math.ceil(QUANTILE * len(ordered)) - 1]
 

@@ -1,6 +1,7 @@
 """The batcher with an engine that computes when it is told to, and a clock that stands still."""
 
 import asyncio
+import weakref
 
 import numpy as np
 import pytest
@@ -333,5 +334,109 @@ def test_everyone_gets_their_own(callers, concurrency):
             await asyncio.gather(*tasks)
         assert [[2 * value for value in values] for values in callers] == [logits(task) for task in tasks]
         assert 0 == subject.waiting_rows
+
+    asyncio.run(test())
+
+
+@run
+async def test_cancelled_job_keeps_nothing():
+    """A caller that goes while it waits leaves no array behind, though its place in the queue is found later."""
+    engine = FakeEngine()
+    async with batcher(engine) as subject:
+        first = submit(subject, 1)
+        await engine.started.get()
+        arrays = []
+
+        async def prepare():
+            array = np.zeros((1, 1), np.uint8)
+            arrays.append(weakref.ref(array))
+            return array
+
+        waiting = [asyncio.create_task(subject.submit(1, prepare, deadline=SOON)) for _ in range(3)]
+        await settle()
+        assert 3 == len([array for array in arrays if array() is not None])
+        for task in waiting:
+            task.cancel()
+        await settle()
+        assert [None] * 3 == [array() for array in arrays]
+        engine.allow()
+        await first
+
+
+@run
+async def test_engine_that_gives_up():
+    """An engine that raises CancelledError of its own accord fails its batch, and later ones are computed."""
+    engine = FakeEngine()
+    engine.error = asyncio.CancelledError()
+    async with batcher(engine) as subject:
+        first = submit(subject, 1)
+        engine.allow()
+        assert "INTERNAL" == await status(first)
+        assert subject.is_alive
+        second = submit(subject, 2)
+        engine.allow()
+        await second
+        assert [4] == logits(second)
+
+
+@run
+async def test_worker_is_restarted():
+    """A fault in the batcher itself is logged, and the next caller is answered."""
+    engine = FakeEngine(gated=False)
+    subject = batcher(engine)
+    take = subject._take
+
+    def fail():
+        subject._take = take
+        raise RuntimeError("a fault")
+
+    subject._take = fail
+    async with subject:
+        task = submit(subject, 3)
+        await task
+        assert [6] == logits(task)
+        assert subject.is_alive
+    assert not subject.is_alive
+
+
+@run
+async def test_cost():
+    """What takes longer counts for more in the queue; however costly, it is let in when nothing waits."""
+    engine = FakeEngine()
+    async with batcher(engine, max_queue=8) as subject:
+
+        def submit_costly(cost):
+            async def prepare():
+                return np.zeros((1, 1), np.uint8)
+
+            return asyncio.create_task(subject.submit(1, prepare, deadline=SOON, cost=cost))
+
+        tasks = [submit_costly(100)]
+        await engine.started.get()
+        tasks.append(submit_costly(7))
+        await settle()
+        assert (1, 7) == (subject.waiting_rows, subject.waiting_cost)
+        refused = submit_costly(2)
+        with pytest.raises(RefusedError, match="as long as 2 small images") as caught:
+            await refused
+        assert ("RESOURCE_EXHAUSTED", "costly") == (caught.value.status, caught.value.reason)
+        tasks.append(submit_costly(1))
+        for _ in range(3):
+            engine.allow()
+        await asyncio.gather(*tasks)
+        assert (0, 0) == (subject.waiting_rows, subject.waiting_cost)
+
+
+@pytest.mark.parametrize("answers", [lambda batch: np.zeros(len(batch), np.float32), lambda batch: batch[:0, None]])
+def test_engine_answers_in_another_shape(answers):
+    """An engine whose logits are not rows of their own is at fault, and the batcher goes on."""
+
+    async def test():
+        engine = FakeEngine(gated=False)
+        right, engine.answers = engine.answers, answers
+        async with batcher(engine) as subject:
+            assert "INTERNAL" == await status(submit(subject, 1))
+            engine.answers = right
+            await submit(subject, 1)
 
     asyncio.run(test())

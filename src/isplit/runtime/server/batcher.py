@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.runtime.server.engine import Engine
-from isplit.runtime.server.refusal import RefusedError
+from isplit.runtime.server.log import logger
+from isplit.runtime.server.refusal import RefusalStatus, RefusedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +33,20 @@ class Computed:
     batch_size: int
 
 
+_NOTHING = np.empty(0, np.uint8)
+_RESTART_S = 0.1
+_ABANDONED: tuple[RefusalStatus, str] = ("INTERNAL", "the engine gave up; the server's log says more")
+
+
 @dataclass(kw_only=True, eq=False)
 class _Job:
     """One caller's rows on their way; `left` once they no longer count as waiting."""
 
     rows: int
+    cost: int
     deadline: float
     future: asyncio.Future[Computed]
-    array: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    array: NDArray[np.uint8] = field(default_factory=lambda: _NOTHING)
     ready_at: float = 0.0
     left: bool = False
 
@@ -47,7 +54,8 @@ class _Job:
 class Batcher:
     """Batches for one engine. Lives in one event loop; use it as an async context manager.
 
-    `max_queue` bounds the rows that wait, those still being prepared included. `slots` are shared by engines that
+    `max_queue` bounds the cost of what waits, what is still being prepared included: a row costs 1, unless its caller
+    knows that to prepare it takes longer. `slots` are shared by engines that
     share processors: a batch is formed only when there is a slot for it, as late as possible. `clock` gives seconds,
     on the scale of the deadlines.
     """
@@ -67,6 +75,8 @@ class Batcher:
         self._slots = slots or asyncio.Semaphore(engine.concurrency)
         self._clock = clock
         self._waiting_rows = 0
+        self._waiting_cost = 0
+        self._closing = False
         self._ready: deque[_Job] = deque()
         self._something = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
@@ -76,12 +86,23 @@ class Batcher:
         """How many rows are admitted and not yet with the engine."""
         return self._waiting_rows
 
+    @property
+    def waiting_cost(self) -> int:
+        """What counts towards `max_queue` of it."""
+        return self._waiting_cost
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its workers take batches."""
+        return bool(self._workers) and not any(worker.done() for worker in self._workers)
+
     async def __aenter__(self) -> Self:
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._engine.concurrency)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Stop; whoever still waits is refused."""
+        self._closing = True
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -89,24 +110,40 @@ class Batcher:
             _refuse(self._ready.popleft(), RefusedError("UNAVAILABLE", "the server has stopped: ask another"))
 
     async def submit(
-        self, rows: int, prepare: Callable[[], Awaitable[NDArray[np.uint8]]], *, deadline: float
+        self,
+        rows: int,
+        prepare: Callable[[], Awaitable[NDArray[np.uint8]]],
+        *,
+        deadline: float,
+        cost: int | None = None,
     ) -> Computed:
         """Return the logits of the rows that `prepare` gives, once they were in a batch.
+
+        `cost` is what they count for in the queue; None counts the rows. However costly, rows that nothing waits
+        before are let in.
 
         Raises:
             RefusedError: RESOURCE_EXHAUSTED, before `prepare` is called, when there is no room; DEADLINE_EXCEEDED,
                 before the engine sees them, when their time is over; INTERNAL when the engine failed.
-            ValueError: more rows than a batch holds, which is for the caller to check.
+            ValueError: There are more rows than a batch holds, which is for the caller to check.
 
         """
+        cost = rows if cost is None else max(rows, cost)
         if not 1 <= rows <= self._max_batch:
             msg = f"{rows} rows: a batch holds 1 to {self._max_batch}"
             raise ValueError(msg)
-        if self._waiting_rows + rows > self._max_queue:
+        if self._waiting_cost and self._waiting_cost + cost > self._max_queue:
+            if cost > rows:
+                msg = (
+                    f"to decode this takes as long as {cost} small images, {self._waiting_cost} are waiting, and "
+                    f"{self._max_queue} may: try again later, or send smaller images"
+                )
+                raise RefusedError("RESOURCE_EXHAUSTED", msg, reason="costly")
             msg = f"{self._waiting_rows} images are waiting, and {self._max_queue} may: try again later"
             raise RefusedError("RESOURCE_EXHAUSTED", msg)
-        job = _Job(rows=rows, deadline=deadline, future=asyncio.get_running_loop().create_future())
+        job = _Job(rows=rows, cost=cost, deadline=deadline, future=asyncio.get_running_loop().create_future())
         self._waiting_rows += rows
+        self._waiting_cost += cost
         try:
             self._check_time(job)
             job.array = await prepare()
@@ -117,14 +154,26 @@ class Batcher:
         finally:
             # Also when the caller has gone, or the rows were no good: their place is free at once.
             self._leave(job)
+            job.array = _NOTHING  # the job itself may stay in the queue for a while
 
     async def _work(self) -> None:
-        while True:
-            await self._something.wait()
-            async with self._slots:
-                jobs = self._take()
-                if jobs:
-                    await self._run(jobs)
+        """Take batches until the batcher stops, whatever happens to one of them."""
+        while not self._closing:
+            try:
+                await self._work_once()
+            except asyncio.CancelledError:
+                if self._closing:
+                    raise
+            except Exception:  # noqa: BLE001 - a worker that ends would leave every later caller waiting
+                logger.exception("a batch failed in the batcher")
+                await asyncio.sleep(_RESTART_S)
+
+    async def _work_once(self) -> None:
+        await self._something.wait()
+        async with self._slots:
+            jobs = self._take()
+            if jobs:
+                await self._run(jobs)
 
     def _take(self) -> list[_Job]:
         """Take the oldest jobs that fit into one batch; drop those that nobody waits for any longer."""
@@ -152,13 +201,18 @@ class Batcher:
         try:
             batch = jobs[0].array if len(jobs) == 1 else np.concatenate([job.array for job in jobs])
             logits = await self._engine.run(batch)
-            if len(logits) != rows:
-                msg = f"the engine answered {rows} rows with {len(logits)}"
+            if logits.ndim != 2 or len(logits) != rows:
+                msg = f"the engine answered {rows} rows with an array of shape {logits.shape}"
                 raise RefusedError("INTERNAL", msg)
         except asyncio.CancelledError:
+            # Of ours, or of the engine's own making: then it is a fault like any other, and we go on.
+            status, msg = ("UNAVAILABLE", "the server has stopped: ask another") if self._closing else _ABANDONED
             for job in jobs:
-                _refuse(job, RefusedError("UNAVAILABLE", "the server has stopped: ask another"))
-            raise
+                _refuse(job, RefusedError(status, msg))
+            if self._closing:
+                raise
+            logger.error("an engine gave up a batch of its own accord")
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller of the batch must hear of it
             for job in jobs:
                 _refuse(job, error)
@@ -166,16 +220,19 @@ class Batcher:
         infer_ms = (self._clock() - started) * 1e3
         first = 0
         for job in jobs:
-            own = logits[first : first + job.rows]
+            job_logits = logits[first : first + job.rows]
             first += job.rows
             if not job.future.done():
                 queue_ms = (started - job.ready_at) * 1e3
-                job.future.set_result(Computed(logits=own, queue_ms=queue_ms, infer_ms=infer_ms, batch_size=rows))
+                job.future.set_result(
+                    Computed(logits=job_logits, queue_ms=queue_ms, infer_ms=infer_ms, batch_size=rows)
+                )
 
     def _leave(self, job: _Job) -> None:
         if not job.left:
             job.left = True
             self._waiting_rows -= job.rows
+            self._waiting_cost -= job.cost
 
     def _check_time(self, job: _Job) -> None:
         if (late_s := self._clock() - job.deadline) >= 0:

@@ -12,21 +12,30 @@ from numpy.typing import NDArray
 
 from isplit.codec.codec import Codec
 from isplit.errors import PayloadError
-from isplit.records import CutPlacement
+from isplit.records import CutPlacement, Preprocessing, RemotePlacement
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.server.batcher import Batcher
 from isplit.runtime.server.engine import Engine
-from isplit.runtime.server.pictures import decode_picture
+from isplit.runtime.server.pictures import decode_picture, picture_pixels
 from isplit.runtime.server.refusal import invalid
 from isplit.runtime.server.request import Content, TensorSpec
 
 REMOTE = "remote"
 
+PIXELS_PER_COST = 2**18
+"""To decode so many pixels takes about as long as everything else that is done for one image."""
+
 QUICK_SYMBOLS = 2**16
 """Payloads of fewer symbols are decoded where they arrive, unless by rans: a thread would take longer."""
 
-Decode = Callable[[Content], NDArray[np.uint8]]
-"""A tensor's content to the model's input, N×shape. Raises RefusedError."""
+Check = Callable[[], None]
+"""Raises RefusedError once nobody waits any longer."""
+
+Decode = Callable[[Content, Check], NDArray[np.uint8]]
+"""A tensor's content to the model's input, N×shape; the check is called between elements. Raises RefusedError."""
+
+Cost = Callable[[Content], int]
+"""What it takes to decode a content, in the time of one small image, from its headers alone. Raises RefusedError."""
 
 
 class EngineFactory(Protocol):
@@ -41,7 +50,8 @@ class EngineFactory(Protocol):
 class Hosted:
     """One model on the wire, and the ways in which a client may feed it; `sha256` is that of its ONNX file.
 
-    `quick` says that decoding a single element takes some ten microseconds.
+    `quick` says that decoding a single element takes some ten microseconds. `cost` is None where every element takes
+    about as long as any other.
     """
 
     name: str
@@ -51,6 +61,7 @@ class Hosted:
     engine: Engine
     batcher: Batcher
     decode: Decode
+    cost: Cost | None
     quick: bool
 
 
@@ -65,7 +76,14 @@ def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[
     hosted: dict[str, Hosted] = {}
 
     def add(
-        name: str, path: Path, shape: tuple[int, ...], specs: tuple[TensorSpec, ...], decode: Decode, *, quick: bool
+        name: str,
+        path: Path,
+        shape: tuple[int, ...],
+        specs: tuple[TensorSpec, ...],
+        decode: Decode,
+        *,
+        quick: bool = False,
+        cost: Cost | None = None,
     ) -> None:
         engine = make_engine(path, input_shape=shape, outputs=outputs)
         full_name = f"{bundle.name}.{name}"
@@ -77,6 +95,7 @@ def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[
             engine=engine,
             batcher=make_batcher(engine),
             decode=decode,
+            cost=cost,
             quick=quick,
         )
 
@@ -91,10 +110,14 @@ def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[
         pixels = (*preprocessing.image_size, preprocessing.channels)
         specs = (TensorSpec(name="image", datatype="BYTES", max_bytes=remote.max_image_bytes),)
 
-        def decode(content: Content) -> NDArray[np.uint8]:
-            return np.stack([decode_picture(element, remote, preprocessing) for element in content.elements])
-
-        add(REMOTE, bundle.remote_path, pixels, specs, decode, quick=False)
+        add(
+            REMOTE,
+            bundle.remote_path,
+            pixels,
+            specs,
+            partial(_pictures, pixels, remote, preprocessing),
+            cost=partial(_cost_of_pictures, remote, preprocessing),
+        )
     return hosted
 
 
@@ -105,7 +128,7 @@ def _cut_specs(cut: CutPlacement, codec: Codec) -> tuple[TensorSpec, ...]:
     )
 
 
-def _latents(codec: Codec, content: Content) -> NDArray[np.uint8]:
+def _latents(codec: Codec, content: Content, check: Check) -> NDArray[np.uint8]:
     """Decode payloads, or take plain symbols once they are seen to be some."""
     if content.values is not None:
         levels = codec.quantiser.levels
@@ -113,7 +136,29 @@ def _latents(codec: Codec, content: Content) -> NDArray[np.uint8]:
             msg = f"'latent' holds {content.values.max()}, its symbols end at {levels - 1}"
             raise invalid(msg)
         return content.values
+    latents = np.empty((content.rows, *codec.shape), np.uint8)
     try:
-        return np.stack([codec.decode_symbols(bytes(element)) for element in content.elements])
+        for row, element in enumerate(content.elements):
+            check()
+            latents[row] = codec.decode_symbols(bytes(element))
     except PayloadError as error:
         raise invalid(str(error)) from error
+    return latents
+
+
+def _pictures(
+    pixels: tuple[int, ...],
+    remote: RemotePlacement,
+    preprocessing: Preprocessing,
+    content: Content,
+    check: Check,
+) -> NDArray[np.uint8]:
+    images = np.empty((content.rows, *pixels), np.uint8)
+    for row, element in enumerate(content.elements):
+        check()
+        images[row] = decode_picture(element, remote, preprocessing)
+    return images
+
+
+def _cost_of_pictures(remote: RemotePlacement, preprocessing: Preprocessing, content: Content) -> int:
+    return sum(1 + picture_pixels(element, remote, preprocessing) // PIXELS_PER_COST for element in content.elements)

@@ -1,6 +1,8 @@
 """Compressed images from the wire to pixels; what a file claims to be is checked before it is decoded."""
 
 import io
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +11,24 @@ from PIL import Image
 from isplit.codec.image import decode_image, restore
 from isplit.errors import DataError
 from isplit.records import ImageFormat, Preprocessing, RemotePlacement
-from isplit.runtime.server.refusal import invalid
+from isplit.runtime.server.refusal import RefusedError, invalid
 
 _PILLOW_NAMES: dict[ImageFormat, str] = {"jpeg": "JPEG", "webp": "WEBP", "png": "PNG"}
+
+
+def picture_pixels(content: bytes | memoryview, remote: RemotePlacement, preprocessing: Preprocessing) -> int:
+    """Return how many pixels a compressed image says that it has, from its header alone.
+
+    Raises:
+        RefusedError: INVALID_ARGUMENT, because it is no image, of a format that is not accepted, or larger than the
+            bundle allows, now or when it is resized.
+
+    """
+    with _refusing(remote):
+        with Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name] for name in remote.accepted_formats]) as file:
+            width, height = file.size
+        _check_size(width, height, remote, preprocessing)
+        return width * height
 
 
 def decode_picture(
@@ -24,11 +41,18 @@ def decode_picture(
             than the bundle allows, now or when it is resized.
 
     """
-    try:
-        with Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name] for name in remote.accepted_formats]) as file:
-            width, height = file.size
-        _check_size(width, height, remote, preprocessing)
+    picture_pixels(content, remote, preprocessing)
+    with _refusing(remote):
         return restore(decode_image(io.BytesIO(content), name="the image"), preprocessing)
+
+
+@contextmanager
+def _refusing(remote: RemotePlacement) -> Generator[None]:
+    """Turn what a decoder raises into a refusal."""
+    try:
+        yield
+    except RefusedError:
+        raise
     except DataError as error:
         raise invalid(str(error)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -37,9 +61,11 @@ def decode_picture(
     except OSError as error:  # UnidentifiedImageError is one
         msg = f"the image cannot be read: give {', '.join(remote.accepted_formats)}"
         raise invalid(msg) from error
-    except (SyntaxError, ValueError, EOFError, KeyError, IndexError, ArithmeticError) as error:
-        # What Pillow's parsers raise on headers that lie.
-        msg = f"the image's header is damaged ({type(error).__name__})"
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Pillow's parsers raise whatever they stumble upon in headers that lie.
+        msg = f"the image is damaged ({type(error).__name__})"
         raise invalid(msg) from error
 
 

@@ -32,6 +32,7 @@ REASONS = {
     "late": "the deadline had passed",
     "unavailable": "the server starts, drains or has stopped, or replicas died",
     "stopped": "the server stopped before the answer was there",
+    "bad_logits": "a model whose logits are not finite, or not as many as there are classes",
     "internal": "a fault of the server",
 }
 """Every reason that occurs, and what it means."""

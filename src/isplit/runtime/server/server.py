@@ -27,7 +27,7 @@ from isplit.runtime.server.metrics import Metrics
 from isplit.runtime.server.models import EngineFactory, Hosted, host
 from isplit.runtime.server.refusal_log import RefusalLog
 from isplit.runtime.server.security import ServerTls, check_exposure
-from isplit.runtime.server.service import SERVICE, InferenceService
+from isplit.runtime.server.service import SERVICE, Decoders, InferenceService
 
 MAX_MESSAGE_BYTES = 2**25
 """No request is longer, however many images a batch may hold; a single image of any model always fits."""
@@ -205,7 +205,13 @@ class Server:
         # As many batches at a time as there are processors for; others wait, so that their batches can still grow.
         at_once = max(1, (os.cpu_count() or 1) // settings.threads)
         slots = asyncio.Semaphore(at_once) if self._make_engine is None else None
-        compute, decoder = (self._pool(name, at_once) for name in ("infer", "decode"))
+        compute = self._pool("infer", at_once)
+        decoders = Decoders(
+            payloads=self._pool("decode", at_once),
+            # Pictures take long, and the processors are shared with everybody else's work.
+            pictures=self._pool("picture", max(1, at_once // 2)),
+            headers=self._pool("header", 1),
+        )
         make_engine = self._make_engine or partial(
             _onnx_engine, threads=settings.threads, provider=settings.provider, executor=compute
         )
@@ -223,7 +229,7 @@ class Server:
             max_batch=settings.max_batch,
             metrics=self._metrics,
             refusals=self._refusals,
-            decoder=decoder,
+            decoders=decoders,
         )
 
     def _pool(self, name: str, workers: int) -> Executor:

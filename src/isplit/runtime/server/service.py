@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +18,7 @@ from isplit.runtime.server.engine import provider_to_report
 from isplit.runtime.server.front.method import Incoming, Method
 from isplit.runtime.server.log import logger
 from isplit.runtime.server.metrics import UNKNOWN_MODEL, Metrics
-from isplit.runtime.server.models import Hosted
+from isplit.runtime.server.models import Cost, Hosted
 from isplit.runtime.server.refusal import RefusedError, invalid
 from isplit.runtime.server.refusal_log import RefusalLog
 from isplit.runtime.server.request import (
@@ -38,8 +39,17 @@ _MAX_SIMPLE_BYTES = 2**14
 """Of a request that holds no tensor."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decoders:
+    """Threads for what would hold up the event loop: each kind has its own, so that slow ones starve nobody else."""
+
+    payloads: Executor
+    pictures: Executor
+    headers: Executor
+
+
 class InferenceService:
-    """Answers requests for the models of a bundle. `decoder` runs what would hold up the event loop."""
+    """Answers requests for the models of a bundle."""
 
     def __init__(
         self,
@@ -48,13 +58,13 @@ class InferenceService:
         max_batch: int,
         metrics: Metrics,
         refusals: RefusalLog,
-        decoder: Executor,
+        decoders: Decoders,
     ) -> None:
         self._models = models
         self._max_batch = max_batch
         self._metrics = metrics
         self._refusals = refusals
-        self._decoder = decoder
+        self._decoders = decoders
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,7 +120,7 @@ class InferenceService:
     def model_ready(self, request: Any) -> Any:
         """Say whether a model is there and takes requests."""
         known = request.name in self._models and request.version in ("", VERSION)
-        return messages.ModelReadyResponse(ready=self.ready and known)
+        return messages.ModelReadyResponse(ready=self.ready and known and self._models[request.name].batcher.is_alive)
 
     def server_metadata(self, _request: Any) -> Any:
         """Say who we are."""
@@ -199,26 +209,78 @@ class InferenceService:
         """Return the milliseconds that decoding took, and the answer."""
         decode_ms = 0.0
         rows, is_plain = pending[0].rows, pending[0].values is not None
+        wanted = _Wanted(call.deadline)
+        loop = asyncio.get_running_loop()
 
         async def prepare() -> NDArray[np.uint8]:
             nonlocal decode_ms
             started = time.monotonic()
             if is_plain or (model.quick and rows == 1):
-                latents = model.decode(pending.pop())
+                latents = _decode(model, pending, wanted)
             else:
-                latents = await asyncio.get_running_loop().run_in_executor(self._decoder, model.decode, pending.pop())
+                pool = self._decoders.payloads if model.cost is None else self._decoders.pictures
+                latents = await loop.run_in_executor(pool, _decode, model, pending, wanted)
             if not is_plain:  # plain values are a view of the message
                 call.release()
             decode_ms = (time.monotonic() - started) * 1e3
             return latents
 
-        computed = await model.batcher.submit(rows, prepare, deadline=call.deadline)
+        try:
+            cost = rows
+            if model.cost is not None:
+                # Known before any work begins, so that what is costly can be refused.
+                cost = await loop.run_in_executor(self._decoders.headers, _cost, model.cost, pending)
+            computed = await model.batcher.submit(rows, prepare, deadline=call.deadline, cost=cost)
+        finally:
+            wanted.ended = True
+            pending.clear()  # a thread that comes to it later finds nothing, and nothing is kept for it
+        _check_logits(computed.logits, model.outputs)
         return decode_ms, computed
 
     def _note(self, label: str, error: RefusedError, peer: str) -> None:
         self._metrics.refused(label, error.status)
         self._refusals.note(error.reason, detail=str(error), peer=peer, model=label)
         error.noted = True
+
+
+def _decode(model: Hosted, pending: list[Content], wanted: "_Wanted") -> NDArray[np.uint8]:
+    wanted.check()
+    return model.decode(pending.pop(), wanted.check)
+
+
+def _cost(cost: Cost, pending: list[Content]) -> int:
+    return cost(pending[0]) if pending else 0
+
+
+def _check_logits(logits: NDArray[np.float32], outputs: int) -> None:
+    """Refuse to pass on what no model of this bundle should give.
+
+    Raises:
+        RefusedError: INTERNAL, because the logits are not as many as there are classes, or not finite.
+
+    """
+    if logits.shape[1:] != (outputs,):
+        msg = f"the model gave logits of shape {logits.shape}, there are {outputs} classes: export the bundle again"
+    elif not np.isfinite(logits).all():
+        msg = "the model gave logits that are NaN or infinite: check its weights, and export the bundle again"
+    else:
+        return
+    raise RefusedError("INTERNAL", msg, reason="bad_logits")
+
+
+class _Wanted:
+    """Whether somebody still waits for what is decoded in another thread."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self.ended = False
+
+    def check(self) -> None:
+        """Stop the work that nobody waits for."""
+        if self.ended:
+            raise RefusedError("UNAVAILABLE", "the caller has gone")
+        if time.monotonic() >= self._deadline:
+            raise RefusedError("DEADLINE_EXCEEDED", "the deadline passed while the request was decoded")
 
 
 def _unknown(name: str, models: Mapping[str, Hosted]) -> RefusedError:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from isplit.cli import console
 from isplit.errors import InputError, needs_extra
+from isplit.plan import verdict
 from isplit.records import Accuracy, Budget, Paired, Prediction, PredictionsRecord, RemoteImage
 from isplit.report import placements
 
@@ -116,7 +117,7 @@ def show_predictions(record: PredictionsRecord, shown: list[Prediction], *, grou
         output.print(text, markup=False)
     else:
         output.print("accuracy after training: not calibrated; training mostly adds to this", markup=False)
-    for text in placements.verdict_texts(record, group=group):
+    for text in verdict.verdict_texts(record, group=group):
         output.print(text, markup=False)
 
 
@@ -152,7 +153,7 @@ def _split_cells(row: placements.SplitRow, *, calibrated: bool) -> list[str]:
 
 def _image_cells(one: RemoteImage) -> list[str]:
     payload = one.payload_bytes
-    name = f"remote: {placements.image_setting(one)}"
+    name = f"remote: {verdict.image_setting(one)}"
     return [
         name,
         "",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from isplit.plan.verdict import verdict_texts
 from isplit.records import (
     CandidatesRecord,
     CurveRecord,
@@ -33,7 +34,6 @@ from isplit.report.figures.classes import classes_figure
 from isplit.report.figures.curve import MARKS, curve_figure
 from isplit.report.figures.splits import split_figures
 from isplit.report.overlay_images import OverlayRow, overlay_rows
-from isplit.report.placements import verdict_texts
 from isplit.report.run_bars import PART_STYLES, run_bars
 from isplit.report.split_series import GroupSeries, group_series
 from isplit.report.svg import style_sheet, symbol_library

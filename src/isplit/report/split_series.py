@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from isplit.plan.verdict import image_setting
 from isplit.records import Accuracy, Measurement, Prediction, PredictionsRecord, RemoteImage, SplitRecord
-from isplit.report.placements import efficient, image_setting
+from isplit.report.placements import efficient
 from isplit.report.text import budget_text, signed_points
 
 _DESIGNS = {"linear": "", "pca": " (PCA)", "undercomplete": " (undercomplete)", "identity": " (identity)"}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from isplit.plan.verdict import image_setting
 from isplit.records import (
     CandidatesRecord,
     CurveRecord,
@@ -15,7 +16,7 @@ from isplit.records import (
     SplitRecord,
 )
 from isplit.report.curve_series import TableRow, table_rows
-from isplit.report.placements import image_setting, split_rows
+from isplit.report.placements import split_rows
 from isplit.report.split_series import design_of
 from isplit.report.text import SHORT_RULES, budget_text, minus, signed_points
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from isplit.errors import *  # noqa: F403
     from isplit.plan.planner import PlanSettings as PlanSettings
     from isplit.plan.planner import plan as plan
+    from isplit.plan.simulation_settings import SimulationSettings as SimulationSettings
+    from isplit.plan.simulator import simulate as simulate
     from isplit.records import *  # noqa: F403
     from isplit.runtime.bundle import Bundle as Bundle
     from isplit.runtime.edge.client import EdgeClient as EdgeClient
@@ -37,10 +39,12 @@ _EXPORTS = {
     """,
     "isplit.records": """
         Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut GraphRecord Limits LinkRecord
-        Measurement PlanRecord Prediction PredictionsRecord Preprocessing ProfileRecord SplitRecord StudyRecord
-        VerificationRecord
+        Measurement PlanRecord Prediction PredictionsRecord Preprocessing ProfileRecord SimulationRecord SplitRecord
+        StudyRecord VerificationRecord
     """,
     "isplit.plan.planner": "PlanSettings plan",
+    "isplit.plan.simulation_settings": "SimulationSettings",
+    "isplit.plan.simulator": "simulate",
     "isplit.runtime.bundle": "Bundle",
     "isplit.runtime.edge.client": "EdgeClient",
     "isplit.runtime.edge.security": "Tls",

@@ -67,6 +67,10 @@ VERBS = (
         name="plan",
         summary="Say where the model of STUDY should run, how fast that is, and whether splitting is worth it.",
     ),
+    Verb(
+        name="simulate",
+        summary="Simulate the placements of a plan with many devices, queues, packets and losses.",
+    ),
     Verb(name="export", summary="Write splits of STUDY and the whole model as a bundle that runs without torch."),
     Verb(name="serve", summary="Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."),
     Verb(

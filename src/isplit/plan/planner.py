@@ -139,7 +139,7 @@ def _record(
     chosen = int(choose.best(scores, keeps))
     front = choose.pareto_front(results.total_ms, costs.up_bytes + costs.down_bytes, costs.loss)
     placements = _placements(costs, results, checks, front, considered, machines, load)
-    planned = tuple(_machine(machine.profile) for machine in machines)
+    planned = tuple(_machine(machine) for machine in machines)
     switching = switching_points(costs, links[0], limits, load, objective)
     answer = recommend(
         placements,
@@ -173,8 +173,16 @@ def _record(
     )
 
 
-def _machine(profile: ProfileRecord) -> PlannedMachine:
-    return PlannedMachine(name=profile.name, title=profile.title, source=profile.source, scale=profile.scale)
+def _machine(machine: MachineTimes) -> PlannedMachine:
+    profile = machine.profile
+    return PlannedMachine(
+        name=profile.name,
+        title=profile.title,
+        source=profile.source,
+        scale=profile.scale,
+        spread=machine.spread,
+        power=profile.power,
+    )
 
 
 def _assumptions(facts: StudyFacts, machines: Sequence[MachineTimes], load: Load) -> tuple[str, ...]:

@@ -92,7 +92,9 @@ def _udp(counts: Values, rates: Values, link: LinkRecord, *, loss: float, jitter
     )
 
 
-def slow_start_stalls_ms(segments: Values, segment_ms: Values, rtt_ms: float, *, initial_window: int) -> Values:
+def slow_start_stalls_ms(
+    segments: Values, segment_ms: Values, rtt_ms: float | Values, *, initial_window: int
+) -> Values:
     """Return how long a sender waits for acknowledgements in slow start, without loss."""
     stalls = np.zeros_like(segment_ms)
     window, sent = float(initial_window), float(initial_window)

@@ -13,7 +13,7 @@ from pydantic import Field
 from isplit.records.base import Part, Record
 from isplit.records.compression import Compression
 from isplit.records.link import LinkRecord, Transport, WireOverhead
-from isplit.records.profile import FigureSource
+from isplit.records.profile import FigureSource, Power
 from isplit.records.splits import Budget, Design
 
 PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]
@@ -215,12 +215,17 @@ class Recommendation(Part):
 
 
 class PlannedMachine(Part):
-    """A machine of the plan: the name of its profile, its title, and where its times come from."""
+    """A machine of the plan: the name of its profile, its title, and where its times come from.
+
+    `spread` is the 95th percentile of its times over their median; `power` is what the profile knows of its power.
+    """
 
     name: str
     title: str
     source: FigureSource
     scale: float = 1.0
+    spread: float = 1.0
+    power: Power | None = None
 
 
 class PlanRecord(Record):

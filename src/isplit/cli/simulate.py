@@ -1,0 +1,189 @@
+"""isplit simulate: what many devices that share a link and a server would see."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from isplit.cli import console
+from isplit.cli.plan import read_transport
+from isplit.errors import InputError
+from isplit.plan.arrivals import read_times
+from isplit.plan.controllers import ControllerName
+from isplit.plan.links import read_trace
+from isplit.plan.packets import LINUX_TCP, TcpSettings
+from isplit.plan.recommend import milliseconds
+from isplit.plan.simulation_settings import SimulationSettings
+from isplit.plan.simulator import simulate as run_simulation
+from isplit.plan.units import parse_duration
+from isplit.records import ScenarioResult, SimulationRecord, write_shared
+from isplit.records.simulation import Arrivals
+
+_LINK, _SERVER = "Link", "Server"
+
+
+def simulate(
+    plan: Annotated[
+        Path, typer.Argument(metavar="STUDY|PLAN", help="A study with plan.json, or a file of `isplit plan`.")
+    ],
+    placement: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="As the plan names it. Repeatable. Default: the answer, local, an image."),
+    ] = None,
+    devices: Annotated[int, typer.Option(help="How many devices make requests.")] = 1,
+    arrivals: Annotated[str, typer.Option(help="periodic, poisson, or a file with one time in seconds a line.")] = (
+        "poisson"
+    ),
+    period: Annotated[str, typer.Option(metavar="TIME", help="Mean time between requests of a device.")] = "1s",
+    duration: Annotated[str, typer.Option(metavar="TIME", help="For how long requests are made.")] = "60s",
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="Later answers count as missed.")] = None,
+    early_exit_share: Annotated[
+        float, typer.Option(help="Share of requests that an exit on the device answers.")
+    ] = 0.0,
+    link: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE|RATE,RTT", help="Another link.", rich_help_panel=_LINK)
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="A link that changes: time_s,bits_per_s,rtt_ms,loss.", rich_help_panel=_LINK),
+    ] = None,
+    controller: Annotated[
+        str | None,
+        typer.Option(help="Over a trace: static, oracle or adaptive choice of placements.", rich_help_panel=_LINK),
+    ] = None,
+    transport: Annotated[
+        str | None, typer.Option(help="tcp or udp. Default: the plan's.", rich_help_panel=_LINK)
+    ] = None,
+    rto: Annotated[
+        str | None, typer.Option(metavar="TIME", help="A fixed retransmission timeout for TCP.", rich_help_panel=_LINK)
+    ] = None,
+    packet_bytes: Annotated[
+        int | None, typer.Option(help="Bytes of an IP packet. Default: the link's.", rich_help_panel=_LINK)
+    ] = None,
+    separate_links: Annotated[
+        bool, typer.Option("--separate-links", help="A link for each device.", rich_help_panel=_LINK)
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="isplit, or ns3 for the link (pip install 'isplit[ns3]').", rich_help_panel=_LINK)
+    ] = "isplit",
+    workers: Annotated[int, typer.Option(help="Batches at the same time.", rich_help_panel=_SERVER)] = 1,
+    max_batch: Annotated[int, typer.Option(help="Requests in a batch.", rich_help_panel=_SERVER)] = 8,
+    batch_gain: Annotated[
+        float, typer.Option(help="Share of a request's time saved in a batch.", rich_help_panel=_SERVER)
+    ] = 0.0,
+    queue_capacity: Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=_SERVER)] = 64,
+    seed: Annotated[int, typer.Option(help="Repeats the same simulation.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the record here.")] = None,
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Simulate the placements of a plan with many devices, queues, packets and losses.
+
+    Run `isplit plan STUDY` first. Example:
+
+    isplit simulate STUDY --devices 50 --link 4g --period 500ms --deadline 200ms
+    """
+    if engine not in ("isplit", "ns3"):
+        msg = f"--engine is {engine!r}; choose isplit or ns3"
+        raise InputError(msg)
+    if packet_bytes is not None and not 68 <= packet_bytes <= 65_535:
+        msg = f"--packet-bytes is {packet_bytes}; IP packets have 68 to 65,535 bytes"
+        raise InputError(msg)
+    kind, times = _arrivals(arrivals)
+    settings = SimulationSettings(
+        devices=devices,
+        arrivals=kind,
+        times_s=times,
+        period_ms=parse_duration(period, name="--period"),
+        duration_s=parse_duration(duration, name="--duration") / 1e3,
+        deadline_ms=None if deadline is None else parse_duration(deadline, name="--deadline"),
+        transport=None if transport is None else read_transport(transport),
+        tcp=LINUX_TCP if rto is None else _fixed_timeout(parse_duration(rto, name="--rto")),
+        packet_bytes=packet_bytes,
+        shared_uplink=not separate_links,
+        max_batch=max_batch,
+        queue_capacity=queue_capacity,
+        workers=workers,
+        batch_gain=batch_gain,
+        early_exit_share=early_exit_share,
+        trace=None if trace is None else read_trace(trace),
+        controller=_controller(controller),
+        seed=seed,
+    )
+    if engine == "ns3":
+        from isplit.plan.ns3_engine import simulate_with_ns3
+
+        record = simulate_with_ns3(plan, placements=placement or (), link=link, settings=settings)
+    else:
+        record = run_simulation(plan, placements=placement or (), link=link, settings=settings)
+    if out is not None:
+        write_shared(record, out)
+    if json:
+        typer.echo(record.to_json(), nl=False)
+    elif not quiet:
+        show_simulation(record)
+
+
+def _arrivals(text: str) -> tuple[Arrivals, tuple[float, ...]]:
+    if text == "periodic":
+        return "periodic", ()
+    if text == "poisson":
+        return "poisson", ()
+    if not Path(text).exists():
+        msg = f"--arrivals is {text!r}; choose periodic, poisson, or a file with one time in seconds a line"
+        raise InputError(msg)
+    return "trace", tuple(read_times(Path(text)).tolist())
+
+
+def _controller(text: str | None) -> ControllerName | None:
+    names: dict[str, ControllerName] = {"static": "static", "oracle": "oracle", "adaptive": "adaptive"}
+    if text is not None and text not in names:
+        msg = f"--controller is {text!r}; choose static, oracle or adaptive"
+        raise InputError(msg)
+    return None if text is None else names[text]
+
+
+def _fixed_timeout(timeout_ms: float) -> TcpSettings:
+    if timeout_ms <= 0:
+        msg = "--rto is 0; give a time above 0, for example 200ms"
+        raise InputError(msg)
+    return TcpSettings(rto_floor_ms=timeout_ms, rto_base_ms=timeout_ms, rto_round_trips=0.0, rack=False)
+
+
+def show_simulation(record: SimulationRecord) -> None:
+    """Print the results as a table of at most 80 columns, and what else there is to say in lines below it."""
+    scenario = record.scenario
+    estimated = ", estimated" if record.estimated else ""
+    number = f"{scenario.devices:,} device{'s' if scenario.devices > 1 else ''}"
+    title = f"{number} over {scenario.transport.upper()}, {scenario.duration_s:g} s{estimated}; milliseconds"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("placement", overflow="fold", max_width=20)
+    for name in ("mean", "p50", "p95", "missed", "refused", "lost", "busiest"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in record.results:
+        table.add_row(result.placement, *_cells(result))
+    output = console.output()
+    output.print(table, markup=False)
+    for result in record.results:
+        if len(result.placements) > 1:
+            shares = ", ".join(f"{name} {count / result.requests:.0%}" for name, count in result.placements.items())
+            output.print(f"{result.placement}: {shares}; {result.switches:,} switches", markup=False, highlight=False)
+    total = sum(result.requests for result in record.results)
+    output.print(f"{total:,} requests in {record.seconds:.2f} s", markup=False, highlight=False)
+
+
+def _cells(result: ScenarioResult) -> list[str]:
+    latency, used = result.latency, result.utilisation
+    times = (latency.mean_ms, latency.p50_ms, latency.p95_ms)
+    loads = {"device": used.device, "up": used.up, "server": used.server, "down": used.down}
+    busiest = max(loads, key=lambda name: loads[name])
+    share = max(result.requests, 1)
+    return [
+        *("–" if value is None else milliseconds(value) for value in times),
+        f"{result.deadline_misses / share:.1%}",
+        f"{result.dropped / share:.1%}",
+        f"{result.lost / share:.1%}",
+        f"{busiest} {loads[busiest]:.0%}",
+    ]

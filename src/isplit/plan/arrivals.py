@@ -1,0 +1,103 @@
+"""When devices make requests: at a fixed period, at random, or at times from a file."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.errors import InputError
+
+Values = NDArray[np.float64]
+
+MOST_REQUESTS = 5_000_000
+"""A simulation of more requests than this would take memory in gigabytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests:
+    """Requests in the order of devices and, within a device, of time: when each is made, and by which device."""
+
+    time_ms: Values
+    device: NDArray[np.intp]
+
+
+def periodic(*, devices: int, period_ms: float, duration_s: float, random: np.random.Generator) -> Requests:
+    """Make requests at a fixed period; each device begins at a random point of it, so that they are not in step."""
+    count = _check(devices, period_ms, duration_s)
+    phases = random.random(devices) * period_ms
+    times = phases[:, None] + period_ms * np.arange(count)[None, :]
+    return Requests(time_ms=times.ravel(), device=np.repeat(np.arange(devices), count))
+
+
+def poisson(*, devices: int, period_ms: float, duration_s: float, random: np.random.Generator) -> Requests:
+    """Make requests at random: each device a Poisson process with that mean period."""
+    _check(devices, period_ms, duration_s)
+    counts = random.poisson(1e3 * duration_s / period_ms, devices)
+    device = np.repeat(np.arange(devices), counts)
+    times = random.random(int(counts.sum())) * 1e3 * duration_s
+    order = np.lexsort((times, device))
+    return Requests(time_ms=times[order], device=device[order])
+
+
+def at_times(times_s: Values, *, devices: int, random: np.random.Generator) -> Requests:
+    """Make every device's requests at the given times, each device shifted by up to the mean gap between them."""
+    ordered = np.sort(times_s) * 1e3
+    if len(ordered) * devices > MOST_REQUESTS:
+        msg = f"{len(ordered):,} times for {devices:,} devices are more than {MOST_REQUESTS:,} requests"
+        raise InputError(msg)
+    gap = float(np.diff(ordered).mean()) if len(ordered) > 1 else 0.0
+    shifts = random.random(devices) * gap if devices > 1 else np.zeros(devices)
+    times = shifts[:, None] + ordered[None, :]
+    return Requests(time_ms=times.ravel(), device=np.repeat(np.arange(devices), len(ordered)))
+
+
+def read_times(path: Path) -> Values:
+    """Read request times in seconds, one a line; lines that begin with # are left out.
+
+    Raises:
+        InputError: the file cannot be read, is empty, or a line is no time of at least 0.
+
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        msg = f"cannot read the request times in {path}: {reason}"
+        raise InputError(msg) from error
+    times: list[float] = []
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0):
+            msg = f"{path}, line {number}: {text!r} is no time; give one number of seconds a line"
+            raise InputError(msg)
+        times.append(value)
+    if not times:
+        msg = f"{path} holds no request times; give one number of seconds a line"
+        raise InputError(msg)
+    return np.array(times)
+
+
+def _check(devices: int, period_ms: float, duration_s: float) -> int:
+    """Return the requests of one device, at least one."""
+    if devices < 1 or not (period_ms > 0 and math.isfinite(period_ms)):
+        msg = f"devices is {devices} and the period {period_ms} ms; give at least one device and a period above 0"
+        raise InputError(msg)
+    if not (duration_s > 0 and math.isfinite(duration_s)):
+        msg = f"the duration is {duration_s} s; give a number above 0"
+        raise InputError(msg)
+    count = max(int(1e3 * duration_s / period_ms), 1)
+    if count * devices > MOST_REQUESTS:
+        msg = (
+            f"{devices:,} devices with a request every {period_ms:g} ms for {duration_s:g} s make {count * devices:,} "
+            f"requests, more than {MOST_REQUESTS:,}; shorten the duration"
+        )
+        raise InputError(msg)
+    return count

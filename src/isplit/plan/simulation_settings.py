@@ -1,0 +1,83 @@
+"""What a simulation is of: devices, their requests, the server, and how the link behaves."""
+
+from dataclasses import dataclass, field
+
+from isplit.errors import InputError
+from isplit.plan.controllers import ControllerName, ControllerSettings
+from isplit.plan.packets import LINUX_TCP, TcpSettings
+from isplit.records import LinkTrace, Transport
+from isplit.records.simulation import Arrivals
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationSettings:
+    """What is simulated.
+
+    Args:
+        devices: How many devices make requests.
+        arrivals: "periodic", "poisson", or "trace" (at `times_s`).
+        period_ms: The mean time between two requests of one device.
+        duration_s: For how long requests are made.
+        times_s: Request times in seconds, for "trace".
+        deadline_ms: What answers later than this is a miss (None: only drops and losses are).
+        transport: TCP or UDP; None takes the plan's.
+        tcp: The behaviour of TCP.
+        packet_bytes: The largest IP packet; None takes the link's.
+        shared_uplink: Whether all devices share the link's rate, or each has it to itself.
+        max_batch: Requests in one batch of the server at most.
+        queue_capacity: Requests that may wait at the server.
+        workers: Batches that the server runs at the same time.
+        batch_gain: The share of a request's time saved in a batch (see `queues.serve_batches`).
+        early_exit_share: The share of requests that an exit on the device answers after the head.
+        trace: A link that changes, in place of the link's rate, round trip and loss.
+        controller: Which placement each request takes over a trace; None simulates each placement by itself.
+        seed: Repeats the same simulation.
+
+    """
+
+    devices: int = 1
+    arrivals: Arrivals = "poisson"
+    period_ms: float = 1000.0
+    duration_s: float = 60.0
+    times_s: tuple[float, ...] = ()
+    deadline_ms: float | None = None
+    transport: Transport | None = None
+    tcp: TcpSettings = LINUX_TCP
+    packet_bytes: int | None = None
+    shared_uplink: bool = True
+    max_batch: int = 8
+    queue_capacity: int = 64
+    workers: int = 1
+    batch_gain: float = 0.0
+    early_exit_share: float = 0.0
+    trace: LinkTrace | None = None
+    controller: ControllerName | None = None
+    controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
+    seed: int = 0
+
+
+def check_settings(settings: SimulationSettings) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        InputError: a count below one, a share outside 0 to 1, or a setting without another that it needs.
+
+    """
+    counts = {"max_batch": settings.max_batch, "queue_capacity": settings.queue_capacity, "workers": settings.workers}
+    for name, count in counts.items():
+        if count < 1:
+            msg = f"{name} is {count}; give at least 1"
+            raise InputError(msg)
+    for name, share in (("batch_gain", settings.batch_gain), ("early_exit_share", settings.early_exit_share)):
+        if not 0 <= share <= 1:
+            msg = f"{name} is {share}; give a share from 0 to 1"
+            raise InputError(msg)
+    if settings.deadline_ms is not None and not settings.deadline_ms > 0:
+        msg = f"the deadline is {settings.deadline_ms} ms; give a number above 0"
+        raise InputError(msg)
+    if settings.controller is not None and settings.trace is None:
+        msg = "a controller needs a link that changes: give a trace"
+        raise InputError(msg)
+    if settings.arrivals == "trace" and not settings.times_s:
+        msg = "arrivals are to follow a trace, but there are no request times"
+        raise InputError(msg)

@@ -48,11 +48,35 @@ def test_delay_within_the_deadline(remaining_ms, expected):
     assert expected == RETRY.delay_ms(1, remaining_ms=remaining_ms, draw=0.5)
 
 
+def test_delay_doubles_as_long_as_it_can():
+    """The 65th wait is 2^64 times the first; those after it are no longer, for a float could not hold them for ever."""
+    patient = Retry(attempts=10_000, first_ms=1, max_ms=1e300)
+    delays = [patient.delay_ms(failures, remaining_ms=None, draw=1.0) for failures in (1, 2, 64, 65, 66, 9_999)]
+    assert [1.0, 2.0, 2.0**63, 2.0**64, 2.0**64, 2.0**64] == delays
+
+
 @pytest.mark.parametrize("fields", [{"attempts": 0}, {"first_ms": -1}, {"first_ms": 50, "max_ms": 20}])
 def test_retry_makes_sense(fields):
     """Numbers that make no sense are refused."""
     with pytest.raises(InputError):
         Retry(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"attempts": 1}, {"first_ms": 0}, {"first_ms": 0, "max_ms": 0}, {"max_ms": 25}])
+def test_retry_at_its_limits(fields):
+    """One attempt, and no wait at all, make sense."""
+    assert fields == {name: getattr(Retry(**fields), name) for name in fields}
+
+
+def test_one_attempt():
+    """With one attempt, the first failure is the last."""
+    assert Retry(attempts=1).delay_ms(1, remaining_ms=None, draw=0.5) is None
+
+
+def test_defaults():
+    """The defaults are what docs/device.md says."""
+    assert Retry(attempts=4, first_ms=25.0, max_ms=400.0) == Retry()
+    assert BreakerSettings(failures=5, open_ms=100.0, max_open_ms=500.0) == BreakerSettings()
 
 
 # --- breaker ---
@@ -148,3 +172,64 @@ def test_breaker_makes_sense(fields):
     """Numbers that make no sense are refused."""
     with pytest.raises(InputError):
         BreakerSettings(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"failures": 1}, {"open_ms": 1}, {"max_open_ms": 100}, {"open_ms": 0.5}])
+def test_breaker_at_its_limits(fields):
+    """One failure, and a pause that does not grow, make sense."""
+    assert fields == {name: getattr(BreakerSettings(**fields), name) for name in fields}
+
+
+def test_one_failure_opens(clock):
+    """A breaker of one failure opens with the first, and lets one probe through at the very moment that it may."""
+    breaker = Breaker(BreakerSettings(failures=1, open_ms=125, max_open_ms=125), clock=clock)
+    fail(breaker, 1)
+    assert ("open", False) == (breaker.state, breaker.admit())
+    clock.now_ms = 125
+    assert [True, False, False] == [breaker.admit() for _ in range(3)]
+
+
+def test_how_long_it_is_open():
+    """The pause is in milliseconds, to the last: the clock is in seconds."""
+    clock = Clock()
+    breaker = Breaker(BreakerSettings(failures=1, open_ms=125_000, max_open_ms=125_000), clock=clock)
+    fail(breaker, 1)
+    clock.now_ms = 124_999
+    assert ("open", False) == (breaker.state, breaker.admit())
+    clock.now_ms = 125_000
+    assert ("half-open", True) == (breaker.state, breaker.admit())
+
+
+def test_a_straggler_that_succeeds_ends_a_probe_too(breaker, clock):
+    """Closed by a straggler while a probe is out, it takes three failures again, the probe's among them."""
+    fail(breaker, 3)
+    clock.now_ms = 125
+    assert breaker.admit()
+    breaker.succeeded()
+    breaker.failed()
+    assert "closed" == breaker.state
+    fail(breaker, 1)
+    assert "closed" == breaker.state
+    fail(breaker, 1)
+    assert "open" == breaker.state
+
+
+def test_failures_before_it_opened_are_forgotten(breaker, clock):
+    """After it was open and closed again, all three failures have to come anew."""
+    fail(breaker, 3)
+    clock.now_ms = 125
+    assert breaker.admit()
+    breaker.succeeded()
+    fail(breaker, 2)
+    assert "closed" == breaker.state
+
+
+def test_a_failed_probe_is_over(breaker, clock):
+    """After a failed probe the next may go once the longer pause is over; until then none is out."""
+    fail(breaker, 3)
+    clock.now_ms = 125
+    fail(breaker, 1)
+    assert "open" == breaker.state
+    clock.now_ms = 125 + 250
+    assert "half-open" == breaker.state
+    assert breaker.admit()

@@ -16,7 +16,7 @@ class World:
     """A clock, and a transport whose every call takes the next step of a script: (ms, a status or "ok" or an id)."""
 
     def __init__(self, *steps):
-        self.now_ms = 0.0
+        self.now_ms = 60_000.0  # a clock begins anywhere
         self.steps = list(steps)
         self.timeouts_ms = []
         self.waits_ms = []
@@ -58,6 +58,24 @@ def test_answered():
     assert (1, 7, 0) == (sent.attempts, pytest.approx(sent.round_trip_ms), sent.retry_ms)
     assert [1000] == world.timeouts_ms
     assert [REQUEST] == world.requests
+
+
+def test_the_last_of_a_budget():
+    """Half a millisecond is enough to ask once; nothing is not."""
+    world = World((0, "ok"))
+    assert 1 == world.sender().send(REQUEST, budget_ms=0.5).attempts
+    assert [0.5] == world.timeouts_ms
+    with pytest.raises(GaveUpError, match="no time left") as gave_up:
+        world.sender().send(REQUEST, budget_ms=0.0)
+    assert (0, 0) == (gave_up.value.attempts, gave_up.value.retry_ms)
+
+
+@pytest.mark.parametrize(("budget_ms", "expected"), [(None, 1000), (1500, 1000), (1000, 1000), (999, 999)])
+def test_an_attempts_own_limit(budget_ms, expected):
+    """No attempt takes longer than its own limit, or than the budget."""
+    world = World((1, "ok"))
+    world.sender().send(REQUEST, budget_ms=budget_ms)
+    assert [expected] == world.timeouts_ms
 
 
 @pytest.mark.parametrize("status", RETRYABLE)
@@ -156,6 +174,7 @@ def test_a_fault_is_reported_to_the_breaker():
     world.now_ms += 100
     with pytest.raises(KeyboardInterrupt):
         sender.send(REQUEST, budget_ms=None)
+    assert "open" == sender.state(REQUEST.model)
     world.now_ms += 100
     assert 1 == sender.send(REQUEST, budget_ms=None).attempts
 

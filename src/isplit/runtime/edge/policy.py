@@ -86,10 +86,10 @@ class Breaker:
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._failures = 0  # in a row, while closed
+        self._failures = 0  # in a row, while closed; begun anew when it closes
         self._open_ms = settings.open_ms
         self._probe_at_s: float | None = None  # when a probe may go; None while closed
-        self._probing = False
+        self._probing = False  # begun anew when it opens
 
     @property
     def state(self) -> BreakerState:
@@ -115,7 +115,6 @@ class Breaker:
             self._failures = 0
             self._open_ms = self._settings.open_ms
             self._probe_at_s = None
-            self._probing = False
 
     def failed(self) -> None:
         """Report that the server did not answer. While open, stragglers that were sent before count for nothing."""
@@ -128,6 +127,5 @@ class Breaker:
                 self._open_ms = min(2 * self._open_ms, self._settings.max_open_ms)
             else:
                 return
-            self._failures = 0
             self._probing = False
             self._probe_at_s = self._clock() + self._open_ms / 1000

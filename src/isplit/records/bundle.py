@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
 from isplit.records.compression import Compression, ImageFormat
 from isplit.records.splits import Paired
 from isplit.records.study import Accuracy, ClassGroup, Preprocessing
+from isplit.records.tables import TableRecord
 
 RESERVED_CUTS = frozenset(("local", "remote"))
 """Names of the other placements, which no cut may have."""
@@ -158,7 +159,7 @@ class CutPlacement(Part):
     check: ExportCheck | None = None
 
 
-class BundleRecord(Record):
+class BundleRecord(TableRecord):
     """manifest.json: every placement of one model, every file with its hash.
 
     The bundle's `name` goes before each model's on the wire: NAME.CUT, NAME.remote. `model_fingerprint` is that of
@@ -171,6 +172,7 @@ class BundleRecord(Record):
 
     schema_name: ClassVar[str] = "isplit.bundle/1"
     file_name: ClassVar[str] = "manifest.json"
+    rows_field: ClassVar[str] = "cuts"
 
     name: BundleName
     isplit_version: str

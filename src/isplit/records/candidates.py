@@ -2,7 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
+from isplit.records.tables import TableRecord
 
 Rule = Literal["importance-maximum", "natural-bottleneck", "size-minimum", "above-trend"]
 
@@ -33,11 +34,12 @@ class Ranking(Part):
     note: str | None
 
 
-class CandidatesRecord(Record):
+class CandidatesRecord(TableRecord):
     """candidates.json: the ranking for all classes, for each subset, and where they disagree."""
 
     schema_name: ClassVar[str] = "isplit.candidates/1"
     file_name: ClassVar[str] = "candidates.json"
+    rows_field: ClassVar[str] = "candidates"
 
     method: str
     candidates: tuple[Candidate, ...]

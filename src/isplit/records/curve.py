@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
+from isplit.records.tables import TableRecord
 
 Target = Literal["correct", "predicted"]
 Precision = Literal["fp32", "bf16"]
@@ -50,11 +51,12 @@ class SubsetCurve(Part):
     points: tuple[CurvePoint, ...]
 
 
-class CurveRecord(Record):
+class CurveRecord(TableRecord):
     """curve.json: the importance curve over the cuts that have a spatial or token axis."""
 
     schema_name: ClassVar[str] = "isplit.curve/1"
     file_name: ClassVar[str] = "curve.json"
+    rows_field: ClassVar[str] = "points"
 
     method: str
     target: Target

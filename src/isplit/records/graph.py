@@ -2,7 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
+from isplit.records.tables import TableRecord
 
 CutKind = Literal["default", "pre-activation", "other"]
 
@@ -62,7 +63,7 @@ class Unavailable(Part):
     reason: str
 
 
-class GraphRecord(Record):
+class GraphRecord(TableRecord):
     """graph.json: how the model was captured, and its cuts in the order of computation.
 
     `notices` say in which ways the graph is not the model as it was given: a softmax that was taken away, say.
@@ -70,6 +71,7 @@ class GraphRecord(Record):
 
     schema_name: ClassVar[str] = "isplit.graph/1"
     file_name: ClassVar[str] = "graph.json"
+    rows_field: ClassVar[str] = "cuts"
 
     captured_by: Literal["torch.fx", "torch.export"]
     input_shape: tuple[int, ...]

@@ -10,11 +10,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
 from isplit.records.compression import Compression
 from isplit.records.link import LinkRecord, Transport, WireOverhead
 from isplit.records.profile import FigureSource, Power
 from isplit.records.splits import Budget, Design
+from isplit.records.tables import TableRecord
 
 PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]
 """All on the device; the image on the server; cut once; server in the middle; several machines; one by one in turn."""
@@ -228,7 +229,7 @@ class PlannedMachine(Part):
     power: Power | None = None
 
 
-class PlanRecord(Record):
+class PlanRecord(TableRecord):
     """plan.json, "isplit.plan/1": all placements of one study on given machines and links, and the answer.
 
     `machines` are in the order of the path: the device first, then each server; `links[i]` joins machines i and i+1.
@@ -238,6 +239,7 @@ class PlanRecord(Record):
 
     schema_name: ClassVar[str] = "isplit.plan/1"
     file_name: ClassVar[str] = "plan.json"
+    rows_field: ClassVar[str] = "placements"
 
     isplit_version: str
     model: str

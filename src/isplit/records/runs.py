@@ -6,9 +6,10 @@ from typing import ClassVar
 import numpy as np
 
 from isplit.records.answers import Answer, AnswerSource, Timings
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
 from isplit.records.splits import PayloadBytes
 from isplit.records.study import Accuracy
+from isplit.records.tables import TableRecord
 
 
 class PlacementRun(Part):
@@ -55,7 +56,7 @@ class PlacementRun(Part):
         )
 
 
-class RunsRecord(Record):
+class RunsRecord(TableRecord):
     """runs.json: placements beside each other over the same link.
 
     `link_bits_per_s` is None where nothing limited the rate (loopback). `link` says in words what the link was.
@@ -63,6 +64,7 @@ class RunsRecord(Record):
 
     schema_name: ClassVar[str] = "isplit.runs/1"
     file_name: ClassVar[str] = "runs.json"
+    rows_field: ClassVar[str] = "runs"
 
     link: str
     link_bits_per_s: int | None

@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
 from isplit.records.link import LinkRecord, Transport
+from isplit.records.tables import TableRecord
 
 Arrivals = Literal["periodic", "poisson", "trace"]
 SimulationEngine = Literal["isplit", "ns3"]
@@ -97,11 +98,12 @@ class Scenario(Part):
     seed: int
 
 
-class SimulationRecord(Record):
+class SimulationRecord(TableRecord):
     """simulation.json, "isplit.simulation/1": a scenario, and what each placement did in it."""
 
     schema_name: ClassVar[str] = "isplit.simulation/1"
     file_name: ClassVar[str] = "simulation.json"
+    rows_field: ClassVar[str] = "results"
 
     isplit_version: str
     engine: SimulationEngine

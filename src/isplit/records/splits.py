@@ -1,6 +1,6 @@
 """Splits that were built: what they are made of, how accurate they are, and what crosses."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,6 +9,7 @@ from isplit.records.base import Part, Record
 from isplit.records.compression import Compression
 from isplit.records.curve import Precision
 from isplit.records.study import Accuracy, PartName
+from isplit.records.tables import TableRecord
 
 Design = Literal["linear", "pca", "undercomplete", "identity"]
 
@@ -118,6 +119,28 @@ class Measurement(Part):
     head_macs: int
     head_mac_share: float
 
+    def row(self) -> dict[str, Any]:
+        """Return the figures that decide, as one row of a table."""
+        return {
+            "part": self.part,
+            **accuracy_row(self.accuracy, self.against_whole, self.payload_bytes),
+            "head_mac_share": self.head_mac_share,
+        }
+
+
+def accuracy_row(accuracy: Accuracy, against_whole: Paired, payload_bytes: PayloadBytes) -> dict[str, Any]:
+    """Return an accuracy with its interval, its difference to the whole model's, and bytes, as one row of a table."""
+    return {
+        "images": accuracy.images,
+        "accuracy": accuracy.accuracy,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "against_whole": against_whole.difference,
+        "against_whole_stderr": against_whole.stderr,
+        "payload_bytes": payload_bytes.mean,
+        "payload_bytes_p95": payload_bytes.p95,
+    }
+
 
 class TrainingEpoch(Part):
     """One pass over the training images.
@@ -181,6 +204,17 @@ class SplitRecord(Record):
     seed: int
     measurement: Measurement
 
+    def __repr__(self) -> str:
+        state = "closed form" if self.training is None else "trained"
+        measured = self.measurement
+        return (
+            f"<SplitRecord: {self.cut} at {self.budget.tag}, {self.bottleneck.design} ({state}), accuracy "
+            f"{measured.accuracy.accuracy:.1%} on {measured.accuracy.images} images of the {measured.part} part, "
+            f"{measured.payload_bytes.mean:.0f} bytes>"
+        )
+
+    __str__ = __repr__
+
 
 class Prediction(Part):
     """What is known of a split before training: its accuracy with the closed form, measured.
@@ -210,11 +244,12 @@ class RemoteImage(Compression):
     payload_bytes: PayloadBytes
 
 
-class PredictionsRecord(Record):
+class PredictionsRecord(TableRecord):
     """predictions.json: splits before training at every cut, and beside them the compressed image."""
 
     schema_name: ClassVar[str] = "isplit.predictions/1"
     file_name: ClassVar[str] = "predictions.json"
+    rows_field: ClassVar[str] = "predictions"
 
     calibration: str | None
     statistics_images: int
@@ -222,3 +257,28 @@ class PredictionsRecord(Record):
     seconds: float
     predictions: tuple[Prediction, ...]
     remote: tuple[RemoteImage, ...]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Return one row for each predicted split, then one for each setting of the compressed image."""
+        return [
+            {
+                "placement": "split",
+                "group": row.group,
+                "cut": row.cut,
+                "budget": row.budget.tag,
+                "design": row.design,
+                **row.measurement.row(),
+                "predicted_accuracy": row.predicted_accuracy,
+                "cui": row.cui,
+            }
+            for row in self.predictions
+        ] + [
+            {
+                "placement": f"{row.format} q{row.quality} at {row.scale:g}",
+                "group": row.group,
+                "part": row.part,
+                **accuracy_row(row.accuracy, row.against_whole, row.payload_bytes),
+                "head_mac_share": 0.0,
+            }
+            for row in self.remote
+        ]

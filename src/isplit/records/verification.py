@@ -1,9 +1,10 @@
 """How well the choice of a cut before training agrees with what training made of every cut."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Part
 from isplit.records.splits import Budget, Design, Measurement
+from isplit.records.tables import TableRecord
 
 Predictor = Literal["cui", "size", "depth", "closed-form", "calibrated"]
 
@@ -57,10 +58,29 @@ class Verification(Part):
     training_seconds: float
 
 
-class VerificationRecord(Record):
+class VerificationRecord(TableRecord):
     """verification.json: one verification for each budget and set of classes."""
 
     schema_name: ClassVar[str] = "isplit.verification/1"
     file_name: ClassVar[str] = "verification.json"
+    rows_field: ClassVar[str] = "verifications"
 
     verifications: tuple[Verification, ...]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Return one row for each trained cut of each verification."""
+        return [
+            {
+                "group": verification.group,
+                "budget": verification.budget.tag,
+                "cut": row.cut,
+                "cui": row.cui,
+                "bytes": row.bytes,
+                "depth": row.depth,
+                "closed_form_accuracy": row.closed_form.accuracy.accuracy,
+                "calibrated_accuracy": row.calibrated_accuracy,
+                **row.trained.row(),
+            }
+            for verification in self.verifications
+            for row in verification.cuts
+        ]

@@ -111,9 +111,10 @@ def analyze(
         NonFiniteError: the importance is NaN or infinite at a cut; curve.json says where.
 
     Example:
-        >>> study = isplit.analyze(model, "sklearn:digits", out="study", settings=isplit.AnalyzeSettings(images=40))
-        >>> study.candidates[0].rank
-        1
+        >>> model = isplit.load_model("net.py:build", weights="net.safetensors")
+        >>> study = isplit.analyze(model, "photos", out="study", settings=isplit.AnalyzeSettings(images=12))
+        >>> study.candidates[0].cut
+        'pool1'
 
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(model)
@@ -160,9 +161,10 @@ def predict(
         InputError: a budget below the smallest payload, an unknown cut or subset.
 
     Example:
-        >>> predictions = isplit.predict("study", 64, cuts=["stage2"], settings=quick)
+        >>> quick = isplit.PredictSettings(statistics_images=12, images=6, remote_images=0)
+        >>> predictions = isplit.predict("study", 64, cuts=["pool1", "pool2"], settings=quick)
         >>> [row["cut"] for row in predictions.to_dicts()]
-        ['stage2']
+        ['pool1', 'pool2']
 
     """
     study = open_study(study)
@@ -203,7 +205,7 @@ def fit(
         NonFiniteError: the loss is not a number any more.
 
     Example:
-        >>> record = isplit.fit("study", "stage2", 64, settings=isplit.FitSettings(epochs=1, images=40))
+        >>> record = isplit.fit("study", "pool2", 64, settings=isplit.FitSettings(epochs=1, images=12))
         >>> record.training.epochs
         1
 
@@ -240,10 +242,10 @@ def verify(
         InputError: fewer than two cuts, or what `fit` refuses.
 
     Example:
-        >>> fast = isplit.FitSettings(epochs=1, images=40)
-        >>> record = isplit.verify("study", 64, cuts=["stage1", "stage2"], settings=fast)
+        >>> fast = isplit.FitSettings(epochs=1, images=12)
+        >>> record = isplit.verify("study", 64, cuts=["pool1", "pool2"], settings=fast)
         >>> [row["cut"] for row in record.to_dicts()]
-        ['stage1', 'stage2']
+        ['pool1', 'pool2']
 
     """
     study = open_study(study)
@@ -267,8 +269,8 @@ def list_cuts(
         ModelError: the model cannot be loaded or captured.
 
     Example:
-        >>> [cut.name for cut in isplit.list_cuts(model).cuts][:2]
-        ['stem.2', 'stage1.0.relu1']
+        >>> [cut.name for cut in isplit.list_cuts("net.py:build").cuts][:3]
+        ['relu1', 'pool1', 'relu2']
 
     """
     return _graph_of(model).record(pre_activation=pre_activation, all_cuts=all_cuts)
@@ -285,9 +287,10 @@ def split_model(model: "LoadedModel | nn.Module | str", cut: str) -> Split:
         ModelError: the model cannot be loaded or captured, or has no such cut.
 
     Example:
-        >>> sides = isplit.split_model(model, "stage2")
-        >>> images = torch.zeros(1, 1, 32, 32)
-        >>> bool(torch.equal(sides.tail(sides.head(images)), model.module.eval()(images)))
+        >>> model = isplit.load_model("net.py:build")
+        >>> sides = isplit.split_model(model, "pool1")
+        >>> images = torch.randn(2, 3, 16, 16)
+        >>> bool(torch.equal(sides.tail(sides.head(images)), model.module(images)))
         True
 
     """
@@ -323,9 +326,10 @@ def export(
         ExportError: the files give other answers than torch.
 
     Example:
-        >>> bundle = isplit.export("study", "stage2", out="bundle", split_filter=isplit.SplitFilter(closed_form=True))
+        >>> closed_form = isplit.SplitFilter(closed_form=True)
+        >>> bundle = isplit.export("study", "pool2", out="bundle", split_filter=closed_form)
         >>> [placement.name for placement in bundle.cuts]
-        ['stage2']
+        ['pool2']
 
     """
     # onnx and onnxscript take as long to import as all the rest, and nothing else needs them.

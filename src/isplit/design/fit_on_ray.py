@@ -46,6 +46,14 @@ def fit_on_ray(
         InputError: there is no cluster at the address, or what `fit` refuses.
         IsplitError: a cut's worker was lost time and again.
 
+    Example:
+        >>> settings = isplit.FitSettings(epochs=1, images=12)
+        >>> request = isplit.FitRequest(
+        ...     directory=Path("study").absolute(), budget=isplit.Budget(payload_bytes=64), settings=settings
+        ... )
+        >>> [record.cut for record in isplit.fit_on_ray(request, ["pool1", "pool2"])]
+        ['pool1', 'pool2']
+
     """
     with needs_extra("ray"):
         import ray

@@ -29,6 +29,7 @@ from isplit.records import (
     Preprocessing,
     StudyRecord,
 )
+from isplit.report.fragments import study_html
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -146,6 +147,10 @@ class Study:
             raise InputError(msg)
         return names
 
+    def _repr_html_(self) -> str:
+        """Return the ranked candidates and the curve as HTML, which a notebook shows in place of the `repr`."""
+        return study_html(self.record, self.graph_record, self.curve, self.ranking)
+
     def __repr__(self) -> str:
         source, base = self.record.model.spec, self.record.base_accuracy
         return (
@@ -247,6 +252,11 @@ def open_study(
     Raises:
         StudyError: the directory holds no study, or the model or the data have changed since.
         InputError: the model or the data cannot be loaded.
+
+    Example:
+        >>> study = isplit.open_study("study")
+        >>> study.cut_names(["all"])
+        ('relu1', 'pool1', 'relu2', 'pool2', 'relu3')
 
     """
     if isinstance(study, Study):

@@ -26,7 +26,7 @@ SPECS = (
 """What `open_data` understands, in words."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Dataset:
     """Labelled images, divided into disjoint parts.
 
@@ -54,6 +54,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name} {len(images)}" for name, images in self.parts.items())
+        return f"Dataset({self.spec}: {len(self)} images of {len(self.classes)} classes; {parts})"
 
     def image(self, index: int) -> Image.Image:
         """Decode one image; safe to call from several threads.
@@ -101,6 +105,10 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
         DataError: unknown or missing data, fewer than two classes, a class without images to fit on, labels that do
             not fit the images or classes, no part called `split`, a damaged or oversized file.
         MissingExtraError: the library that has the set is not installed.
+
+    Example:
+        >>> isplit.open_data("photos")
+        Dataset(photos: 60 images of 3 classes; fit 33, select 3, test 24)
 
     """
     if seed < 0:

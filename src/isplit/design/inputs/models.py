@@ -18,7 +18,7 @@ from isplit.errors import ModelError
 from isplit.records import ModelSource, Preprocessing
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LoadedModel:
     """A model in evaluation mode that has answered a trial batch.
 
@@ -30,6 +30,13 @@ class LoadedModel:
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
     warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        rows, columns = self.preprocessing.image_size
+        return (
+            f"LoadedModel({self.source.spec}: input {self.preprocessing.channels}×{rows}×{columns}, "
+            f"{self.source.num_outputs} outputs, {self.source.parameters:,} parameters)"
+        )
 
 
 def load_model(
@@ -64,6 +71,10 @@ def load_model(
         ModelError: unknown model, weights that are missing, unsafe, of another model, NaN or infinite, a module that
             cannot take the image size, or whose output holds no N×K tensor.
         MissingExtraError: timm is not installed.
+
+    Example:
+        >>> isplit.load_model("net.py:build", weights="net.safetensors")
+        LoadedModel(net.py:build: input 3×16×16, 3 outputs, 2,447 parameters)
 
     """
     if num_classes is not None and num_classes < 2:

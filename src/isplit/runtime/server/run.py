@@ -31,6 +31,13 @@ async def serve(
         BundleError: a file of the bundle is not what its manifest says.
         InputError: the address or a certificate cannot be used.
 
+    Example:
+        >>> def stop(server):
+        ...     os.kill(os.getpid(), signal.SIGTERM)
+        >>> bundle = isplit.Bundle.open("bundle")
+        >>> asyncio.run(isplit.serve(bundle, isplit.ServerSettings(port=0), started=stop))
+        True
+
     """
     bound_arenas()
     loop = asyncio.get_running_loop()
@@ -74,6 +81,12 @@ def serving(
     Raises:
         BundleError: a file of the bundle is not what its manifest says.
         InputError: the settings, the address or a certificate cannot be used.
+
+    Example:
+        >>> bundle = isplit.Bundle.open("bundle")
+        >>> with isplit.serving(bundle) as server, isplit.EdgeClient(bundle, f"127.0.0.1:{server.port}") as client:
+        ...     client.classify("photos/test/bars/00.png").source
+        'split'
 
     """
     chosen = replace(settings or ServerSettings(port=0), **changes)

@@ -1,0 +1,71 @@
+"""The public API composes: from a model to answers on the device, with a study given in every way it can be given."""
+
+from pathlib import Path
+
+import pytest
+
+import isplit
+
+
+@pytest.mark.parametrize(
+    "given", [lambda study: study, lambda study: str(study.directory), lambda study: study.directory]
+)
+def test_ten_lines(given, tiny_model_file, tiny_weights, tiny_data, tmp_path, monkeypatch):
+    """Study, text or path; budgets as numbers, one or many; every step takes what the one before gives."""
+    monkeypatch.chdir(tmp_path)
+    quick = isplit.PredictSettings(statistics_images=12, images=3, remote_images=0)
+    once = isplit.FitSettings(epochs=1, images=12)
+
+    model = isplit.load_model(f"{tiny_model_file}:build", weights=str(tiny_weights))
+    study = given(isplit.analyze(model, tiny_data, settings=isplit.AnalyzeSettings(images=12)))
+    predictions = isplit.predict(study, [48, isplit.Budget(element_ratio=64)], cuts=["pool2"], settings=quick)
+    trained = isplit.fit(study, "pool2", 48, settings=once)
+    verification = isplit.verify(study, 48, cuts=["pool1", "pool2"], settings=once)
+    isplit.export(study, "pool2", out="bundle", split_filter=isplit.SplitFilter(budget=trained.budget))
+    bundle = isplit.Bundle.open("bundle")
+    with isplit.serving(bundle) as server, isplit.EdgeClient(bundle, f"127.0.0.1:{server.port}") as client:
+        answer = client.classify(tiny_data / "test" / "bars" / "00.png")
+
+    assert ["48B", "1in64"] == [row["budget"] for row in predictions.to_dicts()]
+    assert ["pool1", "pool2"] == [row["cut"] for row in verification.to_dicts()]
+    assert ("split", "pool2") == (answer.source, trained.cut)
+    assert "pool2" in repr(trained)
+    assert {"report.html", "predictions.json"} <= {path.name for path in Path("study").iterdir()}
+
+
+def test_a_study_shows_itself(tiny_model_file, tiny_weights, tiny_data, tmp_path):
+    """As a line of text, and in a notebook as the ranking with the curve; predictions as a table."""
+    model = isplit.load_model(f"{tiny_model_file}:build", weights=str(tiny_weights))
+    study = isplit.analyze(model, tiny_data, out=tmp_path / "s", settings=isplit.AnalyzeSettings(images=12))
+
+    assert "5 cuts" in repr(study)
+    assert "on 24 test images" not in repr(study)
+    html = study._repr_html_()
+    assert "<svg" in html
+    assert study.candidates[0].cut in html
+    assert "<script" not in html
+    assert study.predictions is None
+
+
+def test_progress_is_shown_when_asked_for(tiny_model_file, tiny_weights, tiny_data, tmp_path, capsys):
+    """Silent by default, bars on standard error with `progress=True`."""
+    model = isplit.load_model(f"{tiny_model_file}:build", weights=str(tiny_weights))
+    settings = isplit.AnalyzeSettings(images=12)
+    isplit.analyze(model, tiny_data, out=tmp_path / "silent", settings=settings)
+    assert ("", "") == capsys.readouterr()
+    isplit.analyze(model, tiny_data, out=tmp_path / "shown", settings=settings, progress=True)
+    shown = capsys.readouterr()
+    assert ("", True) == (shown.out, "importance, all classes" in shown.err)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "says"),
+    [(3, "below the smallest payload"), ([], "at least one budget"), (isplit.Budget(), "either bytes or an element")],
+)
+def test_errors_speak_of_arguments(budgets, says):
+    """A budget that no payload can meet is refused, and no option is named."""
+    from isplit.design.settings import read_budgets
+
+    with pytest.raises(isplit.InputError, match=says) as refused:
+        read_budgets(budgets)
+    assert "--" not in str(refused.value)

@@ -135,17 +135,21 @@ def test_floats_are_refused():
         preprocess(Image.new("F", (32, 32)), make_preprocessing())
 
 
-def test_exif_orientation_is_not_applied():
-    """The pixels are taken as they are stored."""
+@pytest.mark.parametrize("format_", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [(1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)],
+)
+def test_exif_orientation_is_applied(format_, orientation, turned):
+    """The image stands upright, as the camera was held, in every format that says how."""
     file = io.BytesIO()
     exif = Image.Exif()
-    exif[0x0112] = 6
-    noise(32, 32).save(file, "PNG", exif=exif)
-    file.seek(0)
+    exif[0x0112] = orientation
+    noise(20, 32).save(file, format_, exif=exif, **({"lossless": True} if format_ == "WEBP" else {}))
 
-    pixels = preprocess(decode_image(file, name="rotated.png"), make_preprocessing())
+    pixels = np.asarray(decode_image(file, name="rotated"))
 
-    np.testing.assert_array_equal(np.asarray(noise(32, 32)), pixels)
+    np.testing.assert_array_equal(turned(np.asarray(noise(20, 32))), pixels)
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0)])

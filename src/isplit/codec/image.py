@@ -19,11 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from isplit.codec.image_modes import check_mode, grey_to_eight_bits, stored_pixels, to_eight_bits, upright
 from isplit.errors import DataError
 from isplit.records import Compression, Interpolation, Preprocessing
 
 MAX_PIXELS = 89_478_485
 """The largest image that is decoded, in pixels: where Pillow begins to warn of a decompression bomb."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+"""The files of a folder that count as images, in a study and on a device; the case of the letters does not matter."""
 
 # Only formats of pixels. Pillow's others bring parsers that nobody here needs; EPS would even start Ghostscript.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
@@ -40,13 +44,19 @@ _FILTERS: dict[Interpolation, Image.Resampling] = {
 
 
 def decode_image(file: BinaryIO | Path, *, name: str) -> Image.Image:
-    """Decode an image file completely, in the mode it was stored in.
+    """Decode an image file completely, and return it upright, with 8 bits per sample.
 
-    `name` is what error messages call the file.
+    Of a file with several pictures (an animation, a TIFF of several pages) the first is taken. The image is turned as
+    EXIF says. Grey of 12 or 16 bits keeps its upper eight.
+
+    Args:
+        file: A path, or an open file.
+        name: What error messages call the file.
 
     Raises:
-        DataError: there is no such file or it cannot be read; it is no image, truncated or damaged; or it is larger
-            than `MAX_PIXELS`. No other exception of a decoder leaves this function.
+        DataError: There is no such file or it cannot be read; it is no image, truncated or damaged; it is larger than
+            `MAX_PIXELS`; or its samples have no known range (see `to_eight_bits`). No other exception of a decoder
+            leaves this function.
 
     """
     if isinstance(file, Path):
@@ -54,9 +64,10 @@ def decode_image(file: BinaryIO | Path, *, name: str) -> Image.Image:
             return decode_image(opened, name=name)
     with damage_as_data_error(name), Image.open(file, formats=_FORMATS) as image:
         _check_size(*image.size, name=name)
+        stored = stored_pixels(image)
         image.load()
-        # A copy, so that what is returned holds no file open.
-        return image.copy()
+        # `upright` copies, so that what is returned holds no file open.
+        return to_eight_bits(upright(image), stored, name=name)
 
 
 @contextmanager
@@ -107,22 +118,23 @@ def _open(path: Path, *, name: str) -> BinaryIO:
         raise DataError(msg) from error
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def preprocess(image: Image.Image, preprocessing: Preprocessing, *, name: str = "the image") -> NDArray[np.uint8]:
     """Convert, resize and crop an image to the model's input pixels, (H, W, C) uint8.
 
-    Pixel for pixel what torchvision's Resize and CenterCrop give for a PIL image. The orientation that a camera
-    writes into EXIF is not applied (torchvision's loaders do not either). Transparency is dropped, not composed over
-    a background. 16-bit grey keeps its upper eight bits.
+    The study and the device both call this function, on what `decode_image` returned. The result is pixel for pixel
+    what torchvision's Resize and CenterCrop give for the same PIL image. Transparency is dropped, not composed over a
+    background, and colour profiles are not applied; torchvision's loaders do neither.
 
     Raises:
-        DataError: a mode without a known range of values (32-bit integers beyond 16 bits, floats), an empty image,
-            one so elongated that resizing it would exceed `MAX_PIXELS`, or one that Pillow cannot convert.
+        DataError: The image, which the message calls `name`, has a mode without a known range of values (32-bit
+            integers beyond 16 bits, floats, CIE Lab), is empty, is so elongated that resizing it would exceed
+            `MAX_PIXELS`, or cannot be converted by Pillow.
 
     """
-    with damage_as_data_error("the image"):
-        image = _to_channels(image, preprocessing.channels)
+    with damage_as_data_error(name):
+        image = _to_channels(image, preprocessing.channels, name=name)
         width, height = _resized(*image.size, preprocessing)
-        _check_size(width, height, name=f"an image of {image.width} x {image.height}, resized,")
+        _check_size(width, height, name=f"{name} of {image.width} x {image.height}, resized,")
         if image.size != (width, height):
             image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
         return _pixels(_centre_crop(image, preprocessing.image_size))
@@ -163,7 +175,7 @@ def restore(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
     if image.width > width or image.height > height or not alike:
         return preprocess(image, preprocessing)
     with damage_as_data_error("the image"):
-        image = _to_channels(image, preprocessing.channels)
+        image = _to_channels(image, preprocessing.channels, name="the image")
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         return _pixels(image)
@@ -175,31 +187,16 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _to_channels(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+def _to_channels(image: Image.Image, channels: Literal[1, 3], *, name: str) -> Image.Image:
     """Convert to mode L (1 channel) or RGB (3)."""
+    check_mode(image, name=name)
     if image.mode.startswith("I"):
-        image = _upper_byte(image)
-    elif image.mode == "F":
-        msg = "an image of floats (mode F) has no agreed range: save it with 8 or 16 bits per pixel"
-        raise DataError(msg)
+        image = grey_to_eight_bits(image, name=name)
     elif image.mode == "P" and "transparency" in image.info:
         # Straight to RGB, Pillow would warn about the transparency; the colours are the same this way.
         image = image.convert("RGBA")
     mode = "L" if channels == 1 else "RGB"
-    try:
-        return image if image.mode == mode else image.convert(mode)
-    except ValueError as error:
-        msg = f"an image of mode {image.mode} cannot be converted to {mode}: save it as RGB or grey"
-        raise DataError(msg) from error
-
-
-def _upper_byte(image: Image.Image) -> Image.Image:
-    """Reduce 16-bit grey to eight bits. Older Pillow opens 16-bit PNG in the 32-bit mode "I", so that is taken too."""
-    values = np.asarray(image).astype(np.int64)
-    if values.size and not 0 <= values.min() <= values.max() < 2**16:
-        msg = f"an image of mode {image.mode} has values beyond 16 bits: save it with 8 or 16 bits per pixel"
-        raise DataError(msg)
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _check_size(width: int, height: int, *, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -76,3 +77,45 @@ def test_zip_paths_do_not_escape(tmp_path, png, class_files, write_zip):
 
     assert ["a.zip"] == [path.name for path in (tmp_path / "data").iterdir()]
     assert ["data"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("system", [0, 3])
+def test_zip_with_backslashes(tmp_path, pixels, class_files, system):
+    """Programs on Windows that separate folders by backslashes are understood, folders of their own included."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in ({"pets\\": b"", "pets\\cat\\": b""} | class_files("pets/")).items():
+            info = zipfile.ZipInfo(name.replace("/", "\\"))
+            info.create_system = system
+            archive.writestr(info, content)
+
+    dataset = open_data(str(path))
+
+    assert ("cat", "dog") == dataset.classes
+    np.testing.assert_array_equal(pixels(3), np.asarray(dataset.image(13)))
+
+
+def test_backslashes_beside_slashes(tmp_path, class_files, write_zip):
+    """In a zip that separates folders by slashes, a backslash is part of a name."""
+    files = class_files() | class_files(classes=("a\\b",))
+
+    assert ("a\\b", "cat", "dog") == open_data(str(write_zip(tmp_path / "a.zip", files))).classes
+
+
+def test_zip_names_that_start_at_the_folder(tmp_path, class_files, write_zip):
+    """A leading "./" is no hidden folder."""
+    assert 20 == len(open_data(str(write_zip(tmp_path / "a.zip", class_files("./")))))
+
+
+def test_zip_names_in_utf8_without_the_flag(tmp_path, class_files, write_zip):
+    """Names in UTF-8 are read where the zip does not say so, as in those that macOS writes."""
+    path = write_zip(tmp_path / "a.zip", class_files(classes=("cafe\u0301", "tea")))
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(signature)
+        while at >= 0:
+            content[at + offset + 1] &= ~0x08
+            at = content.find(signature, at + 4)
+    path.write_bytes(content)
+
+    assert ("caf\u00e9", "tea") == open_data(str(path)).classes

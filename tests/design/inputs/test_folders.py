@@ -1,11 +1,14 @@
 """isplit.design.inputs.folders: folders and zips are read in place, and what is wrong with them is named."""
 
+import io
 import json
+import os
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from isplit.design.inputs.data import open_data
 from isplit.design.inputs.files import file_sha256
@@ -131,6 +134,7 @@ def test_titles_that_clash(tmp_path, class_files, write_files):
     [
         (b"{", "is not of the form"),
         (b"[]", "is not of the form"),
+        (b'{"names": ["cat"]}', "is not of the form"),
         (b'{"groups": {"pets": ["cow"]}}', "unknown class 'cow'"),
         (b'{"groups": {"pets": []}}', "is empty"),
     ],
@@ -251,3 +255,134 @@ def test_bomb_image(tmp_path, class_files, write_files):
 
     with pytest.raises(DataError, match="larger than"):
         dataset.image(0)
+
+
+# --- parts under other names ---
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("Training Data", "Test Data"),
+        ("trainset", "testset"),
+        ("train-images", "val-images"),
+        ("TrainImages", "ValidationImages"),
+        ("training_set/training_set", "test_set/test_set"),
+    ],
+)
+def test_parts_under_other_names(tmp_path, train, test, class_files, write_files):
+    """Folders that are called like parts are parts, whatever words stand beside, one inside another too."""
+    files = class_files(f"{train}/", count=20) | class_files(f"{test}/", count=3)
+
+    dataset = open_data(str(write_files(tmp_path, files)))
+
+    assert ("cat", "dog") == dataset.classes
+    assert {"fit": 36, "select": 4, "test": 6} == {part: len(images) for part, images in dataset.parts.items()}
+
+
+@pytest.mark.parametrize("folders", [("fold1", "fold2"), ("2019", "2020", "2021"), ("a", "b")])
+def test_folders_with_the_same_subfolders_are_no_classes(tmp_path, folders, class_files, write_files):
+    """Parts under names that nobody knows are refused, not taken for classes; naming one as the split helps."""
+    files = {name: content for folder in folders for name, content in class_files(f"{folder}/").items()}
+    files |= class_files(f"{folders[0]}/", classes=("cow",))
+    write_files(tmp_path, files)
+
+    with pytest.raises(DataError, match=rf"{folders[0]} and {folders[1]} hold the same subfolders \(cat, dog\)"):
+        open_data(str(tmp_path))
+    assert ("cat", "dog") == open_data(str(tmp_path), split=folders[1]).classes
+
+
+def test_parts_inside_class_folders_are_refused(tmp_path, class_files, write_files):
+    """CLASS/train/IMAGE would mix the parts of each class."""
+    files = class_files("cat/", classes=("train", "test")) | class_files("dog/", classes=("train", "test"))
+
+    with pytest.raises(DataError, match=r"cat and dog hold the same subfolders \(test, train\)"):
+        open_data(str(write_files(tmp_path, files)))
+
+
+def test_subfolders_of_classes(tmp_path, class_files, write_files):
+    """One subfolder of the same name is no sign of parts; and a classes.json tells that folders are classes."""
+    single = {name.replace("/", "/images/"): content for name, content in class_files().items()}
+    assert ("cat", "dog") == open_data(str(write_files(tmp_path / "single", single))).classes
+
+    several = class_files("cat/", classes=("day", "night")) | class_files("dog/", classes=("day", "night"))
+    several |= {"classes.json": b'["cat", "dog"]'}
+    assert ("cat", "dog") == open_data(str(write_files(tmp_path / "several", several))).classes
+
+
+def test_parts_without_class_folders_are_refused(tmp_path, class_files, write_files):
+    """Images in train and test without class folders have no labels: train and test are not their classes."""
+    with pytest.raises(DataError, match="test, train are called like parts and hold images, not class folders"):
+        open_data(str(write_files(tmp_path, class_files(classes=("train", "test")))))
+
+
+def test_two_folders_for_one_part_are_refused(tmp_path, class_files, write_files):
+    """Two folders for one part must not replace each other."""
+    files = class_files("train/") | class_files("training_set/") | class_files("test/")
+
+    with pytest.raises(DataError, match="two folders for the part train, train and training_set"):
+        open_data(str(write_files(tmp_path, files)))
+
+
+# --- names ---
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_unicode_forms_of_a_name_are_one(tmp_path, class_files, write_files):
+    """A class is the same in both Unicode forms: in parts, in classes.json, and in what is recorded."""
+    files = class_files("train/", classes=(DECOMPOSED, "tea")) | class_files("val/", classes=(COMPOSED, "tea"), count=2)
+    about = {"names": {COMPOSED: "Coffee"}, "groups": {"drinks": [DECOMPOSED, "tea"]}}
+    files["classes.json"] = json.dumps(about).encode()
+
+    dataset = open_data(str(write_files(tmp_path, files)))
+
+    assert (COMPOSED, "tea") == dataset.classes
+    assert ("Coffee", "tea") == dataset.titles
+    assert {"drinks": (COMPOSED, "tea")} == dataset.groups
+    assert 4 == len(dataset.parts["test"])
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path, class_files, write_files):
+    """Both forms beside each other would be two classes of one name."""
+    with pytest.raises(DataError, match="two class folders are called"):
+        open_data(str(write_files(tmp_path, class_files(classes=(DECOMPOSED, COMPOSED, "tea")))))
+
+
+def test_names_that_are_not_utf8(tmp_path, png):
+    """Folders and files of other encodings are read; their names are recorded with escapes."""
+    for folder in (b"ni\xf1o", b"plain"):
+        directory = tmp_path / os.fsdecode(folder)
+        directory.mkdir()
+        for k in range(4):
+            (directory / os.fsdecode(b"\xe4%d.png" % k)).write_bytes(png(k))
+
+    dataset = open_data(str(tmp_path))
+
+    assert ("ni\\xf1o", "plain") == dataset.classes
+    assert (8, 7) == dataset.image(0).size[::-1]
+    record = dataset.source((0, 1)).model_dump_json()
+    assert "ni\\\\xf1o" in record
+    (tmp_path / os.fsdecode(b"plain/\xe40.png")).write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"plain/\\xe40\.png is not an image"):
+        open_data(str(tmp_path)).image(4)
+
+
+def test_gif_files_count(tmp_path, class_files, write_files):
+    """GIF files are images of a study, as they are of a device."""
+    file = io.BytesIO()
+    Image.new("P", (8, 8)).save(file, "GIF")
+
+    dataset = open_data(str(write_files(tmp_path, class_files() | {"cat/a.gif": file.getvalue()})))
+
+    assert 11 == int((dataset.labels == 0).sum())
+
+
+def test_images_that_are_not_read_are_told(tmp_path, class_files, write_files):
+    """Files of kinds that Pillow does not read here are left out with a notice."""
+    files = class_files() | {"cat/a.heic": b"", "cat/b.HEIC": b"", "dog/c.avif": b"", "other.heic": b""}
+
+    (notice,) = open_data(str(write_files(tmp_path, files))).notices
+
+    assert "left out (1 .avif, 3 .heic)" in notice

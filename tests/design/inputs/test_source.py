@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isplit.design.inputs.source import check_labels, choose_parts, close_match
+from isplit.design.inputs.source import check_labels, choose_parts, close_match, display_name, part_name
 from isplit.errors import DataError
 
 
@@ -43,3 +43,38 @@ def test_close_match():
     """Names that are close are suggested whatever their case; others are not."""
     assert " (did you mean kind:Cats?)" == close_match("cast", ["Cats", "Horses"], prefix="kind:")
     assert "" == close_match("zebra", ["Cats", "Horses"])
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("train", "train"),
+        ("Training", "train"),
+        ("training_set", "train"),
+        ("trainset", "train"),
+        ("train-images", "train"),
+        ("TrainData", "train"),
+        ("valid", "val"),
+        ("validation set", "val"),
+        ("dev", "val"),
+        ("test_set", "test"),
+        ("Testing", "test"),
+        ("the test set", "test"),
+        ("trains", None),
+        ("train station", None),
+        ("training_test", None),
+        ("images", None),
+        ("set", None),
+        ("", None),
+        ("contest", None),
+    ],
+)
+def test_part_names(name, part):
+    """Parts are known by many names; other names that hold such a word are no parts."""
+    assert part == part_name(name)
+
+
+def test_display_name():
+    """Unicode's composed form, with escapes for bytes that are not UTF-8."""
+    assert "caf\u00e9" == display_name("cafe\u0301")
+    assert "ni\\xf1o" == display_name("ni\udcf1o")

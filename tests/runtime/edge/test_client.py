@@ -196,7 +196,7 @@ def test_a_fault_of_ours_is_one_images_answer(tiny, client, monkeypatch):
     """An exception that nobody foresaw fails one image, with its name, and the others are answered."""
     preprocess = Device.preprocess
 
-    def fail_once(self, picture):
+    def fail_once(self, picture, *, name):
         monkeypatch.setattr(Device, "preprocess", preprocess)
         raise ZeroDivisionError
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isplit.codec.image import preprocess
 from isplit.design.class_subsets import ClassSubset
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.gradients import GradientPass
@@ -38,7 +37,7 @@ def draw_overlays(
         lambda logits: group.decision(logits, labels, target),
         lambda activation, gradient, cut: cam(activation, gradient, cut.channel_axis or 1),
     )
-    pixels = np.stack([preprocess(dataset.image(int(index)), preprocessing) for index in indices])
+    pixels = np.stack([dataset.pixels(int(index), preprocessing) for index in indices])
     laid_out = {cut.name: lay_out(values.numpy(), cut, preprocessing) for cut, values in zip(cuts, maps, strict=True)}
     return Overlays(
         images=np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels,

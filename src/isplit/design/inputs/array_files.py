@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
-from isplit.design.inputs.source import PART_NAMES, Source, check_labels, choose_parts
+from isplit.design.inputs.source import Source, check_labels, choose_parts, part_name
 from isplit.errors import DataError
 
 MAX_ARRAY_BYTES = 2**33
@@ -46,6 +46,7 @@ def array_source(
         labels=all_labels,
         parts={part: np.arange(start, stop) for part, start, stop in zip(parts, starts, starts[1:], strict=False)},
         read=read,
+        name_of=lambda index: f"{spec}: image {index}",
         sha256=sha256,
     )
 
@@ -65,10 +66,10 @@ def read_npz(path: Path, *, spec: str, split: str | None) -> Source:
     try:
         with np.load(path, allow_pickle=False) as file:
             names = {"all": ("images", "labels")} if "images" in file else {}
-            for found, part in PART_NAMES.items():
-                for pattern in ("{}_" + found, found + "_{}"):
-                    if pattern.format("images") in file:
-                        names[part] = (pattern.format("images"), pattern.format("labels"))
+            for array in file.files:
+                prefix, _, suffix = array.partition("images")
+                if array != "images" and (part := part_name(prefix + suffix)) is not None:
+                    names[part] = (array, f"{prefix}labels{suffix}")
             if not names:
                 msg = f"{spec} has the arrays {', '.join(file.files)}: it needs images and labels"
                 raise DataError(msg)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from isplit.codec.image import preprocess
 from isplit.design.inputs.data import Dataset
 from isplit.errors import InputError
 from isplit.records import Preprocessing
@@ -55,7 +54,7 @@ def _batches(
     dataset: Dataset, chunks: list[NDArray[np.int64]], preprocessing: Preprocessing
 ) -> Generator[Batch, None, None]:
     def load(index: int) -> NDArray[np.uint8]:
-        return preprocess(dataset.image(index), preprocessing)
+        return dataset.pixels(index, preprocessing)
 
     pool = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="isplit-decode")
     try:

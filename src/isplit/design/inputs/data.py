@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from isplit.codec.image import preprocess
 from isplit.design.inputs.array_files import read_idx_pair, read_npz
 from isplit.design.inputs.file_trees import directory_tree, zip_tree
 from isplit.design.inputs.folders import read_folders
@@ -17,7 +18,8 @@ from isplit.design.inputs.library_sets import TORCHVISION_SETS, read_digits, rea
 from isplit.design.inputs.parts import Division, divide
 from isplit.design.inputs.source import Source, choose_parts, close_match
 from isplit.errors import DataError, InputError
-from isplit.records import DataSource, PartName
+from isplit.records import DataSource, PartName, Preprocessing
+from isplit.text import utf8_text
 
 SPECS = (
     "a folder or .zip of CLASS/IMAGE or train/CLASS/IMAGE, an .npz file, idx:IMAGES,LABELS, torchvision:NAME, "
@@ -50,6 +52,7 @@ class Dataset:
     part_rule: str
     sha256: str
     read: Callable[[int], Image.Image]
+    name_of: Callable[[int], str]
     notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -63,17 +66,26 @@ class Dataset:
         """Decode one image; safe to call from several threads.
 
         Raises:
-            DataError: it is damaged or gone; the message names it.
+            DataError: The image is damaged or gone; the message names it.
 
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.read(int(index))
 
+    def pixels(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """Return one image as the model sees it before normalisation, (H, W, C); safe to call from several threads.
+
+        Raises:
+            DataError: The image is damaged or gone, or has no pixels of a known range; the message names it.
+
+        """
+        return preprocess(self.image(index), preprocessing, name=self.name_of(int(index)))
+
     def source(self, class_outputs: Sequence[int]) -> DataSource:
         """Return the record of this data; `class_outputs` gives the model output of each class."""
         return DataSource(
-            spec=self.spec,
+            spec=utf8_text(self.spec),
             split=self.split,
             sha256=self.sha256,
             classes=self.classes,
@@ -131,6 +143,7 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
         part_rule=division.rule,
         sha256=source.sha256,
         read=source.read,
+        name_of=source.name_of,
         notices=(*source.notices, *division.notices, *_notices_of_empty_classes(source, division)),
     )
 

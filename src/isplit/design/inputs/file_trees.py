@@ -1,5 +1,6 @@
 """Trees of files, in a directory or in a zip file that is read in place."""
 
+import contextlib
 import os
 import threading
 import zipfile
@@ -63,14 +64,18 @@ def zip_tree(path: Path) -> FileTree:
     lock = threading.Lock()
     members: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()
-    for info in archive.infolist():
-        name = info.filename.strip("/")
-        if any(_is_hidden(piece) for piece in name.split("/")):
+    infos = archive.infolist()
+    backslashes = not any("/" in info.filename for info in infos)
+    for info in infos:
+        stored_name = _member_name(info, backslashes=backslashes)
+        pieces = [piece for piece in stored_name.split("/") if piece not in ("", ".")]
+        if not pieces or any(_is_hidden(piece) for piece in pieces):
             continue
+        name, is_folder = "/".join(pieces), stored_name.endswith("/")
         check_bytes(info.file_size, MAX_MEMBER_BYTES, name=f"{path}: {name}")
-        if not info.is_dir():
+        if not is_folder:
             members[name] = info
-        folder = name if info.is_dir() else name.rpartition("/")[0]
+        folder = name if is_folder else name.rpartition("/")[0]
         while folder and folder not in folders:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
@@ -85,6 +90,24 @@ def zip_tree(path: Path) -> FileTree:
 
     sizes = {name: info.file_size for name, info in members.items()}
     return FileTree(files=sizes, folders=frozenset(folders), read=read, sha256=file_sha256(path))
+
+
+_UTF8_FLAG = 0x800
+_WRITTEN_ON_WINDOWS = 0
+
+
+def _member_name(info: zipfile.ZipInfo, *, backslashes: bool) -> str:
+    """Return the path of a zip's member with "/" between folders.
+
+    Names without the flag for UTF-8 are UTF-8 all the same where macOS wrote them; the standard says code page 437.
+    Some programs on Windows separate folders by backslashes, against the standard; `backslashes` says that no member
+    of this zip has a slash.
+    """
+    name = info.filename
+    if not info.flag_bits & _UTF8_FLAG:
+        with contextlib.suppress(UnicodeError):  # then it is code page 437, as the standard says
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/") if backslashes or info.create_system == _WRITTEN_ON_WINDOWS else name
 
 
 def _is_hidden(name: str) -> bool:

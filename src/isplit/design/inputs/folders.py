@@ -3,95 +3,139 @@
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isplit.codec.image import decode_image
+from isplit.codec.image import IMAGE_SUFFIXES, decode_image
+from isplit.design.inputs.class_files import FILE_NAME, ClassFile, parse_class_file
 from isplit.design.inputs.file_trees import FileTree
-from isplit.design.inputs.source import PART_NAMES, Source, choose_parts
+from isplit.design.inputs.source import Source, choose_parts, display_name, part_name
 from isplit.errors import DataError
-
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""The files of a folder that count as images (torchvision's list); other files are ignored."""
 
 MAX_HASHED_BYTES = 2 << 30
 """Folders up to this size are hashed whole."""
 
 
+_UNREAD_SUFFIXES = (
+    ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif", ".tga", ".svg", ".psd", ".pbm", ".pnm", ".dcm", ".npy", ".raw",
+    ".cr2", ".nef", ".dng",
+)  # fmt: skip
+"""Files that hold images, too, and that are left out with a notice."""
+
+
 def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
     """Read class folders of images, or part folders of class folders, or either inside one enclosing folder.
 
-    Classes are sorted by name, and the files of a class by their path.
+    Classes are sorted by name (unless a classes.json gives another order), and the files of a class by their path.
+    Names are taken in Unicode's composed form, and bytes that are not UTF-8 as escapes.
 
     Raises:
-        DataError: There are no images, a class folder is empty, a part has a class that the first part lacks, or there
-            is no part called `split`.
+        DataError: There are no images, a class folder is empty, a part has a class that the first part lacks, two
+            folders have one name, folders that look like parts are not called so, or there is no part called `split`.
 
     """
     prefix, part_folders = _find_parts(tree, split=split, spec=spec)
-    classes: tuple[str, ...] | None = None
+    images_of_parts = {part: _images_by_class(tree, folder, spec=spec) for part, folder in part_folders.items()}
+    first_part = next(iter(part_folders))
+    classes = tuple(sorted(images_of_parts[first_part]))
+    for part, images in images_of_parts.items():
+        if extra := sorted(images.keys() - set(classes)):
+            msg = f"{spec}: {part} has a class {extra[0]!r} that {first_part} lacks: add or remove it"
+            raise DataError(msg)
+    about = ClassFile(order=classes)
+    if (path := f"{prefix}{FILE_NAME}") in tree.files:
+        about = parse_class_file(_read(tree, path, spec=spec), classes, name=f"{spec}: {display_name(path)}")
     samples: list[tuple[str, int]] = []
     parts: dict[str, NDArray[np.int64]] = {}
-    for part, folder in part_folders.items():
-        images = _images_by_class(tree, folder, spec=spec)
-        classes = classes or tuple(sorted(images))
-        if extra := sorted(images.keys() - set(classes)):
-            msg = f"{spec}: {part} has a class {extra[0]!r} that {next(iter(part_folders))} lacks: add or remove it"
-            raise DataError(msg)
-        part_samples = [(path, label) for label, name in enumerate(classes) for path in sorted(images.get(name, ()))]
+    for part, images in images_of_parts.items():
+        part_samples = [
+            (path, label) for label, name in enumerate(about.order) for path in sorted(images.get(name, ()))
+        ]
         parts[part] = np.arange(len(samples), len(samples) + len(part_samples))
         samples += part_samples
-    assert classes is not None
-    titles, groups = _read_titles(tree, f"{prefix}classes.json", classes, spec=spec)
 
     def read(index: int) -> Image.Image:
-        path = samples[index][0]
-        try:
-            content = tree.read(path)
-        except OSError as error:
-            msg = f"{spec}: {path} cannot be read: {error.strerror or error}"
-            raise DataError(msg) from error
-        return decode_image(io.BytesIO(content), name=f"{spec}: {path}")
+        return decode_image(io.BytesIO(_read(tree, samples[index][0], spec=spec)), name=name_of(index))
+
+    def name_of(index: int) -> str:
+        return f"{spec}: {display_name(samples[index][0])}"
 
     listing = sorted((path, tree.files[path], label) for path, label in samples)
     return Source(
-        classes=classes,
+        classes=about.order,
         labels=np.array([label for _, label in samples], dtype=np.int64),
         parts=parts,
         read=read,
+        name_of=name_of,
         sha256=tree.sha256 or _listing_sha256(tree, listing),
-        titles=titles,
-        groups=groups,
+        titles=about.titles,
+        groups=about.groups,
+        notices=(*about.notices, *_notices_of_unread_files(tree, part_folders.values(), spec=spec)),
     )
+
+
+def _read(tree: FileTree, path: str, *, spec: str) -> bytes:
+    try:
+        return tree.read(path)
+    except OSError as error:
+        msg = f"{spec}: {display_name(path)} cannot be read: {error.strerror or error}"
+        raise DataError(msg) from error
+
+
+def _notices_of_unread_files(tree: FileTree, folders: Iterable[str], *, spec: str) -> tuple[str, ...]:
+    below = tuple(folders)
+    suffixes = Counter(
+        f".{path.lower().rpartition('.')[2]}"
+        for path in tree.files
+        if path.startswith(below) and path.lower().endswith(_UNREAD_SUFFIXES)
+    )
+    if not suffixes:
+        return ()
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
+    return (f"{spec}: files of kinds that are not read were left out ({kinds}): convert them to PNG or JPEG",)
+
+
+# --- parts ---
 
 
 def _find_parts(tree: FileTree, *, split: str | None, spec: str) -> tuple[str, dict[str, str]]:
     """Return the path of the root in the tree and the folder of each part, both with "/" at the end unless empty."""
-    images = [path for path in tree.files if path.lower().endswith(IMAGE_EXTENSIONS)]
+    images = [path for path in tree.files if path.lower().endswith(IMAGE_SUFFIXES)]
     if not any("/" in path for path in images):
-        msg = f"{spec} holds no images: expected CLASS/IMAGE or train/CLASS/IMAGE ({', '.join(IMAGE_EXTENSIONS)})"
+        msg = f"{spec} holds no images: expected CLASS/IMAGE or train/CLASS/IMAGE ({', '.join(IMAGE_SUFFIXES)})"
         raise DataError(msg)
     prefix, direct, nested = _enter_enclosing_folders(images, split=split)
     if split in nested:
         return prefix, {split: f"{prefix}{split}/"}
-    named = {PART_NAMES[name.lower()]: name for name in sorted(nested) if name.lower() in PART_NAMES}
+    named: dict[str, str] = {}
+    for name in sorted(nested):
+        if (part := part_name(name)) is not None:
+            if part in named:
+                msg = f"{spec} has two folders for the part {part}, {named[part]} and {name}: join them, or remove one"
+                raise DataError(msg)
+            named[part] = name
     others = (direct | nested) - set(named.values())
-    looks_divided = any(name in nested or name.lower() in PART_NAMES for name in others)
+    looks_divided = any(name in nested or part_name(name) for name in others)
     if not named or (others and not looks_divided):  # a class may well be called "train", beside "car" and "plane"
         choose_parts(["all"], split=split, spec=spec)
+        _check_no_parts(images, prefix, direct, nested, has_names=f"{prefix}{FILE_NAME}" in tree.files, spec=spec)
         return prefix, {"all": prefix}
     if others and split is None:
         msg = (
-            f"{spec} has part folders ({', '.join(sorted(named.values()))}) beside {', '.join(sorted(others))}: "
-            f"pass one of {', '.join(sorted(nested))} as the split, or move the others away"
+            f"{spec} has part folders ({_listed(named.values())}) beside {_listed(others)}: "
+            f"pass one of {_listed(nested)} as the split, or move the others away"
         )
         raise DataError(msg)
     ordered = [part for part in ("train", "val", "test") if part in named]
-    return prefix, {part: f"{prefix}{named[part]}/" for part in choose_parts(ordered, split=split, spec=spec)}
+    return prefix, {
+        part: _enter_part(images, f"{prefix}{named[part]}/") for part in choose_parts(ordered, split=split, spec=spec)
+    }
 
 
 def _enter_enclosing_folders(images: Sequence[str], *, split: str | None) -> tuple[str, set[str], set[str]]:
@@ -103,15 +147,74 @@ def _enter_enclosing_folders(images: Sequence[str], *, split: str | None) -> tup
     """
     prefix = ""
     while True:
-        paths = [path.removeprefix(prefix).split("/") for path in images if path.startswith(prefix)]
-        direct = {pieces[0] for pieces in paths if len(pieces) == 2}
-        nested = {pieces[0] for pieces in paths if len(pieces) > 2} - direct
+        direct, nested = _folders_in(images, prefix)
         if direct or len(nested) != 1:
             return prefix, direct, nested
         (name,) = nested
-        if name == split or name.lower() in PART_NAMES:
+        if name == split or part_name(name) is not None:
             return prefix, direct, nested
         prefix += f"{name}/"
+
+
+def _enter_part(images: Sequence[str], folder: str) -> str:
+    """Go down where a part's folder holds only one that is called like a part again: training_set/training_set/cats."""
+    while True:
+        direct, nested = _folders_in(images, folder)
+        if direct or len(nested) != 1:
+            return folder
+        (name,) = nested
+        if part_name(name) is None:
+            return folder
+        folder += f"{name}/"
+
+
+def _folders_in(images: Sequence[str], prefix: str) -> tuple[set[str], set[str]]:
+    """Return the folders in `prefix` that hold images, and those that hold only folders of images."""
+    paths = [path.removeprefix(prefix).split("/") for path in images if path.startswith(prefix)]
+    direct = {pieces[0] for pieces in paths if len(pieces) == 2}
+    return direct, {pieces[0] for pieces in paths if len(pieces) > 2} - direct
+
+
+def _check_no_parts(
+    images: Sequence[str], prefix: str, direct: set[str], nested: set[str], *, has_names: bool, spec: str
+) -> None:
+    """Refuse folders that are no classes: parts under other names, or parts without class folders.
+
+    Raises:
+        DataError: Folders hold the same subfolders, as parts do, or all of them are called like parts.
+
+    """
+    folders = direct | nested
+    if has_names:
+        return
+    if len(folders) > 1 and all(part_name(name) is not None for name in folders):
+        msg = (
+            f"{spec}: the folders {_listed(folders)} are called like parts and hold images, not class folders: put the "
+            "images of each class into a folder of its own, or write a labels.csv"
+        )
+        raise DataError(msg)
+    subfolders: dict[str, set[str]] = {name: set() for name in sorted(nested)}
+    for path in images:
+        name, *inner = path.removeprefix(prefix).split("/")[:-1]
+        if name in subfolders and inner:
+            subfolders[name].add(inner[0])
+    for first, second in combinations(subfolders, 2):
+        shared = subfolders[first] & subfolders[second]
+        if len(shared) >= 2 and 2 * len(shared) >= min(len(subfolders[first]), len(subfolders[second])):
+            msg = (
+                f"{spec}: the folders {first} and {second} hold the same subfolders ({_listed(shared)}), as parts of a "
+                f"data set do, not classes. If they are parts, call them train, val and test, or pass one as the split "
+                f"({_listed(nested)}); if they are classes, list them in a {FILE_NAME}"
+            )
+            raise DataError(msg)
+
+
+def _listed(names: Iterable[str], *, most: int = 6) -> str:
+    shown = [display_name(name) for name in sorted(names)]
+    return ", ".join(shown[:most]) + (", ..." if len(shown) > most else "")
+
+
+# --- classes ---
 
 
 def _images_by_class(tree: FileTree, folder: str, *, spec: str) -> dict[str, list[str]]:
@@ -122,36 +225,21 @@ def _images_by_class(tree: FileTree, folder: str, *, spec: str) -> dict[str, lis
             images.setdefault(path[len(folder) :].split("/")[0], [])
     for path in tree.files:
         name, inside, _ = path[len(folder) :].partition("/")
-        if inside and path.startswith(folder) and path.lower().endswith(IMAGE_EXTENSIONS):
+        if inside and path.startswith(folder) and path.lower().endswith(IMAGE_SUFFIXES):
             images[name].append(path)
     if empty := sorted(name for name, paths in images.items() if not paths):
-        msg = f"{spec}: the class folder {folder}{empty[0]} is empty: put images into it or remove it"
-        raise DataError(msg)
-    return images
-
-
-def _read_titles(
-    tree: FileTree, path: str, classes: Sequence[str], *, spec: str
-) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Read classes.json, {"names": {folder: title}, "groups": {name: [folders]}}, if it is there."""
-    if path not in tree.files:
-        return {}, {}
-    try:
-        content = json.loads(tree.read(path))
-        titles = {str(name): str(title) for name, title in content.get("names", {}).items()}
-        groups = {str(name): tuple(map(str, members)) for name, members in content.get("groups", {}).items()}
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         msg = (
-            f'{spec}: {path} is not of the form {{"names": {{folder: title}}, "groups": {{name: [folders]}}}}: {error}'
+            f"{spec}: the class folder {display_name(folder + empty[0])} is empty (it holds no "
+            f"{', '.join(IMAGE_SUFFIXES)}): put images into it or remove it"
         )
-        raise DataError(msg) from error
-    for group, members in groups.items():
-        unknown = sorted(set(members) - set(classes))
-        if unknown or not members:
-            what = f"has the unknown class {unknown[0]!r}" if unknown else "is empty"
-            msg = f"{spec}: {path}: group {group!r} {what}: name class folders"
-            raise DataError(msg)
-    return titles, groups
+        raise DataError(msg)
+    named = {display_name(name): paths for name, paths in images.items()}
+    if len(named) < len(images):
+        counts = Counter(map(display_name, images))
+        twice = next(name for name, count in counts.items() if count > 1)
+        msg = f"{spec}: two class folders are called {twice!r}, in two Unicode forms or encodings: join or rename them"
+        raise DataError(msg)
+    return named
 
 
 def _listing_sha256(tree: FileTree, listing: Sequence[Sequence[Any]]) -> str:

@@ -64,7 +64,7 @@ def read_sets(sets: Mapping[str, Any], *, spec: str) -> Source:
         items, item = owners[index]
         with lock:
             image, label = read_item(items, item, spec=spec)
-            image = as_image(image, name=f"{spec}: item {item}")
+            image = as_image(image, name=name_of(index))
         if label != every_label[index]:
             msg = (
                 f"{spec}: item {item} has the label {label} now, and had {every_label[index]} when the labels were "
@@ -73,6 +73,9 @@ def read_sets(sets: Mapping[str, Any], *, spec: str) -> Source:
             )
             raise DataError(msg)
         return image
+
+    def name_of(index: int) -> str:
+        return f"{spec}: item {owners[index][1]}"
 
     stops = np.cumsum([len(part_labels) for part_labels in checked])
     return Source(
@@ -83,6 +86,7 @@ def read_sets(sets: Mapping[str, Any], *, spec: str) -> Source:
             for part, part_labels, stop in zip(sets, checked, stops, strict=True)
         },
         read=read,
+        name_of=name_of,
         sha256=digest.hexdigest(),
         notices=tuple(dict.fromkeys(notice for _, labels in parts for notice in labels.notices)),
     )

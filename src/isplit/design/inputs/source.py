@@ -1,6 +1,8 @@
 """The common form in which every reader returns labelled images, and the checks that all readers share."""
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +12,48 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isplit.errors import DataError
+from isplit.text import utf8_text
 
-PART_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
+_PART_WORDS = {
+    "train": "train", "training": "train", "trn": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "development": "val", "eval": "val",
+    "evaluation": "val",
+    "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
-"""The names that a part of the data may have, and the name that it gets here."""
+
+_FILLERS = frozenset(
+    ("set", "sets", "data", "dataset", "images", "image", "imgs", "img", "samples", "split", "part", "folder", "the")
+)
+
+
+def part_name(name: str) -> str | None:
+    """Return "train", "val" or "test" for the name of a part of a data set, and None for any other name.
+
+    Case does not matter, nor do words that only say that it is a set: "training_set", "TestImages", "val-data".
+
+    >>> part_name("training_set"), part_name("Test Images"), part_name("trainset"), part_name("trains")
+    ('train', 'test', 'train', None)
+    """
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name)
+    words = [word for word in re.split(r"[\W_]+", spaced.lower()) if word and word not in _FILLERS]
+    if len(words) != 1:
+        return None
+    (word,) = words
+    for filler in ("", *_FILLERS):
+        if filler and not word.endswith(filler):
+            continue
+        if (part := _PART_WORDS.get(word.removesuffix(filler))) is not None:
+            return part
+    return None
+
+
+def display_name(name: str) -> str:
+    """Return a name from a file system as it is recorded, compared and shown.
+
+    Bytes that are not UTF-8 are written as escapes, and the letters are in Unicode's composed form (NFC): macOS writes
+    "é" as two characters where Linux and Windows write one.
+    """
+    return unicodedata.normalize("NFC", utf8_text(name))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,15 +61,16 @@ class Source:
     """Labelled images as a reader found them, not yet divided into fit, select and test.
 
     `parts` maps the names of the parts that the data has ("train", "val", "test", or any one name) to indices into
-    `labels`. `read` decodes one image and may be called from several threads. The readers that make a source neither
-    extract files to disk nor unpickle anything, and they check sizes before they take memory. `notices` say what the
-    user has to know about the labels.
+    `labels`. `read` decodes one image and may be called from several threads; `name_of` is what messages call it.
+    `notices` say what the user has to know about the labels. The readers that make a source neither extract files to
+    disk nor unpickle anything, and they check sizes before they take memory.
     """
 
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     parts: Mapping[str, NDArray[np.int64]]
     read: Callable[[int], Image.Image]
+    name_of: Callable[[int], str]
     sha256: str
     titles: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from isplit.codec.image import compress, preprocess, restore
+from isplit.codec.image import compress, restore
 from isplit.design.inputs.batches import normalise
 from isplit.design.progress import Progress, silent
 from isplit.design.running import autocast, evaluating
@@ -49,7 +49,7 @@ def measure_remote(
     """
     preprocessing, data = view.preprocessing, view.data
     with ThreadPoolExecutor(2) as pool:
-        pixels = list(pool.map(lambda index: preprocess(data.image(int(index)), preprocessing), images))
+        pixels = list(pool.map(lambda index: data.pixels(int(index), preprocessing), images))
         labels = view.labels(images)
 
         def right(shown: list[NDArray[np.uint8]]) -> NDArray[np.bool_]:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from isplit.codec.image import preprocess
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.inputs.batches import normalise
 from isplit.design.running import evaluating
@@ -97,7 +96,7 @@ class TorchSplit:
 def load_pixels(view: StudyView, part: PartName, *, limit: int) -> NDArray[np.uint8]:
     """Return images of a part, N×H×W×C, as the runtime gives them to heads."""
     indices = view.images(part, limit=limit)
-    return np.stack([preprocess(view.data.image(int(index)), view.preprocessing) for index in indices])
+    return np.stack([view.data.pixels(int(index), view.preprocessing) for index in indices])
 
 
 def answer_whole(view: StudyView, pixels: NDArray[np.uint8]) -> TorchAnswers:

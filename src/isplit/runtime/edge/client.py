@@ -243,7 +243,7 @@ class EdgeClient:
             with job.timed("decode_image_ms"):
                 picture = open_picture(image, name=job.image)
             with job.timed("preprocess_ms"):
-                job.pixels = self._device.preprocess(picture)
+                job.pixels = self._device.preprocess(picture, name=job.image)
             if job.placement == LOCAL:
                 self._run_here(job, job.pixels, "local")
             else:

@@ -49,14 +49,14 @@ class Device:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
 
-    def preprocess(self, picture: Image.Image) -> NDArray[np.uint8]:
-        """Return the model's pixels, (H, W, C).
+    def preprocess(self, picture: Image.Image, *, name: str = "the image") -> NDArray[np.uint8]:
+        """Return the model's pixels, (H, W, C); `name` is what error messages call the picture.
 
         Raises:
             DataError: a picture of a kind that has no pixels for this model.
 
         """
-        return preprocess(picture, self._bundle.record.preprocessing)
+        return preprocess(picture, self._bundle.record.preprocessing, name=name)
 
     def head(self, cut: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return one image's latent, quantised; `pixels` are (H, W, C).

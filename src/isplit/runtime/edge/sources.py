@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.codec.image import IMAGE_SUFFIXES
 from isplit.errors import DataError, InputError, needs_extra
 from isplit.runtime.edge.pictures import NoPicture, Picture
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .gif .ppm .pgm".split())
 VIDEO_SUFFIXES = frozenset(".mp4 .avi .mkv .mov .webm .m4v".split())
 
 NamedPictures = Iterator[tuple[str, Picture | NoPicture]]

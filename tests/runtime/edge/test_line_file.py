@@ -1,5 +1,6 @@
 """Lines are written whole or not at all, whatever stops them."""
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -13,12 +14,15 @@ from isplit.runtime.edge.line_file import LineFile
 LINE = b"0123456789\n"
 
 
-@pytest.fixture
-def limit():
-    """`limit(bytes)` limits how long a file may get, until the test is over."""
+@contextlib.contextmanager
+def limit(size):
+    """Limit how long any file may get, within the block only: pytest may write its own output to one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_lines(tmp_path):
@@ -34,33 +38,31 @@ def test_lines(tmp_path):
 
 
 @pytest.mark.parametrize("size", [22, 23, 32])
-def test_a_line_that_does_not_fit(tmp_path, limit, size):
+def test_a_line_that_does_not_fit(tmp_path, size):
     """Where the third line does not fit, two are there, and the error says why and how many."""
     path = tmp_path / "lines"
     with LineFile.create(path) as file:
-        limit(size)
-        file.write(LINE)
-        file.write(LINE)
-        with pytest.raises(OutputError, match="lines: File too large; the 2 lines before this one are kept whole"):
+        with limit(size):
             file.write(LINE)
-        assert LINE * 2 == path.read_bytes()
-        limit(1000)
+            file.write(LINE)
+            with pytest.raises(OutputError, match="lines: File too large; the 2 lines before this one are kept whole"):
+                file.write(LINE)
+            assert LINE * 2 == path.read_bytes()
         file.write(b"more\n")
     assert LINE * 2 + b"more\n" == path.read_bytes()
 
 
-def test_the_last_byte_fits(tmp_path, limit):
+def test_the_last_byte_fits(tmp_path):
     """A line that just fits is written."""
     path = tmp_path / "lines"
-    with LineFile.create(path) as file:
-        limit(33)
+    with LineFile.create(path) as file, limit(33):
         for _ in range(3):
             file.write(LINE)
     assert LINE * 3 == path.read_bytes()
 
 
 @pytest.mark.parametrize("flags", [os.O_APPEND, 0])
-def test_a_descriptor_of_somebody_else(tmp_path, limit, flags):
+def test_a_descriptor_of_somebody_else(tmp_path, flags):
     """On a descriptor that came open, as the shell's > and >> give one, lines are taken back too; it stays open."""
     path = tmp_path / "lines"
     path.write_bytes(b"before\n")
@@ -68,26 +70,25 @@ def test_a_descriptor_of_somebody_else(tmp_path, limit, flags):
     try:
         if not flags:
             os.lseek(descriptor, 0, os.SEEK_END)
-        limit(7 + 11 + 5)
         file = LineFile(descriptor, name="standard output")
-        file.write(LINE)
-        with pytest.raises(OutputError, match="standard output: File too large; the 1 lines"):
+        with limit(7 + 11 + 5):
             file.write(LINE)
-        assert b"before\n" + LINE == path.read_bytes()
-        file.write(b"1234\n")
+            with pytest.raises(OutputError, match="standard output: File too large; the 1 lines"):
+                file.write(LINE)
+            assert b"before\n" + LINE == path.read_bytes()
+            file.write(b"1234\n")
         assert b"before\n" + LINE + b"1234\n" == path.read_bytes()
     finally:
         os.close(descriptor)
 
 
-def test_in_the_middle_of_a_file(tmp_path, limit):
+def test_in_the_middle_of_a_file(tmp_path):
     """Nothing is cut off a file that is written in its middle: what follows is somebody else's."""
     path = tmp_path / "lines"
     path.write_bytes(b"x" * 20)
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        limit(5)
-        with pytest.raises(OutputError):
+        with limit(5), pytest.raises(OutputError):
             LineFile(descriptor, name="it").write(LINE)
         assert 20 == path.stat().st_size
     finally:

@@ -16,7 +16,21 @@ def test_address(server):
 
 @pytest.mark.parametrize(
     "server",
-    ["", "pi", "pi:", ":8001", "pi:0", "pi:65536", "pi:x", "http://pi:8001", "fd00::20:8001", "pi :1", "unix:"],
+    [
+        "",
+        "pi",
+        "pi:",
+        ":8001",
+        "pi:0",
+        "pi:65536",
+        "pi:x",
+        "http://pi:8001",
+        "fd00::20:8001",
+        "pi :1",
+        "unix:",
+        "[fd00::20:8001",
+        "fd00::20]:8001",
+    ],
 )
 def test_no_address(server):
     """Anything else is refused, with an example."""

@@ -119,6 +119,13 @@ def test_budget_limits_attempts():
     assert 2 == gave_up.value.attempts
 
 
+def test_budget_of_a_patient_caller():
+    """What is left is exact to the millisecond, however long the attempts took: a wait of 10 of 10.5 ms is begun."""
+    world = World((50_000, "UNAVAILABLE"), (0, "ok"))
+    assert 2 == world.sender(attempt_timeout_ms=90_000.0).send(REQUEST, budget_ms=50_010.5).attempts
+    assert [50_010.5, 0.5] == world.timeouts_ms
+
+
 def test_no_budget():
     """With no time left nothing is sent, and the breaker does not hear of it."""
     world = World()

@@ -1,5 +1,7 @@
 """Messages of the Open Inference Protocol, byte for byte, and answers that are none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
@@ -49,6 +51,22 @@ def test_timings():
         reply.server_ms,
         reply.batch_size,
     )
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, None), ("cuda", "cuda"), ("x" * 101, "x" * 100)])
+def test_provider(said, expected):
+    """What a server says that it runs on is taken, and cut where it is long."""
+    message = response(ask(), [1])
+    if said is not None:
+        message.parameters["provider"].string_param = said
+    assert expected == read_reply(message).provider
+
+
+def test_which_file_is_meant():
+    """A request says which file the server should run where that is asked, and has no parameter where it is not."""
+    asked = request_message(replace(REQUEST, model_sha256="abc"))
+    assert {"model_sha256": "abc"} == {key: value.string_param for key, value in asked.parameters.items()}
+    assert {} == dict(ask().parameters)
 
 
 def unreadable(message, match):

@@ -144,13 +144,13 @@ def test_damaged_video(cv2, tmp_path, capfd):
     """A video that is none is refused."""
     path = tmp_path / "broken.mp4"
     path.write_bytes(b"no video")
-    with pytest.raises(DataError, match=r"broken\.mp4"):
+    with pytest.raises(DataError, match=r"broken\.mp4 cannot be opened: it is no video, or damaged"):
         list(open_sources([str(path)]))
 
 
 def test_no_camera(cv2, capfd):
     """A camera that is not connected is refused."""
-    with pytest.raises(DataError, match="camera:97"):
+    with pytest.raises(DataError, match="camera:97 cannot be opened: is it connected, and may this user read it"):
         open_sources(["camera:97"])
 
 
@@ -192,6 +192,30 @@ def test_camera(monkeypatch):
     with pytest.raises(DataError, match="stopped after 1"):
         next(frames)
     assert camera.released
+
+
+def test_the_first_camera(monkeypatch):
+    """Without a number it is the first camera; what is no number is a file."""
+    opened = []
+
+    def capture(index):
+        opened.append(index)
+        return OneFrameCamera(index)
+
+    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(VideoCapture=capture, CAP_PROP_BUFFERSIZE=1))
+    open_sources(["camera", "camera:0", "camera:12"])
+    assert [0, 0, 12] == opened
+    with pytest.raises(InputError, match="there is no camera:²"):
+        open_sources(["camera:²"])
+
+
+def test_long_words_of_opencv(tmp_path, monkeypatch):
+    """An error of OpenCV is cut where it is long."""
+    film = Film(RuntimeError("x" * 1000))
+    monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(VideoCapture=lambda path: film))
+    (tmp_path / "a.mp4").touch()
+    ((_, nothing),) = open_sources([str(tmp_path / "a.mp4")])
+    assert "x" * 300 == nothing.reason.rpartition(" ")[2]
 
 
 def test_without_opencv(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """The pipeline: order, exactly once, bounded, and what becomes of faults."""
 
 import itertools
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -119,3 +121,44 @@ def test_closing_stops_the_source():
     stream.close()
     assert closed.wait(timeout=30)
     assert not [thread for thread in threading.enumerate() if thread.name == "isplit-head"]
+
+
+def test_closing_waits_for_no_answer():
+    """Who stops listening is not kept waiting for an answer that is still to come."""
+    over = threading.Event()
+    watchdog = threading.Timer(60, over.set)
+    watchdog.start()
+
+    def finish(number):
+        if number:
+            over.wait()
+        return number
+
+    stream = pipelined(range(3), identity, finish, depth=2)
+    assert 0 == next(stream)
+    stream.close()
+    assert not over.is_set()
+    over.set()
+    watchdog.cancel()
+
+
+BLOCKED = """
+import threading
+from isplit.runtime.edge import stream
+
+stream._PATIENCE_S = 0.01
+
+def source():
+    yield 0
+    threading.Event().wait()
+
+answers = stream.pipelined(source(), lambda item: item, lambda item: item, depth=2)
+print(next(answers))
+answers.close()
+"""
+
+
+def test_a_source_that_blocks_keeps_no_process():
+    """A camera that gives no more frames does not keep the process from ending."""
+    result = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=False, timeout=60)
+    assert (0, "0\n") == (result.returncode, result.stdout), result.stderr

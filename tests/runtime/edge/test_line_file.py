@@ -181,7 +181,7 @@ def test_closed_pipe():
 def test_cannot_be_created(tmp_path, monkeypatch, name):
     """A file that cannot be made is refused in words."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="cannot write .*: (No such file|Is a directory|embedded null byte)"):
+    with pytest.raises(InputError, match=r"cannot write .*: (No such file|Is a directory|embedded null byte)"):
         LineFile.create(name)
 
 

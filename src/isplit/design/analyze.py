@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isplit.design.class_subsets import ClassSubset, parse_groups
@@ -83,6 +82,7 @@ def analyze(
 
     """
     settings, directory = settings or AnalyzeSettings(), Path(directory)
+    model = model.for_classes(len(data.classes))
     match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
     outputs, notices = match.outputs, [*data.notices, *match.notices]
     groups = parse_groups(classes, data)
@@ -94,9 +94,8 @@ def analyze(
         )
     data = replace(data, notices=tuple(notices))
     progress("capturing the model", 0, 1)
-    module = model.module.to(memory_format=torch.channels_last)
-    shape = (model.preprocessing.channels, *model.preprocessing.image_size)
-    graph = ModelGraph(module, shape, channel_axes=settings.channel_axes)
+    graph = model.graph(channel_axes=settings.channel_axes)
+    model = replace(model, notices=(*model.notices, *graph.notices))
     record = graph.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
     progress("capturing the model", 1, 1)
 
@@ -104,7 +103,7 @@ def analyze(
     test = _test_images(inputs, logits[0], settings)
     study = prepare_directory(directory, inputs, test_images=len(test), overwrite=overwrite)
     if study is None:
-        study = _measure(inputs, logits[0], test, settings, progress)
+        study = _measure(graph, inputs, logits[0], test, settings, progress)
         study.save(directory)
     announce(study)
     record.save(directory)
@@ -129,12 +128,17 @@ def _test_images(inputs: StudyInputs, group: ClassSubset, settings: AnalyzeSetti
 
 
 def _measure(
-    inputs: StudyInputs, group: ClassSubset, test: NDArray[np.int64], settings: AnalyzeSettings, progress: Progress
+    graph: ModelGraph,
+    inputs: StudyInputs,
+    group: ClassSubset,
+    test: NDArray[np.int64],
+    settings: AnalyzeSettings,
+    progress: Progress,
 ) -> StudyRecord:
     """Measure the base accuracy and write down everything about the input."""
     model, data = inputs.model, inputs.data
     base = measure_accuracy(
-        model.module,
+        graph.module,
         dataset=data,
         indices=test,
         preprocessing=model.preprocessing,
@@ -162,6 +166,7 @@ def _measure(
         base_accuracy=accuracy,
         chance_accuracy=chance,
         warnings=tuple(warnings),
+        notices=model.notices,
     )
 
 

@@ -267,8 +267,7 @@ def open_study(
     root = None if data_root is None else Path(data_root)
     dataset = open_data(data or record.data.spec, split=record.data.split, seed=record.seed, data_root=root)
     axes = {cut.name: cut.channel_axis for cut in graph_record.cuts if cut.channel_axis is not None}
-    module = loaded.module.to(memory_format=torch.channels_last)
-    graph = ModelGraph(module, graph_record.input_shape, channel_axes=axes)
+    graph = loaded.graph(channel_axes=axes)
     inputs = StudyInputs(loaded, dataset, tuple(record.data.class_outputs), record.groups, record.seed, graph.sha256)
     if changed := inputs.first_difference(record):
         msg = f"{directory}: {changed} changed since `isplit analyze`; run it again into another directory"
@@ -283,12 +282,13 @@ def _load_recorded_model(
     if isinstance(spec, str) and spec.startswith("python:"):
         msg = f"{directory} was made from a module in memory ({spec}): open it from Python and pass the module"
         raise StudyError(msg)
-    height, width = record.preprocessing.image_size
     loaded = load_model(
         spec,
         weights=weights or record.model.weights,
         num_classes=record.model.num_outputs if isinstance(spec, str) else None,
-        image_size=height if height == width else None,
+        image_size=record.preprocessing.image_size,
         channels=record.preprocessing.channels,
+        output=record.model.output,
+        extra_inputs=record.model.extra_inputs,
     )
     return replace(loaded, preprocessing=record.preprocessing)

@@ -3,7 +3,7 @@
 from math import sqrt
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from isplit.records.base import Part, Record
 
@@ -28,7 +28,11 @@ class Preprocessing(Part):
 
 
 class ModelSource(Part):
-    """Which model it is. `fingerprint` is the SHA-256 over the names, shapes and bytes of its state."""
+    """Which model it is.
+
+    `fingerprint` is the SHA-256 over the names, shapes and bytes of its state. `output` names the one of several
+    outputs that is taken for the logits, and `extra_inputs` holds the constants for further inputs.
+    """
 
     spec: str
     weights: str | None
@@ -36,6 +40,8 @@ class ModelSource(Part):
     fingerprint: str
     num_outputs: int
     parameters: int
+    output: str | None = None
+    extra_inputs: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class DataSource(Part):
@@ -101,6 +107,8 @@ class StudyRecord(Record):
     """study.json: what was analysed. Every later step checks its input against it.
 
     `graph_sha256` is over the captured operations and their arguments: a model's code may change with its weights.
+    `warnings` say why results may mean something else than they seem to; `notices` say what was done or assumed so
+    that the model and the data can be used.
     """
 
     schema_name: ClassVar[str] = "isplit.study/1"
@@ -117,3 +125,4 @@ class StudyRecord(Record):
     base_accuracy: Accuracy
     chance_accuracy: float
     warnings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()

@@ -115,15 +115,17 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
     if matrix is None or not is_close(matrix.float(), trial.logits):
         msg = "it follows another computation than the model's own"
         raise ModelError(msg)
-    changed = [rewrite.protect_input(module, values), rewrite.settle_squeezes(module, values)]
+    copied, settled = rewrite.protect_input(module, values), rewrite.settle_squeezes(module, values)
+    if copied or settled:
+        rewrite.erase_unused(module)
+        values, _ = observe(module, images)
     notices: list[str] = []
     detached = rewrite.let_gradients_through(module, values)
     if detached:
-        changed.append(True)
         notices.append(f"the model detaches a tensor ({detached[0]}): gradients are taken through it all the same")
     before = rewrite.output_node(module).args
     notices += rewrite.finish_with_logits(module, values)
-    if any(changed) or before != rewrite.output_node(module).args:
+    if detached or before != rewrite.output_node(module).args:
         rewrite.erase_unused(module)
         values, _ = observe(module, images)
     return values, notices

@@ -12,6 +12,7 @@ from isplit.design.graph.channels import channel_axis
 from isplit.design.graph.default_cuts import default_cuts
 from isplit.design.graph.figures import Figures
 from isplit.design.graph.flow import CutPoint, Flow
+from isplit.design.graph.layout import lay_out
 from isplit.design.graph.outputs import ModelCall
 from isplit.errors import ModelError
 from isplit.records import Cut, CutKind, GraphRecord, Unavailable
@@ -69,13 +70,8 @@ class ModelGraph:
         raise KeyError(name)
 
     def lay_out(self, tensor: torch.Tensor, cut: Cut) -> torch.Tensor:
-        """Give a tensor that was made for a cut the memory layout that the model's own has there.
-
-        Values are the same in any layout, but kernels are chosen by it, and speed with them.
-        """
-        if self.channels_last and tensor.dim() == 4 and cut.channel_axis == 1:
-            return tensor.contiguous(memory_format=torch.channels_last)
-        return tensor
+        """Give a tensor that was made for a cut the memory layout that the model's own has there."""
+        return lay_out(tensor, cut, channels_last=self.channels_last)
 
     @cached_property
     def default_points(self) -> dict[CutPoint, CutPoint | None]:

@@ -16,7 +16,7 @@ import torch
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset, balanced_order
 from isplit.design.inputs.models import LoadedModel
-from isplit.design.running import evaluating, find_logits
+from isplit.design.running import evaluating
 from isplit.errors import MissingExtraError, ModelError, needs_extra
 
 _TRIED_IMAGES = 200
@@ -249,7 +249,5 @@ def _predicted_outputs(loaded: LoadedModel, data: Dataset) -> tuple[np.ndarray, 
     batches = closing(iter_batches(data, images, loaded.preprocessing, batch_size=_BATCH_SIZE))
     with evaluating(loaded.module), torch.no_grad(), batches as coming:
         for batch in coming:
-            logits = find_logits(loaded.module(batch.images))
-            assert logits is not None  # load_model has tried it
-            predicted.append(logits.argmax(1))
+            predicted.append(loaded.logits(batch.images).argmax(1))
     return torch.cat(predicted).numpy(), data.labels[images]

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import nn
 
+from isplit.design.inputs.private_copy import unwrap
 from isplit.design.inputs.source import close_match
 from isplit.design.inputs.user_code import call_factory, import_factory
 from isplit.errors import ModelError, needs_extra
@@ -167,16 +168,30 @@ def _build_timm(name: str, *, pretrained: bool, num_classes: int | None) -> Buil
 def _build_from_factory(spec: str, *, weights: str | None, num_classes: int | None) -> Built:
     _refuse_default_weights(weights, spec=spec)
     factory = import_factory(spec, error=ModelError)
-    try:
-        takes = "num_classes" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        takes = False
-    arguments = {"num_classes": num_classes} if takes and num_classes is not None else {}
-    module = call_factory(factory, spec=spec, error=ModelError, **arguments)
+    module = _call_model_factory(factory, spec=spec, num_classes=num_classes)
     if not isinstance(module, nn.Module):
         msg = f"{spec} returned a {type(module).__name__}, not a torch.nn.Module"
         raise ModelError(msg)
     return _describe(module, spec=spec)
+
+
+def _call_model_factory(factory: Callable[..., Any], *, spec: str, num_classes: int | None) -> Any:
+    """Call a factory, with `num_classes` if it is given and the factory takes it by name or passes it on."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    by_name = "num_classes" in parameters
+    passed_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    if num_classes is None or not (by_name or passed_on):
+        return call_factory(factory, spec=spec, error=ModelError)
+    try:
+        return call_factory(factory, spec=spec, error=ModelError, num_classes=num_classes)
+    except ModelError as error:
+        # What the keyword arguments are passed on to may know no num_classes.
+        if by_name or not isinstance(error.__cause__, TypeError) or "num_classes" not in str(error):
+            raise
+        return call_factory(factory, spec=spec, error=ModelError)
 
 
 def _refuse_default_weights(weights: str | None, *, spec: str) -> None:
@@ -185,15 +200,21 @@ def _refuse_default_weights(weights: str | None, *, spec: str) -> None:
         raise ModelError(msg)
 
 
+def _said(module: nn.Module, attribute: str) -> Any:
+    """Return an attribute of a module, or of what it wraps."""
+    said = getattr(module, attribute, None)
+    return getattr(unwrap(module), attribute, None) if said is None else said
+
+
 def _describe(module: nn.Module, *, spec: str) -> Built:
     """Return a user's module with what its attributes `preprocessing` and `class_names` say."""
-    hints = getattr(module, "preprocessing", None)
+    hints = _said(module, "preprocessing")
     hints = {} if hints is None else hints
     hints = hints.model_dump() if isinstance(hints, Preprocessing) else hints
     if not isinstance(hints, Mapping):
         msg = f"{spec}: the attribute preprocessing is a {type(hints).__name__}, not a Preprocessing or a dict"
         raise ModelError(msg)
-    names = getattr(module, "class_names", None)
+    names = _said(module, "class_names")
     if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
         msg = f"{spec}: the attribute class_names is a {type(names).__name__}, not a list of names"
         raise ModelError(msg)

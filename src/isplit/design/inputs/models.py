@@ -1,19 +1,30 @@
 """Models by name or path, or as they are: given their weights, checked and described."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
+from isplit.design.graph import ModelGraph
+from isplit.design.graph.isolation import preserved
+from isplit.design.graph.layout import use_channels_last
+from isplit.design.graph.outputs import (
+    ModelCall,
+    Output,
+    as_matrix,
+    choose_output,
+    missing_inputs,
+    outputs_of,
+    unknown_inputs,
+)
 from isplit.design.inputs.files import file_sha256
-from isplit.design.inputs.model_sources import build, name_of
+from isplit.design.inputs.model_sources import Built, build, name_of
+from isplit.design.inputs.preprocessing import make_preprocessing
+from isplit.design.inputs.private_copy import in_float32, prepare, private_copy
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint, read_weights
-from isplit.design.running import find_logits
 from isplit.errors import ModelError
 from isplit.records import ModelSource, Preprocessing
 
@@ -22,7 +33,16 @@ from isplit.records import ModelSource, Preprocessing
 class LoadedModel:
     """A model in evaluation mode that has answered a trial batch.
 
-    `class_names` are its outputs' names where they are known. `warnings` say what the user has to know about it.
+    Attributes:
+        module: The model; a copy of its own where a module was given.
+        source: What a study records about it.
+        preprocessing: How images become its input.
+        class_names: The names of its outputs where they are known.
+        warnings: What the user has to know about it because results may mean something else.
+        notices: What was done or assumed so that it can be used.
+        call: How it is called, and which of its outputs is the logits.
+        outputs: All of its outputs that may be logits.
+
     """
 
     module: nn.Module
@@ -30,6 +50,55 @@ class LoadedModel:
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
     warnings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    call: ModelCall = field(default_factory=ModelCall)
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of an image."""
+        return (self.preprocessing.channels, *self.preprocessing.image_size)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Run images N×C×H×W and return the logits N×K; one logit z stands for (0, z)."""
+        matrix = self.call.logits(self.module, images)
+        return torch.cat([torch.zeros_like(matrix), matrix], 1) if matrix.shape[1] == 1 else matrix
+
+    def graph(self, *, channel_axes: Mapping[str, int] | None = None) -> ModelGraph:
+        """Capture the model, laid out channels-last in memory where it can compute so.
+
+        Raises:
+            ModelError: the model cannot be captured.
+
+        """
+        channels_last, notices = use_channels_last(self.module, self.input_shape, self.call)
+        return ModelGraph(
+            self.module,
+            self.input_shape,
+            channel_axes=channel_axes,
+            call=self.call,
+            channels_last=channels_last,
+            notices=notices,
+        )
+
+    def for_classes(self, count: int) -> "LoadedModel":
+        """Return the model with the output that is as wide as there are classes, if only one of several is.
+
+        An output that the user chose, or that is called "logits", stays.
+        """
+        fitting = [output for output in self.outputs if output.width == count]
+        doubtful = choose_output(self.outputs).doubt if self.outputs else ""
+        if not doubtful or doubtful not in self.warnings or len(fitting) != 1:
+            return self
+        (output,) = fitting
+        return replace(
+            self,
+            call=replace(self.call, path=output.path),
+            source=self.source.model_copy(update={"output": output.name, "num_outputs": output.width}),
+            warnings=tuple(warning for warning in self.warnings if warning != doubtful),
+            notices=(*self.notices, f"of the model's outputs {output.name!r} is as wide as there are classes"),
+            class_names=None if self.class_names is None or len(self.class_names) != count else self.class_names,
+        )
 
     def __repr__(self) -> str:
         rows, columns = self.preprocessing.image_size
@@ -44,28 +113,33 @@ def load_model(
     *,
     weights: str | None = None,
     num_classes: int | None = None,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    output: str | int | None = None,
+    extra_inputs: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Build a model or take the one given, load its weights, and try it on two black images.
 
     Args:
         spec: `torchvision:NAME` (classification), `timm:NAME`, or `./file.py:factory` or `package.module:factory`, a
             function that returns a module and is given `num_classes` if it takes it. Or a module, recorded as
-            `python:CLASS` and used itself, not copied: it is put into evaluation mode, and a file's weights into it.
+            `python:CLASS`: a copy of it is used, so that it stays as it is. Of a compiled, parallel, averaged or
+            adapted model the inner one is taken.
         weights: None (the values it is built with, or a given module's own), "default" (the library's trained ones,
-            downloaded), or a .safetensors, .pth or .pt file with a state dictionary.
-        num_classes: outputs of the model. With "default" weights another number puts an untrained classifier in.
-        image_size: height and width of the input, instead of what the library says. A module, given or a factory's,
-            may say it in an attribute `preprocessing`: a `Preprocessing` or some of its fields.
-        channels: 1 or 3; must agree with the first convolution.
-        mean: of each channel (or one for all) of images in [0, 1].
-        std: likewise.
+            downloaded), or a file with a state dictionary: .safetensors, or what torch.save wrote.
+        num_classes: Outputs of the model. With "default" weights another number puts an untrained classifier in.
+        image_size: Height and width of the input, or one number for both, instead of what the library says. A module,
+            given or a factory's, may say it in an attribute `preprocessing`: a `Preprocessing` or some of its fields.
+        channels: 1 (grey) or 3 (RGB), where the library does not say it and the first convolution does not tell.
+        mean: Of each channel (or one for all) of images in [0, 1].
+        std: Likewise.
+        output: Which of several outputs is the logits: its name ("logits", "aux.0") or its position.
+        extra_inputs: Constants for further parameters of the model's forward: numbers, lists or tensors. A tensor
+            whose first dimension is 1 is repeated for every image.
 
-    Random initial values are the same at every call, and the caller's random state stays as it was. So does the
-    module's `requires_grad`.
+    Random initial values are the same at every call, and the caller's random state stays as it was.
 
     Raises:
         ModelError: unknown model, weights that are missing, unsafe, of another model, NaN or infinite, a module that
@@ -81,17 +155,19 @@ def load_model(
         msg = f"a model needs at least 2 outputs to tell classes apart, not {num_classes}"
         raise ModelError(msg)
     name = name_of(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        built = build(spec, weights=weights, num_classes=num_classes)
+    built, notices = _build(spec, weights=weights, num_classes=num_classes)
     file = Path(weights).expanduser() if weights not in (None, "default") else None
     if file is not None:
-        apply_weights(built.module, read_weights(file), file=file)
-    module = built.module.eval()
+        notices += apply_weights(built.module, read_weights(file))
+    module = built.module
+    prepare(module)
     check_finite(module)
+    call = ModelCall(extra_inputs=_as_inputs(extra_inputs or {}))
+    _check_inputs(module, call, spec=name)
     given = {"image_size": image_size, "channels": channels, "mean": mean, "std": std}
-    preprocessing = _make_preprocessing(module, built.hints, given, spec=name)
-    num_outputs = _count_outputs(module, preprocessing, spec=name)
+    preprocessing, outputs, more = _try(module, built.hints, given, call, spec=name)
+    choice = choose_output(outputs, wanted=None if output is None else str(output), classes=num_classes)
+    num_outputs = max(2, choice.output.width)
     if num_classes not in (None, num_outputs):
         msg = f"{name} has {num_outputs} outputs, not {num_classes}: its factory has to take num_classes and use it"
         raise ModelError(msg)
@@ -105,79 +181,86 @@ def load_model(
             fingerprint=fingerprint(module),
             num_outputs=num_outputs,
             parameters=sum(parameter.numel() for parameter in module.parameters()),
+            output=choice.output.name or None,
+            extra_inputs=dict(extra_inputs or {}),
         ),
         preprocessing=preprocessing,
         class_names=names if names is not None and len(names) == num_outputs else None,
-        warnings=tuple(built.warnings),
+        warnings=(*built.warnings, *([choice.doubt] if choice.doubt else [])),
+        notices=(*notices, *more),
+        call=replace(call, path=choice.output.path),
+        outputs=tuple(outputs),
     )
 
 
-# --- input and output ---
+def _build(spec: str | nn.Module, *, weights: str | None, num_classes: int | None) -> tuple[Built, list[str]]:
+    """Build a model, or copy the one given."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        built = build(spec, weights=weights, num_classes=num_classes)
+    if isinstance(spec, nn.Module):
+        built.module, notices = private_copy(built.module)
+        return built, notices
+    return built, []
 
 
-def _make_preprocessing(
-    module: nn.Module, hints: Mapping[str, Any], given: Mapping[str, Any], *, spec: str
-) -> Preprocessing:
-    """Combine what the library says with what the user gave, which wins."""
-    fields = {**hints, **{key: value for key, value in given.items() if value is not None}}
-    if fields.get("image_size") is None:
-        msg = f"{spec} does not say what images it takes: pass --image-size N, or set an attribute preprocessing on it"
+def _as_inputs(extra_inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return lists as tensors; numbers and tensors as they are."""
+    return {
+        name: torch.tensor(value) if isinstance(value, list | tuple) else value for name, value in extra_inputs.items()
+    }
+
+
+def _check_inputs(module: nn.Module, call: ModelCall, *, spec: str) -> None:
+    unknown = unknown_inputs(module, call.extra_inputs)
+    if unknown:
+        msg = f"{spec}: the model's forward has no parameter {unknown[0]!r}"
         raise ModelError(msg)
-    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
-    defaults = {"channels": 3 if first is None else first.in_channels, "interpolation": "bilinear"}
-    for name, default in {**defaults, "mean": 0.0, "std": 1.0}.items():
-        if fields.get(name) is None:
-            fields[name] = default
-    fields = _plain(fields)
-    own_resize = given["image_size"] is None and "resize_size" in fields
-    try:
-        made = Preprocessing.model_validate(fields if own_resize else fields | {"resize_size": None})
-    except ValidationError as error:
-        first_error = error.errors()[0]
-        where = ".".join(map(str, first_error["loc"]))
-        msg = f"{spec}: the preprocessing cannot be used: {where}: {first_error['msg']} (got {first_error['input']!r})"
-        raise ModelError(msg) from error
-    channels, (height, width) = made.channels, made.image_size
-    if first is not None and channels != first.in_channels:
-        msg = f"{spec} takes images of {first.in_channels} channels, not {channels}: leave the channels out"
+    missing = missing_inputs(module, call.extra_inputs)
+    if missing:
+        names = ", ".join(map(repr, missing))
+        msg = f"{spec} also needs the input {names}: give it a constant with --extra-input {missing[0]}=VALUE"
         raise ModelError(msg)
-    broadcast = {name: values * channels for name in ("mean", "std") if len(values := getattr(made, name)) == 1}
-    made = made.model_copy(update=broadcast if own_resize or height != width else broadcast | {"resize_size": height})
-    if not len(made.mean) == len(made.std) == channels or not all(0 < value < math.inf for value in made.std):
-        msg = f"mean {made.mean} and std {made.std} must have 1 or {channels} values each, and std be positive"
-        raise ModelError(msg)
-    if min(*made.image_size, made.resize_size or 1) < 1 or not all(map(math.isfinite, made.mean)):
-        msg = f"sizes must be positive and means finite: {made.image_size}, {made.resize_size}, {made.mean}"
-        raise ModelError(msg)
-    return made
 
 
-def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields as numbers and tuples: arrays and tensors as lists, one size for both sides, a mean as a tuple.
+def _try(
+    module: nn.Module, hints: Mapping[str, Any], given: Mapping[str, Any], call: ModelCall, *, spec: str
+) -> tuple[Preprocessing, list[Output], list[str]]:
+    """Run two black images through the module; return what its images are, and its outputs.
 
-    What is none of these is left for `Preprocessing` to refuse.
+    Where nobody says how many channels the images have, the first convolution's number is tried, then 3 and 1.
     """
-    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in fields.items()}
-    for name in ("image_size", "mean", "std"):
-        value = plain[name]
-        plain[name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
-    if len(plain["image_size"]) == 1:
-        plain["image_size"] *= 2
-    return plain
+    first = next((layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)), 3)
+    said = given["channels"] is not None or hints.get("channels") is not None
+    guesses = [first] if said else [first, *(count for count in (3, 1) if count != first)]
+    failure: ModelError | None = None
+    for guess in guesses:
+        try:
+            preprocessing, notices = make_preprocessing(hints, given, channels=guess, spec=spec)
+            images = torch.zeros(2, preprocessing.channels, *preprocessing.image_size)
+            notices += in_float32(module, lambda images=images: _run(module, images, call))
+            return preprocessing, _outputs(module, images, call, spec=spec), notices
+        except ModelError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
-def _count_outputs(module: nn.Module, preprocessing: Preprocessing, *, spec: str) -> int:
-    """Run two black images through the module and return K of its N×K output."""
-    shape = (2, preprocessing.channels, *preprocessing.image_size)
+def _run(module: nn.Module, images: torch.Tensor, call: ModelCall) -> Any:
+    with torch.no_grad(), preserved(module):
+        return call(module, images.clone())
+
+
+def _outputs(module: nn.Module, images: torch.Tensor, call: ModelCall, *, spec: str) -> list[Output]:
+    shape = tuple(images.shape)
     try:
-        with torch.no_grad():
-            output = module(torch.zeros(shape))
+        output = _run(module, images, call)
     except Exception as error:  # the module may raise anything
         msg = f"{spec} cannot take images of shape {shape}: {type(error).__name__}: {error}; try another --image-size"
         raise ModelError(msg) from error
-    logits = find_logits(output)
-    if logits is None or len(logits) != 2:
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        msg = f"{spec} gave {found} for two images: a classifier's output is a tensor N×K, or holds one"
+    outputs = outputs_of(output, len(images))
+    if not outputs or (isinstance(output, torch.Tensor) and as_matrix(output) is None):
+        described = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        msg = f"{spec} gave {described} for two images: a classifier's output is a tensor N×K, or holds one"
         raise ModelError(msg)
-    return logits.shape[1]
+    return outputs

@@ -1,10 +1,13 @@
 """Users' own functions, named by file or package: found and called, whatever they raise turned into our errors."""
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,8 +18,9 @@ from isplit.errors import InputError
 def import_factory(spec: str, *, error: type[InputError]) -> Callable[..., Any]:
     """Return the function that `./file.py:name` or `package.module:name` names.
 
-    A file is run under a module name of its own; its directory (for a package: the working directory) is on the
-    import path only meanwhile.
+    A file is run under a module name of its own. While it runs, and while the function is called, its directory (for a
+    package: the working directory) is on the import path, and modules that it imports from there are its own: two
+    files may each have a neighbour `helper.py`.
 
     Raises:
         InputError: of the type `error`; it cannot be imported, or has no such function.
@@ -25,29 +29,101 @@ def import_factory(spec: str, *, error: type[InputError]) -> Callable[..., Any]:
     where, _, name = spec.rpartition(":")
     path = Path(where).expanduser()
     from_file = path.suffix == ".py"
-    sys.path.insert(0, str(path.resolve().parent if from_file else Path.cwd()))
-    entry = sys.path[0]
+    folder = path.resolve().parent if from_file else Path.cwd()
     try:
-        module = _run_file(path) if from_file else importlib.import_module(where)
+        with _imports_from(folder, own_modules=from_file):
+            module = _run_file(path) if from_file else importlib.import_module(where)
     except (Exception, SystemExit) as cause:  # the user's code may raise anything
         msg = f"{spec}: {where} cannot be imported: {type(cause).__name__}: {cause}"
         raise error(msg) from cause
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        msg = f"{where} has no function {name!r}; it has {', '.join(sorted(names)) or 'none'}"
+        raise error(msg)
+    return _with_imports(factory, folder, own_modules=from_file)
+
+
+def _with_imports(factory: Callable[..., Any], folder: Path, *, own_modules: bool) -> Callable[..., Any]:
+    """Return the function so that it can import its neighbours when it is called."""
+
+    @functools.wraps(factory)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _imports_from(folder, own_modules=own_modules):
+            return factory(*args, **kwargs)
+
+    return call
+
+
+_MODULES: dict[Path, dict[str, ModuleType]] = {}
+
+
+@contextmanager
+def _imports_from(folder: Path, *, own_modules: bool) -> Generator[None]:
+    """Put a folder on the import path for the block.
+
+    Args:
+        folder: Comes first on the path.
+        own_modules: Keep modules that are imported from the folder apart from those of other folders: after the block
+            they are taken out of `sys.modules`, and put back when the folder is used again.
+
+    """
+    entry = str(folder)
+    hidden: dict[str, ModuleType] = {}
+    if own_modules:
+        known = _MODULES.setdefault(folder, {})
+        hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _hides(name, folder)}
+        hidden |= {name: sys.modules[name] for name in known if name in sys.modules}
+        sys.modules.update(known)
+    before = set(sys.modules)
+    sys.path.insert(0, entry)
+    # Folders that were written to a moment ago would not be looked through again.
+    importlib.invalidate_caches()
+    try:
+        yield
     finally:
         if entry in sys.path:  # unless the user's code took it away itself
             sys.path.remove(entry)
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        msg = f"{where} has no function {name!r}; it has {', '.join(sorted(own)) or 'none'}"
-        raise error(msg)
-    return factory
+        if own_modules:
+            known = _MODULES[folder]
+            known.update(
+                {name: sys.modules[name] for name in set(sys.modules) - before if _is_from(sys.modules[name], folder)}
+            )
+            for name in known:
+                sys.modules.pop(name, None)
+            sys.modules.update(hidden)
+
+
+def _is_from(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    if module.__name__.startswith(_PREFIX) or not file or _is_installed(file):
+        return False
+    return Path(file).resolve().is_relative_to(folder)
+
+
+def _hides(name: str, folder: Path) -> bool:
+    """Return whether a loaded module of another folder stands before one of the same name in this folder."""
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names or top.startswith(_PREFIX) or top in ("isplit", "__main__"):
+        return False
+    if not ((folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()):
+        return False
+    file = getattr(sys.modules.get(top), "__file__", None)
+    return bool(file) and not _is_installed(str(file)) and not Path(str(file)).resolve().is_relative_to(folder)
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))
+
+
+_PREFIX = "_isplit_"
 
 
 def _run_file(path: Path) -> ModuleType:
     """Run a Python file as a module; its name is its own, so that it hides no other module."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no such file: {path}")
-    module_name = f"_isplit_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    module_name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     found = importlib.util.spec_from_file_location(module_name, path)
     assert found is not None
     assert found.loader is not None

@@ -1,8 +1,11 @@
 """The weights of a module: read from files, applied, checked, and told apart by a fingerprint."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -12,11 +15,14 @@ from isplit.errors import ModelError, needs_extra
 _SHOWN = 4  # how many names an error message lists
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dictionary without running any code from the file.
+def read_weights(path: Path) -> "WeightsFile":
+    """Read the state dictionaries in a file without running any code from it.
+
+    Files of torch.save may hold much else (settings, an optimiser): objects of classes that torch does not know are
+    replaced by empty ones, and their classes are neither imported nor called.
 
     Raises:
-        ModelError: no such file, another kind of file, a damaged one, or one with more than tensors.
+        ModelError: no such file, another kind of file, a damaged one, or one without tensors.
 
     """
     if not path.is_file():
@@ -27,60 +33,281 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             from safetensors import SafetensorError
             from safetensors.torch import load_file
         try:
-            return load_file(path)
+            return WeightsFile(path, {"": load_file(path)})
         except (SafetensorError, OSError) as error:
             msg = f"{path} cannot be read: {error}; download or save it again"
             raise ModelError(msg) from error
-    if path.suffix not in (".pth", ".pt"):
+    with path.open("rb") as file:
+        start = file.read(2)
+    if not start.startswith((b"PK", b"\x80")) and path.suffix not in _TORCH_SUFFIXES:
         msg = f"weights are .safetensors, .pth or .pt files, not {path.name!r}"
         raise ModelError(msg)
+    state, ignored = _torch_load(path)
+    states = dict(_states(state, ""))
+    if not states:
+        msg = f"{path} is not a state dictionary of tensors, and holds none: save model.state_dict()"
+        raise ModelError(msg)
+    return WeightsFile(path, states, ignored)
+
+
+_TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a file of weights holds: state dictionaries by their place in it, and classes whose objects were ignored."""
+
+    path: Path
+    states: dict[str, dict[str, torch.Tensor]]
+    ignored: tuple[str, ...] = ()
+
+
+class _Ignored:
+    """Stands for an object of a class that is not loaded; takes whatever the file says about it, and does nothing."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> "_Ignored":
+        return super().__new__(cls)
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _torch_load(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """Return what torch.save wrote, and the classes whose objects in it were replaced by empty ones."""
+    ignored: tuple[str, ...] = ()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        ignored = tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path)))
+    except Exception:  # noqa: BLE001 - older formats cannot be looked through; then nothing is replaced
+        ignored = ()
+    stand_ins: list[Any] = [(type("_Ignored", (_Ignored,), {}), name) for name in ignored]
+    try:
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True), ignored
     except Exception as error:  # on damaged bytes, torch's unpickler raises errors of every kind
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         msg = f"{path} is damaged, or holds more than tensors and is unsafe to load ({first}): save model.state_dict()"
         raise ModelError(msg) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        msg = f"{path} is not a state dictionary of tensors: save model.state_dict()"
-        raise ModelError(msg)
-    state = {str(name): tensor for name, tensor in state.items()}
-    if all(name.startswith("module.") for name in state):  # from DataParallel
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return state
 
 
-def apply_weights(module: nn.Module, state: dict[str, torch.Tensor], *, file: Path) -> None:
-    """Copy tensors into the module, cast to its own dtypes; they have to fit exactly.
+def _states(value: Any, place: str) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+    """Yield the mappings of names to tensors in a nested structure, each with its place ("model_state_dict")."""
+    if not isinstance(value, Mapping):
+        return
+    tensors = {str(name): item for name, item in value.items() if isinstance(item, torch.Tensor)}
+    if tensors:
+        yield place, tensors
+    for name, item in value.items():
+        if place.count(".") < 2 and isinstance(item, Mapping):
+            yield from _states(item, f"{place}.{name}" if place else str(name))
+
+
+# Optimisers keep tensors too; averaged weights are a choice of their own. The first that fits is taken.
+_PREFERRED = ("", "state_dict", "model_state_dict", "model", "net", "network", "weights", "module")
+
+
+def apply_weights(module: nn.Module, file: WeightsFile) -> list[str]:
+    """Copy tensors from a file into the module, cast to its own dtypes; they have to fit exactly.
+
+    Names may have a prefix that training put in front of all of them ("module.", "model.", "_orig_mod."), and further
+    tensors without it are left out. Of tensors that the module shares, one is enough.
+
+    Returns:
+        Notices of what was done to make them fit.
 
     Raises:
-        ModelError: names or shapes differ; `file` is where they came from.
+        ModelError: names or shapes differ, or the weights are quantised; the message shows both.
 
     """
     own = dict(_tensors(module))
-    # Lazy parameters have no shape yet: they take the file's.
-    known = [name for name in own.keys() & state.keys() if not nn.parameter.is_lazy(own[name])]
-    wrong = [name for name in known if own[name].shape != state[name].shape]
+    order = sorted(file.states, key=lambda place: (place not in _PREFERRED, _rank(place), place))
+    fits = [(place, fit) for place in order if (fit := _fit(module, own, file.states[place])) is not None]
+    if not fits and _loads(module, file.states[order[0]]):
+        fits = [(order[0], _Fit(file.states[order[0]], "", 0))]
+    if not fits:
+        _refuse(module, own, file, order[0])
+    place, fit = fits[0]
+    _check_not_quantised(file.path, file.states[place])
+    wrong = [name for name in own.keys() & fit.state.keys() if _differs(own[name], fit.state[name])]
     if wrong:
-        outputs = _differing_outputs(module, own, state, wrong) if own.keys() == state.keys() else None
-        if outputs is not None:
-            theirs, ours = outputs
-            msg = f"{file}: the weights have {theirs} outputs, the model {ours}: pass --num-classes {theirs}"
-            raise ModelError(msg)
-        shapes = [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in wrong]
-        msg = f"{file} is of another model: {_some(shapes)}"
-        raise ModelError(msg)
-    # Not strict: the report is ours. The module's own hooks still rename what older versions called otherwise.
-    result = module.load_state_dict(state, strict=False)
-    # BatchNorm's counter is absent from old files, and unused with the usual momentum.
+        _refuse_shapes(module, own, fit.state, wrong, file=file.path)
+    module.load_state_dict(fit.state, strict=False)
+    return _notices(file, place, fit, [other for other, _ in fits[1:]], own)
+
+
+def _loads(module: nn.Module, state: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether the module itself takes a state whose names differ: its classes may translate older ones."""
+    try:
+        result = module.load_state_dict(dict(state), strict=False)
+    except Exception:  # noqa: BLE001 - a module's own way of loading may fail in any way
+        return False
     missing = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")]
-    problems = [("lacks", missing), ("has the unknown", result.unexpected_keys)]
-    if any(names for _, names in problems):
-        what = " and ".join(f"{verb} {_some(names)}" for verb, names in problems if names)
-        msg = f"{file} does not fit the model: it {what}"
+    return not missing and not result.unexpected_keys
+
+
+def _rank(place: str) -> int:
+    return _PREFERRED.index(place) if place in _PREFERRED else len(_PREFERRED)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A state dictionary with the module's names; the prefix that was taken away or added, and what was left out."""
+
+    state: dict[str, torch.Tensor]
+    prefix: str
+    left_out: int
+
+
+def _fit(module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> _Fit | None:
+    """Return the state under the module's names if it maps one to one onto them, else None."""
+    # What torch.compile puts into names is never part of a model's own.
+    plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+    if len(plain) == len(state):
+        state = plain
+    first = min(own, default="")
+    prefixes = {name[: -len(first)] for name in state if name.endswith(first)} | {""}
+    for prefix in sorted(prefixes, key=len):
+        renamed = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        if _is_complete(module, own, renamed):
+            return _Fit(_with_shared(module, renamed), prefix, len(state) - len(renamed))
+    # The other way round: the module is wrapped, the file is of what is inside.
+    common = _common_prefix(own)
+    renamed = {common + name: tensor for name, tensor in state.items()}
+    if common and _is_complete(module, own, renamed):
+        return _Fit(_with_shared(module, renamed), f"+{common}", 0)
+    return None
+
+
+def _common_prefix(names: Iterable[str]) -> str:
+    first = {name.partition(".")[0] for name in names}
+    return f"{first.pop()}." if len(first) == 1 else ""
+
+
+def _with_shared(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Add the tensors that the module has under several names, of which the state holds one."""
+    filled = dict(state)
+    groups: dict[int, list[str]] = {}
+    for name, tensor in (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ):
+        groups.setdefault(id(tensor), []).append(name)
+    for names in groups.values():
+        known = next((name for name in names if name in state), None)
+        if known is not None:
+            filled.update({name: state[known] for name in names if name not in state})
+    return filled
+
+
+def _problems(
+    module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+) -> tuple[list[str], list[str]]:
+    """Return the names that the state lacks and those that the module does not know."""
+    state = _with_shared(module, state)
+    # Hooks of the module rename what older versions called otherwise; they are asked on a copy of the names.
+    renamed = _renamed_by_hooks(module, state)
+    # BatchNorm's counter is absent from old files, and unused with the usual momentum.
+    missing = [name for name in own if name not in renamed and not name.endswith("num_batches_tracked")]
+    return missing, [name for name in renamed if name not in own]
+
+
+def _renamed_by_hooks(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the state as it is after the pre-hooks of loading have renamed old names."""
+    renamed = dict(state)
+    for path, child in module.named_modules():
+        prefix = f"{path}." if path else ""
+        for hook in child._load_state_dict_pre_hooks.values():
+            hook(renamed, prefix, {}, True, [], [], [])
+    return renamed
+
+
+def _is_complete(module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> bool:
+    if not state:
+        return False
+    missing, unknown = _problems(module, own, state)
+    return not missing and not unknown
+
+
+def _differs(own: torch.Tensor, given: torch.Tensor) -> bool:
+    # Lazy parameters have no shape yet: they take the file's.
+    return not nn.parameter.is_lazy(own) and own.shape != given.shape
+
+
+def _check_not_quantised(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Raise a ModelError if the tensors are those of a quantised model."""
+    marks = ("_packed_params", "qweight", "qzeros", "SCB", "zero_point")
+    quantised = [name for name, tensor in state.items() if tensor.is_quantized or name.endswith(marks)]
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in state.values() if tensor.dtype == torch.int8}
+    if quantised or kinds:
+        shown = _some(quantised) if quantised else ", ".join(sorted(kinds))
+        msg = (
+            f"{path} holds quantised weights ({shown}): isplit needs the model's floating-point weights, and quantises "
+            "itself where that helps"
+        )
         raise ModelError(msg)
+
+
+def _refuse(module: nn.Module, own: Mapping[str, torch.Tensor], file: WeightsFile, place: str) -> NoReturn:
+    """Raise the error for a file of which nothing fits."""
+    state = file.states[place]
+    _check_not_quantised(file.path, state)
+    missing, unknown = _problems(module, own, state)
+    wrong = [name for name in own.keys() & state.keys() if _differs(own[name], state[name])]
+    if wrong:
+        _refuse_shapes(module, own, state, wrong, file=file.path)
+    problems = [("lacks", missing), ("has the unknown", unknown)]
+    what = " and ".join(f"{verb} {_some(names)}" for verb, names in problems if names)
+    msg = f"{file.path} does not fit the model: it {what}"
+    if place or len(file.states) > 1:
+        msg += f" (looked for in {', '.join(repr(name) for name in file.states)})"
+    raise ModelError(msg)
+
+
+def _refuse_shapes(
+    module: nn.Module,
+    own: Mapping[str, torch.Tensor],
+    state: Mapping[str, torch.Tensor],
+    wrong: Sequence[str],
+    *,
+    file: Path,
+) -> NoReturn:
+    """Raise the error for tensors of other shapes."""
+    outputs = _differing_outputs(module, own, state, wrong) if own.keys() == state.keys() else None
+    if outputs is not None:
+        theirs, ours = outputs
+        msg = f"{file}: the weights have {theirs} outputs, the model {ours}: pass --num-classes {theirs}"
+        raise ModelError(msg)
+    shapes = [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in wrong]
+    msg = f"{file} is of another model: {_some(shapes)}"
+    raise ModelError(msg)
+
+
+def _notices(
+    file: WeightsFile, place: str, fit: _Fit, others: Sequence[str], own: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """Say what was done to a file's weights so that they fit."""
+    notices: list[str] = []
+    if place and others:
+        shown = ", ".join(map(repr, others))
+        notices.append(f"of the weights in {file.path.name} those under {place!r} are taken, not those under {shown}")
+    if fit.prefix:
+        word = "added to" if fit.prefix.startswith("+") else "taken from"
+        notices.append(f"the prefix {fit.prefix.removeprefix('+')!r} was {word} the names in {file.path.name}")
+    if fit.left_out:
+        notices.append(f"{fit.left_out} tensors in {file.path.name} that are not the model's were left out")
+    kinds = {
+        str(tensor.dtype).removeprefix("torch.")
+        for name, tensor in fit.state.items()
+        if name in own and tensor.dtype != own[name].dtype and tensor.is_floating_point()
+    }
+    if kinds:
+        notices.append(f"the weights in {file.path.name} are {', '.join(sorted(kinds))} and were cast to the model's")
+    if file.ignored:
+        notices.append(f"objects in {file.path.name} that are no tensors were not loaded: {', '.join(file.ignored)}")
+    return notices
 
 
 def _differing_outputs(

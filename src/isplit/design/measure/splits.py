@@ -98,6 +98,7 @@ class _Runner:
     """Runs what crosses through one split's bottleneck and tail."""
 
     def __init__(self, graph: ModelGraph, built: BuiltSplit, precision: Precision) -> None:
+        self.graph = graph
         self.built = built
         self.precision: Precision = precision
         self.tail = (built.tail or split(graph, built.cut.name).tail).eval()
@@ -113,8 +114,7 @@ class _Runner:
         symbols = bottleneck.symbols(latents)
         self.clipped += bottleneck.count_clipped(latents)
         decoded = bottleneck.decode(bottleneck.values(symbols))
-        if decoded.dim() == 4 and self.built.cut.channel_axis == 1:
-            decoded = decoded.contiguous(memory_format=torch.channels_last)
+        decoded = self.graph.lay_out(decoded, self.built.cut)
         with autocast(self.precision):
             answer = self.tail(decoded)
         self.logits.append(answer.float())

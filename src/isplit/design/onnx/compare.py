@@ -64,7 +64,7 @@ class TorchSplit:
         self._view = view
         self._head, self._tail = chosen.head, chosen.tail
         self._bottleneck: Bottleneck = chosen.built.bottleneck
-        self._channels_first = chosen.built.cut.channel_axis == 1
+        self._cut = chosen.built.cut
 
     def __call__(self, pixels: NDArray[np.uint8]) -> TorchAnswers:
         """Answer images N×H×W×C."""
@@ -87,8 +87,7 @@ class TorchSplit:
             for start in range(0, len(latents), _BATCH):
                 symbols = torch.from_numpy(latents[start : start + _BATCH])
                 decoded = self._bottleneck.decode(self._bottleneck.values(symbols))
-                if decoded.dim() == 4 and self._channels_first:
-                    decoded = decoded.contiguous(memory_format=torch.channels_last)
+                decoded = self._view.graph.lay_out(decoded, self._cut)
                 found.append(self._view.classes(self._tail(decoded).float()))
         return torch.cat(found).numpy()
 

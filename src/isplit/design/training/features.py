@@ -155,7 +155,7 @@ class Features:
         for start in range(0, len(rows), batch_size):
             chosen = torch.from_numpy(rows[start : start + batch_size])
             inputs = torch.ldexp(self._held[chosen].float(), torch.tensor(self._exponent))
-            yield self._example(laid_out(inputs, self.source.cut), chosen)
+            yield self._example(self.source.view.graph.lay_out(inputs, self.source.cut), chosen)
 
     def _example(self, inputs: torch.Tensor, rows: torch.Tensor) -> Example:
         device = self.source.device
@@ -254,13 +254,6 @@ class Features:
         digest = hashlib.sha256(repr((told, source.view.classes.outputs, source.flip, source.precision)).encode())
         digest.update(np.ascontiguousarray(source.images).tobytes())
         return f"features-{digest.hexdigest()[:24]}"
-
-
-def laid_out(tensor: torch.Tensor, cut: Cut) -> torch.Tensor:
-    """Give a map the memory layout that the model's own have."""
-    if tensor.dim() == 4 and cut.channel_axis == 1:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor
 
 
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:

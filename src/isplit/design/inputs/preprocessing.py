@@ -1,0 +1,80 @@
+"""How images become a model's input: what its library, its own attributes and the user say about it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from isplit.errors import ModelError
+from isplit.records import Preprocessing
+
+_GUESSES = {"interpolation": "bilinear", "mean": 0.0, "std": 1.0}
+
+
+def make_preprocessing(
+    hints: Mapping[str, Any], given: Mapping[str, Any], *, channels: int, spec: str
+) -> tuple[Preprocessing, list[str]]:
+    """Combine what the library says with what the user gave, which wins.
+
+    Args:
+        hints: Fields of `Preprocessing` that the library or the model itself says.
+        given: Fields that the user gave; None where nothing was given.
+        channels: What the images have if nobody says it.
+        spec: The model's name, for messages.
+
+    Returns:
+        The preprocessing, and a notice that names what was guessed.
+
+    Raises:
+        ModelError: no image size is known, or a field cannot be used.
+
+    """
+    fields = {**hints, **{key: value for key, value in given.items() if value is not None}}
+    if fields.get("image_size") is None:
+        msg = f"{spec} does not say what images it takes: pass --image-size N, or set an attribute preprocessing on it"
+        raise ModelError(msg)
+    guessed = {name: value for name, value in _GUESSES.items() if fields.get(name) is None}
+    for name, value in {**guessed, "channels": channels}.items():
+        if fields.get(name) is None:
+            fields[name] = value
+    keeps_resize = given["image_size"] is None and "resize_size" in fields
+    checked = _validate(_plain(fields), keeps_resize=keeps_resize, spec=spec)
+    words = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{value} {name}" for name, value in guessed.items()
+    )
+    return checked, [f"the model does not say how its images are prepared: {words} assumed"] if guessed else []
+
+
+def _validate(fields: dict[str, Any], *, keeps_resize: bool, spec: str) -> Preprocessing:
+    try:
+        made = Preprocessing.model_validate(fields if keeps_resize else fields | {"resize_size": None})
+    except ValidationError as error:
+        first_error = error.errors()[0]
+        where = ".".join(map(str, first_error["loc"]))
+        msg = f"{spec}: the preprocessing cannot be used: {where}: {first_error['msg']} (got {first_error['input']!r})"
+        raise ModelError(msg) from error
+    channels, (height, width) = made.channels, made.image_size
+    broadcast = {name: values * channels for name in ("mean", "std") if len(values := getattr(made, name)) == 1}
+    made = made.model_copy(update=broadcast if keeps_resize or height != width else broadcast | {"resize_size": height})
+    if not len(made.mean) == len(made.std) == channels or not all(0 < value < math.inf for value in made.std):
+        msg = f"mean {made.mean} and std {made.std} must have 1 or {channels} values each, and std be positive"
+        raise ModelError(msg)
+    if min(*made.image_size, made.resize_size or 1) < 1 or not all(map(math.isfinite, made.mean)):
+        msg = f"sizes must be positive and means finite: {made.image_size}, {made.resize_size}, {made.mean}"
+        raise ModelError(msg)
+    return made
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields as numbers and tuples: arrays and tensors as lists, one size for both sides, a mean as a tuple.
+
+    What is none of these is left for `Preprocessing` to refuse.
+    """
+    plain = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in fields.items()}
+    for name in ("image_size", "mean", "std"):
+        value = plain[name]
+        plain[name] = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if len(plain["image_size"]) == 1:
+        plain["image_size"] *= 2
+    return plain

@@ -44,7 +44,7 @@ def test_torchvision_preprocessing_is_that_of_its_weights():
 def test_models_that_warn_about_their_start(factory, tmp_path, name):
     """The two networks that warn when built are built without (warnings are errors here)."""
     path = tmp_path / "wrong.pth"
-    torch.save({}, path)
+    torch.save({"x": torch.zeros(1)}, path)
 
     with pytest.raises(ModelError, match="lacks"):
         load_model(f"torchvision:{name}", weights=str(path), num_classes=3)

@@ -1,5 +1,6 @@
 """isplit.design.inputs.weights: files are read and applied exactly; what is unsafe or does not fit is refused."""
 
+import argparse
 import copy
 import os
 import pickle
@@ -7,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from isplit.design.inputs.models import load_model
-from isplit.design.inputs.weights import apply_weights, fingerprint
+from isplit.design.inputs.weights import WeightsFile, apply_weights, fingerprint
 from isplit.errors import ModelError
 
 
@@ -85,9 +86,8 @@ def without(state, *names):
         (lambda s: s | {"1.num_batches_tracked": torch.zeros(1)}, r"1.num_batches_tracked is \(1,\), not \(\)"),
         (lambda s: s | {"5.bias": torch.full((4,), torch.nan)}, "5.bias holds NaN or infinity"),
         (lambda s: s | {"1.running_var": torch.full((5,), torch.inf)}, "1.running_var holds NaN or infinity"),
-        (lambda s: s | {"note": "best epoch"}, "not a state dictionary of tensors"),
         (lambda s: [1, 2], "not a state dictionary of tensors"),
-        (lambda s: {"state_dict": Path("x")}, "unsafe to load"),
+        (lambda s: {"state_dict": Path("x")}, "not a state dictionary of tensors"),
     ],
 )
 def test_weights_that_do_not_fit(factory, tmp_path, change, message):
@@ -111,7 +111,7 @@ class Scaled(nn.Module):
 def test_parameter_of_another_shape(theirs, ours):
     """A parameter that is not the classifier's says nothing of outputs, whatever its shape or ours."""
     with pytest.raises(ModelError, match=r"w\.pth is of another model: scale is ") as caught:
-        apply_weights(Scaled(ours), Scaled(theirs).state_dict(), file=Path("w.pth"))
+        apply_weights(Scaled(ours), WeightsFile(Path("w.pth"), {"": Scaled(theirs).state_dict()}))
     assert "num-classes" not in str(caught.value)
 
 
@@ -122,14 +122,14 @@ def test_auxiliary_classifiers():
         return nn.ModuleDict({"aux": nn.Linear(3, outputs), "fc": nn.Linear(3, outputs)})
 
     with pytest.raises(ModelError, match="the weights have 20 outputs, the model 4: pass --num-classes 20"):
-        apply_weights(net(4), net(20).state_dict(), file=Path("w.pth"))
+        apply_weights(net(4), WeightsFile(Path("w.pth"), {"": net(20).state_dict()}))
 
 
 def test_weights_of_lazy_modules():
     """Parameters that have no shape yet take the file's."""
     lazy, trained = nn.LazyLinear(2), nn.Linear(3, 2)
 
-    apply_weights(lazy, trained.state_dict(), file=Path("w.pth"))
+    apply_weights(lazy, WeightsFile(Path("w.pth"), {"": trained.state_dict()}))
 
     assert fingerprint(trained) == fingerprint(lazy)
 
@@ -203,3 +203,103 @@ def test_vgg16_trunk(tmp_path):
 
     assert 512 == loaded.source.num_outputs
     assert 14_714_688 == loaded.source.parameters
+
+
+class Shared(nn.Module):
+    """A network whose second layer is its first."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 4)
+        self.second = self.first
+        self.preprocessing = {"image_size": 16}
+
+    def forward(self, x):
+        x = torch.relu(self.first(torch.relu(self.stem(x))))
+        return self.last(torch.relu(self.second(x)).mean((2, 3)))
+
+
+def prefixed(state, prefix):
+    return {prefix + name: value.clone() for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap", "notice"),
+    [
+        ("a.pth", lambda s: prefixed(s, "_orig_mod."), None),
+        ("a.pth", lambda s: {"state_dict": prefixed(s, "model."), "epoch": 1}, "prefix 'model.' was taken"),
+        ("a.ckpt", lambda s: {"state_dict": prefixed(s, "net._orig_mod."), "epoch": 1}, "prefix 'net.'"),
+        ("a.pt", lambda s: {"model_state_dict": s, "optimizer_state_dict": {}, "loss": 0.1}, None),
+        ("a.pth", lambda s: {"net": s, "acc": 93.1}, None),
+        ("a.bin", lambda s: s, None),
+        ("a.tar", lambda s: {"state_dict": prefixed(s, "module."), "arch": "resnet"}, "prefix 'module.'"),
+        ("a.pth", lambda s: {"state_dict_ema": s}, None),
+        (
+            "a.pth",
+            lambda s: {"model": s, "model_ema": {k: v + 1 for k, v in s.items()}},
+            "those under 'model' are taken",
+        ),
+        ("a.pth", lambda s: {"state_dict": prefixed(s, "model.") | {"loss.weight": torch.ones(4)}}, "1 tensors"),
+        ("a.pth", lambda s: {"model": s, "args": argparse.Namespace(lr=0.1)}, "argparse.Namespace"),
+        ("a.pth", lambda s: {k: v.half() for k, v in s.items()}, "are float16 and were cast"),
+        ("a.pth", lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(8)}}}}, None),
+    ],
+)
+def test_weights_as_frameworks_save_them(tmp_path, name, wrap, notice):
+    """What maps one to one onto the model's names is loaded, and what was done for that is said."""
+    trained = Shared()
+    torch.save(wrap(trained.state_dict()), tmp_path / name)
+
+    loaded = load_model(Shared(), weights=str(tmp_path / name))
+
+    for key, value in trained.state_dict().items():
+        torch.testing.assert_close(loaded.module.state_dict()[key], value, rtol=1e-3, atol=1e-3)
+    if notice is not None:
+        assert any(notice in text for text in loaded.notices), loaded.notices
+
+
+def test_safetensors_with_shared_tensors_and_prefix(tmp_path):
+    """Safetensors keeps one name of a shared tensor; the other is filled in."""
+    trained = Shared()
+    save_model(trained, str(tmp_path / "shared.safetensors"))
+    save_file(prefixed(trained.state_dict(), "module."), tmp_path / "prefixed.safetensors")
+
+    for name in ("shared", "prefixed"):
+        loaded = load_model(Shared(), weights=str(tmp_path / f"{name}.safetensors"))
+        assert fingerprint(trained) == fingerprint(loaded.module)
+
+
+def test_weights_of_the_inner_model(tmp_path):
+    """A file of what a wrapper holds fits the wrapper."""
+
+    class Wrapper(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = Shared()
+            self.preprocessing = {"image_size": 16}
+
+        def forward(self, x):
+            return self.backbone(x)
+
+    trained = Shared()
+    torch.save(trained.state_dict(), tmp_path / "w.pth")
+
+    loaded = load_model(Wrapper(), weights=str(tmp_path / "w.pth"))
+
+    assert fingerprint(trained) == fingerprint(loaded.module.backbone)
+    assert any("'backbone.' was added" in notice for notice in loaded.notices)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {k: v.to(torch.int8) for k, v in s.items()},
+        lambda s: s | {"last.qweight": torch.zeros(3, dtype=torch.int32)},
+    ],
+)
+def test_quantised_weights_are_refused_in_words(tmp_path, wrap):
+    """They are not the model's own numbers."""
+    torch.save(wrap(Shared().state_dict()), tmp_path / "w.pth")
+
+    with pytest.raises(ModelError, match="holds quantised weights"):
+        load_model(Shared(), weights=str(tmp_path / "w.pth"))

@@ -29,7 +29,7 @@ from isplit.design.settings import (
 from isplit.design.study import Study, StudyView, open_study
 from isplit.design.verify import verify as _verify
 from isplit.errors import needs_extra
-from isplit.progress_bars import progress_bars
+from isplit.progress_bars import ProgressBars
 from isplit.records import (
     Budget,
     BundleRecord,
@@ -367,7 +367,7 @@ def _graph_of(model: "LoadedModel | nn.Module | str") -> ModelGraph:
 def _shown(progress: Progress | bool) -> AbstractContextManager[Progress]:
     """Return a context that gives the function to call as work goes on."""
     if progress is True:
-        return progress_bars()
+        return ProgressBars()
     return nullcontext(progress or silent)
 
 

@@ -167,7 +167,7 @@ def test_base_accuracy_is_printed_first(finished):
     """The first line is the base accuracy; a model that is better than chance gets no warning."""
     _, result = finished
     lines = [line for line in result.both.splitlines() if line.strip()]
-    assert lines[0].startswith("base accuracy")
+    assert lines[0].startswith("Base accuracy")
     assert "warning" not in result.both
 
 
@@ -177,7 +177,8 @@ def test_ends_with_candidates_and_the_report(finished):
     ranked = [candidate["cut"] for candidate in read(directory, "candidates.json")["candidates"]]
     places = [result.out.index(f" {cut} ") for cut in ranked]
     assert sorted(places) == places
-    assert f"report: {directory / 'report.html'}" == result.out.splitlines()[-1]
+    assert f"Report: {directory / 'report.html'}" in result.out.splitlines()[-2]
+    assert f"isplit predict {directory}" in result.out.splitlines()[-1]
 
 
 def test_terminal_table_shows_whole_rules(finished):

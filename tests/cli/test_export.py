@@ -31,7 +31,7 @@ def test_writes_a_bundle(written):
     out, result = written
     assert 0 == result.code, result.err
     assert ["pool2"] == [cut.name for cut in Bundle.open(out).record.cuts]
-    for words in ("pool2", "local", "remote", f"bundle: {out}"):
+    for words in ("pool2", "local", "remote", f"Bundle: {out}", "Accuracy on "):
         assert words in result.out
 
 
@@ -61,8 +61,8 @@ def test_place_is_taken(written, split_study, bad_input):
         (["--cut", "pool2", "--bytes", "60", "--ratio", "4"], ["give one of them"]),
         (["--cut", "pool2", "--bytes", "60", "--design", "magic"], ["'magic'", "linear"]),
         (["--cut", "pool2", "--bytes", "60", "--group", "ants"], ["no class subset 'ants'"]),
-        (["--cut", "pool2", "--bytes", "60", "--images", "0"], ["images is 0"]),
-        (["--cut", "pool2", "--bytes", "60", "--tolerance", "2"], ["tolerance is 2"]),
+        (["--cut", "pool2", "--bytes", "60", "--images", "0"], ["--images is 0"]),
+        (["--cut", "pool2", "--bytes", "60", "--tolerance", "2"], ["--tolerance is 2"]),
         (["--cut", "pool2", "--bytes", "60", "--name", "a/b"], ["letters, digits"]),
     ],
 )

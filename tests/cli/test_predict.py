@@ -36,9 +36,9 @@ def test_table(predicted):
     for cut in ("relu1", "pool2"):
         rows = [line.split() for line in lines if line.split()[:1] == [cut]]
         assert ["40", "1in16"] == [row[1] for row in rows]
-        assert all(row[2].endswith("%") for row in rows)
-    assert any(line.strip().startswith("local: all on the device") for line in lines)
-    assert any(line.strip().startswith("remote: ") for line in lines)
+        assert all(row[3].endswith("%") for row in rows)
+    assert any(line.startswith("The whole model on these images: ") for line in lines)
+    assert any(line.startswith("WebP quality ") or line.startswith("JPEG quality ") for line in lines)
     assert "…" not in result.out
 
 
@@ -47,8 +47,9 @@ def test_says_whether_splitting_is_worth_it(predicted):
     directory, result = predicted
     assert "Within 1 point of the whole model" in result.out
     assert "Within 3 points" in result.out
-    assert "after training: fitted to" in result.out
-    assert f"report: {directory / 'report.html'}" == result.out.splitlines()[-1]
+    assert "After training: estimated from" in result.out
+    assert "of 21 JPEG/WebP settings are Pareto-optimal (3 images of the select part)" in result.out
+    assert f"Report: {directory / 'report.html'}" == result.out.splitlines()[-1]
     assert 'id="figure-bytes"' in (directory / "report.html").read_text("utf-8")
 
 
@@ -109,9 +110,9 @@ def test_quiet(isplit, predicted, tmp_path):
         (["--cuts", "relu1,nonsense"], ["no cut 'nonsense'", "relu1"]),
         (["--group", "cats"], ["no class subset 'cats'", "all classes"]),
         (["--images", "some"], ["--images is 'some'; give a number or 'all'"]),
-        (["--images", 0], ["images is 0; give at least 1"]),
+        (["--images", 0], ["--images is 0; give at least 1"]),
         (["--design", "deep"], ["--design is 'deep'; choose linear or pca"]),
-        (["--precision", "fp8"], ["precision is 'fp8'"]),
+        (["--precision", "fp8"], ["--precision is 'fp8'"]),
         (["--weights", "nothing.safetensors"], ["nothing.safetensors"]),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
         (["--tls-cert", "{token}", "--tls-key", "{token}"], "PEM"),
         (["--token-file", "{token}.none"], "cannot read"),
         (["--max-batch", "0"], "--max-batch is 0"),
-        (["--max-queue", "1"], "max_queue is 1"),
+        (["--max-queue", "1"], "--max-queue is 1"),
         (["--port", "-1"], "--port is -1"),
         (["10.0.0.1:6379"], "--ray"),
         ([], "is not a bundle"),

@@ -1,17 +1,25 @@
 """isplit analyze: from a model and its data to ranked split points."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from isplit.cli import console
+from isplit.cli.options import Options
+from isplit.cli.study_options import ModelArgument, ModelOptions
+from isplit.cli.tables import Column, print_table
+from isplit.design.settings import AnalyzeSettings
 from isplit.errors import InputError, needs_extra
-from isplit.records import CandidatesRecord, StudyRecord
+from isplit.records import Candidate, CandidatesRecord, Rule, StudyRecord, method_title
+
+_DATA_PANEL = "Data and classes"
+_MODEL_PANEL = "Model"
 
 
 def analyze(
-    model: console.ModelArgument,
+    model: ModelArgument,
     data: Annotated[
         str,
         typer.Argument(
@@ -20,37 +28,66 @@ def analyze(
             "package.module:factory or ./file.py:factory.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="STUDY", help="The directory to write.")] = Path("study"),
-    weights: console.WeightsOption = None,
-    num_classes: console.NumClassesOption = None,
-    image_size: console.ImageSizeOption = None,
-    channels: console.ChannelsOption = None,
-    mean: console.MeanOption = None,
-    std: console.StdOption = None,
-    split: Annotated[str | None, typer.Option(help="Use only this part or folder of the data.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are or go.")] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(help="A subset: 'cat,dog', 'normal,ill=flu+cold', a group's name, or a JSON file. Repeatable."),
+    settings: Annotated[AnalyzeSettings, Options("Importance")],
+    model_choice: ModelOptions,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M,M,M",
+            help="Mean of each channel for normalisation, for example 0.485,0.456,0.406.",
+            rich_help_panel=_MODEL_PANEL,
+        ),
     ] = None,
-    class_map: Annotated[Path | None, typer.Option(help="JSON {class: model output}.")] = None,
-    images: Annotated[str, typer.Option(metavar="N|all", help="Images for the curve, class-balanced.")] = "1000",
-    tolerance: Annotated[
-        float | None, typer.Option(help="Stop when the order is settled, e.g. 0.05; then --images is a limit.")
+    std: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S,S,S",
+            help="Standard deviation of each channel for normalisation.",
+            rich_help_panel=_MODEL_PANEL,
+        ),
     ] = None,
-    method: Annotated[str, typer.Option(help="cui, gradient-activation or gradient-energy.")] = "cui",
-    target: Annotated[str, typer.Option(help="The logit that counts: correct or predicted.")] = "correct",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images per pass.")] = 16,
-    test_images: Annotated[str, typer.Option(metavar="N|all", help="Images for the base accuracy.")] = "2000",
-    pre_activation: console.PreActivationOption = False,
-    all_cuts: console.AllCutsOption = False,
     channel_axis: Annotated[
         list[str] | None,
-        typer.Option(metavar="CUT=1|-1", help="Where a cut's channels are, if they are guessed wrongly. Repeatable."),
+        typer.Option(
+            metavar="CUT=1|-1",
+            help="The channel axis of a cut where the guess is wrong: 1 is first, -1 is last. Repeatable.",
+            rich_help_panel=_MODEL_PANEL,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the choice of images, and of held-out parts.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a study of other input.")] = False,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="PART", help="Use only this part or folder of the data.", rich_help_panel=_DATA_PANEL),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The directory of torchvision's data sets.", rich_help_panel=_DATA_PANEL),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B",
+            help="A subset of the classes: 'cat,dog', 'normal,ill=flu+cold' (which merges two), a group's name, or a "
+            "JSON file of groups. Repeatable.",
+            rich_help_panel=_DATA_PANEL,
+        ),
+    ] = None,
+    class_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A JSON file {class: model output}, where names and numbers do not tell.",
+            rich_help_panel=_DATA_PANEL,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(help="Seed of the choice of images, and of parts that are held out.", rich_help_panel=_DATA_PANEL),
+    ] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="STUDY", help="The directory to write.")] = Path("study"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a study of another model or of other data.")
+    ] = False,
+    wide: console.WideOption = False,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
@@ -58,42 +95,26 @@ def analyze(
 
     The study is written to a directory with records, the importance curve and report.html. Run the same command again
     to go on where it was stopped.
+
+    Example: isplit analyze torchvision:resnet50 photos.zip --weights default
     """
     with needs_extra("design"):
         from isplit import api
 
     # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
-    means, stds = console.parse_numbers(mean, "--mean"), console.parse_numbers(std, "--std")
-    settings = api.AnalyzeSettings(
-        images=console.parse_count(images, "--images"),
-        tolerance=tolerance,
-        method=method,
-        target=target,  # type: ignore[arg-type] - Settings checks it
-        precision=precision,  # type: ignore[arg-type] - the settings check it
-        batch_size=batch_size,
-        test_images=console.parse_count(test_images, "--test-images"),
-        pre_activation=pre_activation,
-        all_cuts=all_cuts,
-        channel_axes=dict(_axis(text) for text in channel_axis or ()),
-    )
+    means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
+    axes = dict(_axis(text) for text in channel_axis or ())
+    settings = replace(settings, channel_axes=axes)
     dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
-    loaded = console.load_model(
-        model,
-        weights=weights,
-        num_classes=num_classes,
-        image_size=image_size,
-        channels=channels,
-        mean=means,
-        std=stds,
-    )
-    silent = quiet or json
+    loaded = model_choice.load(model, mean=means, std=stds)
+    with console.progress_bars(quiet=quiet or json) as progress:
 
-    def announce(study: StudyRecord) -> None:
-        console.say(console.show_study(study), quiet=quiet)
-        for warning in study.warnings:
-            console.say(f"warning: {warning}", quiet=False)
+        def announce(study: StudyRecord) -> None:
+            if not quiet:
+                progress.say(describe_base_accuracy(study))
+            for warning in study.warnings:
+                progress.say(f"warning: {warning}")
 
-    with console.progress_bars(quiet=silent) as progress:
         study = api.analyze(
             loaded,
             dataset,
@@ -106,21 +127,71 @@ def analyze(
             progress=progress,
             announce=announce,
         )
-    show_ranking(study.ranking, study.directory, json=json, quiet=quiet)
-
-
-def show_ranking(ranking: CandidatesRecord, directory: Path, *, json: bool, quiet: bool) -> None:
-    """Print the ranking and say where the report is."""
     if json:
-        typer.echo(ranking.to_json(), nl=False)
-        return
-    if quiet:
-        return
-    console.show_candidates(ranking)
+        typer.echo(study.ranking.to_json(), nl=False)
+    elif not quiet:
+        show_ranking(study.ranking, images=study.curve.images, wide=wide)
+        typer.echo(f"Report: {study.directory / 'report.html'}")
+        typer.echo(f"Next, measure the splits before any training: isplit predict {study.directory}")
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Read numbers separated by commas.
+
+    Raises:
+        InputError: they are none; `option` is where they were given.
+
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        msg = f"{option} is {text!r}; give numbers separated by commas, for example 0.485,0.456,0.406"
+        raise InputError(msg) from None
+
+
+def describe_base_accuracy(study: StudyRecord) -> str:
+    """Say how good the model is on the test part."""
+    base = study.base_accuracy
+    return (
+        f"Base accuracy: {base.accuracy:.1%} of {base.images:,} test images "
+        f"(95 % interval {base.low:.1%} to {base.high:.1%}; guessing: {study.chance_accuracy:.1%})."
+    )
+
+
+_RULES: dict[Rule, str] = {
+    "importance-maximum": "maximum",
+    "natural-bottleneck": "natural bottleneck",
+    "size-minimum": "size minimum",
+    "above-trend": "above trend",
+}
+
+
+def show_ranking(ranking: CandidatesRecord, *, images: int, wide: bool = False) -> None:
+    """Print the candidates as a table, and what the reader has to know about them."""
+    columns = [
+        Column[Candidate]("rank", lambda candidate: str(candidate.rank)),
+        Column[Candidate]("split right after", lambda candidate: candidate.cut, words=True),
+        Column[Candidate](f"log10\n{method_title(ranking.method)}", lambda candidate: _number(candidate.log10_cui)),
+        Column[Candidate]("device\nMACs", lambda candidate: f"{candidate.head_mac_share:.0%}"),
+        Column[Candidate]("KiB\nas fp32", lambda candidate: f"{candidate.bytes / 1024:,.1f}"),
+        Column[Candidate]("found by", _rules, words=True),
+    ]
+    title = f"Split points, first choice first; importance on {images:,} images of the fit part"
+    print_table(ranking.candidates, columns, title=title, wide=wide)
     for text in (ranking.note, ranking.disagreement):
         if text:
             typer.echo(text)
-    typer.echo(f"report: {directory / 'report.html'}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _rules(candidate: Candidate) -> str:
+    rules = ", ".join(_RULES[rule] for rule in candidate.found_by)
+    return f"{rules} (not settled)" if candidate.settled is False else rules
 
 
 def _axis(text: str) -> tuple[str, int]:

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from isplit.cli import console
-from isplit.cli.analyze import show_ranking
+from isplit.cli.analyze import describe_base_accuracy, show_ranking
+from isplit.cli.tables import Column, print_table
+from isplit.cli.wording import percent_with_interval
 from isplit.errors import StudyError, needs_extra
-from isplit.records import Prediction, PredictionsRecord, RunsRecord, SplitRecord
+from isplit.records import PlacementRun, Prediction, PredictionsRecord, RunsRecord, SplitRecord
 
 if TYPE_CHECKING:
     from isplit.design.inputs.data import Dataset
@@ -23,8 +23,10 @@ _LINK_BITS_PER_S = 250_000
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where to write.")] = Path("isplit-demo"),
-    seed: Annotated[int, typer.Option(help="Of the training and of the choice of images.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory to write.")] = Path(
+        "isplit-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the training and of the choice of images.")] = 0,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
@@ -47,7 +49,8 @@ def demo(
     dataset = api.open_data(_DATA, seed=seed)
     untrained = api.load_model(_MODEL)
     console.say(
-        f"{len(dataset)} digits at 32×32 pixels, a residual network of {untrained.source.parameters:,} parameters",
+        f"The data are {len(dataset):,} digits of 32×32 pixels, the model is a residual network of "
+        f"{untrained.source.parameters:,} parameters.",
         quiet=quiet,
     )
     with console.progress_bars(quiet=silent) as progress:
@@ -67,9 +70,12 @@ def demo(
             seed=seed,
             overwrite=True,
             progress=progress,
-            announce=lambda study: console.say(console.show_study(study), quiet=quiet),
+            announce=lambda record: None if quiet else progress.say(describe_base_accuracy(record)),
         )
-    show_ranking(study.ranking, study.directory, json=json, quiet=quiet)
+    if json:
+        typer.echo(study.ranking.to_json(), nl=False)
+    elif not quiet:
+        show_ranking(study.ranking, images=study.curve.images)
     with console.progress_bars(quiet=silent) as progress:
         opened = api.open_study(study_directory)
         budget = api.Budget(payload_bytes=_BYTES)
@@ -86,18 +92,22 @@ def demo(
         return
     _show_split(best, trained)
     _show_runs(runs)
-    typer.echo(f"report: {study_directory / 'report.html'}")
+    typer.echo(f"Report: {study_directory / 'report.html'}")
     console.say(
-        f"the same by hand: isplit analyze {_MODEL} {_DATA} --weights {weights} --images all -o mine; isplit predict "
-        f"mine --bytes {_BYTES}; isplit fit mine --cut {best.cut} --bytes {_BYTES}; isplit export mine --cut "
-        f"{best.cut} -o mine-bundle; isplit serve mine-bundle",
+        f"""
+The same by hand:
+  isplit analyze {_MODEL} {_DATA} --weights {weights} --images all -o mine
+  isplit predict mine --bytes {_BYTES}
+  isplit fit mine --cut {best.cut} --bytes {_BYTES}
+  isplit export mine --cut {best.cut} --bytes {_BYTES} -o mine-bundle
+  isplit serve mine-bundle""",
         quiet=quiet,
     )
 
 
 def _best(record: PredictionsRecord) -> Prediction:
     """Return the most accurate split; among equals, the one that asks least of the device."""
-    return max(record.predictions, key=lambda one: (one.measurement.accuracy.correct, -one.measurement.head_macs))
+    return max(record.predictions, key=lambda split: (split.measurement.accuracy.correct, -split.measurement.head_macs))
 
 
 def _run(dataset: "Dataset", out: Path, cut: str) -> RunsRecord:
@@ -119,23 +129,26 @@ def _run(dataset: "Dataset", out: Path, cut: str) -> RunsRecord:
 
 def _show_split(before: Prediction, after: SplitRecord) -> None:
     result = after.measurement
-    typer.echo(
-        f"split right after {before.cut}: {before.measurement.accuracy.accuracy:.1%} of the select part before any "
-        f"training, {result.accuracy.accuracy:.1%} of the test part after one epoch (whole model "
-        f"{result.whole.accuracy:.1%}), {result.payload_bytes.mean:.0f} bytes per image"
+    text = (
+        f"Split right after {before.cut}: {before.measurement.accuracy.accuracy:.1%} of the select part before any "
+        f"training, {percent_with_interval(result.accuracy)} of the test part after one epoch (the whole model: "
+        f"{result.whole.accuracy:.1%}), {result.payload_bytes.mean:.0f} bytes per image."
     )
+    console.output().print(text, markup=False, highlight=False)
+    typer.echo("")
 
 
 def _show_runs(runs: RunsRecord) -> None:
-    table = Table(title=f"Measured {runs.link}", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("placement", "accuracy", "bytes", "median ms", "p95 ms"):
-        table.add_column(name, justify="left" if name == "placement" else "right", no_wrap=True)
-    for run in runs.runs:
-        table.add_row(
-            run.placement,
-            "" if run.accuracy is None else f"{run.accuracy.accuracy:.1%}",
-            "" if run.payload_bytes is None else f"{run.payload_bytes.mean:.0f}",
-            f"{run.total_median_ms:.1f}",
-            f"{run.total_p95_ms:.1f}",
-        )
-    console.output().print(table, markup=False)
+    def accuracy(run: PlacementRun) -> str:
+        return "–" if run.accuracy is None else percent_with_interval(run.accuracy)
+
+    columns = [
+        Column[PlacementRun]("placement", lambda run: run.placement, words=True),
+        Column[PlacementRun]("accuracy (95 %)", accuracy),
+        Column[PlacementRun](
+            "bytes", lambda run: "0" if run.payload_bytes is None else f"{run.payload_bytes.mean:,.0f}"
+        ),
+        Column[PlacementRun]("median ms", lambda run: f"{run.total_median_ms:.1f}"),
+        Column[PlacementRun]("p95 ms", lambda run: f"{run.total_p95_ms:.1f}"),
+    ]
+    print_table(runs.runs, columns, title=f"Measured {runs.link}, on {runs.runs[0].images} test images")

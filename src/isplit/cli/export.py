@@ -1,87 +1,77 @@
 """isplit export: from a study's splits to a bundle that a device and a server run."""
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
-from rich import box
-from rich.table import Table
 
 from isplit.cli import console
+from isplit.cli.options import Options
+from isplit.cli.study_options import BudgetOptions, CutOptions, GroupOption, MovedOptions
+from isplit.cli.tables import Column, print_table
+from isplit.cli.wording import percent_with_interval
+from isplit.design.settings import ExportSettings
 from isplit.errors import InputError, needs_extra
-from isplit.records import Accuracy, Budget, BundleRecord, Design, ExportCheck, Int8Cost
+from isplit.records import Accuracy, BundleRecord, Design, ExportCheck, Int8Cost
 
 
 def export(
     study: console.StudyArgument,
-    cut: Annotated[list[str], typer.Option(help="A cut whose split goes into the bundle. Repeatable.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="BUNDLE", help="The directory to write.")],
-    payload_bytes: Annotated[
-        int | None, typer.Option("--bytes", help="The split of this budget: mean payload in bytes.")
-    ] = None,
-    ratio: Annotated[float | None, typer.Option(help="The split of this budget: 64 sends one element in 64.")] = None,
+    cut_choice: CutOptions,
+    budget_choice: BudgetOptions,
+    settings: Annotated[ExportSettings, Options("Bundle")],
+    inputs: MovedOptions,
     design: Annotated[
-        str | None, typer.Option(help=f"The split of this design: {', '.join(get_args(Design))}.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Take the split of this design: {', '.join(get_args(Design))}.",
+            rich_help_panel="Cuts and budget",
+        ),
     ] = None,
     closed_form: Annotated[
-        bool, typer.Option("--closed-form", help="Take the closed form even where a trained split is there.")
+        bool,
+        typer.Option(
+            "--closed-form",
+            help="Take the closed form even where there is a trained split.",
+            rich_help_panel="Cuts and budget",
+        ),
     ] = False,
-    group: Annotated[str | None, typer.Option(help="A class subset of the study; default: all classes.")] = None,
-    name: Annotated[str | None, typer.Option(help="The bundle's name on the wire; default: its directory's.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Heads compute in eight bits; says what that costs.")] = False,
-    triton: Annotated[
-        bool, typer.Option("--triton", help="Also lay the tails out as a Triton model repository, in BUNDLE/triton.")
-    ] = False,
-    local: Annotated[bool, typer.Option(help="The device gets the whole model too.")] = True,
-    remote: Annotated[bool, typer.Option(help="The server gets the whole model too, for compressed images.")] = True,
-    images: Annotated[int, typer.Option(help="Images of the select part on which files are compared with torch.")] = 24,
-    tolerance: Annotated[
-        float, typer.Option(help="Largest difference of a logit, as a share of the largest logit.")
-    ] = 1e-3,
-    weights: Annotated[str | None, typer.Option(help="Where the weights are now, if they have moved.")] = None,
-    data: Annotated[str | None, typer.Option(help="Where the data are now, if they have moved.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    group: GroupOption = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="BUNDLE", help="The directory to write.")] = Path(
+        "bundle"
+    ),
+    wide: console.WideOption = False,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
     """Write splits of STUDY and the whole model as a bundle that runs without torch.
 
-    Every file is run beside torch first; where their answers differ, nothing is written.
+    Of each cut the trained split is taken if there is one, else the closed form. Every file is run beside torch first;
+    where their answers differ, nothing is written.
+
+    Example: isplit export study --cut layer2.3 --bytes 512 -o bundle
     """
+    cut_choice.require()
     with needs_extra("design"):
         from isplit import api
-    split_filter = api.SplitFilter(
-        budget=_budget(payload_bytes, ratio), design=_design(design), closed_form=closed_form
-    )
-    settings = api.ExportSettings(
-        name=name,
-        local=local,
-        remote=remote,
-        int8=int8,
-        triton=triton,
-        images=images,
-        tolerance=tolerance,
-        overwrite=overwrite,
-    )
-    opened = api.open_study(study, weights=weights, data=data, data_root=data_root)
+
+    split_filter = api.SplitFilter(budget=budget_choice.read(), design=_design(design), closed_form=closed_form)
+    opened = inputs.open(study)
+    names = cut_choice.names(opened, group=group)
     with console.progress_bars(quiet=quiet or json) as progress:
         record = api.export(
-            opened, cut, out=out, group=group, split_filter=split_filter, settings=settings, progress=progress
+            opened, names, out=out, group=group, split_filter=split_filter, settings=settings, progress=progress
         )
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
-        _show(record, out)
-
-
-def _budget(payload_bytes: int | None, ratio: float | None) -> Budget | None:
-    if payload_bytes is not None and ratio is not None:
-        msg = "--bytes and --ratio are two kinds of budget: give one of them"
-        raise InputError(msg)
-    if payload_bytes is None and ratio is None:
-        return None
-    return Budget(payload_bytes=payload_bytes, element_ratio=ratio)
+        show_bundle(record, wide=wide)
+        typer.echo(f"Bundle: {out}")
+        typer.echo(f"Next, answer devices with it: isplit serve {out}")
 
 
 def _design(text: str | None) -> Design | None:
@@ -91,61 +81,81 @@ def _design(text: str | None) -> Design | None:
     return cast("Design | None", text)
 
 
-def _show(record: BundleRecord, out: Path) -> None:
-    """Print a bundle's placements as a table, what they cost, and how near they are to torch."""
+@dataclass(frozen=True)
+class _Placement:
+    """What a row of the table shows."""
+
+    name: str
+    accuracy: Accuracy | None
+    payload_bytes: float
+    head_mac_share: float
+    check: ExportCheck | None
+    has_latents: bool = False
+
+
+def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
+    """Print a bundle's placements, one table for each set of images that accuracies were measured on."""
     size = sum(file.bytes for file in record.files.values())
-    title = f"{record.name}: {len(record.group.classes)} classes, {size / 2**20:.1f} MiB"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("placement", "accuracy", "bytes", "head MACs", "logits differ by", "symbols differ"):
-        table.add_column(column, justify="left" if column == "placement" else "right", no_wrap=True)
-    if record.local:
-        table.add_row("local", _share(record.local.accuracy), "0", "100%", *_checked(record.check))
+    typer.echo(f"{record.name}: {len(record.group.classes)} classes, {size / 2**20:.1f} MiB")
+    tables: dict[int, list[_Placement]] = defaultdict(list)
+    for placement in _placements(record):
+        tables[placement.accuracy.images if placement.accuracy else 0].append(placement)
+    columns = [
+        Column[_Placement]("placement", lambda placement: placement.name, words=True),
+        Column[_Placement](
+            "accuracy (95 %)",
+            lambda placement: "–" if placement.accuracy is None else percent_with_interval(placement.accuracy),
+        ),
+        Column[_Placement]("bytes", lambda placement: f"{placement.payload_bytes:,.0f}"),
+        Column[_Placement]("device\nMACs", lambda placement: f"{placement.head_mac_share:.0%}"),
+        Column[_Placement]("largest logit\ndifference", lambda placement: _logits(placement.check), wide=True),
+        Column[_Placement]("symbols\nthat differ", _symbols, wide=True),
+    ]
+    for images, placements in tables.items():
+        title = f"Accuracy on {images:,} images" if images else "Accuracy not measured"
+        print_table(placements, columns, title=title, wide=wide)
     for cut in record.cuts:
-        table.add_row(
-            f"{cut.name} (int8)" if cut.int8 else cut.name,
-            _share(cut.accuracy),
-            f"{cut.payload_bytes_mean:.0f}",
-            f"{cut.head_mac_share:.0%}",
-            *_checked(cut.check, latents=True),
+        if cut.int8_cost:
+            console.output().print(_int8(cut.name, cut.int8_cost), markup=False, highlight=False)
+    if record.check and record.check.classes_answered == 1:
+        typer.echo(
+            "warning: the model gives every image the same answer, so it says little that the files do too", err=True
+        )
+
+
+def _placements(record: BundleRecord) -> Sequence[_Placement]:
+    placements: list[_Placement] = []
+    if record.local:
+        placements.append(_Placement("local", record.local.accuracy, 0, 1, record.check))
+    for cut in record.cuts:
+        name = f"{cut.name} (int8)" if cut.int8 else cut.name
+        placements.append(
+            _Placement(name, cut.accuracy, cut.payload_bytes_mean, cut.head_mac_share, cut.check, has_latents=True)
         )
     if record.remote:
         setting = record.remote.recommended
-        scale = "" if setting.scale == 1 else f" at {setting.scale:g}"
-        table.add_row(
-            f"remote ({setting.format} {setting.quality or 'lossless'}{scale})",
-            _share(setting.accuracy),
-            f"{setting.payload_bytes_mean:.0f}",
-            "0%",
-            *_checked(record.check),
-        )
-    console.output().print(table, markup=False)
-    for cut in record.cuts:
-        if cut.int8_cost:
-            typer.echo(_int8(cut.name, cut.int8_cost))
-    if record.check and record.check.classes_answered == 1:
-        typer.echo("warning: the model gives every image the same answer: that the files do too says little", err=True)
-    typer.echo(f"bundle: {out}")
+        scale = "" if setting.scale == 1 else f", side × {setting.scale:g}"
+        name = f"remote ({setting.format} {setting.quality or 'lossless'}{scale})"
+        placements.append(_Placement(name, setting.accuracy, setting.payload_bytes_mean, 0, record.check))
+    return placements
 
 
-def _share(accuracy: Accuracy | None) -> str:
-    return (
-        "not measured" if accuracy is None else f"{accuracy.accuracy:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
-    )
+def _logits(check: ExportCheck | None) -> str:
+    return "–" if check is None else f"{check.logits_difference_max:.1e}"
 
 
-def _checked(check: ExportCheck | None, *, latents: bool = False) -> tuple[str, str]:
-    """Return how far the files are from torch: logits, and the share of the latent's symbols."""
-    if check is None:
-        return "", ""
-    return f"{check.logits_difference_max:.1e}", f"{check.latents_different_share:.3%}" if latents else ""
+def _symbols(placement: _Placement) -> str:
+    if placement.check is None or not placement.has_latents:
+        return "–"
+    return f"{placement.check.latents_different_share:.3%}"
 
 
 def _int8(cut: str, cost: Int8Cost) -> str:
     before, after = cost.float32_accuracy, cost.accuracy
     return (
-        f"int8 head of {cut}: accuracy {after.accuracy:.1%} ({after.low:.1%} to {after.high:.1%}) instead of "
-        f"{before.accuracy:.1%} on {after.images} images (difference {cost.against_float32.difference:+.1%}, standard "
-        f"error {cost.against_float32.stderr:.1%}), the same answer to {cost.agreement:.1%}; "
-        f"{cost.payload_bytes_mean:.0f} bytes instead of {cost.float32_payload_bytes_mean:.0f}; weights "
-        f"{cost.head_bytes / 2**20:.1f} MiB instead of {cost.float32_head_bytes / 2**20:.1f} MiB"
+        f"The int8 head of {cut} is right on {percent_with_interval(after)} of {after.images:,} images instead of "
+        f"{before.accuracy:.1%} (difference {cost.against_float32.difference:+.1%}, standard error "
+        f"{cost.against_float32.stderr:.1%}); {cost.agreement:.1%} of the answers are the same. It sends "
+        f"{cost.payload_bytes_mean:,.0f} bytes instead of {cost.float32_payload_bytes_mean:,.0f}, and its weights take "
+        f"{cost.head_bytes / 2**20:.1f} MiB instead of {cost.float32_head_bytes / 2**20:.1f} MiB."
     )

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from isplit.cli.wording import with_option_names
+from isplit.cli.option_names import with_option_names
 from isplit.errors import IsplitError
 from isplit.text import terminal_text
 
@@ -127,7 +127,10 @@ def load_verb(verb: Verb) -> Any:
     """
     program: Callable[..., None] | typer.Typer = getattr(import_module(f"isplit.cli.{verb.name}"), verb.name)
     if not isinstance(program, typer.Typer):
-        function, program = program, new_typer()
+        # What makes options of settings loads them.
+        from isplit.cli.options import with_options
+
+        function, program = with_options(program), new_typer()
         program.command(verb.name, cls=VerbCommand)(function)
     command = get_command(program)
     command.name = verb.name

@@ -4,150 +4,124 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from isplit.cli import console
-from isplit.cli import fit as options
+from isplit.cli.options import Options
+from isplit.cli.study_options import BudgetOptions, CutOptions, GroupOption, MovedOptions, RayOptions
+from isplit.cli.tables import Column, print_table
+from isplit.cli.wording import percent_with_interval, points_with_error
+from isplit.design.settings import FitSettings
+from isplit.errors import needs_extra
 from isplit.records import PredictorScore, SplitRecord, Verification, VerifiedCut
 from isplit.report.text import PREDICTOR_NAMES
+
+# Rules are compared on splits that are trained alike: from the closed form, and on the server's side of the cut.
+_NOT_OFFERED = ("train_encoder", "train_decoder", "train_tail", "train_head", "feature_epochs")
 
 
 def verify(
     study: console.StudyArgument,
-    ray_address: options.RayAddressArgument = None,
-    cuts: Annotated[str, typer.Option("--cuts", metavar="candidates|all|A,B", help="Which cuts.")] = "candidates",
-    bytes: options.BytesOption = None,
-    ratio: options.RatioOption = None,
-    group: options.GroupOption = None,
-    epochs: options.EpochsOption = 3,
-    images: options.ImagesOption = None,
-    select_images: options.SelectImagesOption = None,
-    batch_size: options.BatchSizeOption = 64,
-    bottleneck_rate: options.BottleneckRateOption = None,
-    model_rate: options.ModelRateOption = options.DEFAULT_MODEL_RATE,
-    patience: options.PatienceOption = 2,
-    flip: options.FlipOption = False,
-    features: options.FeaturesOption = "auto",
-    memory_gib: options.MemoryOption = 4.0,
-    precision: options.PrecisionOption = "auto",
-    seed: options.SeedOption = 0,
-    ray: options.RayOption = False,
-    weights: options.MovedWeightsOption = None,
-    data: options.MovedDataOption = None,
-    data_root: options.DataRootOption = None,
+    ray_choice: RayOptions,
+    cut_choice: CutOptions,
+    budget_choice: BudgetOptions,
+    settings: Annotated[FitSettings, Options("Training", without=_NOT_OFFERED)],
+    inputs: MovedOptions,
+    group: GroupOption = None,
+    wide: console.WideOption = False,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
     """Train several cuts of STUDY, and show how well each rule had ranked them beforehand.
 
-    A rule is judged by Kendall's tau between its score and the accuracy after training, and by its regret: how many
-    accuracy points its first choice, or the best of its first three, lies below the best cut. What was trained with the
-    same settings is not trained again.
-    """
-    budget = options.read_budget(bytes, ratio)
-    options.check_ray(ray_address, ray=ray)
-    settings = options.make_settings(
-        epochs=epochs,
-        images=images,
-        select_images=select_images,
-        batch_size=batch_size,
-        bottleneck_rate=bottleneck_rate,
-        model_rate=model_rate,
-        patience=patience,
-        flip=flip,
-        features=features,
-        memory_gib=memory_gib,
-        precision=precision,
-        seed=seed,
-    )
-    from isplit import api
+    Without --cut and --cuts the candidates of the study are trained. A rule is judged by Kendall's tau between its
+    score and the accuracy after training, and by its regret: how many accuracy points its first choice, or the best of
+    its first three, lies below the best cut. What was trained with the same settings is not trained again.
 
-    opened = api.open_study(study, weights=weights, data=data, data_root=data_root)
+    Example: isplit verify study --bytes 512
+    """
+    budget = budget_choice.require()
+    with needs_extra("design"):
+        from isplit import api
+
+    opened = inputs.open(study)
     with console.progress_bars(quiet=quiet or json) as progress:
 
-        def on_ray(wanted: Sequence[str]) -> Sequence[SplitRecord]:
+        def fit_on_ray(names: Sequence[str]) -> Sequence[SplitRecord]:
             request = api.FitRequest(
                 directory=study.absolute(),
                 budget=budget,
                 settings=settings,
-                weights=weights,
-                data=data,
-                data_root=data_root,
+                weights=inputs.weights,
+                data=inputs.data,
+                data_root=inputs.data_root,
                 group=group,
             )
-            return api.fit_on_ray(request, wanted, address=ray_address, progress=progress)
+            return api.fit_on_ray(request, names, address=ray_choice.ray_address, progress=progress)
 
         record = api.verify(
             opened,
             budget,
-            cuts=cuts.split(","),
+            cuts=cut_choice.words or ["candidates"],
             group=group,
             settings=settings,
-            fit_all=on_ray if ray else None,
+            fit_all=fit_on_ray if ray_choice.ray else None,
             progress=progress,
         )
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
-        show_verification(record.verifications[-1])
+        show_verification(record.verifications[-1], wide=wide)
+        typer.echo(f"Report: {study / 'report.html'}")
 
 
-def show_verification(found: Verification) -> None:
+def show_verification(verification: Verification, *, wide: bool = False) -> None:
     """Print the cuts as they turned out, and how well each rule did."""
-    table = Table(title=f"Trained for {found.budget.tag}, {found.group}", title_justify="left", box=box.SIMPLE_HEAD)
+    importances = sorted((cut.cui for cut in verification.cuts if cut.cui is not None), reverse=True)
+
+    def cui_rank(cut: VerifiedCut) -> str:
+        return "–" if cut.cui is None else str(importances.index(cut.cui) + 1)
+
     columns = [
-        "split right after",
-        "device MACs",
-        "rank by CUI",
-        "untrained",
-        "trained (95 %)",
-        "against whole",
-        "bytes",
+        Column[VerifiedCut]("split right after", lambda cut: cut.cut, words=True),
+        Column[VerifiedCut]("bytes", lambda cut: f"{cut.trained.payload_bytes.mean:,.0f}"),
+        Column[VerifiedCut]("device\nMACs", lambda cut: f"{cut.trained.head_mac_share:.0%}"),
+        Column[VerifiedCut]("accuracy (95 %)", lambda cut: percent_with_interval(cut.trained.accuracy)),
+        Column[VerifiedCut]("against whole", lambda cut: points_with_error(cut.trained.against_whole)),
+        Column[VerifiedCut]("rank by\nCUI", cui_rank),
     ]
-    for name in columns:
-        table.add_column(name, justify="left" if name == "split right after" else "right", no_wrap=True)
-    importances = sorted((one.cui for one in found.cuts if one.cui is not None), reverse=True)
-    for one in found.cuts:
-        table.add_row(*_cells(one, importances))
-    scores = Table(title="Chosen beforehand by", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("rule", "Kendall tau", "first choice", "regret, points", "best of three", "mean error, points"):
-        scores.add_column(name, justify="left" if name in ("rule", "first choice") else "right", no_wrap=True)
-    for score in found.scores:
-        scores.add_row(*_score_cells(score))
-    output = console.output()
-    output.print(table, markup=False)
-    output.print(scores, markup=False)
-    images = found.cuts[0].trained.accuracy.images
-    output.print(
-        f"untrained: on the select part; trained: on {images:,} images of the test part; regret: accuracy points below "
-        "the best cut",
-        markup=False,
-    )
+    images = verification.cuts[0].trained.accuracy.images
+    title = f"Trained for {verification.budget.tag}, {verification.group}, on {images:,} images of the test part"
+    print_table(verification.cuts, columns, title=title, wide=wide)
+    if wide:
+        _show_before_training(verification)
+    _show_scores(verification.scores, wide=wide)
 
 
-def _cells(one: VerifiedCut, importances: list[float]) -> list[str]:
-    trained = one.trained
-    return [
-        one.cut,
-        f"{trained.head_mac_share:.0%}",
-        "–" if one.cui is None else str(importances.index(one.cui) + 1),
-        f"{one.closed_form.accuracy.accuracy:.1%}",
-        options.show_accuracy(trained),
-        f"{100 * trained.against_whole.difference:+.1f} ± {100 * trained.against_whole.stderr:.1f}",
-        f"{trained.payload_bytes.mean:.0f}",
+def _show_before_training(verification: Verification) -> None:
+    columns = [
+        Column[VerifiedCut]("split right after", lambda cut: cut.cut, words=True),
+        Column[VerifiedCut]("bytes", lambda cut: f"{cut.closed_form.payload_bytes.mean:,.0f}"),
+        Column[VerifiedCut]("accuracy (95 %)", lambda cut: percent_with_interval(cut.closed_form.accuracy)),
+        Column[VerifiedCut]("against whole", lambda cut: points_with_error(cut.closed_form.against_whole)),
     ]
+    images = verification.cuts[0].closed_form.accuracy.images
+    print_table(verification.cuts, columns, title=f"Before training, on {images:,} images of the select part")
 
 
-def _score_cells(score: PredictorScore) -> list[str]:
-    def number(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
-
-    return [
-        PREDICTOR_NAMES[score.predictor],
-        number(score.kendall_tau, "+.2f"),
-        score.top1 or "–",
-        number(score.top1_regret_points, ".1f"),
-        number(score.top3_regret_points, ".1f"),
-        number(score.mean_absolute_error_points, ".1f"),
+def _show_scores(scores: Sequence[PredictorScore], *, wide: bool) -> None:
+    columns = [
+        Column[PredictorScore]("rule", lambda score: PREDICTOR_NAMES[score.predictor], words=True),
+        Column[PredictorScore]("Kendall\ntau", lambda score: _number(score.kendall_tau, "+.2f")),
+        Column[PredictorScore]("first choice", lambda score: score.top1 or "–", words=True),
+        Column[PredictorScore]("its\nregret", lambda score: _number(score.top1_regret_points, ".1f")),
+        Column[PredictorScore]("best of 3:\nregret", lambda score: _number(score.top3_regret_points, ".1f")),
+        Column[PredictorScore](
+            "mean\nerror", lambda score: _number(score.mean_absolute_error_points, ".1f"), wide=True
+        ),
     ]
+    title = "How each rule had ranked them (regret: accuracy points below the best cut)"
+    print_table(scores, columns, title=title, wide=wide)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form).replace("-", "−")

@@ -1,36 +1,33 @@
-"""How results and messages are worded on the command line."""
+"""How results are worded on the command line."""
 
-import re
-from collections.abc import Mapping
-
-_FIRST_WORD = re.compile(r"(\w+)(?= (?:is|has|are) )")
-_ARGUMENT = re.compile(r"`(\w+)=([^`]+)`")
+from isplit.records import Accuracy, Paired
 
 
-def with_option_names(message: str, options: Mapping[str, str]) -> str:
-    """Rewrite a message about a function's arguments as one about the options of a verb.
-
-    An argument stands first in the message, or as code that gives it a value.
-
-    Args:
-        message: The message of an error.
-        options: The option of each argument.
+def percent_with_interval(accuracy: Accuracy) -> str:
+    """Write an accuracy in per cent with its 95 % interval.
 
     Example:
-        >>> with_option_names("batch_size is 0; give at least 1", {"batch_size": "--batch-size"})
-        '--batch-size is 0; give at least 1'
-        >>> with_option_names("replace it with `overwrite=True`", {"overwrite": "--overwrite"})
-        'replace it with --overwrite'
+        >>> percent_with_interval(Accuracy.from_counts(80, 100))
+        '80.0% (71.1–86.7)'
 
     """
-    first = _FIRST_WORD.match(message)
-    if first is not None and first[1] in options:
-        message = options[first[1]] + message[first.end() :]
+    return f"{accuracy.accuracy:.1%} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})"
 
-    def as_option(found: re.Match[str]) -> str:
-        name, value = found.groups()
-        if name not in options:
-            return found[0]
-        return options[name] if value == "True" else f"{options[name]} {value}"
 
-    return _ARGUMENT.sub(as_option, message)
+def points_with_error(paired: Paired) -> str:
+    """Write a difference of two accuracies in points with its standard error: "−1.2 ± 0.4"."""
+    return f"{100 * paired.difference:+.1f} ± {100 * paired.stderr:.1f}".replace("-", "−")
+
+
+def count_with_unit(number: float) -> str:
+    """Write a large number with three digits and a unit.
+
+    Example:
+        >>> count_with_unit(11_700_000)
+        '11.7M'
+
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:g}"

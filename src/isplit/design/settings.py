@@ -6,7 +6,7 @@ This module loads no torch, so that `isplit --help` can show the defaults at onc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from isplit.codec.codec import smallest_payload_bytes
 from isplit.errors import InputError
@@ -24,6 +24,10 @@ METHOD_NAMES = tuple(METHOD_TITLES)
 CODERS = ("rans", "zstd", "rle", "raw")
 """The entropy coders, by their names in `isplit.codec`."""
 
+ALL = "all"
+"""How the command line writes None where it stands for all images."""
+
+ImageCount = Annotated[int | None, ALL]
 FeatureStore = Literal["auto", "memory", "disk", "keep", "recompute"]
 TrainedDesign = Literal["linear", "undercomplete", "identity"]
 Start = Literal["closed-form", "random"]
@@ -38,10 +42,11 @@ class AnalyzeSettings:
 
     Args:
         images: Number of images that the curve is taken from, class-balanced; None takes the whole fit part.
-        tolerance: Stop earlier, as soon as the order of the candidates is settled (see `order_is_settled`).
-        method: The importance method: a name in `METHOD_NAMES`, `./file.py:name` of an own one, or an object that meets
-            `ImportanceMethod`.
-        target: The logit that is differentiated: that of the correct class, or the largest.
+        tolerance: Stop earlier, as soon as the order of the candidates is settled to this share, for example 0.05 (see
+            docs/importance.md); `images` is then a limit.
+        method: The importance method: "cui", "gradient-activation", "gradient-energy", or `./file.py:name` of a method
+            of your own. In Python also an object that meets `ImportanceMethod`.
+        target: The logit that is differentiated: that of the correct class, or the largest ("predicted").
         precision: "auto" takes bf16 where the CPU multiplies it in hardware.
         batch_size: Images in one pass.
         test_images: Number of images of the test part that the base accuracy is measured on; None takes all.
@@ -58,13 +63,13 @@ class AnalyzeSettings:
 
     """
 
-    images: int | None = 1000
+    images: ImageCount = 1000
     tolerance: float | None = None
     method: "str | ImportanceMethod" = "cui"
     target: Target = "correct"
     precision: Precision | Literal["auto"] = "auto"
     batch_size: int = 16
-    test_images: int | None = 2000
+    test_images: ImageCount = 2000
     pre_activation: bool = False
     all_cuts: bool = False
     channel_axes: Mapping[str, int] = field(default_factory=dict)
@@ -88,7 +93,7 @@ class PredictSettings:
     Args:
         statistics_images: Images of the fit part that the moments are taken from; the entropy coder's tables are made
             from as many others.
-        images: Images of the select part that the accuracy is measured on; None takes all.
+        images: Number of images of the select part that the accuracy is measured on; None takes all.
         remote_images: Number of these on which compressed images are measured too; 0 leaves them out.
         weighted: False solves for plain PCA instead of importance (S = I), for comparison.
         precision: "auto" takes bf16 where the CPU multiplies it in hardware; bottlenecks compute in float32.
@@ -104,8 +109,8 @@ class PredictSettings:
     """
 
     statistics_images: int = 640
-    images: int | None = 500
-    remote_images: int | None = 200
+    images: ImageCount = 500
+    remote_images: ImageCount = 200
     weighted: bool = True
     precision: Precision | Literal["auto"] = "auto"
     batch_size: int = 16
@@ -123,12 +128,13 @@ class FitSettings:
     Args:
         epochs: Largest number of passes of the second stage (task and distillation).
         feature_epochs: Passes of the first stage (the features themselves); None takes 0 from the closed form, else 1.
-        images: Images of the fit part to train on; None takes all.
-        select_images: Images of the select part that each epoch is judged on; None takes all.
+        images: Number of images of the fit part to train on; None takes all.
+        select_images: Number of images of the select part that each epoch is judged on; None takes all.
         train_encoder: Whether the encoder learns in the second stage.
-        train_decoder: Whether the decoder does.
-        train_tail: Whether the model's own layers after the cut do.
-        train_head: Whether those before the cut do; they then belong to the split, and no features can be cached.
+        train_decoder: Whether the decoder learns in the second stage.
+        train_tail: Whether the model's own layers after the cut learn.
+        train_head: Whether the model's own layers before the cut learn too; they then belong to the split, and no
+            features can be cached.
         bottleneck_rate: Adam's learning rate for the bottleneck. For the linear design it is a share of each tensor's
             own size (the root of its mean square); None takes 0.01 there and 0.001 for the other designs.
         model_rate: Adam's learning rate for the model's own layers.
@@ -157,8 +163,8 @@ class FitSettings:
 
     epochs: int = 3
     feature_epochs: int | None = None
-    images: int | None = None
-    select_images: int | None = None
+    images: ImageCount = None
+    select_images: ImageCount = None
     train_encoder: bool = True
     train_decoder: bool = True
     train_tail: bool = True

@@ -1,8 +1,8 @@
-"""How messages and results are worded on the command line."""
+"""Messages about arguments become messages about options."""
 
 import pytest
 
-from isplit.cli.wording import with_option_names
+from isplit.cli.option_names import with_option_names
 
 OPTIONS = {"batch_size": "--batch-size", "images": "--images", "overwrite": "--overwrite", "payload_bytes": "--bytes"}
 

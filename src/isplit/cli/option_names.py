@@ -1,0 +1,36 @@
+"""Messages about arguments, rewritten as messages about options."""
+
+import re
+from collections.abc import Mapping
+
+_FIRST_WORD = re.compile(r"(\w+)(?= (?:is|has|are) )")
+_ARGUMENT = re.compile(r"`(\w+)=([^`]+)`")
+
+
+def with_option_names(message: str, options: Mapping[str, str]) -> str:
+    """Rewrite a message about a function's arguments as one about the options of a verb.
+
+    An argument stands first in the message, or as code that gives it a value.
+
+    Args:
+        message: The message of an error.
+        options: The option of each argument.
+
+    Example:
+        >>> with_option_names("batch_size is 0; give at least 1", {"batch_size": "--batch-size"})
+        '--batch-size is 0; give at least 1'
+        >>> with_option_names("replace it with `overwrite=True`", {"overwrite": "--overwrite"})
+        'replace it with --overwrite'
+
+    """
+    first = _FIRST_WORD.match(message)
+    if first is not None and first[1] in options:
+        message = options[first[1]] + message[first.end() :]
+
+    def as_option(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in options:
+            return found[0]
+        return options[name] if value == "True" else f"{options[name]} {value}"
+
+    return _ARGUMENT.sub(as_option, message)

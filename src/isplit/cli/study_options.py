@@ -1,0 +1,192 @@
+"""Options that several verbs have: the model, the cuts, the budget, Ray, and where a study's inputs are now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isplit.cli.options import Options
+from isplit.errors import InputError, needs_extra
+from isplit.records import Budget
+
+if TYPE_CHECKING:
+    from isplit.design.inputs.models import LoadedModel
+    from isplit.design.study import Study
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="torchvision:NAME, timm:NAME, package.module:factory or ./file.py:factory."),
+]
+GroupOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A class subset of the study. By default, the study's own classes.",
+        rich_help_panel="Cuts and budget",
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """A model's weights and what it takes.
+
+    Args:
+        weights: A .safetensors or .pth file with the weights, or "default" for the library's own download.
+        num_classes: Replace the classifier by one with this many outputs.
+        image_size: Height and width of the model's input, in pixels.
+        channels: 1 for grey images, 3 for RGB.
+
+    """
+
+    weights: Annotated[str | None, typer.Option(metavar="FILE|default")] = None
+    num_classes: Annotated[int | None, typer.Option(metavar="N")] = None
+    image_size: Annotated[int | None, typer.Option(metavar="PIXELS")] = None
+    channels: Annotated[int | None, typer.Option(metavar="1|3")] = None
+
+    def load(
+        self, spec: str, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> "LoadedModel":
+        """Load the model that the command line names."""
+        with needs_extra("design"):
+            from isplit import api
+        return api.load_model(
+            spec,
+            weights=self.weights,
+            num_classes=self.num_classes,
+            image_size=self.image_size,
+            channels=self.channels,
+            mean=mean,
+            std=std,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutChoice:
+    """The cuts that a verb is for.
+
+    Args:
+        cut: The name of a cut. Repeatable.
+        cuts: Several cuts at once: "all", "candidates", or names with commas.
+
+    """
+
+    cut: Annotated[list[str] | None, typer.Option(metavar="C")] = None
+    cuts: Annotated[str | None, typer.Option(metavar="all|candidates|A,B")] = None
+
+    @property
+    def words(self) -> list[str]:
+        """What was given, one word each."""
+        words = [*(self.cut or ()), *(self.cuts or "").split(",")]
+        return [word.strip() for word in words if word.strip()]
+
+    def require(self) -> None:
+        """Check that a cut was named.
+
+        Raises:
+            InputError: none was.
+
+        """
+        if not self.words:
+            msg = "name at least one cut: --cut NAME, or --cuts all"
+            raise InputError(msg)
+
+    def names(self, study: "Study", *, group: str | None) -> tuple[str, ...]:
+        """Return the names of the cuts, in the order of computation; none where no cut was named.
+
+        Raises:
+            StudyError: the study has no such cut.
+
+        """
+        return study.cut_names(self.words, group=group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetChoice:
+    """The size of a payload, in one of two ways.
+
+    Args:
+        bytes: Mean payload of an image in bytes, header included.
+        ratio: Send one in R of the tensor's elements, with 8 bits each.
+
+    """
+
+    bytes: Annotated[int | None, typer.Option(metavar="N")] = None
+    ratio: Annotated[float | None, typer.Option(metavar="R")] = None
+
+    def read(self) -> Budget | None:
+        """Return the budget; None where none was given.
+
+        Raises:
+            InputError: both were given.
+
+        """
+        if self.bytes is not None and self.ratio is not None:
+            msg = "--bytes and --ratio are two kinds of budget: give one of them"
+            raise InputError(msg)
+        if self.bytes is None and self.ratio is None:
+            return None
+        return Budget(payload_bytes=self.bytes, element_ratio=self.ratio)
+
+    def require(self) -> Budget:
+        """Return the budget.
+
+        Raises:
+            InputError: none or both were given.
+
+        """
+        budget = self.read()
+        if budget is None:
+            msg = "give one budget: --bytes N or --ratio R"
+            raise InputError(msg)
+        return budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayChoice:
+    """Where cuts are trained at the same time.
+
+    Args:
+        ray_address: With --ray, HOST:PORT of the cluster.
+        ray: Train one cut per task on Ray: at ADDRESS, else on the cluster that runs here, else on a new one.
+
+    """
+
+    ray_address: Annotated[str | None, typer.Argument(metavar="[ADDRESS]")] = None
+    ray: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ray_address and not self.ray:
+            msg = f"got {self.ray_address!r} after the study: a Ray cluster's address needs --ray"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovedInputs:
+    """Where a study's inputs are now.
+
+    Args:
+        weights: The model's weights, if they have moved since `isplit analyze`.
+        data: The data, if they have moved since `isplit analyze`.
+        data_root: The directory of torchvision's data sets.
+
+    """
+
+    weights: Annotated[str | None, typer.Option(metavar="FILE")] = None
+    data: Annotated[str | None, typer.Option(metavar="DATA")] = None
+    data_root: Annotated[Path | None, typer.Option(metavar="DIR")] = None
+
+    def open(self, study: Path) -> "Study":
+        """Open a study with its model and data."""
+        with needs_extra("design"):
+            from isplit import api
+        return api.open_study(study, weights=self.weights, data=self.data, data_root=self.data_root)
+
+
+CutOptions = Annotated[CutChoice, Options("Cuts and budget")]
+BudgetOptions = Annotated[BudgetChoice, Options("Cuts and budget")]
+ModelOptions = Annotated[ModelChoice, Options("Model")]
+RayOptions = Annotated[RayChoice, Options("Ray")]
+MovedOptions = Annotated[MovedInputs, Options("Inputs that have moved")]

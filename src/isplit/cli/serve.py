@@ -1,25 +1,40 @@
 """isplit serve: answer devices with the tails of a bundle."""
 
 import asyncio
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from isplit.errors import InputError, IsplitError
+from isplit.cli.config_file import config_reader
+from isplit.cli.verbs import fail
+from isplit.errors import InputError
 from isplit.runtime.providers import Provider
 
 if TYPE_CHECKING:
     from isplit.runtime.server import Server
 
+_PATHS = ("bundles", "tls_cert", "tls_key", "tls_client_ca", "token_file")
 _Level = Literal["debug", "info", "warning", "error"]
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `isplit export` wrote.")],
-    ray_address: Annotated[
-        str | None, typer.Argument(metavar="[ADDRESS]", help="With --ray: HOST:PORT of the cluster.")
+    bundles: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="BUNDLE... [ADDRESS]",
+            help="Directories that `isplit export` wrote. With --ray, HOST:PORT of the cluster may come last.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            is_eager=True,
+            callback=config_reader(_PATHS),
+            help="A YAML file with these options under the same names, and `bundles`. What is given here goes first.",
+        ),
     ] = None,
     ray: Annotated[
         bool,
@@ -56,20 +71,28 @@ def serve(
         int, typer.Option(help="Most open connections; the least useful gives way to a new one.")
     ] = 1024,
     receive_seconds: Annotated[float, typer.Option(help="How long a request's message may take to arrive.")] = 10.0,
-    log_level: Annotated[_Level, typer.Option(help="Of the JSON lines on standard error.")] = "info",
+    log_level: Annotated[_Level, typer.Option(help="Lowest level of the JSON lines on standard error.")] = "info",
 ) -> None:
-    """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."""
+    """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC).
+
+    SIGHUP reads certificates and token again. SIGTERM and Ctrl-C finish what was taken; a second one ends at once.
+    """
     from isplit.runtime.access import MIN_TOKEN_CHARACTERS, read_token
     from isplit.runtime.bundle import Bundle
     from isplit.runtime.server import ServerSettings, ServerTls
     from isplit.runtime.server import serve as run
     from isplit.runtime.server.log import log_to_stderr
 
+    def read_access() -> tuple[ServerTls | None, str | None]:
+        tls = ServerTls.from_files(tls_cert, tls_key, tls_client_ca)
+        return tls, read_token(token_file, min_characters=MIN_TOKEN_CHARACTERS) if token_file else None
+
+    tls, token = read_access()
     settings = ServerSettings(
         host=host,
         port=port,
-        tls=ServerTls.from_files(tls_cert, tls_key, tls_client_ca),
-        token=read_token(token_file, min_characters=MIN_TOKEN_CHARACTERS) if token_file else None,
+        tls=tls,
+        token=token,
         insecure=insecure,
         max_batch=max_batch,
         max_queue=max_queue,
@@ -81,25 +104,37 @@ def serve(
         max_connections=max_connections,
         receive_seconds=receive_seconds,
     )
+    directories, ray_address = _split_address(bundles or [])
     if ray_address and not ray:
         msg = f"got {ray_address!r} after the bundle: a Ray cluster's address needs --ray"
         raise InputError(msg)
     if ray and provider not in ("auto", "cpu"):
         msg = f"got --provider {provider} with --ray: Ray's replicas compute on the CPU"
         raise InputError(msg)
-    opened = Bundle.open(bundle)
+    if not directories:
+        msg = "there is no bundle to serve: give its directory, or `bundles` in the file of --config"
+        raise InputError(msg)
+    opened = [Bundle.open(directory) for directory in directories]
     log_to_stderr(log_level)
     with ExitStack() as resources:
         make_engine = None
         if ray:
-            from isplit.runtime.server.ray import RayEngines
+            from isplit.runtime.server.ray import ray_engines
 
-            engines = RayEngines(opened, address=ray_address, max_replicas=ray_replicas, threads=threads)
-            make_engine = resources.enter_context(engines).make_engine
-        drained = asyncio.run(run(opened, settings, make_engine=make_engine, started=_announce))
+            replicas = ray_engines(opened, address=ray_address, max_replicas=ray_replicas, threads=threads)
+            make_engine = resources.enter_context(replicas)
+        drained = asyncio.run(run(opened, settings, make_engine=make_engine, started=_announce, reload=read_access))
     if not drained:
         msg = "stopped before every request that was taken had its answer; --drain-seconds allows more time"
-        raise IsplitError(msg)
+        # A thread may still compute what nobody waits for any longer, and the interpreter would wait for it.
+        fail(msg, 1, at_once=True)
+
+
+def _split_address(arguments: list[str]) -> tuple[list[str], str | None]:
+    """Tell the address of a Ray cluster, HOST:PORT, from the bundles before it."""
+    last = arguments[-1] if arguments else ""
+    is_address = bool(re.fullmatch(r"[^/\s]+:\d{1,5}", last)) and not Path(last).exists()
+    return (arguments[:-1], last) if is_address else (arguments, None)
 
 
 def _announce(server: "Server") -> None:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
+from isplit.errors import InputError
 from isplit.runtime.server import ServerSettings, serve
 
 
@@ -66,7 +67,7 @@ def test_second_signal(tiny, stuck, wire):
     settings = ServerSettings(port=0, drain_seconds=wire.limit_s)
     assert not asyncio.run(serve(tiny.bundle, settings, make_engine=make_engine, started=started))
     threads[0].join()
-    assert refused[0] in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert grpc.StatusCode.UNAVAILABLE == refused[0]
 
 
 def test_handlers_are_restored(tiny):
@@ -74,3 +75,28 @@ def test_handlers_are_restored(tiny):
     before = signal.getsignal(signal.SIGTERM)
     asyncio.run(serve(tiny.bundle, ServerSettings(port=0), started=lambda server: send()))
     assert before == signal.getsignal(signal.SIGTERM)
+
+
+def test_reload(tiny, caplog):
+    """On SIGHUP the server goes on with what `reload` returns; what it refuses is logged and changes nothing."""
+    answers = [InputError("no such file"), (None, "a-token-of-16-chars"), (None, "another-of-16-chars")]
+    servers = []
+
+    def reload():
+        answer = answers.pop(0)
+        if not answers:
+            send()
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+    def started(server):
+        servers.append(server)
+        for number in range(3):
+            server.loop.call_later(0.05 * number, os.kill, os.getpid(), signal.SIGHUP)
+
+    caplog.set_level("INFO", logger="isplit.server")
+    settings = ServerSettings(port=0, token="first-of-16-characters")
+    assert asyncio.run(serve(tiny.bundle, settings, started=started, reload=reload))
+    events = [record.getMessage() for record in caplog.records]
+    assert ["nothing was reloaded", "reloaded", "reloaded"] == [event for event in events if "reloaded" in event]

@@ -8,6 +8,7 @@ asyncio.run(serve(Bundle.open("bundle"), ServerSettings(port=8001)))
 
 from isplit.runtime.server.run import serve, serving
 from isplit.runtime.server.security import ServerTls
-from isplit.runtime.server.server import Server, ServerSettings
+from isplit.runtime.server.server import Server
+from isplit.runtime.server.settings import ServerSettings
 
 __all__ = ["Server", "ServerSettings", "ServerTls", "serve", "serving"]

@@ -10,7 +10,7 @@ lone caller nothing, and under load batches grow by themselves.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -77,6 +77,10 @@ class Batcher:
         self._waiting_rows = 0
         self._waiting_cost = 0
         self._closing = False
+        self.batches: Counter[int] = Counter()
+        """How many batches were computed, by their number of rows."""
+        self.batch_ns: Counter[int] = Counter()
+        """What computing them took."""
         self._ready: deque[_Job] = deque()
         self._something = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
@@ -218,6 +222,8 @@ class Batcher:
                 _refuse(job, error)
             return
         infer_ms = (self._clock() - started) * 1e3
+        self.batches[rows] += 1
+        self.batch_ns[rows] += round(infer_ms * 1e6)
         first = 0
         for job in jobs:
             job_logits = logits[first : first + job.rows]

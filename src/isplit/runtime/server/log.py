@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
 
 logger = logging.getLogger("isplit.server")
@@ -29,10 +30,18 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def _log_thread(arguments: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, as Python itself would print it between the lines of the log."""
+    if arguments.exc_value is not None:
+        name = arguments.thread.name if arguments.thread else "unknown"
+        logger.error("a thread ended", exc_info=arguments.exc_value, extra={"fields": {"thread": name}})
+
+
 def log_to_stderr(level: str) -> None:
-    """Send the log of this process, gRPC's and Python's warnings included, to standard error."""
+    """Send the log of this process to standard error: Python's warnings and what other libraries log, too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    threading.excepthook = _log_thread
     logger.setLevel(level.upper())

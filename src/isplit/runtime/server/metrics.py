@@ -50,6 +50,11 @@ class Metrics:
         self.message_bytes = Gauge(
             "isplit_message_bytes", "Memory taken for messages that are not computed yet.", registry=self.registry
         )
+        self.certificate_ends = Gauge(
+            "isplit_certificate_end_seconds",
+            "When the certificate expires, in seconds since 1970; 0 without TLS.",
+            registry=self.registry,
+        )
         self.draining = Gauge("isplit_draining", "1 once the server takes no new requests.", registry=self.registry)
 
     def answered(self, model: str, *, images: int, batch_size: int, stages_ms: dict[str, float]) -> None:

@@ -12,7 +12,8 @@ It loads a model when it is first asked for it.
 
 import asyncio
 import logging
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -27,6 +28,7 @@ from isplit.runtime.bundle import Bundle
 from isplit.runtime.external_data import external_data
 from isplit.runtime.server.engine import Engine, OnnxTail
 from isplit.runtime.server.log import event
+from isplit.runtime.server.models import EngineFactory
 from isplit.runtime.server.refusal import RefusedError
 
 ATTEMPTS = 3
@@ -135,6 +137,32 @@ class RayEngines:
         path = self._bundle.directory / name
         names = dict.fromkeys((path.name, *(reference.location for reference in external_data(path))))
         return [(name, self._ray.put((path.parent / name).read_bytes())) for name in names]
+
+
+@contextmanager
+def ray_engines(
+    bundles: Sequence[Bundle], *, address: str | None = None, max_replicas: int = 4, threads: int = 1
+) -> Generator[EngineFactory]:
+    """Deploy the replicas of several bundles while the block runs, and yield what makes their engines.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        InputError: The numbers make no sense, or there is no cluster at the address.
+
+    """
+    with ExitStack() as resources:
+        deployed = {
+            bundle.directory: resources.enter_context(
+                RayEngines(bundle, address=address, max_replicas=max_replicas, threads=threads)
+            )
+            for bundle in bundles
+        }
+
+        def make_engine(path: Path, *, input_shape: tuple[int, ...], outputs: int) -> Engine:
+            directory = next(parent for parent in path.parents if parent in deployed)
+            return deployed[directory].make_engine(path, input_shape=input_shape, outputs=outputs)
+
+        yield make_engine
 
 
 def _models(bundle: Bundle) -> list[str]:

@@ -1,6 +1,7 @@
 """Run a server: until the process is asked to stop, or in a thread while a block runs."""
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -8,24 +9,30 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from isplit.runtime.bundle import Bundle
+from isplit.errors import InputError
+from isplit.runtime.server.log import event
 from isplit.runtime.server.memory import bound_arenas
 from isplit.runtime.server.models import EngineFactory
-from isplit.runtime.server.server import Server, ServerSettings
+from isplit.runtime.server.security import ServerTls
+from isplit.runtime.server.server import Bundles, Server
+from isplit.runtime.server.settings import ServerSettings
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def serve(
-    bundle: Bundle,
+    bundles: Bundles,
     settings: ServerSettings,
     *,
     make_engine: EngineFactory | None = None,
     started: Callable[[Server], None] = lambda server: None,
+    reload: Callable[[], tuple[ServerTls | None, str | None]] | None = None,
 ) -> bool:
     """Serve until SIGTERM or SIGINT, then drain; return whether every request that was taken got its answer.
 
-    A second signal ends the draining. `started` is called once the server listens.
+    A second signal ends the draining; what was not answered then ends with UNAVAILABLE. `started` is called once the
+    server listens. On SIGHUP, `reload` returns the certificate and the token to go on with; what it raises as
+    InputError is logged, and nothing changes.
 
     Raises:
         BundleError: a file of the bundle is not what its manifest says.
@@ -49,7 +56,9 @@ async def serve(
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
     try:
-        async with Server(bundle, settings, make_engine=make_engine) as server:
+        async with Server(bundles, settings, make_engine=make_engine) as server:
+            if reload is not None:
+                loop.add_signal_handler(signal.SIGHUP, _reload, server, reload)
             started(server)
             await asked.wait()
             drain = asyncio.create_task(server.drain())
@@ -61,20 +70,27 @@ async def serve(
                 return False
             return drain.result()
     finally:
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
+
+
+def _reload(server: Server, reload: Callable[[], tuple[ServerTls | None, str | None]]) -> None:
+    try:
+        server.reload(*reload())
+    except InputError as error:
+        event("nothing was reloaded", level=logging.ERROR, reason=str(error))
 
 
 @contextmanager
 def serving(
-    bundle: Bundle,
+    bundles: Bundles,
     settings: ServerSettings | None = None,
     /,
     *,
     make_engine: EngineFactory | None = None,
     **changes: Any,
 ) -> Generator[Server]:
-    """Serve a bundle from a thread of its own while the block runs; on any free port unless told otherwise.
+    """Serve bundles from a thread of its own while the block runs; on any free port unless told otherwise.
 
     `changes` are fields of ServerSettings. Every request that is under way when the block ends is refused.
 
@@ -98,7 +114,7 @@ def serving(
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
 
     try:
-        server = Server(bundle, chosen, make_engine=make_engine)
+        server = Server(bundles, chosen, make_engine=make_engine)
         run(server.start())
         try:
             yield server

@@ -3,20 +3,21 @@
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast
 
 from prometheus_client import start_http_server
 
 from isplit.errors import InputError
-from isplit.runtime.access import MIN_TOKEN_CHARACTERS, check_token_form
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.providers import Provider, check_provider
+from isplit.runtime.providers import Provider
 from isplit.runtime.server.batcher import Batcher
+from isplit.runtime.server.certificate import SOON_DAYS, check_certificate
 from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
 from isplit.runtime.server.front.hub import Hub
 from isplit.runtime.server.front.limits import FrontLimits
@@ -26,8 +27,9 @@ from isplit.runtime.server.log import event
 from isplit.runtime.server.metrics import Metrics
 from isplit.runtime.server.models import EngineFactory, Hosted, host
 from isplit.runtime.server.refusal_log import RefusalLog
-from isplit.runtime.server.security import ServerTls, check_exposure
+from isplit.runtime.server.security import ServerTls
 from isplit.runtime.server.service import SERVICE, Decoders, InferenceService
+from isplit.runtime.server.settings import ServerSettings
 
 MAX_MESSAGE_BYTES = 2**25
 """No request is longer, however many images a batch may hold; a single image of any model always fits."""
@@ -39,66 +41,23 @@ _STOP_GRACE_S = 0.5
 """For answers that are computed but not yet on the wire."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """How to serve.
-
-    `port` 0 takes any that is free. `max_batch` is in images, and bounds a single request too; `max_queue` in images
-    waiting per model. `threads` are onnxruntime's per batch, `provider` is what it runs on (see
-    `isplit.runtime.providers`). Metrics are served without TLS or token, on
-    `metrics_host`, and not at all while `metrics_port` is None. `drain_seconds` is how long a server that was asked
-    to stop goes on with what it has taken. `max_connections` bounds open connections, and `receive_seconds` is how long
-    the message of a request may take to arrive.
-
-    Raises:
-        InputError: on construction, when a number is out of its range, or the address is not protected.
-
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8001
-    tls: ServerTls | None = None
-    token: str | None = field(default=None, repr=False)
-    insecure: bool = False
-    max_batch: int = 32
-    max_queue: int = 256
-    threads: int = 1
-    provider: Provider = "auto"
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = None
-    drain_seconds: float = 10.0
-    max_connections: int = 1024
-    receive_seconds: float = 10.0
-
-    def __post_init__(self) -> None:
-        check_provider(self.provider)
-        check_exposure(self.host, tls=self.tls, token=self.token, insecure=self.insecure)
-        if self.token is not None:
-            check_token_form(self.token, min_characters=MIN_TOKEN_CHARACTERS)
-        ranges = (
-            ("port", self.port, 0, 65535),
-            ("metrics_port", self.metrics_port or 0, 0, 65535),
-            ("max_batch", self.max_batch, 1, 1024),
-            ("max_queue", self.max_queue, self.max_batch, 2**20),
-            ("threads", self.threads, 1, 256),
-            ("drain_seconds", self.drain_seconds, 0, 3600),
-            ("max_connections", self.max_connections, 1, 2**16),
-            ("receive_seconds", self.receive_seconds, 0.1, 3600),
-        )
-        for name, value, low, high in ranges:
-            if not low <= value <= high:
-                msg = f"{name} is {value}: give {low} to {high}"
-                raise InputError(msg)
+Bundles = Bundle | Sequence[Bundle]
+"""One bundle to serve, or several of different names."""
 
 
 class Server:
-    """A bundle being served. Make one in the event loop that it lives in, `start` it, `drain` and `stop` it.
+    """Bundles being served. Make one in the event loop that it lives in, `start` it, `drain` and `stop` it.
 
     `make_engine` computes the tails elsewhere than in this process; see `ray.py`.
+
+    Raises:
+        InputError: On construction, when there is no bundle, or two have the same name.
+
     """
 
-    def __init__(self, bundle: Bundle, settings: ServerSettings, *, make_engine: EngineFactory | None = None) -> None:
-        self._bundle = bundle
+    def __init__(self, bundles: Bundles, settings: ServerSettings, *, make_engine: EngineFactory | None = None) -> None:
+        self._bundles = (bundles,) if isinstance(bundles, Bundle) else tuple(bundles)
+        _check_names(self._bundles)
         self._settings = settings
         self._make_engine = make_engine
         self._resources = AsyncExitStack()
@@ -168,7 +127,28 @@ class Server:
         assert self._service
         self._service.ready = True
         self._health.set_serving(True)
+        self._tell_certificate()
         event("listening", address=self.address, metrics_port=self.metrics_port, models=list(self._models))
+
+    def reload(self, tls: ServerTls | None, token: str | None) -> None:
+        """Use another certificate and token: for the next connection and the next call, without a pause.
+
+        Raises:
+            InputError: They cannot be used, or the server would no longer be protected; it goes on with the old ones.
+
+        """
+        assert self._hub, "start comes first"
+        assert self._listener
+        changed = replace(self._settings, tls=tls, token=token)
+        context = tls.context() if tls else None
+        if (context is None) != (self._listener.tls is None):
+            msg = "a server that listens with TLS cannot go on without it, nor the other way round: start it again"
+            raise InputError(msg)
+        self._settings = changed
+        self._listener.tls = context
+        self._hub.set_token(token)
+        self._tell_certificate()
+        event("reloaded", tls=tls is not None, token=token is not None)
 
     async def drain(self) -> bool:
         """Take nothing new, and finish what was taken within `drain_seconds`; return whether all of it was."""
@@ -219,7 +199,12 @@ class Server:
         def make_batcher(engine: Engine) -> Batcher:
             return Batcher(engine, max_batch=settings.max_batch, max_queue=settings.max_queue, slots=slots)
 
-        load = partial(host, self._bundle, make_engine=make_engine, make_batcher=make_batcher)
+        def load() -> dict[str, Hosted]:
+            models: dict[str, Hosted] = {}
+            for bundle in self._bundles:
+                models |= host(bundle, make_engine=make_engine, make_batcher=make_batcher)
+            return models
+
         self._models = await asyncio.get_running_loop().run_in_executor(compute, load)
         for name, model in self._models.items():
             await self._resources.enter_async_context(model.batcher)
@@ -264,6 +249,18 @@ class Server:
         longest = max(max(rows), min(max(rows) * self._settings.max_batch, MAX_MESSAGE_BYTES))
         return longest + _MESSAGE_OVERHEAD_BYTES
 
+    def _tell_certificate(self) -> None:
+        """Log a certificate that has expired or soon will, and show in the metrics when."""
+        if self._settings.tls is None:
+            return
+        state = check_certificate(self._settings.tls)
+        if state.ends_at_s is not None:
+            self._metrics.certificate_ends.set(state.ends_at_s)
+        if not state.valid:
+            event("the certificate is not valid: devices will refuse it", level=logging.ERROR, problem=state.problem)
+        elif state.days_left is not None and state.days_left < SOON_DAYS:
+            event("the certificate expires soon", level=logging.WARNING, days_left=state.days_left)
+
     def _serve_metrics(self, host: str, port: int) -> None:
         try:
             httpd, thread = start_http_server(port, host, self._metrics.registry)
@@ -271,6 +268,7 @@ class Server:
             msg = f"cannot serve metrics on {_join(host, port)}: {error.strerror or error}; give another --metrics-port"
             raise InputError(msg) from error
         self.metrics_port = httpd.server_port
+        httpd.handle_error = cast("Any", _log_metrics_error)  # its own would print to standard error
 
         def close() -> None:
             httpd.shutdown()
@@ -278,6 +276,26 @@ class Server:
             thread.join()
 
         self._resources.callback(close)
+
+
+def _check_names(bundles: Sequence[Bundle]) -> None:
+    """Refuse bundles whose models could not be told apart."""
+    if not bundles:
+        msg = "there is no bundle to serve: give one or more"
+        raise InputError(msg)
+    directories: dict[str, Path] = {}
+    for bundle in bundles:
+        if bundle.name in directories:
+            msg = (
+                f"{directories[bundle.name]} and {bundle.directory} are both named {bundle.name!r}: serve them on two "
+                "ports, or export one under another name"
+            )
+            raise InputError(msg)
+        directories[bundle.name] = bundle.directory
+
+
+def _log_metrics_error(request: object, client_address: object) -> None:
+    event("a reader of the metrics went away", level=logging.DEBUG, peer=client_address)
 
 
 def _waiting(batcher: Batcher) -> float:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over gRPC: six methods, and what becomes of each request."""
+"""The Open Inference Protocol v2 over gRPC: its methods, and what becomes of each request."""
 
 import asyncio
 import time
@@ -21,6 +21,15 @@ from isplit.runtime.server.metrics import UNKNOWN_MODEL, Metrics
 from isplit.runtime.server.models import Cost, Hosted
 from isplit.runtime.server.refusal import RefusedError, invalid
 from isplit.runtime.server.refusal_log import RefusalLog
+from isplit.runtime.server.repository import (
+    EXTENSIONS,
+    Statistics,
+    find_model,
+    model_config,
+    model_metadata,
+    repository_index,
+    unknown_model,
+)
 from isplit.runtime.server.request import (
     OUTPUT,
     VERSION,
@@ -65,6 +74,7 @@ class InferenceService:
         self._metrics = metrics
         self._refusals = refusals
         self._decoders = decoders
+        self._statistics = {name: Statistics() for name in models}
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,6 +90,9 @@ class InferenceService:
             "ModelReady": (self.model_ready, pb.ModelReadyRequest),
             "ServerMetadata": (self.server_metadata, pb.ServerMetadataRequest),
             "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest),
+            "ModelConfig": (self.model_config, pb.ModelConfigRequest),
+            "RepositoryIndex": (self.repository_index, pb.RepositoryIndexRequest),
+            "ModelStatistics": (self.model_statistics, pb.ModelStatisticsRequest),
         }
         methods = [
             Method(path=f"/{SERVICE}/{name}", answer=self._simple(answer, request), max_bytes=_MAX_SIMPLE_BYTES)
@@ -124,23 +137,26 @@ class InferenceService:
 
     def server_metadata(self, _request: Any) -> Any:
         """Say who we are."""
-        return messages.ServerMetadataResponse(name="isplit", version=version("isplit"), extensions=[])
+        return messages.ServerMetadataResponse(name="isplit", version=version("isplit"), extensions=EXTENSIONS)
 
     def model_metadata(self, request: Any) -> Any:
-        """Say what a model takes and gives; -1 stands for the batch."""
-        model = self._models.get(request.name)
-        if model is None or request.version not in ("", VERSION):
-            raise _unknown(request.name, self._models)
-        tensor = messages.ModelMetadataResponse.TensorMetadata
-        return messages.ModelMetadataResponse(
-            name=model.name,
-            versions=[VERSION],
-            platform="onnxruntime_onnx",
-            inputs=[
-                tensor(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.shape)) for spec in model.specs.values()
-            ],
-            outputs=[tensor(name=OUTPUT, datatype="FP32", shape=(-1, model.outputs))],
-        )
+        """Say what a model takes and gives."""
+        return model_metadata(find_model(request.name, request.version, self._models))
+
+    def model_config(self, request: Any) -> Any:
+        """Say how a model is served, in Triton's words."""
+        model = find_model(request.name, request.version, self._models)
+        return model_config(model, max_batch=self._max_batch)
+
+    def repository_index(self, request: Any) -> Any:
+        """List the models and whether they take requests."""
+        return repository_index(self._models, is_ready=self.ready, only_ready=request.ready)
+
+    def model_statistics(self, request: Any) -> Any:
+        """Say what a model has done, or all of them when none is named."""
+        models = [find_model(request.name, request.version, self._models)] if request.name else self._models.values()
+        statistics = [self._statistics[model.name].message(model) for model in models]
+        return messages.ModelStatisticsResponse(model_stats=statistics)
 
     async def model_infer(self, call: Incoming) -> bytes:
         """Answer a request, or refuse it with the status that says why."""
@@ -170,7 +186,7 @@ class InferenceService:
             request = parse(call.message, max_rows=self._max_batch)
             model = self._models.get(request.message.model_name)
             if model is None:
-                raise _unknown(request.message.model_name, self._models)
+                raise unknown_model(request.message.model_name, self._models)
             label = model.name
             request_id, content = self._read(request, model)
             rows = content.rows
@@ -184,8 +200,10 @@ class InferenceService:
             raise
         except RefusedError as error:
             self._note(label, error, call.peer)
+            self._count_refusal(label, started)
             raise
         except Exception as error:
+            self._count_refusal(label, started)
             logger.exception("a request failed", extra={"fields": {"model": label}})
             msg = f"the server failed ({type(error).__name__}); its log says more"
             refusal = RefusedError("INTERNAL", msg)
@@ -194,6 +212,7 @@ class InferenceService:
         stages_ms = {"decode": decode_ms, "queue": computed.queue_ms, "infer": computed.infer_ms}
         stages_ms["server"] = (time.monotonic() - started) * 1e3
         self._metrics.answered(label, images=rows, batch_size=computed.batch_size, stages_ms=stages_ms)
+        self._statistics[label].answered(images=rows, stages_ms=stages_ms)
         return _response(request_id, label, computed, stages_ms, provider=provider_to_report(model.engine))
 
     def _read(self, request: InferRequest, model: Hosted) -> tuple[str, Content]:
@@ -236,6 +255,10 @@ class InferenceService:
             pending.clear()  # a thread that comes to it later finds nothing, and nothing is kept for it
         _check_logits(computed.logits, model.outputs)
         return decode_ms, computed
+
+    def _count_refusal(self, label: str, started: float) -> None:
+        if label in self._statistics:
+            self._statistics[label].refused((time.monotonic() - started) * 1e3)
 
     def _note(self, label: str, error: RefusedError, peer: str) -> None:
         self._metrics.refused(label, error.status)
@@ -281,10 +304,6 @@ class _Wanted:
             raise RefusedError("UNAVAILABLE", "the caller has gone")
         if time.monotonic() >= self._deadline:
             raise RefusedError("DEADLINE_EXCEEDED", "the deadline passed while the request was decoded")
-
-
-def _unknown(name: str, models: Mapping[str, Hosted]) -> RefusedError:
-    return RefusedError("NOT_FOUND", f"there is no model {name[:100]!r}: this server has {', '.join(models)}")
 
 
 def _response(

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
+from isplit.plan.devices import load_device
+from isplit.plan.planner import plan
 from isplit.records import (
     Accuracy,
     BottleneckSpec,
@@ -31,6 +33,7 @@ from isplit.records import (
     Prediction,
     PredictionsRecord,
     Preprocessing,
+    ProfileRecord,
     Ranking,
     RemoteImage,
     SplitRecord,
@@ -387,6 +390,35 @@ def splits_directory(
         record.save(directory / "splits" / name)
     write_report(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def planned_study(tmp_path_factory: pytest.TempPathFactory, splits_directory: Path, graph: GraphRecord) -> Path:
+    """The study with splits, of a network so large that it matters where it runs: a hundred times the operations."""
+    directory = tmp_path_factory.mktemp("plan") / "study"
+    shutil.copytree(splits_directory, directory)
+    cuts = tuple(
+        cut.model_copy(update={"head_macs": 100 * cut.head_macs, "tail_macs": 100 * cut.tail_macs})
+        for cut in graph.cuts
+    )
+    graph.model_copy(update={"macs": 100 * graph.macs, "cuts": cuts}).save(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def fast_server() -> ProfileRecord:
+    """A machine fifty times as fast as a Raspberry Pi 5."""
+    return load_device("pi5", name="--server").scaled(0.02, name="a fast server")
+
+
+@pytest.fixture(scope="session")
+def plan_directory(planned_study: Path, fast_server: ProfileRecord) -> Path:
+    """That study with a plan from a Raspberry Pi 4 over 4G to a fast server, and its report."""
+    plan(planned_study, device="pi4", link="4g", server=fast_server, limits={"max_latency_ms": 2000}).save(
+        planned_study
+    )
+    write_report(planned_study)
+    return planned_study
 
 
 @pytest.fixture(scope="module")

@@ -63,16 +63,17 @@ LABELS = """() => [...document.querySelectorAll('svg.drawing')].map((drawing) =>
 
 
 @pytest.fixture(scope="module", params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
-def shown(request: pytest.FixtureRequest, browser: Browser, splits_directory: Path) -> Iterator[Page]:
-    """Open the page with splits at a size, in a system that is light or dark."""
+def shown(request: pytest.FixtureRequest, browser: Browser, plan_directory: Path) -> Iterator[Page]:
+    """Open the page with splits and a plan at a size, in a system that is light or dark."""
     size, scheme = request.param
     width, height = SIZES[size]
     context = browser.new_context(
         offline=True, viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     page = context.new_page()
-    page.goto((splits_directory / "report.html").as_uri())
+    page.goto((plan_directory / "report.html").as_uri())
     page.wait_for_selector("html[data-ready]")
+    page.wait_for_selector("#plan-section[data-ready]")
     if folder := os.environ.get("ISPLIT_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"report-{size}-{scheme}.png", full_page=True)
     yield page
@@ -109,7 +110,7 @@ def test_page_does_not_scroll_sideways(shown: Page):
 def test_labels_do_not_overlap(shown: Page):
     """No two labels of a figure lie on each other, turned ones included."""
     drawings = shown.evaluate(LABELS)
-    expected = 4
+    expected = 6
     assert expected == len([drawing for drawing in drawings if drawing["texts"]])
     overlaps = [
         (drawing["name"], first["words"], second["words"])

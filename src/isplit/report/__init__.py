@@ -9,6 +9,7 @@ from isplit.records import (
     CurveRecord,
     GraphRecord,
     Overlays,
+    PlanRecord,
     PredictionsRecord,
     RunsRecord,
     SplitRecord,
@@ -20,7 +21,7 @@ from isplit.report.figures.curve import curve_svg
 from isplit.report.fragments import predictions_html, study_html
 from isplit.report.page import report_html
 
-_Some = TypeVar("_Some", Overlays, PredictionsRecord, VerificationRecord, RunsRecord)
+_Some = TypeVar("_Some", Overlays, PredictionsRecord, VerificationRecord, RunsRecord, PlanRecord)
 
 __all__ = ["curve_svg", "predictions_html", "report_html", "study_html", "write_report"]
 
@@ -30,7 +31,8 @@ def write_report(directory: Path) -> tuple[Path, ...]:
 
     The page holds everything that it shows and asks no network for anything. It shows importance maps if the study has
     overlays.npz, splits if it has predictions.json or trained splits, how well their order was predicted if it has
-    verification.json, and latencies if it has runs.json. All files are drawn before the first is written.
+    verification.json, latencies if it has runs.json, and where the
+    model should run if it has plan.json. All files are drawn before the first is written.
 
     Raises:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
@@ -42,8 +44,12 @@ def write_report(directory: Path) -> tuple[Path, ...]:
     predictions = _if_there(PredictionsRecord, directory)
     verification = _if_there(VerificationRecord, directory)
     runs = _if_there(RunsRecord, directory)
+    plan = _if_there(PlanRecord, directory)
     trained = _trained_splits(directory)
 
+    if plan is not None and plan.model_fingerprint != study.model.fingerprint:
+        msg = f"{PlanRecord.file_name} in {directory} is a plan of another model; run `isplit plan {directory}` again"
+        raise StudyError(msg)
     strangers = {point.cut for point in curve.points} | {candidate.cut for candidate in candidates.candidates}
     strangers |= {split.cut for split in (*(predictions.predictions if predictions else ()), *trained)}
     strangers -= {cut.name for cut in graph.cuts}
@@ -65,6 +71,7 @@ def write_report(directory: Path) -> tuple[Path, ...]:
             trained=trained,
             verification=verification,
             runs=runs,
+            plan=plan,
         ).encode(),
         "curve.svg": curve_svg(study, graph, curve, candidates),
     }

@@ -1,12 +1,9 @@
 """The curves that the page's script can draw, as compressed JSON: the page of a thousand classes stays small."""
 
-import base64
-import json
-import zlib
-
 from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, StudyRecord
 from isplit.report.curve_series import CurveSeries, curves, mac_share, method_label, shape_text
 from isplit.report.figures.curve import PAGE_LAYOUT, shown_range
+from isplit.report.packed import pack, rounded
 from isplit.report.scales import even_ticks
 from isplit.report.text import kib
 
@@ -41,8 +38,7 @@ def curve_data(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candi
         ],
         "curves": [_fields(chosen, series[0], digits) for chosen in series],
     }
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode("ascii")
+    return pack(content)
 
 
 def _fields(series: CurveSeries, overall: CurveSeries, digits: tuple[int, int]) -> dict[str, object]:
@@ -50,13 +46,9 @@ def _fields(series: CurveSeries, overall: CurveSeries, digits: tuple[int, int]) 
     return {
         "label": series.label,
         "kind": series.kind,
-        "v": [_rounded(value, digits[0]) for value in series.value],
-        "e": [_rounded(error, digits[1]) for error in series.stderr],
-        "range": [_rounded(low, 6), _rounded(high, 6)],
-        "ticks": [[_rounded(tick.value, 6), tick.label] for tick in even_ticks(low, high)],
+        "v": [rounded(value, digits[0]) for value in series.value],
+        "e": [rounded(error, digits[1]) for error in series.stderr],
+        "range": [rounded(low, 6), rounded(high, 6)],
+        "ticks": [[rounded(tick.value, 6), tick.label] for tick in even_ticks(low, high)],
         "marks": [[mark.index, mark.kind, mark.rank] for mark in series.marks],
     }
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else float(f"{value:.{digits}g}")

@@ -20,6 +20,7 @@ from isplit.records import (
     CurveRecord,
     GraphRecord,
     Overlays,
+    PlanRecord,
     PredictionsRecord,
     RunsRecord,
     SplitRecord,
@@ -32,8 +33,10 @@ from isplit.report.curve_data import curve_data
 from isplit.report.curve_series import CurveKind, CurveSeries, curves, method_label
 from isplit.report.figures.classes import classes_figure
 from isplit.report.figures.curve import MARKS, curve_figure
+from isplit.report.figures.plan import front_svg, kind_keys, map_svg
 from isplit.report.figures.splits import split_figures
 from isplit.report.overlay_images import OverlayRow, overlay_rows
+from isplit.report.plan_view import PARTS, plan_view
 from isplit.report.run_bars import PART_STYLES, run_bars
 from isplit.report.split_series import GroupSeries, group_series
 from isplit.report.svg import style_sheet, symbol_library
@@ -72,6 +75,7 @@ def report_html(
     trained: Sequence[SplitRecord] = (),
     verification: VerificationRecord | None = None,
     runs: RunsRecord | None = None,
+    plan: PlanRecord | None = None,
 ) -> str:
     """Return the whole page as text.
 
@@ -85,6 +89,7 @@ def report_html(
         trained: Splits that were trained.
         verification: How well their order had been predicted.
         runs: Placements that were run over a link.
+        plan: Where the model should run, which leads the page.
 
     """
     series = curves(study, curve, candidates)
@@ -116,10 +121,24 @@ def report_html(
         "predictor_names": PREDICTOR_NAMES,
         "runs": run_bars(runs),
         "run_parts": PART_STYLES,
+        **_plan_context(plan, cut_numbers),
         **_curve_context(study, graph, curve, candidates, series),
         **_machinery(),
     }
     return render("page.html", context)
+
+
+def _plan_context(plan: PlanRecord | None, cut_numbers: dict[str, int]) -> dict[str, object]:
+    """Return what the plan's section shows; its script is in the page only where there is a plan."""
+    if plan is None:
+        return {"plan": None}
+    return {
+        "plan": plan_view(plan, cut_numbers=cut_numbers),
+        "plan_parts": PARTS,
+        "plan_kinds": kind_keys(plan),
+        "plan_front": front_svg(plan),
+        "plan_map": map_svg(),
+    }
 
 
 def _curve_context(
@@ -192,7 +211,7 @@ def _overlay_section(
 
 def _machinery() -> dict[str, object]:
     """Return style sheet, scripts and their policy. These are ours, and the only texts that are not escaped."""
-    scripts = {name: Markup(asset(f"{name}.js")) for name in ("theme", "charts", "curves", "tables")}
+    scripts = {name: Markup(asset(f"{name}.js")) for name in ("theme", "charts", "curves", "tables", "plan")}
     sheet = asset("page.css").replace("/* light */", css_variables(LIGHT)).replace("/* dark */", css_variables(DARK))
     return {
         "scripts": scripts,

@@ -64,6 +64,7 @@ STYLES: dict[str, dict[str, str]] = {
     "hollow": {"fill": "{paper}", "stroke": "{accent}", "stroke-width": "1.6", "stroke-linejoin": "round"},
     "class-maximum": {"fill": "{blue}", "stroke": "{paper}", "stroke-width": "1.5"},
     "peak": {"fill": "#ffffff", "stroke": "#111827", "stroke-width": "1.5"},
+    "placement": {"fill": "currentColor", "fill-opacity": "0.55", "stroke": "currentColor", "stroke-width": "1.4"},
     "gap": {"stroke": "{paper}", "stroke-width": "1"},
     "column": {"fill": "none", "stroke": "none"},
     "cell": {"fill": "none", "stroke": "none"},
@@ -158,6 +159,11 @@ class Drawing:
         return self._add(
             parent, "rect", style, places | {"width": self.x(width_share), "height": _short(max(height, 0.0))}
         )
+
+    def circle(self, parent: Shape, place: Point, *, radius: float, style: str, **attributes: str) -> Shape:
+        """Add a circle; attributes are named as in `group`."""
+        places = {"cx": self.x(place[0]), "cy": _short(place[1]), "r": _short(radius)}
+        return self._add(parent, "circle", style, places | _named(attributes))
 
     def picture(self, parent: Shape, uri: str, *, style: str) -> Shape:
         """Stretch a picture over the whole area of a fluid drawing, its pixels as they are."""

@@ -42,6 +42,15 @@ def code(name: str) -> Markup:
     return Markup("<code>{}</code>").format(breakable(name))
 
 
+def prose(text: str) -> Markup:
+    """Return a sentence of a record, with what stands between backticks as code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:  # a single backtick is a character like any other
+        return Markup("{}").format(text)
+    marked = (Markup("<code>{}</code>" if number % 2 else "{}").format(piece) for number, piece in enumerate(pieces))
+    return Markup("").join(marked)
+
+
 def words(items: Sequence[str]) -> Markup:
     """Join as prose, keeping markup: "a", "a and b", "a, b and c"."""
     *firsts, last = items
@@ -61,6 +70,7 @@ def _environment() -> Environment:
         "breakable": breakable,
         "code": code,
         "words": words,
+        "prose": prose,
         "percent": text.percent,
         "kib": text.kib,
         "times": text.times,

@@ -1,9 +1,7 @@
 // Figures 1 and 2: draws the chosen curve into the figure that came with the page, and says what each cut and cell is.
 "use strict";
 (async () => {
-  const packed = Uint8Array.from(atob(document.getElementById("curves").textContent), (letter) => letter.charCodeAt(0));
-  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const data = JSON.parse(await new Response(unpacked).text());
+  const data = await CHARTS.unpack("curves");
   const select = document.getElementById("class-select");
   const count = data.cuts.length;
   const all = data.curves[0];

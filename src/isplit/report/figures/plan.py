@@ -1,0 +1,108 @@
+"""The plan's figures: latency against accuracy, and the best placement over the uplink and the device's speed."""
+
+from math import log10, sqrt
+
+from markupsafe import Markup
+
+from isplit.records import PlannedPlacement, PlanRecord
+from isplit.report.scales import Tick, even_ticks, log_ticks
+from isplit.report.svg import Drawing
+
+FRONT_HEIGHT = 300.0
+MAP_HEIGHT = 260.0
+MAP_RATES = (3.0, 9.5)
+MAP_SPEEDS = (-1.5, 1.5)
+"""The axes of the map: log10 of the uplink's bits per second, and of the device's speed over that of the plan."""
+SMALLEST_RADIUS_PX, LARGEST_RADIUS_PX = 4.0, 13.0
+
+_KIND_SHADES = {"local": 0, "remote": 14, "split": 6, "middle": 8, "tiers": 3, "segmented": 11}
+
+
+def front_svg(record: PlanRecord) -> Markup:
+    """Draw every placement of known accuracy; a script moves them when a slider moves.
+
+    The area of a circle grows with the bytes on the wire. The ends of the axis of latency are kept at the drawing.
+    """
+    shown = [placement for placement in record.placements if placement.accuracy is not None]
+    drawing = Drawing(height=FRONT_HEIGHT)
+    latencies = [log10(max(placement.latency_ms, 1e-3)) for placement in shown] or [0.0]
+    left, right = min(latencies) - 0.7, max(latencies) + 0.7
+    accuracies = [100 * placement.accuracy.accuracy for placement in shown if placement.accuracy] or [0.0]
+    pad = max(0.08 * (max(accuracies) - min(accuracies)), 0.5)
+    low, high = min(accuracies) - pad, max(accuracies) + pad
+    _draw_axes(drawing, even_ticks(low, high), low=low, high=high)
+    for tick in log_ticks(left, right, about=5):
+        share = (tick.value - left) / (right - left)
+        drawing.line(drawing.root, (share, 0), (share, drawing.height), "grid")
+        drawing.text(drawing.root, (share, drawing.height), tick.label, "tick", shift=(0, 17), anchor="middle")
+    _draw_titles(drawing, "latency, ms (logarithmic)", "accuracy, %")
+    points = drawing.group(drawing.root, data_part="points", data_left=f"{left:.4f}", data_right=f"{right:.4f}")
+    most_bytes = max([1.0, *(_wire_bytes(placement) for placement in shown)])
+    numbers = {id(placement): number for number, placement in enumerate(record.placements)}
+    for placement in sorted(shown, key=_wire_bytes, reverse=True):
+        assert placement.accuracy is not None
+        share = (log10(max(placement.latency_ms, 1e-3)) - left) / (right - left)
+        height = drawing.height - (100 * placement.accuracy.accuracy - low) / (high - low) * drawing.height
+        size = sqrt(_wire_bytes(placement) / most_bytes)
+        coloured = drawing.group(
+            points, data_series=placement.kind, style=f"color: var(--shade-{_KIND_SHADES[placement.kind]})"
+        )
+        drawing.circle(
+            coloured,
+            (share, height),
+            radius=SMALLEST_RADIUS_PX + (LARGEST_RADIUS_PX - SMALLEST_RADIUS_PX) * size,
+            style="placement",
+            data_placement=str(numbers[id(placement)]),
+            data_tip=placement.name,
+        )
+    return drawing.fluid_svg(identity="front-drawing")
+
+
+def kind_keys(record: PlanRecord) -> list[tuple[str, int]]:
+    """Return the kinds of placements of a plan with their colours."""
+    kinds = {placement.kind for placement in record.placements if placement.accuracy is not None}
+    return [(kind, shade) for kind, shade in _KIND_SHADES.items() if kind in kinds]
+
+
+def map_svg() -> Markup:
+    """Draw the axes of the map; a script fills it."""
+    drawing = Drawing(height=MAP_HEIGHT)
+    drawing.group(drawing.root, data_part="cells")
+    low, high = MAP_SPEEDS
+    for factor in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20):
+        height = drawing.height - (log10(factor) - low) / (high - low) * drawing.height
+        drawing.text(drawing.root, (0, height), f"{factor:g} ×", "tick", shift=(-8, 4), anchor="end")
+    left, right = MAP_RATES
+    for power in range(int(left), int(right) + 1):
+        share = (power - left) / (right - left)
+        drawing.line(drawing.root, (share, drawing.height), (share, drawing.height + 4), "axis")
+        drawing.text(drawing.root, (share, drawing.height), rate_label(power), "tick", shift=(0, 17), anchor="middle")
+    _draw_titles(drawing, "uplink (bit/s)", "device speed")
+    drawing.mark(drawing.root, "peak", (0.5, drawing.height / 2), "peak", data_part="here")
+    return drawing.fluid_svg(identity="map-drawing")
+
+
+def rate_label(power: int) -> str:
+    """Return ten to a power as "1 k", "10 M" or "1 G"."""
+    exponent, letter = next((first, letter) for first, letter in ((9, "G"), (6, "M"), (3, "k")) if power >= first)
+    return f"{10 ** (power - exponent)} {letter}"
+
+
+def _wire_bytes(placement: PlannedPlacement) -> float:
+    return placement.wire_up_bytes + placement.wire_down_bytes
+
+
+def _draw_axes(drawing: Drawing, ticks: tuple[Tick, ...], *, low: float, high: float) -> None:
+    for tick in ticks:
+        height = drawing.height - (tick.value - low) / (high - low) * drawing.height
+        drawing.line(drawing.root, (0, height), (1, height), "grid")
+        drawing.text(drawing.root, (0, height), tick.label, "tick", shift=(-8, 4), anchor="end")
+    drawing.line(drawing.root, (0, 0), (0, drawing.height), "axis")
+    drawing.line(drawing.root, (0, drawing.height), (1, drawing.height), "axis")
+
+
+def _draw_titles(drawing: Drawing, across: str, upwards: str) -> None:
+    drawing.text(drawing.root, (0.5, drawing.height), across, "axis-title", shift=(0, 40), anchor="middle")
+    drawing.text(
+        drawing.root, (0, drawing.height / 2), upwards, "axis-title", shift=(-44, 0), turn=-90, anchor="middle"
+    )

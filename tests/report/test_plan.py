@@ -1,6 +1,8 @@
 """The plan's section: what it says, and that the page's cost model is the planner's."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,3 +219,17 @@ def test_plan_of_another_model_is_refused(plan_directory: Path, tmp_path: Path):
     PlanRecord.load(plan_directory).model_copy(update={"model_fingerprint": "f" * 64}).save(tmp_path)
     with pytest.raises(StudyError, match=r"plan\.json .* is a plan of another model; run `isplit plan"):
         write_report(tmp_path)
+
+
+def test_plan_draws_the_report_again(splits_directory: Path, tmp_path: Path):
+    """`isplit plan` leaves a page that its answer leads; without a page before it there is none after it."""
+    study, bare = tmp_path / "study", tmp_path / "bare"
+    for directory, names in ((study, ("*.json", "report.html")), (bare, ("*.json",))):
+        directory.mkdir()
+        for path in (path for name in names for path in splits_directory.glob(name)):
+            (directory / path.name).write_bytes(path.read_bytes())
+        command = [sys.executable, "-m", "isplit", "plan", str(directory), "--device", "pi4", "--server", "pi5", "-q"]
+        subprocess.run([*command, "--link", "4g"], check=True, capture_output=True)
+    assert 'id="plan-answer"' in (study / "report.html").read_text("utf-8")
+    assert (bare / "plan.json").exists()
+    assert not (bare / "report.html").exists()

@@ -17,6 +17,7 @@ from isplit.plan.planner import plan as plan_study
 from isplit.plan.recommend import milliseconds
 from isplit.plan.units import parse_size
 from isplit.records import Limits, Objective, PlannedPlacement, PlanRecord, ProfileRecord, Transport, write_shared
+from isplit.report import write_report
 
 _LIMITS = "Limits"
 _MACHINES = "Machines and links"
@@ -162,6 +163,8 @@ def plan(
         ),
     )
     path = write_shared(record, out or study / PlanRecord.file_name)
+    if out is None and (study / "report.html").exists():
+        write_report(study)
     if json:
         typer.echo(record.to_json(), nl=False)
         return

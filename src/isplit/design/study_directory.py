@@ -15,6 +15,7 @@ from isplit.records import (
     CurveRecord,
     GraphRecord,
     Overlays,
+    PlanRecord,
     PredictionsRecord,
     RunsRecord,
     StudyRecord,
@@ -27,7 +28,13 @@ SPLITS = "splits"
 ANALYSIS_FILES = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
 """Files that `analyze` writes after study.json; every run of it writes them again."""
 
-DERIVED_FILES = (PredictionsRecord.file_name, VerificationRecord.file_name, RunsRecord.file_name, SPLITS)
+DERIVED_FILES = (
+    PredictionsRecord.file_name,
+    VerificationRecord.file_name,
+    RunsRecord.file_name,
+    PlanRecord.file_name,
+    SPLITS,
+)
 """Files that other commands derive from a study; they are deleted when its input changes."""
 
 

@@ -123,7 +123,7 @@ def report_html(
         "run_parts": PART_STYLES,
         **_plan_context(plan, cut_numbers),
         **_curve_context(study, graph, curve, candidates, series),
-        **_machinery(),
+        **_machinery(has_plan=plan is not None),
     }
     return render("page.html", context)
 
@@ -209,9 +209,10 @@ def _overlay_section(
 # ---- the page's machinery ----
 
 
-def _machinery() -> dict[str, object]:
+def _machinery(*, has_plan: bool) -> dict[str, object]:
     """Return style sheet, scripts and their policy. These are ours, and the only texts that are not escaped."""
-    scripts = {name: Markup(asset(f"{name}.js")) for name in ("theme", "charts", "curves", "tables", "plan")}
+    names = ("theme", "charts", "curves", "tables", *(("plan",) if has_plan else ()))
+    scripts = {name: Markup(asset(f"{name}.js")) for name in names}
     sheet = asset("page.css").replace("/* light */", css_variables(LIGHT)).replace("/* dark */", css_variables(DARK))
     return {
         "scripts": scripts,

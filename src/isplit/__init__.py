@@ -35,7 +35,7 @@ _EXPORTS = {
     """,
     "isplit.errors": """
         BundleError DataError EngineError ExportError InputError IsplitError MissingExtraError ModelError
-        NonFiniteError PayloadError StudyError
+        NonFiniteError OutputError PayloadError ServerError StudyError
     """,
     "isplit.records": """
         Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut GraphRecord Limits LinkRecord

@@ -198,7 +198,8 @@ def test_required_and_not_given(tiny):
 
 def test_the_error_is_public():
     """Who embeds the client can tell this error from others."""
-    assert issubclass(isplit.errors.ServerError, InputError)
+    assert isplit.ServerError is ServerError
+    assert issubclass(ServerError, InputError)
 
 
 @pytest.mark.parametrize(("provider", "reported"), [("qnn", "cpu"), ("auto", None), ("cpu", None)])

@@ -1,10 +1,12 @@
 """Open labelled images by name or path, and divide them into fit, select and test."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,16 +16,20 @@ from isplit.codec.image import preprocess
 from isplit.design.inputs.array_files import read_idx_pair, read_npz
 from isplit.design.inputs.file_trees import directory_tree, zip_tree
 from isplit.design.inputs.folders import read_folders
+from isplit.design.inputs.hugging_face import read_hugging_face
 from isplit.design.inputs.library_sets import TORCHVISION_SETS, read_digits, read_factory, read_torchvision
+from isplit.design.inputs.objects import object_spec, read_object
 from isplit.design.inputs.parts import Division, divide
 from isplit.design.inputs.source import Source, choose_parts, close_match
+from isplit.design.inputs.tables import FILE_NAME as TABLE_NAME
+from isplit.design.inputs.tables import ImageFiles, files_below, parse_csv, read_table
 from isplit.errors import DataError, InputError
 from isplit.records import DataSource, PartName, Preprocessing
 from isplit.text import utf8_text
 
 SPECS = (
-    "a folder or .zip of CLASS/IMAGE or train/CLASS/IMAGE, an .npz file, idx:IMAGES,LABELS, torchvision:NAME, "
-    "sklearn:digits, ./file.py:factory, package.module:factory"
+    "a folder or .zip of CLASS/IMAGE or train/CLASS/IMAGE (or with a labels.csv), a .csv or .npz file, "
+    "idx:IMAGES,LABELS, torchvision:NAME, hfdata:DIR_OR_NAME, sklearn:digits, ./file.py:factory, package.module:factory"
 )
 """What `open_data` understands, in words."""
 
@@ -96,18 +102,20 @@ class Dataset:
         )
 
 
-def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: Path | None = None) -> Dataset:
-    """Open labelled images by path or name, without decoding them.
+def open_data(data: Any, *, split: str | None = None, seed: int = 0, data_root: Path | None = None) -> Dataset:
+    """Open labelled images by path or name, or take those that a program holds, without decoding them.
 
     Args:
-        spec: a directory or .zip of class folders, perhaps in train/val/test folders and perhaps with a classes.json,
-            `{"names": {folder: title}, "groups": {name: [folders]}}`; an .npz file with `images`, `labels` and perhaps
-            `classes`; `idx:IMAGES,LABELS`; `torchvision:NAME`; `sklearn:digits`; or `./file.py:factory` or
-            `package.module:factory`, a function that returns a sized, indexable set of (PIL image or H×W×C uint8
-            array, label), perhaps with `classes`.
-        split: use only this part or part folder, as if it were all there is.
-        seed: of the division into parts, where the data is not divided.
-        data_root: where torchvision's sets are, or are downloaded to; by default a folder in the user's cache.
+        data: A path or a name (`SPECS`): a directory or .zip of class folders, perhaps in train/val/test folders and
+            perhaps with a classes.json, or with a labels.csv; a .csv of paths and labels; an .npz file with `images`,
+            `labels` and perhaps `classes`; `idx:IMAGES,LABELS`; `torchvision:NAME`; `hfdata:DIR_OR_NAME`;
+            `sklearn:digits`; or `./file.py:factory` or `package.module:factory`, a function that returns a sized,
+            indexable set of (PIL image or H×W×C uint8 array, label), perhaps with `classes`. Or the data itself: a pair
+            (images, labels) of arrays, a pandas frame with columns of paths and labels, a torch Dataset or
+            DataLoader, a Hugging Face dataset, or a dictionary of these by part.
+        split: Use only this part or part folder, as if it were all there is.
+        seed: Seed of the division into parts, where the data is not divided.
+        data_root: Where torchvision's sets are, or are downloaded to; by default a folder in the user's cache.
 
     Parts: train, val and test become fit, select and test. With train and one of the others, that one is the test part
     and a tenth of each class of train is held out as select. Undivided data is divided 80/10/10, class by class.
@@ -126,7 +134,12 @@ def open_data(spec: str, *, split: str | None = None, seed: int = 0, data_root: 
     if seed < 0:
         msg = f"seed is {seed}; give 0 or more"
         raise InputError(msg)
-    source = _open_source(spec, split=split, data_root=data_root)
+    if isinstance(data, str | os.PathLike):
+        spec = os.fspath(data)
+        source = _open_source(spec, split=split, data_root=data_root)
+    else:
+        spec = object_spec(data)
+        source = read_object(data, spec=spec, split=split)
     if len(source.classes) < 2:
         msg = f"{spec} has only one class, {''.join(source.classes)!r}: there is nothing to tell apart"
         raise DataError(msg)
@@ -208,24 +221,51 @@ def balanced_order(labels: ArrayLike, indices: ArrayLike, *, seed: int) -> NDArr
 def _open_source(spec: str, *, split: str | None, data_root: Path | None) -> Source:
     kind, colon, rest = spec.partition(":")
     path = Path(spec).expanduser()
+    if kind == "python":
+        msg = f"{spec} was held in memory by a program: pass the data itself, from Python"
+        raise DataError(msg)
     if kind == "torchvision":
         return read_torchvision(rest, spec=spec, split=split, root=data_root)
+    if kind == "hfdata":
+        return read_hugging_face(rest, spec=spec, split=split)
     if kind == "sklearn" and rest == "digits":
         return read_digits(spec=spec, split=split)
     if kind == "idx" and rest.count(",") == 1:
         choose_parts(["all"], split=split, spec=spec)
         images, labels = (Path(name).expanduser() for name in rest.split(","))
         return read_idx_pair(images, labels, spec=spec)
-    if path.is_dir():
-        return read_folders(directory_tree(path), spec=spec, split=split)
-    if path.is_file() and path.suffix.lower() == ".zip":
-        return read_folders(zip_tree(path), spec=spec, split=split)
-    if path.is_file() and path.suffix.lower() == ".npz":
-        return read_npz(path, spec=spec, split=split)
-    known = ("torchvision", "sklearn", "idx")
-    if colon and kind not in known and not get_close_matches(kind, known, cutoff=0.8):
+    if path.exists() and (path.is_dir() or path.suffix.lower() in (".zip", ".npz", ".csv", ".tsv")):
+        return _open_path(path, spec=spec, split=split)
+    known = ("torchvision", "sklearn", "idx", "hfdata")
+    if colon and not get_close_matches(kind, known, cutoff=0.8):
         return read_factory(spec=spec, split=split)
     hint = close_match(rest or kind, TORCHVISION_SETS, prefix="torchvision:")
     what = "is neither a folder nor a kind of file that is understood" if path.exists() else "is not there"
     msg = f"{spec!r} is not a kind of data that is understood" if colon else f"{spec!r} {what}"
     raise DataError(f"{msg}{hint}; data is {SPECS}")
+
+
+def _open_path(path: Path, *, spec: str, split: str | None) -> Source:
+    suffix = "" if path.is_dir() else path.suffix.lower()
+    if suffix == ".npz":
+        return read_npz(path, spec=spec, split=split)
+    if suffix in (".csv", ".tsv"):
+        return read_table(
+            parse_csv(_content(path, spec=spec), name=spec), files_below(path.parent), spec=spec, split=split
+        )
+    tree = zip_tree(path) if suffix == ".zip" else directory_tree(path)
+    if TABLE_NAME not in tree.files:
+        return read_folders(tree, spec=spec, split=split)
+    notice = f"{spec}: the labels were taken from its {TABLE_NAME}, not from the names of its folders"
+    files = files_below(path) if path.is_dir() else ImageFiles(exists=tree.files.__contains__, read=tree.read)
+    return read_table(
+        parse_csv(tree.read(TABLE_NAME), name=f"{spec}: {TABLE_NAME}"), files, spec=spec, split=split, notices=[notice]
+    )
+
+
+def _content(path: Path, *, spec: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{spec} cannot be read: {error.strerror or error}"
+        raise DataError(msg) from error

@@ -1,0 +1,179 @@
+"""Read tables of image paths and labels: labels.csv files and data frames."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isplit.design.inputs.encoded_images import EncodedImages, encoded_source
+from isplit.design.inputs.source import Source, choose_parts, display_name, part_name
+from isplit.errors import DataError
+
+FILE_NAME = "labels.csv"
+
+_PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "name")
+_LABEL_COLUMNS = ("label", "class", "target", "category", "class_name", "label_name", "class_id", "label_id", "y")
+_PART_COLUMNS = ("split", "part", "set", "subset", "fold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFiles:
+    """Where the paths of a table lead: whether a file is there, and its content."""
+
+    exists: Callable[[str], bool]
+    read: Callable[[str], bytes]
+
+
+def files_below(folder: Path) -> ImageFiles:
+    """Return the files that paths relative to a folder, or absolute ones, lead to."""
+    return ImageFiles(
+        exists=lambda path: (folder / path).is_file(),
+        read=lambda path: (folder / path).read_bytes(),
+    )
+
+
+def parse_csv(content: bytes, *, name: str) -> dict[str, list[str]]:
+    """Read a table with a header, separated by commas, semicolons or tabs, as {column: values}.
+
+    Raises:
+        DataError: The table is empty, has no header with a known column, or a row of another length.
+
+    """
+    text = content.decode("utf-8-sig", "surrogateescape")
+    header = text.partition("\n")[0]
+    delimiter = max((",", ";", "\t"), key=header.count)
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+    if len(rows) < 2:
+        msg = f"{name} holds no rows below its header: give a line for each image, for example path,label"
+        raise DataError(msg)
+    columns = [column.strip() for column in rows[0]]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(columns):
+            msg = f"{name}: row {number} has {len(row)} values, and the header {len(columns)}: quote what holds commas"
+            raise DataError(msg)
+    return {column: [row[k].strip() for row in rows[1:]] for k, column in enumerate(columns)}
+
+
+def read_table(
+    columns: Mapping[str, Sequence[Any]],
+    files: ImageFiles,
+    *,
+    spec: str,
+    split: str | None,
+    notices: Sequence[str] = (),
+) -> Source:
+    """Make a source of a table with a column of paths, one of labels, and perhaps one of parts (train, val, test).
+
+    Labels that are whole numbers give classes in the order of the numbers, others in the order of the names. Where
+    both stand there, one for one, the names become the titles of the numbers.
+
+    Raises:
+        DataError: A column is missing or ambiguous, a label is missing, a path leads nowhere or has two labels, or
+            there is no part called `split`.
+
+    """
+    paths = [str(path) for path in columns[_column(columns, _PATH_COLUMNS, what="paths of the images", spec=spec)]]
+    names, titles = _labels(columns, spec=spec)
+    _check_paths(paths, names, files, spec=spec)
+    classes = _in_order(names)
+    number_of = {name: number for number, name in enumerate(classes)}
+    labels = np.array([number_of[name] for name in names], dtype=np.int64)
+    parts = _parts(columns, len(paths), split=split, spec=spec)
+
+    def images_of(rows: Sequence[int]) -> EncodedImages:
+        return EncodedImages(
+            labels=labels[list(rows)],
+            read=lambda item: files.read(paths[rows[item]]),
+            name_of=lambda item: display_name(paths[rows[item]]),
+        )
+
+    return encoded_source(
+        {part: images_of(rows) for part, rows in parts.items()},
+        classes=classes,
+        spec=spec,
+        titles=titles,
+        notices=notices,
+    )
+
+
+def _column(columns: Mapping[str, Any], known: Sequence[str], *, what: str, spec: str) -> str:
+    matches = [column for column in columns if str(column).lower() in known]
+    if len(matches) == 1:
+        return matches[0]
+    problem = f"has several columns for the {what} ({', '.join(matches)})" if matches else f"has no column of {what}"
+    msg = f"{spec} {problem}; it has {', '.join(map(str, columns))}: call one {known[0]!r}"
+    raise DataError(msg)
+
+
+def _labels(columns: Mapping[str, Sequence[Any]], *, spec: str) -> tuple[list[str], dict[str, str]]:
+    """Return the class of each row by name, and titles where names stand beside numbers."""
+    candidates = [column for column in columns if str(column).lower() in _LABEL_COLUMNS]
+    if len(candidates) != 2:
+        return _names(columns, _column(columns, _LABEL_COLUMNS, what="labels", spec=spec), spec=spec), {}
+    first, second = (_names(columns, column, spec=spec) for column in candidates)
+    pairs = set(zip(first, second, strict=True))
+    if not len(pairs) == len(set(first)) == len(set(second)):
+        msg = f"{spec} has two columns of labels that disagree ({', '.join(candidates)}): remove one of them"
+        raise DataError(msg)
+    if all(map(_is_number, second)):
+        return second, {number: name for name, number in pairs}
+    return first, dict(pairs)
+
+
+def _names(columns: Mapping[str, Sequence[Any]], column: str, *, spec: str) -> list[str]:
+    names: list[str] = []
+    for row, value in enumerate(columns[column], start=1):
+        missing = value is None or value == "" or value != value  # NaN differs from itself
+        if missing or isinstance(value, bool):
+            what = "no label" if missing else f"the label {value!r}"
+            msg = f"{spec}: image {row} has {what} in {column!r}: give one"
+            raise DataError(msg)
+        whole = isinstance(value, float) and value.is_integer()
+        names.append(display_name(f"{value:.0f}" if whole else str(value)))
+    return names
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _in_order(names: Sequence[str]) -> tuple[str, ...]:
+    distinct = set(names)
+    return tuple(sorted(distinct, key=int) if all(map(_is_number, distinct)) else sorted(distinct))
+
+
+def _check_paths(paths: Sequence[str], names: Sequence[str], files: ImageFiles, *, spec: str) -> None:
+    first_name: dict[str, str] = {}
+    for path, name in zip(paths, names, strict=True):
+        if first_name.setdefault(path, name) != name:
+            msg = f"{spec}: {display_name(path)} has two labels, {first_name[path]!r} and {name!r}: keep one"
+            raise DataError(msg)
+    missing = [path for path in first_name if not files.exists(path)]
+    if missing:
+        msg = (
+            f"{spec}: {len(missing)} of the {len(first_name)} images are not there, the first "
+            f"{display_name(missing[0])!r}: paths are relative to the table's folder"
+        )
+        raise DataError(msg)
+
+
+def _parts(columns: Mapping[str, Sequence[Any]], rows: int, *, split: str | None, spec: str) -> dict[str, list[int]]:
+    """Return the rows of each part to read."""
+    matches = [column for column in columns if str(column).lower() in _PART_COLUMNS]
+    if not matches:
+        choose_parts(["all"], split=split, spec=spec)
+        return {"all": list(range(rows))}
+    column = _column(columns, _PART_COLUMNS, what="parts", spec=spec)
+    parts: dict[str, list[int]] = {}
+    for row, value in enumerate(columns[column]):
+        parts.setdefault(part_name(str(value)) or str(value), []).append(row)
+    known = set(parts) <= {"train", "val", "test"}
+    if split is None and not known and len(parts) > 1:
+        msg = f"{spec} has the parts {', '.join(parts)} in {column!r}: call them train, val and test, or pass a split"
+        raise DataError(msg)
+    chosen = choose_parts(parts, split=None if split is None else part_name(split) or split, spec=spec)
+    return {part: parts[part] for part in chosen}

@@ -1,0 +1,136 @@
+"""isplit.design.inputs.tables: images and labels come from tables, by column, and what is doubtful is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isplit.design.inputs.data import open_data
+from isplit.design.inputs.tables import parse_csv
+from isplit.errors import DataError
+
+
+@pytest.fixture
+def write_table(tmp_path, png, write_files):
+    """Return a function that writes a labels.csv beside twelve images i.png, of which image i holds the pixels of i."""
+
+    def write(text, *, name="labels.csv", encoding="utf-8"):
+        write_files(tmp_path, {f"images/{i}.png": png(i) for i in range(12)})
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        return str(tmp_path / name)
+
+    return write
+
+
+def rows(label_of):
+    return "".join(f"images/{i}.png,{label_of(i)}\n" for i in range(12))
+
+
+def test_table_of_names(write_table, pixels):
+    """Labels that are names give classes in the order of the names; paths are relative to the table."""
+    dataset = open_data(write_table("path,label\n" + rows(lambda i: ("dog", "cat")[i % 2])))
+
+    assert ("cat", "dog") == dataset.classes
+    assert [1, 0] * 6 == dataset.labels.tolist()
+    np.testing.assert_array_equal(pixels(5), np.asarray(dataset.image(5)))
+
+
+def test_table_of_numbers(write_table):
+    """Labels that are numbers give classes in the order of the numbers, not of their text."""
+    dataset = open_data(write_table("file,label\n" + rows(lambda i: 11 - i)))
+
+    assert tuple(map(str, range(12))) == dataset.classes
+    assert list(range(11, -1, -1)) == dataset.labels.tolist()
+
+
+def test_names_beside_numbers_are_titles(write_table):
+    """Where a number and a name stand in each row, one for one, the name is the number's title."""
+    text = "path,label,class_name\n" + rows(lambda i: f"{i % 2},{('dog', 'cat')[i % 2]}")
+
+    dataset = open_data(write_table(text))
+
+    assert ("0", "1") == dataset.classes
+    assert ("dog", "cat") == dataset.titles
+
+
+def test_folder_with_a_table(write_table, tmp_path, write_zip, png):
+    """A labels.csv in a folder or zip says the labels, whatever its folders are called, and a notice tells."""
+    write_table("path,label\n" + rows(lambda i: "ab"[i % 2]))
+    files = {f"images/{i}.png": png(i) for i in range(12)}
+    files["labels.csv"] = ("path,label\n" + rows(lambda i: "ab"[i % 2])).encode()
+    zipped = write_zip(tmp_path / "a.zip", files)
+
+    for dataset in (open_data(str(tmp_path)), open_data(str(zipped))):
+        assert ("a", "b") == dataset.classes
+        assert "labels were taken from its labels.csv" in dataset.notices[0]
+        assert dataset.image(0).size == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "encoding"), [(",", "utf-8"), (";", "utf-8"), ("\t", "utf-8"), (",", "utf-8-sig")]
+)
+def test_kinds_of_csv(write_table, delimiter, encoding):
+    """Commas, semicolons and tabs separate; a byte order mark is no part of the header; names may hold commas."""
+    text = "path,label\n" + rows(lambda i: ("dog", "cat")[i % 2])
+    text = text.replace(",", delimiter).replace("cat", '"cat, tabby"')
+
+    assert ("cat, tabby", "dog") == open_data(write_table(text, encoding=encoding)).classes
+
+
+def test_parts_of_a_table(write_table):
+    """A column of parts divides the data, under the names that parts have."""
+    parts = ["training"] * 8 + ["validation"] * 2 + ["test"] * 2
+    text = "path,label,split\n" + rows(lambda i: f"{i % 2},{parts[i]}")
+
+    dataset = open_data(write_table(text))
+
+    assert {"fit": 8, "select": 2, "test": 2} == {part: len(images) for part, images in dataset.parts.items()}
+    assert 8 == len(open_data(write_table(text), split="training"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no rows"),
+        ("path,label\n", "holds no rows"),
+        ("path,label\nimages/0.png\n", "row 2 has 1 values, and the header 2"),
+        ("a,b\nimages/0.png,cat\n", "no column of paths of the images; it has a, b: call one 'path'"),
+        ("path,kind\nimages/0.png,cat\n", "no column of labels"),
+        ("path,file,label\nimages/0.png,x,cat\n", r"several columns for the paths of the images \(path, file\)"),
+        ("path,label\nimages/0.png,\n", "image 1 has no label"),
+        ("path,label\nimages/0.png,cat\ngone.png,dog\n", "1 of the 2 images are not there, the first 'gone.png'"),
+        ("path,label\nimages/0.png,cat\nimages/0.png,dog\n", "images/0.png has two labels, 'cat' and 'dog'"),
+        ("path,label,class\nimages/0.png,0,cat\nimages/1.png,1,cat\n", "two columns of labels that disagree"),
+        (
+            "path,label,split\nimages/0.png,cat,one\nimages/1.png,dog,two\n",
+            "has the parts one, two in 'split': call them train, val and test",
+        ),
+    ],
+)
+def test_bad_tables(write_table, text, message):
+    """What is missing, ambiguous or contradictory is refused with the table's name."""
+    with pytest.raises(DataError, match=message):
+        open_data(write_table(text))
+
+
+def test_pandas_frame(tmp_path, write_table, pixels):
+    """A frame of paths and labels is a table; whole numbers that pandas holds as floats are whole numbers."""
+    write_table("")
+    paths = [tmp_path / f"images/{i}.png" for i in range(12)]
+
+    dataset = open_data(pd.DataFrame({"path": paths, "label": [float(i % 2) for i in range(12)]}))
+
+    assert ("0", "1") == dataset.classes
+    assert "python:DataFrame" == dataset.spec
+    np.testing.assert_array_equal(pixels(5), np.asarray(dataset.image(5)))
+    with pytest.raises(DataError, match="image 1 has no label"):
+        open_data(pd.DataFrame({"path": paths, "label": [np.nan] + ["a"] * 11}))
+
+
+def test_bytes_that_are_not_utf8():
+    """Paths in another encoding lead to the files of that name, and are recorded with escapes."""
+    columns = parse_csv(b"path,label\nni\xf1o.png,cat\n", name="x")
+
+    assert ["ni\udcf1o.png"] == columns["path"]
+    assert json.dumps(columns["label"]) == '["cat"]'

@@ -1,6 +1,7 @@
 """Class subsets in the user's words, and what they do to logits and labels."""
 
 import json
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
@@ -46,6 +47,20 @@ def test_one_subset_is_the_study_s_own(dataset: Dataset) -> None:
 
     assert ("bus", "cat") == group.classes
     assert (("n4",), ("n1",)) == group.members
+
+
+def test_names_with_separators(dataset: Dataset) -> None:
+    """Names that hold commas, plus or equals signs stand in double quotes; the message says so."""
+    titles = ("tabby, tabby cat", "dog", "a+b=c", 'the "bus"')
+    odd = replace(dataset, titles=titles)
+
+    (group,) = parse_groups(['"tabby, tabby cat",dog,"a+b=c","the ""bus"""'], odd)
+    assert titles == group.classes
+    (merged,) = parse_groups(['"x, y"="tabby, tabby cat"+dog,"a+b=c"'], odd)
+    assert ("x, y", "a+b=c") == merged.classes
+    assert (("n1", "n2"), ("n3",)) == merged.members
+    with pytest.raises(DataError, match="go into double quotes"):
+        parse_groups(["tabby, tabby cat,dog"], odd)
 
 
 def test_several_subsets_stand_beside_all(dataset: Dataset, tmp_path: Path) -> None:

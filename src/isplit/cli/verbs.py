@@ -43,6 +43,10 @@ _GO_ON = "run the same command again to go on"
 VERBS = (
     Verb(name="demo", summary="Split a small network for handwritten digits, from the curve to answers over a link."),
     Verb(
+        name="data",
+        summary="Show how DATA is taken for MODEL: parts, classes beside the model's outputs, and nine images.",
+    ),
+    Verb(
         name="analyze",
         summary="Rank the cuts of MODEL by how much they matter for its decisions on DATA.",
         kept=f"what was computed is kept, {_GO_ON}",

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.design.inputs.data import Dataset
+from isplit.design.inputs.source import display_name
 from isplit.errors import DataError
 from isplit.records import ClassGroup, Target
 
@@ -23,8 +24,9 @@ def parse_groups(specs: Sequence[str], dataset: Dataset) -> tuple[ClassGroup, ..
     """Read class subsets.
 
     Args:
-        specs: Each is "cat,dog" (names or titles of classes), "normal,pneumonia=bacteria+virus" (classes that count
-            as one), the name of a group that the data's classes.json defines, or a JSON file of {name: [classes]}.
+        specs: Each is "cat,dog" (names or titles of classes; one that holds a comma, "+" or "=" stands in double
+            quotes), "normal,pneumonia=bacteria+virus" (classes that count as one), the name of a group that the data's
+            classes.json defines, or a JSON file of {name: [classes]}.
         dataset: The data that has the classes.
 
     Returns:
@@ -42,7 +44,7 @@ def parse_groups(specs: Sequence[str], dataset: Dataset) -> tuple[ClassGroup, ..
         elif spec.endswith(".json"):
             groups.extend(_group(name, members, dataset) for name, members in _read_json(Path(spec)).items())
         else:
-            groups.append(_group(spec, spec.split(","), dataset))
+            groups.append(_group(spec, _split(spec, ","), dataset))
     if len(groups) == 1:
         return (groups[0],)
     everything = ClassGroup(name=ALL, classes=dataset.titles, members=tuple((name,) for name in dataset.classes))
@@ -69,9 +71,11 @@ def _group(name: str, words: Sequence[str], dataset: Dataset) -> ClassGroup:
     classes: list[str] = []
     members: list[tuple[str, ...]] = []
     for word in words:
-        title, equals, merged = word.strip().partition("=")
-        found = tuple(_class_number(part.strip(), dataset) for part in (merged if equals else title).split("+"))
-        classes.append(title if equals else "+".join(dataset.titles[number] for number in found))
+        exact = word in dataset.classes or word in dataset.titles  # names from a JSON file may hold "=" and "+"
+        title, *merged = [word] if exact else _split(word.strip(), "=", most=1)
+        parts = [word] if exact else _split(merged[0] if merged else title, "+")
+        found = tuple(_class_number(_unquoted(part), dataset) for part in parts)
+        classes.append(_unquoted(title) if merged else "+".join(dataset.titles[number] for number in found))
         members.append(tuple(dataset.classes[number] for number in found))
     every = [member for group in members for member in group]
     twice = {member for member in every if every.count(member) > 1}
@@ -84,6 +88,27 @@ def _group(name: str, words: Sequence[str], dataset: Dataset) -> ClassGroup:
     return ClassGroup(name=name, classes=tuple(classes), members=tuple(members))
 
 
+def _split(text: str, separator: str, *, most: int = -1) -> list[str]:
+    """Split text at a separator, at most so many times, but not within double quotes, which stay."""
+    pieces = [""]
+    quoted = False
+    for character in text:
+        quoted ^= character == '"'
+        if character == separator and not quoted and len(pieces) != most + 1:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    return pieces
+
+
+def _unquoted(word: str) -> str:
+    """Return a word without the double quotes around it; two within stand for one."""
+    word = word.strip()
+    if len(word) >= 2 and word[0] == word[-1] == '"':
+        word = word[1:-1].replace('""', '"')
+    return display_name(word)
+
+
 def _class_number(word: str, dataset: Dataset) -> int:
     for names in (dataset.classes, dataset.titles):
         if word in names:
@@ -91,6 +116,8 @@ def _class_number(word: str, dataset: Dataset) -> int:
     known = [*dict.fromkeys([*dataset.titles, *dataset.classes])]
     close = get_close_matches(word, known, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(known[:20])}"
+    if any(separator in name for name in known for separator in ",=+"):
+        hint += """ (names that hold a comma, = or + go into double quotes: '"a, b",c')"""
     msg = f"the data has no class {word!r}; {hint}"
     raise DataError(msg)
 

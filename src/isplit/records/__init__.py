@@ -25,6 +25,7 @@ from isplit.records.curve import (
     Target,
     method_title,
 )
+from isplit.records.data_check import ClassRow, DataCheckRecord, SampleImage
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
 from isplit.records.link import (
     MEASURED_WIRE_OVERHEAD,
@@ -123,6 +124,7 @@ __all__ = [
     "Candidate",
     "CandidatesRecord",
     "ClassGroup",
+    "ClassRow",
     "CodecTime",
     "Compression",
     "ComputeRates",
@@ -132,6 +134,7 @@ __all__ = [
     "Cut",
     "CutKind",
     "CutPlacement",
+    "DataCheckRecord",
     "DataSource",
     "Design",
     "ExcludedBy",
@@ -186,6 +189,7 @@ __all__ = [
     "RemotePlacement",
     "Rule",
     "RunsRecord",
+    "SampleImage",
     "Scenario",
     "ScenarioResult",
     "SegmentCorrection",

@@ -58,7 +58,7 @@ class Dataset:
     part_rule: str
     sha256: str
     read: Callable[[int], Image.Image]
-    name_of: Callable[[int], str]
+    name_of: Callable[[int], str] = "image {}".format
     notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:

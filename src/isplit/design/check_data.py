@@ -1,0 +1,87 @@
+"""Show how a data set is taken before any long work: parts, classes beside the model's outputs, and sample images."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from isplit.design.inputs.batches import normalise
+from isplit.design.inputs.class_outputs import match_data
+from isplit.design.inputs.data import Dataset, balanced_order
+from isplit.design.inputs.models import LoadedModel
+from isplit.design.running import evaluating, find_logits
+from isplit.records import ClassRow, DataCheckRecord, PartName, SampleImage
+
+SAMPLES = 9
+"""Images that are shown; from as many classes as possible."""
+
+
+def check_data(
+    model: LoadedModel, data: Dataset, *, class_map: str | Path | None = None, seed: int = 0
+) -> DataCheckRecord:
+    """Return how the data is taken for a model: its parts, its classes beside the outputs, and nine samples.
+
+    Args:
+        model: From `load_model`.
+        data: From `open_data`.
+        class_map: A JSON file {class: model output}, where that cannot be told by number or name.
+        seed: Seed of the choice of sample images.
+
+    Raises:
+        ModelError: The classes cannot be matched to the outputs.
+        DataError: A sample image is damaged.
+
+    """
+    match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
+    output_names = model.class_names
+    counts: dict[PartName, np.ndarray] = {
+        part: np.bincount(data.labels[images], minlength=len(data.classes)) for part, images in data.parts.items()
+    }
+    return DataCheckRecord(
+        model=model.source.spec,
+        data=data.source(match.outputs).spec,
+        part_images={part: len(images) for part, images in data.parts.items()},
+        part_rule=data.part_rule,
+        preprocessing=model.preprocessing,
+        num_outputs=model.source.num_outputs,
+        match_rule=match.rule,
+        classes=tuple(
+            ClassRow(
+                name=name,
+                title=title,
+                output=output,
+                output_name=None if output_names is None else output_names[output],
+                part_images={part: int(count[k]) for part, count in counts.items()},
+            )
+            for k, (name, title, output) in enumerate(zip(data.classes, data.titles, match.outputs, strict=True))
+        ),
+        samples=_samples(model, data, match.outputs, seed=seed),
+        notices=(*model.warnings, *data.notices, *match.notices),
+    )
+
+
+def _samples(model: LoadedModel, data: Dataset, outputs: tuple[int, ...], *, seed: int) -> tuple[SampleImage, ...]:
+    images = balanced_order(data.labels, np.arange(len(data)), seed=seed)[:SAMPLES]
+    pixels = np.stack([data.pixels(int(index), model.preprocessing) for index in images])
+    with evaluating(model.module), torch.no_grad():
+        logits = find_logits(model.module(normalise(torch.from_numpy(pixels), model.preprocessing)))
+    assert logits is not None  # load_model has tried it
+    title_of = dict(zip(outputs, data.titles, strict=True))
+    return tuple(
+        SampleImage(
+            name=data.name_of(int(index)),
+            title=data.titles[data.labels[index]],
+            answer=title_of.get(int(answer)),
+            png_base64=_png_base64(image),
+        )
+        for index, image, answer in zip(images, pixels, logits.argmax(1), strict=True)
+    )
+
+
+def _png_base64(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,50 @@
+"""How a data set is taken, before any long work: its parts, its classes beside the model's outputs, and samples."""
+
+from typing import ClassVar
+
+from isplit.records.base import Part, Record
+from isplit.records.study import PartName, Preprocessing
+
+
+class ClassRow(Part):
+    """One class: its name and title, the model's output that it is matched to, and its images by part.
+
+    `output_name` is what the model itself calls the output, where that is known.
+    """
+
+    name: str
+    title: str
+    output: int
+    output_name: str | None
+    part_images: dict[PartName, int]
+
+
+class SampleImage(Part):
+    """One image as the model sees it: a PNG file, base64, of the pixels before normalisation.
+
+    `answer` is the title of the class that the model takes it for, among all of its outputs; None where its answer is
+    none of the data's classes.
+    """
+
+    name: str
+    title: str
+    answer: str | None
+    png_base64: str
+
+
+class DataCheckRecord(Record):
+    """What `isplit data` shows. `match_rule` says how classes and outputs were matched."""
+
+    schema_name: ClassVar[str] = "isplit.data-check/1"
+    file_name: ClassVar[str] = "data.json"
+
+    model: str
+    data: str
+    part_images: dict[PartName, int]
+    part_rule: str
+    preprocessing: Preprocessing
+    num_outputs: int
+    match_rule: str
+    classes: tuple[ClassRow, ...]
+    samples: tuple[SampleImage, ...]
+    notices: tuple[str, ...]

@@ -1,0 +1,29 @@
+"""isplit data: how the data is taken, in the terminal, as JSON and as a page."""
+
+import json
+
+
+def test_shown(isplit, tiny_args, tmp_path):
+    """Parts, classes with outputs, and the samples with the model's answers stand in the output and in the page."""
+    result = isplit("data", *tiny_args, "--page", tmp_path / "data.html")
+
+    assert 0 == result.code, result.err
+    assert "images: fit " in result.out
+    assert "3 classes and 3 outputs, matched by " in result.out
+    assert "9 images as the model sees them, 16 × 16:" in result.out
+    assert 9 == result.out.count("the model says")
+    page = (tmp_path / "data.html").read_text(encoding="utf-8")
+    assert 9 == page.count("<figure>")
+
+
+def test_json(isplit, tiny_args):
+    """The record comes alone."""
+    record = json.loads(isplit("data", *tiny_args, "--json").out)
+
+    assert "isplit.data-check/1" == record["schema"]
+    assert [0, 1, 2] == [row["output"] for row in record["classes"]]
+
+
+def test_page_that_cannot_be_written(bad_input, tiny_args, tmp_path):
+    """The folder has to be there."""
+    bad_input("data", *tiny_args, "--page", tmp_path / "gone" / "data.html", says=["cannot write"])

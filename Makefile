@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 # Long experiments of this checkout stand still meanwhile.
 QUIETLY := $(BIN)/python experiments/pausing.py
 
-.PHONY: install demo test check bench docs peers reproduce-report clean
+.PHONY: install demo test check bench docs wheel peers reproduce-report clean
 
 install: $(VENV)/installed
 
@@ -48,6 +48,12 @@ peers: .venv-peers/installed
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --requirement tests/peers/requirements.txt
 	@touch $@
+
+# dist/isplit-VERSION-py3-none-any.whl: what `pip install` takes on a device or another workstation.
+wheel: install
+	rm -f dist/isplit-*.whl
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/isplit-*.whl
 
 docs: install
 	$(BIN)/mkdocs build --strict

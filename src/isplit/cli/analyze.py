@@ -112,6 +112,8 @@ def analyze(
         def announce(study: StudyRecord) -> None:
             if not quiet:
                 progress.say(describe_base_accuracy(study))
+                for notice in study.notices:
+                    progress.say(f"note: {notice}")
             for warning in study.warnings:
                 progress.say(f"warning: {warning}")
 

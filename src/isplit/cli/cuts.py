@@ -64,6 +64,8 @@ def show_cuts(graph: GraphRecord, *, wide: bool = False) -> None:
     print_table(graph.cuts, columns, title=title, wide=wide)
     for name in graph.uncounted:
         typer.echo(f"MACs not counted: {name}")
+    for notice in graph.notices:
+        typer.echo(f"note: {notice}")
     for item in graph.unavailable:
         typer.echo(f"Cannot be cut: {item.name}: {item.reason}")
 

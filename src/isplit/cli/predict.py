@@ -132,10 +132,10 @@ def _show_splits(record: PredictionsRecord, predictions: Sequence[Prediction], *
         whole: Accuracy = predictions[0].measurement.whole
         typer.echo(f"The whole model on these images: {percent_with_interval(whole)}.")
     if calibrated:
-        typer.echo(f"After training: estimated from {record.calibration}; –: outside the calibrated range.")
+        text = f"After training: estimated from {record.calibration}; –: outside the calibrated range.\n"
     else:
-        typer.echo("Accuracy after training is not estimated; training mostly adds to these figures.")
-    typer.echo("")
+        text = "Accuracy after training is not estimated; training mostly adds to these figures.\n"
+    console.output().print(text, markup=False, highlight=False)
 
 
 def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:

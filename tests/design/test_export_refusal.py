@@ -68,7 +68,7 @@ def test_refused_over_a_bundle(tiny_study, exported, tmp_path, monkeypatch):
     assert ["bundle"] == [path.name for path in tmp_path.iterdir()]
     assert ["pool1"] == [cut.name for cut in Bundle.open(out).record.cuts]
     monkeypatch.undo()
-    with pytest.raises(BundleError, match="--overwrite"):
+    with pytest.raises(BundleError, match="overwrite=True"):
         export(tiny_study, ["pool2"], out, settings=FEW)
     export(tiny_study, ["pool2"], out, settings=replace(FEW, overwrite=True))
     assert ["pool2"] == [cut.name for cut in Bundle.open(out).record.cuts]

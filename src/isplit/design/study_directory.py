@@ -86,13 +86,13 @@ def prepare_directory(directory: Path, inputs: StudyInputs, *, test_images: int,
         known = StudyRecord.load(directory) if (directory / StudyRecord.file_name).exists() and not overwrite else None
         foreign = [path.name for path in directory.iterdir() if not _belongs_to_study(path.name)]
         if known is None and foreign:
-            msg = f"{directory} is not empty ({foreign[0]}) and holds no study; choose another directory with -o"
+            msg = f"{directory} is not empty ({foreign[0]}) and holds no study; choose another directory: `out=DIR`"
             raise StudyError(msg)
         difference = known and inputs.first_difference(known)
         if difference:
             msg = (
-                f"{directory} holds another study, which differs in {difference}. Choose another directory with -o, "
-                "or --overwrite it"
+                f"{directory} holds another study, which differs in {difference}. Choose another directory "
+                "(`out=DIR`), or replace it (`overwrite=True`)"
             )
             raise StudyError(msg)
         if known is None and not _holds(directory, inputs):

@@ -66,7 +66,7 @@ def test_imagenet_ids():
 
 def test_unknown_imagenet_ids():
     """An id that is not among the thousand does not match."""
-    with pytest.raises(ModelError, match="pass --num-classes 2"):
+    with pytest.raises(ModelError, match="pass `num_classes=2`"):
         match_classes(("n02085620", "n99999999"), loaded=loaded_model(1000))
 
 
@@ -133,7 +133,7 @@ def test_names_that_partly_match_in_another_order_are_refused():
     """One name that differs must not turn names that are known into positions."""
     loaded = loaded_model(3, class_names=("cat", "dog", "car"))
 
-    with pytest.raises(ModelError, match=r"class 1 is 'cat', which is the model's output 0.*--class-map"):
+    with pytest.raises(ModelError, match=r"class 1 is 'cat', which is the model's output 0.*class_map=FILE"):
         match_classes(("automobile", "cat", "dog"), loaded=loaded)
 
 

@@ -139,7 +139,7 @@ def test_failed_download(monkeypatch):
     monkeypatch.setattr(type(weights), "get_state_dict", fail)
 
     with pytest.raises(
-        ModelError, match=r"no network.*download https://.*checkpoints, or pass the file with --weights"
+        ModelError, match=r"no network.*download https://.*checkpoints, or pass the file with `weights=FILE`"
     ):
         load_model("torchvision:squeezenet1_1", weights="default")
 
@@ -152,5 +152,5 @@ def test_failed_timm_download(monkeypatch):
 
     monkeypatch.setattr(timm, "create_model", fail)
 
-    with pytest.raises(ModelError, match="LookupError: no hub; pass a file with --weights"):
+    with pytest.raises(ModelError, match="LookupError: no hub; pass a file with `weights=FILE`"):
         load_model("timm:test_resnet", weights="default")

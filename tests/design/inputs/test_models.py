@@ -52,7 +52,7 @@ def test_output_in_a_dictionary(factory):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("make", {}, "does not say what images it takes: pass --image-size"),
+        ("make", {}, "does not say what images it takes: pass `image_size=N`"),
         ("make", {"image_size": 1}, r"cannot take images of shape \(2, 3, 1, 1\): RuntimeError"),
         ("make", {"image_size": -8}, "sizes must be positive"),
         ("make", {"image_size": 8, "channels": 1}, r"cannot take images of shape \(2, 1, 8, 8\)"),

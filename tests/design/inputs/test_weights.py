@@ -79,7 +79,7 @@ def without(state, *names):
         (lambda s: s | {"0.weight": torch.zeros(5, 3, 5, 5)}, r"0.weight is \(5, 3, 5, 5\), not \(5, 3, 3, 3\)"),
         (
             lambda s: s | {"5.weight": torch.zeros(20, 5), "5.bias": torch.zeros(20)},
-            "the weights have 20 outputs, the model 4: pass --num-classes 20",
+            "the weights have 20 outputs, the model 4: pass `num_classes=20`",
         ),
         (lambda s: s | {"1.weight": torch.zeros(7)}, r"is of another model: 1.weight is \(7,\), not \(5,\)"),
         (lambda s: s | {"5.bias": torch.tensor(1.0)}, r"is of another model: 5.bias is \(\), not \(4,\)"),
@@ -121,7 +121,7 @@ def test_auxiliary_classifiers():
     def net(outputs):
         return nn.ModuleDict({"aux": nn.Linear(3, outputs), "fc": nn.Linear(3, outputs)})
 
-    with pytest.raises(ModelError, match="the weights have 20 outputs, the model 4: pass --num-classes 20"):
+    with pytest.raises(ModelError, match="the weights have 20 outputs, the model 4: pass `num_classes=20`"):
         apply_weights(net(4), WeightsFile(Path("w.pth"), {"": net(20).state_dict()}))
 
 

@@ -29,7 +29,7 @@ def rank_cuts(graph: GraphRecord, name: str, classes: Sequence[str], points: Seq
     """
     broken = [f"{point.cut} ({point.non_finite} images)" for point in points if point.cui is None]
     if broken:
-        msg = f"importance is NaN or infinite at {', '.join(broken)}; try --precision fp32, check the weights"
+        msg = f"importance is NaN or infinite at {', '.join(broken)}; try `precision=fp32`, check the weights"
         raise NonFiniteError(msg)
     cuts = [cut for cut in graph.cuts if cut.kind != "other" and len(cut.crossing) == 1]
     values = [point.cui or 0.0 for point in points]

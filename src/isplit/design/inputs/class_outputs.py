@@ -60,7 +60,7 @@ def match_data(loaded: LoadedModel, data: Dataset, *, class_map: Path | None = N
     notice = (
         f"{match.notices[0]}. They were matched by {chosen}: of {len(labels)} images, the model is right on "
         f"{max(hits, other_hits)} that way, and on {min(hits, other_hits)} by {passed_over}. "
-        f"A class map (--class-map) decides it"
+        f"A class map decides it"
     )
     outputs = match.outputs if by_number else match.other_outputs
     return replace(match, outputs=outputs, rule=f"by {chosen}", notices=(notice, *match.notices[1:]))
@@ -114,8 +114,8 @@ def match_classes(
         unknown = [title for title, output in zip(titles, named, strict=True) if output is None]
         note = f" ({_listed(unknown)} is none of the model's outputs)" if unknown else note
     msg = (
-        f"the data has {len(classes)} classes, the model {num_outputs} outputs{note}: pass --num-classes "
-        f"{len(classes)} with weights fitted to them, or --class-map FILE"
+        f"the data has {len(classes)} classes, the model {num_outputs} outputs{note}: pass "
+        f"`num_classes={len(classes)}` with weights fitted to them, or `class_map=FILE`"
     )
     raise ModelError(msg)
 
@@ -133,7 +133,7 @@ def _by_position(
         msg = (
             f"the classes and the model's outputs have names that only partly match, and in another order: class "
             f"{wrong[0]} is {titles[wrong[0]]!r}, which is the model's output {named[wrong[0]]}. The classes are "
-            f"{_listed(titles)}; the outputs are {_listed(class_names)}: pass --class-map FILE, a JSON file of "
+            f"{_listed(titles)}; the outputs are {_listed(class_names)}: pass `class_map=FILE`, a JSON file of "
             f"{{class: output}}"
         )
         raise ModelError(msg)
@@ -142,7 +142,7 @@ def _by_position(
         k = next(k for k in positions if named[k] is None)
         notices.append(
             f"the classes were matched to the model's outputs by position, not by name: output {k} is called "
-            f"{class_names[k]!r}, and class {k} {titles[k]!r}. If that is wrong, pass a class map (--class-map)"
+            f"{class_names[k]!r}, and class {k} {titles[k]!r}. If that is wrong, pass a class map"
         )
     by_number = sorted(positions, key=lambda k: _natural_key(classes[k]))
     outputs = tuple(by_number.index(k) for k in positions)
@@ -157,7 +157,7 @@ def _by_position(
     if all_numbers and any(int(name) != k for k, name in enumerate(classes)):
         notices.append(
             f"the classes {_listed(classes)} were matched to the model's outputs 0 to {len(classes) - 1} by position. "
-            "If that is wrong, pass a class map (--class-map)"
+            "If that is wrong, pass a class map"
         )
     return ClassMatch(outputs=positions, rule="by position", notices=tuple(notices))
 

@@ -94,7 +94,7 @@ def _build_torchvision(name: str, *, weights: str | None, num_classes: int | Non
         cache = Path(torch.hub.get_dir(), "checkpoints")
         msg = (
             f"the default weights of torchvision:{name} could not be downloaded: {error}; download {trained.url} "
-            f"elsewhere and put it into {cache}, or pass the file with --weights FILE"
+            f"elsewhere and put it into {cache}, or pass the file with `weights=FILE`"
         )
         raise ModelError(msg) from error
     names = tuple(trained.meta["categories"])
@@ -145,7 +145,7 @@ def _build_timm(name: str, *, pretrained: bool, num_classes: int | None) -> Buil
         module = timm.create_model(name, pretrained=pretrained, **outputs)
     except Exception as error:  # the hub's client, on whose version it depends, raises errors of many kinds
         what = "default weights could not be downloaded" if pretrained else "model could not be built"
-        msg = f"the {what} for timm:{name}: {type(error).__name__}: {error}; pass a file with --weights FILE"
+        msg = f"the {what} for timm:{name}: {type(error).__name__}: {error}; pass a file with `weights=FILE`"
         raise ModelError(msg) from error
     config = resolve_model_data_config(module)
     _, height, width = config["input_size"]

@@ -256,7 +256,7 @@ def _outputs(module: nn.Module, images: torch.Tensor, call: ModelCall, *, spec: 
     try:
         output = _run(module, images, call)
     except Exception as error:  # the module may raise anything
-        msg = f"{spec} cannot take images of shape {shape}: {type(error).__name__}: {error}; try another --image-size"
+        msg = f"{spec} cannot take images of shape {shape}: {type(error).__name__}: {error}; try another `image_size=N`"
         raise ModelError(msg) from error
     outputs = outputs_of(output, len(images))
     if not outputs or (isinstance(output, torch.Tensor) and as_matrix(output) is None):

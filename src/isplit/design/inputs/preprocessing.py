@@ -32,7 +32,7 @@ def make_preprocessing(
     """
     fields = {**hints, **{key: value for key, value in given.items() if value is not None}}
     if fields.get("image_size") is None:
-        msg = f"{spec} does not say what images it takes: pass --image-size N, or set an attribute preprocessing on it"
+        msg = f"{spec} does not say what images it takes: pass `image_size=N`, or set an attribute preprocessing on it"
         raise ModelError(msg)
     guessed = {name: value for name, value in _GUESSES.items() if fields.get(name) is None}
     for name, value in {**guessed, "channels": channels}.items():

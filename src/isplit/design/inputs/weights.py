@@ -278,7 +278,7 @@ def _refuse_shapes(
     outputs = _differing_outputs(module, own, state, wrong) if own.keys() == state.keys() else None
     if outputs is not None:
         theirs, ours = outputs
-        msg = f"{file}: the weights have {theirs} outputs, the model {ours}: pass --num-classes {theirs}"
+        msg = f"{file}: the weights have {theirs} outputs, the model {ours}: pass `num_classes={theirs}`"
         raise ModelError(msg)
     shapes = [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in wrong]
     msg = f"{file} is of another model: {_some(shapes)}"

@@ -34,7 +34,7 @@ def check_place(out: Path, *, overwrite: bool) -> None:
         msg = f"{out} holds something that is no bundle (its {BundleRecord.file_name} is another's): give another place"
         raise BundleError(msg) from error
     if not overwrite:
-        msg = f"{out} holds a bundle: give another place, or --overwrite"
+        msg = f"{out} holds a bundle: give another place, or replace it (`overwrite=True`)"
         raise BundleError(msg)
 
 

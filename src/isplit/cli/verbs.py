@@ -84,6 +84,10 @@ VERBS = (
         leaves_threads=True,
     ),
     Verb(
+        name="service",
+        summary="Print or install a systemd unit that keeps `isplit serve` or `isplit run` going.",
+    ),
+    Verb(
         name="report", summary="Draw the report of STUDY again from its records, without the model and without torch."
     ),
 )

@@ -496,13 +496,3 @@ def test_ctrl_c_waits_for_nobody(tiny, folder):
     result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=60)
     assert 130 == result.returncode, result.stderr
     assert "the answers given so far are kept" in result.stderr
-
-
-def test_systemd_unit(isplit):
-    """The unit file calls the command as it is."""
-    text = (Path(__file__).parents[3] / "packaging" / "isplit-run.service").read_text("utf-8")
-    command = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", text, re.MULTILINE)[1].replace("\\\n", " ").split()
-    assert ["/opt/isplit/bin/isplit", "run"] == command[:2]
-    known = isplit("run", "--help").out
-    for option in (word for word in command if word.startswith("--")):
-        assert re.search(rf"{option}\b", known), option

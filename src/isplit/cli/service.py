@@ -1,0 +1,68 @@
+"""isplit service: units for systemd that keep `isplit serve` or `isplit run` going."""
+
+import shutil
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from isplit.cli.verbs import new_typer
+from isplit.errors import InputError
+
+Unit = Literal["serve", "run"]
+
+_UNITS = Path("/etc/systemd/system")
+_FILES: dict[Unit, str] = {
+    "serve": "serve.yaml (options of `isplit serve`), token, cert.pem and key.pem",
+    "run": "run.env (ISPLIT_SERVER=HOST:PORT), ca.pem and token",
+}
+
+service = new_typer(help="Print or install a systemd unit that keeps `isplit serve` or `isplit run` going.")
+
+_UnitArgument = Annotated[Unit, typer.Argument(metavar="serve|run", help="Which of the two to keep going.")]
+
+
+@service.command("print")
+def print_unit(unit: _UnitArgument) -> None:
+    """Print the unit, to be looked at or changed before it is installed."""
+    typer.echo(_text(unit), nl=False)
+
+
+@service.command("install")
+def install(
+    unit: _UnitArgument,
+    directory: Annotated[Path, typer.Option(help="Where systemd looks for units.")] = _UNITS,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a unit that is there and differs.")] = False,
+) -> None:
+    """Write the unit where systemd finds it, and print what is left to do. Nothing is started."""
+    path = directory / f"isplit-{unit}.service"
+    text = _text(unit)
+    try:
+        if not overwrite and path.exists() and path.read_text("utf-8") != text:
+            msg = f"{path} is there and differs: look at it, then give --overwrite"
+            raise InputError(msg)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror or error}; try `sudo`, or another --directory"
+        raise InputError(msg) from error
+    typer.echo(f"wrote {path}")
+    typer.echo(f"put into /etc/isplit: {_FILES[unit]}")
+    typer.echo(f"then: systemctl daemon-reload && systemctl enable --now isplit-{unit}")
+
+
+def _text(unit: Unit) -> str:
+    """Return the unit, with this installation's command in it."""
+    text = (files("isplit.cli") / "units" / f"isplit-{unit}.service").read_text("utf-8")
+    return text.replace("@isplit@", _executable())
+
+
+def _executable() -> str:
+    """Return the path of the command that runs now; systemd takes no other than an absolute one."""
+    beside = Path(sys.executable).with_name("isplit")
+    path = str(beside) if beside.is_file() else shutil.which("isplit")
+    if path is None:
+        msg = f"there is no command `isplit` beside {sys.executable}: install isplit with pip first"
+        raise InputError(msg)
+    return path

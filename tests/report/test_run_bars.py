@@ -10,7 +10,7 @@ from isplit.records import (
     RunsRecord,
     StudyRecord,
 )
-from isplit.report import report_html
+from isplit.report import FurtherRecords, report_html
 from isplit.report.run_bars import run_bars
 
 
@@ -58,7 +58,7 @@ def test_page_shows_the_bars_and_escapes_names(
     """A placement's name cannot bring markup into the page; the figure's number follows the others."""
     record = RunsRecord(link="a<b", link_bits_per_s=None, runs=(placement("<script>", head=4.0, wire=1.0),))
 
-    html = report_html(study, graph, curve, candidates, runs=record)
+    html = report_html(study, graph, curve, candidates, FurtherRecords(runs=record))
 
     assert "<code>&lt;script&gt;</code>" in html
     assert "a&lt;b" in html

@@ -7,7 +7,7 @@ import pytest
 
 from isplit.errors import StudyError
 from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, PredictionsRecord, SplitRecord, StudyRecord
-from isplit.report import report_html, write_report
+from isplit.report import FurtherRecords, report_html, write_report
 from isplit.report.split_series import group_series
 
 Records = tuple[StudyRecord, GraphRecord, CurveRecord, CandidatesRecord]
@@ -94,7 +94,7 @@ def test_sections_are_numbered_after_the_overlays(html: str, records: Records, p
     """Figures 4 to 6 with overlays, from 3 on without."""
     numbers = re.findall(r'<span class="number">(\w+ \d)</span>', html)
     assert ["Figure 1", "Figure 2", "Table 1", "Figure 3", "Figure 4", "Figure 5", "Figure 6", "Table 2"] == numbers
-    page = report_html(*records, predictions=predictions)
+    page = report_html(*records, FurtherRecords(predictions=predictions))
     numbers = re.findall(r'<span class="number">(\w+ \d)</span>', page)
     assert ["Figure 1", "Figure 2", "Table 1", "Figure 3", "Figure 4", "Table 2"] == numbers
 
@@ -123,7 +123,7 @@ def test_table_has_every_placement(html: str):
 
 def test_columns_that_say_nothing_are_left_out(records: Records, predictions: PredictionsRecord):
     """One set of classes needs no column for it; a prediction of trained accuracy gets one."""
-    head = section(report_html(*records, predictions=predictions), "splits-title").split("</thead>")[0]
+    head = section(report_html(*records, FurtherRecords(predictions=predictions)), "splits-title").split("</thead>")[0]
     assert "Classes" in head
     assert "After training" not in head
     rows = tuple(
@@ -132,7 +132,7 @@ def test_columns_that_say_nothing_are_left_out(records: Records, predictions: Pr
         if one.group == "all classes"
     )
     calibrated = predictions.model_copy(update={"predictions": rows, "calibration": "40 splits of <two> networks"})
-    page = report_html(*records, predictions=calibrated)
+    page = report_html(*records, FurtherRecords(predictions=calibrated))
     assert "predicted by a curve fitted to 40 splits of &lt;two&gt; networks." in page
     head = section(page, "splits-title").split("</thead>")[0]
     assert "Classes" not in head
@@ -163,7 +163,7 @@ def test_study_without_splits_has_none_of_it(records: Records):
 
 def test_trained_splits_alone(records: Records, trained: tuple[SplitRecord, ...]):
     """Splits that were trained without a prediction before are shown, without a verdict and without pairs."""
-    page = report_html(*records, trained=trained)
+    page = report_html(*records, FurtherRecords(trained=trained))
     assert 'id="figure-bytes"' in page
     assert 'id="figure-pairs"' not in page
     assert 'id="verdict"' not in page

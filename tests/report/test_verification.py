@@ -14,7 +14,7 @@ from isplit.records import (
     Verification,
     VerificationRecord,
 )
-from isplit.report import report_html
+from isplit.report import FurtherRecords, report_html
 
 Page = Callable[[VerificationRecord | None], str]
 
@@ -48,7 +48,7 @@ def page(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates:
     """Return what draws the page of a verification."""
 
     def draw(record: VerificationRecord | None) -> str:
-        return report_html(study, graph, curve, candidates, verification=record)
+        return report_html(study, graph, curve, candidates, FurtherRecords(verification=record))
 
     return draw
 

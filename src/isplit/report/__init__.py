@@ -19,11 +19,11 @@ from isplit.records import (
 )
 from isplit.report.figures.curve import curve_svg
 from isplit.report.fragments import predictions_html, study_html
-from isplit.report.page import report_html
+from isplit.report.page import FurtherRecords, report_html
 
 _Some = TypeVar("_Some", Overlays, PredictionsRecord, VerificationRecord, RunsRecord, PlanRecord)
 
-__all__ = ["curve_svg", "predictions_html", "report_html", "study_html", "write_report"]
+__all__ = ["FurtherRecords", "curve_svg", "predictions_html", "report_html", "study_html", "write_report"]
 
 
 def write_report(directory: Path) -> tuple[Path, ...]:
@@ -60,19 +60,16 @@ def write_report(directory: Path) -> tuple[Path, ...]:
         )
         raise StudyError(msg)
 
+    further = FurtherRecords(
+        overlays=overlays,
+        predictions=predictions,
+        trained=trained,
+        verification=verification,
+        runs=runs,
+        plan=plan,
+    )
     files = {
-        "report.html": report_html(
-            study,
-            graph,
-            curve,
-            candidates,
-            overlays=overlays,
-            predictions=predictions,
-            trained=trained,
-            verification=verification,
-            runs=runs,
-            plan=plan,
-        ).encode(),
+        "report.html": report_html(study, graph, curve, candidates, further).encode(),
         "curve.svg": curve_svg(study, graph, curve, candidates),
     }
     for name, content in files.items():

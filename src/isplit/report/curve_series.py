@@ -1,7 +1,7 @@
 """From records to the plain series that the plots and the table draw. Pure: no plotting library, no HTML.
 
     graph, curve, candidates ──> curves ──────┐
-                             ──> sizes ───────┼──> page.py (HTML), figure.py (SVG)
+                             ──> sizes ───────┼──> figures/ (SVG), page.py (HTML)
                              ──> heat_map ────┤
                              ──> table_rows ──┘
 
@@ -157,19 +157,19 @@ def curves(study: StudyRecord, curve: CurveRecord, candidates: CandidatesRecord)
     overall = study.groups[0].name if study.groups else "all classes"
     series = [_overall(overall, "all", curve.points, _marks(candidates.candidates, cuts))]
     for subset in curve.subsets:
-        found = _marks(rankings.get(subset.name, ()), [point.cut for point in subset.points])
-        series.append(_overall(subset.name, "subset", subset.points, found))
+        marks = _marks(rankings.get(subset.name, ()), [point.cut for point in subset.points])
+        series.append(_overall(subset.name, "subset", subset.points, marks))
     for name, label in class_labels(study, curve).items():
         series.append(_of_class(name, label, curve.points))
     return tuple(series)
 
 
-def _marks(found: tuple[Candidate, ...], cuts: list[str]) -> tuple[Mark, ...]:
+def _marks(ranked: tuple[Candidate, ...], cuts: list[str]) -> tuple[Mark, ...]:
     """Mark the candidates that lie on the curve; the others are in the table only."""
     places = {cut: index for index, cut in enumerate(cuts)}
     return tuple(
         Mark(index=places[candidate.cut], kind=mark_kind(candidate), rank=candidate.rank)
-        for candidate in found
+        for candidate in ranked
         if candidate.cut in places
     )
 
@@ -255,8 +255,8 @@ def mac_share(cut: Cut, graph: GraphRecord) -> float:
 def table_rows(graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> tuple[TableRow, ...]:
     """Return one row for each cut of the graph, those beyond the curve included."""
     values = {point.cut: point.cui for point in curve.points}
-    found = {candidate.cut: candidate for candidate in candidates.candidates}
-    return tuple(_table_row(cut, graph, values.get(cut.name), found.get(cut.name)) for cut in graph.cuts)
+    ranked = {candidate.cut: candidate for candidate in candidates.candidates}
+    return tuple(_table_row(cut, graph, values.get(cut.name), ranked.get(cut.name)) for cut in graph.cuts)
 
 
 def _table_row(cut: Cut, graph: GraphRecord, value: float | None, candidate: Candidate | None) -> TableRow:

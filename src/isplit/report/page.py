@@ -64,18 +64,29 @@ class OverlaySection:
     colours: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class FurtherRecords:
+    """What a study may have beside its analysis; what it lacks is left out of the page.
+
+    `overlays` are importance maps over images, `predictions` splits before training and compressed images, `trained`
+    splits that were trained, `verification` how well their order had been predicted, `runs` placements that were run
+    over a link, and `plan` where the model should run, which leads the page.
+    """
+
+    overlays: Overlays | None = None
+    predictions: PredictionsRecord | None = None
+    trained: Sequence[SplitRecord] = ()
+    verification: VerificationRecord | None = None
+    runs: RunsRecord | None = None
+    plan: PlanRecord | None = None
+
+
 def report_html(
     study: StudyRecord,
     graph: GraphRecord,
     curve: CurveRecord,
     candidates: CandidatesRecord,
-    *,
-    overlays: Overlays | None = None,
-    predictions: PredictionsRecord | None = None,
-    trained: Sequence[SplitRecord] = (),
-    verification: VerificationRecord | None = None,
-    runs: RunsRecord | None = None,
-    plan: PlanRecord | None = None,
+    further: FurtherRecords | None = None,
 ) -> str:
     """Return the whole page as text.
 
@@ -84,48 +95,52 @@ def report_html(
         graph: The cuts.
         curve: Their importance.
         candidates: The ranking.
-        overlays: Importance maps over images.
-        predictions: Splits before training, and compressed images.
-        trained: Splits that were trained.
-        verification: How well their order had been predicted.
-        runs: Placements that were run over a link.
-        plan: Where the model should run, which leads the page.
+        further: What else the study has.
 
     """
+    further = further or FurtherRecords()
     series = curves(study, curve, candidates)
-    groups = group_series(predictions, trained, order=[cut.name for cut in graph.cuts])
-    shown_overlays = _overlay_section(overlays, graph, candidates)
     method = method_label(curve.method)
     cut_numbers = {cut.name: number for number, cut in enumerate(graph.cuts)}
+    overlays = _overlay_section(further.overlays, graph, candidates)
     context: dict[str, object] = {
         "study": study,
         "graph": graph,
         "curve": curve,
         "candidates": candidates,
-        "predictions": predictions,
-        "trained": trained,
         "method": method,
         "overall": series[0].label,
         "cut_numbers": cut_numbers,
         "class_titles": dict(zip(study.data.classes, study.data.class_titles, strict=True)),
-        "verdicts": _verdicts(predictions, groups),
-        "numbers": _numbers(groups, has_overlays=shown_overlays is not None),
         "cuts_table": cuts_table(graph, curve, candidates, method=method),
-        "overlays": shown_overlays,
+        "overlays": overlays,
+        "verifications": further.verification.verifications if further.verification else (),
+        "predictor_names": PREDICTOR_NAMES,
+        "runs": run_bars(further.runs),
+        "run_parts": PART_STYLES,
+        **_split_context(further, cut_numbers, has_overlays=overlays is not None),
+        **_plan_context(further.plan, cut_numbers),
+        **_curve_context(study, graph, curve, candidates, series),
+        **_machinery(has_plan=further.plan is not None),
+    }
+    return render("page.html", context)
+
+
+def _split_context(further: FurtherRecords, cut_numbers: dict[str, int], *, has_overlays: bool) -> dict[str, object]:
+    """Return what the sections about splits show, and the numbers of the figures from there on."""
+    predictions, trained = further.predictions, further.trained
+    groups = group_series(predictions, trained, order=list(cut_numbers))
+    return {
+        "predictions": predictions,
+        "trained": trained,
+        "verdicts": _verdicts(predictions, groups),
+        "numbers": _numbers(groups, has_overlays=has_overlays),
         "groups": [split_figures(group, number=number, cut_numbers=cut_numbers) for number, group in enumerate(groups)],
         "calibrated": any(group.calibrated for group in groups),
         "class_tables": class_tables(predictions, trained),
         "most_splits": MOST_SPLITS,
         "placements_table": placements_table(predictions, trained, cut_numbers=cut_numbers) if groups else None,
-        "verifications": verification.verifications if verification else (),
-        "predictor_names": PREDICTOR_NAMES,
-        "runs": run_bars(runs),
-        "run_parts": PART_STYLES,
-        **_plan_context(plan, cut_numbers),
-        **_curve_context(study, graph, curve, candidates, series),
-        **_machinery(has_plan=plan is not None),
     }
-    return render("page.html", context)
 
 
 def _plan_context(plan: PlanRecord | None, cut_numbers: dict[str, int]) -> dict[str, object]:

@@ -27,31 +27,36 @@ class SplitRow:
 def split_rows(predictions: Sequence[Prediction]) -> tuple[SplitRow, ...]:
     """Rank predictions within classes, design and budget; their order stays."""
     fields: dict[tuple[str, str, str], list[Prediction]] = defaultdict(list)
-    for one in predictions:
-        fields[one.group, one.design, one.budget.tag].append(one)
+    for prediction in predictions:
+        fields[_field(prediction)].append(prediction)
 
-    def rank(one: Prediction, score: Callable[[Prediction], float]) -> int:
-        return 1 + sum(score(other) > score(one) for other in fields[one.group, one.design, one.budget.tag])
+    def rank(prediction: Prediction, score: Callable[[Prediction], float]) -> int:
+        return 1 + sum(score(other) > score(prediction) for other in fields[_field(prediction)])
 
     return tuple(
         SplitRow(
-            prediction=one,
-            accuracy_rank=rank(one, lambda other: other.measurement.accuracy.accuracy),
-            cui_rank=None if one.cui is None else rank(one, _importance),
-            size_rank=rank(one, lambda other: -other.bytes),
+            prediction=prediction,
+            accuracy_rank=rank(prediction, lambda other: other.measurement.accuracy.accuracy),
+            cui_rank=None if prediction.cui is None else rank(prediction, _importance),
+            size_rank=rank(prediction, lambda other: -other.bytes),
         )
-        for one in predictions
+        for prediction in predictions
     )
 
 
-def _importance(one: Prediction) -> float:
-    return float("-inf") if one.cui is None else one.cui
+def _field(prediction: Prediction) -> tuple[str, str, str]:
+    """Return what predictions share that are ranked together."""
+    return prediction.group, prediction.design, prediction.budget.tag
+
+
+def _importance(prediction: Prediction) -> float:
+    return float("-inf") if prediction.cui is None else prediction.cui
 
 
 def efficient(images: Sequence[RemoteImage]) -> tuple[RemoteImage, ...]:
     """Return the settings that no other of the same classes beats with fewer bytes, smallest first."""
     kept: list[RemoteImage] = []
-    for one in sorted(images, key=lambda one: (one.payload_bytes.mean, -one.accuracy.accuracy)):
-        if all(one.accuracy.accuracy > other.accuracy.accuracy for other in kept if other.group == one.group):
-            kept.append(one)
+    for image in sorted(images, key=lambda image: (image.payload_bytes.mean, -image.accuracy.accuracy)):
+        if all(image.accuracy.accuracy > other.accuracy.accuracy for other in kept if other.group == image.group):
+            kept.append(image)
     return tuple(kept)

@@ -1,5 +1,7 @@
 """Retry and circuit breaker: every decision by hand, on a clock that the test moves."""
 
+import threading
+
 import pytest
 
 from isplit.errors import InputError
@@ -233,3 +235,31 @@ def test_a_failed_probe_is_over(breaker, clock):
     clock.now_ms = 125 + 250
     assert "half-open" == breaker.state
     assert breaker.admit()
+
+
+def test_late_failure_does_not_end_the_probe():
+    """While a probe is under way, the failure of a request that was sent before counts for nothing."""
+    clock = Clock()
+    breaker = Breaker(BreakerSettings(failures=1, open_ms=125, max_open_ms=375), clock=clock)
+    assert breaker.admit()
+
+    def probe():
+        clock.now_ms += 1000
+        admitted.append(breaker.admit())
+        probing.set()
+        assert failed_late.wait(30)
+        states.append(breaker.state)
+        breaker.failed()
+
+    admitted, states = [], []
+    probing, failed_late = threading.Event(), threading.Event()
+    breaker.failed()
+    thread = threading.Thread(target=probe)
+    thread.start()
+    assert probing.wait(30)
+    breaker.failed()  # of an earlier request
+    assert not breaker.admit()
+    failed_late.set()
+    thread.join()
+    assert ([True], ["half-open"]) == (admitted, states)
+    assert "open" == breaker.state

@@ -79,7 +79,8 @@ class BreakerSettings:
 class Breaker:
     """Stops sending to a server that fails, and lets one request at a time through to see whether it is back.
 
-    `clock` returns seconds. Safe to share between threads. Every request that was admitted is reported, once.
+    `clock` returns seconds. Safe to share between threads. Every request that was admitted is reported, once, by the
+    thread that asked to admit it: so the failure of an earlier request does not end the probe of another thread.
     """
 
     def __init__(self, settings: BreakerSettings, *, clock: Callable[[], float]) -> None:
@@ -107,6 +108,7 @@ class Breaker:
             if self._probing or self._clock() < self._probe_at_s:
                 return False
             self._probing = True
+            self._probe_thread = threading.get_ident()
             return True
 
     def succeeded(self) -> None:
@@ -123,7 +125,7 @@ class Breaker:
                 self._failures += 1
                 if self._failures < self._settings.failures:
                     return
-            elif self._probing:
+            elif self._probing and self._probe_thread == threading.get_ident():
                 self._open_ms = min(2 * self._open_ms, self._settings.max_open_ms)
             else:
                 return

@@ -94,7 +94,7 @@ def test_no_answer():
     job.failed("second")
     answer = job.answer(("x",))
     assert ("failed", None, None, None) == (answer.source, answer.label, answer.class_name, answer.probability)
-    assert ("first; second", None, None) == (answer.reason, answer.payload_bytes, answer.provider)
+    assert ("first; second", None, None, 0) == (answer.reason, answer.payload_bytes, answer.provider, answer.attempts)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,14 @@ def test_the_wire(round_trip_ms, server_ms, wire_ms):
         *(answer.server_batch, answer.payload_bytes),
     )
     assert ("cpu", None, "cuda\\xff") == (answer.provider, answer.provider_fallback, answer.server_provider)
+
+
+@pytest.mark.parametrize("reported_ms", [math.inf, math.nan, -0.5])
+def test_durations_that_are_none(reported_ms):
+    """What can be no duration is left out."""
+    job = a_job()
+    job.heard(Reply(id="", logits=np.zeros(1, np.float32), queue_ms=reported_ms), round_trip_ms=1.0)
+    assert job.parts_ms["server_queue_ms"] is None
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(None, None), (-1, None), (0, None), (1, 1), (7, 7)])

@@ -136,6 +136,18 @@ def test_a_late_timer_is_learned():
     assert [pytest.approx(value) for value in (73, 67, 67)] == sender.budgets_ms
 
 
+def test_a_timer_that_is_hardly_late_is_learned():
+    """After as many good measurements, the first guess and the margin are all that is left of caution."""
+    reserve = known(20)
+    server, _, clock = side(*[(73.5, "DEADLINE_EXCEEDED", 1)] * 127, (85, "DEADLINE_EXCEEDED", 1), reserve=reserve)
+    for _ in range(127):
+        clock.now_ms = 0.0
+        budget_ms = 100 - reserve.held_back_ms()
+        server._sender.script[0] = (budget_ms + 0.5, "DEADLINE_EXCEEDED", 1)
+        ask(server, clock, deadline_ms=100)
+    assert 20 + 0.5 + 1 == pytest.approx(reserve.held_back_ms())
+
+
 @pytest.mark.parametrize("deadline_ms", [None, 100])
 def test_nothing_is_learned_without_a_deadline_or_a_fallback(deadline_ms):
     """Without a deadline no timer is late, and without a fallback nobody asks."""

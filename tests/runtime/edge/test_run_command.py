@@ -167,7 +167,7 @@ def test_video(isplit, tiny, tmp_path):
         (["BUNDLE", "IMAGES", "--server", "pi"], "HOST:PORT"),
         (["BUNDLE", "IMAGES", "--depth", "0"], "depth"),
         (["BUNDLE", "IMAGES", "--limit", "0"], "--limit"),
-        (["BUNDLE", "IMAGES", "--deadline-ms", "0"], "deadline_ms"),
+        (["BUNDLE", "IMAGES", "--deadline-ms", "0"], "--deadline-ms is 0.0"),
         (["BUNDLE", "IMAGES", "--wire", "json"], "wire"),
         (["BUNDLE", "IMAGES", "--server", "pi:1", "--token-file", "gone"], "cannot read gone"),
         (["BUNDLE", "IMAGES", "--server", "192.0.2.1:1", "--token-file", "TOKEN"], "plain text"),

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isplit.cli import console
+from isplit.cli.study_options import ModelArgument, ModelOptions
 from isplit.errors import InputError, needs_extra
 from isplit.records import ClassRow, DataCheckRecord, SampleImage
 from isplit.text import terminal_text
@@ -23,12 +24,9 @@ _SAMPLES_IN_A_ROW = 3
 
 
 def data(
-    model: console.ModelArgument,
+    model: ModelArgument,
     data: Annotated[str, typer.Argument(metavar="DATA", help="What `isplit analyze` takes as DATA.")],
-    weights: console.WeightsOption = None,
-    num_classes: console.NumClassesOption = None,
-    image_size: console.ImageSizeOption = None,
-    channels: console.ChannelsOption = None,
+    model_choice: ModelOptions,
     split: Annotated[str | None, typer.Option(help="Use only this part or folder of the data.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are or go.")] = None,
     class_map: Annotated[Path | None, typer.Option(help="JSON {class: model output}.")] = None,
@@ -47,9 +45,7 @@ def data(
         from isplit.design.check_data import check_data
 
     dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
-    loaded = console.load_model(
-        model, weights=weights, num_classes=num_classes, image_size=image_size, channels=channels
-    )
+    loaded = model_choice.load(model)
     check = check_data(loaded, dataset, class_map=class_map, seed=seed)
     if page is not None:
         from isplit.report.data_page import data_html

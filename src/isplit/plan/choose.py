@@ -1,5 +1,7 @@
 """Which placements keep the limits, which no other beats, and which is the best."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,25 +203,24 @@ def pareto_front(latency_ms: Values, wire_bytes: Values, loss: Values) -> Mask:
 
     Rows of unknown accuracy are not on the front. Among rows that are equal in all three, the first is kept.
     """
-    order = np.lexsort((np.arange(len(loss)), loss, wire_bytes, latency_ms))
+    order = np.lexsort((np.arange(len(loss)), loss, wire_bytes, latency_ms)).tolist()
+    all_bytes, all_losses = wire_bytes.tolist(), loss.tolist()
     front = np.zeros(len(loss), bool)
+    # Of the rows so far, all at least as fast: those that no other beats, bytes growing and losses falling.
     kept_bytes: list[float] = []
-    kept_loss: list[float] = []
-    for index in order.tolist():
-        if not np.isfinite(loss[index]):
-            continue
-        sent, lost = float(wire_bytes[index]), float(loss[index])
-        # Everything kept so far is at least as fast.
-        if any(other <= sent and worse <= lost for other, worse in zip(kept_bytes, kept_loss, strict=True)):
+    kept_losses: list[float] = []
+    for index in order:
+        sent, lost = all_bytes[index], all_losses[index]
+        place = bisect_right(kept_bytes, sent)
+        if not math.isfinite(lost) or (place and kept_losses[place - 1] <= lost):
             continue
         front[index] = True
-        survivors = [
-            (other, worse)
-            for other, worse in zip(kept_bytes, kept_loss, strict=True)
-            if not (sent <= other and lost <= worse)
-        ]
-        kept_bytes = [*(other for other, _ in survivors), sent]
-        kept_loss = [*(worse for _, worse in survivors), lost]
+        begin = place - 1 if place and kept_bytes[place - 1] == sent else place
+        end = begin
+        while end < len(kept_bytes) and kept_losses[end] >= lost:
+            end += 1
+        kept_bytes[begin:end] = [sent]
+        kept_losses[begin:end] = [lost]
     return front
 
 

@@ -5,6 +5,7 @@ the logits. What was timed is used as it is; between two timed heads, times foll
 profile of rates gives is the roofline alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ class ModelShape:
     """A model as sums over its boundaries, each of n + 2 entries.
 
     `names` has None at both ends. `macs` and `parameters` are of everything before a boundary; `tensor_bytes` is what
-    crosses it as float32; peaks are of activations before and after it.
+    crosses it as float32; peaks are of activations before and after it. `places` are the boundaries of cuts by name.
     """
 
     names: tuple[str | None, ...]
@@ -39,6 +40,7 @@ class ModelShape:
     head_peak_bytes: Values
     tail_peak_bytes: Values
     pixels: int
+    places: Mapping[str, int]
 
     @classmethod
     def from_graph(cls, graph: GraphRecord) -> "ModelShape":
@@ -56,6 +58,7 @@ class ModelShape:
             tensor_bytes=np.array([float(graph.input_bytes), *(float(cut.bytes) for cut in cuts), float(logits_bytes)]),
             head_peak_bytes=np.array([0.0, *(float(cut.head_peak_bytes) for cut in cuts), float(whole_peak)]),
             tail_peak_bytes=np.array([float(whole_peak), *(float(cut.tail_peak_bytes) for cut in cuts), 0.0]),
+            places={cut.name: number for number, cut in enumerate(cuts, start=1)},
             pixels=int(np.prod(graph.input_shape[-2:])) if len(graph.input_shape) >= 2 else 1,
         )
 
@@ -77,8 +80,8 @@ class ModelShape:
 
         """
         try:
-            return self.names.index(cut)
-        except ValueError:
+            return self.places[cut]
+        except KeyError:
             known = ", ".join(name for name in self.names[1:6] if name)
             msg = f"the model has no cut {cut!r}; its cuts begin with {known} (`isplit cuts` lists them)"
             raise InputError(msg) from None
@@ -107,6 +110,12 @@ class MachineTimes:
         time_ms = np.maximum(self.prefix_ms[end] - self.prefix_ms[start], 0.0)
         return np.where(np.asarray(end) > np.asarray(start), time_ms + self.call_ms, 0.0)
 
+    def span_ms(self, start: int, end: int) -> float:
+        """Return the time from boundary `start` to `end` as one number."""
+        if end <= start:
+            return 0.0
+        return max(float(self.prefix_ms[end]) - float(self.prefix_ms[start]), 0.0) + self.call_ms
+
     def head_ms(self, cut: str, *, budget: str | None, encoder_macs: float) -> tuple[float, FigureSource]:
         """Return the time of a head with its encoder, and where it comes from."""
         figure = self.heads.get((cut, budget))
@@ -114,7 +123,7 @@ class MachineTimes:
             return figure.median_ms, figure.source
         index = self.shape.index(cut)
         bare = self.heads.get((cut, None))
-        bare_ms = bare.median_ms if bare else float(self.part_ms(0, index))
+        bare_ms = bare.median_ms if bare else self.span_ms(0, index)
         return bare_ms + encoder_macs * self.ms_per_mac, self.source(bool(self.exact[index]))
 
     def tail_ms(self, cut: str, *, budget: str | None, decoder_macs: float) -> tuple[float, FigureSource]:
@@ -124,7 +133,7 @@ class MachineTimes:
             return figure.median_ms, figure.source
         index = self.shape.index(cut)
         bare = self.tails.get((cut, None))
-        bare_ms = bare.median_ms if bare else float(self.part_ms(index, self.shape.end))
+        bare_ms = bare.median_ms if bare else self.span_ms(index, self.shape.end)
         return bare_ms + decoder_macs * self.ms_per_mac, self.source(bool(self.exact[index]) or bare is not None)
 
     def source(self, exact: bool) -> FigureSource:
@@ -134,7 +143,7 @@ class MachineTimes:
     @property
     def whole_ms(self) -> float:
         """The time of the whole model in one call."""
-        return self.profile.whole.median_ms if self.profile.whole else float(self.part_ms(0, self.shape.end))
+        return self.profile.whole.median_ms if self.profile.whole else self.span_ms(0, self.shape.end)
 
     def preprocess_ms(self) -> float:
         """Return the time from a decoded picture to the model's input."""
@@ -230,7 +239,7 @@ def _roofline(profile: ProfileRecord, shape: ModelShape) -> tuple[Values, float]
 def _known_prefixes(profile: ProfileRecord, shape: ModelShape) -> dict[int, float]:
     """Return the timed prefixes by boundary: heads without a bottleneck, sums of segments, and the whole model."""
     known: dict[int, float] = {0: 0.0}
-    places = {name: index for index, name in enumerate(shape.names) if name is not None}
+    places = shape.places
     total = 0.0
     if profile.correction is not None:
         for segment in profile.segments:

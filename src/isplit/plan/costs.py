@@ -166,7 +166,7 @@ def _price_split(
         second, back = row.second, shape.index(row.second.cut)
         between = (split.decoder_macs + second.encoder_macs) * server.ms_per_mac
         encode_ms = server.codec_ms(second.cut, budget=tag, elements=second.elements)[0]
-        values["tail_ms"] = float(server.part_ms(cut, back)) + between + encode_ms
+        values["tail_ms"] = server.span_ms(cut, back) + between + encode_ms
         tail_source = server.source(bool(server.exact[cut] and server.exact[back]))
         decode_ms = device.codec_ms(second.cut, budget=tag, elements=second.elements)[1]
         finish_ms, _ = device.tail_ms(second.cut, budget=tag, decoder_macs=second.decoder_macs)

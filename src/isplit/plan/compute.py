@@ -248,7 +248,7 @@ def _known_prefixes(profile: ProfileRecord, shape: ModelShape) -> dict[int, floa
             if index is not None:
                 known[index] = max(profile.correction.factor * total + profile.correction.offset_ms, 0.0)
     for head in profile.heads:
-        if head.budget is None and head.end in places:
+        if head.budget is None and head.end is not None and head.end in places:
             known[places[head.end]] = head.time.median_ms
     if profile.whole is not None:
         known[shape.end] = profile.whole.median_ms

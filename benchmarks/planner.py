@@ -1,12 +1,14 @@
 """The planner: how fast it is, whether it is exact, and how close its links are to ns-3.
 
-    python benchmarks/planner.py [--only speed,tiers,simulator,scenarios,ns3]
+    python benchmarks/planner.py [--only speed,tiers,simulator,scenarios,study,ns3]
 
 speed       A study of 200 cuts at 5 budgets over 20 links: rows, costs, evaluation, front and choice of all.
 tiers       200 random instances of three tiers: the dynamic programme beside CP-SAT (OR-tools), equal or not.
 simulator   Requests per minute of 50 devices that share a link and a server, over TCP without and with loss, and UDP.
 scenarios   Those of Split-Et-Impera (arXiv 2303.12524): 1 Gbit/s, packets of 1,010 bytes, 0 to 5 % errors, TCP with a
             timeout of 200 ms against UDP; local, remote, split, and split with an early exit for 60 % of the requests.
+study       Plans of the VGG16 of the experiments (experiments/results/closed-form.jsonl: 1,000 test images, untrained
+            splits) for two devices over five links.
 ns3         Mean completion times of messages over five links with 0 to 5 % loss, TCP and UDP, beside ns-3; needs
             `pip install ns3` and is left out without it.
 
@@ -318,9 +320,128 @@ def own(size: int, link: LinkRecord, transport: str, runs: int) -> tuple[float, 
     return float(np.mean(times)), 1.0
 
 
+def real_study() -> dict[str, Any]:
+    """Plan the VGG16 of the experiments (64 px, 20 classes) from its measured splits and images, untrained."""
+    lines = (ROOT / "experiments" / "results" / "closed-form.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["part"] == "payload"]
+    graph = vgg16_graph()
+    splits = tuple(
+        SplitFacts(
+            cut=row["cut"],
+            budget=Budget(payload_bytes=row["budget"]),
+            design="linear",
+            encoder_macs=max(row["head_mac_share"] * graph.macs - graph.cut(row["cut"]).head_macs, 0.0),
+            decoder_macs=max(row["head_mac_share"] * graph.macs - graph.cut(row["cut"]).head_macs, 0.0),
+            encoder_parameters=1e5,
+            elements=row["elements"],
+            payload_bytes=row["payload_bytes"],
+            payload_p95_bytes=row["p95_bytes"],
+            accuracy=measured(row, "closed form"),
+        )
+        for row in rows
+        if "cut" in row
+    )
+    images = tuple(
+        ImageFacts(
+            compression=Compression(format=row["format"], quality=row["quality"], scale=row["scale"]),
+            payload_bytes=row["payload_bytes"],
+            payload_p95_bytes=1.3 * row["payload_bytes"],
+            accuracy=measured(row, "decoded images"),
+        )
+        for row in rows
+        if "format" in row
+    )
+    whole = next(row["whole"] for row in rows if "cut" in row)
+    facts = StudyFacts(
+        directory="study",
+        model="torchvision:vgg16",
+        model_fingerprint="0" * 64,
+        group="all classes",
+        graph=graph,
+        whole=PlannedAccuracy(
+            accuracy=whole, low=whole - 0.025, high=whole + 0.025, difference=0.0, stderr=0.0, source="whole",
+            images=1000, part="test",
+        ),
+        splits=splits,
+        images=images,
+    )  # fmt: skip
+    answers: dict[str, Any] = {"splits": len(splits), "images": len(images)}
+    for device in ("pi4", "pi5"):
+        for link in ("wifi", "4g", "3g", "lte-m", "nb-iot"):
+            record = plan(facts, device=device, server="jetson-orin-nano", link=link)
+            fastest = {
+                kind: min((one for one in record.placements if one.kind == kind and not one.violates),
+                          key=lambda one: one.latency_ms, default=None)
+                for kind in ("local", "remote", "split")
+            }  # fmt: skip
+            answers[f"{device} over {link}"] = {
+                "text": record.answer.text,
+                "chosen": record.answer.chosen,
+                "latency_ms": {kind: one and round(one.latency_ms, 1) for kind, one in fastest.items()},
+                "energy_mj": {kind: one and one.device_energy_mj for kind, one in fastest.items()},
+                "wire_bytes": {kind: one and one.wire_up_bytes + one.wire_down_bytes for kind, one in fastest.items()},
+            }
+    return answers
+
+
+def measured(row: dict[str, Any], source: str) -> PlannedAccuracy:
+    """Return the accuracy of a line of the experiments."""
+    half = 1.96 * (row["accuracy"] * (1 - row["accuracy"]) / row["images"]) ** 0.5
+    return PlannedAccuracy.model_validate(
+        {"accuracy": row["accuracy"], "low": row["accuracy"] - half, "high": row["accuracy"] + half,
+         "difference": -row["loss"], "stderr": row["loss_stderr"], "source": source, "images": row["images"],
+         "part": "test"}
+    )  # fmt: skip
+
+
+def vgg16_graph(side: int = 64) -> GraphRecord:
+    """Return the cuts of VGG16's trunk after each activation and pool, with their operations at `side` pixels."""
+    cuts: list[Cut] = []
+    index, channels, macs, parameters, peak = 0, 3, 0, 0, 4 * 3 * side * side
+    start = side
+
+    def add(name: str) -> None:
+        size = 4 * channels * side * side
+        cuts.append(
+            Cut(
+                name=name, depth=len(cuts) + 1, kind="default", op="relu",
+                crossing=(Crossing(name=name, shape=(channels, side, side), dtype="float32", bytes=size),),
+                bytes=size, channel_axis=1, head_macs=macs, tail_macs=0, head_parameters=parameters,
+                tail_parameters=0, head_peak_bytes=peak, tail_peak_bytes=peak,
+            )
+        )  # fmt: skip
+
+    for width, layers in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(layers):
+            macs += 9 * channels * width * side * side
+            parameters += 9 * channels * width + width
+            peak = max(peak, 4 * (channels + width) * side * side)
+            channels = width
+            index += 2
+            add(f"features.{index - 1}")
+        side //= 2
+        add(f"features.{index}")
+        index += 1
+    done = [
+        cut.model_copy(update={"tail_macs": macs - cut.head_macs, "tail_parameters": parameters - cut.head_parameters})
+        for cut in cuts
+    ]
+    return GraphRecord(
+        captured_by="torch.fx", input_shape=(3, start, start), input_bytes=12 * start * start, output_shape=(20,),
+        macs=macs, parameters=parameters, uncounted=(), cuts=tuple(done), unavailable=(),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Run the parts that were asked for, and write their figures."""
-    parts = {"speed": speed, "tiers": tiers, "simulator": simulator, "scenarios": scenarios, "ns3": ns3}
+    parts = {
+        "speed": speed,
+        "tiers": tiers,
+        "simulator": simulator,
+        "scenarios": scenarios,
+        "study": real_study,
+        "ns3": ns3,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(parts), help="Parts, separated by commas.")
     chosen = parser.parse_args().only.split(",")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from isplit.plan.planner import plan
@@ -95,3 +96,53 @@ def test_without_a_plan(isplit, tmp_path):
     result = isplit("simulate", tmp_path)
     assert 2 == result.code
     assert "`isplit plan` writes such a file" in result.err
+
+
+def test_accuracy_on_latents_with_lost_packets(isplit, tmp_path):
+    """The bundle's own head and tail run on images: without loss all are right, with every packet lost few are."""
+    from PIL import Image
+
+    from isplit.cli.lost_latents import with_loss_accuracy
+    from isplit.plan.simulation_settings import SimulationSettings
+    from isplit.plan.simulator import simulate
+    from tests.runtime.conftest import CLASSES, run_onnx, write_tiny_bundle
+
+    write_tiny_bundle(tmp_path / "bundle")
+    pixels = np.random.default_rng(3).integers(0, 256, (24, 8, 8, 3), dtype=np.uint8)
+    answers = run_onnx(tmp_path / "bundle" / "whole.onnx", pixels).argmax(axis=1)
+    for number, (image, answer) in enumerate(zip(pixels, answers, strict=True)):
+        folder = tmp_path / "images" / CLASSES[answer]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+    facts = make_facts(tmp_path)
+    record = plan(
+        facts, device=rates_profile("b", 10.0), server=rates_profile("c", 1e3), link=plain_link(loss_up=1 / 4)
+    )
+    settings = SimulationSettings(duration_s=5, transport="udp", packet_bytes=68)
+    simulated = simulate(record, placements=["middle @ 256B", "local"], settings=settings)
+    measured = with_loss_accuracy(
+        simulated, tmp_path / "bundle", tmp_path / "images", cuts={"middle @ 256B": "stage.1"}
+    )
+    split, local = measured.results
+    assert () == local.accuracy_under_loss
+    by_loss = {entry.packet_loss: entry for entry in split.accuracy_under_loss}
+    assert (1.0, 24) == (by_loss[0.0].accuracy, by_loss[0.0].images)
+    assert by_loss[0.25].accuracy <= 1.0
+    assert by_loss[0.25].lost_share > 0
+
+
+def make_facts(tmp_path: Path):
+    study = tmp_path / "facts"
+    study.mkdir()
+    make_study().save(study)
+    make_graph().save(study)
+    make_predictions().save(study)
+    return load_facts(study)
+
+
+def test_bundle_and_images_go_together(isplit, planned, tmp_path):
+    """One without the other is refused."""
+    result = isplit("simulate", planned, "--bundle", tmp_path)
+    assert 2 == result.code
+    assert "both --bundle and --images" in result.err

@@ -16,12 +16,13 @@ from isplit.plan.links import read_trace
 from isplit.plan.packets import LINUX_TCP, TcpSettings
 from isplit.plan.recommend import milliseconds
 from isplit.plan.simulation_settings import SimulationSettings
+from isplit.plan.simulator import read_plan
 from isplit.plan.simulator import simulate as run_simulation
 from isplit.plan.units import parse_duration
 from isplit.records import ScenarioResult, SimulationRecord, write_shared
 from isplit.records.simulation import Arrivals
 
-_LINK, _SERVER = "Link", "Server"
+_LINK, _SERVER, _LOSS = "Link", "Server", "Accuracy under loss"
 
 
 def simulate(
@@ -74,6 +75,13 @@ def simulate(
         float, typer.Option(help="Share of a request's time saved in a batch.", rich_help_panel=_SERVER)
     ] = 0.0,
     queue_capacity: Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=_SERVER)] = 64,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --images: run splits on lossy latents.", rich_help_panel=_LOSS),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images in folders by class.", rich_help_panel=_LOSS)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Repeats the same simulation.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the record here.")] = None,
     json: console.JsonOption = False,
@@ -90,6 +98,9 @@ def simulate(
         raise InputError(msg)
     if packet_bytes is not None and not 68 <= packet_bytes <= 65_535:
         msg = f"--packet-bytes is {packet_bytes}; IP packets have 68 to 65,535 bytes"
+        raise InputError(msg)
+    if (bundle is None) != (images is None):
+        msg = "accuracy under loss needs both --bundle and --images"
         raise InputError(msg)
     kind, times = _arrivals(arrivals)
     settings = SimulationSettings(
@@ -118,12 +129,22 @@ def simulate(
         record = simulate_with_ns3(plan, placements=placement or (), link=link, settings=settings)
     else:
         record = run_simulation(plan, placements=placement or (), link=link, settings=settings)
+    if bundle is not None and images is not None:
+        from isplit.cli.lost_latents import with_loss_accuracy
+
+        record = with_loss_accuracy(record, bundle, images, cuts=split_cuts(plan))
     if out is not None:
         write_shared(record, out)
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
         show_simulation(record)
+
+
+def split_cuts(plan: Path) -> dict[str, str]:
+    """Return the cut of each split of a plan by the name of its placement."""
+    placements = read_plan(plan).placements
+    return {entry.name: entry.cut for entry in placements if entry.kind == "split" and entry.cut is not None}
 
 
 def _arrivals(text: str) -> tuple[Arrivals, tuple[float, ...]]:
@@ -170,6 +191,9 @@ def show_simulation(record: SimulationRecord) -> None:
         if len(result.placements) > 1:
             shares = ", ".join(f"{name} {count / result.requests:.0%}" for name, count in result.placements.items())
             output.print(f"{result.placement}: {shares}; {result.switches:,} switches", markup=False, highlight=False)
+        for entry in result.accuracy_under_loss:
+            text = f"{result.placement}: {entry.packet_loss:.0%} of packets lost: {100 * entry.accuracy:.1f} %"
+            output.print(f"{text} of {entry.images:,} images right", markup=False, highlight=False)
     total = sum(result.requests for result in record.results)
     output.print(f"{total:,} requests in {record.seconds:.2f} s", markup=False, highlight=False)
 

@@ -67,7 +67,7 @@ def simulate(
 
     """
     settings = settings or SimulationSettings()
-    record = _read_plan(plan)
+    record = read_plan(plan)
     check_settings(settings)
     if sample_with is not None and settings.trace is not None:
         msg = "ns-3 runs links that stay as they are; a trace needs the engine isplit"
@@ -117,7 +117,8 @@ def default_placements(record: PlanRecord) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _read_plan(plan: PlanRecord | str | Path) -> PlanRecord:
+def read_plan(plan: PlanRecord | str | Path) -> PlanRecord:
+    """Return a plan from its file or its study's directory; a plan is returned as it is."""
     if isinstance(plan, PlanRecord):
         return plan
     path = Path(plan)

@@ -269,9 +269,9 @@ def ns3() -> dict[str, Any] | None:
             link = load_link(figures, name="link").model_copy(update={"loss_up": loss, "loss_down": loss})
             for transport in ("tcp", "udp"):
                 for size in (358, 20_000):
-                    runs = 1 if loss == 0 else 800
+                    runs = 1 if loss == 0 else (300 if transport == "tcp" else 100)
                     times, received = transfer_with_ns3(size, link, transport=transport, tcp=NS3_TCP, runs=runs)  # type: ignore[arg-type]
-                    ours, arrived = own(size, link, transport, 1 if loss == 0 else 8000)
+                    ours, arrived = own(size, link, transport, 1 if loss == 0 else 4000)
                     whole = received >= size if transport == "udp" else np.ones(runs, bool)
                     theirs = float(np.mean(times[whole]))
                     rows.append(

@@ -153,7 +153,7 @@ def test_predict(printed, calibration):
     text = printed(show_predictions, record, record.predictions, group="all classes")
 
     assert "Before any training, on 5,000 images of the select part" in text
-    assert "1 of 1 JPEG/WebP settings are Pareto-optimal (200 images of the select part)" in text
+    assert "1 of 1 JPEG/WebP settings is Pareto-optimal (200 images of the select part)" in text
     for words in ("1,048,576", "1in1024", "123,456", "87.5% (86.6–88.4)", "WebP quality 100, side × 0.75"):
         assert words in text
     assert ("87.7% ± 12.3" in text) == bool(calibration)

@@ -28,8 +28,8 @@ def data(
     data: Annotated[str, typer.Argument(metavar="DATA", help="What `isplit analyze` takes as DATA.")],
     model_choice: ModelOptions,
     split: Annotated[str | None, typer.Option(help="Use only this part or folder of the data.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Where torchvision's data sets are or go.")] = None,
-    class_map: Annotated[Path | None, typer.Option(help="JSON {class: model output}.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="The directory of torchvision's data sets.")] = None,
+    class_map: Annotated[Path | None, typer.Option(help="A JSON file {class: model output}.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of held-out parts and of the sample images.")] = 0,
     page: Annotated[
         Path | None, typer.Option("--page", "-o", metavar="FILE.html", help="Write the same as a page.")

@@ -90,19 +90,21 @@ def demo(
     api.write_report(study_directory)
     if silent:
         return
-    _show_split(best, trained)
-    _show_runs(runs)
-    typer.echo(f"Report: {study_directory / 'report.html'}")
     console.say(
-        f"""
-The same by hand:
-  isplit analyze {_MODEL} {_DATA} --weights {weights} --images all -o mine
+        f"""The same by hand:
+  isplit analyze {_MODEL} {_DATA} \\
+    --weights {weights} --images all -o mine
   isplit predict mine --bytes {_BYTES}
   isplit fit mine --cut {best.cut} --bytes {_BYTES}
   isplit export mine --cut {best.cut} --bytes {_BYTES} -o mine-bundle
-  isplit serve mine-bundle""",
+  isplit serve mine-bundle
+""",
         quiet=quiet,
     )
+    # The result stands last, where the eye is.
+    _show_runs(runs)
+    _show_split(best, trained)
+    typer.echo(f"Report: {study_directory / 'report.html'}")
 
 
 def _best(record: PredictionsRecord) -> Prediction:
@@ -135,7 +137,6 @@ def _show_split(before: Prediction, after: SplitRecord) -> None:
         f"{result.whole.accuracy:.1%}), {result.payload_bytes.mean:.0f} bytes per image."
     )
     console.output().print(text, markup=False, highlight=False)
-    typer.echo("")
 
 
 def _show_runs(runs: RunsRecord) -> None:

@@ -150,8 +150,9 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
         Column[RemoteImage]("accuracy (95 %)", lambda image: percent_with_interval(image.accuracy)),
         Column[RemoteImage]("against whole", lambda image: points_with_error(image.against_whole)),
     ]
+    verb = "is" if len(efficient) == 1 else "are"
     title = (
-        f"{len(efficient)} of {len(settings)} JPEG/WebP settings are Pareto-optimal "
+        f"{len(efficient)} of {len(settings)} JPEG/WebP settings {verb} Pareto-optimal "
         f"({efficient[0].payload_bytes.images:,} images of the select part)"
     )
     print_table(efficient, columns, title=title, wide=wide)

@@ -1,22 +1,27 @@
-"""Capture and split every classification model of torchvision, and write docs/model-coverage.md.
+"""Capture and split models of torchvision, of timm's families and of Hugging Face, and write docs/model-coverage.md.
 
-    python experiments/model_coverage.py [--only REGEX]
+    python experiments/model_coverage.py [--only REGEX] [--again]
 
-Per model: how it was captured, its cuts, and whether head then tail equals the whole bit for bit at all default cuts.
-Graph figures are for the model's own image size; equality is checked on smaller images (the number of positions does
-not matter to it), with weights under which top-1 takes several values. Results are kept in
-experiments/results/model-coverage.jsonl, one line per model; models that are there are not run again.
+Per model: how it was captured, its cuts, and whether head then tail equals the whole bit for bit at all default cuts;
+or why it could not be captured. torchvision's classifiers are all there; of timm there is one model for each module of
+its zoo, of Hugging Face one small configuration per architecture. All have weights under which the answer varies.
+Results are kept in experiments/results/model-coverage.jsonl, one line per model. Models that are there are not run
+again, unless they failed and `--again` is given.
 """
 
 import argparse
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torchvision
+from coverage_models import build_timm, build_torchvision, hugging_face_models, timm_families, torchvision_names
+from torch import nn
 
 from isplit.design.graph import ModelGraph
 from isplit.design.testing import check_splits, varied_images, vary_weights
@@ -25,20 +30,11 @@ ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "model-coverage.jsonl"
 PAGE = ROOT.parent / "docs" / "model-coverage.md"
 IMAGES = 8
-
-
-def build(name: str, size: int) -> torch.nn.Module:
-    """Build a model for images of `size` pixels, with random initial values."""
-    options: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False
-    if name.startswith("vit_"):
-        options["image_size"] = size
-    return torchvision.models.get_model(name, weights=None, **options)
+Shape = tuple[int, int, int]
 
 
 def check_size(name: str, native: int) -> int:
-    """Return the image size for the equality check: small where the architecture allows it."""
+    """Return the image size for the equality check of torchvision's models: small where the architecture allows it."""
     if name.startswith("maxvit"):
         return native  # its windows are tied to the size
     if name.startswith("inception"):
@@ -46,117 +42,179 @@ def check_size(name: str, native: int) -> int:
     return 56 if name.startswith("vit_h") else 64
 
 
-def all_names() -> list[str]:
-    """Return every classification model that torchvision lists."""
-    return torchvision.models.list_models(module=torchvision.models)
-
-
-def examine(name: str) -> dict[str, Any]:
-    """Capture, count and check one model."""
-    torch.manual_seed(0)
-    started = time.perf_counter()
+def examine_torchvision(name: str) -> dict[str, Any]:
+    """Capture and count a model at its own image size, and check it at a smaller one."""
     weights = torchvision.models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
     crop = weights.transforms().crop_size
     native = crop[0] if isinstance(crop, list | tuple) else crop
-    graph = ModelGraph(build(name, native).eval(), (3, native, native))
-    record, everything = graph.record(), graph.record(all_cuts=True)
-    stated = weights.meta.get("_ops")
+    graph = ModelGraph(build_torchvision(name, native).eval(), (3, native, native))
+    figures = describe(graph) | {"image_size": native, "torchvision_gmacs": weights.meta.get("_ops")}
+    cuts = {cut.name for cut in graph.record().cuts}
     del graph
-
     size = check_size(name, native)
-    shape = (3, size, size)
-    model = build(name, size).eval()
-    for seed in range(10):
-        images = varied_images(IMAGES, shape, seed=seed)
-        vary_weights(model, images, seed=seed)
-        with torch.no_grad():
-            top1 = len(set(model(images).argmax(1).tolist()))
-        if top1 >= 3:  # with fewer answers the check would mean little
-            break
-    else:
-        msg = f"{name}: no weights found under which the answer varies"
-        raise RuntimeError(msg)
-    graph = ModelGraph(model, shape)
-    small = graph.record()
-    checks = check_splits(model, graph, [cut.name for cut in small.cuts], images)
+    checked = check(build_torchvision(name, size).eval(), (3, size, size))
+    return figures | checked | {"unchecked": sorted(cuts - set(checked.pop("names")))}
+
+
+def examine_other(build: Callable[[], tuple[nn.Module, Shape]]) -> dict[str, Any]:
+    """Capture, count and check a model at one size."""
+    model, shape = build()
+    checked = check(model.eval(), shape)
+    checked.pop("names")
+    return describe(ModelGraph(model, shape)) | checked | {"image_size": shape[1]}
+
+
+def describe(graph: ModelGraph) -> dict[str, Any]:
+    """Return what is written down of a graph."""
+    record, everything = graph.record(), graph.record(all_cuts=True)
     return {
-        "model": name,
         "captured_by": record.captured_by,
-        "image_size": native,
         "gmacs": record.macs / 1e9,
-        "torchvision_gmacs": stated,
         "uncounted": list(record.uncounted),
         "parameters": record.parameters,
         "default_cuts": len(record.cuts),
         "all_cuts": len(everything.cuts),
         "single_tensor_cuts": sum(len(cut.crossing) == 1 for cut in everything.cuts),
         "unavailable": len(everything.unavailable),
-        "checked_size": size,
-        "checked_cuts": len(checks),
-        "unchecked": sorted({cut.name for cut in record.cuts} - {cut.name for cut in small.cuts}),
-        "exact": sum(check.is_exact for check in checks),
-        "inexact": [[check.cut, check.largest_difference] for check in checks if not check.is_exact],
-        "top1_values": top1,
-        "seconds": time.perf_counter() - started,
-        "versions": {"torch": torch.__version__, "torchvision": torchvision.__version__},
+        "notices": list(record.notices),
     }
 
 
-def write_page(rows: list[dict[str, Any]]) -> None:
-    """Write the table from the results."""
-    exact = sum(row["exact"] == row["checked_cuts"] for row in rows)
-    versions = rows[0]["versions"]
+def check(model: nn.Module, shape: Shape) -> dict[str, Any]:
+    """Compare head then tail with the whole at every default cut, with weights under which top-1 varies."""
+    top1 = 0
+    images = varied_images(IMAGES, shape)
+    for seed in range(10):
+        images = varied_images(IMAGES, shape, seed=seed)
+        vary_weights(model, images, seed=seed)
+        with torch.no_grad():
+            output = model(images)
+            logits = output if isinstance(output, torch.Tensor) else output["logits"]
+            top1 = len(set(logits.argmax(1).tolist()))
+        if top1 >= 3 and torch.isfinite(logits).all():  # with fewer answers the check would mean little
+            break
+    else:
+        msg = "no weights found under which the answer varies"
+        raise RuntimeError(msg)
+    graph = ModelGraph(model, shape)
+    checks = check_splits(model, graph, [cut.name for cut in graph.record().cuts], images)
+    return {
+        "names": [found.cut for found in checks],
+        "checked_size": shape[1],
+        "checked_cuts": len(checks),
+        "exact": sum(found.is_exact for found in checks),
+        "inexact": [[found.cut, found.largest_difference] for found in checks if not found.is_exact],
+        "top1_values": top1,
+    }
+
+
+def jobs() -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return what there is to examine, by "LIBRARY:FAMILY"."""
+    todo: dict[str, Callable[[], dict[str, Any]]] = {}
+    for name in torchvision_names():
+        todo[f"torchvision:{name}"] = lambda name=name: examine_torchvision(name)
+    for family, name in timm_families().items():
+        todo[f"timm:{family}"] = lambda name=name: examine_other(lambda: build_timm(name)) | {"name": name}
+    for kind, build in hugging_face_models().items():
+        todo[f"hf:{kind}"] = lambda build=build: examine_other(build)
+    return todo
+
+
+def examine(key: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run one job; what goes wrong is its result."""
+    torch.manual_seed(0)
+    started = time.perf_counter()
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
+    try:
+        row = run()
+    except Exception as error:  # noqa: BLE001 - why a model could not be examined is what the page says
+        row = {"failed": str(error).strip() or type(error).__name__}
+    return {"model": key, **row, "seconds": time.perf_counter() - started, "versions": versions}
+
+
+def read_rows() -> dict[str, dict[str, Any]]:
+    """Return the newest result of each model."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {(row["model"] if ":" in row["model"] else f"torchvision:{row['model']}"): row for row in rows}
+
+
+def write_page(rows: dict[str, dict[str, Any]]) -> None:
+    """Write the tables from the results."""
+    lines = ["# Model coverage", "", "Written by `python experiments/model_coverage.py`; do not edit.", ""]
+    for library, title in (("torchvision", "torchvision"), ("timm", "timm, by family"), ("hf", "Hugging Face")):
+        chosen = {key.partition(":")[2]: row for key, row in sorted(rows.items()) if key.startswith(f"{library}:")}
+        if chosen:
+            lines += [f"## {title}", "", *_summary(chosen, library), "", *_table(chosen), ""]
+    lines += ["## What the columns say", "", _COLUMNS, "", "## Not exact", ""]
+    inexact = [(key, cut, value) for key, row in sorted(rows.items()) for cut, value in row.get("inexact", ())]
+    lines += [f"- {key}, `{cut}`: largest difference of a logit {value:.2g}" for key, cut, value in inexact] or [
+        "None."
+    ]
+    failed = [f"- {key}: {' '.join(row['failed'].split())}" for key, row in sorted(rows.items()) if "failed" in row]
+    lines += ["", "## Not captured", "", *(failed or ["None."])]
+    uncounted = [f"- {key}: {', '.join(row['uncounted'])}" for key, row in sorted(rows.items()) if row.get("uncounted")]
+    lines += ["", "## MACs not counted", "", *(uncounted or ["None."])]
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+_COLUMNS = (
+    "*Cuts* are the default ones; in brackets stand all places where one tensor crosses, and all places at all. "
+    f"*Exact* are the default cuts where every bit of every logit is the same, over those checked, on {IMAGES} images "
+    "of the given size, with varied weights. *Top-1* is how many different answers these images get. *GMACs* are for "
+    "the image size in the table; torchvision's own figure stands beside them where it states one."
+)
+
+
+def _summary(rows: dict[str, dict[str, Any]], library: str) -> list[str]:
+    captured = [row for row in rows.values() if "failed" not in row]
+    exact = sum(row["exact"] == row["checked_cuts"] for row in captured)
+    versions = next(iter(rows.values()))["versions"]
+    cuts = sum(row["checked_cuts"] for row in captured)
+    return [
+        f"{len(captured)} of {len(rows)} models were captured (torch {versions['torch']}, on a CPU; "
+        f"{library} {versions.get(library, '')}). At {exact} of them head then tail equals the whole model bit for bit "
+        f"at every default cut, {cuts} cuts in all."
+    ]
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
-        "# Model coverage",
-        "",
-        "Written by `python experiments/model_coverage.py`; do not edit.",
-        "",
-        f"{len(rows)} of the {len(all_names())} classification models of torchvision {versions['torchvision']}, torch "
-        f"{versions['torch']}, on a CPU. At {exact} of them head then tail equals the whole model bit for bit at every "
-        "default cut.",
-        "",
-        "*Cuts*: default ones; in brackets all places where one tensor crosses, and all places at all. *Exact*: "
-        f"default cuts where every bit of every logit is the same, over those checked, on {IMAGES} images of the given "
-        "size, with varied weights; *top-1* is how many different answers these images get. *GMACs* at the model's "
-        "own image size, beside the figure that torchvision states for its weights (it counts the same operations).",
-        "",
-        "| model | captured by | image | GMACs | torchvision's | cuts | exact | checked at | top-1 |",
+        "| model | captured by | image | GMACs | stated | cuts | exact | checked at | top-1 |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in sorted(rows, key=lambda row: row["model"]):
-        stated = "" if row["torchvision_gmacs"] is None else f"{row['torchvision_gmacs']:.2f}"
+    for key, row in rows.items():
+        name = key if row.get("name") in (None, key) else f"{key} ({row['name']})"
+        if "failed" in row:
+            lines.append(f"| {name} | not captured | | | | | | | |")
+            continue
+        stated = row.get("torchvision_gmacs")
         lines.append(
-            f"| {row['model']} | {row['captured_by']} | {row['image_size']} | {row['gmacs']:.2f} | {stated} "
+            f"| {name} | {row['captured_by']} | {row['image_size']} | {row['gmacs']:.2f} "
+            f"| {'' if stated is None else f'{stated:.2f}'} "
             f"| {row['default_cuts']} ({row['single_tensor_cuts']}, {row['all_cuts']}) "
             f"| {row['exact']}/{row['checked_cuts']} | {row['checked_size']} | {row['top1_values']} |"
         )
-    inexact = [(row["model"], cut, difference) for row in rows for cut, difference in row["inexact"]]
-    lines += ["", "## Not exact", ""]
-    lines += [f"- {model}, `{cut}`: largest difference of a logit {value:.2g}" for model, cut, value in inexact]
-    lines += [] if inexact else ["None."]
-    unchecked = [f"- {row['model']}: {', '.join(row['unchecked'])}" for row in rows if row["unchecked"]]
-    lines += ["", "## Default cuts that are none at the size of the check", "", *(unchecked or ["None."])]
-    uncounted = [f"- {row['model']}: {', '.join(row['uncounted'])}" for row in rows if row["uncounted"]]
-    lines += ["", "## MACs not counted", "", *(uncounted or ["None."])]
-    PAGE.write_text("\n".join(lines) + "\n")
+    return lines
 
 
 def main() -> None:
     """Examine what is not yet in the results, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="a regular expression of model names")
-    only = parser.parse_args().only
+    parser.add_argument("--only", default="", help="a regular expression of LIBRARY:FAMILY")
+    parser.add_argument("--again", action="store_true", help="run failed ones again")
+    options = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    done = {row["model"] for row in rows}
-    names = [name for name in all_names() if re.search(only, name)]
-    for name in names:
-        if name in done:
+    rows = read_rows()
+    for key, run in jobs().items():
+        done = key in rows and not (options.again and "failed" in rows[key])
+        if done or not re.search(options.only, key):
             continue
-        rows.append(examine(name))
+        row = rows[key] = examine(key, run)
         with RESULTS.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-        print(f"{name}: {rows[-1]['exact']}/{rows[-1]['checked_cuts']} exact, {rows[-1]['seconds']:.0f} s", flush=True)
+            file.write(json.dumps(row) + "\n")
+        result = row.get("failed") or f"{row['exact']}/{row['checked_cuts']} exact, {row['captured_by']}"
+        print(f"{key}: {result}, {row['seconds']:.0f} s", flush=True)
     write_page(rows)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isplit.cli.model_options import parse_extra_inputs, parse_image_size
 from isplit.cli.options import Options
 from isplit.errors import InputError, needs_extra
 from isplit.records import Budget
@@ -36,15 +37,19 @@ class ModelChoice:
     Args:
         weights: A .safetensors or .pth file with the weights, or "default" for the library's own download.
         num_classes: Replace the classifier by one with this many outputs.
-        image_size: Height and width of the model's input, in pixels.
+        image_size: Size of the model's input in pixels: 224, or height and width as 240x320.
         channels: 1 for grey images, 3 for RGB.
+        output: The output that holds the logits, where the model has several: its name or its position.
+        extra_input: A constant for a further input of the model: a number, or a list in JSON. Repeatable.
 
     """
 
     weights: Annotated[str | None, typer.Option(metavar="FILE|default")] = None
     num_classes: Annotated[int | None, typer.Option(metavar="N")] = None
-    image_size: Annotated[int | None, typer.Option(metavar="PIXELS")] = None
+    image_size: Annotated[str | None, typer.Option(metavar="N|HxW")] = None
     channels: Annotated[int | None, typer.Option(metavar="1|3")] = None
+    output: Annotated[str | None, typer.Option(metavar="NAME|INDEX")] = None
+    extra_input: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE")] = None
 
     def load(
         self, spec: str, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
@@ -56,10 +61,12 @@ class ModelChoice:
             spec,
             weights=self.weights,
             num_classes=self.num_classes,
-            image_size=self.image_size,
+            image_size=parse_image_size(self.image_size),
             channels=self.channels,
             mean=mean,
             std=std,
+            output=self.output,
+            extra_inputs=parse_extra_inputs(self.extra_input),
         )
 
 

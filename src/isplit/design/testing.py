@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from isplit.design.graph.cuts import ModelGraph
+from isplit.design.graph.isolation import plain_execution
+from isplit.design.graph.outputs import ModelCall, choose_output, outputs_of
 from isplit.design.graph.split import split
-from isplit.design.running import evaluating, find_logits
+from isplit.design.running import evaluating
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -29,6 +31,9 @@ class SplitCheck:
 def check_splits(model: nn.Module, graph: ModelGraph, cuts: Sequence[str], images: torch.Tensor) -> list[SplitCheck]:
     """Run head and tail at each cut and compare their logits with those of `model` itself, in evaluation mode.
 
+    The model computes as its graph does: without torch's fused transformer kernel and without its own autocast. Where
+    the graph ends before a softmax, what is compared with is the whole graph.
+
     Args:
         model: The model as it was before it was captured.
         graph: What was captured of it.
@@ -37,8 +42,12 @@ def check_splits(model: nn.Module, graph: ModelGraph, cuts: Sequence[str], image
 
     """
     checks: list[SplitCheck] = []
-    with evaluating(model), torch.no_grad():
-        whole = _logits(model, images)
+    captured = graph.flow.capture
+    with evaluating(model), torch.no_grad(), plain_execution():
+        if captured.ends_as_model:
+            whole = captured.call.logits(model, images.clone()).float()
+        else:
+            whole = graph.module(images.clone())
         for cut in cuts:
             parts = split(graph, cut)(images)
             difference = float((parts - whole).abs().max())
@@ -124,6 +133,6 @@ def _centre_logits(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    logits = find_logits(model(images))
-    assert logits is not None
-    return logits
+    call = ModelCall()
+    outputs = outputs_of(call(model, images), len(images))
+    return ModelCall(path=choose_output(outputs).output.path).logits(model, images)

@@ -7,7 +7,7 @@ model whose shapes do not depend on pixel values, but fixes it in evaluation mod
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -35,7 +35,8 @@ class Capture:
 
     `returned_by` names, per node, the innermost module that is called exactly once and returns that node's value.
     `enclosing` gives the innermost module (not a leaf) in whose forward the node is computed, "" for the model itself.
-    `notices` say in which ways the graph is not the model as it was given.
+    `notices` say in which ways the graph is not the model as it was given. `call` is how the model is called, and
+    `ends_as_model` tells whether the graph's result is the model's own: not where a last softmax was taken away.
     """
 
     module: fx.GraphModule
@@ -43,6 +44,8 @@ class Capture:
     returned_by: dict[fx.Node, str]
     enclosing: dict[fx.Node, str]
     notices: tuple[str, ...] = ()
+    call: ModelCall = field(default_factory=ModelCall)
+    ends_as_model: bool = True
 
 
 WAYS: dict[str, tuple[CapturedBy, _Trace]] = {
@@ -84,15 +87,22 @@ def capture(
             try:
                 with preserved(model), quiet():
                     module, names = trace(model, images[:2], trial.call)
-                    values, notices = _settle(module, images, trial)
+                    values, notices, same_end = _settle(module, images, trial)
                 problem = rewrite.shared_memory(module, values)
             except Exception as error:  # noqa: BLE001 - the user's forward may raise anything when it is traced
                 problem = f"stopped {place_of(error)}: {first_line(error)}"
             else:
                 if problem is None:
                     notices = [*notices, *(f"the model's autocast to {cast} is left out" for cast in casts)]
-                    found = Capture(module, captured_by, names.returned_by(), names.enclosing, tuple(notices))
-                    return found, values
+                    return Capture(
+                        module,
+                        captured_by,
+                        names.returned_by(),
+                        names.enclosing,
+                        tuple(notices),
+                        trial.call,
+                        same_end,
+                    ), values
             failures.append(f"  {name}: {problem}")
         reason = _true_reason(model, images, trial)
     raise ModelError(reason or "\n".join(["the model cannot be captured.", *failures, _ADVICE]))
@@ -101,7 +111,7 @@ def capture(
 _ADVICE = "Make the forward pass independent of pixel values (no `if` or `int()` on them) and of in-place tricks."
 
 
-def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple[dict[fx.Node, Value], list[str]]:
+def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple[dict[fx.Node, Value], list[str], bool]:
     """Rewrite a traced graph, and check that it answers as the model does.
 
     Raises:
@@ -124,11 +134,12 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
     if detached:
         notices.append(f"the model detaches a tensor ({detached[0]}): gradients are taken through it all the same")
     before = rewrite.output_node(module).args
-    notices += rewrite.finish_with_logits(module, values)
+    changed_end = rewrite.finish_with_logits(module, values)
+    notices += changed_end
     if detached or before != rewrite.output_node(module).args:
         rewrite.erase_unused(module)
         values, _ = observe(module, images)
-    return values, notices
+    return values, notices, not changed_end
 
 
 def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial) -> str | None:

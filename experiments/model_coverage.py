@@ -30,6 +30,7 @@ ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "model-coverage.jsonl"
 PAGE = ROOT.parent / "docs" / "model-coverage.md"
 IMAGES = 8
+FEW_IMAGES = 4
 Shape = tuple[int, int, int]
 
 
@@ -52,16 +53,15 @@ def examine_torchvision(name: str) -> dict[str, Any]:
     cuts = {cut.name for cut in graph.record().cuts}
     del graph
     size = check_size(name, native)
-    checked = check(build_torchvision(name, size).eval(), (3, size, size))
-    return figures | checked | {"unchecked": sorted(cuts - set(checked.pop("names")))}
+    _, checked, names = check(build_torchvision(name, size).eval(), (3, size, size), images=IMAGES)
+    return figures | checked | {"unchecked": sorted(cuts - set(names))}
 
 
 def examine_other(build: Callable[[], tuple[nn.Module, Shape]]) -> dict[str, Any]:
     """Capture, count and check a model at one size."""
     model, shape = build()
-    checked = check(model.eval(), shape)
-    checked.pop("names")
-    return describe(ModelGraph(model, shape)) | checked | {"image_size": shape[1]}
+    graph, checked, _ = check(model.eval(), shape, images=FEW_IMAGES)
+    return describe(graph) | checked | {"image_size": shape[1]}
 
 
 def describe(graph: ModelGraph) -> dict[str, Any]:
@@ -80,15 +80,15 @@ def describe(graph: ModelGraph) -> dict[str, Any]:
     }
 
 
-def check(model: nn.Module, shape: Shape) -> dict[str, Any]:
+def check(model: nn.Module, shape: Shape, *, images: int) -> tuple[ModelGraph, dict[str, Any], list[str]]:
     """Compare head then tail with the whole at every default cut, with weights under which top-1 varies."""
-    top1 = 0
-    images = varied_images(IMAGES, shape)
+    top1, count = 0, images
+    batch = varied_images(count, shape)
     for seed in range(10):
-        images = varied_images(IMAGES, shape, seed=seed)
-        vary_weights(model, images, seed=seed)
+        batch = varied_images(count, shape, seed=seed)
+        vary_weights(model, batch, seed=seed)
         with torch.no_grad():
-            output = model(images)
+            output = model(batch)
             logits = output if isinstance(output, torch.Tensor) else output["logits"]
             top1 = len(set(logits.argmax(1).tolist()))
         if top1 >= 3 and torch.isfinite(logits).all():  # with fewer answers the check would mean little
@@ -97,15 +97,16 @@ def check(model: nn.Module, shape: Shape) -> dict[str, Any]:
         msg = "no weights found under which the answer varies"
         raise RuntimeError(msg)
     graph = ModelGraph(model, shape)
-    checks = check_splits(model, graph, [cut.name for cut in graph.record().cuts], images)
-    return {
-        "names": [found.cut for found in checks],
+    checks = check_splits(model, graph, [cut.name for cut in graph.record().cuts], batch)
+    row = {
         "checked_size": shape[1],
         "checked_cuts": len(checks),
-        "exact": sum(found.is_exact for found in checks),
-        "inexact": [[found.cut, found.largest_difference] for found in checks if not found.is_exact],
+        "exact": sum(each.is_exact for each in checks),
+        "inexact": [[each.cut, each.largest_difference] for each in checks if not each.is_exact],
         "top1_values": top1,
+        "images": count,
     }
+    return graph, row, [each.cut for each in checks]
 
 
 def jobs() -> dict[str, Callable[[], dict[str, Any]]]:
@@ -160,7 +161,7 @@ def write_page(rows: dict[str, dict[str, Any]]) -> None:
 
 _COLUMNS = (
     "*Cuts* are the default ones; in brackets stand all places where one tensor crosses, and all places at all. "
-    f"*Exact* are the default cuts where every bit of every logit is the same, over those checked, on {IMAGES} images "
+    f"*Exact* are the default cuts where every bit of every logit is the same, over those checked, on {IMAGES} images ({FEW_IMAGES} for timm and Hugging Face) "
     "of the given size, with varied weights. *Top-1* is how many different answers these images get. *GMACs* are for "
     "the image size in the table; torchvision's own figure stands beside them where it states one."
 )

@@ -93,8 +93,8 @@ def hugging_face_models() -> dict[str, Callable[[], tuple[nn.Module, tuple[int, 
         "MobileNetV2": {"depth_multiplier": 0.35},
         "Segformer": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 2]},
         "PoolFormer": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]},
-        "LevitT": {},
-        "EfficientNet": {"width_coefficient": 0.3, "depth_coefficient": 0.3, "hidden_dim": 64},
+        "Levit": {"image_size": 64},
+        "EfficientNet": {"width_coefficient": 0.3, "depth_coefficient": 0.3, "hidden_dim": 384},
     }
 
     def builder(kind: str, options: dict[str, Any]) -> Callable[[], tuple[nn.Module, tuple[int, int, int]]]:

@@ -161,9 +161,10 @@ def write_page(rows: dict[str, dict[str, Any]]) -> None:
 
 _COLUMNS = (
     "*Cuts* are the default ones; in brackets stand all places where one tensor crosses, and all places at all. "
-    f"*Exact* are the default cuts where every bit of every logit is the same, over those checked, on {IMAGES} images ({FEW_IMAGES} for timm and Hugging Face) "
-    "of the given size, with varied weights. *Top-1* is how many different answers these images get. *GMACs* are for "
-    "the image size in the table; torchvision's own figure stands beside them where it states one."
+    "*Exact* are the default cuts where every bit of every logit is the same, over those checked, on "
+    f"{IMAGES} images ({FEW_IMAGES} for timm and Hugging Face) of the given size, with varied weights. *Top-1* is how "
+    "many different answers these images get. *GMACs* are for the image size in the table; torchvision's own figure "
+    "stands beside them where it states one."
 )
 
 

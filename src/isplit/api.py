@@ -361,7 +361,7 @@ def write_report(study: Study | str | Path) -> tuple[Path, ...]:
 
 def _graph_of(model: "LoadedModel | nn.Module | str") -> ModelGraph:
     loaded = model if isinstance(model, LoadedModel) else load_model(model)
-    return loaded.graph()
+    return loaded.graph(keep_layout=True)
 
 
 def _shown(progress: Progress | bool) -> AbstractContextManager[Progress]:

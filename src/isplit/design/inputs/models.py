@@ -64,14 +64,21 @@ class LoadedModel:
         matrix = self.call.logits(self.module, images)
         return torch.cat([torch.zeros_like(matrix), matrix], 1) if matrix.shape[1] == 1 else matrix
 
-    def graph(self, *, channel_axes: Mapping[str, int] | None = None) -> ModelGraph:
+    def graph(self, *, channel_axes: Mapping[str, int] | None = None, keep_layout: bool = False) -> ModelGraph:
         """Capture the model, laid out channels-last in memory where it can compute so.
+
+        Args:
+            channel_axes: The channel axis of cuts where it is guessed wrongly: cut name to 1 or -1.
+            keep_layout: Leave the weights as they lie in memory, so that results equal those of the given model bit
+                for bit.
 
         Raises:
             ModelError: the model cannot be captured.
 
         """
-        channels_last, notices = use_channels_last(self.module, self.input_shape, self.call)
+        channels_last, notices = False, []
+        if not keep_layout:
+            channels_last, notices = use_channels_last(self.module, self.input_shape, self.call)
         return ModelGraph(
             self.module,
             self.input_shape,

@@ -43,7 +43,7 @@ def make_preprocessing(
     words = ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{value} {name}" for name, value in guessed.items()
     )
-    return checked, [f"the model does not say how its images are prepared: {words} assumed"] if guessed else []
+    return checked, [f"the model does not say how its images are prepared: {words} assumed"] if len(guessed) > 1 else []
 
 
 def _validate(fields: dict[str, Any], *, keeps_resize: bool, spec: str) -> Preprocessing:

@@ -31,7 +31,6 @@ from isplit.codec.rans import Rans
 from isplit.design.closed_form.allocation import Allocation, allocate_bytes, fixed_rank
 from isplit.design.closed_form.basis import Basis
 from isplit.design.closed_form.build import (
-    PredictSettings,
     build_split,
     built_with_tables,
     closed_form_bases,
@@ -42,6 +41,7 @@ from isplit.design.inputs.batches import iter_batches
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.running import chosen_precision
+from isplit.design.settings import ClosedFormTuning, PredictSettings
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import Study, open_study
 from isplit.records import Budget
@@ -53,6 +53,7 @@ RATIO = Budget(element_ratio=64)
 BUDGETS = tuple(Budget(payload_bytes=n) for n in (100, 150, 225, 340, 500, 750, 1100))
 EQUAL_BYTES = Budget(payload_bytes=300)
 STATISTICS_IMAGES = 1000
+TUNING = ClosedFormTuning()
 # In points over 100: a cut that loses more is not tried at smaller budgets.
 HOPELESS_LOSS = 0.06
 SHARES = (0.10, 0.25, 0.50, 0.75)
@@ -88,7 +89,7 @@ def bases(study: Study, *, weighted: bool = True) -> list[dict[Budget, Basis]]:
 def build(study: Study, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:
     """Build the closed form of some cuts for some budgets."""
     return [
-        (budget, build_split(study.view(), of_cut[budget].best(budget), budget))
+        (budget, build_split(study.view(), of_cut[budget].best(budget, worth=TUNING.joint_worth), budget))
         for of_cut in bases(study, weighted=weighted)
         for budget in budgets
         if of_cut[budget].cut.name in cuts
@@ -121,13 +122,12 @@ def measured(study: Study, splits: Sequence[BuiltSplit], images: int | None) -> 
     """Measure splits on the test part."""
     view = study.view()
     chosen = view.images("test", limit=images)
-    found = evaluate_splits(view, splits, images=chosen, precision=chosen_precision("auto"))
     rows: list[Row] = []
-    for number, one in enumerate(splits):
-        result = measure(view, one, found, number, part="test")
+    for evaluation in evaluate_splits(view, splits, images=chosen, precision=chosen_precision("auto")):
+        result = measure(view, evaluation, part="test")
         rows.append(
             {
-                "cut": one.cut.name,
+                "cut": evaluation.split.cut.name,
                 "accuracy": result.accuracy.accuracy,
                 "whole": result.whole.accuracy,
                 "images": result.accuracy.images,
@@ -235,7 +235,7 @@ def with_rank(study: Study, basis: Basis, rank: int, bits: int | None) -> tuple[
         kept = basis.latents[0][:, :rank].transpose(0, 1).flatten(1)
         low, high = kept.amin(1).double().numpy(), kept.amax(1).double().numpy()
         quantiser = Quantiser.per_channel(low=low, high=high, bits=bits)
-    built = built_with_tables(study.view(), basis, allocation, quantiser)
+    built = built_with_tables(study.view(), basis, allocation, quantiser=quantiser)
     return built, mean_payload_bytes(built, basis, allocation)
 
 
@@ -260,7 +260,7 @@ def symbols_of(study: Study, splits: Sequence[BuiltSplit], images: Any) -> list[
 
     def visit(cut: Any, tensor: torch.Tensor) -> None:
         for one, kept in zip(splits, found, strict=True):
-            kept.append(one.bottleneck.symbols(one.bottleneck.encode(tensor)))
+            kept.append(one.symbols(tensor))
 
     for batch in iter_batches(study.data, images, study.model.preprocessing, batch_size=50):
         run(batch.images, visit)
@@ -273,7 +273,8 @@ def entropy(built: BuiltSplit, symbols: np.ndarray) -> Row:
     assert codec.tables is not None
     coder = Rans(codec.tables)
     flat = [np.ascontiguousarray(np.moveaxis(one, codec.channel_axis, 0)).ravel() for one in symbols]
-    ideal = sum(codec.tables.cross_entropy_bits(one) for one in flat) / 8
+    bits = codec.tables.symbol_bits.ravel()
+    ideal = sum(float(bits[codec.tables.entries(one)].sum()) for one in flat) / 8
     payload = float(coder.sizes(np.stack(flat)).sum())
     started = time.process_time()
     coded = [codec.encode_symbols(one) for one in symbols[:100]]

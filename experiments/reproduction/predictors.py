@@ -30,7 +30,7 @@ from isplit.design.importance.methods import METHODS, GradientMethod
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.measure.splits import evaluate_splits
 from isplit.design.running import chosen_precision
-from isplit.design.splits import BuiltSplit, load_bottleneck, split_directory
+from isplit.design.splits import BuiltSplit, read_split, split_directory
 from isplit.design.study import Study
 from isplit.records import Cut, PredictionsRecord
 
@@ -103,10 +103,9 @@ def accuracies(study: Study, cuts: list[Cut]) -> dict[int, dict[str, float]]:
         directory = split_directory(
             study.directory, cut=cut.name, group=view.name, design="linear", budget=RATIO, trained=False
         )
-        _, bottleneck, codec, _ = load_bottleneck(directory)
-        splits.append(BuiltSplit(cut, bottleneck, codec))
-    found = evaluate_splits(view, splits, images=images, precision=chosen_precision("auto"))
-    right = [answers == found.labels for answers in found.answers]
+        splits.append(read_split(directory).at(cut))
+    evaluations = evaluate_splits(view, splits, images=images, precision=chosen_precision("auto"))
+    right = [evaluation.answers == evaluation.labels for evaluation in evaluations]
     counts = [count for count in COUNTS if count < len(images)] + [len(images)]
     return {
         count: {cut.name: float(own[:count].mean()) for cut, own in zip(cuts, right, strict=True)} for count in counts

@@ -24,7 +24,6 @@ from isplit.design.settings import (
     PredictSettings,
     SplitFilter,
     Start,
-    TrainedDesign,
 )
 from isplit.design.study import Study, StudyView, open_study
 from isplit.design.verify import verify as _verify
@@ -43,6 +42,8 @@ from isplit.report import write_report as _write_report
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from isplit.design.bottleneck.base import Bottleneck
 
 __all__ = [
     "DEFAULT_BUDGETS",
@@ -180,7 +181,7 @@ def fit(
     budget: int | Budget,
     *,
     group: str | None = None,
-    design: TrainedDesign = "linear",
+    design: "str | type[Bottleneck]" = "linear",
     start: Start | None = None,
     settings: FitSettings | None = None,
     progress: Progress | bool = False,
@@ -195,7 +196,8 @@ def fit(
         cut: The cut's name.
         budget: Mean payload in bytes as an int, or a `Budget`.
         group: A class subset of the study; None for all classes.
-        design: "linear" (starts from the closed form), "undercomplete" (the paper's) or "identity".
+        design: "linear" (starts from the closed form), "undercomplete" (the paper's), "identity", or your own: a class
+            that inherits from `Bottleneck`, or where one is, such as "./file.py:name" (docs/extending.md).
         start: "closed-form" or "random"; None takes the closed form for the linear design, random values for others.
         settings: How to train.
         progress: True shows bars on standard error; a function is called as work goes on.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from isplit.design.measure.calibration import shipped
+from isplit.design.measure.calibration import packaged_calibration
 
 QUICK = ("--statistics-images", 16, "--images", "all", "--remote-images", 8, "--precision", "fp32")
 
@@ -61,7 +61,7 @@ def test_record(predicted):
     assert [40, 40] == [
         one["budget"]["payload_bytes"] for one in found["predictions"] if one["budget"]["payload_bytes"]
     ]
-    assert shipped().name == found["calibration"]
+    assert packaged_calibration().name == found["calibration"]
     assert 21 == len(found["remote"])
     for one in found["predictions"]:
         measured = one["measurement"]

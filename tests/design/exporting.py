@@ -11,8 +11,6 @@ import torch
 
 from isplit.design import export as export_module
 from isplit.design.analyze import analyze
-from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.closed_form import build as closed_form_build
 from isplit.design.export import export
 from isplit.design.graph import split
 from isplit.design.inputs.data import open_data
@@ -21,7 +19,7 @@ from isplit.design.inputs.weights import fingerprint
 from isplit.design.onnx.compare import load_pixels
 from isplit.design.onnx.files import to_onnx
 from isplit.design.predict import predict
-from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings, SplitFilter
+from isplit.design.settings import AnalyzeSettings, ClosedFormTuning, ExportSettings, PredictSettings, SplitFilter
 from isplit.design.splits import BuiltSplit, choose_split
 from isplit.design.study import Study, open_study
 from isplit.records import Budget, BundleRecord
@@ -55,11 +53,10 @@ def tiny_study(exported_once, tiny_model_file, tiny_data, tiny_weights, tmp_path
     model = f"{tiny_model_file}:build"
     groups = (None, *GROUPS)
     study = make_study(model, tiny_data, directory, cuts=CUTS[1:], classes=GROUPS, weights=tiny_weights, groups=groups)
-    settings = PredictSettings(statistics_images=12, images=12, remote_images=12, precision="fp32")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(closed_form_build, "_OTHER_IMAGES", 4)
-        for group in groups:
-            predict(study, [BUDGET], cuts=CUTS[:1], group=group, settings=settings)
+    tuning = ClosedFormTuning(held_out_images=4)
+    settings = PredictSettings(statistics_images=12, images=12, remote_images=12, precision="fp32", tuning=tuning)
+    for group in groups:
+        predict(study, [BUDGET], cuts=CUTS[:1], group=group, settings=settings)
     joint = [choose_split(study.view(), cut, split_filter=SplitFilter()).record.bottleneck.joint for cut in CUTS]
     assert joint[0] > 0 == joint[1]
     return study
@@ -72,7 +69,7 @@ def exported_once():
 
     def remember(module, example, *, source, target):
         group = getattr(getattr(module, "_classes", None), "_group", None)
-        quantiser = next((one.quantiser for one in module.modules() if isinstance(one, Bottleneck)), None)
+        quantiser = next((one._quantiser.quantiser for one in module.modules() if hasattr(one, "_quantiser")), None)
         key = (type(module), fingerprint(module), quantiser, example.shape, source, target, group and group.group)
         if key not in made:
             made[key] = to_onnx(module, example, source=source, target=target).SerializeToString()
@@ -115,9 +112,9 @@ def answer_in_torch():
         if cut is None:
             return None, view.classes(model(image))[0].numpy()
         built: BuiltSplit = choose_split(view, cut, split_filter=SplitFilter()).built
-        sides, bottleneck = split(study.graph, cut), built.bottleneck
-        symbols = bottleneck.symbols(bottleneck.encode(sides.head(image)))
-        logits = sides.tail(bottleneck.decode(bottleneck.values(symbols)))
+        sides = split(study.graph, cut)
+        symbols = built.quantiser.symbols(built.bottleneck.encode(sides.head(image)))
+        logits = sides.tail(built.bottleneck.decode(built.quantiser.values(symbols)))
         return symbols[0].numpy(), view.classes(logits)[0].numpy()
 
     return answer

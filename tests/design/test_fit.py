@@ -1,16 +1,19 @@
 """Splits trained on the small model and pictures."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from isplit.codec.codec import Codec
-from isplit.design.closed_form import build as closed_form_build
-from isplit.design.fit import fit, trained_directory
+from isplit.design.fit import fit, fit_task, run_fit, trained_directory
 from isplit.design.measure.splits import evaluate_splits, measure
-from isplit.design.splits import load_bottleneck, load_split
+from isplit.design.progress import silent
+from isplit.design.settings import ClosedFormTuning
+from isplit.design.splits import load_split, read_split
 from isplit.design.study import open_study
-from isplit.design.training.loop import Run
+from isplit.design.training.loop import TrainingRun
 from isplit.errors import InputError, NonFiniteError, StudyError
 from isplit.records import Budget, SplitRecord
 
@@ -18,8 +21,13 @@ SMALL = Budget(payload_bytes=28)
 RATIO = Budget(element_ratio=16)
 
 
-def directory_of(study, settings, budget=SMALL, *, design="linear", start="closed-form", cut="pool1"):
-    return trained_directory(study.view(), cut, budget, design=design, start=start, settings=settings)
+def directory_of(study, settings, budget=SMALL, *, start="closed-form"):
+    return trained_directory(fit_task(study, "pool1", budget, start=start, settings=settings))
+
+
+def fit_into(directory, study, budget, *, progress=silent, **options):
+    """Fit at the first pool and save in a directory of its own."""
+    return run_fit(fit_task(study, "pool1", budget, **options), directory=directory, progress=progress)
 
 
 def weights_of(directory):
@@ -66,18 +74,19 @@ def test_closed_form_improves(study, fast):
     assert "select" == training.select.part
     assert record.measurement.accuracy.images == training.before.accuracy.images
     assert 1 == training.threads
-    assert "accelerate" in record.versions
+    assert "torch" in record.versions
 
 
-def test_joint_latents_learn(study, fast, monkeypatch):
+def test_joint_latents_learn(study, fast):
     """From random values, what all positions share is learnt as the rest is, keeps its bytes, and is in the files."""
-    monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 4)
-    settings = fast(epochs=4, feature_epochs=4, statistics_images=12)
+    tuning = ClosedFormTuning(held_out_images=4)
+    settings = fast(epochs=4, feature_epochs=4, statistics_images=12, tuning=tuning)
     record = fit(study, "pool1", Budget(payload_bytes=40), start="random", settings=settings)
     directory = directory_of(study, settings, record.budget, start="random")
-    _, bottleneck, codec, _ = load_bottleneck(directory)
+    saved = read_split(directory)
     task = [row for row in record.training.curve if row.stage == "task"]
-    assert 0 < record.bottleneck.joint == bottleneck.joint.rank == record.measurement.elements == codec.shape[0]
+    rank = saved.bottleneck.joint.rank
+    assert 0 < record.bottleneck.joint == rank == record.measurement.elements == saved.codec.shape[0]
     assert min(row.losses["select"] for row in task) < 0.7 * task[0].losses["select"]
     assert task[-1].payload_bytes <= 40
 
@@ -92,7 +101,7 @@ def test_identity(study, fast):
 def test_head_is_frozen(study, fast, monkeypatch):
     """The study's model stays as it was, bit for bit, and a frozen head is not in the files."""
     scores = iter([(0.1, 1.0), (0.2, 1.0)])
-    monkeypatch.setattr(Run, "_select", lambda _: next(scores))
+    monkeypatch.setattr(TrainingRun, "_select", lambda _: next(scores))
     before = {name: value.clone() for name, value in study.model.module.state_dict().items()}
     settings = fast(epochs=1)
     fit(study, "pool1", SMALL, settings=settings)
@@ -128,8 +137,8 @@ def test_closed_sides_stay(study, fast, side):
         # A lower loss than the start's is not certain in one epoch; whatever comes of it is kept here.
         with pytest.MonkeyPatch.context() as patch:
             scores = iter([(0.1, 1.0), (0.2, 1.0)])
-            patch.setattr(Run, "_select", lambda _, scores=scores: next(scores))
-            fit(study, "pool1", RATIO, settings=settings, directory=directory)
+            patch.setattr(TrainingRun, "_select", lambda _, scores=scores: next(scores))
+            fit_into(directory, study, RATIO, settings=settings)
         tensors.append(weights_of(directory))
     name = "model.tail.conv2.weight" if side == "tail" else f"bottleneck.maps.0.{side}"
     opened, kept, start = (one.get(name, study.model.module.conv2.weight) for one in tensors)
@@ -173,21 +182,14 @@ def test_resumed_run_ends_the_same(study, fast, design, where):
     settings = fast(epochs=3, feature_epochs=2, flip=True)
     options = {"design": design, "settings": settings}
     straight, stopped = study.directory / "straight", study.directory / "stopped"
-    fit(study, "pool1", Budget(payload_bytes=40), directory=straight, **options)
+    fit_into(straight, study, Budget(payload_bytes=40), **options)
     with pytest.raises(KeyboardInterrupt):
-        fit(study, "pool1", Budget(payload_bytes=40), directory=stopped, progress=Interrupt(where), **options)
+        fit_into(stopped, study, Budget(payload_bytes=40), progress=Interrupt(where), **options)
     assert (stopped / "checkpoint.json").exists() or "stage 1, epoch 1" in where
     assert not (stopped / "split.json").exists()
     seen = []
     again = open_study(study.directory)  # as another process would
-    record = fit(
-        again,
-        "pool1",
-        Budget(payload_bytes=40),
-        directory=stopped,
-        progress=lambda what, *_: seen.append(what),
-        **options,
-    )
+    record = fit_into(stopped, again, Budget(payload_bytes=40), progress=lambda what, *_: seen.append(what), **options)
     assert_same(straight, stopped)
     assert not any("stage 1, epoch 1" in what for what in seen)
     assert [] == list(stopped.glob("checkpoint*"))
@@ -196,13 +198,13 @@ def test_resumed_run_ends_the_same(study, fast, design, where):
     assert [row.losses for row in first.training.curve] == [row.losses for row in record.training.curve]
 
 
-def test_resumed_with_joint_latents(study, fast, monkeypatch):
+def test_resumed_with_joint_latents(study, fast):
     """The same where all positions share; and a checkpoint of a bottleneck of another shape is not gone on with."""
     settings = fast(epochs=3, statistics_images=12)
     straight, stopped = study.directory / "straight", study.directory / "stopped"
     with pytest.raises(KeyboardInterrupt):
-        fit(study, "pool1", SMALL, directory=stopped, settings=settings, progress=Interrupt("stage 2, epoch 2"))
-    monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 4)
+        fit_into(stopped, study, SMALL, settings=settings, progress=Interrupt("stage 2, epoch 2"))
+    settings = replace(settings, tuning=ClosedFormTuning(held_out_images=4))
     seen = []
 
     def progress(what, done, total):
@@ -210,10 +212,10 @@ def test_resumed_with_joint_latents(study, fast, monkeypatch):
         Interrupt("stage 2, epoch 3")(what, done, total)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(study, "pool1", SMALL, directory=stopped, settings=settings, progress=progress)
+        fit_into(stopped, study, SMALL, settings=settings, progress=progress)
     assert any("stage 2, epoch 1" in what for what in seen)
-    record = fit(study, "pool1", SMALL, directory=stopped, settings=settings)
-    fit(study, "pool1", SMALL, directory=straight, settings=settings)
+    record = fit_into(stopped, study, SMALL, settings=settings)
+    fit_into(straight, study, SMALL, settings=settings)
     assert record.bottleneck.joint > 0
     assert_same(straight, stopped)
 
@@ -224,10 +226,10 @@ def test_best_epoch_is_kept(study, fast, monkeypatch):
     seen = []
 
     def select(run):
-        seen.append({name: value.clone() for name, value in run.job.trainee.tail.state_dict().items()})
+        seen.append({name: value.clone() for name, value in run.task.network.tail.state_dict().items()})
         return next(scores)
 
-    monkeypatch.setattr(Run, "_select", select)
+    monkeypatch.setattr(TrainingRun, "_select", select)
     settings = fast(epochs=9, patience=2)
     record = fit(study, "pool1", SMALL, settings=settings)
     assert (2, 4) == (record.training.best_epoch, record.training.epochs)
@@ -239,14 +241,14 @@ def test_best_epoch_is_kept(study, fast, monkeypatch):
 def test_equal_accuracies(study, fast, monkeypatch):
     """Of equal accuracies the lower loss counts."""
     scores = iter([(0.5, 1.0), (0.5, 0.8), (0.5, 0.9)])
-    monkeypatch.setattr(Run, "_select", lambda run: next(scores))
+    monkeypatch.setattr(TrainingRun, "_select", lambda run: next(scores))
     assert 1 == fit(study, "pool1", SMALL, settings=fast(epochs=2)).training.best_epoch
 
 
 def test_where_features_are_kept_changes_nothing(study, fast):
     """Features in memory, on the disk and kept for later give the same weights; computed anew, nearly the same."""
     for store in ("memory", "disk", "keep", "recompute"):
-        fit(study, "pool1", SMALL, settings=fast(epochs=1, features=store), directory=study.directory / store)
+        fit_into(study.directory / store, study, SMALL, settings=fast(epochs=1, features=store))
     assert_same(study.directory / "memory", study.directory / "disk")
     assert_same(study.directory / "memory", study.directory / "keep")
     losses = [
@@ -262,14 +264,14 @@ def test_loaded_split_answers_as_measured(study, fast, settings, design):
     """What is loaded from the files gives exactly the measurement in the record."""
     budget = Budget(payload_bytes=40)
     directory = study.directory / "here"
-    made = fit(study, "pool1", budget, design=design, settings=fast(epochs=2, **settings), directory=directory)
+    made = fit_into(directory, study, budget, design=design, settings=fast(epochs=2, **settings))
     again = open_study(study.directory)
     built = load_split(again, directory)
     assert ("train_tail" not in settings) == (built.tail is not None)
     view = again.view()
     images = view.images("test")
-    found = evaluate_splits(view, [built], images=images, precision=made.measurement.precision)
-    assert made.measurement == measure(view, built, found, 0, part="test")
+    (evaluation,) = evaluate_splits(view, [built], images=images, precision=made.measurement.precision)
+    assert made.measurement == measure(view, evaluation, part="test")
     assert made == SplitRecord.load(directory)
 
 
@@ -307,7 +309,7 @@ def test_nothing_of_the_model_survives_failure(study, fast):
 
 def test_loss_that_is_no_number(study, fast, monkeypatch):
     """Training ends at the first loss that is no number, in words that say what to do."""
-    monkeypatch.setattr(Run, "_error", lambda _, difference: {"loss": difference.mean() * float("nan")})
+    monkeypatch.setattr(TrainingRun, "_error", lambda _, difference: {"loss": difference.mean() * float("nan")})
     with pytest.raises(NonFiniteError, match="choose smaller learning rates"):
         fit(study, "pool1", RATIO, start="random", settings=fast())
 
@@ -357,7 +359,7 @@ def test_settings_refused(fast, changes):
 def test_split_of_another_model(study, fast):
     """A split that was made from another model is not loaded."""
     directory = study.directory / "here"
-    record = fit(study, "pool1", SMALL, settings=fast(epochs=0), directory=directory)
+    record = fit_into(directory, study, SMALL, settings=fast(epochs=0))
     record.model_copy(update={"model": "another"}).save(directory)
     with pytest.raises(StudyError, match="another model"):
         load_split(study, directory)

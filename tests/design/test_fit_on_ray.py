@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from isplit.design.fit import fit
+from isplit.design.fit import fit_task, run_fit
 from isplit.design.fit_on_ray import FitRequest, fit_on_ray
 from isplit.errors import InputError, MissingExtraError
 from isplit.records import Budget, SplitRecord
@@ -66,7 +66,7 @@ def test_lost_worker(study, sweep, cluster):
     assert changed == path.stat().st_mtime_ns
     assert 3 == len(list(study.directory.glob("splits/*/split.json")))
     # The same as without Ray, but for how long it took.
-    again = fit(study, "pool1", BUDGET, settings=sweep.settings, directory=study.directory / "here")
+    again = run_fit(fit_task(study, "pool1", BUDGET, settings=sweep.settings), directory=study.directory / "here")
     assert again.measurement == records[1].measurement
     # What a task refuses is said here as it was said there.
     with pytest.raises(InputError, match="has no cut 'pool9'"):

@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from isplit.design import predict as module
-from isplit.design.closed_form import basis
-from isplit.design.closed_form import build as closed_form_build
-from isplit.design.closed_form import patch_size as patches
 from isplit.design.measure.calibration import Calibration
 from isplit.design.measure.splits import evaluate_splits
 from isplit.design.predict import predict
-from isplit.design.settings import PredictSettings
-from isplit.design.splits import BuiltSplit, load_bottleneck, split_directory
+from isplit.design.settings import CODERS, ClosedFormTuning, PredictSettings
+from isplit.design.splits import read_split, split_directory
 from isplit.design.study import Study, open_study
 from isplit.errors import InputError
 from isplit.records import Budget, PredictionsRecord
@@ -59,12 +56,12 @@ def test_every_cut_at_every_budget(study: Study) -> None:
         directory = split_directory(
             study.directory, cut=one.cut, group="all classes", design="linear", budget=one.budget, trained=False
         )
-        split, bottleneck, codec, model = load_bottleneck(directory)
-        assert split.measurement == one.measurement
-        assert {} == model
-        again = evaluate_splits(study.view(), [BuiltSplit(study.cuts((one.cut,))[0], bottleneck, codec)], images=images)
-        assert one.measurement.accuracy.correct == int((again.answers[0] == again.labels).sum())
-        assert one.measurement.payload_bytes.mean == pytest.approx(float(again.payload_bytes[0].mean()))
+        saved = read_split(directory)
+        assert saved.record.measurement == one.measurement
+        assert ("rans", {}) == (saved.record.coder, saved.tensors)
+        (again,) = evaluate_splits(study.view(), [saved.at(study.cuts((one.cut,))[0])], images=images)
+        assert one.measurement.accuracy.correct == int((again.answers == again.labels).sum())
+        assert one.measurement.payload_bytes.mean == pytest.approx(float(again.payload_bytes.mean()))
 
 
 def test_elements_of_a_ratio(study: Study) -> None:
@@ -76,43 +73,42 @@ def test_elements_of_a_ratio(study: Study) -> None:
         assert 0.1 * elements < one.measurement.elements <= elements / 4
 
 
-def test_positions_share_a_few_bytes(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_share_a_few_bytes(study: Study) -> None:
     """A map over all positions is taken where it is expected to lose less, and then it does; a ratio has none."""
     budgets = Budget(payload_bytes=30), Budget(element_ratio=4)
-    settings = replace(SETTINGS, statistics_images=12)
-    monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 12)
+    tuning = ClosedFormTuning(held_out_images=12)
+    settings = replace(SETTINGS, statistics_images=12, tuning=tuning)
     joint, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
     specs = [
-        load_bottleneck(
+        read_split(
             split_directory(
                 study.directory, cut="relu1", group="all classes", design="linear", budget=budget, trained=False
             )
-        )[0].bottleneck
+        ).record.bottleneck
         for budget in budgets
     ]
     shutil.rmtree(study.directory / "splits")
-    monkeypatch.setattr(basis, "_JOINT_WORTH", 0.0)
+    settings = replace(settings, tuning=replace(tuning, joint_worth=0.0))
     single, _ = predict(study, budgets, cuts=("relu1",), settings=settings).predictions
 
     assert joint.measurement.elements == specs[0].joint > 0 == specs[1].joint
     assert joint.measurement.divergence_nats < single.measurement.divergence_nats
 
 
-def test_a_split_is_the_same_whatever_else_is_asked_for(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_is_the_same_whatever_else_is_asked_for(study: Study) -> None:
     """Another, larger budget beside it changes nothing about a split: neither its shape nor what it answers."""
-    monkeypatch.setattr(closed_form_build, "_OTHER_IMAGES", 12)
-    settings = replace(SETTINGS, statistics_images=12)
+    settings = replace(SETTINGS, statistics_images=12, tuning=ClosedFormTuning(held_out_images=12))
     few, many = Budget(payload_bytes=30), Budget(payload_bytes=300)
     directory = split_directory(
         study.directory, cut="relu1", group="all classes", design="linear", budget=few, trained=False
     )
     (alone,) = predict(study, [few], cuts=("relu1",), settings=settings).predictions
-    spec = load_bottleneck(directory)[0].bottleneck
+    spec = read_split(directory).record.bottleneck
     shutil.rmtree(study.directory / "splits")
     beside, _ = predict(study, [few, many], cuts=("relu1",), settings=settings).predictions
 
     assert spec.joint > 0
-    assert spec == load_bottleneck(directory)[0].bottleneck
+    assert spec == read_split(directory).record.bottleneck
     assert alone.measurement == beside.measurement
 
 
@@ -132,16 +128,16 @@ def test_nothing_is_computed_twice(study: Study) -> None:
     assert {"40B", "1in4"} == {one.budget.tag for one in both.predictions}
 
 
-def test_interrupted_it_keeps_what_was_measured(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_it_keeps_what_was_measured(study: Study) -> None:
     """Stopped after the second cut, the first two have rows, and only the others are left to do."""
-    monkeypatch.setattr(module, "_CUTS_AT_A_TIME", 1)
+    one_by_one = replace(SETTINGS, tuning=ClosedFormTuning(cuts_per_pass=1))
 
     def stop(what: str, done: int, total: int) -> None:
         if (what, done) == ("accuracy of the splits", 2):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(study, BUDGETS, settings=SETTINGS, progress=stop)
+        predict(study, BUDGETS, settings=one_by_one, progress=stop)
 
     kept = PredictionsRecord.load(study.directory)
     names = [cut.name for cut in study.cuts()]
@@ -188,7 +184,7 @@ def test_after_training(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """A calibration's curve is applied to every row but plain PCA's; another calibration replaces what was there."""
     curve = ((0.0, -0.01), (0.5, 0.09))
     one = Calibration(name="three splits", splits=3, curve=curve, stderr=0.02)
-    monkeypatch.setattr(module, "shipped", lambda: one)
+    monkeypatch.setattr(module, "packaged_calibration", lambda: one)
     record = predict(study, BUDGETS, settings=SETTINGS)
     both = predict(study, BUDGETS, settings=replace(SETTINGS, weighted=False)).predictions
     assert {("linear", False), ("pca", True)} == {(row.design, row.predicted_accuracy is None) for row in both}
@@ -199,7 +195,7 @@ def test_after_training(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
         expected = min(1.0, row.measurement.whole.accuracy - (-0.01 + 0.2 * max(loss, 0)))
         assert (pytest.approx(expected), 0.02) == (row.predicted_accuracy, row.predicted_stderr)
 
-    monkeypatch.setattr(module, "shipped", lambda: None)
+    monkeypatch.setattr(module, "packaged_calibration", lambda: None)
     again = predict(study, BUDGETS, settings=SETTINGS)
     assert again.calibration is None
     assert {None} == {row.predicted_accuracy for row in again.predictions}
@@ -218,28 +214,45 @@ def test_curve_by_hand(correct: int, expected: float | None) -> None:
     assert expected == (None if found is None else pytest.approx(found))
 
 
-def test_a_cut_has_other_patches_for_other_budgets(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_has_other_patches_for_other_budgets(study: Study) -> None:
     """Few bytes give channels up for larger patches, many do not; each split on disk is that of its own budget."""
-    monkeypatch.setattr(patches, "MAX_WIDTH", 16)
-    monkeypatch.setattr(patches, "_SAMPLES_PER_DIMENSION", 1e-6)
-    monkeypatch.setattr(patches, "_WORTH", {8: 0.0, 4: 0.0, 2: 1.0})
+    worth = ((8, 0.0), (4, 0.0), (2, 1.0))
+    tuning = ClosedFormTuning(max_patch_width=16, samples_per_dimension=1e-6, patch_worth=worth)
     few, many = Budget(payload_bytes=26), Budget(payload_bytes=4000)
-    record = predict(study, [few, many], cuts=("relu1",), settings=SETTINGS)
+    record = predict(study, [few, many], cuts=("relu1",), settings=replace(SETTINGS, tuning=tuning))
 
     sides: list[int] = []
     for one in record.predictions:
         directory = split_directory(
             study.directory, cut="relu1", group="all classes", design="linear", budget=one.budget, trained=False
         )
-        split, bottleneck, codec, _ = load_bottleneck(directory)
+        saved = read_split(directory)
         (cut,) = study.cuts(("relu1",))
-        again = evaluate_splits(
-            study,
-            [BuiltSplit(cut, bottleneck, codec)],
-            images=study.view().images("select"),
-        )
-        assert one.measurement.payload_bytes.mean == again.payload_bytes[0].mean()
-        assert one.measurement.divergence_nats == pytest.approx(again.divergence_nats[0], rel=1e-3)
-        sides.append(split.bottleneck.patch)
+        (again,) = evaluate_splits(study.view(), [saved.at(cut)], images=study.view().images("select"))
+        assert one.measurement.payload_bytes.mean == again.payload_bytes.mean()
+        assert one.measurement.divergence_nats == pytest.approx(again.divergence_nats, rel=1e-3)
+        sides.append(saved.record.bottleneck.patch)
     assert [2, 1] == sides
     assert [one.budget for one in record.predictions] == [few, many]
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_every_coder_keeps_the_budget(study: Study, coder: str) -> None:
+    """Payloads are those of the coder that is asked for, within the budget; rans is the shortest at equal bytes."""
+    budget = Budget(payload_bytes=60)
+    settings = replace(SETTINGS, coder=coder, images=None)
+    (row,) = predict(study, budget, cuts=("pool1",), settings=settings).predictions
+    directory = split_directory(
+        study.directory, cut="pool1", group="all classes", design="linear", budget=budget, trained=False
+    )
+    saved = read_split(directory)
+    (again,) = evaluate_splits(study.view(), [saved.at(study.cuts(("pool1",))[0])], images=study.view().images("fit"))
+
+    assert coder == saved.record.coder == saved.codec.coder
+    assert 25 < row.measurement.payload_bytes.mean < 66
+    assert again.payload_bytes.mean() < 62
+    seen, progress = recorded()
+    predict(study, budget, cuts=("pool1",), settings=settings, progress=progress)
+    assert [] == seen
+    predict(study, budget, cuts=("pool1",), settings=replace(settings, coder="rle" if coder != "rle" else "raw"))
+    assert coder != read_split(directory).record.coder

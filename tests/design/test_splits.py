@@ -13,7 +13,7 @@ from isplit.design.export import export
 from isplit.design.graph import split
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.settings import ExportSettings, SplitFilter
-from isplit.design.splits import BuiltSplit, choose_split, load_bottleneck, save_split, split_directory
+from isplit.design.splits import choose_split, read_split, save_split, split_directory
 from isplit.errors import StudyError
 from isplit.records import Budget, Training
 from isplit.runtime.bundle import Bundle
@@ -43,10 +43,10 @@ def where(study, cut, *, budget=60, trained=False):
 
 def add_split(study, cut, *, budget=60, training=TRAINING, **sides):
     """Save the closed form of a cut once more, as another budget's or with trained sides."""
-    record, bottleneck, codec, _ = load_bottleneck(where(study, cut))
-    changed = record.model_copy(update={"budget": Budget(payload_bytes=budget), "training": training})
+    saved = read_split(where(study, cut))
+    changed = saved.record.model_copy(update={"budget": Budget(payload_bytes=budget), "training": training})
     directory = where(study, cut, budget=budget, trained=training is not None)
-    save_split(directory, changed, BuiltSplit(study.cuts((cut,))[0], bottleneck, codec, **sides))
+    save_split(directory, changed, replace(saved.at(study.cuts((cut,))[0]), **sides))
     return directory
 
 
@@ -130,8 +130,7 @@ def test_another_subset(tiny_study):
 def test_another_model(own_study):
     """A split that was made for other weights is refused."""
     directory = where(own_study, "pool2")
-    record, *_ = load_bottleneck(directory)
-    record.model_copy(update={"model": "0" * 64}).save(directory)
+    read_split(directory).record.model_copy(update={"model": "0" * 64}).save(directory)
     with pytest.raises(StudyError, match="another model"):
         choose_split(own_study.view(), "pool2", split_filter=SplitFilter())
 

@@ -15,7 +15,7 @@ CUTS = ("relu1", "pool1", "pool2")
 def test_verification(study, fast, monkeypatch):
     """The record holds each cut as predicted on select and as trained on test, and a score for every rule."""
     half = Calibration(name="half of the loss stays", splits=2, curve=((0, 0), (1, 0.5)), stderr=0)
-    monkeypatch.setattr("isplit.design.predict.shipped", lambda: half)
+    monkeypatch.setattr("isplit.design.predict.packaged_calibration", lambda: half)
     record = verify(study, BUDGET, cuts=CUTS, settings=fast(epochs=1))
     assert record == VerificationRecord.load(study.directory)
     (found,) = record.verifications

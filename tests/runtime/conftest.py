@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from isplit.codec.codec import Codec
 from isplit.codec.quantise import Quantiser
+from isplit.codec.rans import count_symbols
 from isplit.records import (
     Accuracy,
     BundledFile,
@@ -142,7 +143,8 @@ def _codec(cut, coder, images):
         return codec
     # Counts of noise: every symbol can be coded.
     rng = np.random.default_rng(1)
-    counts = sum(codec.count(rng.integers(0, levels, shape) + np.float32(quantiser.lowest)) for _ in range(images))
+    symbols = rng.integers(0, levels, (images, *shape)).astype(np.uint8)
+    counts = count_symbols(symbols, channel_axis=codec.channel_axis, levels=levels)
     return codec.with_rans(counts, images=images)
 
 

@@ -167,18 +167,8 @@ class Codec:
         """The first 8 bytes of a SHA-256 over all that decoding depends on; see `_canonical`."""
         return hashlib.sha256(self._canonical()).digest()[:CODEC_ID_BYTES]
 
-    def count(self, latent: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        """Return how often each symbol comes up in each channel, (channels, levels): add them up for `with_rans`."""
-        self._check_shape(latent)
-        symbols = self.quantiser.quantise(latent, channel_axis=self.channel_axis)
-        channels = self.shape[self.channel_axis]
-        rows = np.moveaxis(symbols, self.channel_axis, 0).reshape(channels, -1)
-        levels = self.quantiser.levels
-        entries = rows + np.arange(channels, dtype=np.int64)[:, None] * levels
-        return np.bincount(entries.ravel(), minlength=channels * levels).reshape(channels, levels).astype(np.int64)
-
     def with_rans(self, counts: NDArray[np.integer[Any]], *, images: int) -> Self:
-        """Return this codec with rans tables from `count`s added up over so many images.
+        """Return this codec with rans tables from the counts of symbols in so many images (see `count_symbols`).
 
         Counts of one row, (1, levels), give one table for all channels.
         """

@@ -5,15 +5,14 @@ from the wire is checked before memory is taken: a coder is told how many symbol
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
 from isplit.errors import InputError, PayloadError
-
-CoderName = Literal["raw", "zstd", "rle", "rans"]
+from isplit.records import CoderName
 
 CODER_IDS: dict[CoderName, int] = {"raw": 1, "zstd": 2, "rle": 3, "rans": 4}
 """What a frame calls each coder, 1 to 255. Written for ever: a number is never given to another coder."""

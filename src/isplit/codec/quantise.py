@@ -20,6 +20,9 @@ from isplit.errors import InputError, NonFiniteError
 MAX_LEVELS = 256
 """A symbol is one byte."""
 
+WIDEST_STEPS = MAX_LEVELS // 2 - 0.51
+"""The largest value, in steps, that a common step with all levels rounds without clipping, on either side of zero."""
+
 # Below this a float32 is subnormal, and some machines round such numbers to zero.
 _SMALLEST_STEP = float(np.finfo(np.float32).tiny)
 
@@ -153,6 +156,14 @@ class Quantiser:
     @cached_property
     def _arrays(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return np.array(self.steps, np.float32), np.array(self.offsets, np.float32)
+
+
+def levels_for_peak(peak: int) -> int:
+    """Return how many levels of a common step hold integers from -`peak` to `peak`, as far as one byte can.
+
+    Each level costs the entropy coder's tables a little, so no more are taken than are needed.
+    """
+    return min(2 * peak + 2, MAX_LEVELS)
 
 
 def _float32(values: ArrayLike | Sequence[float]) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ machine gives the same bytes.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -66,20 +66,20 @@ class RansTables:
     @classmethod
     def from_counts(cls, counts: NDArray[np.integer[Any]], *, images: int) -> Self:
         """Make tables from how often each symbol came up, (tables, levels), in so many images together."""
-        frequencies = normalise(counts)
-        bits = float((counts * _cost_bits(frequencies)).sum())
+        one_lane = cls(frequencies=normalise(counts), lanes=1)
+        bits = float((counts * one_lane.symbol_bits).sum())
         lanes = min(int(bits / 8 / max(images, 1)) // _LANE_BYTES, MAX_LANES)
-        return cls(frequencies=frequencies, lanes=lanes if lanes >= _FEWEST_LANES else 1)
+        return replace(one_lane, lanes=lanes) if lanes >= _FEWEST_LANES else one_lane
 
     @property
     def levels(self) -> int:
         """The number of symbols."""
         return self.frequencies.shape[1]
 
-    def cross_entropy_bits(self, symbols: NDArray[np.uint8]) -> float:
-        """Return what the symbols (flat, channel after channel) would cost an ideal coder with these tables."""
-        costs = _cost_bits(self.frequencies)
-        return float(costs.ravel()[self.entries(symbols)].sum())
+    @property
+    def symbol_bits(self) -> NDArray[np.float64]:
+        """What each symbol costs an ideal coder with these tables, in bits (tables, levels)."""
+        return PRECISION - np.log2(self.frequencies.astype(np.float64))
 
     def entries(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return each symbol's place in the raveled tables."""
@@ -245,6 +245,21 @@ class Rans:
         return symbols
 
 
+def count_symbols(symbols: NDArray[np.uint8], *, channel_axis: int, levels: int) -> NDArray[np.int64]:
+    """Return how often each symbol comes up in each channel, (channels, levels).
+
+    Args:
+        symbols: Quantised latents of some images, (images, *shape).
+        channel_axis: The axis of the channels in one image's shape.
+        levels: The number of symbols.
+
+    """
+    channels = symbols.shape[channel_axis + 1]
+    rows = np.moveaxis(symbols, channel_axis + 1, 0).reshape(channels, -1)
+    entries = rows + np.arange(channels, dtype=np.int64)[:, None] * levels
+    return np.bincount(entries.ravel(), minlength=channels * levels).reshape(channels, levels).astype(np.int64)
+
+
 def normalise(counts: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
     """Scale each row of counts to integers that sum to 65536, each at least 1; a row of zeros becomes uniform.
 
@@ -299,10 +314,6 @@ def _encode_lanes(frequencies: NDArray[np.int64], starts: NDArray[np.int64], lan
         whole, rest = np.divmod(now, frequency)
         now[:] = (whole << PRECISION) + rest + starts[first : first + lanes]
     return states.astype("<u4").tobytes() + b"".join(reversed(words))
-
-
-def _cost_bits(frequencies: NDArray[np.uint16]) -> NDArray[np.float64]:
-    return PRECISION - np.log2(frequencies)
 
 
 def _bad_end(what: str) -> PayloadError:

@@ -150,15 +150,13 @@ class _Exporter:
     def _write_split(self, one: ChosenSplit, weights: WeightsFile) -> _Written:
         bottleneck, stem = one.built.bottleneck, file_stem(one.built.cut.name)
         head = to_onnx(
-            HeadModel(one.head, bottleneck, preprocessing=self._preprocessing),
+            HeadModel(one.head, one.built, preprocessing=self._preprocessing),
             self._images,
             source="image",
             target="latent",
         )
         tail = to_onnx(
-            TailModel(
-                one.tail, bottleneck, group=self._view.classes, outputs=self._view.study.record.model.num_outputs
-            ),
+            TailModel(one.tail, one.built, group=self._view.classes, outputs=self._view.study.record.model.num_outputs),
             torch.zeros((2, *bottleneck.latent_shape), dtype=torch.uint8),
             source="latent",
             target="logits",

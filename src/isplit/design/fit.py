@@ -1,31 +1,33 @@
-"""isplit fit: a split trained, measured and saved."""
+"""isplit fit: train a split, measure it and save it."""
 
 import hashlib
 import json
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from isplit.design.closed_form.solve import SHRINKAGE
+from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.bottleneck.coding import CodecOwner
+from isplit.design.bottleneck.spec import read_design
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision, evaluating
-from isplit.design.settings import FitSettings, Start, TrainedDesign, read_budget
+from isplit.design.settings import FitSettings, Start, read_budget
 from isplit.design.splits import BuiltSplit, save_split, split_directory
-from isplit.design.study import Study, StudyView, open_study
-from isplit.design.training.checkpoint import Checkpoint, RunState
-from isplit.design.training.features import Features, Source
-from isplit.design.training.loop import Job, Run
-from isplit.design.training.rate import Tag, coded
-from isplit.design.training.start import Beginning, begin, channel_statistics, check_start
-from isplit.design.training.trainee import Trainee
+from isplit.design.study import Study, open_study
+from isplit.design.training.checkpoint import Checkpoint
+from isplit.design.training.features import Features, FeatureSource
+from isplit.design.training.loop import TrainedState, TrainingRun, TrainingTask
+from isplit.design.training.rate import RateControl
+from isplit.design.training.split_network import SplitNetwork
+from isplit.design.training.start import FitTask, StartingPoint, channel_statistics, check_start, starting_point
 from isplit.errors import StudyError
-from isplit.records import Budget, Cut, Measurement, PartName, SplitRecord, Training
+from isplit.records import Budget, Measurement, PartName, SplitRecord, Training
 
 
 def fit(
@@ -34,10 +36,9 @@ def fit(
     budget: int | Budget,
     *,
     group: str | None = None,
-    design: TrainedDesign = "linear",
+    design: str | type[Bottleneck] = "linear",
     start: Start | None = None,
     settings: FitSettings | None = None,
-    directory: Path | None = None,
     progress: Progress = silent,
 ) -> SplitRecord:
     """Train a split, measure it on the test part, and save it in the study.
@@ -50,10 +51,10 @@ def fit(
         cut: Its name.
         budget: Mean bytes of a payload as an int, or a `Budget`.
         group: A class subset of the study; None for all classes.
-        design: "linear" (the closed form's), "undercomplete" (the paper's) or "identity" (the quantiser alone).
+        design: "linear" (the closed form's), "undercomplete" (the paper's), "identity" (the quantiser alone), or your
+            own: a subclass of `Bottleneck`, or where one is, as `./file.py:name` or `package.module:name`.
         start: None: the closed form for the linear design, random values for the others.
         settings: How.
-        directory: Where to save instead of the study's own place for it.
         progress: Called as work goes on.
 
     Raises:
@@ -61,111 +62,122 @@ def fit(
         NonFiniteError: the loss is no number any more.
 
     """
-    settings = settings or FitSettings()
-    start = start or ("closed-form" if design == "linear" else "random")
-    budget = read_budget(budget)
-    check_start(design, start, budget)
+    return run_fit(
+        fit_task(study, cut, budget, group=group, design=design, start=start, settings=settings), progress=progress
+    )
+
+
+def fit_task(
+    study: Study | str | Path,
+    cut: str,
+    budget: int | Budget,
+    *,
+    group: str | None = None,
+    design: str | type[Bottleneck] = "linear",
+    start: Start | None = None,
+    settings: FitSettings | None = None,
+) -> FitTask:
+    """Return the task that `fit` runs for these arguments.
+
+    Raises:
+        InputError: an unknown cut, subset, design or start, or a budget that cannot be met.
+
+    """
+    budget, known = read_budget(budget), read_design(design)
+    start = start or known.bottleneck.starts[0]
+    check_start(known, start, budget)
     view = open_study(study).view(group)
     (place,) = view.study.cuts((cut,))
-    directory = directory or trained_directory(view, cut, budget, design=design, start=start, settings=settings)
-    known = _known(directory, view, design=design, start=start, settings=settings)
+    return FitTask(view=view, cut=place, budget=budget, design=known, start=start, settings=settings or FitSettings())
+
+
+def run_fit(task: FitTask, *, directory: Path | None = None, progress: Progress = silent) -> SplitRecord:
+    """Train, measure and save the split of a task, unless that was done before.
+
+    Args:
+        task: From `fit_task`.
+        directory: Where to save instead of the study's own place for it.
+        progress: Called as work goes on.
+
+    Raises:
+        InputError: a budget that cannot be met.
+        NonFiniteError: the loss is no number any more.
+
+    """
+    directory = directory or trained_directory(task)
+    known = _known(directory, task)
     if known is not None:
         return known
-    images = view.images("fit", limit=settings.images)
-    checkpoint = Checkpoint(
-        directory, key=_key(view, cut, budget, design=design, start=start, settings=settings, images=len(images))
-    )
-    accelerator = Accelerator()
-    with evaluating(view.graph.module):
-        made, state = _train(
-            view, place, budget, design=design, start=start, settings=settings, images=images,
-            accelerator=accelerator, checkpoint=checkpoint, progress=progress,
-        )  # fmt: skip
-    beginning, built = made
-    record = _record(
-        view, beginning, built, budget, start=start, settings=settings, state=state,
-        images=len(images), progress=progress,
-    )  # fmt: skip
-    if accelerator.is_main_process:
-        save_split(directory, record, built)
-        checkpoint.clear()
-    accelerator.wait_for_everyone()
+    with evaluating(task.view.graph.module):
+        record, built, checkpoint = _trained(task, directory, progress)
+    save_split(directory, record, built)
+    checkpoint.clear()
     return record
 
 
-def trained_directory(
-    view: StudyView,
-    cut: str,
-    budget: Budget,
-    *,
-    design: TrainedDesign,
-    start: Start,
-    settings: FitSettings,
-) -> Path:
+def trained_directory(task: FitTask) -> Path:
     """Return where `fit` saves: other starts and an open head have places of their own beside the default."""
-    variant = design + ("-random" if design == "linear" and start == "random" else "")
+    variant = task.design.name + ("" if task.start == task.design.bottleneck.starts[0] else f"-{task.start}")
     return split_directory(
-        view.directory,
-        cut=cut,
-        group=view.name,
-        design=variant + ("-head" if settings.train_head else ""),
-        budget=budget,
+        task.view.directory,
+        cut=task.cut.name,
+        group=task.view.name,
+        design=variant + ("-head" if task.settings.train_head else ""),
+        budget=task.budget,
         trained=True,
     )
 
 
-def _known(directory: Path, view: StudyView, *, design: str, start: str, settings: FitSettings) -> SplitRecord | None:
+def _known(directory: Path, task: FitTask) -> SplitRecord | None:
     """Return the record of a split that was trained in the same way before."""
     try:
         record = SplitRecord.load(directory)
     except StudyError:
         return None
+    if record.training is None:
+        return None
+    # Records from before a setting was there were made with its default.
+    settings = {**FitSettings().recorded(), **record.training.settings}
     same = (
-        record.training is not None
-        and record.training.start == start
-        and record.training.settings == settings.recorded()
-        and record.bottleneck.design == design
-        and record.model == view.fingerprint
+        record.training.start == task.start
+        and settings == {**FitSettings().recorded(), **task.settings.recorded()}
+        and (record.bottleneck.design, record.bottleneck.source) == (task.design.name, task.design.source)
+        and record.model == task.view.fingerprint
     )
     return record if same else None
 
 
-def _key(
-    view: StudyView,
-    cut: str,
-    budget: Budget,
-    *,
-    design: str,
-    start: str,
-    settings: FitSettings,
-    images: int,
-) -> str:
-    """Return a hash of all that a run depends on."""
-    parts = [view.fingerprint, view.study.record.data.sha256, cut, budget.tag, view.group.model_dump()]
-    text = json.dumps([*parts, design, start, settings.recorded(), images], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _key(task: FitTask, starting: StartingPoint, *, images: int) -> str:
+    """Return a hash of all that a run depends on.
+
+    `predict` may have rewritten the starting split, so its values are part of the key.
+    """
+    view, settings = task.view, task.settings.recorded()
+    parts = [view.fingerprint, view.study.record.data.sha256, task.cut.name, task.budget.tag, view.group.model_dump()]
+    design = task.design.source or task.design.name
+    text = json.dumps([*parts, design, task.start, settings, images], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest() + fingerprint(starting.bottleneck)
 
 
-def _train(
-    view: StudyView,
-    cut: Cut,
-    budget: Budget,
-    *,
-    design: TrainedDesign,
-    start: Start,
-    settings: FitSettings,
-    images: NDArray[np.int64],
-    accelerator: Accelerator,
-    checkpoint: Checkpoint,
-    progress: Progress,
-) -> tuple[tuple[Beginning, BuiltSplit], RunState]:
-    """Prepare features, bottleneck and trainee, run both stages, and build the split of the best epoch."""
+def _training_device() -> torch.device:
+    """Return the GPU where there is one that torch can use, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _trained(task: FitTask, directory: Path, progress: Progress) -> tuple[SplitRecord, BuiltSplit, Checkpoint]:
+    """Prepare features, bottleneck and network, run both stages, and measure the split of the best epoch."""
+    view, cut, settings, device = task.view, task.cut, task.settings, _training_device()
 
     def features(part: str, chosen: NDArray[np.int64], *, flip: bool) -> Features:
-        source = Source(
-            view=view, cut=cut, images=chosen, flip=flip, raw=settings.train_head,
-            device=accelerator.device, precision=chosen_precision(settings.precision, device=accelerator.device.type),
-        )  # fmt: skip
+        source = FeatureSource(
+            view=view,
+            cut=cut,
+            images=chosen,
+            flip=flip,
+            raw=settings.train_head,
+            device=device,
+            precision=chosen_precision(settings.precision, device=device.type),
+        )
         return Features(
             source,
             store=settings.features,
@@ -174,60 +186,69 @@ def _train(
             label=f"{cut.name}: features of the {part} part",
         )
 
-    judged = view.images("select", limit=settings.select_images)
-    with features("fit", images, flip=settings.flip) as fitted, features("select", judged, flip=False) as select:
-        beginning = begin(
-            view, cut, budget, design=design, start=start, settings=settings, features=fitted,
-            progress=progress,
-        )  # fmt: skip
-        # What `predict` left may have been made again since: a checkpoint is of one beginning.
-        checkpoint.key += fingerprint(beginning.bottleneck)
-        trainee = Trainee(view.graph, cut, beginning.bottleneck, settings).to(accelerator.device)
-        tag = Tag(view.fingerprint, cut.name)
-        job = Job(
-            trainee=trainee,
-            features=fitted,
-            select=select,
-            scale=channel_statistics(fitted, cut, images=settings.statistics_images)[1],
-            classes=view.classes,
-            budget=budget,
-            tag=tag,
-            settings=settings,
-            feature_epochs=_feature_epochs(settings, start, design),
+    images = view.images("fit", limit=settings.images)
+    select_images = view.images("select", limit=settings.select_images)
+    with (
+        features("fit", images, flip=settings.flip) as fit_features,
+        features("select", select_images, flip=False) as select_features,
+    ):
+        starting = starting_point(task, fit_features, progress=progress)
+        checkpoint = Checkpoint(directory=directory, key=_key(task, starting, images=len(images)))
+        network = SplitNetwork(view.graph, cut, starting.bottleneck, settings).to(device)
+        rate_control = RateControl(
+            owner=CodecOwner(view.fingerprint, cut.name),
+            budget=task.budget,
+            coder=settings.coder,
+            channel_axis=starting.bottleneck.channel_axis,
+            common_step=starting.bottleneck.common_step,
         )
-        run = Run(job, accelerator, checkpoint, progress)
-        state = run()
-        codec, _ = coded(trainee.bottleneck, run.latents(), tag)
-    trainee.to("cpu")
-    open_tail = settings.train_tail or settings.train_head
-    built = BuiltSplit(cut, trainee.bottleneck, codec, tail=trainee.tail if open_tail else None, head=trainee.head)
-    return (beginning, built), state
+        run = TrainingRun(
+            TrainingTask(
+                network=network,
+                quantiser=starting.quantiser,
+                features=fit_features,
+                select=select_features,
+                scale=channel_statistics(fit_features, cut, images=settings.statistics_images)[1],
+                classes=view.classes,
+                rate_control=rate_control,
+                settings=settings,
+                feature_epochs=_feature_epochs(task, starting.bottleneck),
+            ),
+            checkpoint,
+            progress,
+        )
+        trained = run()
+        codec = rate_control.coded(run.latents(), trained.quantiser.quantiser).codec
+    network.to("cpu")
+    built = BuiltSplit(cut, network.bottleneck, codec, head=network.head)
+    if settings.train_tail or settings.train_head:
+        built = replace(built, tail=network.tail)
+    return _record(task, starting, built, trained, images=len(images), progress=progress), built, checkpoint
 
 
-def _feature_epochs(settings: FitSettings, start: Start, design: TrainedDesign) -> int:
-    if design == "identity":
+def _feature_epochs(task: FitTask, bottleneck: Bottleneck) -> int:
+    """Return the epochs of the first stage, which is for designs that have something to learn in it."""
+    if not any(True for _ in bottleneck.parameters()):
         return 0
-    if settings.feature_epochs is not None:
-        return settings.feature_epochs
-    return 1 if start == "random" else 0
+    if task.settings.feature_epochs is not None:
+        return task.settings.feature_epochs
+    return 1 if task.start == "random" else 0
 
 
 def _record(
-    view: StudyView,
-    beginning: Beginning,
+    task: FitTask,
+    starting: StartingPoint,
     built: BuiltSplit,
-    budget: Budget,
+    trained: TrainedState,
     *,
-    start: Start,
-    settings: FitSettings,
-    state: RunState,
     images: int,
     progress: Progress,
 ) -> SplitRecord:
     """Measure the trained split, and the untrained one beside it on the same images."""
+    view, settings, state = task.view, task.settings, trained.state
 
     def measured(splits: list[BuiltSplit], part: PartName, limit: int | None) -> list[Measurement]:
-        found = evaluate_splits(
+        evaluations = evaluate_splits(
             view,
             splits,
             images=view.images(part, limit=limit),
@@ -235,13 +256,13 @@ def _record(
             progress=progress,
             label=f"{built.cut.name}: accuracy on the {part} part",
         )
-        return [measure(view, one, found, number, part=part) for number, one in enumerate(splits)]
+        return [measure(view, evaluation, part=part) for evaluation in evaluations]
 
     (select,) = measured([built], "select", settings.select_images)
-    both = [built] if beginning.before is None else [built, beginning.before]
+    both = [built] if starting.before is None else [built, starting.before]
     test, *before = measured(both, "test", None)
     training = Training(
-        start=start,
+        start=task.start,
         trained=settings.trained,
         part="fit",
         images=images,
@@ -256,15 +277,16 @@ def _record(
     )
     return SplitRecord(
         isplit_version=metadata.version("isplit"),
-        versions={**view.study.versions, "accelerate": metadata.version("accelerate")},
+        versions=view.study.versions,
         model=view.fingerprint,
         cut=built.cut.name,
         group=view.name,
-        budget=budget,
-        bottleneck=beginning.spec,
-        statistics_images=beginning.statistics_images,
-        samples_per_dimension=beginning.samples_per_dimension,
-        shrinkage=SHRINKAGE if beginning.spec.design == "linear" else 0.0,
+        budget=task.budget,
+        bottleneck=starting.spec,
+        coder=built.codec.coder,
+        statistics_images=starting.statistics_images,
+        samples_per_dimension=starting.samples_per_dimension,
+        shrinkage=starting.shrinkage,
         training=training,
         seed=settings.seed,
         measurement=test,

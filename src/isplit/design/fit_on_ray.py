@@ -67,7 +67,7 @@ def fit_on_ray(
             options["num_gpus"] = 1
         task: Any = ray.remote(**options)(_fit_one)
         waiting = {task.remote(request, cut, Path.cwd(), processors): cut for cut in cuts}
-        tasks, found = list(waiting), dict[str, SplitRecord]()
+        tasks, records = list(waiting), dict[str, SplitRecord]()
         while waiting:
             (first, *_), _ = ray.wait(list(waiting), num_returns=1)
             cut = waiting.pop(first)
@@ -78,9 +78,9 @@ def fit_on_ray(
                 raise IsplitError(msg) from error
             if isinstance(result, IsplitError):
                 raise result
-            found[cut] = SplitRecord.from_json(result)
-            progress("cuts", len(found), len(tasks))
-        return [found[cut] for cut in cuts]
+            records[cut] = SplitRecord.from_json(result)
+            progress("cuts", len(records), len(tasks))
+        return [records[cut] for cut in cuts]
     finally:
         if joined:
             ray.shutdown()

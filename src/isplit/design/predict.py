@@ -1,18 +1,22 @@
-"""How accurate will a split be? Every cut with the closed-form bottleneck, real payloads, and no training.
+"""isplit predict: how accurate will a split be? Every cut with the closed-form bottleneck, real payloads, no training.
 
 closed forms of all cuts and budgets ─> answers and payloads on the select part ─> predictions.json, splits/
 """
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
 
-from isplit.design.bottleneck.spec import linear_spec
+import numpy as np
+from numpy.typing import NDArray
+
 from isplit.design.closed_form.build import ClosedForm, closed_forms
 from isplit.design.closed_form.solve import SHRINKAGE
-from isplit.design.measure.calibration import Calibration, shipped
+from isplit.design.measure.calibration import Calibration, packaged_calibration
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.progress import Progress, silent
@@ -23,15 +27,13 @@ from isplit.design.study import Study, StudyView, open_study
 from isplit.records import (
     Budget,
     Cut,
+    Design,
     Measurement,
     Prediction,
     PredictionsRecord,
     RemoteImage,
     SplitRecord,
 )
-
-# What is measured together, and lost together when interrupted; each time the model itself runs once more.
-_CUTS_AT_A_TIME = 9
 
 
 def predict(
@@ -60,106 +62,153 @@ def predict(
         InputError: a budget below the smallest payload, an unknown cut or subset.
 
     """
-    settings = settings or PredictSettings()
-    budgets = read_budgets(budgets)
-    started = time.perf_counter()
-    view = open_study(study).view(group)
-    images = view.images("select", limit=settings.images)
-    known = view.study.predictions
-    missing = [
-        cut
-        for cut in view.study.cuts(cuts)
-        if not _is_known(view, known, cut, budgets, settings=settings, images=len(images))
-    ]
-    closed = closed_forms(view, budgets, missing, settings, progress=progress) if missing else []
-    some = _CUTS_AT_A_TIME * len(budgets)
-    for start in range(0, len(closed), some):
-        of_cuts = closed[start : start + some]
-        found = evaluate_splits(
-            view,
-            [one.split for one in of_cuts],
-            images=images,
-            precision=chosen_precision(settings.precision),
-        )
-        predictions: list[Prediction] = []
-        for number, one in enumerate(of_cuts):
-            measurement = measure(view, one.split, found, number, part="select")
-            save_closed_form(view, one, measurement)
-            predictions.append(_prediction(view, one, measurement))
-        _merged(view.study, predictions, (), settings, len(images), time.perf_counter() - started).save(view.directory)
-        progress("accuracy of the splits", min(start + some, len(closed)) // len(budgets), len(missing))
-    remote = _remote(view, settings, progress)
-    record = _merged(view.study, (), remote, settings, len(images), time.perf_counter() - started)
-    record.save(view.directory)
+    settings, budgets = settings or PredictSettings(), read_budgets(budgets)
+    run = _PredictRun(open_study(study).view(group), settings, time.perf_counter())
+    record = run.view.study.predictions
+    missing = [cut for cut in run.view.study.cuts(cuts) if not run.is_known(record, cut, budgets)]
+    closed = closed_forms(run.view, budgets, missing, settings, progress=progress) if missing else []
+    per_pass = settings.tuning.cuts_per_pass * len(budgets)
+    for start in range(0, len(closed), per_pass):
+        record = run.merged(record, run.measured(closed[start : start + per_pass]), ())
+        record.save(run.view.directory)
+        progress("accuracy of the splits", min(start + per_pass, len(closed)) // len(budgets), len(missing))
+    record = run.merged(record, (), run.remote(record, progress))
+    record.save(run.view.directory)
     return record
 
 
-def _is_known(
-    view: StudyView,
-    known: PredictionsRecord | None,
-    cut: Cut,
-    budgets: Sequence[Budget],
-    *,
-    settings: PredictSettings,
-    images: int,
-) -> bool:
-    """Whether a cut was predicted before at all of the budgets, from as many images."""
-    design = "linear" if settings.weighted else "pca"
-    rows = {
-        one.budget.tag: one.measurement.accuracy.images
-        for one in (known.predictions if known else ())
-        if (one.cut, one.group, one.design) == (cut.name, view.name, design)
-    }
-    for budget in budgets:
-        directory = split_directory(
-            view.directory, cut=cut.name, group=view.name, design=design, budget=budget, trained=False
+@dataclass(frozen=True, eq=False)
+class _PredictRun:
+    """One call of `predict`: the study's view, the settings, and when it was started."""
+
+    view: StudyView
+    settings: PredictSettings
+    started: float
+
+    @cached_property
+    def images(self) -> NDArray[np.int64]:
+        """Indices of the images that splits are measured on."""
+        return self.view.images("select", limit=self.settings.images)
+
+    @property
+    def design(self) -> Design:
+        """The design of the splits."""
+        return "linear" if self.settings.weighted else "pca"
+
+    def directory(self, cut: str, budget: Budget) -> Path:
+        """Return the folder of a split."""
+        return split_directory(
+            self.view.directory, cut=cut, group=self.view.name, design=self.design, budget=budget, trained=False
         )
-        if rows.get(budget.tag) != images or not (directory / SplitRecord.file_name).exists():
-            return False
-        split = SplitRecord.load(directory)
-        if (split.statistics_images, split.isplit_version) != (
-            min(settings.statistics_images, len(view.images("fit"))),
-            metadata.version("isplit"),
-        ):
-            return False
-    return True
 
+    def is_known(self, record: PredictionsRecord | None, cut: Cut, budgets: Sequence[Budget]) -> bool:
+        """Whether a cut was predicted before at all of the budgets, from as many images and in the same way."""
+        images = {
+            row.budget.tag: row.measurement.accuracy.images
+            for row in (record.predictions if record else ())
+            if (row.cut, row.group, row.design) == (cut.name, self.view.name, self.design)
+        }
+        statistics = min(self.settings.statistics_images, len(self.view.images("fit")))
+        expected = statistics, metadata.version("isplit"), self.settings.coder
+        for budget in budgets:
+            directory = self.directory(cut.name, budget)
+            if images.get(budget.tag) != len(self.images) or not (directory / SplitRecord.file_name).exists():
+                return False
+            split = SplitRecord.load(directory)
+            if (split.statistics_images, split.isplit_version, split.coder) != expected:
+                return False
+        return True
 
-def save_closed_form(view: StudyView, one: ClosedForm, measurement: Measurement) -> None:
-    """Write a closed-form split into its directory of the study."""
-    spec = linear_spec(one.bottleneck, weighted=one.weighted)
-    directory = split_directory(
-        view.directory, cut=one.split.cut.name, group=view.name, design=spec.design, budget=one.budget, trained=False
-    )
-    record = SplitRecord(
-        isplit_version=metadata.version("isplit"),
-        versions=view.study.versions,
-        model=view.fingerprint,
-        cut=one.split.cut.name,
-        group=view.name,
-        budget=one.budget,
-        bottleneck=spec,
-        statistics_images=one.statistics_images,
-        samples_per_dimension=one.samples_per_dimension,
-        shrinkage=SHRINKAGE,
-        training=None,
-        seed=view.study.record.seed,
-        measurement=measurement,
-    )
-    save_split(directory, record, one.split)
+    def measured(self, closed: Sequence[ClosedForm]) -> list[Prediction]:
+        """Measure closed forms in one pass over the images, and save their splits."""
+        view = self.view
+        evaluations = evaluate_splits(
+            view,
+            [closed_form.split for closed_form in closed],
+            images=self.images,
+            precision=chosen_precision(self.settings.precision),
+        )
+        importance = _importance(view)
+        predictions: list[Prediction] = []
+        for closed_form, evaluation in zip(closed, evaluations, strict=True):
+            measurement = measure(view, evaluation, part="select")
+            self._save(closed_form, measurement)
+            cut = closed_form.split.cut
+            predictions.append(
+                Prediction(
+                    cut=cut.name,
+                    group=view.name,
+                    budget=closed_form.budget,
+                    design=self.design,
+                    cui=importance.get(cut.name),
+                    bytes=cut.bytes,
+                    measurement=measurement,
+                )
+            )
+        return predictions
 
+    def _save(self, closed_form: ClosedForm, measurement: Measurement) -> None:
+        """Write a closed-form split into its directory of the study."""
+        view, cut = self.view, closed_form.split.cut.name
+        record = SplitRecord(
+            isplit_version=metadata.version("isplit"),
+            versions=view.study.versions,
+            model=view.fingerprint,
+            cut=cut,
+            group=view.name,
+            budget=closed_form.budget,
+            bottleneck=closed_form.spec,
+            coder=closed_form.split.codec.coder,
+            statistics_images=closed_form.statistics_images,
+            samples_per_dimension=closed_form.samples_per_dimension,
+            shrinkage=SHRINKAGE,
+            training=None,
+            seed=view.study.record.seed,
+            measurement=measurement,
+        )
+        save_split(self.directory(cut, closed_form.budget), record, closed_form.split)
 
-def _prediction(view: StudyView, one: ClosedForm, measurement: Measurement) -> Prediction:
-    cut = one.split.cut
-    return Prediction(
-        cut=cut.name,
-        group=view.name,
-        budget=one.budget,
-        design="linear" if one.weighted else "pca",
-        cui=_importance(view).get(cut.name),
-        bytes=cut.bytes,
-        measurement=measurement,
-    )
+    def remote(self, record: PredictionsRecord | None, progress: Progress) -> tuple[RemoteImage, ...]:
+        """Measure the compressed image, unless it was measured on as many images before."""
+        if self.settings.remote_images == 0:
+            return ()
+        images = self.view.images("select", limit=self.settings.remote_images)
+        known = tuple(row for row in record.remote if row.group == self.view.name) if record else ()
+        if known and known[0].payload_bytes.images >= len(images):
+            return known
+        measured = measure_remote(
+            self.view,
+            images=images,
+            part="select",
+            precision=chosen_precision(self.settings.precision),
+            progress=progress,
+        )
+        return tuple(measured)
+
+    def merged(
+        self, record: PredictionsRecord | None, predictions: Sequence[Prediction], remote: Sequence[RemoteImage]
+    ) -> PredictionsRecord:
+        """Put new rows in the place of old ones for the same split, and keep the others."""
+
+        def key(row: Prediction) -> tuple[object, ...]:
+            return row.group, row.cut, row.budget.tag, row.design
+
+        rows = {key(row): row for row in chain(record.predictions if record else (), predictions)}
+        depth = {cut.name: cut.depth for cut in self.view.study.graph_record.cuts}
+        calibration = packaged_calibration()
+        groups = {row.group for row in remote}
+        kept = [row for row in record.remote if row.group not in groups] if record else []
+        return PredictionsRecord(
+            calibration=calibration.name if calibration else None,
+            statistics_images=self.settings.statistics_images,
+            images=len(self.images),
+            seconds=time.perf_counter() - self.started,
+            predictions=tuple(
+                _calibrated(row, calibration)
+                for row in sorted(rows.values(), key=lambda row: (row.group, depth[row.cut], row.budget.order))
+            ),
+            remote=(*kept, *remote),
+        )
 
 
 def _importance(view: StudyView) -> dict[str, float | None]:
@@ -171,60 +220,8 @@ def _importance(view: StudyView) -> dict[str, float | None]:
     return {point.cut: point.cui for point in curve.points} if view.is_default else {}
 
 
-def _remote(view: StudyView, settings: PredictSettings, progress: Progress) -> tuple[RemoteImage, ...]:
-    """Measure the compressed image, unless it was measured on as many images before."""
-    if settings.remote_images == 0:
-        return ()
-    images = view.images("select", limit=settings.remote_images)
-    known = view.study.predictions
-    before = tuple(one for one in known.remote if one.group == view.name) if known else ()
-    if before and before[0].payload_bytes.images >= len(images):
-        return before
-    return tuple(
-        measure_remote(
-            view,
-            images=images,
-            part="select",
-            precision=chosen_precision(settings.precision),
-            progress=progress,
-        )
-    )
-
-
-def _merged(
-    study: Study,
-    predictions: Sequence[Prediction],
-    remote: Sequence[RemoteImage],
-    settings: PredictSettings,
-    images: int,
-    seconds: float,
-) -> PredictionsRecord:
-    """Put new rows in the place of old ones for the same split, and keep the others."""
-
-    def key(one: Prediction) -> tuple[object, ...]:
-        return one.group, one.cut, one.budget.tag, one.design
-
-    known = study.predictions
-    rows = {key(one): one for one in chain(known.predictions if known else (), predictions)}
-    depth = {cut.name: cut.depth for cut in study.graph_record.cuts}
-    calibration = shipped()
-    groups = {one.group for one in remote}
-    kept = [one for one in known.remote if one.group not in groups] if known else []
-    return PredictionsRecord(
-        calibration=calibration.name if calibration else None,
-        statistics_images=settings.statistics_images,
-        images=images,
-        seconds=seconds,
-        predictions=tuple(
-            _calibrated(one, calibration)
-            for one in sorted(rows.values(), key=lambda one: (one.group, depth[one.cut], one.budget.order))
-        ),
-        remote=(*kept, *remote),
-    )
-
-
-def _calibrated(one: Prediction, calibration: Calibration | None) -> Prediction:
+def _calibrated(row: Prediction, calibration: Calibration | None) -> Prediction:
     """Add the accuracy after training, or take it away where nothing is known of it: plain PCA is not trained."""
-    accuracy = calibration.after_training(one.measurement) if calibration and one.design == "linear" else None
+    accuracy = calibration.after_training(row.measurement) if calibration and row.design == "linear" else None
     stderr = calibration.stderr if calibration and accuracy is not None else None
-    return one.model_copy(update={"predicted_accuracy": accuracy, "predicted_stderr": stderr})
+    return row.model_copy(update={"predicted_accuracy": accuracy, "predicted_stderr": stderr})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from isplit.codec.codec import smallest_payload_bytes
 from isplit.errors import InputError
-from isplit.records import METHOD_TITLES, Budget, Design, Precision, Target
+from isplit.records import METHOD_TITLES, Budget, CoderName, Precision, Target
 
 if TYPE_CHECKING:
     from isplit.design.importance.methods import ImportanceMethod
@@ -29,7 +29,6 @@ ALL = "all"
 
 ImageCount = Annotated[int | None, ALL]
 FeatureStore = Literal["auto", "memory", "disk", "keep", "recompute"]
-TrainedDesign = Literal["linear", "undercomplete", "identity"]
 Start = Literal["closed-form", "random"]
 
 DEFAULT_BUDGETS = tuple(Budget(payload_bytes=count) for count in (128, 512, 2048))
@@ -87,6 +86,49 @@ class AnalyzeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClosedFormTuning:
+    """Constants of the closed form that were found by experiment; there is seldom a reason to change them.
+
+    Args:
+        pilot_images: Images that tell which directions of the channels hardly matter.
+        held_out_images: Hold out at least this many images from the moments, where there are enough, to choose latents
+            and make tables from. From fewer, a joint map would learn the images themselves, so there is none.
+        max_latents: Floats of latents at one cut from which ranks, steps and tables are found.
+        max_patch_width: Longest vector of a patch; with longer ones the eigenvalue problem takes longer than the
+            images.
+        samples_per_dimension: Fewest samples for each number of a vector. With so few the shrinkage decides much, yet a
+            patch of 2x2 from 1.25 samples per dimension lost 16 points less at VGG16's pool4 than single positions
+            from 5, and 17 less at pool5 from 0.31.
+        patch_worth: (side, ratio): channels are given up for a patch of this side where that loses at most this ratio
+            of what the budget loses at single positions anyway. From 4 to 8 there is less to gain than from 2 to 4. At
+            VGG16's pool3, 8x8 with 32 of 256 channels loses 2 points less than 4x4 with 128 where the ratio is 0.11,
+            1 point more at 0.29 and 4 more at 0.64; at conv3_2 it loses 1 to 2 points more at 0.13 to 0.20; at conv4_3,
+            4x4 loses 2 less than 2x2 at 0.22.
+        negligible_share: Channels that hold less than this share of the weighted energy together are never worth their
+            place in a vector.
+        max_joint_width: Longest vector of a joint map. Longer ones take longer to solve for, and there are too few
+            images to tell more latents apart: with 2,048 entries VGG16 on tiny-imagenet-20 answered no better between
+            340 and 500 bytes.
+        joint_worth: A joint map has to lower the expected loss to this share to be worth its weights and operations.
+        joint_room: Where a joint map has room for less than this share of the latents, it is not solved for.
+        cuts_per_pass: Cuts that one evaluation pass measures: more is faster, but more is lost on interruption.
+
+    """
+
+    pilot_images: int = 100
+    held_out_images: int = 200
+    max_latents: int = 2**22
+    max_patch_width: int = 2048
+    samples_per_dimension: float = 0.25
+    patch_worth: tuple[tuple[int, float], ...] = ((8, 0.12), (4, 0.25), (2, 0.25))
+    negligible_share: float = 0.0005
+    max_joint_width: int = 1024
+    joint_worth: float = 0.95
+    joint_room: float = 0.25
+    cuts_per_pass: int = 9
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictSettings:
     """Settings of `predict`.
 
@@ -98,6 +140,8 @@ class PredictSettings:
         weighted: False solves for plain PCA instead of importance (S = I), for comparison.
         precision: "auto" takes bf16 where the CPU multiplies it in hardware; bottlenecks compute in float32.
         batch_size: Images in one pass.
+        coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw".
+        tuning: Constants of the closed form.
 
     Raises:
         InputError: a value outside its range; the message names the argument.
@@ -114,8 +158,11 @@ class PredictSettings:
     weighted: bool = True
     precision: Precision | Literal["auto"] = "auto"
     batch_size: int = 16
+    coder: CoderName = "rans"
+    tuning: ClosedFormTuning = field(default_factory=ClosedFormTuning)
 
     def __post_init__(self) -> None:
+        _check_choice("coder", self.coder, CODERS)
         for name, least in (("statistics_images", 1), ("images", 1), ("remote_images", 0), ("batch_size", 1)):
             _check_range(name, getattr(self, name), least)
         _check_choice("precision", self.precision, PRECISIONS)
@@ -151,6 +198,9 @@ class FitSettings:
             hardware. The bottleneck computes in float32.
         statistics_images: Images that the closed form, the quantiser and the entropy coder's tables are made from.
         seed: Seed of random initial values and of the order of the images.
+        coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw". While it trains, bytes
+            are priced as rans would code them; after each epoch the quantiser is set so that real payloads fit.
+        tuning: Constants of the closed form.
 
     Raises:
         InputError: a value outside its range, or nothing left to train; the message names the argument.
@@ -182,8 +232,11 @@ class FitSettings:
     precision: Precision | Literal["auto"] = "auto"
     statistics_images: int = 640
     seed: int = 0
+    coder: CoderName = "rans"
+    tuning: ClosedFormTuning = field(default_factory=ClosedFormTuning)
 
     def __post_init__(self) -> None:
+        _check_choice("coder", self.coder, CODERS)
         for name, (low, high) in _FIT_RANGES.items():
             _check_range(name, getattr(self, name), low, high)
         _check_choice("features", self.features, get_args(FeatureStore))
@@ -198,8 +251,13 @@ class FitSettings:
         return tuple(side for side in ("head", "encoder", "decoder", "tail") if getattr(self, f"train_{side}"))
 
     def recorded(self) -> dict[str, float | int | str | bool | None]:
-        """Return the settings that the result depends on; where features are kept is not one of them."""
-        return {name: value for name, value in asdict(self).items() if name not in ("features", "memory_gib")}
+        """Return the settings that the result depends on; where features are kept is not one of them.
+
+        Tuning is written as text, and left out where it is the default.
+        """
+        left_out = ("features", "memory_gib", "tuning")
+        values = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return values if self.tuning == ClosedFormTuning() else {**values, "tuning": repr(self.tuning)}
 
 
 _ANY = float("inf")
@@ -227,7 +285,8 @@ class SplitFilter:
 
     Args:
         budget: The budget that the split was made for.
-        design: The design of its bottleneck.
+        design: The design of its bottleneck, by name; or a design of your own as `fit` takes it, which a split of it
+            needs to be loaded.
         closed_form: True ignores trained splits; otherwise a trained one is preferred.
 
     Example:
@@ -237,7 +296,7 @@ class SplitFilter:
     """
 
     budget: Budget | None = None
-    design: Design | None = None
+    design: str | type | None = None
     closed_form: bool = False
 
 
@@ -253,7 +312,8 @@ class FitRequest:
         data: Where the data are now, if they have moved.
         data_root: Where torchvision's data sets are.
         group: A class subset of the study; None for all classes.
-        design: The bottleneck's design.
+        design: The bottleneck's design, as `fit` takes it; a design of your own is best given as `./file.py:name`,
+            which every worker imports.
         start: See `fit`.
 
     """
@@ -265,7 +325,7 @@ class FitRequest:
     data: str | None = None
     data_root: Path | None = None
     group: str | None = None
-    design: TrainedDesign = "linear"
+    design: str | type = "linear"
     start: Start | None = None
 
 

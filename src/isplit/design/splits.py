@@ -12,27 +12,41 @@ from torch import nn
 
 from isplit.codec.codec import Codec
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.bottleneck.spec import build_bottleneck
+from isplit.design.bottleneck.coding import LatentQuantiser
+from isplit.design.bottleneck.spec import build_bottleneck, read_design
 from isplit.design.class_subsets import ALL
 from isplit.design.graph import split
 from isplit.design.settings import SplitFilter
 from isplit.design.study import Study, StudyView
 from isplit.design.study_directory import SPLITS
-from isplit.errors import StudyError
+from isplit.errors import InputError, StudyError
 from isplit.records import Budget, Cut, SplitRecord, write_whole
 
 _WEIGHTS, _CODEC = "weights.safetensors", "codec.npz"
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class BuiltSplit:
-    """A bottleneck at a cut with its codec, and a head or tail of its own where that was trained."""
+    """A bottleneck at a cut with its quantiser and codec, and a head or tail of its own where that was trained."""
 
     cut: Cut
     bottleneck: Bottleneck
     codec: Codec
     tail: nn.Module | None = None
     head: nn.Module | None = None
+
+    @property
+    def quantiser(self) -> LatentQuantiser:
+        """The codec's quantiser, for latents in torch."""
+        return LatentQuantiser(self.codec.quantiser, self.codec.channel_axis)
+
+    def symbols(self, crossing: torch.Tensor) -> torch.Tensor:
+        """Map what crosses to the symbols N×latent_shape that the device sends."""
+        return self.quantiser.symbols(self.bottleneck.encode(crossing))
+
+    def decode(self, symbols: torch.Tensor) -> torch.Tensor:
+        """Map symbols back to what crosses; `ModelGraph.lay_out` gives it the memory layout of the model's own."""
+        return self.bottleneck.decode(self.quantiser.values(symbols))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,18 +95,36 @@ def save_split(directory: Path, record: SplitRecord, built: BuiltSplit) -> None:
     record.save(directory)
 
 
-def load_bottleneck(directory: Path) -> tuple[SplitRecord, Bottleneck, Codec, dict[str, torch.Tensor]]:
-    """Read what `save_split` wrote: record, bottleneck, codec, and the model's trained tensors by name.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SavedSplit:
+    """What `save_split` wrote: the record, the bottleneck, the codec, and the model's trained tensors by name."""
+
+    record: SplitRecord
+    bottleneck: Bottleneck
+    codec: Codec
+    tensors: dict[str, torch.Tensor]
+
+    def at(self, cut: Cut) -> BuiltSplit:
+        """Return the split at its cut, with the model's own head and tail."""
+        return BuiltSplit(cut, self.bottleneck, self.codec)
+
+
+def read_split(directory: Path, *, design: str | type[Bottleneck] | None = None) -> SavedSplit:
+    """Read what `save_split` wrote.
+
+    Args:
+        directory: The split's folder.
+        design: The user's own design, which a split of one needs: a record alone never has code run.
 
     Raises:
-        StudyError: a file is missing or damaged.
+        StudyError: a file is missing or damaged, or the split is of a design of the user's own that is not given.
 
     """
     record = SplitRecord.load(directory)
     try:
         tensors = load((directory / _WEIGHTS).read_bytes())
         codec = Codec.load(directory / _CODEC)
-        bottleneck = build_bottleneck(record.bottleneck)
+        bottleneck = _rebuilt(directory, record, design)
         bottleneck.load_state_dict(_below("bottleneck.", tensors))
     except StudyError:
         raise
@@ -102,21 +134,35 @@ def load_bottleneck(directory: Path) -> tuple[SplitRecord, Bottleneck, Codec, di
     if prod(bottleneck.latent_shape) != prod(codec.shape):
         msg = f"the split {directory} is damaged: weights and codec do not fit; delete it and make it again"
         raise StudyError(msg)
-    bottleneck.quantiser = codec.quantiser
     bottleneck.eval()
-    return record, bottleneck, codec, _below("model.", tensors)
+    return SavedSplit(record=record, bottleneck=bottleneck, codec=codec, tensors=_below("model.", tensors))
 
 
-def load_split(study: Study, directory: Path) -> BuiltSplit:
+def _rebuilt(directory: Path, record: SplitRecord, design: str | type[Bottleneck] | None) -> Bottleneck:
+    try:
+        return build_bottleneck(record.bottleneck, record.budget, design=design)
+    except InputError as error:
+        msg = f"the split {directory} cannot be rebuilt: {error}"
+        raise StudyError(msg) from error
+
+
+def load_split(study: Study, directory: Path, *, design: str | type[Bottleneck] | None = None) -> BuiltSplit:
     """Rebuild the split that `fit` or `predict` saved: the same weights in the same memory layout.
 
     Sides that were not trained are None: they are the model's own.
 
+    Args:
+        study: The study that the split belongs to.
+        directory: The split's folder.
+        design: The user's own design, which a split of one needs.
+
     Raises:
-        StudyError: files are missing or damaged, or the split was made from another model.
+        StudyError: files are missing or damaged, or the split was made from another model or is of a design of the
+            user's own that is not given.
 
     """
-    record, bottleneck, codec, tensors = load_bottleneck(directory)
+    saved = read_split(directory, design=design)
+    record, bottleneck = saved.record, saved.bottleneck
     if record.model != study.model.source.fingerprint:
         msg = f"the split {directory} was made from another model than the study's: make it again"
         raise StudyError(msg)
@@ -126,9 +172,9 @@ def load_split(study: Study, directory: Path) -> BuiltSplit:
     return BuiltSplit(
         cut,
         bottleneck,
-        codec,
-        tail=_trained_side(sides.tail, _below("tail.", tensors), directory),
-        head=_trained_side(sides.head, _below("head.", tensors), directory),
+        saved.codec,
+        tail=_trained_side(sides.tail, _below("tail.", saved.tensors), directory),
+        head=_trained_side(sides.head, _below("head.", saved.tensors), directory),
     )
 
 
@@ -142,7 +188,8 @@ def choose_split(view: StudyView, cut: str, *, split_filter: SplitFilter) -> Cho
     study = view.study
     study.cuts((cut,))  # refuses an unknown cut in words of its own
     directory, record = _find(view, cut, split_filter)
-    built, sides = load_split(study, directory), split(study.graph, cut)
+    own = split_filter.design if record.bottleneck.source is not None else None
+    built, sides = load_split(study, directory, design=own), split(study.graph, cut)
     return ChosenSplit(record=record, built=built, head=built.head or sides.head, tail=built.tail or sides.tail)
 
 
@@ -191,9 +238,14 @@ def _find(view: StudyView, cut: str, split_filter: SplitFilter) -> tuple[Path, S
 def _fits(record: SplitRecord, split_filter: SplitFilter) -> bool:
     return (
         (split_filter.budget is None or record.budget == split_filter.budget)
-        and (split_filter.design is None or record.bottleneck.design == split_filter.design)
+        and (split_filter.design is None or record.bottleneck.design == _design_name(split_filter.design))
         and not (split_filter.closed_form and record.training is not None)
     )
+
+
+def _design_name(design: str | type) -> str:
+    """Return the name that a design has in records; the code of a design of the user's own is run for it."""
+    return "pca" if design == "pca" else read_design(design).name
 
 
 def _describe(record: SplitRecord) -> str:
@@ -204,7 +256,7 @@ def _describe(record: SplitRecord) -> str:
 def _describe_filter(split_filter: SplitFilter) -> str:
     parts = [
         _option(split_filter.budget) if split_filter.budget else "",
-        f"--design {split_filter.design}" if split_filter.design else "",
+        f"--design {_design_name(split_filter.design)}" if split_filter.design else "",
         "--closed-form" if split_filter.closed_form else "",
     ]
     return "with " + " ".join(part for part in parts if part)

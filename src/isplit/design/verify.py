@@ -1,4 +1,4 @@
-"""isplit verify: train every cut, and see how well it was known beforehand which is best."""
+"""isplit verify: train every cut, and tell how well it was known beforehand which one is best."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -64,9 +64,9 @@ def verify(
         for number, name in enumerate(names):
             records.append(fit(study, name, budget, group=group, settings=settings, progress=progress))
             progress("cuts", number + 1, len(names))
-    rows = tuple(_row(study, one, record) for one, record in zip(before, records, strict=True))
+    rows = tuple(_row(study, prediction, record) for prediction, record in zip(before, records, strict=True))
     trainings = [record.training for record in records if record.training is not None]
-    made = Verification(
+    verification = Verification(
         group=study.view(group).name,
         budget=budget,
         design="linear",
@@ -75,7 +75,7 @@ def verify(
         epochs=settings.epochs,
         training_seconds=sum(training.seconds for training in trainings),
     )
-    record = VerificationRecord(verifications=(*_others(study, made), made))
+    record = VerificationRecord(verifications=(*_others(study, verification), verification))
     record.save(study.directory)
     return record
 
@@ -94,17 +94,23 @@ def _predictions(
     def known() -> dict[str, Prediction]:
         name, record = study.view(group).name, study.predictions
         return {
-            one.cut: one
-            for one in (record.predictions if record else ())
-            if one.group == name and one.budget.tag == budget.tag and one.design == "linear"
+            row.cut: row
+            for row in (record.predictions if record else ())
+            if row.group == name and row.budget.tag == budget.tag and row.design == "linear"
         }
 
     missing = tuple(name for name in names if name not in known())
     if missing:
-        wanted = PredictSettings(statistics_images=settings.statistics_images, images=None, remote_images=0)
+        wanted = PredictSettings(
+            statistics_images=settings.statistics_images,
+            images=None,
+            remote_images=0,
+            coder=settings.coder,
+            tuning=settings.tuning,
+        )
         predict(study, [budget], cuts=missing, group=group, settings=wanted, progress=progress)
-    found = known()
-    return [found[name] for name in names]
+    predictions = known()
+    return [predictions[name] for name in names]
 
 
 def _row(study: Study, before: Prediction, trained: SplitRecord) -> VerifiedCut:
@@ -120,10 +126,11 @@ def _row(study: Study, before: Prediction, trained: SplitRecord) -> VerifiedCut:
     )
 
 
-def _others(study: Study, made: Verification) -> tuple[Verification, ...]:
-    """Return what was verified before for other budgets or classes."""
+def _others(study: Study, verification: Verification) -> tuple[Verification, ...]:
+    """Return earlier verifications for other budgets or classes."""
     try:
         known = VerificationRecord.load(study.directory).verifications
     except StudyError:
         return ()
-    return tuple(one for one in known if (one.group, one.budget.tag) != (made.group, made.budget.tag))
+    replaced = verification.group, verification.budget.tag
+    return tuple(row for row in known if (row.group, row.budget.tag) != replaced)

@@ -9,7 +9,6 @@ from isplit.records import (
     Accuracy,
     Budget,
     Compression,
-    Design,
     GraphRecord,
     Measurement,
     Paired,
@@ -31,7 +30,7 @@ class SplitFacts:
 
     cut: str
     budget: Budget
-    design: Design
+    design: str
     encoder_macs: float
     decoder_macs: float
     encoder_parameters: float
@@ -184,7 +183,7 @@ def _trained(record: SplitRecord) -> SplitFacts:
     return _split(record.cut, record.budget, record.bottleneck.design, record.measurement, accuracy)
 
 
-def _split(cut: str, budget: Budget, design: Design, measurement: Measurement, accuracy: PlannedAccuracy) -> SplitFacts:
+def _split(cut: str, budget: Budget, design: str, measurement: Measurement, accuracy: PlannedAccuracy) -> SplitFacts:
     return SplitFacts(
         cut=cut,
         budget=budget,

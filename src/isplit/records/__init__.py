@@ -81,6 +81,7 @@ from isplit.records.simulation import (
 from isplit.records.splits import (
     BottleneckSpec,
     Budget,
+    CoderName,
     Design,
     Measurement,
     Paired,
@@ -126,6 +127,7 @@ __all__ = [
     "ClassGroup",
     "ClassRow",
     "CodecTime",
+    "CoderName",
     "Compression",
     "ComputeRates",
     "Crossing",

@@ -14,7 +14,7 @@ from isplit.records.base import Part
 from isplit.records.compression import Compression
 from isplit.records.link import LinkRecord, Transport, WireOverhead
 from isplit.records.profile import FigureSource, Power
-from isplit.records.splits import Budget, Design
+from isplit.records.splits import Budget
 from isplit.records.tables import TableRecord
 
 PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]
@@ -149,7 +149,7 @@ class PlannedPlacement(Part):
     cut: str | None = None
     second_cut: str | None = None
     budget: Budget | None = None
-    design: Design | None = None
+    design: str | None = None
     compression: Compression | None = None
     latency: LatencyParts
     latency_ms: float

@@ -12,6 +12,7 @@ from isplit.records.study import Accuracy, PartName
 from isplit.records.tables import TableRecord
 
 Design = Literal["linear", "pca", "undercomplete", "identity"]
+CoderName = Literal["raw", "zstd", "rle", "rans"]
 
 
 class PayloadBytes(Part):
@@ -54,12 +55,15 @@ class Budget(Part):
 class BottleneckSpec(Part):
     """How to build a bottleneck before its weights are loaded.
 
+    `design` is the name of a built-in design (`Design`), or of a class of the user's own, which `source` says where to
+    find, as `./file.py:name` or `package.module:name`; such code is never run because a record names it.
     `ranks` are latents per vector: of the grid's map, or of the prefix tokens' map and the grid's. `patch` is the side
     of the linear designs' patches; `joint` is how many latents stand for those of all positions together, 0 where each
     position has its own. `widths` are the channels of `undercomplete`, outermost first.
     """
 
-    design: Design
+    design: str
+    source: str | None = None
     shape: tuple[int, ...]
     channel_axis: int
     prefix: int = 0
@@ -183,8 +187,8 @@ class Training(Part):
 class SplitRecord(Record):
     """split.json beside a split's weights: what it is, how it was made, and what was measured.
 
-    `statistics_images` are those of the closed form's moments; `samples_per_dimension` below 5 means that it leans on
-    its shrinkage.
+    `coder` is the entropy coder. `statistics_images` are those of the closed form's moments; `samples_per_dimension`
+    below 5 means that it leans on its shrinkage.
     """
 
     schema_name: ClassVar[str] = "isplit.split/1"
@@ -197,6 +201,7 @@ class SplitRecord(Record):
     group: str
     budget: Budget
     bottleneck: BottleneckSpec
+    coder: CoderName = "rans"
     statistics_images: int
     samples_per_dimension: float | None
     shrinkage: float

@@ -15,6 +15,11 @@ from isplit.report.text import budget_text, signed_points
 _DESIGNS = {"linear": "", "pca": " (PCA)", "undercomplete": " (undercomplete)", "identity": " (identity)"}
 
 
+def _written(design: str) -> str:
+    """Return a design as it stands behind a cut's name; a user's own design has the name of its class."""
+    return _DESIGNS.get(design, f" ({design})")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dot:
     """A measured placement: mean bytes, accuracy with its 95 % interval as distances, all in per cent.
@@ -165,7 +170,7 @@ def _lines(splits: list[tuple[Prediction | SplitRecord, str]], shades: dict[str,
     return tuple(
         Line(
             cut=cut,
-            label=cut + _DESIGNS[design],
+            label=cut + _written(design),
             shade=shades[cut],
             dashed=design != "linear",
             dots=tuple(sorted(dots, key=lambda dot: dot.bytes)),
@@ -225,7 +230,7 @@ def _measured(measurement: Measurement) -> str:
 
 
 def _prediction_tip(prediction: Prediction) -> str:
-    title = f"{prediction.cut}{_DESIGNS[prediction.design]}, budget {budget_text(prediction)}"
+    title = f"{prediction.cut}{_written(prediction.design)}, budget {budget_text(prediction)}"
     after = prediction.predicted_accuracy
     last = "" if after is None else f"\nafter training, predicted: {after:.1%}"
     return f"{title}\nbefore training: {_measured(prediction.measurement)}{last}"
@@ -233,7 +238,7 @@ def _prediction_tip(prediction: Prediction) -> str:
 
 def _trained_tip(split: SplitRecord) -> str:
     epochs = f", {split.training.epochs} epochs" if split.training else ""
-    title = f"{split.cut}{_DESIGNS[split.bottleneck.design]}, budget {budget_text(split)}, trained{epochs}"
+    title = f"{split.cut}{_written(split.bottleneck.design)}, budget {budget_text(split)}, trained{epochs}"
     return f"{title}\n{split.measurement.part} part: {_measured(split.measurement)}"
 
 

@@ -10,11 +10,12 @@ import torch
 from isplit.codec.codec import Codec
 from isplit.codec.quantise import Quantiser
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.bottleneck.linear import LinearBottleneck
+from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.bottleneck.spec import build_bottleneck, linear_spec
+from isplit.design.bottleneck.sides import encoder_side, measure_work
+from isplit.design.bottleneck.spec import build_bottleneck
 from isplit.design.bottleneck.undercomplete import undercomplete_widths
-from isplit.design.splits import BuiltSplit, load_bottleneck, save_split
+from isplit.design.splits import BuiltSplit, read_split, save_split
 from isplit.errors import StudyError
 from isplit.records import (
     Accuracy,
@@ -30,6 +31,7 @@ from tests.design.conftest import make_cut
 
 MODEL = "f" * 64
 BATCH = 5
+BUDGET = Budget(payload_bytes=64)
 
 
 def spec_of(design: Design, shape: tuple[int, ...], axis: int, **fields: object) -> BottleneckSpec:
@@ -75,24 +77,28 @@ SPECS = specs()
 
 @dataclass
 class Case:
-    """A bottleneck with weights and a quantiser, and something that crosses."""
+    """A bottleneck with weights, a quantiser for its latents, and something that crosses."""
 
     spec: BottleneckSpec
     bottleneck: Bottleneck
+    quantiser: LatentQuantiser
     tensor: torch.Tensor
 
     @property
     def codec(self) -> Codec:
         with torch.no_grad():
-            symbols = self.bottleneck.symbols(self.bottleneck.encode(self.tensor))
-        counts = self.bottleneck.count_symbols(symbols)
-        return self.bottleneck.codec(model=MODEL, cut="layer.1", counts=counts, images=BATCH)
+            symbols = self.quantiser.symbols(self.bottleneck.encode(self.tensor))
+        return CodecOwner(MODEL, "layer.1").make_codec(self.quantiser, symbols)
+
+    def received(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what the server decodes, straight through the rounding for the gradient."""
+        return self.bottleneck.decode(self.quantiser.straight_through(self.bottleneck.encode(tensor)))
 
 
 @pytest.fixture(params=SPECS, ids=list(SPECS))
 def case(request: pytest.FixtureRequest) -> Case:
     spec = SPECS[request.param]
-    bottleneck = build_bottleneck(spec)
+    bottleneck = build_bottleneck(spec, BUDGET)
     with torch.no_grad():
         for name, value in bottleneck.state_dict().items():
             if value.is_floating_point():
@@ -105,13 +111,13 @@ def case(request: pytest.FixtureRequest) -> Case:
         latents = bottleneck.encode(tensor)
     if spec.design in ("linear", "pca"):
         # A tenth of the range beyond the quantiser's, so that clipping is part of every test.
-        bottleneck.quantiser = Quantiser.common(max(float(latents.abs().max()), 1e-3) / 14.3, levels=26)
+        quantiser = Quantiser.common(max(float(latents.abs().max()), 1e-3) / 14.3, levels=26)
     else:
         flat = latents.movedim(1, 0).flatten(1).double()
         low, high = flat.amin(1), flat.amax(1) * 0.9
         high = torch.maximum(high, low + 0.1)
-        bottleneck.quantiser = Quantiser.per_channel(low=low.numpy(), high=high.numpy(), bits=4)
-    return Case(spec, bottleneck, tensor)
+        quantiser = Quantiser.per_channel(low=low.numpy(), high=high.numpy(), bits=4)
+    return Case(spec, bottleneck, LatentQuantiser(quantiser, bottleneck.channel_axis), tensor)
 
 
 class TestBottleneck:
@@ -149,10 +155,9 @@ class TestBottleneck:
         """Bit for bit what numpy computes on the device and on the server, clipping included."""
         bottleneck = case.bottleneck
         latents = bottleneck.encode(case.tensor)
-        symbols = bottleneck.symbols(latents)
-        values = bottleneck.values(symbols)
-        quantiser, axis = bottleneck.quantiser, bottleneck.channel_axis
-        assert quantiser is not None
+        symbols = case.quantiser.symbols(latents)
+        values = case.quantiser.values(symbols)
+        quantiser, axis = case.quantiser.quantiser, bottleneck.channel_axis
         expected = [quantiser.quantise(one, channel_axis=axis) for one in latents.numpy()]
 
         assert torch.uint8 == symbols.dtype
@@ -160,12 +165,12 @@ class TestBottleneck:
         back = np.stack([quantiser.dequantise(one, channel_axis=axis) for one in expected])
         np.testing.assert_array_equal(back, values.numpy())
         clipped = sum(quantiser.count_clipped(one, channel_axis=axis) for one in latents.numpy())
-        assert clipped == bottleneck.count_clipped(latents)
+        assert clipped == case.quantiser.count_clipped(latents)
 
     @torch.no_grad()
     def test_bytes_and_back(self, case: Case) -> None:
         """Every image's payload decodes to its own symbols, and its length is the one that is reported."""
-        symbols = case.bottleneck.symbols(case.bottleneck.encode(case.tensor)).numpy()
+        symbols = case.quantiser.symbols(case.bottleneck.encode(case.tensor)).numpy()
         codec = case.codec
         payloads = [codec.encode_symbols(one) for one in symbols]
 
@@ -175,39 +180,39 @@ class TestBottleneck:
 
     @torch.no_grad()
     def test_symbols_are_counted_per_channel(self, case: Case) -> None:
-        """As the codec itself counts a latent's symbols, added up over the images."""
-        latents = case.bottleneck.encode(case.tensor)
-        expected = sum(case.codec.count(one) for one in latents.numpy())
+        """For each channel how often each symbol is there, over all images and positions."""
+        symbols = case.quantiser.symbols(case.bottleneck.encode(case.tensor))
+        levels, axis = case.quantiser.quantiser.levels, case.bottleneck.channel_axis + 1
+        expected = [
+            [int((symbols.select(axis, channel) == symbol).sum()) for symbol in range(levels)]
+            for channel in range(symbols.shape[axis])
+        ]
 
-        np.testing.assert_array_equal(expected, case.bottleneck.count_symbols(case.bottleneck.symbols(latents)))
+        assert expected == case.quantiser.count_symbols(symbols).tolist()
 
     @torch.no_grad()
     def test_forward_is_the_way_through_the_quantiser(self, case: Case) -> None:
-        """Forward computes what the server gets; without a quantiser, what an exact link would give."""
-        bottleneck = case.bottleneck
+        """Straight through computes what the server gets; forward, what an exact link would give."""
+        bottleneck, quantiser = case.bottleneck, case.quantiser
         latents = bottleneck.encode(case.tensor)
-        expected = bottleneck.decode(bottleneck.values(bottleneck.symbols(latents)))
+        expected = bottleneck.decode(quantiser.values(quantiser.symbols(latents)))
 
-        torch.testing.assert_close(bottleneck(case.tensor), expected, rtol=1e-4, atol=1e-4)
-        bottleneck.quantiser = None
+        torch.testing.assert_close(case.received(case.tensor), expected, rtol=1e-4, atol=1e-4)
         assert torch.equal(bottleneck.decode(latents), bottleneck(case.tensor))
 
     def test_gradient_passes_the_rounding_and_stops_at_the_ends(self, case: Case) -> None:
         """The gradient is as without rounding; zero where a latent lies beyond the quantiser's range."""
-        bottleneck = case.bottleneck
         with torch.no_grad():
-            latents = bottleneck.encode(case.tensor)
+            latents = case.bottleneck.encode(case.tensor)
             levels = case.codec.quantiser.levels
             ends = (torch.full_like(latents, symbol, dtype=torch.uint8) for symbol in (0, levels - 1))
-            lowest, highest = map(bottleneck.values, ends)
+            lowest, highest = map(case.quantiser.values, ends)
             latents[0] = highest[0] + 1
             latents[1] = lowest[1] - 1
             latents[2:] = lowest[2:] + (highest[2:] - lowest[2:]) * 0.37
         latents.requires_grad_()
-        bottleneck.encode = lambda tensor: latents
-        bottleneck.decode = lambda latents: 3 * latents
 
-        bottleneck(case.tensor).sum().backward()
+        (3 * case.quantiser.straight_through(latents)).sum().backward()
 
         assert latents.grad is not None
         assert not latents.grad[:2].any()
@@ -216,7 +221,7 @@ class TestBottleneck:
     def test_everything_learns(self, case: Case) -> None:
         """Through the quantiser, gradients reach what crosses and every parameter on both sides."""
         tensor = case.tensor.clone().requires_grad_()
-        case.bottleneck(tensor).square().sum().backward()
+        case.received(tensor).square().sum().backward()
 
         assert tensor.grad is not None
         assert tensor.grad.any()
@@ -226,14 +231,23 @@ class TestBottleneck:
     @torch.no_grad()
     def test_built_again_from_spec_and_state(self, case: Case) -> None:
         """Spec and state dictionary are all that it takes."""
-        again = build_bottleneck(case.spec)
+        again = build_bottleneck(case.spec, BUDGET)
         again.load_state_dict(case.bottleneck.state_dict())
-        again.quantiser = case.bottleneck.quantiser
         again.eval()
 
         assert torch.equal(case.bottleneck(case.tensor), again(case.tensor))
-        if isinstance(case.bottleneck, LinearBottleneck):
-            assert case.spec == linear_spec(case.bottleneck, weighted=case.spec.design == "linear")
+        assert case.spec == BottleneckSpec(design=case.spec.design, **case.bottleneck.structure())
+
+    def test_sides(self, case: Case) -> None:
+        """What the latents depend on is the encoder's, all else the decoder's; running it changes nothing."""
+        before = {name: value.clone() for name, value in case.bottleneck.state_dict().items()}
+        side = encoder_side(case.bottleneck, case.tensor.shape[1:])
+        names = {name for name, parameter in case.bottleneck.named_parameters() if parameter.numel()}
+
+        expected = {name for name in names if name.startswith("down") or "encoder" in name}
+        assert expected == side.parameters & names
+        assert all(torch.equal(before[name], value) for name, value in case.bottleneck.state_dict().items())
+        assert not case.bottleneck.training
 
     @torch.no_grad()
     def test_saved_and_loaded(self, case: Case, tmp_path: Path) -> None:
@@ -242,14 +256,14 @@ class TestBottleneck:
         tail = torch.nn.Linear(3, 2)
         save_split(tmp_path / "one", record, BuiltSplit(make_cut((1,)), case.bottleneck, codec, tail=tail))
 
-        found, bottleneck, loaded, model = load_bottleneck(tmp_path / "one")
+        saved = read_split(tmp_path / "one")
 
-        assert record == found
-        assert torch.equal(case.bottleneck(case.tensor), bottleneck(case.tensor))
-        assert codec.codec_id == loaded.codec_id
-        assert {"tail.weight", "tail.bias"} == set(model)
-        assert torch.equal(tail.weight, model["tail.weight"])
-        assert not bottleneck.training
+        assert record == saved.record
+        assert torch.equal(case.bottleneck(case.tensor), saved.bottleneck(case.tensor))
+        assert codec.codec_id == saved.codec.codec_id
+        assert {"tail.weight", "tail.bias"} == set(saved.tensors)
+        assert torch.equal(tail.weight, saved.tensors["tail.weight"])
+        assert not saved.bottleneck.training
 
 
 def record_of(spec: BottleneckSpec) -> SplitRecord:
@@ -297,10 +311,9 @@ def record_of(spec: BottleneckSpec) -> SplitRecord:
 def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: Path) -> None:
     """A file that is missing, cut short, or of another split is said to be so."""
     spec = SPECS["linear map"]
-    bottleneck = build_bottleneck(spec)
-    bottleneck.quantiser = Quantiser.common(0.1, levels=16)
-    counts = np.ones((3, 16), np.int64)
-    codec = bottleneck.codec(model=MODEL, cut="x", counts=counts, images=1)
+    bottleneck = build_bottleneck(spec, BUDGET)
+    symbols = torch.zeros(1, *bottleneck.latent_shape, dtype=torch.uint8)
+    codec = CodecOwner(MODEL, "x").make_codec(LatentQuantiser(Quantiser.common(0.1, levels=16)), symbols)
     save_split(tmp_path, record_of(spec), BuiltSplit(make_cut((1,)), bottleneck, codec))
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
@@ -309,7 +322,7 @@ def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: 
         (tmp_path / name).write_bytes(change(content))
 
     with pytest.raises(StudyError, match=says):
-        load_bottleneck(tmp_path)
+        read_split(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -342,23 +355,23 @@ def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: 
 )
 def test_work_is_counted(spec: BottleneckSpec, macs: tuple[int, int], numbers: tuple[int, int]) -> None:
     """MACs and numbers of each side, by hand."""
-    built = build_bottleneck(spec)
+    work = measure_work(build_bottleneck(spec, BUDGET), spec.shape)
 
-    assert macs == (built.encoder_macs, built.decoder_macs)
-    assert numbers == (built.encoder_parameters, built.decoder_parameters)
+    assert macs == (work.encoder_macs, work.decoder_macs)
+    assert numbers == (work.encoder_parameters, work.decoder_parameters)
 
 
 @pytest.mark.parametrize(("side", "latent"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 2), (8, 2), (9, 3)])
 def test_strides_stop_below_four(side: int, latent: int) -> None:
     """9 → 5 → 3, but 6 → 3 → 3: a stride that would leave less than half of four is dropped."""
-    built = build_bottleneck(spec_of("undercomplete", (16, side, side), 1))
+    built = build_bottleneck(spec_of("undercomplete", (16, side, side), 1), BUDGET)
 
     assert (latent, latent) == built.latent_shape[1:]
 
 
 def test_class_token_has_latents_of_its_own() -> None:
     """The tokens in front are encoded by their own map: what they hold does not reach the grid's latents."""
-    bottleneck = build_bottleneck(SPECS["linear tokens, class token"])
+    bottleneck = build_bottleneck(SPECS["linear tokens, class token"], BUDGET)
     with torch.no_grad():
         for value in bottleneck.parameters():
             value.copy_(torch.randn_like(value))

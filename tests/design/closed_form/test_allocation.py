@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from isplit.codec.codec import Codec, smallest_payload_bytes
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import Quantiser
-from isplit.codec.rans import CODER_BYTES
+from isplit.codec.rans import CODER_BYTES, count_symbols
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import (
     Allocation,
@@ -50,7 +50,9 @@ def real_payloads(latents: torch.Tensor, found: Allocation) -> np.ndarray:
     quantiser = Quantiser.common(found.step, levels=found.levels)
     kept = (latents[:, found.kept[0]] / found.scales[0][:, None]).numpy()
     plain = Codec(model="f" * 64, cut="x", shape=kept.shape[1:], quantiser=quantiser)
-    codec = plain.with_rans(sum(plain.count(one) for one in kept), images=len(kept))
+    symbols = np.stack([quantiser.quantise(latent) for latent in kept])
+    counts = count_symbols(symbols, channel_axis=0, levels=quantiser.levels)
+    codec = plain.with_rans(counts, images=len(kept))
     return np.array([len(codec.encode(one)) for one in kept])
 
 

@@ -7,10 +7,13 @@ from isplit.design.bottleneck.linear import lay_out
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import fixed_rank
 from isplit.design.closed_form.basis import Basis, JointBasis
-from isplit.design.closed_form.joint import MAX_JOINT_WIDTH, joint_ranks, solve_joint
+from isplit.design.closed_form.joint import joint_ranks, solve_joint
 from isplit.design.closed_form.solve import Solution
+from isplit.design.settings import ClosedFormTuning
 from isplit.records import Budget
 from tests.design.conftest import make_cut
+
+MAX_JOINT_WIDTH = ClosedFormTuning().max_joint_width
 
 
 def noise(*shape: int, seed: int) -> torch.Tensor:
@@ -93,7 +96,7 @@ def test_latents_that_are_always_the_same() -> None:
 )
 def test_ranks(ranks: list[int], positions: list[int], expected: list[int]) -> None:
     """All, or of every map the same share, as many as fit; none where nothing could be shared."""
-    assert expected == joint_ranks(ranks, positions)
+    assert expected == joint_ranks(ranks, positions, max_width=MAX_JOINT_WIDTH)
 
 
 def basis_of(latents: list[torch.Tensor]) -> Basis:
@@ -160,16 +163,16 @@ def test_taken_where_it_is_expected_to_lose_less() -> None:
             latents=[latents],
             joint=joint,
         )
-        assert basis is basis.best(Budget(element_ratio=4))
-        taken.append(basis.best(budget) is joint)
+        assert basis is basis.best(Budget(element_ratio=4), worth=0.95)
+        taken.append(basis.best(budget, worth=0.95) is joint)
 
     assert [True, False, False] == taken
 
 
 def test_no_room() -> None:
     """A joint map that would be over less than a quarter of what a budget can use is not solved for."""
-    assert [10] == basis_of([noise(50, 40, 100, seed=11)]).joint_ranks()
-    assert [0] == basis_of([noise(50, 44, 100, seed=12)]).joint_ranks()
+    assert [10] == basis_of([noise(50, 40, 100, seed=11)]).joint_ranks(ClosedFormTuning())
+    assert [0] == basis_of([noise(50, 44, 100, seed=12)]).joint_ranks(ClosedFormTuning())
 
 
 def test_nothing_varies() -> None:

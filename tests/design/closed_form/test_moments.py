@@ -6,12 +6,20 @@ import torch
 from torch import nn
 
 from isplit.codec.quantise import Quantiser
+from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
 from isplit.design.bottleneck.linear import LinearBottleneck, lay_out
 from isplit.design.closed_form.allocation import allocate_bytes, useful_ranks
-from isplit.design.closed_form.moments import CutMoments, collect_latents, collect_moments
+from isplit.design.closed_form.moments import (
+    CutMoments,
+    CutVectors,
+    choose_vectors,
+    collect_latents,
+    collect_moments,
+)
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import Batch
+from isplit.design.settings import ClosedFormTuning
 from isplit.records import Budget, Cut
 from tests.design.conftest import make_cut
 
@@ -74,9 +82,13 @@ def own_logit(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits.gather(1, labels[:, None]).sum()
 
 
+def moments_of(cut: Cut) -> CutMoments:
+    return CutMoments(CutVectors.of(cut, image_size=(8, 8)), images=40)
+
+
 @pytest.fixture
 def moments(graph: ModelGraph, token_cuts: list[Cut]) -> dict[str, CutMoments]:
-    empty = {cut.name: CutMoments(cut, image_size=(8, 8), images=40) for cut in token_cuts}
+    empty = {cut.name: moments_of(cut) for cut in token_cuts}
     collect_moments(graph, list(empty.values()), batches(), objective=own_logit)
     return empty
 
@@ -92,14 +104,14 @@ def test_class_token_has_moments_of_its_own(
     for cut in token_cuts:
         tokens = torch.cat(crossed[cut.name])
         front, grid = moments[cut.name].statistics()
-        assert (1, 40, 2 * 40) == (moments[cut.name].prefix, front.samples, grid.samples)
+        assert (1, 40, 2 * 40) == (moments[cut.name].vectors.prefix, front.samples, grid.samples)
         torch.testing.assert_close(front.mean.float(), tokens[:, 0].mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(grid.mean.float(), tokens[:, 1:].mean((0, 1)), rtol=0, atol=0.3)
 
 
 def test_a_place_without_gradient_gets_rank_nothing(token_cuts: list[Cut], moments: dict[str, CutMoments]) -> None:
     """Behind the last block only the class token counts: all of a budget is its own; before, both have a share."""
-    first, last = (moments[cut.name].solve() for cut in (token_cuts[0], token_cuts[-1]))
+    first, last = (moments[cut.name].solve().solutions for cut in (token_cuts[0], token_cuts[-1]))
 
     assert not last[1].eigenvalues.any()
     assert [True, 0] == [
@@ -114,7 +126,7 @@ def test_the_answer_needs_nothing_but_the_class_token(
 ) -> None:
     """With rank 0 for the grid the tail still answers as the whole does."""
     cut = token_cuts[-1]
-    front, grid = moments[cut.name].solve()
+    front, grid = moments[cut.name].solve().solutions
     bottleneck = LinearBottleneck([front.keep(WIDTH), grid.keep(0)], prefix=1)
     images = batches()[0].images
     with torch.no_grad():
@@ -129,9 +141,9 @@ def test_latents_are_those_of_the_maps(
 ) -> None:
     """Latents of as many images as there is room for, each map's of its own tokens."""
     cut = token_cuts[0]
-    maps = [solution.keep(rank) for solution, rank in zip(moments[cut.name].solve(), (5, 2), strict=True)]
+    maps = [solution.keep(rank) for solution, rank in zip(moments[cut.name].solve().solutions, (5, 2), strict=True)]
     room = (5 + 2 * 16) * 10
-    (found,) = collect_latents(graph, [(moments[cut.name], maps)], batches(), max_values=room)
+    (found,) = collect_latents(graph, [(moments[cut.name].vectors, maps)], batches(), max_values=room)
 
     assert [(10, 5, 1), (10, 2, 16)] == [tuple(part.shape) for part in found]
     with torch.no_grad():
@@ -145,17 +157,18 @@ def test_budget_of_tokens_keeps_to_real_bytes(
 ) -> None:
     """Class token and grid in one payload, within the budget."""
     cut = token_cuts[0]
-    solutions = moments[cut.name].solve()
+    solutions = moments[cut.name].solve().solutions
     maps = [solution.keep(WIDTH) for solution in solutions]
-    (latents,) = collect_latents(graph, [(moments[cut.name], maps)], batches(), max_values=10**6)
+    (latents,) = collect_latents(graph, [(moments[cut.name].vectors, maps)], batches(), max_values=10**6)
     found = allocate_bytes(latents, 60)
     kept = [solution.keep(places) for solution, places in zip(solutions, found.kept, strict=True)]
     bottleneck = LinearBottleneck(kept, prefix=1)
-    bottleneck.quantiser = Quantiser.common(found.step, levels=found.levels)
+    quantiser = LatentQuantiser(Quantiser.common(found.step, levels=found.levels))
     with torch.no_grad():
         chosen = [part[:, places] for part, places in zip(latents, found.kept, strict=True)]
-        symbols = bottleneck.symbols(lay_out(chosen))
-    codec = bottleneck.codec(model="f" * 64, cut=cut.name, counts=bottleneck.count_symbols(symbols), images=40)
+        symbols = quantiser.symbols(lay_out(chosen))
+    assert bottleneck.latent_shape == tuple(symbols.shape[1:])
+    codec = CodecOwner("f" * 64, cut.name).make_codec(quantiser, symbols)
 
     assert 50 < codec.payload_bytes(symbols.numpy()).mean() <= 62
 
@@ -163,7 +176,7 @@ def test_budget_of_tokens_keeps_to_real_bytes(
 def test_importance_is_that_of_the_gradient(graph: ModelGraph, token_cuts: list[Cut]) -> None:
     """E[g gᵀ] of the class token, by autograd on the tail of one image after the other."""
     cut = token_cuts[-1]
-    moments = CutMoments(cut, image_size=(8, 8), images=40)
+    moments = moments_of(cut)
     collect_moments(graph, [moments], batches(), objective=own_logit)
     found = moments.statistics()[0]
     sides = split(graph, cut.name)
@@ -184,17 +197,17 @@ def test_importance_is_that_of_the_gradient(graph: ModelGraph, token_cuts: list[
 def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) -> None:
     """Moments of one cut are all added to, and latents come back in the order of the maps, each of its own images."""
     cut, other = token_cuts[0], token_cuts[-1]
-    twice = [CutMoments(cut, image_size=(8, 8), images=40) for _ in range(2)]
+    twice = [moments_of(cut) for _ in range(2)]
     collect_moments(graph, twice, batches(), objective=own_logit)
-    solutions = [one.solve() for one in twice]
+    solutions = [one.solve().solutions for one in twice]
     torch.testing.assert_close(solutions[0][0].eigenvalues, solutions[1][0].eigenvalues)
 
-    elsewhere = CutMoments(other, image_size=(8, 8), images=40)
+    elsewhere = moments_of(other)
     collect_moments(graph, [elsewhere], batches(), objective=own_logit)
     jobs = [
-        (twice[0], [one.keep(2) for one in solutions[0]]),
-        (elsewhere, [one.keep(1) for one in elsewhere.solve()]),
-        (twice[1], [one.keep(1) for one in solutions[1]]),
+        (twice[0].vectors, [one.keep(2) for one in solutions[0]]),
+        (elsewhere.vectors, [one.keep(1) for one in elsewhere.solve().solutions]),
+        (twice[1].vectors, [one.keep(1) for one in solutions[1]]),
     ]
     first, second, third = collect_latents(graph, jobs, batches(), max_values=170)
 
@@ -206,7 +219,7 @@ def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) ->
 def test_a_budget_chooses_its_patches() -> None:
     """Where few bytes lose much anyway, channels are given up for the largest patches; many bytes keep them all."""
     energy = torch.cat([torch.full((32,), 1.0), torch.full((32,), 0.05)]).sqrt()
-    positions = CutMoments(make_cut((64, 16, 16)), image_size=(16, 16), images=4)
+    positions = CutMoments(CutVectors.of(make_cut((64, 16, 16)), image_size=(16, 16)), images=4)
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
         noise = torch.randn(8, 64, 16, 16, generator=generator)
@@ -214,7 +227,13 @@ def test_a_budget_chooses_its_patches() -> None:
         positions.add(noise, torch.randn(8, 64, 16, 16, generator=generator) * energy[:, None, None])
     few, more, many = (Budget(payload_bytes=count) for count in (100, 120, 20_000))
 
-    found = positions.enlarged([few, more, many, Budget(element_ratio=64)], image_size=(16, 16), images=640)
+    found = choose_vectors(
+        positions.solve(),
+        [few, more, many, Budget(element_ratio=64)],
+        image_size=(16, 16),
+        images=640,
+        tuning=ClosedFormTuning(),
+    )
 
     assert [8, 8, 4, 8] == [moments.layouts[0].patch for moments in found.values()]
     assert [32, 64] == [found[budget].layouts[0].channels for budget in (few, many)]

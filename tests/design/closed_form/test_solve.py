@@ -7,7 +7,7 @@ import torch
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.moment_sums import MomentSums, Statistics
-from isplit.design.closed_form.moments import CutMoments
+from isplit.design.closed_form.moments import CutMoments, CutVectors
 from isplit.design.closed_form.solve import Reducer, solve
 from tests.design.conftest import make_cut
 
@@ -36,16 +36,17 @@ def test_reduced_channels_give_one_linear_map() -> None:
     hidden = rng.standard_normal((80, 3, 4, 4))
     tensor = torch.from_numpy((np.einsum("nrhw,rc->nchw", hidden, mixing) * 30 + 7).astype(np.float32))
     slopes = torch.from_numpy(rng.standard_normal((80, 6, 4, 4)).astype(np.float32))
-    positions = CutMoments(make_cut((6, 4, 4)), image_size=(4, 4), images=4)
+    positions = CutMoments(CutVectors.of(make_cut((6, 4, 4)), image_size=(4, 4)), images=4)
     positions.add(tensor, slopes)
-    (single,) = positions.solve()
+    (single,) = positions.solve().solutions
     reducer = Reducer(
         PatchLayout((6, 4, 4), 1, 2), single.mean, single.scale, single.encoder[:, :3], single.decoder[:3]
     )
-    patches = CutMoments(make_cut((6, 4, 4)), image_size=(4, 4), images=4, patch=2, reducer=reducer)
+    vectors = CutVectors.of(make_cut((6, 4, 4)), image_size=(4, 4), patch=2, reducer=reducer)
+    patches = CutMoments(vectors, images=4)
     patches.add(tensor, slopes)
 
-    (solution,) = patches.solve()
+    (solution,) = patches.solve().solutions
     whole = solution.keep(12)
 
     assert (12, 24) == tuple(whole.encoder.shape)

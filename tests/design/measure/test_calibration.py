@@ -4,12 +4,12 @@ from itertools import pairwise
 
 import pytest
 
-from isplit.design.measure.calibration import Calibration, shipped
+from isplit.design.measure.calibration import Calibration, packaged_calibration
 
 
 def test_shipped() -> None:
     """There is one; it says what it is from, and training never makes more of a smaller loss than of a larger."""
-    found = shipped()
+    found = packaged_calibration()
     assert found is not None
     assert f"{found.splits} splits of " in found.name
     assert 0 < found.stderr < 0.1

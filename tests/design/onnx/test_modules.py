@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from isplit.codec.quantise import Quantiser
+from isplit.design.bottleneck.coding import LatentQuantiser
 from isplit.design.bottleneck.spec import build_bottleneck
 from isplit.design.onnx.files import WeightsFile, save_onnx, to_onnx
 from isplit.errors import ModelError
-from isplit.records import BottleneckSpec
+from isplit.records import BottleneckSpec, Budget
 
 SPECS = {
     "map, patches that do not fit": BottleneckSpec(
@@ -38,18 +39,19 @@ SPECS = {
 class There(nn.Module):
     """The device's half, with the symbols as floats so that both halves fit into one output."""
 
-    def __init__(self, bottleneck):
+    def __init__(self, bottleneck, quantiser):
         super().__init__()
         self.bottleneck = bottleneck
+        self.quantiser = quantiser
 
     def forward(self, tensor):
-        symbols = self.bottleneck.symbols(self.bottleneck.encode(tensor))
-        values = self.bottleneck.decode(self.bottleneck.values(symbols))
+        symbols = self.quantiser.symbols(self.bottleneck.encode(tensor))
+        values = self.bottleneck.decode(self.quantiser.values(symbols))
         return torch.cat([symbols.flatten(1).float(), values.flatten(1)], dim=1)
 
 
-def random_bottleneck(spec):
-    bottleneck = build_bottleneck(spec).eval()
+def random_halves(spec):
+    bottleneck = build_bottleneck(spec, Budget(payload_bytes=64)).eval()
     state = {
         name: torch.rand_like(value) + 0.5 if "scale" in name or "var" in name else torch.randn_like(value) / 2
         for name, value in bottleneck.state_dict().items()
@@ -57,19 +59,19 @@ def random_bottleneck(spec):
     }
     bottleneck.load_state_dict(state, strict=False)
     if spec.design in ("linear", "pca"):
-        bottleneck.quantiser = Quantiser.common(0.07, levels=200)
+        quantiser = Quantiser.common(0.07, levels=200)
     else:
         channels = bottleneck.latent_shape[bottleneck.channel_axis]
         low = np.linspace(-1, -0.2, channels)
-        bottleneck.quantiser = Quantiser.per_channel(low=low, high=low + np.linspace(1, 3, channels), bits=6)
-    return bottleneck
+        quantiser = Quantiser.per_channel(low=low, high=low + np.linspace(1, 3, channels), bits=6)
+    return There(bottleneck, LatentQuantiser(quantiser, bottleneck.channel_axis))
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_design(name, tmp_path, run_onnx):
     """Symbols are the same as torch's, and what they decode to is as near as float32 is."""
     spec = SPECS[name]
-    module = There(random_bottleneck(spec))
+    module = random_halves(spec)
     model = to_onnx(module, torch.zeros(2, *spec.shape), source="tensor", target="both")
     save_onnx(model, tmp_path / "both.onnx")
     sent = int(np.prod(module.bottleneck.latent_shape))
@@ -89,10 +91,8 @@ def test_symbols_are_those_of_the_codec(tmp_path, run_onnx):
 
     class Symbols(nn.Module):
         def forward(self, tensor):
-            return bottleneck.symbols(tensor)
+            return LatentQuantiser(quantiser).symbols(tensor)
 
-    bottleneck = build_bottleneck(BottleneckSpec(design="identity", shape=(3, 41, 1), channel_axis=1))
-    bottleneck.quantiser = quantiser
     save_onnx(to_onnx(Symbols(), torch.zeros(2, 3, 41), source="tensor", target="latent"), tmp_path / "symbols.onnx")
     steps, offsets = (np.array(values, np.float32)[:, None] for values in (quantiser.steps, quantiser.offsets))
     borders = (np.arange(-12, 29, dtype=np.float32) / 2 * steps + offsets).astype(np.float32)

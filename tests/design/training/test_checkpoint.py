@@ -15,7 +15,7 @@ from isplit.design.training.checkpoint import (
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    return Checkpoint(tmp_path / "split", key="this run")
+    return Checkpoint(directory=tmp_path / "split", key="this run")
 
 
 def test_round_trip(checkpoint):
@@ -23,8 +23,7 @@ def test_round_trip(checkpoint):
     tensors = {"now.a": torch.randn(3), "rates": torch.tensor([1e-3], dtype=torch.float64)}
     quantiser = Quantiser.common(0.3, levels=12)
     for done in (1, 2):
-        scales = Scales(levels=12, lowest=-6, steps=quantiser.steps, offsets=quantiser.offsets)
-        checkpoint.save(RunState(key="this run", done=done, price=0.25, quantiser=scales), tensors)
+        checkpoint.save(RunState(key="this run", done=done, price=0.25, quantiser=Scales.of(quantiser)), tensors)
     state, found = checkpoint.load()
     assert (2, 0.25, quantiser) == (state.done, state.price, state.quantiser.quantiser())
     assert all(torch.equal(tensors[name], found[name]) for name in tensors)
@@ -36,7 +35,7 @@ def test_round_trip(checkpoint):
 def test_another_runs_checkpoint(checkpoint):
     """A run with other settings does not go on from this one's."""
     checkpoint.save(RunState(key="this run", done=1), {})
-    assert Checkpoint(checkpoint.directory, key="another").load() is None
+    assert Checkpoint(directory=checkpoint.directory, key="another").load() is None
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "checkpoint-1.safetensors"])

@@ -6,7 +6,7 @@ import torch
 
 from isplit.design.graph import split
 from isplit.design.inputs.batches import iter_batches
-from isplit.design.training.features import CACHE, Features, Source
+from isplit.design.training.features import CACHE, Features, FeatureSource
 from isplit.errors import InputError
 
 
@@ -16,7 +16,7 @@ def source_of(study):
         view = study.view()
         images = view.images("fit", limit=10)
         (cut,) = study.cuts(("pool1",))
-        return Source(**{"view": view, "cut": cut, "images": images, **changes})
+        return FeatureSource(**{"view": view, "cut": cut, "images": images, **changes})
 
     return make
 

@@ -5,20 +5,23 @@ import torch
 
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import Quantiser
+from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
 from isplit.design.bottleneck.identity import IdentityBottleneck
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.training.rate import Price, Tag, calibrate, open_price
+from isplit.design.settings import CODERS
+from isplit.design.training.rate import Price, RateControl, open_price
 from isplit.errors import InputError
 from isplit.records import Budget
 
-TAG = Tag("model", "cut")
+OWNER = CodecOwner("model", "cut")
 LAYOUT = PatchLayout((4, 6, 6), 1)
+LINEAR = LinearBottleneck([LinearMap(LAYOUT, rank=3)])
 
 
-@pytest.fixture
-def linear():
-    return LinearBottleneck([LinearMap(LAYOUT, rank=3)])
+def common(budget, **fields):
+    """Return the rate control of a design with a common step."""
+    return RateControl(owner=OWNER, budget=budget, **fields)
 
 
 @pytest.fixture
@@ -26,60 +29,70 @@ def latents():
     return torch.randn(40, 3, 36) * torch.tensor([10.0, 3.0, 1.0])[:, None]
 
 
+def mean_length(coded, latents):
+    symbols = coded.quantiser.symbols(latents).numpy()
+    return sum(len(coded.codec.encode_symbols(one)) for one in symbols) / len(symbols)
+
+
 @pytest.mark.parametrize("budget", [40, 60, 80])
-def test_budget_is_filled(linear, latents, budget):
+def test_budget_is_filled(latents, budget):
     """Real payloads take the budget to within a per cent, and not more."""
-    codec, size = calibrate(linear, latents, Budget(payload_bytes=budget), tag=TAG)
-    lengths = [len(codec.encode_symbols(one)) for one in linear.symbols(latents).numpy()]
-    assert pytest.approx(sum(lengths) / 40) == size
-    assert 0.985 * budget <= size <= budget
-    assert codec.quantiser == linear.quantiser
+    coded = common(Budget(payload_bytes=budget))(latents)
+    assert pytest.approx(mean_length(coded, latents)) == coded.payload_bytes
+    assert 0.985 * budget <= coded.payload_bytes <= budget
 
 
-def test_budget_from_far_off(linear, latents):
+@pytest.mark.parametrize("coder", CODERS)
+def test_every_coder_keeps_the_budget(latents, coder):
+    """The step follows from the payloads of the coder that is asked for; coarser coders leave more unused."""
+    coded = common(Budget(payload_bytes=75), coder=coder)(latents)
+    assert coder == coded.codec.coder
+    assert pytest.approx(mean_length(coded, latents)) == coded.payload_bytes
+    assert 45 < coded.payload_bytes <= 75
+
+
+def test_budget_from_far_off(latents):
     """Whatever the step was before, about the same one is found."""
-    sizes = []
     for step in (1e-3, 1e3):
-        linear.quantiser = Quantiser.common(step)
-        sizes.append(calibrate(linear, latents, Budget(payload_bytes=60), tag=TAG)[1])
-    assert all(59 <= size <= 60 for size in sizes)
+        coded = common(Budget(payload_bytes=60))(latents, before=LatentQuantiser(Quantiser.common(step)))
+        assert 59 <= coded.payload_bytes <= 60
 
 
-def test_generous_budget(linear, latents):
+def test_generous_budget(latents):
     """With more bytes than 256 levels need, the finest step is taken."""
-    _, size = calibrate(linear, latents, Budget(payload_bytes=5000), tag=TAG)
-    assert size < 200
-    assert 255 <= linear.quantiser.levels <= 256
+    coded = common(Budget(payload_bytes=5000))(latents)
+    assert coded.payload_bytes < 200
+    assert 255 <= coded.codec.quantiser.levels <= 256
 
 
-def test_ratio_has_eight_bits(linear, latents):
+def test_ratio_has_eight_bits(latents):
     """With a budget of elements, the step spreads the latents over 256 levels."""
-    calibrate(linear, latents, Budget(element_ratio=2), tag=TAG)
-    assert pytest.approx(float(latents.abs().max()) / 127.49) == linear.quantiser.steps[0]
+    coded = common(Budget(element_ratio=2))(latents)
+    assert pytest.approx(float(latents.abs().max()) / 127.49) == coded.codec.quantiser.steps[0]
 
 
 def test_bits_fall_until_the_budget_is_met():
     """What is quantised per channel takes as many bits as the budget allows."""
-    bottleneck, latents = IdentityBottleneck(LAYOUT), torch.rand(30, 4, 36)
-    _, generous = calibrate(bottleneck, latents, Budget(payload_bytes=500), tag=TAG)
-    assert 256 == bottleneck.quantiser.levels
-    _, tight = calibrate(bottleneck, latents, Budget(payload_bytes=90), tag=TAG)
-    assert tight <= 90 < generous
-    assert 8 == bottleneck.quantiser.levels  # 3 bits x 144 = 54 bytes; 4 bits are 72 and the tables' loss
+    latents = torch.rand(30, 4, 36)
+    generous = common(Budget(payload_bytes=500), common_step=False)(latents)
+    assert 256 == generous.codec.quantiser.levels
+    tight = common(Budget(payload_bytes=90), common_step=False)(latents)
+    assert tight.payload_bytes <= 90 < generous.payload_bytes
+    assert 8 == tight.codec.quantiser.levels  # 3 bits x 144 = 54 bytes; 4 bits are 72 and the tables' loss
 
 
 def test_budget_that_cannot_be_met():
     """Two bits an element are the least."""
     with pytest.raises(InputError, match="give more bytes"):
-        calibrate(IdentityBottleneck(LAYOUT), torch.rand(30, 4, 36), Budget(payload_bytes=40), tag=TAG)
+        common(Budget(payload_bytes=40), common_step=False)(torch.rand(30, 4, 36))
 
 
-def test_price_is_what_the_tables_say(linear):
+def test_price_is_what_the_tables_say():
     """The bytes are those of the rounded latents under the static tables; the gradient is the slope in between."""
-    linear.quantiser = Quantiser.common(2.0)
-    counts = torch.zeros(3, 256)
-    counts[:, 128], counts[:, 129] = 3, 1  # 0 is three times as frequent as 1
-    price = Price(counts, linear, budget_bytes=100)
+    quantiser = LatentQuantiser(Quantiser.common(2.0))
+    seen = torch.zeros(1, 3, 36)
+    seen[:, :, :9] = 2.0  # 0 is three times as frequent as 1
+    price = Price(quantiser, seen, budget_bytes=100)
     zeros = torch.zeros(2, 3, 36, requires_grad=True)
     cost = [16 - torch.tensor(share * (65536 - 256) + 1.0).log2() for share in (0.75, 0.25)]
     base = float(price(torch.zeros(2, 3, 36)))
@@ -93,10 +106,11 @@ def test_price_is_what_the_tables_say(linear):
     assert pytest.approx(float(cost[1] - cost[0]) / 8 / 2 / 2, rel=1e-3) == float(zeros.grad[0, 0, 0])
 
 
-def test_price_follows_the_bytes(linear, latents):
+def test_price_follows_the_bytes(latents):
     """Above the budget the price goes up, below it down to nothing."""
-    linear.quantiser = Quantiser.common(1.0)
-    price = open_price(linear, latents, Budget(payload_bytes=50), price=0.5)
+    quantiser = LatentQuantiser(Quantiser.common(1.0, levels=20))
+    price = open_price(LINEAR, quantiser, latents, Budget(payload_bytes=50), price=0.5)
+    assert 256 == price.quantiser.quantiser.levels
     price.observe(latents, 100)
     assert 0.5 < price.price
     for _ in range(500):
@@ -104,8 +118,9 @@ def test_price_follows_the_bytes(linear, latents):
     assert 0 == price.price
 
 
-def test_no_price_without_need(linear, latents):
+def test_no_price_without_need(latents):
     """A budget of elements, or a design with fixed bits, has no way to grow."""
-    linear.quantiser = Quantiser.common(1.0)
-    assert open_price(linear, latents, Budget(element_ratio=4), price=0) is None
-    assert open_price(IdentityBottleneck(LAYOUT), latents, Budget(payload_bytes=50), price=0) is None
+    quantiser = LatentQuantiser(Quantiser.common(1.0))
+    assert open_price(LINEAR, quantiser, latents, Budget(element_ratio=4), price=0) is None
+    identity = IdentityBottleneck(LAYOUT)
+    assert open_price(identity, quantiser, latents, Budget(payload_bytes=50), price=0) is None

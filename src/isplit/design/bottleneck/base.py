@@ -1,29 +1,84 @@
-"""The contract of every bottleneck: what crosses a cut to a small latent and back, with a quantised latent between.
+"""The contract that every bottleneck design meets: to encode what crosses a cut, to decode it, and to start.
 
-x  ──encode──> latent  ──symbols──> uint8 ──codec──> payload
-x' <──decode── latent' <──values─── uint8 <──codec── payload
+x  ──encode──> latent  ──quantise──> uint8 ──code──> payload
+x' <──decode── latent' <─────────── uint8 <──────── payload
+
+A design knows nothing of quantisers and coders: those belong to a split (see `BuiltSplit`), and are made from the
+latents that the design gives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from isplit.codec.codec import Codec
-from isplit.codec.quantise import Quantiser
+from isplit.codec.frame import HEADER_BYTES
+from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.settings import Start
+from isplit.records import BottleneckSpec, Budget
 
 
-class Bottleneck(nn.Module):
-    """Encoder (device) and decoder (server) of one cut.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Place:
+    """Everything that a design is told about the place where it is to work.
 
-    A design implements `encode` and `decode`. `encoder_macs` and `decoder_macs` count multiply-accumulate operations
-    for one image, `encoder_parameters` and `decoder_parameters` the numbers each side needs, buffers included.
+    Attributes:
+        shape: The shape of what crosses for one image, such as (C, H, W) or (tokens, width).
+        channel_axis: The axis of the channels with the batch counted: 1 for maps N×C×H×W, -1 where they come last.
+        budget: What may cross.
+        mean: Each channel's mean over some images (C).
+        scale: Each channel's standard deviation (C), 1 where a channel is constant.
 
-    Args:
-        latent_shape: Of one image's latent.
-        channel_axis: The axis of `latent_shape` along which quantiser steps and entropy tables run.
+    """
+
+    shape: tuple[int, ...]
+    channel_axis: int
+    budget: Budget
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    @classmethod
+    def of_spec(cls, spec: BottleneckSpec, budget: Budget) -> Self:
+        """Return the place that a spec was made for; mean and scale are placeholders, as weights are loaded anyway."""
+        layout = (
+            PatchLayout(spec.shape, spec.channel_axis) if len(spec.shape) > 1 else PatchLayout((1, *spec.shape), -1)
+        )
+        return cls(
+            shape=spec.shape,
+            channel_axis=spec.channel_axis,
+            budget=budget,
+            mean=torch.zeros(layout.channels),
+            scale=torch.ones(layout.channels),
+        )
+
+    @property
+    def layout(self) -> PatchLayout:
+        """How what crosses is laid out as one vector for each position."""
+        if len(self.shape) == 1:
+            return PatchLayout((1, *self.shape), -1)
+        return PatchLayout(self.shape, self.channel_axis)
+
+    @property
+    def elements(self) -> int:
+        """The number of latent values that the budget pays for at eight bits each; at least 1."""
+        if self.budget.element_ratio is not None:
+            return max(1, int(prod(self.shape) / self.budget.element_ratio))
+        assert self.budget.payload_bytes is not None
+        return max(1, self.budget.payload_bytes - HEADER_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What encoder and decoder compute for one image, and the numbers that they need.
+
+    Attributes:
+        encoder_macs: Multiply-accumulate operations of the encoder.
+        decoder_macs: Those of the decoder.
+        encoder_parameters: Numbers that the encoder needs, buffers included.
+        decoder_parameters: Those of the decoder.
 
     """
 
@@ -32,11 +87,65 @@ class Bottleneck(nn.Module):
     encoder_parameters: int = 0
     decoder_parameters: int = 0
 
+
+class Bottleneck(nn.Module):
+    """Encoder (device) and decoder (server) of one cut.
+
+    A design implements `encode`, `decode` and `start`. All else has defaults that suit a small network: latents are
+    quantised with a scale for each channel, Adam learns at a rate of 0.001, and the work is counted by running both
+    sides once.
+
+    Args:
+        latent_shape: The shape of one image's latent.
+        channel_axis: The axis of `latent_shape` along which quantiser steps and entropy tables run.
+
+    Attributes:
+        common_step: Whether all latents share one quantiser step, chosen to fill a budget of bytes, and bytes have a
+            price while the design is trained; otherwise each channel has a scale of its own and as many bits as fit.
+        starts: From what the design can start, the default first.
+        learning_rate: The default of Adam's rate.
+        relative_learning_rate: Whether that rate is a share of each tensor's own size (the root of its mean square).
+        work: What both sides compute, where the design knows it; None has it counted (see `measure_work`).
+
+    """
+
+    common_step: ClassVar[bool] = False
+    starts: ClassVar[tuple[Start, ...]] = ("random",)
+    learning_rate: ClassVar[float] = 1e-3
+    relative_learning_rate: ClassVar[bool] = False
+    work: Work | None = None
+
     def __init__(self, latent_shape: Sequence[int], *, channel_axis: int = 0) -> None:
         super().__init__()
         self.latent_shape = tuple(latent_shape)
         self.channel_axis = channel_axis
-        self.quantiser: Quantiser | None = None
+
+    @classmethod
+    def start(cls, place: Place) -> Self:
+        """Return a bottleneck for a place, with the values that training starts from.
+
+        torch's random generator is seeded when this is called. The architecture must follow from the shape and the
+        budget alone: a saved split is rebuilt by `start` with the same shape and budget, and its weights are loaded.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_budget(cls, budget: Budget) -> None:
+        """Refuse a budget that the design cannot meet at any cut.
+
+        Raises:
+            InputError: it cannot.
+
+        """
+
+    @classmethod
+    def rebuild(cls, spec: BottleneckSpec, budget: Budget) -> Self:
+        """Return a bottleneck of that spec whose weights mean nothing yet."""
+        return cls.start(Place.of_spec(spec, budget))
+
+    def structure(self) -> Mapping[str, Any]:
+        """Return the fields of `BottleneckSpec` that `rebuild` needs besides the place's shape and channel axis."""
+        return {}
 
     def encode(self, tensor: torch.Tensor) -> torch.Tensor:
         """Map what crosses, N×…, to latents N×latent_shape."""
@@ -47,82 +156,5 @@ class Bottleneck(nn.Module):
         raise NotImplementedError
 
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Encode, quantise and decode; the gradient passes through the rounding as if it were not there.
-
-        Without a quantiser the latents go through as they are. Beyond the quantiser's range there is no gradient.
-        """
-        return self.decode(self.rounded(self.encode(tensor)))
-
-    def rounded(self, latents: torch.Tensor) -> torch.Tensor:
-        """Quantise latents and undo it, straight through for the gradient; see `forward`."""
-        if self.quantiser is None:
-            return latents
-        low, high = (self._bound(side, latents.device) for side in (0, 1))
-        inside = torch.maximum(torch.minimum(latents, high), low)
-        return inside + (self.values(self.symbols(latents)) - inside).detach()
-
-    def symbols(self, latents: torch.Tensor) -> torch.Tensor:
-        """Quantise latents N×latent_shape to uint8, operation for operation as `Quantiser.quantise` does."""
-        quantiser = self._quantiser
-        steps, offsets = self._scales(latents)
-        integers = torch.round((latents.detach().float() - offsets) / steps)
-        highest = quantiser.lowest + quantiser.levels - 1
-        return (integers.clamp(quantiser.lowest, highest) - quantiser.lowest).to(torch.uint8)
-
-    def values(self, symbols: torch.Tensor) -> torch.Tensor:
-        """Undo `symbols` but for the rounding."""
-        steps, offsets = self._scales(symbols)
-        return (symbols.float() + self._quantiser.lowest) * steps + offsets
-
-    def codec(self, *, model: str, cut: str, counts: NDArray[np.int64], images: int) -> Codec:
-        """Return the codec for this latent, with rans tables from how often each symbol came up.
-
-        Args:
-            model: The model's fingerprint.
-            cut: The cut's name.
-            counts: (channels or 1, levels); see `count_symbols`.
-            images: How many images they are from.
-
-        """
-        quantiser = self._quantiser
-        plain = Codec(
-            model=model, cut=cut, shape=self.latent_shape, quantiser=quantiser, channel_axis=self.channel_axis
-        )
-        return plain.with_rans(counts, images=images)
-
-    def count_symbols(self, symbols: torch.Tensor) -> NDArray[np.int64]:
-        """Return how often each symbol comes up in each channel, (channels, levels)."""
-        levels = self._quantiser.levels
-        channels = self.latent_shape[self.channel_axis]
-        rows = symbols.movedim(self.channel_axis + 1, 0).reshape(channels, -1).long()
-        entries = rows + torch.arange(channels)[:, None] * levels
-        return torch.bincount(entries.flatten(), minlength=channels * levels).reshape(channels, levels).numpy()
-
-    def count_clipped(self, latents: torch.Tensor) -> int:
-        """Return how many latents lie more than half a step beyond the quantiser's range."""
-        quantiser = self._quantiser
-        steps, offsets = self._scales(latents)
-        integers = torch.round((latents.detach().float() - offsets) / steps)
-        highest = quantiser.lowest + quantiser.levels - 1
-        return int(((integers < quantiser.lowest) | (integers > highest)).sum())
-
-    @property
-    def _quantiser(self) -> Quantiser:
-        assert self.quantiser is not None, "the bottleneck has no quantiser yet"
-        return self.quantiser
-
-    def _scales(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return steps and offsets that broadcast over latents N×latent_shape."""
-        quantiser = self._quantiser
-        shape = [1] * latents.dim()
-        if quantiser.channels is not None:
-            shape[self.channel_axis + 1] = quantiser.channels
-        steps = torch.tensor(quantiser.steps, device=latents.device)
-        offsets = torch.tensor(quantiser.offsets, device=latents.device)
-        return steps.reshape(shape), offsets.reshape(shape)
-
-    def _bound(self, side: int, device: torch.device) -> torch.Tensor:
-        """Return the lowest (0) or highest (1) value that the quantiser has, as it broadcasts over latents."""
-        quantiser = self._quantiser
-        shape = (1,) * (len(self.latent_shape) + 1)
-        return self.values(torch.full(shape, side * (quantiser.levels - 1), dtype=torch.uint8, device=device))
+        """Encode and decode without quantising in between."""
+        return self.decode(self.encode(tensor))

@@ -5,15 +5,17 @@ their position. So plain PCA of the latents of all positions of an image, each a
 neighbouring vectors share (`JointMap`; closed_form/joint.py solves for it).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.bottleneck.base import Bottleneck, Work
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.records import BottleneckSpec, Budget
 
 
 class LinearMap(nn.Module):
@@ -149,24 +151,74 @@ class LinearBottleneck(Bottleneck):
 
     """
 
+    common_step = True
+    starts = ("closed-form", "random")
+    # A small network on noisy digits (whole 74 %, 718 images) went from 58.9 to 69.1 % in an epoch at a hundredth of
+    # each matrix per step, to 64.8 at a thousandth and to 68.2 at three hundredths (60 bytes, tail at 3e-5).
+    learning_rate = 1e-2
+    # The closed form's encoder and decoder have the units of the gradient and of its inverse, powers of ten apart.
+    relative_learning_rate = True
+
     def __init__(self, maps: Sequence[LinearMap], *, prefix: int = 0, joint: int = 0) -> None:
-        shape = laid_out_shape([one.rank for one in maps], [one.layout.vectors for one in maps])
+        shape = laid_out_shape(
+            [linear_map.rank for linear_map in maps], [linear_map.layout.vectors for linear_map in maps]
+        )
         super().__init__((joint, 1) if joint else shape)
         self.maps = nn.ModuleList(maps)
         self.linear_maps = tuple(maps)
         self.prefix = prefix
         self.joint = JointMap(shape, rank=joint) if joint else None
-        self.encoder_macs = sum(one.encoder_macs for one in maps)
-        self.encoder_parameters = sum(one.encoder.numel() + 2 * one.layout.channels for one in maps)
+        macs = sum(linear_map.encoder_macs for linear_map in maps)
+        parameters = sum(linear_map.encoder.numel() + 2 * linear_map.layout.channels for linear_map in maps)
         if self.joint is not None:
-            self.encoder_macs += self.joint.encoder_macs
-            self.encoder_parameters += self.joint.encoder.numel() + self.joint.mean.numel()
-        self.decoder_macs, self.decoder_parameters = self.encoder_macs, self.encoder_parameters
+            macs += self.joint.encoder_macs
+            parameters += self.joint.encoder.numel() + self.joint.mean.numel()
+        self.work = Work(
+            encoder_macs=macs, decoder_macs=macs, encoder_parameters=parameters, decoder_parameters=parameters
+        )
+
+    @classmethod
+    def rebuild(cls, spec: BottleneckSpec, budget: Budget) -> Self:
+        """Return a bottleneck of that spec; all of its values are zero."""
+        shapes = [spec.shape]
+        if spec.prefix:
+            tokens, width = spec.shape
+            shapes = [(spec.prefix, width), (tokens - spec.prefix, width)]
+        layouts = [PatchLayout(shape, spec.channel_axis, spec.patch) for shape in shapes]
+        maps = [LinearMap(layout, rank=rank) for layout, rank in zip(layouts, spec.ranks, strict=True)]
+        return cls(maps, prefix=spec.prefix, joint=spec.joint)
+
+    def structure(self) -> Mapping[str, Any]:
+        """Return the layout, the ranks, the patches and the tokens in front."""
+        layouts = [linear_map.layout for linear_map in self.linear_maps]
+        shape = layouts[-1].shape
+        if self.prefix:
+            shape = (self.prefix + shape[0], shape[1])
+        return {
+            "shape": shape,
+            "channel_axis": layouts[-1].channel_axis,
+            "prefix": self.prefix,
+            "patch": layouts[-1].patch,
+            "ranks": tuple(linear_map.rank for linear_map in self.linear_maps),
+            "joint": 0 if self.joint is None else self.joint.rank,
+        }
+
+    def fill_at_random(self, *, seed: int) -> None:
+        """Replace all values by random ones, of a size that keeps latents and decoded vectors near unit size."""
+        generator = torch.Generator().manual_seed(seed)
+        for linear_map in self.linear_maps:
+            # Latents of unit size from standardised vectors, and vectors of unit size from those.
+            nn.init.normal_(linear_map.encoder, std=linear_map.layout.width**-0.5, generator=generator)
+            nn.init.normal_(linear_map.decoder, std=max(1, linear_map.rank) ** -0.5, generator=generator)
+        if self.joint is not None:
+            nn.init.zeros_(self.joint.mean)
+            nn.init.normal_(self.joint.encoder, std=self.joint.mean.numel() ** -0.5, generator=generator)
+            nn.init.normal_(self.joint.decoder, std=self.joint.rank**-0.5, generator=generator)
 
     def encode(self, tensor: torch.Tensor) -> torch.Tensor:
         """Map what crosses to latents N×rank×P, or N×rank×1 with a joint map."""
         parts = [tensor[:, : self.prefix], tensor[:, self.prefix :]] if self.prefix else [tensor]
-        latents = lay_out([one.encode(part) for one, part in zip(self.linear_maps, parts, strict=True)])
+        latents = lay_out([linear_map.encode(part) for linear_map, part in zip(self.linear_maps, parts, strict=True)])
         return latents if self.joint is None else self.joint.encode(latents)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -177,8 +229,8 @@ class LinearBottleneck(Bottleneck):
             return self.linear_maps[0].decode(latents)
         front, grid = self.linear_maps
         if front.rank:
-            own = latents[:, grid.rank :].flatten(1)[:, : front.rank * front.layout.vectors]
-            first = front.decode(own.unflatten(1, (front.rank, front.layout.vectors)))
+            rows = latents[:, grid.rank :].flatten(1)[:, : front.rank * front.layout.vectors]
+            first = front.decode(rows.unflatten(1, (front.rank, front.layout.vectors)))
         else:
             first = front.means(latents.shape[0])
         rest = grid.decode(latents[:, : grid.rank]) if grid.rank else grid.means(latents.shape[0])

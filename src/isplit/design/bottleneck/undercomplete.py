@@ -9,14 +9,16 @@ per channel, and what goes out is scaled back: trained in raw units, a trunk wit
 the encoder within a few steps. Tokens N×T×D go through the same layers with kernels of one token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any, Self
 
 import torch
 from torch import nn
 
-from isplit.design.bottleneck.base import Bottleneck
+from isplit.design.bottleneck.base import Bottleneck, Place, Work
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.records import BottleneckSpec, Budget
 
 _SMALLEST_STRIDED = 4
 
@@ -37,6 +39,7 @@ class UndercompleteBottleneck(Bottleneck):
         sizes = _sizes(layout.extents)
         super().__init__((widths[1], *sizes[-1]))
         self.layout = layout
+        self.widths = widths
         middle, latent = widths
         channels, kernel = layout.channels, _kernel(layout.extents)
         self.register_buffer("mean", torch.zeros(channels))
@@ -59,11 +62,32 @@ class UndercompleteBottleneck(Bottleneck):
         self._sizes = sizes
         _, inner, deep = (_positions(size) for size in sizes)
         area = kernel * kernel
-        self.encoder_macs = area * middle * (channels * inner + latent * deep)
-        # A transposed convolution multiplies every input position with the whole kernel.
-        self.decoder_macs = area * middle * (latent * deep + channels * inner)
-        self.encoder_parameters = 2 * channels + _numbers(self.down1) + _numbers(self.down2)
-        self.decoder_parameters = 2 * channels + sum(map(_numbers, (self.up1, self.norm, self.up2)))
+        self.work = Work(
+            encoder_macs=area * middle * (channels * inner + latent * deep),
+            # A transposed convolution multiplies every input position with the whole kernel.
+            decoder_macs=area * middle * (latent * deep + channels * inner),
+            encoder_parameters=2 * channels + _numbers(self.down1) + _numbers(self.down2),
+            decoder_parameters=2 * channels + sum(map(_numbers, (self.up1, self.norm, self.up2))),
+        )
+
+    @classmethod
+    def start(cls, place: Place) -> Self:
+        """Return the bottleneck with random weights, standardising by the place's mean and scale."""
+        bottleneck = cls(place.layout, widths=undercomplete_widths(place.layout, elements=place.elements))
+        bottleneck.mean.copy_(place.mean)
+        bottleneck.scale.copy_(place.scale)
+        return bottleneck
+
+    @classmethod
+    def rebuild(cls, spec: BottleneckSpec, budget: Budget) -> Self:
+        """Return the bottleneck of that spec."""
+        middle, latent = spec.widths
+        return cls(PatchLayout(spec.shape, spec.channel_axis), widths=(middle, latent))
+
+    def structure(self) -> Mapping[str, Any]:
+        """Return the layout and the widths."""
+        layout = self.layout
+        return {"shape": layout.shape, "channel_axis": layout.channel_axis, "widths": self.widths}
 
     def encode(self, tensor: torch.Tensor) -> torch.Tensor:
         """Map what crosses to latents N×K×h×w, all at least 0."""
@@ -93,8 +117,8 @@ def undercomplete_widths(layout: PatchLayout, *, elements: int) -> tuple[int, in
 
 def _numbers(module: nn.Module) -> int:
     """Count parameters and buffers that inference needs."""
-    found = [value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")]
-    return sum(value.numel() for value in found)
+    values = [value for name, value in module.state_dict().items() if not name.endswith("num_batches_tracked")]
+    return sum(value.numel() for value in values)
 
 
 def _kernel(extents: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Which latents of a closed-form bottleneck to send, and how finely, for a byte budget.
+"""Choose which latents of a closed-form bottleneck to send, and how finely, for a byte budget.
 
 All latents share one quantisation step: the weighting has made their errors worth the same, so equal steps spread the
 error as reverse water-filling does (Cover and Thomas, Elements of Information Theory, 10.3.3). A larger step costs
@@ -14,8 +14,9 @@ import torch
 
 from isplit.codec.codec import smallest_payload_bytes
 from isplit.codec.frame import HEADER_BYTES
-from isplit.codec.quantise import MAX_LEVELS
+from isplit.codec.quantise import MAX_LEVELS, WIDEST_STEPS, levels_for_peak
 from isplit.codec.rans import CODER_BYTES
+from isplit.design.bottleneck.coding import symbol_bits
 from isplit.design.closed_form.solve import Solution
 from isplit.errors import InputError
 from isplit.records import Budget, Cut
@@ -28,12 +29,11 @@ _CLIPPED_IMAGES = 0.005
 # The smallest step that is tried, as a share of the one at which the widest latent just fits the levels.
 _SMALLEST_STEP = 1 / 256
 _HALF = MAX_LEVELS // 2
-_WIDEST = _HALF - 0.51
 
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """What of a cut's latents is sent.
+    """The latents of a cut that are sent, and their step.
 
     `kept` holds for each map the places of its latents that are sent, `scales` what each is divided by.
     `payload_bytes` is what the histograms predict, header included, as a mean over the images they are from.
@@ -65,7 +65,7 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
         msg = f"no payload is smaller than {least} bytes (the header is {HEADER_BYTES}): give at least that"
         raise InputError(msg)
     ranges = [_ranges(part) for part in latents]
-    finest = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / _WIDEST
+    finest = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / WIDEST_STEPS
     if finest == 0:
         return _try_step(latents, ranges, 1.0)
     low, high = finest * _SMALLEST_STEP, finest * 1024
@@ -75,11 +75,11 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
     best = _try_step(latents, ranges, high)
     while high / low > 1.002:
         middle = (low * high) ** 0.5
-        found = _try_step(latents, ranges, middle)
-        if found.payload_bytes > budget_bytes:
+        attempt = _try_step(latents, ranges, middle)
+        if attempt.payload_bytes > budget_bytes:
             low = middle
         else:
-            best, high = found, middle
+            best, high = attempt, middle
     return best
 
 
@@ -99,7 +99,10 @@ def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
     level = _water_level(solutions, budget)
     if level is None:
         return [min(1, len(solution.eigenvalues)) for solution in solutions]
-    return [max(1, int((s.eigenvalues > level / 16).sum())) if s.eigenvalues[0] > 0 else 0 for s in solutions]
+    return [
+        max(1, int((solution.eigenvalues > level / 16).sum())) if solution.eigenvalues[0] > 0 else 0
+        for solution in solutions
+    ]
 
 
 def ratio_ranks(solutions: Sequence[Solution], cut: Cut, budget: Budget) -> list[int]:
@@ -143,7 +146,7 @@ def _water_level(solutions: Sequence[Solution], budget: Budget) -> float | None:
     At that level Gaussian latents take 1/2 log2(eigenvalue / theta) bits each where they are above it, and lose theta
     or all of their eigenvalue.
     """
-    return _level_of([(one.eigenvalues, one.layout.vectors) for one in solutions], budget)
+    return _level_of([(solution.eigenvalues, solution.layout.vectors) for solution in solutions], budget)
 
 
 def expected_loss(latents: Sequence[torch.Tensor], budget: Budget) -> float:
@@ -154,11 +157,13 @@ def expected_loss(latents: Sequence[torch.Tensor], budget: Budget) -> float:
 
 
 def _level_of(parts: Sequence[tuple[torch.Tensor, int]], budget: Budget) -> float | None:
-    """The same for variances, each with how many latents of an image have them."""
+    """Return the water level for variances, each weighted by how many latents of an image share it."""
     assert budget.payload_bytes is not None
     bits = 8.0 * max(budget.payload_bytes - HEADER_BYTES, 1)
     values = torch.cat([variances for variances, _ in parts]).double()
-    weights = torch.cat([torch.full((len(one),), float(count), dtype=torch.float64) for one, count in parts])
+    weights = torch.cat(
+        [torch.full((len(variances),), float(count), dtype=torch.float64) for variances, count in parts]
+    )
     largest = float(values.max()) if len(values) else 0.0
     if largest <= 0:
         return None
@@ -180,7 +185,7 @@ def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int]) -> Allocat
     """
     parts = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
     ranges = [_ranges(part) for part in parts]
-    step = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / _WIDEST or 1.0
+    step = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / WIDEST_STEPS or 1.0
     figures = [_costs(part, of_part, step) for part, of_part in zip(parts, ranges, strict=True)]
     return Allocation(
         kept=tuple(torch.arange(rank) for rank in ranks),
@@ -215,13 +220,13 @@ def _try_step(latents: Sequence[torch.Tensor], ranges: Sequence[torch.Tensor], s
         kept=tuple(kept),
         scales=tuple(_scales(of_part, step)[places] for of_part, places in zip(ranges, kept, strict=True)),
         step=step,
-        levels=min(2 * largest + 2, MAX_LEVELS),
+        levels=levels_for_peak(largest),
         payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(bits.sum()) for bits, _ in sent) / 8,
     )
 
 
 def _scales(ranges: torch.Tensor, step: float) -> torch.Tensor:
-    return (ranges / (_WIDEST * step)).clamp_min(1)
+    return (ranges / (WIDEST_STEPS * step)).clamp_min(1)
 
 
 def _costs(latents: torch.Tensor, ranges: torch.Tensor, step: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -232,16 +237,15 @@ def _costs(latents: torch.Tensor, ranges: torch.Tensor, step: float) -> tuple[to
     images, count, positions = latents.shape
     if count == 0:
         return torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    own = step * _scales(ranges, step)[:, None]
-    integers = torch.round(latents / own).clamp_(-_HALF, _HALF - 1)
-    saved = (latents.square() - (latents - integers * own).square()).sum((0, 2)) / images
+    steps = step * _scales(ranges, step)[:, None]
+    integers = torch.round(latents / steps).clamp_(-_HALF, _HALF - 1)
+    saved = (latents.square() - (latents - integers * steps).square()).sum((0, 2)) / images
     symbols = integers.to(torch.int64).transpose(0, 1).reshape(count, -1)
     peaks = symbols.abs().amax(1)
     # The table has as many levels as the largest symbol of all needs; this latent pays for the ones it never uses.
-    levels = min(2 * int(peaks.max()) + 2, MAX_LEVELS)
+    levels = levels_for_peak(int(peaks.max()))
     places = (symbols + levels // 2).clamp_(max=levels - 1) + torch.arange(count)[:, None] * levels
     histogram = torch.bincount(places.flatten(), minlength=count * levels).reshape(count, levels).double()
     total = images * positions
-    frequencies = histogram / total * (65536 - levels) + 1
-    bits = (histogram * (16 - frequencies.log2())).sum(1) / images
+    bits = (histogram * symbol_bits(histogram / total)).sum(1) / images
     return bits, saved.double(), peaks

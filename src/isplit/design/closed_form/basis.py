@@ -10,53 +10,49 @@ from isplit.design.bottleneck.linear import LinearBottleneck, lay_out
 from isplit.design.closed_form.allocation import Allocation, expected_loss, useful_ranks
 from isplit.design.closed_form.joint import JointSolution, joint_ranks, solve_joint
 from isplit.design.closed_form.solve import Solution
+from isplit.design.settings import ClosedFormTuning
 from isplit.records import Budget, Cut
-
-# A joint map has to lower the expected loss to this share to be worth its weights and its operations.
-_JOINT_WORTH = 0.95
-# Where a joint map has room for less than this share of the latents, solving for it is a waste of time.
-_JOINT_ROOM = 0.25
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Basis:
-    """What is known of a cut with patches of one size: all its latents, and the first of them for some images.
+    """The latents of a cut with patches of one size that a budget chooses among.
 
-    `solutions` are for each map, `latents` (N×K×P each) the first K of that map's latents for images which the
+    `solutions` are those of each map. `latents` (N×K×P each) are the first K of that map's latents for images that the
     solutions are not from. `joint` is the same with a map over all positions; None where there is none.
     """
 
     cut: Cut
     prefix: int
     samples_per_dimension: float
-    solutions: list[Solution]
+    solutions: Sequence[Solution]
     latents: list[torch.Tensor]
     joint: "JointBasis | None" = None
 
-    def best(self, budget: Budget) -> "Basis":
-        """Return the joint basis where it is expected to lose less at a budget of bytes, else this one."""
+    def best(self, budget: Budget, *, worth: float) -> "Basis":
+        """Return the joint basis where it is expected to lose less than `worth` of this one's loss, else this one."""
         if self.joint is None or budget.payload_bytes is None:
             return self
-        single, joint = (expected_loss(one.latents, budget) for one in (self, self.joint))
-        return self.joint if joint + self.joint.dropped < _JOINT_WORTH * single else self
+        single, joint = (expected_loss(basis.latents, budget) for basis in (self, self.joint))
+        return self.joint if joint + self.joint.dropped < worth * single else self
 
     def of_budget(self, budget: Budget) -> "Basis":
         """Return the basis with no more latents than a budget of bytes could use, so that others do not matter."""
         useful = useful_ranks(self.solutions, budget)
         return replace(self, latents=[part[:, :rank] for part, rank in zip(self.latents, useful, strict=True)])
 
-    def joint_ranks(self) -> list[int]:
+    def joint_ranks(self, tuning: ClosedFormTuning) -> list[int]:
         """Return how many latents of each map a joint map is over; all 0 where there is to be none."""
         wanted = [part.shape[1] for part in self.latents]
-        ranks = joint_ranks(wanted, [part.shape[2] for part in self.latents])
-        return ranks if sum(ranks) >= _JOINT_ROOM * sum(wanted) else [0] * len(ranks)
+        ranks = joint_ranks(wanted, [part.shape[2] for part in self.latents], max_width=tuning.max_joint_width)
+        return ranks if sum(ranks) >= tuning.joint_room * sum(wanted) else [0] * len(ranks)
 
     def bottleneck(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
         """Build the bottleneck of the latents that are kept; those of each map are decoded times their gains."""
         maps = [solution.keep(places) for solution, places in zip(self.solutions, allocation.kept, strict=True)]
-        for one, scales, gain in zip(maps, allocation.scales, gains, strict=True):
-            one.encoder.data /= scales[:, None]
-            one.decoder.data *= (scales * gain)[:, None]
+        for linear_map, scales, gain in zip(maps, allocation.scales, gains, strict=True):
+            linear_map.encoder.data /= scales[:, None]
+            linear_map.decoder.data *= (scales * gain)[:, None]
         return LinearBottleneck(maps, prefix=self.prefix)
 
 

@@ -6,18 +6,18 @@ moments of positions ─> patches ─> moments of patches ─> solve ─> latent
                                                                   (fit part, budgets of bytes only)
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from isplit.codec.codec import smallest_payload_bytes
+from isplit.codec.coders import CoderName
 from isplit.codec.quantise import Quantiser
-from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap, lay_out
+from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
+from isplit.design.bottleneck.linear import LinearMap, lay_out
 from isplit.design.closed_form.allocation import (
     Allocation,
     allocate_bytes,
@@ -27,25 +27,19 @@ from isplit.design.closed_form.allocation import (
     useful_ranks,
 )
 from isplit.design.closed_form.basis import Basis, JointBasis
-from isplit.design.closed_form.moments import CutMoments, collect_latents, collect_moments
+from isplit.design.closed_form.moments import CutVectors, SolvedCut, choose_vectors
+from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.closed_form.solve import Solution
-from isplit.design.inputs.batches import Batch, iter_batches
 from isplit.design.progress import Progress, silent
-from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import StudyView
-from isplit.records import Budget, Cut
+from isplit.records import BottleneckSpec, Budget, Cut
 
-Maps = Sequence[tuple[CutMoments, Sequence[LinearMap]]]
-
-# Floats of latents of one basis from which ranks, steps and tables are found.
-_MAX_LATENTS = 2**22
-# Enough to tell which directions of the channels hardly matter.
-_PILOT_IMAGES = 100
-# Images that the moments are not from, for latents and tables; where so many are left, or as many as the moments have.
-# From fewer of either, a joint map would learn the images: what it sends of others would be longer than it expects.
-_OTHER_IMAGES = 200
+BudgetVectors = dict[Budget, CutVectors]
+"""For one cut: the vectors that each budget has room for."""
+BudgetBases = dict[Budget, Basis]
+"""For one cut: the latents that each budget chooses among."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +47,10 @@ class ClosedForm:
     """A closed-form split with what its record needs to know about where it came from."""
 
     split: BuiltSplit
+    spec: BottleneckSpec
     budget: Budget
-    weighted: bool
     statistics_images: int
     samples_per_dimension: float
-
-    @property
-    def bottleneck(self) -> LinearBottleneck:
-        """The linear bottleneck."""
-        assert isinstance(self.split.bottleneck, LinearBottleneck)
-        return self.split.bottleneck
 
 
 def closed_forms(
@@ -75,13 +63,14 @@ def closed_forms(
 ) -> list[ClosedForm]:
     """Build the closed-form split of every cut for every budget: cuts in their order, and budgets in theirs."""
     bases = closed_form_bases(view, budgets, cuts, settings, progress=progress)
-    used = min(settings.statistics_images, len(view.images("fit")))
+    images = min(settings.statistics_images, len(view.images("fit")))
     built: list[ClosedForm] = []
     for number, of_cut in enumerate(bases):
         for budget in budgets:
-            basis = of_cut[budget].best(budget)
-            split = build_split(view, basis, budget)
-            built.append(ClosedForm(split, budget, settings.weighted, used, basis.samples_per_dimension))
+            basis = of_cut[budget].best(budget, worth=settings.tuning.joint_worth)
+            split = build_split(view, basis, budget, coder=settings.coder)
+            spec = BottleneckSpec(design="linear" if settings.weighted else "pca", **split.bottleneck.structure())
+            built.append(ClosedForm(split, spec, budget, images, basis.samples_per_dimension))
         progress("rank and step", number + 1, len(bases))
     return built
 
@@ -93,116 +82,76 @@ def closed_form_bases(
     settings: PredictSettings,
     *,
     progress: Progress = silent,
-) -> list[dict[Budget, Basis]]:
+) -> list[BudgetBases]:
     """Solve every cut for every budget, and take as many latents as it could use; budgets may share a basis."""
-    every = view.images("fit")
-    first, others = every[: settings.statistics_images], every[settings.statistics_images :]
-    held_out = len(others) >= min(len(first), _OTHER_IMAGES)
-    others = (others if held_out else every)[: settings.statistics_images]
-    labels = torch.from_numpy(view.classes.label_map)
-    precision = chosen_precision(settings.precision)
-    size = view.preprocessing.image_size
+    passes = StatisticsPasses(view, settings, progress)
+    chosen = _choose_patches(passes, cuts, budgets)
+    solved = _solve_patches(passes, chosen)
+    bases = _position_bases(passes, chosen, solved)
+    return _with_joint_maps(passes, bases, chosen) if passes.images.joint_maps else bases
 
-    def batches_of(images: NDArray[np.int64]) -> closing[Generator[Batch]]:
-        return closing(iter_batches(view.data, images, view.preprocessing, batch_size=settings.batch_size))
 
-    def collect(moments: Sequence[CutMoments], images: NDArray[np.int64], what: str) -> None:
-        with batches_of(images) as batches:
-            collect_moments(
-                view.graph,
-                moments,
-                batches,
-                objective=lambda logits, raw: view.classes.decision(logits, labels[raw], "correct"),
-                precision=precision,
-                progress=lambda done: progress(what, done, len(images)),
-            )
-
-    pilot = first[:_PILOT_IMAGES]
-    positions = [CutMoments(cut, image_size=size, images=len(pilot)) for cut in cuts]
-    collect(positions, pilot, "statistics of channels")
-    chosen = [
-        one.enlarged(budgets, image_size=size, images=len(first), weighted=settings.weighted) for one in positions
-    ]
-    every_moments = list(dict.fromkeys(chain.from_iterable(of_cut.values() for of_cut in chosen)))
-    collect(every_moments, first, "statistics of patches")
-    solved: list[tuple[CutMoments, float, list[Solution], list[LinearMap]]] = []
-    for number, of_cut in enumerate(chosen):
-        for moments in dict.fromkeys(of_cut.values()):
-            solutions = moments.solve(weighted=settings.weighted)
-            own = [budget for budget in budgets if of_cut[budget] is moments]
-            candidates = _candidates(solutions, moments.cut, own)
-            solved.append((moments, moments.samples_per_dimension, solutions, candidates))
-            moments.forget()
-        progress("closed forms", number + 1, len(cuts))
-
-    def latents_of(images: NDArray[np.int64], maps: Maps) -> list[list[torch.Tensor]]:
-        with batches_of(images) as batches:
-            return collect_latents(view.graph, maps, batches, max_values=_MAX_LATENTS, precision=precision)
-
-    latents = latents_of(others, [(moments, candidates) for moments, *_, candidates in solved])
-    bases = {
-        moments: Basis(
-            cut=moments.cut,
-            prefix=moments.prefix,
-            samples_per_dimension=samples_per_dimension,
-            solutions=solutions,
-            latents=own,
+def _choose_patches(passes: StatisticsPasses, cuts: Sequence[Cut], budgets: Sequence[Budget]) -> list[BudgetVectors]:
+    """Solve for single positions from a few images, and choose patches and channels for each budget by that."""
+    size, settings = passes.view.preprocessing.image_size, passes.settings
+    moments = passes.moments(
+        [CutVectors.of(cut, image_size=size) for cut in cuts], passes.images.pilot, "statistics of channels"
+    )
+    return [
+        choose_vectors(
+            of_cut.solve(weighted=settings.weighted),
+            budgets,
+            image_size=size,
+            images=len(passes.images.moments),
+            tuning=settings.tuning,
         )
-        for (moments, samples_per_dimension, solutions, _), own in zip(solved, latents, strict=True)
+        for of_cut in moments
+    ]
+
+
+def _solve_patches(passes: StatisticsPasses, chosen: Sequence[BudgetVectors]) -> dict[CutVectors, SolvedCut]:
+    """Solve for the chosen patches of every cut; the sums of each are freed as soon as it is solved."""
+    wanted = [vectors for of_cut in chosen for vectors in dict.fromkeys(of_cut.values())]
+    sums = dict(zip(wanted, passes.moments(wanted, passes.images.moments, "statistics of patches"), strict=True))
+    solved: dict[CutVectors, SolvedCut] = {}
+    for number, of_cut in enumerate(chosen):
+        for vectors in dict.fromkeys(of_cut.values()):
+            solved[vectors] = sums.pop(vectors).solve(weighted=passes.settings.weighted)
+        passes.progress("closed forms", number + 1, len(chosen))
+    return solved
+
+
+def _position_bases(
+    passes: StatisticsPasses, chosen: Sequence[BudgetVectors], solved: dict[CutVectors, SolvedCut]
+) -> list[BudgetBases]:
+    """Collect the latents that the largest budget could use, and give each budget those that it could use itself."""
+    budgets_of: dict[CutVectors, list[Budget]] = {vectors: [] for vectors in solved}
+    for of_cut in chosen:
+        for budget, vectors in of_cut.items():
+            budgets_of[vectors].append(budget)
+    maps = [
+        (vectors, _candidates(solution.solutions, vectors.cut, budgets_of[vectors]))
+        for vectors, solution in solved.items()
+    ]
+    bases = {
+        vectors: Basis(
+            cut=vectors.cut,
+            prefix=vectors.prefix,
+            samples_per_dimension=solution.samples_per_dimension,
+            solutions=solution.solutions,
+            latents=latents,
+        )
+        for (vectors, solution), latents in zip(
+            solved.items(), passes.latents(maps, passes.images.held_out), strict=True
+        )
     }
-    found = [
+    return [
         {
-            budget: bases[moments].of_budget(budget) if budget.payload_bytes else bases[moments]
-            for budget, moments in of_cut.items()
+            budget: bases[vectors].of_budget(budget) if budget.payload_bytes else bases[vectors]
+            for budget, vectors in of_cut.items()
         }
         for of_cut in chosen
     ]
-    if held_out and len(first) >= _OTHER_IMAGES:
-        _add_joint_maps(found, chosen, latents_of, statistics=first, others=others, progress=progress)
-    return found
-
-
-def _add_joint_maps(
-    found: Sequence[dict[Budget, Basis]],
-    chosen: Sequence[dict[Budget, CutMoments]],
-    latents_of: Callable[[NDArray[np.int64], Maps], list[list[torch.Tensor]]],
-    *,
-    statistics: NDArray[np.int64],
-    others: NDArray[np.int64],
-    progress: Progress,
-) -> None:
-    """Give the bases of budgets in bytes a map over all positions, solved from the images of the statistics."""
-    joint = [
-        (of_cut, budget, moments, ranks)
-        for of_cut, moments_of_cut in zip(found, chosen, strict=True)
-        for budget, moments in moments_of_cut.items()
-        if budget.payload_bytes and any(ranks := of_cut[budget].joint_ranks())
-    ]
-    # Budgets with the same patches share one pass, over as many latents as the largest of them joins.
-    most: dict[CutMoments, tuple[Basis, list[int]]] = {}
-    for of_cut, budget, moments, ranks in joint:
-        before = most[moments][1] if moments in most else ranks
-        most[moments] = of_cut[budget], [max(pair) for pair in zip(before, ranks, strict=True)]
-
-    def joined(images: NDArray[np.int64], wanted: Sequence[CutMoments]) -> dict[CutMoments, list[torch.Tensor]]:
-        if not wanted:
-            return {}
-        maps = [
-            (one, [solution.keep(rank) for solution, rank in zip(basis.solutions, ranks, strict=True)])
-            for one in wanted
-            for basis, ranks in [most[one]]
-        ]
-        return dict(zip(wanted, latents_of(images, maps), strict=True))
-
-    own = joined(statistics, list(most))
-    # Where the candidates were so many that some images had no room, the few that are joined have.
-    held = joined(others, [one for one, (basis, _) in most.items() if len(basis.latents[0]) < len(others)])
-    for number, (of_cut, budget, moments, ranks) in enumerate(joint):
-        basis = of_cut[budget]
-        parts = own[moments], held.get(moments, basis.latents)
-        first, second = ([part[:, :rank] for part, rank in zip(of, ranks, strict=True)] for of in parts)
-        of_cut[budget] = replace(basis, joint=JointBasis.of(basis, statistics=first, others=second))
-        progress("closed forms of all positions", number + 1, len(joint))
 
 
 def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:
@@ -214,12 +163,75 @@ def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budge
     return [solution.keep(rank) for solution, rank in zip(solutions, ranks, strict=True)]
 
 
-def build_split(view: StudyView, basis: Basis, budget: Budget) -> BuiltSplit:
+@dataclass(frozen=True, eq=False)
+class _JoinedLatents:
+    """For some vectors: the latents that a joint map is over, of the moments' images and of the images held out."""
+
+    moments: dict[CutVectors, list[torch.Tensor]]
+    held_out: dict[CutVectors, list[torch.Tensor]]
+
+
+def _with_joint_maps(
+    passes: StatisticsPasses, bases: Sequence[BudgetBases], chosen: Sequence[BudgetVectors]
+) -> list[BudgetBases]:
+    """Give the bases of budgets in bytes a map over all positions, solved from the images of the moments."""
+    ranks = {
+        (number, budget): ranks
+        for number, of_cut in enumerate(bases)
+        for budget, basis in of_cut.items()
+        if budget.payload_bytes and any(ranks := basis.joint_ranks(passes.settings.tuning))
+    }
+    joined = _joined_latents(passes, bases, chosen, ranks)
+    extended = [dict(of_cut) for of_cut in bases]
+    for done, ((number, budget), of_maps) in enumerate(ranks.items()):
+        basis, vectors = bases[number][budget], chosen[number][budget]
+        statistics, others = (
+            [part[:, :rank] for part, rank in zip(latents, of_maps, strict=True)]
+            for latents in (joined.moments[vectors], joined.held_out.get(vectors, basis.latents))
+        )
+        joint = JointBasis.of(basis, statistics=statistics, others=others)
+        extended[number][budget] = replace(basis, joint=joint)
+        passes.progress("closed forms of all positions", done + 1, len(ranks))
+    return extended
+
+
+def _joined_latents(
+    passes: StatisticsPasses,
+    bases: Sequence[BudgetBases],
+    chosen: Sequence[BudgetVectors],
+    ranks: dict[tuple[int, Budget], list[int]],
+) -> _JoinedLatents:
+    """Collect latents for the joint maps; budgets with the same patches share a pass, of the most that one joins."""
+    most: dict[CutVectors, tuple[Basis, list[int]]] = {}
+    for (number, budget), of_maps in ranks.items():
+        vectors = chosen[number][budget]
+        before = most[vectors][1] if vectors in most else of_maps
+        most[vectors] = bases[number][budget], [max(pair) for pair in zip(before, of_maps, strict=True)]
+    maps = {
+        vectors: [solution.keep(rank) for solution, rank in zip(basis.solutions, of_maps, strict=True)]
+        for vectors, (basis, of_maps) in most.items()
+    }
+    images = passes.images
+    # Where the candidates were so many that some images had no room, the few that are joined have.
+    short = [vectors for vectors, (basis, _) in most.items() if len(basis.latents[0]) < len(images.held_out)]
+
+    def collected(wanted: Sequence[CutVectors], indices: NDArray[np.int64]) -> dict[CutVectors, list[torch.Tensor]]:
+        if not wanted:
+            return {}
+        latents = passes.latents([(vectors, maps[vectors]) for vectors in wanted], indices)
+        return dict(zip(wanted, latents, strict=True))
+
+    return _JoinedLatents(moments=collected(list(most), images.moments), held_out=collected(short, images.held_out))
+
+
+def build_split(view: StudyView, basis: Basis, budget: Budget, *, coder: CoderName = "rans") -> BuiltSplit:
     """Choose rank and step, and make the tables from the latents' own histograms."""
     if budget.element_ratio:
         ranks = ratio_ranks(basis.solutions, basis.cut, budget)
-        return built_with_tables(view, basis, fixed_rank(basis.latents, ranks))
+        return built_with_tables(view, basis, fixed_rank(basis.latents, ranks), coder=coder)
     assert budget.payload_bytes is not None
+    if coder != "rans":
+        return _fill_budget(view, basis, budget.payload_bytes, coder=coder)
     wanted = float(budget.payload_bytes)
     # The estimate from the histogram is within a byte or two; real payloads decide.
     while True:
@@ -231,28 +243,44 @@ def build_split(view: StudyView, basis: Basis, budget: Budget) -> BuiltSplit:
         wanted = max(float(smallest_payload_bytes()), wanted - (real - budget.payload_bytes) - 0.25)
 
 
+def _fill_budget(view: StudyView, basis: Basis, budget_bytes: int, *, coder: CoderName) -> BuiltSplit:
+    """Bisect the bytes that rans would take, which rank and step follow from, until real payloads fill the budget."""
+    low, high = float(smallest_payload_bytes()), 2.0 * budget_bytes
+    best = built_with_tables(view, basis, allocate_bytes(basis.latents, low), coder=coder)
+    while high / low > 1.01:
+        middle = (low * high) ** 0.5
+        allocation = allocate_bytes(basis.latents, middle)
+        built = built_with_tables(view, basis, allocation, coder=coder)
+        if mean_payload_bytes(built, basis, allocation) <= budget_bytes:
+            best, low = built, middle
+        else:
+            high = middle
+    return best
+
+
 def built_with_tables(
-    view: StudyView, basis: Basis, allocation: Allocation, quantiser: Quantiser | None = None
+    view: StudyView,
+    basis: Basis,
+    allocation: Allocation,
+    *,
+    quantiser: Quantiser | None = None,
+    coder: CoderName = "rans",
 ) -> BuiltSplit:
     """Make the split of an allocation, its tables from the basis's latents; with another quantiser if one is given."""
     kept = _kept(basis, allocation)
     gains = [torch.ones(part.shape[1]) if quantiser else rounding_gain(part, allocation.step) for part in kept]
-    bottleneck = basis.bottleneck(allocation, gains)
-    bottleneck.quantiser = quantiser or Quantiser.common(allocation.step, levels=allocation.levels)
-    bottleneck.requires_grad_(False).eval()
-    symbols = bottleneck.symbols(lay_out(kept))
-    codec = bottleneck.codec(
-        model=view.fingerprint,
-        cut=basis.cut.name,
-        counts=bottleneck.count_symbols(symbols),
-        images=len(symbols),
+    bottleneck = basis.bottleneck(allocation, gains).requires_grad_(False).eval()
+    scales = quantiser or Quantiser.common(allocation.step, levels=allocation.levels)
+    latent_quantiser = LatentQuantiser(scales, bottleneck.channel_axis)
+    codec = CodecOwner(view.fingerprint, basis.cut.name).make_codec(
+        latent_quantiser, latent_quantiser.symbols(lay_out(kept)), coder=coder
     )
     return BuiltSplit(basis.cut, bottleneck, codec)
 
 
 def mean_payload_bytes(built: BuiltSplit, basis: Basis, allocation: Allocation) -> float:
     """Return the mean length of real payloads of the basis's latents, header included."""
-    symbols = built.bottleneck.symbols(lay_out(_kept(basis, allocation)))
+    symbols = built.quantiser.symbols(lay_out(_kept(basis, allocation)))
     return float(built.codec.payload_bytes(symbols.numpy()).mean())
 
 

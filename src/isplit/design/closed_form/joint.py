@@ -1,6 +1,6 @@
 """The closed form's second step: what the latents of all positions of an image share.
 
-The first step (linear.py) whitens by importance, so an error of any latent at any position moves the decision alike.
+The first step (solve.py) whitens by importance, so an error of any latent at any position moves the decision alike.
 What is left to gain is that neighbouring patches are like each other, and that a place has a mean of its own. Plain
 PCA of all latents of an image takes both out. There is one vector an image, so images are few beside its length: the
 covariance is shrunk towards that of latents which have nothing to do with each other, by as much as Ledoit and Wolf
@@ -16,14 +16,10 @@ from sklearn.covariance import ledoit_wolf
 
 from isplit.design.bottleneck.linear import laid_out_shape, lay_out
 
-# Longer vectors take longer to solve for, and there are no images to tell more of them apart: with 2,048 entries
-# VGG16 on tiny-imagenet-20 answered no better between 340 and 500 bytes.
-MAX_JOINT_WIDTH = 1024
-
 
 @dataclass(frozen=True, eq=False)
 class JointSolution:
-    """All joint latents, of which a budget keeps some.
+    """The full set of joint latents; a budget keeps some of them.
 
     Column i of `vectors` (W×M, orthonormal) makes joint latent i of the W latents of all positions less their `mean`
     (W), and is what it stands for; those that vary most come first. M is W less the places where nothing varies.
@@ -54,21 +50,21 @@ def solve_joint(latents: Sequence[torch.Tensor]) -> JointSolution:
     centred = (joined - mean)[:, varies].double() / scale
     covariance, _ = ledoit_wolf(centred.numpy(), assume_centered=True)
     product = torch.from_numpy(covariance) * torch.outer(scale, scale)
-    _, found = torch.linalg.eigh(product.float())
-    vectors[varies] = found.flip(1)
+    _, eigenvectors = torch.linalg.eigh(product.float())
+    vectors[varies] = eigenvectors.flip(1)
     return JointSolution(mean, vectors)
 
 
-def joint_ranks(ranks: Sequence[int], positions: Sequence[int]) -> list[int]:
+def joint_ranks(ranks: Sequence[int], positions: Sequence[int], *, max_width: int) -> list[int]:
     """Return how many latents of each map, out of `ranks`, a joint map can be over; all 0 at a single position.
 
-    Every map gives up the same share where all of them, laid out, would be more than `MAX_JOINT_WIDTH` numbers.
+    Every map gives up the same share where all of them, laid out, would be more than `max_width` numbers.
     """
     if sum(count for rank, count in zip(ranks, positions, strict=True) if rank) <= 1:
         return [0] * len(ranks)
     most = max(ranks)
     for parts in range(most, 0, -1):
-        found = [rank * parts // most for rank in ranks]
-        if prod(laid_out_shape(found, positions)) <= MAX_JOINT_WIDTH:
-            return found
+        shares = [rank * parts // most for rank in ranks]
+        if prod(laid_out_shape(shares, positions)) <= max_width:
+            return shares
     return [0] * len(ranks)

@@ -4,25 +4,20 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.settings import ClosedFormTuning
 from isplit.records import Cut
 
-# Longer vectors would make the eigenvalue problem take longer than the images.
-MAX_WIDTH = 2048
-
-# With fewer samples than dimensions the shrinkage decides about the rest, yet a patch of 2x2 from 1.25 samples per
-# dimension lost 16 points less at VGG16's pool4 than single positions from 5, and 17 less at pool5 from 0.31.
-_SAMPLES_PER_DIMENSION = 0.25
-
-# Channels are given up for a patch of this side where that loses at most so much of what the budget loses at single
-# positions anyway. From 4 to 8 there is less to gain than from 2 to 4. At VGG16's pool3 patches of 8x8 with 32 of 256
-# channels lose 2 points less than 4x4 with 128 where this ratio is 0.11, 1 point more at 0.29 and 4 more at 0.64; at
-# conv3_2 they lose 1 to 2 points more at 0.13 to 0.20; at conv4_3 4x4 loses 2 less than 2x2 at 0.22.
-_WORTH = {8: 0.12, 4: 0.25, 2: 0.25}
-# Channels that hold less than this share of the weighted energy together are never worth their place in a vector.
-_NOTHING = 0.0005
+_TUNING = ClosedFormTuning()
 
 
-def choose_patch(cut: Cut, *, images: int, eigenvalues: Sequence[float] = (), loss: float = 0.0) -> tuple[int, int]:
+def choose_patch(
+    cut: Cut,
+    *,
+    images: int,
+    eigenvalues: Sequence[float] = (),
+    loss: float = 0.0,
+    tuning: ClosedFormTuning = _TUNING,
+) -> tuple[int, int]:
     """Return the side of the patches, the largest of 8, 4, 2, 1 that can be had, and how many channels to keep for it.
 
     A larger patch makes more of what neighbours share. Its vectors have to be short enough, and its samples not too
@@ -30,22 +25,24 @@ def choose_patch(cut: Cut, *, images: int, eigenvalues: Sequence[float] = (), lo
 
     Args:
         cut: With one crossing tensor.
-        images: That the statistics will be from.
-        eigenvalues: Of single positions, descending; without them all channels are kept.
+        images: The number of images that the statistics will be from.
+        eigenvalues: Those of single positions, descending; without them all channels are kept.
         loss: The share of the weighted energy that the budget will lose at single positions.
+        tuning: How long a vector may be, and what a larger patch is worth.
 
     """
     total = sum(eigenvalues)
     lost = [1 - value / total for value in accumulate(eigenvalues)] if total > 0 else []
-    for patch in (8, 4, 2):
+    for patch, worth in tuning.patch_worth:
         layout = PatchLayout.of(cut, patch)
         if len(layout.extents) != 2 or min(layout.extents) < patch:
             continue
         area = patch * patch
         samples = images * int(layout.whole().sum())
-        room = min(MAX_WIDTH // area, int(samples / (_SAMPLES_PER_DIMENSION * area)))
+        room = min(tuning.max_patch_width // area, int(samples / (tuning.samples_per_dimension * area)))
         if room >= layout.channels:
             return patch, layout.channels
-        if room and lost and lost[room - 1] <= max(_WORTH[patch] * loss, _NOTHING):
-            return patch, min(room, next(k + 1 for k, share in enumerate(lost) if share <= _NOTHING))
+        if room and lost and lost[room - 1] <= max(worth * loss, tuning.negligible_share):
+            needed = next(rank + 1 for rank, share in enumerate(lost) if share <= tuning.negligible_share)
+            return patch, min(room, needed)
     return 1, PatchLayout.of(cut).channels

@@ -14,7 +14,7 @@ from isplit.design.running import autocast, evaluating
 from isplit.errors import ModelError
 from isplit.records import Cut, Precision
 
-Reduce = Callable[[torch.Tensor, torch.Tensor, Cut], torch.Tensor]
+Reduce = Callable[[torch.Tensor, torch.Tensor, Cut], torch.Tensor | None]
 Objective = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -62,29 +62,31 @@ class GradientPass:
         Args:
             images: N×C×H×W, normalised.
             objective: Maps logits N×K to the scalar that is differentiated; a sum over images of what belongs to each.
-            reduce: Called per cut with its activation, its gradient and the cut.
+            reduce: Called per cut with its activation, its gradient and the cut; it may return nothing.
             precision: "bf16" runs under autocast.
 
         Returns:
-            The logits in float32, and per cut what `reduce` returned.
+            The logits in float32, and per cut what `reduce` returned, unless that was nothing.
 
         Raises:
             ModelError: the objective does not depend on a cut.
 
         """
         results: list[torch.Tensor | None] = [None] * len(self.cuts)
+        arrived: set[int] = set()
 
         def arrive(number: int, held: list[torch.Tensor], gradient: torch.Tensor) -> None:
             # The hook itself lives as long as the graph; the activation must not.
             activation = held.pop()
             with torch.no_grad():
                 results[number] = reduce(activation, gradient, self.cuts[number])
+            arrived.add(number)
 
         with evaluating(self.graph.module, frozen=True), torch.enable_grad():
             with autocast(precision):
                 logits = _Run(self, arrive).run(images)
             objective(logits.float()).backward()
-        missing = [cut.name for cut, result in zip(self.cuts, results, strict=True) if result is None]
+        missing = [cut.name for number, cut in enumerate(self.cuts) if number not in arrived]
         if missing:
             msg = f"no gradient reaches {', '.join(missing)}: the decision does not depend on what is computed there"
             raise ModelError(msg)

@@ -44,7 +44,7 @@ class Calibration(Record):
 
 
 @cache
-def shipped() -> Calibration | None:
+def packaged_calibration() -> Calibration | None:
     """Return the calibration that came with the package, None if there is none."""
     here = Path(__file__).parent
     return Calibration.load(here) if (here / Calibration.file_name).exists() else None

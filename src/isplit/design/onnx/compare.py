@@ -1,4 +1,4 @@
-"""Exported files against torch: the same latents and the same answers to real images, or no bundle."""
+"""Compare exported files with torch: they give the same latents and answers to real images, or there is no bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.inputs.batches import normalise
 from isplit.design.running import evaluating
 from isplit.design.splits import ChosenSplit
@@ -26,32 +25,29 @@ MAX_DIFFERENT_SHARE = 1e-3
 _BATCH = 8
 
 
-class OnnxFile:
-    """An ONNX file of one input and one output, run as the runtime runs it: on the CPU, with one thread."""
+def run_file(path: Path, array: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return an ONNX file's output for a batch, computed a few images at a time, on the CPU with one thread.
 
-    def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no base class but this one
-            msg = f"onnxruntime cannot load the exported {path.name}: {' '.join(str(error).split())[:300]}"
-            raise ExportError(msg) from error
-        self._input: str = self._session.get_inputs()[0].name
+    Raises:
+        ExportError: onnxruntime cannot load the file.
 
-    def __call__(self, array: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the output for a batch, computed a few images at a time."""
-        parts = [
-            self._session.run(None, {self._input: array[start : start + _BATCH]})[0]
-            for start in range(0, len(array), _BATCH)
-        ]
-        return np.concatenate(parts)
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class but this one
+        msg = f"onnxruntime cannot load the exported {path.name}: {' '.join(str(error).split())[:300]}"
+        raise ExportError(msg) from error
+    source: str = session.get_inputs()[0].name
+    starts = range(0, len(array), _BATCH)
+    return np.concatenate([session.run(None, {source: array[start : start + _BATCH]})[0] for start in starts])
 
 
 @dataclass(frozen=True, eq=False)
 class TorchAnswers:
-    """What torch makes of some images: logits of the group N×K and, for a split, its latents N×latent_shape."""
+    """What torch answers to some images: logits of the group N×K and, for a split, its latents N×latent_shape."""
 
     logits: NDArray[np.float32]
     latents: NDArray[np.uint8] | None = None
@@ -63,8 +59,7 @@ class TorchSplit:
     def __init__(self, view: StudyView, chosen: ChosenSplit) -> None:
         self._view = view
         self._head, self._tail = chosen.head, chosen.tail
-        self._bottleneck: Bottleneck = chosen.built.bottleneck
-        self._cut = chosen.built.cut
+        self._built = chosen.built
 
     def __call__(self, pixels: NDArray[np.uint8]) -> TorchAnswers:
         """Answer images N×H×W×C."""
@@ -73,23 +68,22 @@ class TorchSplit:
 
     def latents(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the quantised latents of images."""
-        found: list[torch.Tensor] = []
+        parts: list[torch.Tensor] = []
         with evaluating(self._head), torch.no_grad():
             for start in range(0, len(pixels), _BATCH):
                 images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), self._view.preprocessing)
-                found.append(self._bottleneck.symbols(self._bottleneck.encode(self._head(images))))
-        return torch.cat(found).numpy()
+                parts.append(self._built.symbols(self._head(images)))
+        return torch.cat(parts).numpy()
 
     def logits(self, latents: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the group's logits of latents."""
-        found: list[torch.Tensor] = []
+        parts: list[torch.Tensor] = []
         with evaluating(self._tail), torch.no_grad():
             for start in range(0, len(latents), _BATCH):
-                symbols = torch.from_numpy(latents[start : start + _BATCH])
-                decoded = self._bottleneck.decode(self._bottleneck.values(symbols))
-                decoded = self._view.graph.lay_out(decoded, self._cut)
-                found.append(self._view.classes(self._tail(decoded).float()))
-        return torch.cat(found).numpy()
+                decoded = self._built.decode(torch.from_numpy(latents[start : start + _BATCH]))
+                decoded = self._view.graph.lay_out(decoded, self._built.cut)
+                parts.append(self._view.classes(self._tail(decoded).float()))
+        return torch.cat(parts).numpy()
 
 
 def load_pixels(view: StudyView, part: PartName, *, limit: int) -> NDArray[np.uint8]:
@@ -101,12 +95,12 @@ def load_pixels(view: StudyView, part: PartName, *, limit: int) -> NDArray[np.ui
 def answer_whole(view: StudyView, pixels: NDArray[np.uint8]) -> TorchAnswers:
     """Answer images N×H×W×C with the model itself."""
     model: nn.Module = view.graph.module
-    found: list[torch.Tensor] = []
+    logits: list[torch.Tensor] = []
     with evaluating(model), torch.no_grad():
         for start in range(0, len(pixels), _BATCH):
             images = normalise(torch.from_numpy(pixels[start : start + _BATCH]), view.preprocessing)
-            found.append(view.classes(model(images).float()))
-    return TorchAnswers(torch.cat(found).numpy())
+            logits.append(view.classes(model(images).float()))
+    return TorchAnswers(torch.cat(logits).numpy())
 
 
 def check_whole(path: Path, pixels: NDArray[np.uint8], expected: TorchAnswers, *, tolerance: float) -> ExportCheck:
@@ -116,7 +110,7 @@ def check_whole(path: Path, pixels: NDArray[np.uint8], expected: TorchAnswers, *
         ExportError: it answers otherwise.
 
     """
-    logits = OnnxFile(path)(pixels)
+    logits = run_file(path, pixels)
     difference = _check_logits(path.name, logits, expected.logits, tolerance)
     return _summary(logits, expected, latents=None, tail_difference=difference)
 
@@ -134,9 +128,9 @@ def check_split(
     """
     expected = reference(pixels)
     assert expected.latents is not None
-    latents = OnnxFile(head)(pixels)
+    latents = run_file(head, pixels)
     _check_latents(head.name, latents, expected.latents)
-    logits = OnnxFile(tail)(latents)
+    logits = run_file(tail, latents)
     # On the latents that the head really gave: one symbol on the other side can move a logit by more than any rounding.
     same = bool(np.array_equal(latents, expected.latents))
     wanted = expected.logits if same else reference.logits(latents)

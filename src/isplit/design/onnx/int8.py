@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from isplit.design.onnx.compare import OnnxFile, TorchSplit, load_pixels
+from isplit.design.onnx.compare import TorchSplit, load_pixels, run_file
 from isplit.design.onnx.files import save_onnx, weight_bytes
 from isplit.design.onnx.modules import ENCODER
 from isplit.design.settings import ExportSettings
@@ -82,7 +82,7 @@ def measure_int8(
     pixels = load_pixels(view, "select", limit=settings.int8_images)
     int8_head = float32_head.with_suffix(".int8.onnx")
     save_onnx(head, int8_head)
-    before, after = OnnxFile(float32_head)(pixels), OnnxFile(int8_head)(pixels)
+    before, after = run_file(float32_head, pixels), run_file(int8_head, pixels)
     tail = TorchSplit(view, chosen)
     answers_before, answers_after = (tail.logits(latents).argmax(1) for latents in (before, after))
     codec = chosen.built.codec

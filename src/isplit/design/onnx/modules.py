@@ -1,4 +1,4 @@
-"""What is exported of a split: one module per file, with everything inside that the runtime should not have to know.
+"""The modules that are exported: one for each file, with everything inside that the runtime should not have to know.
 
 head   image  uint8 N×H×W×C ─> normalise ─> head ─> encode ─> quantise ─> latent uint8 N×latent_shape
 tail   latent ─> dequantise ─> decode ─> tail ─> the group's logits N×K
@@ -8,8 +8,8 @@ whole  image ─> normalise ─> model ─> the group's logits N×K
 import torch
 from torch import nn
 
-from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.class_subsets import ClassSubset
+from isplit.design.splits import BuiltSplit
 from isplit.records import Preprocessing
 
 ENCODER = "encoder"
@@ -32,22 +32,23 @@ class _Pixels(nn.Module):
 
 
 class _Encode(nn.Module):
-    def __init__(self, bottleneck: Bottleneck) -> None:
+    def __init__(self, built: BuiltSplit) -> None:
         super().__init__()
-        self.bottleneck = bottleneck
+        self.bottleneck = built.bottleneck
+        self._quantiser = built.quantiser
 
     def forward(self, tensor: torch.Tensor) -> torch.Tensor:
-        return self.bottleneck.symbols(self.bottleneck.encode(tensor))
+        return self._quantiser.symbols(self.bottleneck.encode(tensor))
 
 
 class HeadModel(nn.Module):
     """Images to quantised latents; `head` maps normalised images to what crosses."""
 
-    def __init__(self, head: nn.Module, bottleneck: Bottleneck, *, preprocessing: Preprocessing) -> None:
+    def __init__(self, head: nn.Module, built: BuiltSplit, *, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.pixels = _Pixels(preprocessing)
         self.head = head
-        self.encoder = _Encode(bottleneck)
+        self.encoder = _Encode(built)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map images N×H×W×C uint8 to latents N×latent_shape uint8."""
@@ -57,15 +58,16 @@ class HeadModel(nn.Module):
 class TailModel(nn.Module):
     """Quantised latents to logits; `tail` maps what crossed to all logits of the model."""
 
-    def __init__(self, tail: nn.Module, bottleneck: Bottleneck, *, group: ClassSubset, outputs: int) -> None:
+    def __init__(self, tail: nn.Module, built: BuiltSplit, *, group: ClassSubset, outputs: int) -> None:
         super().__init__()
-        self.bottleneck = bottleneck
+        self.bottleneck = built.bottleneck
         self.tail = tail
+        self._quantiser = built.quantiser
         self._classes = _Classes(group, outputs)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """Map latents N×latent_shape uint8 to logits N×K float32."""
-        return self._classes(self.tail(self.bottleneck.decode(self.bottleneck.values(latent))))
+        return self._classes(self.tail(self.bottleneck.decode(self._quantiser.values(latent))))
 
 
 class WholeModel(nn.Module):

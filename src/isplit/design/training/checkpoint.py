@@ -7,15 +7,15 @@ rates from the number of the step: there is no state of a generator or scheduler
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from safetensors.torch import load, save
 from torch import nn
 
 from isplit.codec.quantise import Quantiser
-from isplit.design.bottleneck.base import Bottleneck
 from isplit.errors import StudyError
 from isplit.records import Part, Record, TrainingEpoch, write_whole
 
@@ -23,7 +23,7 @@ _TENSORS = "checkpoint-{}.safetensors"
 
 
 class Scales(Part):
-    """A quantiser's fields."""
+    """The fields of a quantiser."""
 
     levels: int
     lowest: int
@@ -31,11 +31,8 @@ class Scales(Part):
     offsets: tuple[float, ...]
 
     @classmethod
-    def of(cls, bottleneck: Bottleneck) -> "Scales | None":
-        """Return those of a bottleneck's quantiser, if it has one."""
-        quantiser = bottleneck.quantiser
-        if quantiser is None:
-            return None
+    def of(cls, quantiser: Quantiser) -> Self:
+        """Return those of a quantiser."""
         return cls(levels=quantiser.levels, lowest=quantiser.lowest, steps=quantiser.steps, offsets=quantiser.offsets)
 
     def quantiser(self) -> Quantiser:
@@ -46,7 +43,7 @@ class Scales(Part):
 class RunState(Record):
     """checkpoint.json: how far a run has come.
 
-    `key` says of what run. `done` counts epochs of both stages; `best_epoch` is the one of the second stage whose
+    `key` identifies the run. `done` counts epochs of both stages; `best_epoch` is the one of the second stage whose
     weights are kept, `best_accuracy` its accuracy on the select part and `best_loss` its loss there; None before the
     second stage.
     """
@@ -66,18 +63,18 @@ class RunState(Record):
     curve: tuple[TrainingEpoch, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """The checkpoint of one run in its split's directory.
 
     Args:
         directory: Made when the first checkpoint is written.
-        key: What the run is: settings, start, model, images.
+        key: A hash of all that the run depends on: settings, start, model, images.
 
     """
 
-    def __init__(self, directory: Path, *, key: str) -> None:
-        self.directory = directory
-        self.key = key
+    directory: Path
+    key: str
 
     def load(self) -> tuple[RunState, dict[str, torch.Tensor]] | None:
         """Return state and tensors of this run; None where there are none, or only another run's or damaged ones."""
@@ -151,12 +148,11 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch
             if name.startswith(start):
                 key = name.removeprefix(start)
                 # Like Adam's own: moments lie in memory as the parameter does, the count of steps on the CPU.
-                own = (
+                optimiser.state[parameter][key] = (
                     torch.zeros_like(parameter).copy_(value)
                     if value.shape == parameter.shape and key != "step"
                     else value
                 )
-                optimiser.state[parameter][key] = own
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[nn.Parameter]:

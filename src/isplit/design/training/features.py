@@ -1,4 +1,4 @@
-"""What crosses the cut for the training images, computed once and kept, or computed anew in every epoch.
+"""Compute what crosses the cut for the training images, once to be kept, or anew in every epoch.
 
 Features are kept as float16 after division by a power of two that brings their root mean square to about 1. That is
 exact but for the rounding to 11 bits: an error of at most 0.05 % of each value, far below the quantiser's steps.
@@ -45,8 +45,8 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
-    """Which images, and what of them is wanted.
+class FeatureSource:
+    """The images whose features are wanted, and what is wanted of them.
 
     Args:
         view: The study, with the classes of labels and logits.
@@ -74,12 +74,12 @@ class Source:
 
 
 class Features:
-    """Inputs, answers of the whole model, and labels of the images of a `Source`.
+    """Inputs, answers of the whole model, and labels of the images of a `FeatureSource`.
 
     Row i is image i, row N + i its mirrored copy. Use it as a context: what was put on the disk is deleted at the end.
 
     Args:
-        source: What of which images.
+        source: The images, and what is wanted of them.
         store: Where features may be kept.
         memory_bytes: How many of them in memory.
         progress: Called as images are done.
@@ -92,7 +92,7 @@ class Features:
 
     def __init__(
         self,
-        source: Source,
+        source: FeatureSource,
         *,
         store: FeatureStore = "auto",
         memory_bytes: float = 2**32,
@@ -232,11 +232,11 @@ class Features:
         """Take what an earlier run kept; its answers were written last, so that features with them are whole."""
         file, answers = (self._directory / f"{self._name}{suffix}" for suffix in (".f16", ".npz"))
         try:
-            found = load_arrays(answers)
+            kept = load_arrays(answers)
             shape = (self.source.rows, *self.source.cut.shape)
             # Copy on write: torch wants memory that could be written, the file stays as it is.
             self._held = torch.from_numpy(np.memmap(file, np.float16, "c", shape=shape))
-            self.teacher, self._exponent = torch.from_numpy(found["teacher"]), int(found["exponent"])
+            self.teacher, self._exponent = torch.from_numpy(kept["teacher"]), int(kept["exponent"])
         except (StudyError, OSError, KeyError, ValueError):
             return False
         return True
@@ -247,11 +247,16 @@ class Features:
 
     @property
     def _name(self) -> str:
-        """A name that says of what model, images, classes and cut the features are."""
+        """A name that tells features of other models, images, classes and cuts apart."""
         source = self.source
         record = source.view.study.record
-        told = (record.model.fingerprint, record.data.sha256, record.preprocessing.model_dump_json(), source.cut.name)
-        digest = hashlib.sha256(repr((told, source.view.classes.outputs, source.flip, source.precision)).encode())
+        described = (
+            record.model.fingerprint,
+            record.data.sha256,
+            record.preprocessing.model_dump_json(),
+            source.cut.name,
+        )
+        digest = hashlib.sha256(repr((described, source.view.classes.outputs, source.flip, source.precision)).encode())
         digest.update(np.ascontiguousarray(source.images).tobytes())
         return f"features-{digest.hexdigest()[:24]}"
 
@@ -267,7 +272,7 @@ def _exponent(tensor: torch.Tensor) -> int:
     return int(np.floor(np.log2(size))) if 0 < size < float("inf") else 0
 
 
-def _choose(source: Source, store: FeatureStore, memory_bytes: float) -> Kept:
+def _choose(source: FeatureSource, store: FeatureStore, memory_bytes: float) -> Kept:
     if source.raw:
         return "recompute"
     if store != "auto":

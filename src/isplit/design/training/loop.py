@@ -7,17 +7,17 @@ after each epoch of stage 2: quantiser and tables for the budget -> accuracy on 
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from isplit.design.bottleneck.coding import LatentQuantiser
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.class_subsets import ClassSubset
 from isplit.design.progress import Progress
@@ -33,10 +33,10 @@ from isplit.design.training.checkpoint import (
     optimiser_tensors,
 )
 from isplit.design.training.features import Example, Features
-from isplit.design.training.rate import Price, Tag, calibrate, open_price
-from isplit.design.training.trainee import Trainee
+from isplit.design.training.rate import Price, RateControl, open_price
+from isplit.design.training.split_network import SplitNetwork
 from isplit.errors import NonFiniteError
-from isplit.records import Budget, Precision, TrainingEpoch
+from isplit.records import Precision, TrainingEpoch
 
 Stage = Literal["features", "task"]
 
@@ -45,262 +45,291 @@ _MAX_LATENTS = 2**26
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Job:
-    """What a run works on.
+class TrainingTask:
+    """Everything that a run of training works on.
 
-    `features` are of the fit part and `select` of the select part; `scale` (C) standardises the error of stage 1.
+    Attributes:
+        network: The split, whose values change.
+        quantiser: The quantiser that belongs to the values at the start; None where there is none.
+        features: Features of the fit part.
+        select: Features of the select part.
+        scale: Standard deviation of each channel (C), by which the error of stage 1 is standardised.
+        classes: The classes whose logits count.
+        rate_control: How quantiser and codec are made from latents.
+        settings: How to train.
+        feature_epochs: Epochs of stage 1.
+
     """
 
-    trainee: Trainee
+    network: SplitNetwork
+    quantiser: LatentQuantiser | None
     features: Features
     select: Features
     scale: torch.Tensor
     classes: ClassSubset
-    budget: Budget
-    tag: Tag
+    rate_control: RateControl
     settings: FitSettings
     feature_epochs: int
 
 
-class Run:
-    """Trains a `Job`, from its checkpoint if there is one; afterwards the trainee holds the best epoch's weights.
+@dataclass(frozen=True, eq=False)
+class TrainedState:
+    """How a run went, and the quantiser of the epoch that is kept; the network holds that epoch's values."""
+
+    state: RunState
+    quantiser: LatentQuantiser
+
+
+@dataclass(eq=False)
+class _Stage:
+    """A stage while it runs: its optimiser, the highest rate of each group, and how many epochs it has."""
+
+    name: Stage
+    optimiser: torch.optim.Optimizer
+    highest_rates: list[float]
+    epochs: int
+
+
+class TrainingRun:
+    """Trains a `TrainingTask`, from its checkpoint if there is one.
 
     Args:
-        job: What to train on what.
-        accelerator: Where, and in how many processes; each computes its share of every batch.
+        task: What to train on what.
         checkpoint: Where the run is kept between epochs.
         progress: Called with what is being done, steps done, and steps in all.
 
     """
 
-    def __init__(self, job: Job, accelerator: Accelerator, checkpoint: Checkpoint, progress: Progress) -> None:
-        self.job = job
+    def __init__(self, task: TrainingTask, checkpoint: Checkpoint, progress: Progress) -> None:
+        self.task = task
         self.state = RunState(key=checkpoint.key)
-        self._accelerator = accelerator
         self._checkpoint = checkpoint
         self._progress = progress
+        self._quantiser = task.quantiser
         self._best: dict[str, torch.Tensor] = {}
-        self._precision: Precision = chosen_precision(job.settings.precision, device=accelerator.device.type)
+        self._device = task.features.source.device
+        self._precision: Precision = chosen_precision(task.settings.precision, device=self._device.type)
 
-    def __call__(self) -> RunState:
-        """Run what is left of both stages, and return how it went."""
+    def __call__(self) -> TrainedState:
+        """Run what is left of both stages, and put the best epoch's values into the network."""
         tensors = self._resume()
-        stages: dict[Stage, int] = {"features": self.job.feature_epochs, "task": self.job.settings.epochs}
+        stages: dict[Stage, int] = {"features": self.task.feature_epochs, "task": self.task.settings.epochs}
         for stage, epochs in stages.items():
-            before = self.state.done - (self.job.feature_epochs if stage == "task" else 0)
+            before = self.state.done - (self.task.feature_epochs if stage == "task" else 0)
             left = list(range(max(0, before) + 1, epochs + 1))
             if stage == "task" and self.state.best_accuracy is None:
-                self._judge({}, epoch=0, seconds=0.0)
+                self._evaluate({}, epoch=0, seconds=0.0)
             if left and not self._is_stale():
                 self._run_stage(stage, left, tensors)
                 tensors = {}
-        self._restore_best()
-        return self.state
+        return self._restore_best()
 
     def _resume(self) -> dict[str, torch.Tensor]:
-        found = self._checkpoint.load()
-        if found is None:
+        loaded = self._checkpoint.load()
+        if loaded is None:
             return {}
-        self.state, tensors = found
-        load_module("now", self.job.trainee, tensors)
+        self.state, tensors = loaded
+        load_module("now", self.task.network, tensors)
         self._best = {name: value for name, value in tensors.items() if name.startswith("best.")}
-        scales = self.state.quantiser
-        self.job.trainee.bottleneck.quantiser = None if scales is None else scales.quantiser()
+        self._quantiser = self._in_torch(self.state.quantiser)
         return tensors
+
+    def _in_torch(self, scales: Scales | None) -> LatentQuantiser | None:
+        axis = self.task.rate_control.channel_axis
+        return None if scales is None else LatentQuantiser(scales.quantiser(), axis)
 
     def _is_stale(self) -> bool:
         last = max((row.epoch for row in self.state.curve if row.stage == "task"), default=0)
-        return last - self.state.best_epoch >= self.job.settings.patience
+        return last - self.state.best_epoch >= self.task.settings.patience
 
-    def _run_stage(self, stage: Stage, epochs: list[int], tensors: dict[str, torch.Tensor]) -> None:
-        trainee, settings = self.job.trainee, self.job.settings
-        trainee.open(features_only=stage == "features")
-        groups = trainee.groups()
+    def _run_stage(self, name: Stage, epochs: list[int], tensors: dict[str, torch.Tensor]) -> None:
+        network, settings = self.task.network, self.task.settings
+        network.open(features_only=name == "features")
+        groups = network.parameter_groups()
         if not groups:
             return  # the first stage of a design without any encoder
         optimiser = torch.optim.Adam(groups, fused=True)
-        highest = [group["lr"] for group in optimiser.param_groups]
+        highest_rates = [group["lr"] for group in optimiser.param_groups]
         if epochs[0] > 1:
             # The rates are shares of sizes that have changed since: those of the stage's start go on.
-            highest = [float(value) for value in tensors["rates"]]
+            highest_rates = [float(value) for value in tensors["rates"]]
             load_optimiser(optimiser, tensors)
-        model = self._accelerator.prepare_model(trainee)
-        total = self.job.feature_epochs if stage == "features" else settings.epochs
+        total = self.task.feature_epochs if name == "features" else settings.epochs
+        stage = _Stage(name, optimiser, highest_rates, total)
         for epoch in epochs:
             started = time.perf_counter()
-            trainee.open(features_only=stage == "features")
-            losses = self._epoch(model, optimiser, highest, stage=stage, epoch=epoch, epochs=total)
+            network.open(features_only=name == "features")
+            losses = self._epoch(stage, epoch)
             seconds = time.perf_counter() - started
-            if stage == "task":
-                self._judge(losses, epoch=epoch, seconds=seconds)
+            if name == "task":
+                self._evaluate(losses, epoch=epoch, seconds=seconds)
             else:
                 row = TrainingEpoch(
-                    stage=stage, epoch=epoch, losses=losses, select_accuracy=None, payload_bytes=None, seconds=seconds
+                    stage=name, epoch=epoch, losses=losses, select_accuracy=None, payload_bytes=None, seconds=seconds
                 )
                 self.state = self.state.model_copy(update={"curve": (*self.state.curve, row)})
-            self._keep(optimiser, highest, seconds)
-            if stage == "task" and self._is_stale():
+            self._save(stage, seconds)
+            if name == "task" and self._is_stale():
                 break
 
-    def _epoch(
-        self,
-        model: Callable[..., tuple[torch.Tensor, torch.Tensor]],
-        optimiser: torch.optim.Optimizer,
-        highest: list[float],
-        *,
-        stage: Stage,
-        epoch: int,
-        epochs: int,
-    ) -> dict[str, float]:
+    def _epoch(self, stage: _Stage, epoch: int) -> dict[str, float]:
         """Train on every image once and return the mean losses."""
-        bottleneck, budget = self.job.trainee.bottleneck, self.job.budget
-        price = None
-        if stage == "task":
-            price = open_price(bottleneck, self.latents(), budget, price=self.state.price)
-            self.job.trainee.open(features_only=False)
-        else:
-            bottleneck.quantiser = None
+        network, optimiser = self.task.network, stage.optimiser
+        price = self._price() if stage.name == "task" else None
+        if stage.name == "features":
+            self._quantiser = None
+        quantiser = self._quantiser if price is None else price.quantiser
         sums: dict[str, float] = {}
-        batches, steps = self._batches(stage, epoch)
-        label = f"{self.job.trainee.cut.name}: stage {1 if stage == 'features' else 2}, epoch {epoch} of {epochs}"
+        batches, steps = self._batches(stage.name, epoch)
+        label = f"{network.cut.name}: stage {1 if stage.name == 'features' else 2}, epoch {epoch} of {stage.epochs}"
         with batches as examples:
             for step, example in enumerate(examples):
-                share = _rate(((epoch - 1) * steps + step) / (epochs * steps), warmup=self.job.settings.warmup)
-                for group, rate in zip(optimiser.param_groups, highest, strict=True):
+                done = ((epoch - 1) * steps + step) / (stage.epochs * steps)
+                share = _share_of_rate(done, warmup=self.task.settings.warmup)
+                for group, rate in zip(optimiser.param_groups, stage.highest_rates, strict=True):
                     group["lr"] = rate * share
                 optimiser.zero_grad()
                 with self._autocast():
-                    output, latents = model(example.inputs, answer=stage == "task")
-                losses = self._losses(output, latents, example, price) if stage == "task" else self._error(output)
-                self._accelerator.backward(losses["loss"])
+                    output, latents = network(example.inputs, quantiser, answer=stage.name == "task")
+                losses = self._losses(output, latents, example, price) if stage.name == "task" else self._error(output)
+                losses["loss"].backward()
                 optimiser.step()
-                found = {name: float(value.detach()) for name, value in losses.items()}
-                if not math.isfinite(found["loss"]):
-                    msg = f"{label}: the loss is {found['loss']}; choose smaller learning rates"
+                values = {name: float(value.detach()) for name, value in losses.items()}
+                if not math.isfinite(values["loss"]):
+                    msg = f"{label}: the loss is {values['loss']}; choose smaller learning rates"
                     raise NonFiniteError(msg)
                 if price is not None:
-                    price.observe(latents.detach(), found["bytes"])
+                    price.observe(latents.detach(), values["bytes"])
                     self.state = self.state.model_copy(update={"price": price.price})
-                for name, value in found.items():
+                for name, value in values.items():
                     sums[name] = sums.get(name, 0.0) + value / steps
                 self._progress(label, step + 1, steps)
         return sums
 
+    def _price(self) -> Price | None:
+        """Return what bytes cost in this epoch, from latents as the network makes them now."""
+        network = self.task.network
+        assert self._quantiser is not None
+        latents = self.latents()
+        network.open(features_only=False)
+        return open_price(
+            network.bottleneck, self._quantiser, latents, self.task.rate_control.budget, price=self.state.price
+        )
+
     def _error(self, difference: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the loss of the first stage: the mean square of decoded less true features, standardised."""
-        vectors = PatchLayout.of(self.job.trainee.cut).split(difference.float())
-        return {"loss": (vectors / self.job.scale.to(vectors.device)).square().mean()}
+        vectors = PatchLayout.of(self.task.network.cut).split(difference.float())
+        return {"loss": (vectors / self.task.scale.to(vectors.device)).square().mean()}
 
     def _losses(
         self, output: torch.Tensor, latents: torch.Tensor, example: Example, price: Price | None
     ) -> dict[str, torch.Tensor]:
         """Return the loss of the second stage and its parts."""
-        job, settings = self.job, self.job.settings
-        logits = job.classes(output.float())
+        task, settings = self.task, self.task.settings
+        logits = task.classes(output.float())
         soft = settings.temperature
-        task = functional.cross_entropy(logits, example.labels)
+        label_loss = functional.cross_entropy(logits, example.labels)
         distillation = soft**2 * functional.kl_div(
             (logits / soft).log_softmax(1),
             (example.teacher / soft).log_softmax(1),
             reduction="batchmean",
             log_target=True,
         )
-        loss = (1 - settings.distillation) * task + settings.distillation * distillation
-        parts = {"task": task, "distillation": distillation}
+        loss = (1 - settings.distillation) * label_loss + settings.distillation * distillation
+        parts = {"task": label_loss, "distillation": distillation}
         if price is not None:
             parts["bytes"] = price(latents)
-            assert job.budget.payload_bytes is not None
-            loss = loss + price.price * parts["bytes"] / job.budget.payload_bytes
+            budget_bytes = task.rate_control.budget.payload_bytes
+            assert budget_bytes is not None
+            loss = loss + price.price * parts["bytes"] / budget_bytes
         return {"loss": loss, **parts}
 
     def _batches(self, stage: Stage, epoch: int) -> tuple[closing[Generator[Example]], int]:
-        """Return this process's share of the epoch's batches and their number."""
-        features, settings = self.job.features, self.job.settings
+        """Return the epoch's batches and their number."""
+        features, settings = self.task.features, self.task.settings
         count = len(features.source.images)
         generator = np.random.default_rng((settings.seed, stage == "task", epoch))
         rows: NDArray[np.int64] = generator.permutation(count)
         if features.source.flip:
             rows = rows + count * generator.integers(0, 2, count)
-        world = self._accelerator.num_processes
-        size = max(1, settings.batch_size // world)
-        rows = rows[: count - count % world][self._accelerator.process_index :: world]
+        size = settings.batch_size
         if len(rows) > size and len(rows) % size == 1:
             rows = rows[:-1]  # a BatchNorm learns nothing from a single image
         return features.batches(rows, batch_size=size), -(-len(rows) // size)
 
     def latents(self) -> torch.Tensor:
         """Return latents of the fit part's first images, which are class-balanced."""
-        trainee, features = self.job.trainee, self.job.features
-        trainee.judge()
-        most = max(32, _MAX_LATENTS // math.prod(trainee.bottleneck.latent_shape))
-        rows = np.arange(min(len(features.source.images), self.job.settings.statistics_images, most))
-        found: list[torch.Tensor] = []
+        network, features = self.task.network, self.task.features
+        network.eval_bottleneck()
+        most = max(32, _MAX_LATENTS // math.prod(network.bottleneck.latent_shape))
+        rows = np.arange(min(len(features.source.images), self.task.settings.statistics_images, most))
+        parts: list[torch.Tensor] = []
         with torch.no_grad(), features.batches(rows, batch_size=64) as examples:
             for example in examples:
-                crossing = example.inputs if trainee.head is None else trainee.head(example.inputs)
-                found.append(trainee.bottleneck.encode(crossing).cpu())
-        return torch.cat(found)
+                crossing = example.inputs if network.head is None else network.head(example.inputs)
+                parts.append(network.bottleneck.encode(crossing).cpu())
+        return torch.cat(parts)
 
-    def _judge(self, losses: dict[str, float], *, epoch: int, seconds: float) -> None:
+    def _evaluate(self, losses: dict[str, float], *, epoch: int, seconds: float) -> None:
         """Make the split as it would be kept, measure it on the select part, and keep it if it is the best."""
-        job = self.job
-        _, size = calibrate(job.trainee.bottleneck, self.latents(), job.budget, tag=job.tag)
+        coded = self.task.rate_control(self.latents(), before=self._quantiser)
+        self._quantiser = coded.quantiser
         accuracy, loss = self._select()
         row = TrainingEpoch(
-            stage="task", epoch=epoch, losses={**losses, "select": loss}, select_accuracy=accuracy, payload_bytes=size,
+            stage="task",
+            epoch=epoch,
+            losses={**losses, "select": loss},
+            select_accuracy=accuracy,
+            payload_bytes=coded.payload_bytes,
             seconds=seconds,
-        )  # fmt: skip
+        )
         changes: dict[str, Any] = {"curve": (*self.state.curve, row)}
         best = self.state.best_accuracy, self.state.best_loss
         if best[0] is None or best[1] is None or (accuracy, -loss) > (best[0], -best[1]):
-            self._best = module_tensors("best", job.trainee)
-            quantiser = Scales.of(job.trainee.bottleneck)
-            changes |= {
-                "best_epoch": epoch, "best_accuracy": accuracy, "best_loss": loss, "best_quantiser": quantiser
-            }  # fmt: skip
+            self._best = module_tensors("best", self.task.network)
+            changes["best_epoch"], changes["best_accuracy"], changes["best_loss"] = epoch, accuracy, loss
+            changes["best_quantiser"] = Scales.of(coded.codec.quantiser)
         self.state = self.state.model_copy(update=changes)
 
     def _select(self) -> tuple[float, float]:
         """Return accuracy and cross-entropy on the select part."""
-        job, right, loss = self.job, 0, 0.0
-        job.trainee.judge()
-        with torch.no_grad(), job.select.batches(np.arange(len(job.select)), batch_size=64) as examples:
+        task, right, loss = self.task, 0, 0.0
+        task.network.eval_bottleneck()
+        with torch.no_grad(), task.select.batches(np.arange(len(task.select)), batch_size=64) as examples:
             for example in examples:
                 with self._autocast():
-                    output = job.trainee(example.inputs)[0]
-                logits = job.classes(output.float())
+                    output = task.network(example.inputs, self._quantiser)[0]
+                logits = task.classes(output.float())
                 right += int((logits.argmax(1) == example.labels).sum())
                 loss += float(functional.cross_entropy(logits, example.labels, reduction="sum"))
-        return right / len(job.select), loss / len(job.select)
+        return right / len(task.select), loss / len(task.select)
 
-    def _keep(self, optimiser: torch.optim.Optimizer, highest: list[float], seconds: float) -> None:
-        trainee = self.job.trainee
+    def _save(self, stage: _Stage, seconds: float) -> None:
+        network = self.task.network
         changes = {
             "done": self.state.done + 1,
             "seconds": self.state.seconds + seconds,
-            "quantiser": Scales.of(trainee.bottleneck),
+            "quantiser": None if self._quantiser is None else Scales.of(self._quantiser.quantiser),
         }
         self.state = self.state.model_copy(update=changes)
-        tensors = module_tensors("now", trainee) | optimiser_tensors(optimiser) | self._best
-        tensors["rates"] = torch.tensor(highest, dtype=torch.float64)
-        if self._accelerator.is_main_process:
-            self._checkpoint.save(self.state, tensors)
-        self._accelerator.wait_for_everyone()
+        tensors = module_tensors("now", network) | optimiser_tensors(stage.optimiser) | self._best
+        tensors["rates"] = torch.tensor(stage.highest_rates, dtype=torch.float64)
+        self._checkpoint.save(self.state, tensors)
 
-    def _restore_best(self) -> None:
-        trainee = self.job.trainee
-        load_module("best", trainee, self._best)
-        assert self.state.best_quantiser is not None
-        trainee.bottleneck.quantiser = self.state.best_quantiser.quantiser()
-        trainee.requires_grad_(False)
-        trainee.judge()
+    def _restore_best(self) -> TrainedState:
+        network = self.task.network
+        load_module("best", network, self._best)
+        quantiser = self._in_torch(self.state.best_quantiser)
+        assert quantiser is not None
+        network.requires_grad_(False)
+        network.eval_bottleneck()
+        return TrainedState(self.state, quantiser)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        # Not Accelerate's own: that is one setting for the whole process, whatever a second run wants.
-        return autocast(self._precision, device=self._accelerator.device.type)
+        return autocast(self._precision, device=self._device.type)
 
 
-def _rate(done: float, *, warmup: float) -> float:
+def _share_of_rate(done: float, *, warmup: float) -> float:
     """Return the share of the highest learning rate when that share of the steps is done."""
     if done < warmup:
         return (done + 1e-3) / (warmup + 1e-3)

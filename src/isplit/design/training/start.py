@@ -1,98 +1,114 @@
-"""Where training starts: the closed form, or random values of the same shape."""
+"""Where training starts: the closed form, or the values that a design gives itself."""
 
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from torch import nn
 
-from isplit.codec.frame import HEADER_BYTES
-from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.bottleneck.linear import LinearBottleneck
+from isplit.design.bottleneck.base import Bottleneck, Place
+from isplit.design.bottleneck.coding import LatentQuantiser
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.bottleneck.spec import build_bottleneck, linear_spec
-from isplit.design.bottleneck.undercomplete import undercomplete_widths
+from isplit.design.bottleneck.sides import start_design
+from isplit.design.bottleneck.spec import BottleneckDesign
 from isplit.design.closed_form.build import closed_forms
+from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.progress import Progress
-from isplit.design.settings import FitSettings, PredictSettings, Start, TrainedDesign
-from isplit.design.splits import BuiltSplit, load_bottleneck, split_directory
+from isplit.design.settings import FitSettings, PredictSettings, Start
+from isplit.design.splits import BuiltSplit, read_split, split_directory
 from isplit.design.study import StudyView
 from isplit.design.training.features import Features
 from isplit.errors import InputError
-from isplit.records import BottleneckSpec, Budget, Cut
+from isplit.records import BottleneckSpec, Budget, Cut, SplitRecord
+
+if TYPE_CHECKING:
+    from isplit.design.bottleneck.linear import LinearBottleneck
 
 
-@dataclass(frozen=True, eq=False)
-class Beginning:
-    """A bottleneck to train, and the split that needs no training (None for a random start)."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitTask:
+    """The split that is to be trained, and how.
+
+    Attributes:
+        view: The study, with the classes of labels and logits.
+        cut: Where to split.
+        budget: What may cross.
+        design: The design of the bottleneck.
+        start: Where training starts.
+        settings: How to train.
+
+    """
+
+    view: StudyView
+    cut: Cut
+    budget: Budget
+    design: BottleneckDesign
+    start: Start
+    settings: FitSettings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StartingPoint:
+    """A bottleneck to train, and where it comes from.
+
+    Attributes:
+        bottleneck: The bottleneck with the values that training starts from.
+        spec: How to build one like it.
+        quantiser: The quantiser that belongs to these values; None where there is none yet.
+        before: The split that needs no training; None for a random start.
+        statistics_images: The number of images that these values, or mean and scale of the channels, are from.
+        samples_per_dimension: Those of the closed form's moments; None where there are none.
+        shrinkage: That of the closed form.
+
+    """
 
     bottleneck: Bottleneck
     spec: BottleneckSpec
-    before: BuiltSplit | None
+    quantiser: LatentQuantiser | None = None
+    before: BuiltSplit | None = None
     statistics_images: int
-    samples_per_dimension: float | None
+    samples_per_dimension: float | None = None
+    shrinkage: float = 0.0
 
 
-def begin(
-    view: StudyView,
-    cut: Cut,
-    budget: Budget,
-    *,
-    design: TrainedDesign,
-    start: Start,
-    settings: FitSettings,
-    features: Features,
-    progress: Progress,
-) -> Beginning:
+def starting_point(task: FitTask, features: Features, *, progress: Progress) -> StartingPoint:
     """Make the bottleneck; random values depend on the seed alone.
 
     Raises:
-        InputError: a start that the design does not have, or a budget that it cannot meet.
+        InputError: a budget that the design cannot meet, or a design of the user's own that breaks the contract.
 
     """
-    if design == "linear":
-        return _linear(view, cut, budget, start=start, settings=settings, progress=progress)
+    if "closed-form" in task.design.bottleneck.starts:
+        return _from_closed_form(task, progress)
+    settings, cut = task.settings, task.cut
     mean, scale = channel_statistics(features, cut, images=settings.statistics_images)
-    layout = PatchLayout.of(cut)
-    spec = BottleneckSpec(design=design, shape=layout.shape, channel_axis=layout.channel_axis)
-    if design == "undercomplete":
-        if budget.element_ratio is not None:
-            elements = prod(cut.shape) / budget.element_ratio
-        else:
-            assert budget.payload_bytes is not None
-            elements = budget.payload_bytes - HEADER_BYTES
-        spec = spec.model_copy(update={"widths": undercomplete_widths(layout, elements=max(1, int(elements)))})
+    assert cut.channel_axis is not None
+    place = Place(shape=cut.shape, channel_axis=cut.channel_axis, budget=task.budget, mean=mean, scale=scale)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        bottleneck = build_bottleneck(spec)
-    for name, buffer in bottleneck.named_buffers(recurse=False):
-        if name in ("mean", "scale"):
-            buffer.copy_(mean if name == "mean" else scale)
-    count = min(len(features.source.images), settings.statistics_images)
-    return Beginning(bottleneck, spec, None, count, None)
+        bottleneck = start_design(task.design, place)
+    return StartingPoint(
+        bottleneck=bottleneck,
+        spec=task.design.spec(bottleneck, place),
+        statistics_images=min(len(features.source.images), settings.statistics_images),
+    )
 
 
-def check_start(design: str, start: str, budget: Budget) -> None:
-    """Refuse what no bottleneck can start from.
+def check_start(design: BottleneckDesign, start: str, budget: Budget) -> None:
+    """Refuse a start that a design does not have, and a budget that it can never meet.
 
     Raises:
-        InputError: an unknown design or start, or two that do not go together.
+        InputError: either.
 
     """
-    for what, value, known in (
-        ("design", design, ("linear", "undercomplete", "identity")),
-        ("start", start, ("closed-form", "random")),
-    ):
-        if value not in known:
-            msg = f"{what} is {value!r}; choose one of {', '.join(known)}"
-            raise InputError(msg)
-    if design == "undercomplete" and start == "closed-form":
-        msg = "the undercomplete design has no closed form: start it from random values (--start random)"
+    known: tuple[Start, ...] = ("closed-form", "random")
+    if start not in known:
+        msg = f"start is {start!r}; choose one of {', '.join(known)}"
         raise InputError(msg)
-    if design == "identity" and budget.element_ratio not in (None, 1):
-        msg = "the identity design sends every element: give --bytes, or --ratio 1"
+    if start not in design.bottleneck.starts:
+        msg = f"the {design.name} design has no closed form: start it from random values (--start random)"
         raise InputError(msg)
+    design.bottleneck.check_budget(budget)
 
 
 def channel_statistics(features: Features, cut: Cut, *, images: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,66 +127,66 @@ def channel_statistics(features: Features, cut: Cut, *, images: int) -> tuple[to
     return mean.float(), scale.float()
 
 
-def _linear(
-    view: StudyView,
-    cut: Cut,
-    budget: Budget,
-    *,
-    start: Start,
-    settings: FitSettings,
-    progress: Progress,
-) -> Beginning:
-    """Take the closed form that `predict` left in the study, or solve for it."""
-    directory = split_directory(
-        view.directory, cut=cut.name, group=view.name, design="linear", budget=budget, trained=False
-    )
-    if (directory / "split.json").exists():
-        record, bottleneck, codec, _ = load_bottleneck(directory)
-        if record.model == view.fingerprint:
-            made = Beginning(
-                bottleneck,
-                record.bottleneck,
-                BuiltSplit(cut, bottleneck, codec),
-                record.statistics_images,
-                record.samples_per_dimension,
-            )
-            return _own_values(made, random=start == "random", seed=settings.seed)
-    chosen = PredictSettings(statistics_images=settings.statistics_images, precision=settings.precision)
-    (closed,) = closed_forms(view, [budget], [cut], chosen, progress=progress)
-    made = Beginning(
-        closed.bottleneck,
-        linear_spec(closed.bottleneck, weighted=True),
-        closed.split,
-        closed.statistics_images,
-        closed.samples_per_dimension,
-    )
-    return _own_values(made, random=start == "random", seed=settings.seed)
-
-
-def _own_values(closed: Beginning, *, random: bool, seed: int) -> Beginning:
-    """Copy the closed form's bottleneck, which stays as it is for comparison, or fill one like it at random."""
-    before = closed.before
-    assert before is not None
-    bottleneck = build_bottleneck(closed.spec)
-    assert isinstance(bottleneck, LinearBottleneck)
+def _from_closed_form(task: FitTask, progress: Progress) -> StartingPoint:
+    """Copy the closed form, which stays as it is for comparison; or fill a bottleneck like it at random."""
+    closed = _predicted(task) or _solved(task, progress)
+    spec = closed.spec.model_copy(update={"design": task.design.name, "source": task.design.source})
+    # Only linear bottlenecks have a closed form.
+    bottleneck = cast("LinearBottleneck", task.design.bottleneck.rebuild(spec, task.budget))
     bottleneck.load_state_dict(closed.bottleneck.state_dict())
-    bottleneck.quantiser = before.codec.quantiser
-    if random:
-        bottleneck.quantiser = None
-        generator = torch.Generator().manual_seed(seed)
-        for one in bottleneck.linear_maps:
-            # Latents of unit size from standardised vectors, and vectors of unit size from those.
-            nn.init.normal_(one.encoder, std=one.layout.width**-0.5, generator=generator)
-            nn.init.normal_(one.decoder, std=max(1, one.rank) ** -0.5, generator=generator)
-        if (joint := bottleneck.joint) is not None:
-            nn.init.zeros_(joint.mean)
-            nn.init.normal_(joint.encoder, std=joint.mean.numel() ** -0.5, generator=generator)
-            nn.init.normal_(joint.decoder, std=joint.rank**-0.5, generator=generator)
-    bottleneck.requires_grad_(True)
-    return Beginning(
-        bottleneck,
-        closed.spec,
-        None if random else before,
-        closed.statistics_images,
-        closed.samples_per_dimension,
+    if task.start == "random":
+        bottleneck.fill_at_random(seed=task.settings.seed)
+        closed = replace(closed, before=None)
+    return replace(
+        closed,
+        bottleneck=bottleneck.requires_grad_(True),
+        spec=spec,
+        quantiser=None if closed.before is None else closed.before.quantiser,
+    )
+
+
+def _predicted(task: FitTask) -> StartingPoint | None:
+    """Return the closed form that `predict` left in the study; None where there is none for these settings."""
+    view = task.view
+    directory = split_directory(
+        view.directory, cut=task.cut.name, group=view.name, design="linear", budget=task.budget, trained=False
+    )
+    if not (directory / SplitRecord.file_name).exists():
+        return None
+    saved = read_split(directory)
+    record = saved.record
+    if record.model != view.fingerprint or record.coder != task.settings.coder:
+        return None
+    return StartingPoint(
+        bottleneck=saved.bottleneck,
+        spec=record.bottleneck,
+        before=saved.at(task.cut),
+        statistics_images=record.statistics_images,
+        samples_per_dimension=record.samples_per_dimension,
+        shrinkage=SHRINKAGE,
+    )
+
+
+def _solved(task: FitTask, progress: Progress) -> StartingPoint:
+    """Solve for the closed form."""
+    settings = task.settings
+    (closed,) = closed_forms(
+        task.view,
+        [task.budget],
+        [task.cut],
+        PredictSettings(
+            statistics_images=settings.statistics_images,
+            precision=settings.precision,
+            coder=settings.coder,
+            tuning=settings.tuning,
+        ),
+        progress=progress,
+    )
+    return StartingPoint(
+        bottleneck=closed.split.bottleneck,
+        spec=closed.spec,
+        before=closed.split,
+        statistics_images=closed.statistics_images,
+        samples_per_dimension=closed.samples_per_dimension,
+        shrinkage=SHRINKAGE,
     )

@@ -7,20 +7,16 @@ import torch
 from torch import nn
 
 from isplit.design.bottleneck.base import Bottleneck
-from isplit.design.bottleneck.linear import LinearMap
+from isplit.design.bottleneck.coding import LatentQuantiser
+from isplit.design.bottleneck.sides import encoder_side
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.layout import lay_out
 from isplit.design.running import in_float32
 from isplit.design.settings import FitSettings
 from isplit.records import Cut
 
-# A small network on noisy digits (whole 74 %, 718 images) went from 58.9 to 69.1 % in an epoch at a hundredth of each
-# matrix per step, to 64.8 at a thousandth and to 68.2 at three hundredths (60 bytes, tail at 3e-5).
-LINEAR_RATE = 1e-2
-CONVOLUTION_RATE = 1e-3
 
-
-class Trainee(nn.Module):
+class SplitNetwork(nn.Module):
     """Head (if it learns), bottleneck and tail in a row.
 
     The model's own layers stay in evaluation mode. Their BatchNorms go on with the whole model's statistics: those of
@@ -45,19 +41,24 @@ class Trainee(nn.Module):
         self.tail: nn.Module = deepcopy(sides.tail).eval()
         self.head: nn.Module | None = deepcopy(sides.head).eval() if settings.train_head else None
         self._settings = settings
+        self._encoder = encoder_side(bottleneck, cut.shape)
 
-    def forward(self, inputs: torch.Tensor, *, answer: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, inputs: torch.Tensor, quantiser: LatentQuantiser | None, *, answer: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits N×K, or with `answer=False` the error of the decoded features; and the latents before rounding.
 
         Args:
             inputs: Features, or images if the head learns.
+            quantiser: Rounds the latents, straight through for the gradient; None lets them through as they are.
             answer: Whether the tail runs.
 
         """
         crossing = inputs if self.head is None else self.head(inputs)
         with in_float32(crossing.device.type):
             latents = self.bottleneck.encode(crossing.float())
-            decoded = self.bottleneck.decode(self.bottleneck.rounded(latents))
+            received = latents if quantiser is None else quantiser.straight_through(latents)
+            decoded = self.bottleneck.decode(received)
         decoded = decoded.reshape(crossing.shape)
         if not answer:
             return decoded - crossing, latents
@@ -66,49 +67,41 @@ class Trainee(nn.Module):
     def open(self, *, features_only: bool) -> None:
         """Let the sides learn that are open in the second stage, or encoder and decoder only in the first."""
         wanted = {"encoder", "decoder"} if features_only else set(self._settings.trained)
-        for side, _, parameter in self.sides():
+        for side, parameter in self._sides():
             parameter.requires_grad_(side in wanted)
         self.bottleneck.train()
         if "encoder" not in wanted:
             for name, module in self.bottleneck.named_modules():
-                if _is_encoder(name):
+                if name in self._encoder.modules:
                     module.eval()
 
-    def judge(self) -> None:
+    def eval_bottleneck(self) -> None:
         """Put the bottleneck into evaluation mode."""
         self.bottleneck.eval()
 
-    def sides(self) -> Iterator[tuple[str, str, nn.Parameter]]:
-        """Yield every parameter with its side (head, encoder, decoder, tail) and its name."""
+    def _sides(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield every parameter with its side: head, encoder, decoder or tail."""
         for name, parameter in self.named_parameters():
-            part, _, rest = name.partition(".")
-            side = part if part != "bottleneck" else "encoder" if _is_encoder(rest) else "decoder"
-            yield side, name, parameter
+            side, _, rest = name.partition(".")
+            if side == "bottleneck":
+                side = "encoder" if rest in self._encoder.parameters else "decoder"
+            yield side, parameter
 
-    def groups(self) -> list[dict[str, object]]:
-        """Return the optimiser's parameter groups, each with its highest learning rate.
-
-        The closed form's encoder and decoder have the units of the gradient and of its inverse, many powers of ten
-        apart: there a rate is a share of the tensor's own size.
-        """
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """Return the optimiser's parameter groups, each with its highest learning rate."""
+        bottleneck = self.bottleneck
         rate = self._settings.bottleneck_rate
-        linear = any(isinstance(module, LinearMap) for module in self.bottleneck.modules())
+        share = bottleneck.learning_rate if rate is None else rate
         groups: list[dict[str, object]] = []
-        model: list[nn.Parameter] = []
-        for side, _, parameter in self.sides():
+        of_model: list[nn.Parameter] = []
+        for side, parameter in self._sides():
             if not parameter.requires_grad or parameter.numel() == 0:
                 continue
             if side in ("head", "tail"):
-                model.append(parameter)
+                of_model.append(parameter)
                 continue
-            size = float(parameter.detach().square().mean().sqrt()) if linear else 1.0
-            share = rate if rate is not None else LINEAR_RATE if linear else CONVOLUTION_RATE
+            size = float(parameter.detach().square().mean().sqrt()) if bottleneck.relative_learning_rate else 1.0
             groups.append({"params": [parameter], "lr": share * (size or 1.0)})
-        if model:
-            groups.append({"params": model, "lr": self._settings.model_rate})
+        if of_model:
+            groups.append({"params": of_model, "lr": self._settings.model_rate})
         return groups
-
-
-def _is_encoder(name: str) -> bool:
-    """Whether a bottleneck's parameter or module of that name is on the device."""
-    return name.startswith("down") or "encoder" in name

@@ -1,0 +1,98 @@
+"""The passes over images of the fit part that the closed form takes its statistics from."""
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from numpy import int64
+from numpy.typing import NDArray
+
+from isplit.design.bottleneck.linear import LinearMap
+from isplit.design.closed_form.moments import CutMoments, CutVectors, collect_latents, collect_moments
+from isplit.design.inputs.batches import Batch, iter_batches
+from isplit.design.progress import Progress
+from isplit.design.running import chosen_precision
+from isplit.design.settings import PredictSettings
+from isplit.design.study import StudyView
+
+
+@dataclass(frozen=True, eq=False)
+class StatisticsImages:
+    """Indices of the images that each statistic is taken from.
+
+    Attributes:
+        moments: The images of the moments.
+        pilot: The first few of these, from which patches are chosen.
+        held_out: Images that the moments are not from, where there are enough; latents are chosen and tables made from
+            them, because those of the moments' own images are atypical.
+        joint_maps: Whether there are enough of both for maps over all positions.
+
+    """
+
+    moments: NDArray[int64]
+    pilot: NDArray[int64]
+    held_out: NDArray[int64]
+    joint_maps: bool
+
+    @classmethod
+    def of(cls, view: StudyView, settings: PredictSettings) -> Self:
+        """Divide the fit part."""
+        tuning, every = settings.tuning, view.images("fit")
+        moments, others = every[: settings.statistics_images], every[settings.statistics_images :]
+        enough = len(others) >= min(len(moments), tuning.held_out_images)
+        return cls(
+            moments=moments,
+            pilot=moments[: tuning.pilot_images],
+            held_out=(others if enough else every)[: settings.statistics_images],
+            joint_maps=enough and len(moments) >= tuning.held_out_images,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StatisticsPasses:
+    """Passes over a study's images in its closed form's settings; each tells `progress` how far it is."""
+
+    view: StudyView
+    settings: PredictSettings
+    progress: Progress
+
+    @cached_property
+    def images(self) -> StatisticsImages:
+        """The images that each statistic is taken from."""
+        return StatisticsImages.of(self.view, self.settings)
+
+    def moments(self, vectors: Sequence[CutVectors], images: NDArray[int64], what: str) -> list[CutMoments]:
+        """Return the moments of all vectors, from one forward and one backward pass over the images."""
+        view = self.view
+        labels = torch.from_numpy(view.classes.label_map)
+        moments = [CutMoments(of_cut, images=len(images)) for of_cut in vectors]
+        with self._batches(images) as batches:
+            collect_moments(
+                view.graph,
+                moments,
+                batches,
+                objective=lambda logits, raw: view.classes.decision(logits, labels[raw], "correct"),
+                precision=chosen_precision(self.settings.precision),
+                progress=lambda done: self.progress(what, done, len(images)),
+            )
+        return moments
+
+    def latents(
+        self, maps: Sequence[tuple[CutVectors, Sequence[LinearMap]]], images: NDArray[int64]
+    ) -> list[list[torch.Tensor]]:
+        """Return the latents N×rank×P of all maps, of as many of the images as there is room for."""
+        with self._batches(images) as batches:
+            return collect_latents(
+                self.view.graph,
+                maps,
+                batches,
+                max_values=self.settings.tuning.max_latents,
+                precision=chosen_precision(self.settings.precision),
+            )
+
+    def _batches(self, images: NDArray[int64]) -> closing[Generator[Batch]]:
+        view = self.view
+        return closing(iter_batches(view.data, images, view.preprocessing, batch_size=self.settings.batch_size))

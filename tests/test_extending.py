@@ -1,12 +1,22 @@
 """The code of docs/extending.md does what the page says."""
 
 import re
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import isplit
+from isplit.design.onnx.compare import load_pixels
+from isplit.errors import StudyError
+from isplit.records import Budget
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.session import Session
+from tests.design.exporting import exported_once as exported_once
+from tests.design.exporting import tiny_study as tiny_study
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -55,3 +65,45 @@ def test_own_method_from_the_command_line(folder, isplit, tiny_model_file, tiny_
     refused = isplit(*arguments, "--method", "./my_methods.py:Nothing", "-o", "other")
     assert 2 == refused.code
     assert "has no function 'Nothing'" in refused.err
+
+
+def exported_answers(bundle, images):
+    """Return what the runtime answers with a bundle's head, codec and tail, from real payloads."""
+    opened = Bundle.open(bundle)
+    (cut,) = [placement.name for placement in opened.record.cuts]
+    head, tail = Session(opened.head_path(cut)), Session(opened.tail_path(cut))
+    codec = opened.codec(cut)
+    payloads = [codec.encode_symbols(latent) for latent in head.run(images)]
+    return tail.run(np.stack([codec.decode_symbols(payload) for payload in payloads])), payloads
+
+
+def test_own_design_from_python(folder, tiny_study, capsys):
+    """The page's own bottleneck is trained, saved with where it comes from, exported and run by the runtime."""
+    study = replace(tiny_study, directory=Path(shutil.copytree(tiny_study.directory, folder / "study")))
+    (code,) = [block for block in blocks("python") if "design=Narrow" in block]
+    names = {"STUDY": study, "CUT": "pool1"}
+    exec(code, names)  # the page's own code
+
+    record = names["record"]
+    assert "Narrow from my_design:Narrow" in capsys.readouterr().out
+    assert 45 < record.measurement.payload_bytes.mean < 95
+    assert record.measurement.encoder_macs == 8 * 8 * 8  # one latent channel from eight, at 64 positions
+    logits, payloads = exported_answers(folder / "narrow", load_pixels(study.view(), "test", limit=8))
+    assert (8, 3) == logits.shape
+    assert all(len(payload) < 120 for payload in payloads)
+    with pytest.raises(StudyError, match=r"never has code run: pass design="):
+        isplit.export(study, "pool1", out="again", split_filter=isplit.SplitFilter(budget=Budget(payload_bytes=90)))
+
+
+def test_own_design_from_the_command_line(folder, isplit, tiny_study):
+    """`--design FILE:NAME` trains a class of the file and exports it; without it the file is not run again."""
+    study = shutil.copytree(tiny_study.directory, folder / "study")
+    arguments = [study, "--cut", "pool1", "--bytes", "90", "--quiet"]
+    done = isplit("fit", *arguments, "--design", "./my_design.py:Narrow", "--epochs", "1", "--coder", "zstd")
+    assert 0 == done.code, done.err
+    done = isplit("export", *arguments, "--design", "./my_design.py:Narrow", "-o", "narrow")
+    assert 0 == done.code, done.err
+    assert "zstd" == Bundle.open(folder / "narrow").codec("pool1").coder
+    refused = isplit("export", *arguments, "-o", "other")
+    assert 2 == refused.code
+    assert "--design ./my_design.py:Narrow" in refused.err

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -27,8 +27,8 @@ def export(
     design: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help=f"Take the split of this design: {', '.join(get_args(Design))}.",
+            metavar="NAME|FILE:CLASS",
+            help=f"Take the split of this design: {', '.join(get_args(Design))}, or your own class, whose code is run.",
             rich_help_panel="Cuts and budget",
         ),
     ] = None,
@@ -74,11 +74,11 @@ def export(
         typer.echo(f"Next, answer devices with it: isplit serve {out}")
 
 
-def _design(text: str | None) -> Design | None:
-    if text is not None and text not in get_args(Design):
-        msg = f"--design is {text!r}; choose one of {', '.join(get_args(Design))}"
+def _design(text: str | None) -> str | None:
+    if text is not None and ":" not in text and text not in get_args(Design):
+        msg = f"--design is {text!r}; choose one of {', '.join(get_args(Design))}, or name your own as ./file.py:Name"
         raise InputError(msg)
-    return cast("Design | None", text)
+    return text
 
 
 @dataclass(frozen=True)

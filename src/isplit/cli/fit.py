@@ -30,8 +30,8 @@ def fit(
     design: Annotated[
         str,
         typer.Option(
-            metavar="NAME",
-            help="The bottleneck: linear, undercomplete or identity.",
+            metavar="NAME|FILE:CLASS",
+            help="The bottleneck: linear, undercomplete, identity, or your own class, such as ./file.py:Name.",
             rich_help_panel=_TRAINING_PANEL,
         ),
     ] = "linear",
@@ -81,8 +81,8 @@ def fit(
             data=inputs.data,
             data_root=inputs.data_root,
             group=group,
-            design=design,  # type: ignore[arg-type] - fit checks both
-            start=start,  # type: ignore[arg-type]
+            design=design,
+            start=start,  # type: ignore[arg-type] - fit checks it
         )
         with console.progress_bars(quiet=silent) as progress:
             records.extend(api.fit_on_ray(request, names, address=ray_choice.ray_address, progress=progress))
@@ -97,8 +97,8 @@ def fit(
                     name,
                     budget,
                     group=group,
-                    design=design,  # type: ignore[arg-type] - fit checks both
-                    start=start,  # type: ignore[arg-type]
+                    design=design,
+                    start=start,  # type: ignore[arg-type] - fit checks it
                     settings=settings,
                     progress=progress,
                 )

@@ -39,7 +39,7 @@ from isplit.codec.codec import Codec
 from isplit.codec.coders import CODER_IDS, Coder, Zstd
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import Quantiser
-from isplit.codec.rans import Rans, RansTables, normalise
+from isplit.codec.rans import Rans, RansTables, count_symbols, normalise
 from isplit.codec.rle import Rle
 from isplit.errors import PayloadError
 
@@ -83,7 +83,8 @@ def targets() -> list[tuple[Codec, list[bytes]]]:
     found: list[tuple[Codec, list[bytes]]] = []
     for codec in plain:
         latents = [rng.laplace(size=codec.shape).astype(np.float32) * scale for scale in (0.0, 0.3, 1.0, 3.0)]
-        counts = np.sum([codec.count(latent) for latent in latents], axis=0)
+        symbols = np.stack([codec.quantiser.quantise(latent, channel_axis=codec.channel_axis) for latent in latents])
+        counts = count_symbols(symbols, channel_axis=codec.channel_axis, levels=codec.quantiser.levels)
         rans = codec.with_rans(counts, images=len(latents))
         tables = RansTables(frequencies=normalise(counts), lanes=64)
         family = [replace(codec, coder=coder) for coder in ("raw", "zstd", "rle")]
@@ -223,7 +224,7 @@ def measure(channels: int, positions: int, scale: float, *, images: int, rounds:
         image.ravel() for image in laplacian(images // 10 if large else images, channels, positions, scale, seed=2)
     ]
     tables = RansTables.from_counts(histograms(seen), images=len(seen))
-    ideal = sum(tables.cross_entropy_bits(image) for image in fresh) / 8
+    ideal = sum(float(tables.symbol_bits.ravel()[tables.entries(image)].sum()) for image in fresh) / 8
     coders: dict[str, Coder] = {
         "rans": Rans(tables),
         "constriction": Constriction(tables),

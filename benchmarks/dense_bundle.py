@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from isplit.codec.codec import Codec
 from isplit.codec.quantise import Quantiser
+from isplit.codec.rans import count_symbols
 from isplit.records import (
     Accuracy,
     BundledFile,
@@ -150,7 +151,9 @@ def _cut(directory: Path, coder: str, shape: tuple[int, ...], rng: np.random.Gen
     codec = Codec(model=FINGERPRINT, cut=coder, shape=shape, quantiser=Quantiser.common(1.0), coder="raw")
     if coder == "rans":
         samples = [rng.laplace(scale=4, size=shape).astype(np.float32) for _ in range(20)]
-        codec = codec.with_rans(np.sum([codec.count(sample) for sample in samples], axis=0), images=len(samples))
+        symbols = np.stack([codec.quantiser.quantise(sample) for sample in samples])
+        counts = count_symbols(symbols, channel_axis=codec.channel_axis, levels=codec.quantiser.levels)
+        codec = codec.with_rans(counts, images=len(samples))
     else:
         codec = Codec(model=codec.model, cut=coder, shape=shape, quantiser=codec.quantiser, coder=coder)  # type: ignore[arg-type]
     codec.save(directory / f"{coder}.npz")

@@ -229,7 +229,7 @@ def opened(analysed):
     """The same study, opened. Not to be changed."""
     from isplit.design.study import open_study
 
-    return open_study(analysed)
+    return open_study(analysed, allow_code=True)
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def study(analysed, tmp_path):
     """The study of the tiny network, opened, to be changed."""
     from isplit.design.study import open_study
 
-    return open_study(Path(shutil.copytree(analysed, tmp_path / "study")))
+    return open_study(shutil.copytree(analysed, tmp_path / "study"), allow_code=True)
 
 
 @pytest.fixture

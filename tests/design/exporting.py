@@ -35,7 +35,7 @@ def make_study(model, data, directory, *, cuts, classes=(), weights=None, groups
     settings = AnalyzeSettings(images=12, test_images=12, precision="fp32")
     loaded = load_model(model, weights=None if weights is None else str(weights))
     analyze(loaded, open_data(str(data)), directory, classes=classes, settings=settings)
-    study = open_study(directory, model=model if not isinstance(model, str) else None)
+    study = open_study(directory, model=model)
     settings = PredictSettings(statistics_images=24, images=12, remote_images=remote_images, precision="fp32")
     for group in groups:
         predict(study, [BUDGET], cuts=cuts, group=group, settings=settings)

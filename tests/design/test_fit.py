@@ -188,7 +188,7 @@ def test_resumed_run_ends_the_same(study, fast, design, where):
     assert (stopped / "checkpoint.json").exists() or "stage 1, epoch 1" in where
     assert not (stopped / "split.json").exists()
     seen = []
-    again = open_study(study.directory)  # as another process would
+    again = open_study(study.directory, allow_code=True)  # as another process would
     record = fit_into(stopped, again, Budget(payload_bytes=40), progress=lambda what, *_: seen.append(what), **options)
     assert_same(straight, stopped)
     assert not any("stage 1, epoch 1" in what for what in seen)
@@ -265,7 +265,7 @@ def test_loaded_split_answers_as_measured(study, fast, settings, design):
     budget = Budget(payload_bytes=40)
     directory = study.directory / "here"
     made = fit_into(directory, study, budget, design=design, settings=fast(epochs=2, **settings))
-    again = open_study(study.directory)
+    again = open_study(study.directory, allow_code=True)
     built = load_split(again, directory)
     assert ("train_tail" not in settings) == (built.tail is not None)
     view = again.view()

@@ -25,7 +25,7 @@ BUDGETS = [Budget(payload_bytes=40), Budget(element_ratio=4)]
 @pytest.fixture
 def study(analysed: Path, tmp_path: Path) -> Study:
     """A copy of the study that may be written into."""
-    return open_study(Path(shutil.copytree(analysed, tmp_path / "study")))
+    return open_study(shutil.copytree(analysed, tmp_path / "study"), allow_code=True)
 
 
 def recorded() -> tuple[list[str], Callable[[str, int, int], None]]:

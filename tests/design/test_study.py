@@ -34,7 +34,7 @@ def copied(analysed: Path, tiny_data: Path, tiny_model_file: Path, tiny_weights:
 
 def test_opened_as_it_was(copied: Path, opened: Study) -> None:
     """Model, data and preprocessing are those that were analysed."""
-    found = open_study(copied)
+    found = open_study(copied, allow_code=True)
 
     assert opened.record.groups == found.record.groups
     images = torch.randn(4, 3, 16, 16)
@@ -81,7 +81,7 @@ def test_changed_since(copied: Path, change, says: str) -> None:
     change(copied)
 
     with pytest.raises(StudyError, match=f"{says} since `isplit analyze`"):
-        open_study(copied)
+        open_study(copied, allow_code=True)
 
 
 def test_weights_and_data_that_moved(copied: Path) -> None:
@@ -91,11 +91,11 @@ def test_weights_and_data_that_moved(copied: Path) -> None:
     for name in ("weights.safetensors", "data"):
         (copied.parent / name).rename(elsewhere / name)
     with pytest.raises(ModelError, match=r"weights\.safetensors"):
-        open_study(copied)
+        open_study(copied, allow_code=True)
     with pytest.raises(DataError, match="data"):
-        open_study(copied, weights=str(elsewhere / "weights.safetensors"))
+        open_study(copied, allow_code=True, weights=str(elsewhere / "weights.safetensors"))
 
-    open_study(copied, weights=str(elsewhere / "weights.safetensors"), data=str(elsewhere / "data"))
+    open_study(copied, allow_code=True, weights=str(elsewhere / "weights.safetensors"), data=str(elsewhere / "data"))
 
 
 def test_no_study(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_module_in_memory_has_to_be_given(copied: Path) -> None:
     record.model_copy(update={"model": model}).save(copied)
 
     with pytest.raises(StudyError, match="open it from Python and pass the module"):
-        open_study(copied)
+        open_study(copied, allow_code=True)
 
 
 def test_groups_cuts_and_images(opened: Study) -> None:
@@ -144,3 +144,51 @@ def test_unknown_cut(study):
     """A cut that is not there is refused."""
     with pytest.raises(StudyError, match="has no cut 'pool9'"):
         study.cut_names(["pool9"])
+
+
+def test_code_runs_only_when_the_user_says_so(copied: Path, tmp_path: Path) -> None:
+    """A study that names a Python file is data: opening it runs nothing unless that is allowed or named again."""
+    witness = tmp_path / "ran"
+    path = tmp_path / "model.py"
+    path.write_text(path.read_text() + f"\nopen({str(witness)!r}, 'w')\n")
+
+    with pytest.raises(StudyError, match=r"names Python code as its model, .*model\.py:build.*`allow_code=True`"):
+        open_study(copied)
+    assert not witness.exists()
+    open_study(copied, model=f"{path}:build")
+    assert witness.exists()
+    witness.unlink()
+    open_study(copied, allow_code=True)
+    assert witness.exists()
+
+
+def test_code_of_the_data_too(copied: Path) -> None:
+    """Data from a factory are asked about like a model from one."""
+    record = StudyRecord.load(copied)
+    data = record.data.model_copy(update={"spec": "stats.py:factory"})
+    record.model_copy(update={"data": data}).save(copied)
+    with pytest.raises(StudyError, match=r"names Python code as its data, stats\.py:factory"):
+        open_study(copied, model=record.model.spec)
+
+
+def test_a_file_inside_the_study_is_never_code(copied: Path) -> None:
+    """Also when code is allowed: who shares a study would share code with it."""
+    (copied / "model.py").write_text((copied.parent / "model.py").read_text())
+    record = StudyRecord.load(copied)
+    model = record.model.model_copy(update={"spec": f"{copied / 'model.py'}:build"})
+    record.model_copy(update={"model": model}).save(copied)
+    with pytest.raises(StudyError, match="a study is data, and its files are not run"):
+        open_study(copied, allow_code=True)
+
+
+def test_relative_paths_are_found_from_elsewhere(copied: Path, tmp_path: Path, monkeypatch) -> None:
+    """A study made with relative paths opens from any folder, as long as the files lie around it as they did."""
+    record = StudyRecord.load(copied)
+    model = record.model.model_copy(update={"spec": "model.py:build", "weights": "weights.safetensors"})
+    data = record.data.model_copy(update={"spec": "data"})
+    record.model_copy(update={"model": model, "data": data}).save(copied)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+
+    assert record.model.fingerprint == open_study(copied, allow_code=True).model.source.fingerprint

@@ -31,7 +31,8 @@ from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision
 from isplit.design.settings import AnalyzeSettings
 from isplit.design.study import Study, class_images, library_versions
-from isplit.design.study_directory import StudyInputs, prepare_directory
+from isplit.design.study_directory import StudyInputs, make_directory, prepare_directory
+from isplit.design.study_lock import study_lock
 from isplit.errors import InputError
 from isplit.records import (
     CandidatesRecord,
@@ -100,22 +101,55 @@ def analyze(
     progress("capturing the model", 1, 1)
 
     inputs = StudyInputs(model, data, tuple(outputs), groups, seed, graph.sha256)
-    test = _test_images(inputs, logits[0], settings)
-    study = prepare_directory(directory, inputs, test_images=len(test), overwrite=overwrite)
-    if study is None:
-        study = _measure(graph, inputs, logits[0], test, settings, progress)
-        study.save(directory)
-    announce(study)
+    make_directory(directory)
+    with study_lock(directory):
+        study = _study_record(directory, graph, inputs, logits[0], settings, overwrite=overwrite, progress=progress)
+        announce(study)
+        record.save(directory)
+        curve, images = _curve(graph, record, inputs, logits, settings, directory, progress)
+        curve.save(directory)
+        ranking = _rank(record, curve)
+        ranking.save(directory)
+        shown = images[: min(_OVERLAY_IMAGES, len(groups[0].classes))]
+        _save_overlays(directory, graph, record, ranking, inputs, shown, settings)
+    return Study(directory=directory, record=study, graph_record=record, graph=graph, model=model, data=data)
+
+
+def _study_record(
+    directory: Path,
+    graph: ModelGraph,
+    inputs: StudyInputs,
+    classes: ClassSubset,
+    settings: AnalyzeSettings,
+    *,
+    overwrite: bool,
+    progress: Progress,
+) -> StudyRecord:
+    """Return study.json's record: the one that is there if it is of the same input, else one measured now."""
+    test = _test_images(inputs, classes, settings)
+    known = prepare_directory(directory, inputs, test_images=len(test), overwrite=overwrite)
+    if known is not None:
+        return known
+    record = _measure(graph, inputs, classes, test, settings, progress)
     record.save(directory)
-    curve, images = _curve(graph, record, inputs, logits, settings, directory, progress)
-    curve.save(directory)
-    ranking = _rank(record, curve)
-    ranking.save(directory)
+    return record
+
+
+def _save_overlays(
+    directory: Path,
+    graph: ModelGraph,
+    record: GraphRecord,
+    ranking: CandidatesRecord,
+    inputs: StudyInputs,
+    images: NDArray[np.int64],
+    settings: AnalyzeSettings,
+) -> None:
+    """Draw importance maps of some images at the first candidates that have positions."""
     cuts = [cut for cut in (record.cut(c.cut) for c in ranking.candidates) if cut.has_positions][:_OVERLAY_CUTS]
     if cuts:
-        shown = images[: min(_OVERLAY_IMAGES, len(groups[0].classes))]
-        draw_overlays(graph, cuts, data, shown, model.preprocessing, logits[0], settings.target).save(directory)
-    return Study(directory=directory, record=study, graph_record=record, graph=graph, model=model, data=data)
+        classes = ClassSubset(inputs.groups[0], inputs.data.classes, inputs.outputs)
+        preprocessing = inputs.model.preprocessing
+        draw_overlays(graph, cuts, inputs.data, images, preprocessing, classes, settings.target).save(directory)
 
 
 def _test_images(inputs: StudyInputs, group: ClassSubset, settings: AnalyzeSettings) -> NDArray[np.int64]:

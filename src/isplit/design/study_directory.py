@@ -1,5 +1,6 @@
 """The folder of a study: which files belong to it, and when it is the study of other input."""
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ SPLITS = "splits"
 
 ANALYSIS_FILES = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
 """Files that `analyze` writes after study.json; every run of it writes them again."""
+
+# What an interrupted write leaves (see `write_whole`), and the lock.
+_LEFTOVER = re.compile(r"\.(study\.json\.[0-9a-f]{16}|lock|lock\.json(\.[0-9a-f]{16})?)|\.\.lock\.json\.[0-9a-f]{16}")
 
 DERIVED_FILES = (
     PredictionsRecord.file_name,
@@ -72,7 +76,7 @@ def prepare_directory(directory: Path, inputs: StudyInputs, *, test_images: int,
     other commands derived from the study stays if its input is the same.
 
     Args:
-        directory: The folder; it is made if it is not there.
+        directory: The folder, from `make_directory`.
         inputs: The study's input.
         test_images: Number of images of the base accuracy; one from another number is not reused.
         overwrite: Whether a study of other input may be replaced.
@@ -82,39 +86,66 @@ def prepare_directory(directory: Path, inputs: StudyInputs, *, test_images: int,
 
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        known = StudyRecord.load(directory) if (directory / StudyRecord.file_name).exists() and not overwrite else None
-        foreign = [path.name for path in directory.iterdir() if not _belongs_to_study(path.name)]
-        if known is None and foreign:
-            msg = f"{directory} is not empty ({foreign[0]}) and holds no study; choose another directory: `out=DIR`"
-            raise StudyError(msg)
+        known = _known_study(directory)
         difference = known and inputs.first_difference(known)
-        if difference:
+        if difference and not overwrite:
             msg = (
                 f"{directory} holds another study, which differs in {difference}. Choose another directory "
                 "(`out=DIR`), or replace it (`overwrite=True`)"
             )
             raise StudyError(msg)
-        if known is None and not _holds(directory, inputs):
-            _remove(directory, DERIVED_FILES)
+        if difference:
+            # The graph goes too: beside another study.json it would be another model's.
+            _remove(directory, [*DERIVED_FILES, GraphRecord.file_name])
         leftovers = [path.name for path in directory.iterdir() if path.name.startswith(".")]
         _remove(directory, [*ANALYSIS_FILES, *filter(_belongs_to_study, leftovers)])
     except OSError as error:
         msg = f"cannot use {directory} as a study: {error.strerror or error}"
         raise StudyError(msg) from error
-    if known is None or known.groups[0] != inputs.groups[0] or known.base_accuracy.images != test_images:
+    reusable = known is not None and not difference and not overwrite
+    if known is None or not reusable or known.groups[0] != inputs.groups[0]:
+        return None
+    if known.base_accuracy.images != test_images:
         return None
     known = known.model_copy(update={"groups": inputs.groups})
     known.save(directory)
     return known
 
 
-def _holds(directory: Path, inputs: StudyInputs) -> bool:
-    """Whether the folder holds a study of the same input, so that its splits are still right."""
+def make_directory(directory: Path) -> None:
+    """Make a folder for a study, or check that a study may be written into the one that is there.
+
+    Raises:
+        StudyError: the folder holds files and no readable study, or cannot be made.
+
+    """
     try:
-        return inputs.first_difference(StudyRecord.load(directory)) is None
-    except StudyError:
-        return False
+        directory.mkdir(parents=True, exist_ok=True)
+        _known_study(directory)
+    except OSError as error:
+        msg = f"cannot use {directory} as a study: {error.strerror or error}"
+        raise StudyError(msg) from error
+
+
+def _known_study(directory: Path) -> StudyRecord | None:
+    """Return the study of a folder; None for a folder that is empty but for what a killed run left.
+
+    Raises:
+        StudyError: the folder holds files and no readable study.json: they may be anybody's.
+
+    """
+    names = [path.name for path in directory.iterdir()]
+    if StudyRecord.file_name in names:
+        try:
+            return StudyRecord.load(directory)
+        except StudyError as error:
+            msg = f"{error}. Nothing in {directory} is replaced: choose another directory (`out=DIR`), or delete this one"
+            raise StudyError(msg) from error
+    strangers = sorted(name for name in names if not _LEFTOVER.fullmatch(name))
+    if strangers:
+        msg = f"{directory} is not empty ({strangers[0]}) and holds no study; choose another directory: `out=DIR`"
+        raise StudyError(msg)
+    return None
 
 
 def _belongs_to_study(name: str) -> bool:

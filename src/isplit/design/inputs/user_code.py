@@ -145,3 +145,20 @@ def call_factory(factory: Callable[..., Any], /, *, spec: str, error: type[Input
     except (Exception, SystemExit) as cause:  # the user's code may raise anything
         msg = f"{spec} failed: {type(cause).__name__}: {cause}"
         raise error(msg) from cause
+
+
+_BUILT_IN_KINDS = ("torchvision:", "timm:", "sklearn:", "idx:", "hf:", "hfdata:", "isplit.")
+
+
+def names_code(spec: str) -> bool:
+    """Whether loading a model or data of this name would run Python code that is neither isplit's nor a library's.
+
+    Such names are `./file.py:name` and `package.module:name`. A path that happens to hold a colon is no such name.
+
+    Example:
+        >>> [names_code(spec) for spec in ("net.py:build", "my.package:build", "torchvision:vgg16", "photos.zip")]
+        [True, True, False, False]
+
+    """
+    where, _, name = spec.rpartition(":")
+    return bool(where) and name.isidentifier() and not spec.startswith(_BUILT_IN_KINDS) and not Path(spec).exists()

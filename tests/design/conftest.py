@@ -6,7 +6,6 @@ import shutil
 import struct
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -150,7 +150,7 @@ def test_code_runs_only_when_the_user_says_so(copied: Path, tmp_path: Path) -> N
     """A study that names a Python file is data: opening it runs nothing unless that is allowed or named again."""
     witness = tmp_path / "ran"
     path = tmp_path / "model.py"
-    path.write_text(path.read_text() + f"\nopen({str(witness)!r}, 'w')\n")
+    path.write_text(f"from pathlib import Path\nPath({str(witness)!r}).touch()\n" + path.read_text())
 
     with pytest.raises(StudyError, match=r"names Python code as its model, .*model\.py:build.*`allow_code=True`"):
         open_study(copied)

@@ -10,7 +10,7 @@ from isplit.errors import StudyError
 def test_files_without_a_study_are_left_alone(tmp_path, name):
     """Files that a study might have are a user's own where there is no study.json."""
     (tmp_path / name).write_text("mine")
-    with pytest.raises(StudyError, match="is not empty .* and holds no study"):
+    with pytest.raises(StudyError, match=r"is not empty .* and holds no study"):
         make_directory(tmp_path)
     assert "mine" == (tmp_path / name).read_text()
 
@@ -41,5 +41,5 @@ def test_new_and_empty_folders(tmp_path):
 def test_a_file_in_the_way(tmp_path):
     """The reason is the system's own."""
     (tmp_path / "a").touch()
-    with pytest.raises(StudyError, match="cannot use .* as a study: File exists"):
+    with pytest.raises(StudyError, match=r"cannot use .* as a study: File exists"):
         make_directory(tmp_path / "a")

@@ -6,30 +6,35 @@ import pytest
 
 import isplit
 
+GIVEN = {
+    "study": lambda study: study,
+    "text": lambda study: str(study.directory),
+    "path": lambda study: study.directory,
+}
 
-@pytest.mark.parametrize(
-    "given", [lambda study: study, lambda study: str(study.directory), lambda study: study.directory]
-)
-def test_ten_lines(given, tiny_model_file, tiny_weights, tiny_data, tmp_path, monkeypatch):
+
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN)
+def test_ten_lines(given, tmp_path, monkeypatch):
     """Study, text or path; budgets as numbers, one or many; every step takes what the one before gives."""
     monkeypatch.chdir(tmp_path)
-    quick = isplit.PredictSettings(statistics_images=12, images=3, remote_images=0)
-    once = isplit.FitSettings(epochs=1, images=12)
+    quick = isplit.PredictSettings(statistics_images=12, images=10, remote_images=0)
+    once = isplit.FitSettings(epochs=1, images=12, select_images=10)
+    few = isplit.AnalyzeSettings(images=10, test_images=20)
 
-    model = isplit.load_model(f"{tiny_model_file}:build", weights=str(tiny_weights))
-    study = given(isplit.analyze(model, tiny_data, settings=isplit.AnalyzeSettings(images=12)))
-    predictions = isplit.predict(study, [48, isplit.Budget(element_ratio=64)], cuts=["pool2"], settings=quick)
-    trained = isplit.fit(study, "pool2", 48, settings=once)
-    verification = isplit.verify(study, 48, cuts=["pool1", "pool2"], settings=once)
-    isplit.export(study, "pool2", out="bundle", split_filter=isplit.SplitFilter(budget=trained.budget))
+    model = isplit.load_model("isplit.design.demo:compact_resnet")
+    study = given(isplit.analyze(model, "sklearn:digits", settings=few, announce=lambda record: None))
+    predictions = isplit.predict(study, [48, isplit.Budget(element_ratio=64)], cuts=["stage3.2"], settings=quick)
+    trained = isplit.fit(study, "stage3.2", 48, settings=once)
+    verification = isplit.verify(study, 48, cuts=["stage2.2", "stage3.2"], settings=once)
+    isplit.export(study, "stage3.2", out="bundle", split_filter=isplit.SplitFilter(budget=trained.budget))
     bundle = isplit.Bundle.open("bundle")
     with isplit.serving(bundle) as server, isplit.EdgeClient(bundle, f"127.0.0.1:{server.port}") as client:
-        answer = client.classify(tiny_data / "test" / "bars" / "00.png")
+        answer = client.classify(isplit.open_data("sklearn:digits").image(0))
 
     assert ["48B", "1in64"] == [row["budget"] for row in predictions.to_dicts()]
-    assert ["pool1", "pool2"] == [row["cut"] for row in verification.to_dicts()]
-    assert ("split", "pool2") == (answer.source, trained.cut)
-    assert "pool2" in repr(trained)
+    assert ["stage2.2", "stage3.2"] == [row["cut"] for row in verification.to_dicts()]
+    assert ("split", "stage3.2") == (answer.source, trained.cut)
+    assert "stage3.2" in repr(trained)
     assert {"report.html", "predictions.json"} <= {path.name for path in Path("study").iterdir()}
 
 

@@ -163,7 +163,8 @@ def predict(
 
     Example:
         >>> quick = isplit.PredictSettings(statistics_images=12, images=6, remote_images=0)
-        >>> predictions = isplit.predict("study", 64, cuts=["pool1", "pool2"], settings=quick)
+        >>> study = isplit.open_study("study", allow_code=True)
+        >>> predictions = isplit.predict(study, 64, cuts=["pool1", "pool2"], settings=quick)
         >>> [row["cut"] for row in predictions.to_dicts()]
         ['pool1', 'pool2']
 
@@ -207,7 +208,8 @@ def fit(
         NonFiniteError: the loss is not a number any more.
 
     Example:
-        >>> record = isplit.fit("study", "pool2", 64, settings=isplit.FitSettings(epochs=1, images=12))
+        >>> study = isplit.open_study("study", allow_code=True)
+        >>> record = isplit.fit(study, "pool2", 64, settings=isplit.FitSettings(epochs=1, images=12))
         >>> record.training.epochs
         1
 
@@ -245,7 +247,8 @@ def verify(
 
     Example:
         >>> fast = isplit.FitSettings(epochs=1, images=12)
-        >>> record = isplit.verify("study", 64, cuts=["pool1", "pool2"], settings=fast)
+        >>> study = isplit.open_study("study", allow_code=True)
+        >>> record = isplit.verify(study, 64, cuts=["pool1", "pool2"], settings=fast)
         >>> [row["cut"] for row in record.to_dicts()]
         ['pool1', 'pool2']
 
@@ -329,7 +332,8 @@ def export(
 
     Example:
         >>> closed_form = isplit.SplitFilter(closed_form=True)
-        >>> bundle = isplit.export("study", "pool2", out="bundle", split_filter=closed_form)
+        >>> study = isplit.open_study("study", allow_code=True)
+        >>> bundle = isplit.export(study, "pool2", out="bundle", split_filter=closed_form)
         >>> [placement.name for placement in bundle.cuts]
         ['pool2']
 

@@ -15,7 +15,7 @@ def split_study(isplit, finished, tmp_path_factory):
     directory = tmp_path_factory.mktemp("split") / "study"
     shutil.copytree(finished[0], directory)
     options = ["--cut", "pool2", "--statistics-images", 24, "--remote-images", 3, "--quiet"]
-    assert 0 == isplit("predict", directory, "--bytes", 60, "--bytes", 90, *options).code
+    assert 0 == isplit("predict", directory, "--allow-code", "--bytes", 60, "--bytes", 90, *options).code
     return directory
 
 
@@ -23,7 +23,7 @@ def split_study(isplit, finished, tmp_path_factory):
 def written(isplit, split_study, tmp_path_factory):
     """A bundle, and what the command printed."""
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    return out, isplit("export", split_study, "--cut", "pool2", "--bytes", 60, "-o", out, "--images", 3)
+    return out, isplit("export", split_study, "--allow-code", "--cut", "pool2", "--bytes", 60, "-o", out, "--images", 3)
 
 
 def test_writes_a_bundle(written):
@@ -38,7 +38,7 @@ def test_writes_a_bundle(written):
 def test_json(isplit, split_study, tmp_path):
     """--json prints the manifest and nothing else."""
     options = ["--cut", "pool2", "--bytes", 60, "--images", 3, "--no-local", "--no-remote", "--json"]
-    result = isplit("export", split_study, *options, "--name", "x", "-o", tmp_path / "bundle")
+    result = isplit("export", split_study, "--allow-code", *options, "--name", "x", "-o", tmp_path / "bundle")
     assert 0 == result.code, result.err
     manifest = json.loads(result.out)
     assert ("isplit.bundle/1", "x", None) == (manifest["schema"], manifest["name"], manifest["local"])
@@ -48,7 +48,18 @@ def test_json(isplit, split_study, tmp_path):
 def test_place_is_taken(written, split_study, bad_input):
     """A bundle is not replaced unless told."""
     out, _ = written
-    bad_input("export", split_study, "--cut", "pool2", "--bytes", 60, "-o", out, says=["holds a bundle", "--overwrite"])
+    bad_input(
+        "export",
+        split_study,
+        "--allow-code",
+        "--cut",
+        "pool2",
+        "--bytes",
+        60,
+        "-o",
+        out,
+        says=["holds a bundle", "--overwrite"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,19 +79,21 @@ def test_place_is_taken(written, split_study, bad_input):
 )
 def test_bad_input(bad_input, split_study, tmp_path, options, says):
     """What cannot be exported is refused in one message, with the way out, and nothing is written."""
-    bad_input("export", split_study, *options, "-o", tmp_path / "bundle", says=says)
+    bad_input("export", split_study, "--allow-code", *options, "-o", tmp_path / "bundle", says=says)
     assert [] == list(tmp_path.iterdir())
 
 
 def test_no_study(bad_input, tmp_path):
     """A directory that is no study is called so."""
-    bad_input("export", tmp_path / "none", "--cut", "a", "-o", tmp_path / "bundle", says=["is not a study"])
+    bad_input(
+        "export", tmp_path / "none", "--allow-code", "--cut", "a", "-o", tmp_path / "bundle", says=["is not a study"]
+    )
 
 
 def test_refusal_is_a_failure(isplit, split_study, tmp_path):
     """Files that are too far from torch are no bad input: exit 1."""
     options = ["--cut", "pool2", "--bytes", 60, "--images", 3, "--no-local", "--no-remote", "--tolerance", 1e-12]
-    result = isplit("export", split_study, *options, "-o", tmp_path / "bundle")
+    result = isplit("export", split_study, "--allow-code", *options, "-o", tmp_path / "bundle")
     assert 1 == result.code
     assert "answers otherwise than torch" in result.err
     assert [] == list(tmp_path.iterdir())

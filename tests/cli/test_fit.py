@@ -12,7 +12,7 @@ QUICK = ["--epochs", "1", "--batch-size", "16"]
 
 def test_before_and_after(isplit, study):
     """Some lines for each cut: accuracy before and after with intervals, the whole model's, and the bytes."""
-    result = isplit("fit", study, "--cut", "pool1", "--cut", "pool2", "--bytes", "30", *QUICK)
+    result = isplit("fit", study, "--allow-code", "--cut", "pool1", "--cut", "pool2", "--bytes", "30", *QUICK)
     assert 0 == result.code, result.err
     lines = result.out.splitlines()
     assert lines[0].startswith("pool1 @30B linear, on 24 images of the test part:")
@@ -26,25 +26,27 @@ def test_before_and_after(isplit, study):
 def test_json(isplit, study):
     """--json prints the record and nothing else; of several cuts, a list of them."""
     arguments = ["--ratio", "16", "--design", "undercomplete", *QUICK, "--json"]
-    one = isplit("fit", study, "--cut", "pool1", *arguments)
+    one = isplit("fit", study, "--allow-code", "--cut", "pool1", *arguments)
     record = SplitRecord.from_json(one.out)
     assert ("undercomplete", "random") == (record.bottleneck.design, record.training.start)
-    both = isplit("fit", study, "--cuts", "pool1,pool2", *arguments)
+    both = isplit("fit", study, "--allow-code", "--cuts", "pool1,pool2", *arguments)
     assert ["pool1", "pool2"] == [entry["cut"] for entry in json.loads(both.out)]
     assert record.to_json() == json.dumps(json.loads(both.out)[0], indent=1, ensure_ascii=False) + "\n"
 
 
 def test_quiet(isplit, study):
     """--quiet prints nothing."""
-    result = isplit("fit", study, "--cut", "pool2", "--bytes", "30", "--epochs", "0", "--quiet")
+    result = isplit("fit", study, "--allow-code", "--cut", "pool2", "--bytes", "30", "--epochs", "0", "--quiet")
     assert (0, "") == (result.code, result.both)
 
 
 def test_candidates_and_open_head(isplit, study):
     """--cuts candidates trains what analyze ranked; --train-head is saved beside the default."""
-    result = isplit("fit", study, "--cuts", "candidates", "--bytes", "30", "--epochs", "0")
+    result = isplit("fit", study, "--allow-code", "--cuts", "candidates", "--bytes", "30", "--epochs", "0")
     assert 0 == result.code, result.err
-    result = isplit("fit", study, "--cut", "pool1", "--bytes", "30", "--train-head", "--freeze", "encoder", *QUICK)
+    result = isplit(
+        "fit", study, "--allow-code", "--cut", "pool1", "--bytes", "30", "--train-head", "--freeze", "encoder", *QUICK
+    )
     assert 0 == result.code, result.err
     assert 1 == len(list(study.glob("splits/*pool1@30B-linear-head-trained/split.json")))
     assert 1 == len(list(study.glob("splits/*pool1@30B-linear-trained/split.json")))
@@ -53,7 +55,9 @@ def test_candidates_and_open_head(isplit, study):
 def test_moved_weights(isplit, study, tiny_weights, tmp_path):
     """Weights that have moved are named again."""
     moved = shutil.copy(tiny_weights, tmp_path / "moved.safetensors")
-    result = isplit("fit", study, "--cut", "pool2", "--bytes", "30", "--epochs", "0", "--weights", moved)
+    result = isplit(
+        "fit", study, "--allow-code", "--cut", "pool2", "--bytes", "30", "--epochs", "0", "--weights", moved
+    )
     assert 0 == result.code, result.err
 
 
@@ -74,9 +78,9 @@ def test_moved_weights(isplit, study, tiny_weights, tmp_path):
 )
 def test_bad_input(bad_input, study, arguments, says):
     """What cannot be done is refused with exit code 2 and words that help."""
-    bad_input("fit", study, *arguments, says=[says])
+    bad_input("fit", study, "--allow-code", *arguments, says=[says])
 
 
 def test_no_study(bad_input, tmp_path):
     """A directory that is no study is refused."""
-    bad_input("fit", tmp_path / "nothing", "--cut", "a", "--bytes", "30", says=["is not a study"])
+    bad_input("fit", tmp_path / "nothing", "--allow-code", "--cut", "a", "--bytes", "30", says=["is not a study"])

@@ -21,7 +21,9 @@ def predicted(isplit, tiny_args, tmp_path_factory):
     """A study with a subset, predicted at two cuts and two budgets, and what the command printed."""
     directory = tmp_path_factory.mktemp("predicted") / "study"
     assert 0 == isplit("analyze", *tiny_args, "--classes", "bars,dots", "--classes", "bars,rows", "-o", directory).code
-    return directory, isplit("predict", directory, "--bytes", 40, "--ratio", 16, "--cuts", "relu1,pool2", *QUICK)
+    return directory, isplit(
+        "predict", directory, "--allow-code", "--bytes", 40, "--ratio", 16, "--cuts", "relu1,pool2", *QUICK
+    )
 
 
 def record(directory):
@@ -80,7 +82,9 @@ def test_json_and_what_was_there_before(isplit, predicted, tmp_path):
     """--json prints the record and nothing else; rows of other budgets stay, those of the same are replaced."""
     directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
     before = record(directory)
-    result = isplit("predict", directory, "--bytes", 40, "--cut", "pool2", "--group", "bars,rows", *QUICK, "--json")
+    result = isplit(
+        "predict", directory, "--allow-code", "--bytes", 40, "--cut", "pool2", "--group", "bars,rows", *QUICK, "--json"
+    )
     assert (0, "") == (result.code, result.err)
     assert record(directory) == json.loads(result.out)
     after = json.loads(result.out)["predictions"]
@@ -95,7 +99,7 @@ def test_quiet(isplit, predicted, tmp_path):
     directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
     (directory / "predictions.json").unlink()
     options = ["--bytes", 40, "--cut", "pool2", "--design", "pca", "--statistics-images", 16, "--remote-images", 0]
-    result = isplit("predict", directory, *options, "--quiet")
+    result = isplit("predict", directory, "--allow-code", *options, "--quiet")
     assert (0, "", "") == (result.code, result.out, result.err)
     (one,) = record(directory)["predictions"]
     assert "pca" == one["design"]
@@ -118,7 +122,7 @@ def test_quiet(isplit, predicted, tmp_path):
 )
 def test_bad_input(bad_input, finished, options, says):
     """What cannot be used is refused before anything is computed."""
-    bad_input("predict", finished[0], *options, says=says)
+    bad_input("predict", finished[0], "--allow-code", *options, says=says)
     assert not (finished[0] / "predictions.json").exists()
 
 
@@ -154,7 +158,7 @@ def test_interrupted(predicted, tmp_path):
         "from isplit.cli import main\n"
         "main()\n"
     )
-    command = [sys.executable, "-c", code, "predict", str(directory), "--bytes", "60"]
+    command = [sys.executable, "-c", code, "predict", str(directory), "--allow-code", "--bytes", "60"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert "waiting" in process.stdout.readline()

@@ -9,12 +9,12 @@ QUICK = ["--epochs", "1", "--batch-size", "16"]
 
 def test_tables(isplit, study):
     """The cuts as they turned out, and what each rule would have chosen; --json prints the record."""
-    result = isplit("verify", study, "--cuts", "pool1,pool2", "--bytes", "30", *QUICK)
+    result = isplit("verify", study, "--allow-code", "--cuts", "pool1,pool2", "--bytes", "30", *QUICK)
     assert 0 == result.code, result.err
     for words in ("Trained for 30B", "pool1", "pool2", "importance (CUI)", "fewest bytes", "Kendall", "regret"):
         assert words in result.out
     assert "Was it known beforehand?" in (study / "report.html").read_text()
-    again = isplit("verify", study, "--cuts", "pool1,pool2", "--bytes", "30", *QUICK, "--json")
+    again = isplit("verify", study, "--allow-code", "--cuts", "pool1,pool2", "--bytes", "30", *QUICK, "--json")
     record = VerificationRecord.from_json(again.out)
     assert record == VerificationRecord.load(study)
     assert ["pool1", "pool2"] == [one.cut for one in record.verifications[0].cuts]
@@ -32,4 +32,4 @@ def test_tables(isplit, study):
 )
 def test_bad_input(bad_input, study, arguments, says):
     """What cannot be done is refused with exit code 2 and words that help."""
-    bad_input("verify", study, *arguments, says=[says])
+    bad_input("verify", study, "--allow-code", *arguments, says=[says])

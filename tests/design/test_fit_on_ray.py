@@ -19,7 +19,7 @@ CUTS = ["relu1", "pool1", "pool2"]
 
 @pytest.fixture
 def sweep(study, fast):
-    return FitRequest(directory=study.directory, budget=BUDGET, settings=fast(epochs=1))
+    return FitRequest(directory=study.directory, budget=BUDGET, settings=fast(epochs=1), allow_code=True)
 
 
 @pytest.fixture

@@ -172,15 +172,20 @@ class RayChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class MovedInputs:
-    """Where a study's inputs are now.
+    """Where a study's inputs are now, and whether code that the study names may run.
 
     Args:
+        allow_code: Run the Python code that the study names as its model or data. A study from somebody else can name
+            any file, so allow this only for code that you trust.
+        model: The model, named again. Naming it here allows its code.
         weights: The model's weights, if they have moved since `isplit analyze`.
-        data: The data, if they have moved since `isplit analyze`.
+        data: The data, if they have moved since `isplit analyze`. Naming it here allows its code.
         data_root: The directory of torchvision's data sets.
 
     """
 
+    allow_code: bool = False
+    model: Annotated[str | None, typer.Option(metavar="MODEL")] = None
     weights: Annotated[str | None, typer.Option(metavar="FILE")] = None
     data: Annotated[str | None, typer.Option(metavar="DATA")] = None
     data_root: Annotated[Path | None, typer.Option(metavar="DIR")] = None
@@ -189,11 +194,18 @@ class MovedInputs:
         """Open a study with its model and data."""
         with needs_extra("design"):
             from isplit import api
-        return api.open_study(study, weights=self.weights, data=self.data, data_root=self.data_root)
+        return api.open_study(
+            study,
+            model=self.model,
+            weights=self.weights,
+            data=self.data,
+            data_root=self.data_root,
+            allow_code=self.allow_code,
+        )
 
 
 CutOptions = Annotated[CutChoice, Options("Cuts and budget")]
 BudgetOptions = Annotated[BudgetChoice, Options("Cuts and budget")]
 ModelOptions = Annotated[ModelChoice, Options("Model")]
 RayOptions = Annotated[RayChoice, Options("Ray")]
-MovedOptions = Annotated[MovedInputs, Options("Inputs that have moved")]
+MovedOptions = Annotated[MovedInputs, Options("The study's inputs")]

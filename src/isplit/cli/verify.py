@@ -51,6 +51,8 @@ def verify(
                 directory=study.absolute(),
                 budget=budget,
                 settings=settings,
+                allow_code=inputs.allow_code,
+                model=inputs.model,
                 weights=inputs.weights,
                 data=inputs.data,
                 data_root=inputs.data_root,

@@ -49,7 +49,10 @@ def fit_on_ray(
     Example:
         >>> settings = isplit.FitSettings(epochs=1, images=12)
         >>> request = isplit.FitRequest(
-        ...     directory=Path("study").absolute(), budget=isplit.Budget(payload_bytes=64), settings=settings
+        ...     directory=Path("study").absolute(),
+        ...     budget=isplit.Budget(payload_bytes=64),
+        ...     settings=settings,
+        ...     allow_code=True,
         ... )
         >>> [record.cut for record in isplit.fit_on_ray(request, ["pool1", "pool2"])]
         ['pool1', 'pool2']
@@ -94,7 +97,14 @@ def _fit_one(request: FitRequest, cut: str, working_directory: Path, threads: in
     os.chdir(working_directory)
     torch.set_num_threads(threads)
     try:
-        study = open_study(request.directory, weights=request.weights, data=request.data, data_root=request.data_root)
+        study = open_study(
+            request.directory,
+            model=request.model,
+            weights=request.weights,
+            data=request.data,
+            data_root=request.data_root,
+            allow_code=request.allow_code,
+        )
         record = fit(
             study,
             cut,

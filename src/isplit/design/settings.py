@@ -308,6 +308,8 @@ class FitRequest:
         directory: The study's directory, under the same path on every machine.
         budget: The budget of every cut.
         settings: How to train.
+        allow_code: Whether Python code that the study names may run; see `open_study`.
+        model: The model, named again.
         weights: Where the model's weights are now, if they have moved.
         data: Where the data are now, if they have moved.
         data_root: Where torchvision's data sets are.
@@ -321,6 +323,8 @@ class FitRequest:
     directory: Path
     budget: Budget
     settings: FitSettings
+    allow_code: bool = False
+    model: str | None = None
     weights: str | None = None
     data: str | None = None
     data_root: Path | None = None

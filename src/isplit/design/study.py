@@ -260,7 +260,7 @@ def open_study(
         InputError: the model or the data cannot be loaded.
 
     Example:
-        >>> study = isplit.open_study("study")
+        >>> study = isplit.open_study("study", allow_code=True)
         >>> study.cut_names(["all"])
         ('relu1', 'pool1', 'relu2', 'pool2', 'relu3')
 

@@ -111,7 +111,7 @@ def analyze(
         InputError: model and data do not fit, an unknown class, or a directory that cannot be used.
         NonFiniteError: the importance is NaN or infinite at a cut; curve.json says where.
 
-    Example:
+    Examples:
         >>> model = isplit.load_model("net.py:build", weights="net.safetensors")
         >>> study = isplit.analyze(model, "photos", out="study", settings=isplit.AnalyzeSettings(images=12))
         >>> study.candidates[0].cut
@@ -161,7 +161,7 @@ def predict(
     Raises:
         InputError: a budget below the smallest payload, an unknown cut or subset.
 
-    Example:
+    Examples:
         >>> quick = isplit.PredictSettings(statistics_images=12, images=6, remote_images=0)
         >>> study = isplit.open_study("study", allow_code=True)
         >>> predictions = isplit.predict(study, 64, cuts=["pool1", "pool2"], settings=quick)
@@ -207,7 +207,7 @@ def fit(
         InputError: an unknown cut, subset, design or start, or a budget that cannot be met.
         NonFiniteError: the loss is not a number any more.
 
-    Example:
+    Examples:
         >>> study = isplit.open_study("study", allow_code=True)
         >>> record = isplit.fit(study, "pool2", 64, settings=isplit.FitSettings(epochs=1, images=12))
         >>> record.training.epochs
@@ -245,7 +245,7 @@ def verify(
     Raises:
         InputError: fewer than two cuts, or what `fit` refuses.
 
-    Example:
+    Examples:
         >>> fast = isplit.FitSettings(epochs=1, images=12)
         >>> study = isplit.open_study("study", allow_code=True)
         >>> record = isplit.verify(study, 64, cuts=["pool1", "pool2"], settings=fast)
@@ -273,7 +273,7 @@ def list_cuts(
     Raises:
         ModelError: the model cannot be loaded or captured.
 
-    Example:
+    Examples:
         >>> [cut.name for cut in isplit.list_cuts("net.py:build").cuts][:3]
         ['relu1', 'pool1', 'relu2']
 
@@ -291,7 +291,7 @@ def split_model(model: "LoadedModel | nn.Module | str", cut: str) -> Split:
     Raises:
         ModelError: the model cannot be loaded or captured, or has no such cut.
 
-    Example:
+    Examples:
         >>> model = isplit.load_model("net.py:build")
         >>> sides = isplit.split_model(model, "pool1")
         >>> images = torch.randn(2, 3, 16, 16)
@@ -330,7 +330,7 @@ def export(
         ModelError: a part of the model has no ONNX.
         ExportError: the files give other answers than torch.
 
-    Example:
+    Examples:
         >>> closed_form = isplit.SplitFilter(closed_form=True)
         >>> study = isplit.open_study("study", allow_code=True)
         >>> bundle = isplit.export(study, "pool2", out="bundle", split_filter=closed_form)
@@ -357,7 +357,7 @@ def write_report(study: Study | str | Path) -> tuple[Path, ...]:
     Raises:
         StudyError: a record is missing or damaged, or a file cannot be written.
 
-    Example:
+    Examples:
         >>> [path.name for path in isplit.write_report("study")]
         ['report.html', 'curve.svg']
 

@@ -21,7 +21,7 @@ class ProgressBars:
         enabled: False shows nothing, so that a caller needs no second path. What is said is still shown.
         clock: Returns seconds; another one is for tests.
 
-    Example:
+    Examples:
         >>> with ProgressBars(enabled=False) as progress:
         ...     progress("importance", 1, 10)
 

@@ -16,7 +16,7 @@ def with_option_names(message: str, options: Mapping[str, str]) -> str:
         message: The message of an error.
         options: The option of each argument.
 
-    Example:
+    Examples:
         >>> with_option_names("batch_size is 0; give at least 1", {"batch_size": "--batch-size"})
         '--batch-size is 0; give at least 1'
         >>> with_option_names("replace it with `overwrite=True`", {"overwrite": "--overwrite"})

@@ -89,7 +89,7 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
 def argument_texts(settings: type) -> dict[str, str]:
     """Return what the Args section of a class's docstring says about each argument.
 
-    Example:
+    Examples:
         >>> argument_texts(Options)["panel"]
         'The title above the options in the help; None puts them under "Options".'
 

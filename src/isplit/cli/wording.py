@@ -6,7 +6,7 @@ from isplit.records import Accuracy, Paired
 def percent_with_interval(accuracy: Accuracy) -> str:
     """Write an accuracy in per cent with its 95 % interval.
 
-    Example:
+    Examples:
         >>> percent_with_interval(Accuracy.from_counts(80, 100))
         '80.0% (71.1–86.7)'
 
@@ -22,7 +22,7 @@ def points_with_error(paired: Paired) -> str:
 def count_with_unit(number: float) -> str:
     """Write a large number with three digits and a unit.
 
-    Example:
+    Examples:
         >>> count_with_unit(11_700_000)
         '11.7M'
 

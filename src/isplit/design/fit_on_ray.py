@@ -46,7 +46,7 @@ def fit_on_ray(
         InputError: there is no cluster at the address, or what `fit` refuses.
         IsplitError: a cut's worker was lost time and again.
 
-    Example:
+    Examples:
         >>> settings = isplit.FitSettings(epochs=1, images=12)
         >>> request = isplit.FitRequest(
         ...     directory=Path("study").absolute(),

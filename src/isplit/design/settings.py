@@ -56,7 +56,7 @@ class AnalyzeSettings:
     Raises:
         InputError: a value outside its range; the message names the argument.
 
-    Example:
+    Examples:
         >>> AnalyzeSettings(images=200).images
         200
 
@@ -146,7 +146,7 @@ class PredictSettings:
     Raises:
         InputError: a value outside its range; the message names the argument.
 
-    Example:
+    Examples:
         >>> PredictSettings(images=None).statistics_images
         640
 
@@ -205,7 +205,7 @@ class FitSettings:
     Raises:
         InputError: a value outside its range, or nothing left to train; the message names the argument.
 
-    Example:
+    Examples:
         >>> FitSettings(epochs=1, train_head=True).trained
         ('head', 'encoder', 'decoder', 'tail')
 
@@ -289,7 +289,7 @@ class SplitFilter:
             needs to be loaded.
         closed_form: True ignores trained splits; otherwise a trained one is preferred.
 
-    Example:
+    Examples:
         >>> SplitFilter(closed_form=True).design is None
         True
 
@@ -352,7 +352,7 @@ class ExportSettings:
     Raises:
         InputError: a value outside its range; the message names the argument.
 
-    Example:
+    Examples:
         >>> ExportSettings(triton=True).images
         24
 
@@ -387,7 +387,7 @@ def read_budget(budget: int | Budget) -> Budget:
     Raises:
         InputError: the budget is too small, or it is neither bytes nor a ratio.
 
-    Example:
+    Examples:
         >>> read_budget(256).payload_bytes
         256
 
@@ -414,7 +414,7 @@ def read_budgets(budgets: Budgets) -> tuple[Budget, ...]:
     Raises:
         InputError: there is none, or one that no payload can meet (see `read_budget`).
 
-    Example:
+    Examples:
         >>> [budget.payload_bytes for budget in read_budgets([64, 256])]
         [64, 256]
 

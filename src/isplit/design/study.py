@@ -259,7 +259,7 @@ def open_study(
             that was not allowed.
         InputError: the model or the data cannot be loaded.
 
-    Example:
+    Examples:
         >>> study = isplit.open_study("study", allow_code=True)
         >>> study.cut_names(["all"])
         ('relu1', 'pool1', 'relu2', 'pool2', 'relu3')

@@ -21,7 +21,7 @@ class TableRecord(Record):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as flat dictionaries of numbers and texts, all with the same keys.
 
-        Example:
+        Examples:
             >>> record = CurveRecord.load(directory)
             >>> frame = pandas.DataFrame(record.to_dicts())
 
@@ -61,7 +61,7 @@ def flattened(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]
 
     Sequences become texts separated by commas, so that every value fits into one cell.
 
-    Example:
+    Examples:
         >>> flattened({"cut": "a", "bytes": {"mean": 3.0}})
         [('cut', 'a'), ('bytes_mean', 3.0)]
 

@@ -126,7 +126,7 @@ def open_data(data: Any, *, split: str | None = None, seed: int = 0, data_root: 
             not fit the images or classes, no part called `split`, a damaged or oversized file.
         MissingExtraError: the library that has the set is not installed.
 
-    Example:
+    Examples:
         >>> isplit.open_data("photos")
         Dataset(photos: 60 images of 3 classes; fit 33, select 3, test 24)
 

@@ -153,7 +153,7 @@ def load_model(
             cannot take the image size, or whose output holds no N×K tensor.
         MissingExtraError: timm is not installed.
 
-    Example:
+    Examples:
         >>> isplit.load_model("net.py:build", weights="net.safetensors")
         LoadedModel(net.py:build: input 3×16×16, 3 outputs, 2,447 parameters)
 

@@ -155,7 +155,7 @@ def names_code(spec: str) -> bool:
 
     Such names are `./file.py:name` and `package.module:name`. A path that happens to hold a colon is no such name.
 
-    Example:
+    Examples:
         >>> [names_code(spec) for spec in ("net.py:build", "my.package:build", "torchvision:vgg16", "photos.zip")]
         [True, True, False, False]
 

@@ -38,7 +38,7 @@ async def serve(
         BundleError: a file of the bundle is not what its manifest says.
         InputError: the address or a certificate cannot be used.
 
-    Example:
+    Examples:
         >>> def stop(server):
         ...     os.kill(os.getpid(), signal.SIGTERM)
         >>> bundle = isplit.Bundle.open("bundle")
@@ -98,7 +98,7 @@ def serving(
         BundleError: a file of the bundle is not what its manifest says.
         InputError: the settings, the address or a certificate cannot be used.
 
-    Example:
+    Examples:
         >>> bundle = isplit.Bundle.open("bundle")
         >>> with isplit.serving(bundle) as server, isplit.EdgeClient(bundle, f"127.0.0.1:{server.port}") as client:
         ...     client.classify("photos/test/bars/00.png").source

@@ -153,7 +153,7 @@ class CutPlacement(Part):
     payload_bytes_mean: float
     payload_bytes_p95: float
     logits_tolerance: float
-    head_mac_share: float = Field(ge=0, le=1)
+    head_mac_share: float = Field(ge=0)
     int8: bool = False
     int8_cost: Int8Cost | None = None
     check: ExportCheck | None = None

@@ -175,13 +175,14 @@ def test_interrupted(predicted, tmp_path):
 
 
 def test_api(predicted, tmp_path):
-    """`isplit.predict` takes a directory and bytes as numbers, and draws the report."""
+    """`isplit.predict` takes a study and bytes as numbers, and draws the report."""
     import isplit as package
 
     directory = Path(shutil.copytree(predicted[0], tmp_path / "study"))
     (directory / "report.html").unlink()
     settings = package.PredictSettings(statistics_images=16, remote_images=0, precision="fp32")
-    found = package.predict(str(directory), [30, package.Budget(element_ratio=8)], cuts=["pool1"], settings=settings)
+    study = package.open_study(directory, allow_code=True)
+    found = package.predict(study, [30, package.Budget(element_ratio=8)], cuts=["pool1"], settings=settings)
     rows = [one for one in found.predictions if one.cut == "pool1"]
     assert {"30B", "1in8"} == {one.budget.tag for one in rows}
     assert (directory / "report.html").exists()

@@ -117,7 +117,7 @@ def without_news(written, golden):
         ({"cuts": [GOLDEN["cuts"][0] | {"name": "local"}]}, "none of local, remote"),
         ({"cuts": [GOLDEN["cuts"][0] | {"latent_shape": []}]}, "latent_shape"),
         ({"cuts": [GOLDEN["cuts"][0] | {"latent_shape": [0]}]}, "latent_shape"),
-        ({"cuts": [GOLDEN["cuts"][0] | {"head_mac_share": 1.5}]}, "head_mac_share"),
+        ({"cuts": [GOLDEN["cuts"][0] | {"head_mac_share": -0.5}]}, "head_mac_share"),
         ({"files": {}}, "does not list"),
         ({"files": GOLDEN["files"] | {"manifest.json": {"bytes": 1, "sha256": HASH}}}, "its own hash"),
         ({"files": GOLDEN["files"] | {"a": {"bytes": 1, "sha256": HASH.upper()}}}, "sha256"),

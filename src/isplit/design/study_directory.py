@@ -139,7 +139,9 @@ def _known_study(directory: Path) -> StudyRecord | None:
         try:
             return StudyRecord.load(directory)
         except StudyError as error:
-            msg = f"{error}. Nothing in {directory} is replaced: choose another directory (`out=DIR`), or delete this one"
+            msg = (
+                f"{error}. Nothing in {directory} is replaced: choose another directory (`out=DIR`), or delete this one"
+            )
             raise StudyError(msg) from error
     strangers = sorted(name for name in names if not _LEFTOVER.fullmatch(name))
     if strangers:

@@ -105,9 +105,11 @@ def recurrent_layers(module: nn.RNNBase) -> list[nn.RNNBase]:
             bias=module.bias,
             batch_first=module.batch_first,
             bidirectional=module.bidirectional,
+            device="meta",  # draws no random numbers
             **options,
         )
         for name in layer._flat_weights_names:
-            setattr(layer, name, getattr(module, name.replace("_l0", f"_l{number}")))
+            # Not by getattr, which gives a symbol while the model is traced.
+            setattr(layer, name, module._parameters[name.replace("_l0", f"_l{number}")])
         layers.append(layer.train(module.training))
     return layers

@@ -1,0 +1,155 @@
+"""What a captured graph changes of a model: it means the same for any batch, on either side of a cut."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from isplit.design.graph import ModelGraph, split
+from isplit.errors import ModelError
+
+
+class Step(torch.autograd.Function):
+    """A step whose gradient is that of the identity."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Net(nn.Module):
+    """Two convolutions and a linear layer of `outputs`."""
+
+    def __init__(self, outputs=5):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Linear(8, outputs)
+
+    def features(self, x):
+        return torch.relu(self.b(torch.relu(self.a(x))))
+
+    def forward(self, x):
+        return self.last(self.features(x).mean((2, 3)))
+
+
+class InPlace(Net):
+    def forward(self, x):
+        return super().forward(x.sub_(0.5).div_(0.25))
+
+
+class Squeezed(Net):
+    def forward(self, x):
+        return self.last(functional.adaptive_avg_pool2d(self.features(x), 1).squeeze())
+
+
+class Detached(Net):
+    def forward(self, x):
+        return self.last(self.features(x).detach().mean((2, 3)))
+
+
+class Starred(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Net()
+
+    def forward(self, *args, **kwargs):
+        return self.inner(*args, **kwargs)
+
+
+class Reserved(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.graph, self.code, self.meta = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.meta(torch.relu(self.code(torch.relu(self.graph(x)))).mean((2, 3)))
+
+
+class OwnGradient(Net):
+    def forward(self, x):
+        return self.last(Step.apply(self.features(x)).mean((2, 3)))
+
+
+class Low(Net):
+    def forward(self, x):
+        x = torch.relu(self.a(x)).bfloat16()
+        return self.last(torch.relu(self.b(x.float())).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [InPlace, Squeezed, Detached, Starred, Reserved, OwnGradient, Low])
+def test_it_is_analysed_and_split_exactly(kind):
+    """Every default cut is exact, also for a single image, and a gradient reaches it; the input stays as it was."""
+    model = kind().eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    cuts = [cut.name for cut in graph.record().cuts]
+    images = torch.randn(1, 3, 8, 8)
+    before = images.clone()
+    expected = graph.module(images)
+
+    assert len(cuts) >= 2
+    assert torch.equal(before, images)
+    assert (1, 5) == tuple(expected.shape)
+    for name in cuts:
+        sides = split(graph, name)
+        assert torch.equal(expected, sides(images))
+        crossing = sides.head(images).detach().float().requires_grad_()
+        sides.tail(crossing)[:, 0].sum().backward()
+        assert float(crossing.grad.abs().sum()) > 0, name
+
+
+def test_a_last_softmax_is_taken_away():
+    """The logits are its input, and a notice says so."""
+    net = Net().eval()
+    graph = ModelGraph(nn.Sequential(net, nn.Softmax(1)).eval(), (3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+
+    assert torch.equal(net(images), graph.module(images))
+    assert any("softmax" in notice for notice in graph.record().notices)
+
+
+@pytest.mark.parametrize("shape", [(-1, 1), (-1,)])
+def test_one_logit_is_two_classes(shape):
+    """(0, z), whose softmax is the sigmoid of z."""
+    net = Net(1)
+
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x).reshape(shape)
+
+    images = torch.randn(2, 3, 8, 8)
+    logits = ModelGraph(One().eval(), (3, 8, 8)).module(images)
+
+    assert torch.equal(torch.cat([torch.zeros(2, 1), net(images)], 1), logits)
+
+
+def test_random_layers_are_named_with_their_line():
+    """The reason is not that images mix."""
+
+    class Random(Net):
+        def forward(self, x):
+            return functional.dropout(super().forward(x), 0.5)
+
+    with pytest.raises(ModelError, match=r"differently from run to run.*test_rewrite\.py:\d+: return functional"):
+        ModelGraph(Random().eval(), (3, 8, 8))
+
+
+def test_complex_tensors_are_no_cuts():
+    """A bottleneck cannot make them smaller; the places are listed with the reason."""
+
+    class Fourier(Net):
+        def forward(self, x):
+            spectrum = torch.fft.rfft2(torch.relu(self.a(x)))
+            return self.last(torch.relu(self.b(torch.fft.irfft2(spectrum, s=(8, 8)))).mean((2, 3)))
+
+    record = ModelGraph(Fourier().eval(), (3, 8, 8)).record()
+
+    assert all(not tensor.dtype.startswith("complex") for cut in record.cuts for tensor in cut.crossing)
+    assert any("complex" in item.reason for item in record.unavailable)

@@ -170,13 +170,15 @@ _COLUMNS = (
 
 def _summary(rows: dict[str, dict[str, Any]], library: str) -> list[str]:
     captured = [row for row in rows.values() if "failed" not in row]
-    exact = sum(row["exact"] == row["checked_cuts"] for row in captured)
+    cut = [row for row in captured if row["checked_cuts"]]
+    exact = sum(row["exact"] == row["checked_cuts"] for row in cut)
     versions = next(iter(rows.values()))["versions"]
     cuts = sum(row["checked_cuts"] for row in captured)
     return [
-        f"{len(captured)} of {len(rows)} models were captured (torch {versions['torch']}, on a CPU; "
-        f"{library} {versions.get(library, '')}). At {exact} of them head then tail equals the whole model bit for bit "
-        f"at every default cut, {cuts} cuts in all."
+        f"Of the {len(rows)} models examined so far {len(captured)} were captured (torch {versions['torch']}, on a CPU"
+        f"{f'; {library} {versions[library]}' if library in versions else ''}). {len(captured) - len(cut)} of them have no "
+        f"default cut. At {exact} of the others head then tail equals the whole model bit for bit at every default cut, "
+        f"{cuts} cuts in all."
     ]
 
 

@@ -174,11 +174,11 @@ def _summary(rows: dict[str, dict[str, Any]], library: str) -> list[str]:
     exact = sum(row["exact"] == row["checked_cuts"] for row in cut)
     versions = next(iter(rows.values()))["versions"]
     cuts = sum(row["checked_cuts"] for row in captured)
+    release = f"; {library} {versions[library]}" if library in versions else ""
     return [
         f"Of the {len(rows)} models examined so far {len(captured)} were captured (torch {versions['torch']}, on a CPU"
-        f"{f'; {library} {versions[library]}' if library in versions else ''}). {len(captured) - len(cut)} of them have no "
-        f"default cut. At {exact} of the others head then tail equals the whole model bit for bit at every default cut, "
-        f"{cuts} cuts in all."
+        f"{release}). {len(captured) - len(cut)} of them have no default cut. At {exact} of the others head then tail "
+        f"equals the whole model bit for bit at every default cut, {cuts} cuts in all."
     ]
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from isplit.design.inputs.models import load_model
-from isplit.design.inputs.weights import WeightsFile, apply_weights, fingerprint
+from isplit.design.inputs.weights import apply_weights, fingerprint
+from isplit.design.inputs.weights_file import WeightsFile
 from isplit.errors import ModelError
 
 

@@ -24,7 +24,8 @@ from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import Built, build, name_of
 from isplit.design.inputs.preprocessing import make_preprocessing
 from isplit.design.inputs.private_copy import in_float32, prepare, private_copy
-from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint, read_weights
+from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint
+from isplit.design.inputs.weights_file import read_weights
 from isplit.errors import ModelError
 from isplit.records import ModelSource, Preprocessing
 
@@ -102,8 +103,10 @@ class LoadedModel:
             self,
             call=replace(self.call, path=output.path),
             source=self.source.model_copy(update={"output": output.name, "num_outputs": output.width}),
-            warnings=tuple(warning for warning in self.warnings if warning != doubtful),
-            notices=(*self.notices, f"of the model's outputs {output.name!r} is as wide as there are classes"),
+            warnings=(
+                *(warning for warning in self.warnings if warning != doubtful),
+                f"of the model's outputs {output.name!r} is taken: it is as wide as there are classes",
+            ),
             class_names=None if self.class_names is None or len(self.class_names) != count else self.class_names,
         )
 

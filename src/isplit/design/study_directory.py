@@ -30,7 +30,7 @@ ANALYSIS_FILES = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.fi
 """Files that `analyze` writes after study.json; every run of it writes them again."""
 
 # What an interrupted write leaves (see `write_whole`), and the lock.
-_LEFTOVER = re.compile(r"\.(study\.json\.[0-9a-f]{16}|lock|lock\.json(\.[0-9a-f]{16})?)|\.\.lock\.json\.[0-9a-f]{16}")
+_LEFTOVER = re.compile(r"\.study\.json\.\w+|\.lock|\.lock\.json|\.\.lock\.json\.\w+")
 
 DERIVED_FILES = (
     PredictionsRecord.file_name,
@@ -139,9 +139,8 @@ def _known_study(directory: Path) -> StudyRecord | None:
         try:
             return StudyRecord.load(directory)
         except StudyError as error:
-            msg = (
-                f"{error}. Nothing in {directory} is replaced: choose another directory (`out=DIR`), or delete this one"
-            )
+            reason = str(error).partition(";")[0]
+            msg = f"{reason}. So nothing in {directory} is replaced: delete it, or choose another directory (`out=DIR`)"
             raise StudyError(msg) from error
     strangers = sorted(name for name in names if not _LEFTOVER.fullmatch(name))
     if strangers:

@@ -85,7 +85,8 @@ def table(predictions: PredictionsRecord) -> str:
 
 def page(outputs: dict[str, str], study: Path) -> str:
     """Return the whole page."""
-    record, curve, predictions = (kind.load(study) for kind in (StudyRecord, CurveRecord, PredictionsRecord))
+    record, curve = StudyRecord.load(study), CurveRecord.load(study)
+    predictions = PredictionsRecord.load(study)
     base = record.base_accuracy
     images = sum(curve.images_per_class.values())
     first = predictions.predictions[0].measurement
@@ -152,7 +153,7 @@ the ranking. The column "after training" is a calibration on other networks and 
 
 def main() -> None:
     """Run the commands and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--study", type=Path, default=ROOT / ".cache" / "worked-example")
     folder = parser.parse_args().study.resolve()
     data = os.environ.get("ISPLIT_DATA")

@@ -78,7 +78,7 @@ def test_leaves_a_whole_study(finished):
     directory, _ = finished
     names = {path.name for path in directory.iterdir()}
     assert {*RECORDS, "report.html", "curve.svg"} <= names
-    assert not [name for name in names if name.startswith(".") or name.endswith(".tmp")]
+    assert {".lock", ".lock.json"} == {name for name in names if name.startswith(".") or name.endswith(".tmp")}
     assert "<html" in (directory / "report.html").read_text()
     assert "<svg" in (directory / "curve.svg").read_text()
 
@@ -289,7 +289,7 @@ def test_other_test_images_are_measured(isplit, tiny_args, tmp_path, without_rep
     assert 6 == read(tmp_path / "s", "study.json")["base_accuracy"]["images"]
     result = isplit("analyze", *tiny_args, "-o", tmp_path / "s", "--test-images", "all")
     assert 24 == read(tmp_path / "s", "study.json")["base_accuracy"]["images"]
-    assert "on 24 test images" in result.err
+    assert "of 24 test images" in result.err
 
 
 def test_overwrite(isplit, study, tiny_model_file, tiny_data, without_report):
@@ -323,7 +323,7 @@ def test_classes_once_restricts(analyzed):
     assert ["bars", "dots"] == sorted(record("study")["groups"][0]["classes"])
     assert 16 == record("study")["base_accuracy"]["images"]
     assert 0.5 == record("study")["chance_accuracy"]
-    assert "on 16 test images" in result.err
+    assert "of 16 test images" in result.err
 
 
 def test_classes_repeated_are_ranked_and_compared(analyzed):
@@ -514,6 +514,6 @@ def test_as_a_process(tiny_args, tmp_path):
     """The installed command does the same, from relative paths, and its standard output is the record."""
     command = [Path(sys.executable).with_name("isplit"), "analyze", *map(str, tiny_args), "--json", "-o", "s"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert (0, "") == (done.returncode, done.stderr.partition("base accuracy")[0])
+    assert (0, "") == (done.returncode, done.stderr.partition("Base accuracy")[0])
     assert json.loads(done.stdout) == read(tmp_path / "s", "candidates.json")
     assert (tmp_path / "s" / "report.html").exists()

@@ -146,7 +146,7 @@ def test_name(tiny_study, tmp_path, name):
 
 def test_no_cut(tiny_study, tmp_path):
     """A bundle needs a cut."""
-    with pytest.raises(InputError, match="--cut"):
+    with pytest.raises(InputError, match="at least one cut"):
         export(tiny_study, [], tmp_path / "bundle")
 
 

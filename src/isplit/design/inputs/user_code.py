@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import sysconfig
 from collections.abc import Callable, Generator
@@ -41,8 +42,9 @@ def import_factory(spec: str, *, error: type[InputError]) -> Callable[..., Any]:
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         msg = f"{where} has no function {name!r}; it has {', '.join(sorted(names)) or 'none'}"
         raise error(msg)
-    # A class stays the class that it is, so that it can be inherited from, compared and described.
-    return factory if isinstance(factory, type) else _with_imports(factory, folder, own_modules=from_file)
+    # A class or an object stays what it is, so that it can be inherited from, compared and described.
+    is_function = inspect.isfunction(factory) or isinstance(factory, functools.partial)
+    return _with_imports(factory, folder, own_modules=from_file) if is_function else factory
 
 
 def _with_imports(factory: Callable[..., Any], folder: Path, *, own_modules: bool) -> Callable[..., Any]:

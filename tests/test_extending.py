@@ -98,7 +98,7 @@ def test_own_design_from_python(folder, tiny_study, capsys):
 def test_own_design_from_the_command_line(folder, isplit, tiny_study):
     """`--design FILE:NAME` trains a class of the file and exports it; without it the file is not run again."""
     study = shutil.copytree(tiny_study.directory, folder / "study")
-    arguments = [study, "--cut", "pool1", "--bytes", "90", "--quiet"]
+    arguments = ["--allow-code", study, "--cut", "pool1", "--bytes", "90", "--quiet"]
     done = isplit("fit", *arguments, "--design", "./my_design.py:Narrow", "--epochs", "1", "--coder", "zstd")
     assert 0 == done.code, done.err
     done = isplit("export", *arguments, "--design", "./my_design.py:Narrow", "-o", "narrow")

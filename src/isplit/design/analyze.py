@@ -83,6 +83,8 @@ def analyze(
 
     """
     settings, directory = settings or AnalyzeSettings(), Path(directory)
+    # Once: a method that is named by its file has that file run.
+    settings = replace(settings, method=resolve_method(settings.method))
     model = model.for_classes(len(data.classes))
     match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
     outputs, notices = match.outputs, [*data.notices, *match.notices]

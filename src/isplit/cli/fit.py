@@ -77,11 +77,7 @@ def fit(
             directory=study.absolute(),
             budget=budget,
             settings=settings,
-            allow_code=inputs.allow_code,
-            model=inputs.model,
-            weights=inputs.weights,
-            data=inputs.data,
-            data_root=inputs.data_root,
+            **inputs.arguments,
             group=group,
             design=design,
             start=start,  # type: ignore[arg-type] - fit checks it

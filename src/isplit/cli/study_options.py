@@ -1,9 +1,9 @@
 """Options that several verbs have: the model, the cuts, the budget, Ray, and where a study's inputs are now."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -190,18 +190,16 @@ class MovedInputs:
     data: Annotated[str | None, typer.Option(metavar="DATA")] = None
     data_root: Annotated[Path | None, typer.Option(metavar="DIR")] = None
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options as arguments of `open_study`, which are also fields of `FitRequest`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def open(self, study: Path) -> "Study":
         """Open a study with its model and data."""
         with needs_extra("design"):
             from isplit import api
-        return api.open_study(
-            study,
-            model=self.model,
-            weights=self.weights,
-            data=self.data,
-            data_root=self.data_root,
-            allow_code=self.allow_code,
-        )
+        return api.open_study(study, **self.arguments)
 
 
 CutOptions = Annotated[CutChoice, Options("Cuts and budget")]

@@ -51,11 +51,7 @@ def verify(
                 directory=study.absolute(),
                 budget=budget,
                 settings=settings,
-                allow_code=inputs.allow_code,
-                model=inputs.model,
-                weights=inputs.weights,
-                data=inputs.data,
-                data_root=inputs.data_root,
+                **inputs.arguments,
                 group=group,
             )
             return api.fit_on_ray(request, names, address=ray_choice.ray_address, progress=progress)

@@ -1,4 +1,4 @@
-"""Profiles of devices that nobody measured: presets with the source of each figure, and rates that a user states."""
+"""Profiles of devices by name, by file, or from rates that a user states."""
 
 import platform
 import time
@@ -9,148 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from isplit.errors import InputError
+from isplit.plan.presets import device_presets
 from isplit.records import ComputeRates, Machine, Power, ProfileRecord, read_shared
 
-_HPL = (
-    "HPL (double precision) {gflops} Gflop/s at {watts} W, from github.com/geerlingguy/top500-benchmark; half of twice "
-    "that is assumed for float32 convolutions in onnxruntime"
-)
 _ASSUMED = (
     "resize, compression and disk rates are assumptions of isplit, scaled from a desktop by the rate of operations"
 )
-
-
-def _preset(
-    name: str,
-    title: str,
-    *,
-    gmacs_per_s: float,
-    memory_gb_per_s: float,
-    memory_gib: float,
-    active_w: float,
-    idle_w: float,
-    pixels_per_s: float,
-    cores: int,
-    processor: str,
-    sources: tuple[str, ...],
-    accelerator: str | None = None,
-) -> ProfileRecord:
-    return ProfileRecord(
-        isplit_version=version("isplit"),
-        name=name,
-        title=title,
-        source="estimated",
-        sources=(*sources, _ASSUMED),
-        machine=Machine(
-            processor=processor,
-            architecture="aarch64",
-            system="Linux",
-            logical_cores=cores,
-            memory_bytes=int(memory_gib * 2**30),
-            accelerator=accelerator,
-        ),
-        power=Power(meter="stated", active_w=active_w, idle_w=idle_w),
-        rates=ComputeRates(
-            macs_per_s=gmacs_per_s * 1e9,
-            memory_bytes_per_s=memory_gb_per_s * 1e9,
-            pixels_per_s=pixels_per_s,
-            symbols_per_s=pixels_per_s / 30,
-            load_bytes_per_s=4e7,
-            overhead_ms=0.5,
-            spread=1.2,
-        ),
-    )
-
-
-def _presets() -> dict[str, ProfileRecord]:
-    return {
-        profile.name: profile
-        for profile in (
-            _preset(
-                "pi4",
-                "Raspberry Pi 4",
-                gmacs_per_s=5.9,
-                memory_gb_per_s=4.0,
-                memory_gib=4,
-                active_w=7.2,
-                idle_w=2.7,
-                pixels_per_s=2e7,
-                cores=4,
-                processor="Broadcom BCM2711, 4 x Cortex-A72 at 1.8 GHz",
-                sources=(
-                    _HPL.format(gflops=11.889, watts=7.2),
-                    "as a check, ncnn's benchmark README gives 61.9 ms for MobileNetV2 (0.30 GMAC) at 1.8 GHz and "
-                    "233 ms for ResNet-18 (1.8 GMAC) at 1.5 GHz on four threads, which is 4.9 and 7.8 GMAC/s",
-                    "4 GB/s of memory bandwidth and 2.7 W when idle are assumptions of isplit",
-                ),
-            ),
-            _preset(
-                "pi5",
-                "Raspberry Pi 5",
-                gmacs_per_s=15.1,
-                memory_gb_per_s=9.0,
-                memory_gib=8,
-                active_w=11.0,
-                idle_w=3.3,
-                pixels_per_s=5e7,
-                cores=4,
-                processor="Broadcom BCM2712, 4 x Cortex-A76 at 2.4 GHz",
-                sources=(
-                    _HPL.format(gflops=30.249, watts=11),
-                    "9 GB/s of memory bandwidth (LPDDR4X-4267, 17 GB/s nominal) and 3.3 W when idle are assumptions",
-                ),
-            ),
-            _preset(
-                "jetson-nano",
-                "Jetson Nano",
-                gmacs_per_s=47.0,
-                memory_gb_per_s=15.0,
-                memory_gib=4,
-                active_w=10.0,
-                idle_w=2.0,
-                pixels_per_s=2e7,
-                cores=4,
-                processor="4 x Cortex-A57",
-                accelerator="128 CUDA cores (Maxwell) at 921 MHz",
-                sources=(
-                    "128 cores at 921 MHz are 118 GMAC/s of float32 at most, of which 40 % are assumed; memory of "
-                    "25.6 GB/s, of which 60 % are assumed; power mode of 10 W (NVIDIA's specification)",
-                    "2 W when idle is an assumption",
-                ),
-            ),
-            _preset(
-                "jetson-orin-nano",
-                "Jetson Orin Nano",
-                gmacs_per_s=256.0,
-                memory_gb_per_s=41.0,
-                memory_gib=8,
-                active_w=15.0,
-                idle_w=4.0,
-                pixels_per_s=5e7,
-                cores=6,
-                processor="6 x Cortex-A78AE at 1.5 GHz",
-                accelerator="1024 CUDA cores (Ampere) at 625 MHz",
-                sources=(
-                    "1,024 cores at 625 MHz are 640 GMAC/s of float32 at most, of which 40 % are assumed; memory of "
-                    "68 GB/s, of which 60 % are assumed; power mode of 15 W (NVIDIA's Jetson Orin Nano data sheet)",
-                    "4 W when idle is an assumption",
-                ),
-            ),
-            _preset(
-                "phone",
-                "A phone of the upper middle class",
-                gmacs_per_s=25.0,
-                memory_gb_per_s=12.0,
-                memory_gib=6,
-                active_w=4.0,
-                idle_w=0.8,
-                pixels_per_s=8e7,
-                cores=8,
-                processor="4 fast and 4 slow 64-bit Arm cores",
-                sources=("every figure is an assumption of isplit, without a reference: measure your phone",),
-            ),
-        )
-    }
 
 
 THIS_MACHINE = "this-machine"
@@ -159,7 +23,7 @@ THIS_MACHINE = "this-machine"
 
 def preset_names() -> tuple[str, ...]:
     """Return the names of the device presets."""
-    return tuple(_presets())
+    return tuple(device_presets())
 
 
 def load_device(spec: str | Path | ProfileRecord, *, name: str) -> ProfileRecord:
@@ -175,7 +39,7 @@ def load_device(spec: str | Path | ProfileRecord, *, name: str) -> ProfileRecord
     """
     if isinstance(spec, ProfileRecord):
         return spec
-    presets = _presets()
+    presets = device_presets()
     if str(spec) in presets:
         return presets[str(spec)]
     if str(spec) == THIS_MACHINE:

@@ -93,29 +93,12 @@ def split_into_segments(
     load_ms = 1e3 * weights / load_rate
     starts, ends = np.meshgrid(np.arange(count), np.arange(count), indexing="ij")
     compute_ms = times.part_ms(starts, ends)
-    time_ms = load_ms + compute_ms
     crossing = np.where(np.arange(count) < count - 1, shape.tensor_bytes, 0.0)
     step = {"bytes": crossing, "segments": np.ones(count), "time": np.zeros(count)}[objective]
 
-    costs = np.full((count, 2), np.inf)
-    costs[0] = 0.0
-    before = np.full(count, -1)
-    for end in range(1, count):
-        fits = np.flatnonzero((memory[:end, end] <= max_memory_bytes) & np.isfinite(costs[:end, 0]))
-        if fits.size:
-            main = costs[fits, 0] + step[end]
-            second = costs[fits, 1] + time_ms[fits, end]
-            choice = int(np.lexsort((second, main))[0])
-            costs[end] = main[choice], second[choice]
-            before[end] = fits[choice]
-    if not np.isfinite(costs[-1, 0]):
+    bounds = _cheapest_bounds(memory <= max_memory_bytes, step, load_ms + compute_ms)
+    if not bounds:
         raise InputError(_too_large(shape, memory, max_memory_bytes))
-    chosen: list[tuple[int, int]] = []
-    end = count - 1
-    while end > 0:
-        chosen.append((int(before[end]), end))
-        end = int(before[end])
-    chosen.reverse()
     return SegmentPlan(
         segments=tuple(
             Segment(
@@ -125,10 +108,41 @@ def split_into_segments(
                 load_ms=float(load_ms[start, end]),
                 compute_ms=float(compute_ms[start, end]),
             )
-            for start, end in chosen
+            for start, end in bounds
         ),
-        crossing_bytes=float(sum(crossing[end] for _, end in chosen)),
+        crossing_bytes=float(sum(crossing[end] for _, end in bounds)),
     )
+
+
+def _cheapest_bounds(fits: NDArray[np.bool_], step: Values, time_ms: Values) -> list[tuple[int, int]]:
+    """Return the boundaries of the segments with the least sum of steps, then of times; none if nothing fits.
+
+    Args:
+        fits: Whether the segment from a boundary (row) to a later one (column) may be one, n×n.
+        step: The cost of ending a segment at each boundary, n.
+        time_ms: The time of each segment, n×n.
+
+    """
+    count = len(step)
+    costs = np.full((count, 2), np.inf)
+    costs[0] = 0.0
+    before = np.full(count, -1)
+    for end in range(1, count):
+        starts = np.flatnonzero(fits[:end, end] & np.isfinite(costs[:end, 0]))
+        if starts.size:
+            main = costs[starts, 0] + step[end]
+            second = costs[starts, 1] + time_ms[starts, end]
+            choice = int(np.lexsort((second, main))[0])
+            costs[end] = main[choice], second[choice]
+            before[end] = starts[choice]
+    if not np.isfinite(costs[-1, 0]):
+        return []
+    bounds: list[tuple[int, int]] = []
+    end = count - 1
+    while end > 0:
+        bounds.append((int(before[end]), end))
+        end = int(before[end])
+    return bounds[::-1]
 
 
 def _too_large(shape: ModelShape, memory: Values, max_memory_bytes: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from isplit.errors import InputError
 from isplit.plan.controllers import ControllerName, ControllerSettings
 from isplit.plan.packets import LINUX_TCP, TcpSettings
-from isplit.records import LinkTrace, Transport
+from isplit.records import LinkRecord, LinkTrace, Scenario, Transport
 from isplit.records.simulation import Arrivals
 
 
@@ -54,6 +54,26 @@ class SimulationSettings:
     controller: ControllerName | None = None
     controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
     seed: int = 0
+
+    def scenario(self, link: LinkRecord, transport: Transport) -> Scenario:
+        """Return what is recorded of them, over a link."""
+        return Scenario(
+            devices=self.devices,
+            arrivals=self.arrivals,
+            period_ms=self.period_ms,
+            duration_s=self.duration_s,
+            transport=transport,
+            packet_bytes=self.packet_bytes or link.mtu_bytes,
+            retransmission_timeout_ms=self.tcp.rto_ms(link.rtt_ms),
+            shared_uplink=self.shared_uplink,
+            max_batch=self.max_batch,
+            queue_capacity=self.queue_capacity,
+            workers=self.workers,
+            link=link,
+            trace=None if self.trace is None else self.trace.name,
+            controller=self.controller,
+            seed=self.seed,
+        )
 
 
 def check_settings(settings: SimulationSettings) -> None:

@@ -30,7 +30,6 @@ from isplit.records import (
     LinkRecord,
     PlannedPlacement,
     PlanRecord,
-    Scenario,
     ScenarioResult,
     SimulationRecord,
     Transport,
@@ -78,20 +77,7 @@ def simulate(
     random = np.random.default_rng(settings.seed)
     requests = _requests(settings, random)
     transport = settings.transport or record.transport
-    if settings.controller is None:
-        groups = [(placement.name, [placement], np.zeros(len(requests.time_ms), np.intp)) for placement in chosen]
-    else:
-        trace = settings.trace
-        assert trace is not None, "checked above"
-        indices = choose_placements(
-            settings.controller,
-            trace,
-            predict_latencies(chosen, used, transport=transport, tcp=settings.tcp),
-            time_ms=requests.time_ms,
-            device=requests.device,
-            settings=settings.controller_settings,
-        )
-        groups = [(f"{settings.controller} controller", chosen, indices)]
+    groups = _groups(chosen, used, requests, settings, transport=transport)
     results = tuple(
         _run(name, options, indices, record, used, requests, replace(settings, transport=transport), sample_with)
         for name, options, indices in groups
@@ -100,12 +86,35 @@ def simulate(
     return SimulationRecord(
         isplit_version=version("isplit"),
         engine="isplit" if sample_with is None else "ns3",
-        scenario=_scenario(settings, used, transport),
+        scenario=settings.scenario(used, transport),
         results=results,
         estimated=record.estimated or used.source == "estimated",
         seconds=seconds,
         requests_per_minute=60 * len(requests.time_ms) * len(results) / max(seconds, 1e-9),
     )
+
+
+def _groups(
+    chosen: Sequence[PlannedPlacement],
+    link: LinkRecord,
+    requests: arrivals.Requests,
+    settings: SimulationSettings,
+    *,
+    transport: Transport,
+) -> list[tuple[str, Sequence[PlannedPlacement], Indices]]:
+    """Return what is simulated: (title, placements, the placement of each request among them)."""
+    if settings.controller is None:
+        return [(placement.name, [placement], np.zeros(len(requests.time_ms), np.intp)) for placement in chosen]
+    assert settings.trace is not None, "check_settings refuses a controller without a trace"
+    indices = choose_placements(
+        settings.controller,
+        settings.trace,
+        predict_latencies(chosen, link, transport=transport, tcp=settings.tcp),
+        time_ms=requests.time_ms,
+        device=requests.device,
+        settings=settings.controller_settings,
+    )
+    return [(f"{settings.controller} controller", chosen, indices)]
 
 
 def default_placements(record: PlanRecord) -> list[str]:
@@ -139,26 +148,6 @@ def _requests(settings: SimulationSettings, random: np.random.Generator) -> arri
         return arrivals.at_times(np.array(settings.times_s), devices=settings.devices, random=random)
     make = arrivals.periodic if settings.arrivals == "periodic" else arrivals.poisson
     return make(devices=settings.devices, period_ms=settings.period_ms, duration_s=settings.duration_s, random=random)
-
-
-def _scenario(settings: SimulationSettings, link: LinkRecord, transport: Transport) -> Scenario:
-    return Scenario(
-        devices=settings.devices,
-        arrivals=settings.arrivals,
-        period_ms=settings.period_ms,
-        duration_s=settings.duration_s,
-        transport=transport,
-        packet_bytes=settings.packet_bytes or link.mtu_bytes,
-        retransmission_timeout_ms=settings.tcp.rto_ms(link.rtt_ms),
-        shared_uplink=settings.shared_uplink,
-        max_batch=settings.max_batch,
-        queue_capacity=settings.queue_capacity,
-        workers=settings.workers,
-        link=link,
-        trace=None if settings.trace is None else settings.trace.name,
-        controller=settings.controller,
-        seed=settings.seed,
-    )
 
 
 def predict_latencies(

@@ -1,6 +1,7 @@
 """Placements that depend on the machines: several tiers in a row, and one device that runs the model in segments."""
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -145,19 +146,12 @@ def _tier_row(
         for part in placement.segments[1:]
     ]
     entry = splits.get(first.end)
-    accuracy: PlannedAccuracy | None = None
-    for before, _ in pairwise(placement.segments):
-        crossing = splits.get(before.end)
-        if crossing is not None:
-            accuracy = crossing.accuracy if accuracy is None else combined_accuracy(accuracy, crossing.accuracy)
     parameters = shape.parameters[first.end] + (entry.encoder_parameters if entry else 0.0)
     macs = float(shape.macs[first.end]) + (entry.encoder_macs if entry else 0.0)
     image = _best_image(facts) if entry is None else None
     sent = entry or image
     assert sent is not None, "nothing crosses the first link"
     overhead = facts.wire_overhead.image_up_bytes if image else facts.wire_overhead.split_up_bytes
-    if image is not None:
-        accuracy = image.accuracy if accuracy is None else combined_accuracy(image.accuracy, accuracy)
     names = " | ".join(
         f"{machines[part.tier].profile.name} to {shape.names[part.end] or 'the end'}" for part in placement.segments
     )
@@ -165,7 +159,7 @@ def _tier_row(
         name=f"tiers @ {tag}: {names}",
         kind="tiers",
         split=entry,
-        accuracy=accuracy,
+        accuracy=_tier_accuracy(placement, splits, image),
         parts=tuple((part.tier, part.start, part.end) for part in placement.segments),
         fixed={
             "preprocess_ms": problem.begin_ms,
@@ -185,3 +179,13 @@ def _tier_row(
             "measured_energy_mj": np.nan,
         },
     )
+
+
+def _tier_accuracy(
+    placement: TierPlacement, splits: dict[int, SplitFacts], image: ImageFacts | None
+) -> PlannedAccuracy | None:
+    """Return the accuracy after everything that is lost on the way: the image's compression, and every split's."""
+    crossings = [splits.get(before.end) for before, _ in pairwise(placement.segments)]
+    lossy = [image, *crossings]
+    accuracies = [facts.accuracy for facts in lossy if facts is not None]
+    return reduce(combined_accuracy, accuracies) if accuracies else None

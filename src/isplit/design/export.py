@@ -21,7 +21,7 @@ from isplit.design.onnx.compare import TorchSplit, answer_whole, check_split, ch
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
 from isplit.design.onnx.int8 import Int8Measured, measure_int8, quantise_head
 from isplit.design.onnx.modules import HeadModel, TailModel, WholeModel
-from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_directory
+from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_bundle_directory
 from isplit.design.onnx.recommended_image import remote_placement
 from isplit.design.onnx.triton import TRITON, write_tail
 from isplit.design.progress import Progress, silent
@@ -79,7 +79,10 @@ def export(
     name = _checked_name(settings.name or bundle_name(out))
     view = open_study(study).view(group)
     chosen = [choose_split(view, cut, split_filter=split_filter or SplitFilter()) for cut in dict.fromkeys(cuts)]
-    with new_directory(out) as directory, TemporaryDirectory(prefix="isplit-export-") as scratch:
+    with (
+        new_bundle_directory(out, overwrite=settings.overwrite) as directory,
+        TemporaryDirectory(prefix="isplit-export-") as scratch,
+    ):
         return _Exporter(view, directory, Path(scratch), settings, name=name).run(chosen, progress)
 
 

@@ -2,7 +2,7 @@
 
 from isplit.records.answers import Answer, AnswerSource, Timings, read_answers
 from isplit.records.arrays import load_arrays, save_arrays
-from isplit.records.base import Part, Record, write_whole
+from isplit.records.base import Part, Record
 from isplit.records.bundle import (
     BundledFile,
     BundleName,
@@ -26,6 +26,7 @@ from isplit.records.curve import (
     method_title,
 )
 from isplit.records.data_check import ClassRow, DataCheckRecord, SampleImage
+from isplit.records.files import write_whole
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
 from isplit.records.link import (
     MEASURED_WIRE_OVERHEAD,

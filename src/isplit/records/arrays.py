@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import StudyError
-from isplit.records.base import write_whole
+from isplit.records.files import write_whole
 
 
 def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

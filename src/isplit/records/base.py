@@ -1,15 +1,13 @@
 """What every record shares: frozen fields, a schema name with a version, and files that are whole or absent."""
 
-import contextlib
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from isplit.errors import StudyError
+from isplit.records.files import write_whole
 
 
 class Part(BaseModel):
@@ -98,26 +96,3 @@ class Record(Part):
         except (ValueError, RecursionError) as error:
             msg = f"{path} is damaged: {error}; delete the file and run `isplit analyze` again"
             raise StudyError(msg) from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` is never seen half-written: to a temporary name first, then renamed.
-
-    Raises:
-        StudyError: the directory is missing or not writable, or the disk is full.
-
-    """
-    # Not a NamedTemporaryFile, which only its owner can read: a study is shared like any other file.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:  # O_CREAT | O_EXCL, mode 0666 less the umask
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"cannot write {path}: {error.strerror or error}"
-        raise StudyError(msg) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -6,7 +6,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from isplit.errors import InputError
-from isplit.records.base import Record, write_whole
+from isplit.records.base import Record
+from isplit.records.files import write_whole
 
 _Shared = TypeVar("_Shared", bound=Record)
 

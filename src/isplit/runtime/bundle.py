@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from isplit.codec.codec import Codec
 from isplit.errors import BundleError, StudyError
 from isplit.records import BundledFile, BundleRecord
+from isplit.records.directories import recover
 from isplit.runtime.external_data import external_data
 
 MAX_MANIFEST_BYTES = 2**24
@@ -48,6 +49,7 @@ class Bundle:
 
         """
         root = Path(directory)
+        recover(root)
         try:
             record = _read_manifest(root)
             _check_present(root, record)

@@ -1,14 +1,13 @@
 """Where a bundle is written: beside its place under another name, then moved there whole."""
 
 import re
-import secrets
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from isplit.errors import BundleError
 from isplit.records import BundleRecord
+from isplit.records.directories import new_directory, recover
 
 
 def check_place(out: Path, *, overwrite: bool) -> None:
@@ -18,6 +17,7 @@ def check_place(out: Path, *, overwrite: bool) -> None:
         BundleError: there is something else.
 
     """
+    recover(out)
     if not out.exists() and not out.is_symlink():
         return
     if out.is_symlink() or not out.is_dir():
@@ -39,30 +39,21 @@ def check_place(out: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def new_directory(out: Path) -> Generator[Path]:
+def new_bundle_directory(out: Path, *, overwrite: bool) -> Generator[Path]:
     """Give a new directory, which becomes `out` when the block succeeds and disappears when it fails.
 
+    See `isplit.records.directories`: whatever happens, `out` is the old bundle or the new one, whole.
+
     Raises:
-        BundleError: the directory cannot be made or moved.
+        BundleError: the directory cannot be made, written or moved.
 
     """
-    token = secrets.token_hex(4)
-    making, old = (out.with_name(f".{out.name}.{word}-{token}") for word in ("new", "old"))
     try:
-        making.mkdir(parents=True)
-        yield making
-        if out.exists():
-            out.rename(old)
-        making.rename(out)
+        with new_directory(out.resolve(), overwrite=overwrite) as making:
+            yield making
     except OSError as error:
         msg = f"cannot write the bundle {out}: {error.strerror or error}"
         raise BundleError(msg) from error
-    finally:
-        # Whatever happened in between, a bundle that was there is there.
-        if old.exists() and not out.exists():
-            old.rename(out)
-        for leftover in (making, old):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def bundle_name(out: Path) -> str:

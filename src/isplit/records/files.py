@@ -1,0 +1,112 @@
+"""Read and write files so that size limits hold and no reader ever sees half of a file."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO
+
+from isplit.errors import InputError, StudyError
+
+LARGEST_RECORD_BYTES = 64 * 2**20
+"""The largest file that is read as a record: a study of a thousand cuts and a thousand classes takes 20 MiB."""
+
+
+class FileTooLargeError(InputError):
+    """A file is larger than anything of its kind; nothing of it was used."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` is never seen half-written: to a temporary name first, then renamed.
+
+    The content is on the disk before the name is, and the name before the call returns: after a kill or a power
+    failure the file is the old one or the new one.
+
+    Raises:
+        StudyError: the directory is missing or not writable, or the disk is full.
+
+    """
+    # Not a NamedTemporaryFile, which only its owner can read: a study is shared like any other file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:  # O_CREAT | O_EXCL, mode 0666 less the umask
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror or error}"
+        raise StudyError(msg) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def sync_directory(directory: Path) -> None:
+    """Put the names in a directory on the disk, where the system can: Windows and some network disks cannot."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_limited(path: Path, *, limit_bytes: int, kind: str) -> bytes:
+    """Read a whole file, unless it is larger than any file of its kind.
+
+    Args:
+        path: The file.
+        limit_bytes: The largest size that is read; never more than this is held in memory.
+        kind: What the file should be, with its article, for the message: "a class map".
+
+    Raises:
+        FileTooLargeError: the file is larger than the limit; the message says both sizes.
+        OSError: the file cannot be read.
+
+    Examples:
+        >>> (directory / "classes.json").write_text("[]")
+        2
+        >>> read_limited(directory / "classes.json", limit_bytes=1024, kind="a class map")
+        b'[]'
+
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > limit_bytes else read_stream(file, limit_bytes=limit_bytes)
+    if size > limit_bytes or len(content) > limit_bytes:  # a pipe or a device has no size of its own
+        raise too_large(path, size_bytes=max(size, len(content)), limit_bytes=limit_bytes, kind=kind)
+    return content
+
+
+def read_stream(file: BinaryIO, *, limit_bytes: int) -> bytes:
+    """Read a stream to its end, but at most one byte beyond the limit, so that the caller sees that it is longer."""
+    return file.read(limit_bytes + 1)
+
+
+def check_size(path: Path, *, limit_bytes: int, kind: str) -> None:
+    """Refuse a file that is larger than any file of its kind, before anything opens it.
+
+    Raises:
+        FileTooLargeError: the file is larger than the limit; the message says both sizes.
+        OSError: there is no such file.
+
+    """
+    size = path.stat().st_size
+    if size > limit_bytes:
+        raise too_large(path, size_bytes=size, limit_bytes=limit_bytes, kind=kind)
+
+
+def too_large(path: object, *, size_bytes: int, limit_bytes: int, kind: str) -> FileTooLargeError:
+    """Return the error for a file beyond its limit."""
+    return FileTooLargeError(
+        f"{path} has {_size(size_bytes)}, and {kind} has at most {_size(limit_bytes)}: this is another file"
+    )
+
+
+def _size(size_bytes: int) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.4g} {unit}"
+    return f"{size_bytes} bytes"

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from isplit.runtime.bundle import Bundle as Bundle
     from isplit.runtime.edge.client import EdgeClient as EdgeClient
     from isplit.runtime.edge.security import Tls as Tls
+    from isplit.runtime.profile.settings import ProfileSettings as ProfileSettings
     from isplit.runtime.server import ServerSettings as ServerSettings
     from isplit.runtime.server import ServerTls as ServerTls
     from isplit.runtime.server import serve as serve
     from isplit.runtime.server import serving as serving
+    from isplit.workflows.profile import profile as profile
 
 _EXPORTS = {
     "isplit.api": """
@@ -48,7 +50,9 @@ _EXPORTS = {
     "isplit.runtime.bundle": "Bundle",
     "isplit.runtime.edge.client": "EdgeClient",
     "isplit.runtime.edge.security": "Tls",
+    "isplit.runtime.profile.settings": "ProfileSettings",
     "isplit.runtime.server": "ServerSettings ServerTls serve serving",
+    "isplit.workflows.profile": "profile",
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 

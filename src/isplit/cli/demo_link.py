@@ -1,15 +1,14 @@
 """The last part of the demo: a server and a device as processes of their own, and a slow link between them."""
 
-import re
 import subprocess
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from isplit.errors import IsplitError
 from isplit.records import PlacementRun, RunsRecord, read_answers
 from isplit.runtime.link import Link, open_link
+from isplit.runtime.served import served
 
 _PATIENCE_S = 120
 
@@ -31,7 +30,7 @@ def measure_placements(
 
     """
     runs: list[PlacementRun] = []
-    with open_link(rate_bits_per_s=rate_bits_per_s) as link, _served(bundle, link) as address:
+    with open_link(rate_bits_per_s=rate_bits_per_s) as link, served(bundle, host=link.host) as address:
         for number, placement in enumerate(placements):
             answers = bundle.parent / f"answers-{number}.jsonl"
             options = ["--server", address, "--placement", placement, "--output", str(answers), "--depth", "1"]
@@ -43,25 +42,6 @@ def measure_placements(
             found = list(read_answers(answers))
             runs.append(PlacementRun.from_answers(placement, found, classes=classes))
     return RunsRecord(link=_words(link), link_bits_per_s=link.rate_bits_per_s, runs=tuple(runs))
-
-
-@contextmanager
-def _served(bundle: Path, link: Link) -> Generator[str]:
-    """Run `isplit serve` for the length of the block; yield its address."""
-    # The link is this machine's own: nothing else reaches it.
-    command = [sys.executable, "-m", "isplit", "serve", str(bundle), "--host", link.host, "--port", "0", "--insecure"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        match = re.match(r"listening on (\S+?)[,:]?(?: |$)", server.stdout.readline())
-        if match is None:
-            _, error = server.communicate(timeout=_PATIENCE_S)
-            msg = f"`isplit serve` did not start: {error.strip()}"
-            raise IsplitError(msg)
-        yield match.group(1)
-    finally:
-        server.terminate()
-        server.communicate(timeout=_PATIENCE_S)
 
 
 def _check(done: subprocess.CompletedProcess[str]) -> None:

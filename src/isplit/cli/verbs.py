@@ -68,6 +68,10 @@ VERBS = (
         kept=f"what was trained is kept, {_GO_ON}",
     ),
     Verb(
+        name="profile",
+        summary="Measure how fast this machine runs the parts of a model, and write a profile for `isplit plan`.",
+    ),
+    Verb(
         name="plan",
         summary="Say where the model of STUDY should run, how fast that is, and whether splitting is worth it.",
     ),

@@ -5,6 +5,7 @@ the logits. What was timed is used as it is; between two timed heads, times foll
 profile of rates gives is the roofline alone.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -151,6 +152,10 @@ class MachineTimes:
             return self.profile.preprocess.median_ms
         return self._pixels_ms(self.shape.pixels)
 
+    def request_ms(self) -> float:
+        """Return this machine's half of what a request costs beside the model, the codec and the link; 0 if unknown."""
+        return 0.0 if self.profile.request is None else self.profile.request.median_ms / 2
+
     def codec_ms(self, cut: str, *, budget: str, elements: float) -> tuple[float, float]:
         """Return the times to entropy-code a latent of that many numbers, and to decode it."""
         for codec in self.profile.codecs:
@@ -247,9 +252,14 @@ def _known_prefixes(profile: ProfileRecord, shape: ModelShape) -> dict[int, floa
             index = shape.end if segment.end is None else places.get(segment.end)
             if index is not None:
                 known[index] = max(profile.correction.factor * total + profile.correction.offset_ms, 0.0)
-    for head in profile.heads:
-        if head.budget is None and head.end is not None and head.end in places:
-            known[places[head.end]] = head.time.median_ms
+    ends = [(head, places[head.end]) for head in profile.heads if head.end is not None and head.end in places]
+    bare = {place: head.time.median_ms for head, place in ends if head.budget is None}
+    if not bare and not profile.segments:
+        # A bundle's heads have their encoders in them. As they are small beside the head, the fastest of a cut's heads
+        # is a better place to interpolate from than the image and the logits alone.
+        for head, place in ends:
+            bare[place] = min(bare.get(place, math.inf), head.time.median_ms)
+    known |= bare
     if profile.whole is not None:
         known[shape.end] = profile.whole.median_ms
     if len(known) == 1 and (profile.heads or profile.segments):

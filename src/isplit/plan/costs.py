@@ -123,6 +123,8 @@ def _price_row(
         image = row.image
         values["encode_ms"], _ = device.image_ms(image.compression)
         _, values["decode_ms"] = server.image_ms(image.compression)
+        values["encode_ms"] += device.request_ms()
+        values["decode_ms"] += server.request_ms()
         values["tail_ms"] = server.whole_ms
         values["server_mac_share"] = 1.0
         values["payload_bytes"] = image.payload_bytes
@@ -151,6 +153,8 @@ def _price_split(
     values["head_ms"], head_source = device.head_ms(split.cut, budget=tag, encoder_macs=split.encoder_macs)
     values["encode_ms"], _ = device.codec_ms(split.cut, budget=tag, elements=split.elements)
     _, values["decode_ms"] = server.codec_ms(split.cut, budget=tag, elements=split.elements)
+    values["encode_ms"] += device.request_ms()
+    values["decode_ms"] += server.request_ms()
     values["payload_bytes"] = split.payload_bytes
     values["up_bytes"] = split.payload_bytes + wire.split_up_bytes
     values["up_p95_bytes"] = split.payload_p95_bytes + wire.split_up_bytes

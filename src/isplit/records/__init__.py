@@ -15,7 +15,7 @@ from isplit.records.bundle import (
     RemotePlacement,
 )
 from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
-from isplit.records.compression import Compression, ImageFormat
+from isplit.records.compression import Compression, ImageFormat, compared_compressions
 from isplit.records.curve import (
     METHOD_TITLES,
     CurvePoint,
@@ -216,6 +216,7 @@ __all__ = [
     "VerificationRecord",
     "VerifiedCut",
     "WireOverhead",
+    "compared_compressions",
     "load_arrays",
     "method_title",
     "read_answers",

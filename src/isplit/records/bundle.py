@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from isplit.records.base import Part
 from isplit.records.compression import Compression, ImageFormat
-from isplit.records.splits import Paired
+from isplit.records.splits import Budget, Paired
 from isplit.records.study import Accuracy, ClassGroup, Preprocessing
 from isplit.records.tables import TableRecord
 
@@ -141,7 +141,8 @@ class CutPlacement(Part):
     error moves makes a larger one). `head_mac_share` is the device's share of all multiply-accumulate operations, the
     encoder's included. `int8` says that the head computes in eight bits, and
     `int8_cost` what that costs; `accuracy` and payload bytes are then those of the int8 head, and `check` is of the
-    float32 head that it was made from.
+    float32 head that it was made from. `budget` is what the bottleneck was made for (None: a bundle of an older
+    version, which did not say).
     """
 
     name: str = Field(min_length=1)
@@ -157,6 +158,7 @@ class CutPlacement(Part):
     int8: bool = False
     int8_cost: Int8Cost | None = None
     check: ExportCheck | None = None
+    budget: Budget | None = None
 
 
 class BundleRecord(TableRecord):

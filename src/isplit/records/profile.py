@@ -3,7 +3,7 @@
     ProfileRecord
     ├── machine, execution      what ran, and how it was set up
     ├── whole, heads, tails     times of model parts; `segments` with a `correction` where not every head was run
-    ├── preprocess, codecs, images    times of what surrounds the model
+    ├── preprocess, codecs, images, request    times of what surrounds the model
     ├── memory                  peak resident memory of each placement, each from a process of its own
     ├── power                   energy meter, or stated watts
     └── rates                   operations and bytes per second, for parts that nobody timed
@@ -165,7 +165,8 @@ class Execution(Part):
     """How the measurement was set up.
 
     `provider` is onnxruntime's execution provider and `threads` its intra-op threads, fixed during the measurement.
-    `interleaved` says that the parts were run in turn, round by round, so that a drifting clock hurts all alike.
+    `interleaved` says that the parts were run in turn, round by round, so that a drifting clock hurts all alike; where
+    not all of them fit in memory at once, they were run in `groups`. `pictures` says what images they were run on.
     """
 
     provider: str
@@ -175,6 +176,8 @@ class Execution(Part):
     interleaved: bool
     batch: int = Field(default=1, ge=1)
     seconds: float = Field(default=0.0, ge=0)
+    groups: int = Field(default=1, ge=1)
+    pictures: str | None = None
 
 
 class ProfileRecord(Record):
@@ -184,6 +187,8 @@ class ProfileRecord(Record):
     specification for people. `source` is "measured" where the model's parts were timed on this machine, "scaled" where
     a measured profile was multiplied by `scale`, and "estimated" where only rates are known. `sources` are references
     for stated figures, one sentence each. What could not be measured is in `not_measured`, with the reason.
+    `request` is what one request takes on the device and the server together beside the model, the codec and the link:
+    the work of both ends of the protocol, measured between two processes of the machine.
     """
 
     schema_name: ClassVar[str] = "isplit.profile/1"
@@ -201,6 +206,7 @@ class ProfileRecord(Record):
     model: str | None = None
     model_fingerprint: str | None = None
     preprocess: TimeFigure | None = None
+    request: TimeFigure | None = None
     whole: TimeFigure | None = None
     heads: tuple[ModelPartTime, ...] = ()
     tails: tuple[ModelPartTime, ...] = ()
@@ -247,6 +253,7 @@ class ProfileRecord(Record):
                 "source": "estimated" if self.source == "estimated" else "scaled",
                 "scale": self.scale * factor,
                 "preprocess": self.preprocess and self.preprocess.scaled(factor),
+                "request": self.request and self.request.scaled(factor),
                 "whole": self.whole and self.whole.scaled(factor),
                 "heads": tuple(_scaled_part(part, factor) for part in self.heads),
                 "tails": tuple(_scaled_part(part, factor) for part in self.tails),

@@ -32,10 +32,11 @@ _MAX_DEPTH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalData:
-    """Where a tensor's bytes are: a path relative to the model's directory, and the end of its range in the file."""
+    """Where a tensor's bytes are: a path relative to the model's directory, and its range in the file."""
 
     location: str
     end: int
+    length: int
 
 
 def external_data(path: Path) -> list[ExternalData]:
@@ -56,6 +57,16 @@ def external_data(path: Path) -> list[ExternalData]:
     except MalformedError as error:
         msg = f"{path.name} is not an ONNX model: {error}; export the bundle again"
         raise BundleError(msg) from error
+
+
+def external_data_bytes(path: Path) -> int:
+    """Return how many bytes of other files an ONNX file reads.
+
+    Raises:
+        BundleError, OSError: as `external_data`.
+
+    """
+    return sum(reference.length for reference in external_data(path))
 
 
 def _tensors(content: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[list[tuple[int, int]]]:
@@ -95,7 +106,7 @@ def _reference(content: mmap.mmap, spans: list[tuple[int, int]]) -> ExternalData
     if offset < 0 or length < 0:
         msg = f"a tensor's external data is {entries}"
         raise MalformedError(msg)
-    return ExternalData(location=entries.get("location", ""), end=offset + length)
+    return ExternalData(location=entries.get("location", ""), end=offset + length, length=length)
 
 
 def _text(raw: bytes) -> str:

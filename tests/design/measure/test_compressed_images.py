@@ -9,14 +9,14 @@ from PIL import Image
 
 from isplit.codec.image import compress, preprocess, restore
 from isplit.design.inputs.batches import normalise
-from isplit.design.measure.compressed_images import measure_remote, settings
+from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.study import Study
 from isplit.records import Compression, Preprocessing
 
 
 def test_settings_cover_both_formats_at_three_sizes() -> None:
     """JPEG and WebP at several qualities, and at three quarters and half of the side."""
-    found = settings()
+    found = compared_compressions()
 
     assert len({(one.format, one.quality, one.scale) for one in found}) == len(found)
     for name in ("jpeg", "webp"):
@@ -25,7 +25,7 @@ def test_settings_cover_both_formats_at_three_sizes() -> None:
         assert len({one.quality for one in of_format if one.scale == 1}) >= 6
 
 
-@pytest.mark.parametrize("setting", settings(), ids=lambda one: f"{one.format}-{one.quality}-{one.scale}")
+@pytest.mark.parametrize("setting", compared_compressions(), ids=lambda one: f"{one.format}-{one.quality}-{one.scale}")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_are_real(setting: Compression, channels: int, pixels) -> None:
     """What is sent is a file of the format at the scaled size, and comes back at the full size."""
@@ -71,10 +71,10 @@ def test_measured_as_by_hand(opened: Study, name: str | None) -> None:
             logits = view.classes(opened.graph.module(normalise(torch.from_numpy(shown[None].copy()), preprocessing)))
         return int(logits.argmax()) == view.classes.label_map[opened.data.labels[index]]
 
-    assert [(one.format, one.quality, one.scale) for one in settings()] == [
+    assert [(one.format, one.quality, one.scale) for one in compared_compressions()] == [
         (one.format, one.quality, one.scale) for one in found
     ]
-    for setting, measured in zip(settings(), found, strict=True):
+    for setting, measured in zip(compared_compressions(), found, strict=True):
         lengths, answers, whole = [], [], []
         for index in map(int, images):
             pixels = preprocess(opened.data.image(index), preprocessing)

@@ -2,7 +2,6 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,23 +13,16 @@ from isplit.design.inputs.batches import normalise
 from isplit.design.progress import Progress, silent
 from isplit.design.running import autocast, evaluating
 from isplit.design.study import StudyView
-from isplit.records import Accuracy, Compression, Paired, PartName, PayloadBytes, Precision, RemoteImage
-
-Format = Literal["jpeg", "webp"]
-_QUALITIES: dict[Format, tuple[int, ...]] = {"jpeg": (95, 90, 75, 50, 25, 10), "webp": (90, 80, 65, 50, 35, 20, 5)}
-_SCALED: dict[Format, tuple[int, ...]] = {"jpeg": (90, 50), "webp": (80, 50)}
-_SCALES = (0.75, 0.5)
-
-
-def settings() -> list[Compression]:
-    """Return the settings that a split is held against: both formats, several qualities and sizes."""
-    return [
-        Compression(format=name, quality=quality, scale=scale)
-        for qualities_of, scales in ((_QUALITIES, (1.0,)), (_SCALED, _SCALES))
-        for name, qualities in qualities_of.items()
-        for quality in qualities
-        for scale in scales
-    ]
+from isplit.records import (
+    Accuracy,
+    Compression,
+    Paired,
+    PartName,
+    PayloadBytes,
+    Precision,
+    RemoteImage,
+    compared_compressions,
+)
 
 
 def measure_remote(
@@ -64,7 +56,7 @@ def measure_remote(
             return len(content), restore(Image.open(io.BytesIO(content)), preprocessing)
 
         measured: list[RemoteImage] = []
-        wanted = settings()
+        wanted = compared_compressions()
         with evaluating(view.graph.module), torch.no_grad(), autocast(precision):
             whole = right(pixels)
             for number, setting in enumerate(wanted):

@@ -1,0 +1,95 @@
+"""isplit profile: measure the machine that it runs on, for `isplit plan`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isplit.cli import console
+from isplit.cli.options import Options
+from isplit.cli.tables import Column, print_table
+from isplit.records import ModelPartTime, ProfileRecord, TimeFigure, write_shared
+from isplit.runtime.profile.settings import ProfileSettings
+from isplit.workflows.profile import profile as measure
+
+_Row = tuple[str, ModelPartTime | None, TimeFigure]
+MeasurementOptions = Annotated[ProfileSettings, Options("Measurement")]
+
+
+def profile(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE|PROFILE", help="What `isplit export` wrote, or a profile to scale or rename."),
+    ],
+    settings: MeasurementOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The profile to write.")] = Path(
+        "profile.json"
+    ),
+    name: Annotated[str | None, typer.Option(help="The profile's name. Default: the file's, without .json.")] = None,
+    title: Annotated[str | None, typer.Option(help="The machine's name for people. Default: its processor.")] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE|DIR", help="Images to measure with. Default: drawn ones. Repeatable."),
+    ] = None,
+    scale: Annotated[float, typer.Option(help="Multiply all times: 1.3 is a slower machine.")] = 1.0,
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Measure how fast this machine runs the parts of a model, and write a profile for `isplit plan`.
+
+    A bundle is measured with onnxruntime alone; torch is not needed. Copy the bundle to the device, run this there,
+    and copy the profile back. Example:
+
+    isplit profile bundle -o pi4.json --title "Raspberry Pi 4"
+    """
+    with console.progress_bars(quiet=quiet or json) as progress:
+        record = measure(
+            source,
+            name=name or out.stem[:100] or "device",
+            title=title,
+            pictures=images or (),
+            settings=settings,
+            scale=scale,
+            progress=progress,
+        )
+    path = write_shared(record, out)
+    if json:
+        typer.echo(record.to_json(), nl=False)
+        return
+    if quiet:
+        return
+    _show(record)
+    typer.echo(f"profile: {path}")
+
+
+def _show(record: ProfileRecord) -> None:
+    """Print the times of the model's parts, and in words what else was measured."""
+    rows = [("whole model", None, record.whole), ("preprocessing", None, record.preprocess)]
+    rows += [("request", None, record.request)]
+    rows += [(f"head to {part.end}", part, part.time) for part in record.heads]
+    rows += [(f"tail from {part.start}", part, part.time) for part in record.tails]
+    shown = [(title, part, figure) for title, part, figure in rows if figure is not None]
+    columns = [
+        Column[_Row]("part", lambda row: row[0], words=True),
+        Column[_Row]("budget", lambda row: (row[1].budget or "–") if row[1] else "–"),
+        Column[_Row]("median ms", lambda row: f"{row[2].median_ms:.2f}"),
+        Column[_Row]("p95 ms", lambda row: f"{row[2].p95_ms:.2f}"),
+        Column[_Row]("MB", lambda row: _megabytes(row[1])),
+    ]
+    execution = record.execution
+    how = "" if execution is None else f", {execution.threads} thread(s) on {execution.provider}, {execution.runs} runs"
+    print_table(shown, columns, title=f"{record.title}: {record.source}{how}")
+    for memory in record.memory:
+        typer.echo(
+            f"{memory.placement} takes {memory.peak_bytes / 1e6:.0f} MB at its peak "
+            f"({memory.baseline_bytes / 1e6:.0f} MB before its model is loaded)."
+        )
+    if record.power is not None:
+        how = "stated" if record.power.meter == "stated" else f"measured with {record.power.meter}"
+        typer.echo(f"It draws {record.power.active_w:.1f} W, and {record.power.idle_w:.1f} W when idle ({how}).")
+    for what, reason in record.not_measured.items():
+        console.output().print(f"Not measured: {what}: {reason}.", markup=False, highlight=False)
+
+
+def _megabytes(part: ModelPartTime | None) -> str:
+    return "" if part is None or part.weight_bytes is None else f"{part.weight_bytes / 1e6:.1f}"

@@ -1,0 +1,128 @@
+"""The parts of a bundle as functions to be timed: each is what the device or the server runs for one image."""
+
+import io
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isplit.codec.image import compress, decode_image, preprocess, restore
+from isplit.records import Compression, CutPlacement, TimeFigure
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.external_data import external_data_bytes
+from isplit.runtime.profile.settings import ProfileSettings
+from isplit.runtime.session import Session
+
+PartKind = Literal["preprocess", "whole", "head", "tail", "segment", "encode", "decode", "compress", "restore"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartKey:
+    """Which part: its kind, and the cut or the compression that it belongs to. A segment runs from `start` to `cut`."""
+
+    kind: PartKind
+    cut: str | None = None
+    start: str | None = None
+    compression: Compression | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """An ONNX file to be timed, and its input for one image after the other."""
+
+    key: PartKey
+    path: Path
+    inputs: Sequence[NDArray[Any]]
+
+    @property
+    def weight_bytes(self) -> int:
+        """The bytes that the file and the weights it refers to take on the disk."""
+        return weight_bytes(self.path)
+
+    def open(self, settings: ProfileSettings) -> tuple[Callable[[], object], TimeFigure]:
+        """Load the file; return what runs it, and how long loading took.
+
+        Raises:
+            BundleError: onnxruntime cannot load it.
+
+        """
+        start_s = time.perf_counter()
+        session = Session(self.path, threads=settings.threads, provider=settings.provider)
+        load_ms = (time.perf_counter() - start_s) * 1e3
+        arrays = itertools.cycle(self.inputs)
+        return lambda: session.run(next(arrays)), TimeFigure(median_ms=load_ms, p95_ms=load_ms, runs=1)
+
+
+def weight_bytes(path: Path) -> int:
+    """Return how many bytes an ONNX file takes on the disk, with what it refers to."""
+    return path.stat().st_size + external_data_bytes(path)
+
+
+class BundleParts:
+    """Everything of a bundle that can be timed.
+
+    `pictures` are decoded images of any size. Latents and payloads of all cuts are made here, which loads each head
+    once.
+    """
+
+    def __init__(self, bundle: Bundle, pictures: Sequence[Image.Image], settings: ProfileSettings) -> None:
+        self._bundle = bundle
+        self._pictures = pictures
+        self._settings = settings
+        self._preprocessing = bundle.record.preprocessing
+        self.pixels = [preprocess(picture, self._preprocessing) for picture in pictures]
+        self._latents = {cut.name: self._run_head(cut) for cut in bundle.record.cuts}
+
+    def models(self) -> Iterator[ModelFile]:
+        """Yield every ONNX file: the whole model, heads and tails."""
+        images = [pixels[None] for pixels in self.pixels]
+        if (whole := self._bundle.local_path or self._bundle.remote_path) is not None:
+            yield ModelFile(key=PartKey(kind="whole"), path=whole, inputs=images)
+        for cut in self._bundle.record.cuts:
+            yield ModelFile(
+                key=PartKey(kind="head", cut=cut.name), path=self._bundle.head_path(cut.name), inputs=images
+            )
+            latents = [latent[None] for latent in self._latents[cut.name]]
+            yield ModelFile(
+                key=PartKey(kind="tail", cut=cut.name), path=self._bundle.tail_path(cut.name), inputs=latents
+            )
+
+    def others(self, compressions: Sequence[Compression]) -> dict[PartKey, Callable[[], object]]:
+        """Return what is no ONNX file: preprocessing, entropy coding, and image compression."""
+        parts: dict[PartKey, Callable[[], object]] = {}
+        pictures = itertools.cycle(self._pictures)
+        parts[PartKey(kind="preprocess")] = lambda: preprocess(next(pictures), self._preprocessing)
+        for cut in self._bundle.record.cuts:
+            codec = self._bundle.codec(cut.name)
+            latents = self._latents[cut.name]
+            payloads = [codec.encode_symbols(latent) for latent in latents]
+            parts[PartKey(kind="encode", cut=cut.name)] = _each(codec.encode_symbols, latents)
+            parts[PartKey(kind="decode", cut=cut.name)] = _each(codec.decode_symbols, payloads)
+        for compression in compressions:
+            files = [compress(pixels, compression) for pixels in self.pixels]
+            parts[PartKey(kind="compress", compression=compression)] = _each(
+                lambda pixels, compression=compression: compress(pixels, compression), self.pixels
+            )
+            parts[PartKey(kind="restore", compression=compression)] = _each(self._restore, files)
+        return parts
+
+    def _restore(self, content: bytes) -> NDArray[np.uint8]:
+        return restore(decode_image(io.BytesIO(content), name="the image"), self._preprocessing)
+
+    def _run_head(self, cut: CutPlacement) -> list[NDArray[np.uint8]]:
+        session = Session(
+            self._bundle.head_path(cut.name), threads=self._settings.threads, provider=self._settings.provider
+        )
+        return [session.run(pixels[None])[0] for pixels in self.pixels]
+
+
+def _each(function: Callable[[Any], object], arguments: Sequence[Any]) -> Callable[[], object]:
+    """Return a function of nothing that takes the next argument at each call."""
+    endless = itertools.cycle(arguments)
+    return lambda: function(next(endless))

@@ -1,0 +1,80 @@
+"""Time several parts of a model in turn, so that a drifting clock or a warming processor slows all of them alike."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from isplit.records import TimeFigure
+
+Key = TypeVar("Key")
+
+REPEATS = 2
+"""Timed runs of a part in one round. The run before them is not timed: it brings the part's weights into the caches,
+where they also are when a device runs one head for image after image."""
+
+_LEAST_RUNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """How often everything is run: `warm_up_runs` of each part, then rounds until each has `runs` timed runs.
+
+    After `seconds` no further round begins, unless a part has fewer than five timed runs.
+    """
+
+    runs: int
+    warm_up_runs: int
+    seconds: float
+    clock: Callable[[], float] = time.perf_counter
+
+
+def time_in_rounds(
+    parts: Mapping[Key, Callable[[], object]], rounds: Rounds, *, progress: Callable[[int, int], None] | None = None
+) -> dict[Key, TimeFigure]:
+    """Run all parts in turn, in another order each round, and return median and 95th percentile of each.
+
+    Args:
+        parts: What to run, by any key.
+        rounds: How often.
+        progress: Called with the rounds that are done and those planned.
+
+    """
+    clock = rounds.clock
+    for run in parts.values():
+        for _ in range(rounds.warm_up_runs):
+            run()
+    times_ms: dict[Key, list[float]] = {key: [] for key in parts}
+    planned = math.ceil(rounds.runs / REPEATS)
+    shuffle = random.Random(0)
+    order = list(parts)
+    begun_s = clock()
+    for number in range(planned):
+        if number * REPEATS >= _LEAST_RUNS and clock() - begun_s > rounds.seconds:
+            break
+        shuffle.shuffle(order)
+        for key in order:
+            run = parts[key]
+            run()
+            for _ in range(REPEATS):
+                start_s = clock()
+                run()
+                times_ms[key].append((clock() - start_s) * 1e3)
+        if progress is not None:
+            progress(number + 1, planned)
+    return {key: summarise(times) for key, times in times_ms.items()}
+
+
+def summarise(times_ms: Sequence[float]) -> TimeFigure:
+    """Return median and 95th percentile (by linear interpolation) of at least one time."""
+    ordered = sorted(times_ms)
+    return TimeFigure(median_ms=_quantile(ordered, 0.5), p95_ms=_quantile(ordered, 0.95), runs=len(ordered))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])

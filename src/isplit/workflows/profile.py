@@ -1,0 +1,75 @@
+"""isplit.profile: measure the machine that it runs on, with a bundle or a study."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from isplit.errors import InputError
+from isplit.plan.devices import this_machine
+from isplit.records import BundleRecord, ComputeRates, ProfileRecord, StudyRecord, read_shared
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.profile.measure import Progress, profile_bundle, silent
+from isplit.runtime.profile.settings import ProfileSettings
+
+
+def profile(
+    source: Bundle | str | Path,
+    *,
+    name: str = "device",
+    title: str | None = None,
+    pictures: Sequence[str | Path] = (),
+    settings: ProfileSettings | None = None,
+    scale: float = 1.0,
+    progress: Progress = silent,
+) -> ProfileRecord:
+    """Measure how fast this machine runs a model's parts, for `isplit.plan`.
+
+    A bundle is measured with onnxruntime alone: preprocessing, every head, entropy coding, every tail, the whole model,
+    image compression, what a request costs beside them, and the peak memory of every placement. The parts are run in
+    turn, round by round.
+
+    Args:
+        source: A bundle, its directory, or a profile's file, which is then scaled or renamed and not measured again.
+        name: The profile's name.
+        title: The machine's name for people; None for its processor's.
+        pictures: Image files or folders to measure with; none draws some.
+        settings: How to measure.
+        scale: Multiply all times, for a machine that takes so many times as long.
+        progress: Called with what is being done, how much of it is done, and how much there is.
+
+    Raises:
+        InputError: there is no bundle or profile, or the scale is no positive number.
+        BundleError: the bundle cannot be opened.
+        EngineError: onnxruntime failed.
+
+    Examples:
+        >>> quick = isplit.ProfileSettings(runs=6, memory=False)
+        >>> record = isplit.profile("bundle", name="my board", settings=quick)
+        >>> record.source, [head.end for head in record.heads]
+        ('measured', ['pool2'])
+
+    """
+    if not 0 < scale < 1e6:
+        msg = f"scale is {scale}; give a factor above 0: 1.3 takes 1.3 times as long"
+        raise InputError(msg)
+    if isinstance(source, (str, Path)) and Path(source).is_file():
+        record = read_shared(ProfileRecord, Path(source), command="isplit profile")
+        record = record.model_copy(update={"name": name, "title": title or record.title})
+    else:
+        bundle = source if isinstance(source, Bundle) else _open_bundle(Path(source))
+        record = profile_bundle(bundle, name=name, title=title, pictures=pictures, settings=settings, progress=progress)
+        record = record.model_copy(update={"rates": rates_beside(record)})
+    if scale == 1:
+        return record
+    return record.scaled(scale, name=name).model_copy(update={"title": record.title})
+
+
+def rates_beside(record: ProfileRecord) -> ComputeRates | None:
+    """Return the machine's rates, from which the planner estimates what the profile has no time of."""
+    return this_machine().rates
+
+
+def _open_bundle(directory: Path) -> Bundle:
+    if (directory / StudyRecord.file_name).is_file() and not (directory / BundleRecord.file_name).is_file():
+        msg = f"{directory} is a study: write a bundle first (`isplit export {directory} --cut C -o bundle`)"
+        raise InputError(msg)
+    return Bundle.open(directory)

@@ -15,7 +15,8 @@ import isplit
 
 # In this order, because later examples use what earlier ones wrote.
 ORDER = (
-    "load_model open_data list_cuts split_model analyze open_study predict fit verify export profile write_report serve serving"
+    "load_model open_data list_cuts split_model analyze open_study predict fit verify export profile write_report "
+    "serve serving"
 ).split()
 SETTINGS = "AnalyzeSettings ExportSettings FitSettings PredictSettings ProfileSettings SplitFilter".split()
 

@@ -7,6 +7,7 @@ import pytest
 import isplit
 from isplit.errors import InputError
 from isplit.records import ProfileRecord
+from isplit.workflows.profile import profile as measure
 
 QUICK = ("--runs", 6, "--no-memory", "--no-energy")
 
@@ -99,6 +100,4 @@ def test_neither_bundle_nor_profile(isplit, tmp_path):
     assert 2 == isplit("profile", tmp_path, "-o", tmp_path / "p.json").code
     assert 2 == isplit("profile", tmp_path / "x.json", "-o", tmp_path / "p.json").code
     with pytest.raises(InputError):
-        import isplit as package
-
-        package.profile(tmp_path / "none")
+        measure(tmp_path / "none")

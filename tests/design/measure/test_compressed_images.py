@@ -11,7 +11,7 @@ from isplit.codec.image import compress, preprocess, restore
 from isplit.design.inputs.batches import normalise
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.study import Study
-from isplit.records import Compression, Preprocessing
+from isplit.records import Compression, Preprocessing, compared_compressions
 
 
 def test_settings_cover_both_formats_at_three_sizes() -> None:

@@ -106,7 +106,7 @@ def test_bad_pictures(tiny, tmp_path):
 
 def test_a_process_that_fails_is_named(tiny, tmp_path):
     """Where the process that measures memory fails, its last line is the reason."""
-    with pytest.raises(EngineError, match="memory of stage.1 failed: .*is not a bundle"):
+    with pytest.raises(EngineError, match=r"memory of stage\.1 failed: .*is not a bundle"):
         measure_memory(tmp_path, "stage.1", threads=1, provider="cpu")
 
 

@@ -49,5 +49,5 @@ def test_unreadable_counter(counters):
     """A counter that holds no number is no meter."""
     (counters / "intel-rapl:1" / "energy_uj").write_text("none")
 
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="none"):
         RaplMeter(counters)

@@ -101,3 +101,37 @@ def test_neither_bundle_nor_profile(isplit, tmp_path):
     assert 2 == isplit("profile", tmp_path / "x.json", "-o", tmp_path / "p.json").code
     with pytest.raises(InputError):
         measure(tmp_path / "none")
+
+
+def test_planned_cut(isplit, study, profile_file, tmp_path):
+    """`export --cut planned` writes the split that the plan chose; where the plan chose none, it says what it chose."""
+    far = ("--device", "pi4", "--server", profile_file, "--max-accuracy-loss", "1")
+    assert (
+        0 == isplit("plan", study, *far, "--link", "3kbit/s,1ms", "--hide-image", "--max-device-mac-share", "0.9").code
+    )
+    chosen = json.loads((study / "plan.json").read_text())["answer"]["chosen"]
+
+    result = isplit("export", study, "--allow-code", "--cut", "planned", "-o", tmp_path / "bundle", "--json")
+
+    assert 0 == result.code, result.err
+    cuts = json.loads(result.out)["cuts"]
+    assert [chosen] == [f"{cut['name']} @ {cut['budget']['payload_bytes']}B" for cut in cuts]
+    assert 0 == isplit("plan", study, *far, "--link", "3kbit/s,1000ms").code
+    local = isplit("export", study, "--allow-code", "--cut", "planned", "-o", tmp_path / "other")
+    assert 2 == local.code
+    assert "chose 'local', which is no split" in local.err
+
+
+def test_all_cuts_share_their_weights(isplit, study, tmp_path):
+    """A bundle of all cuts stores every weight once: files refer to more bytes of weights than there are."""
+    options = ("--allow-code", "--cuts", "all", "--bytes", 64, "--json")
+    result = isplit("export", study, *options, "-o", tmp_path / "all")
+
+    assert 0 == result.code, result.err
+    manifest = json.loads(result.out)
+    assert len(manifest["cuts"]) >= 4
+    from isplit.runtime.external_data import external_data_bytes
+
+    models = {cut[side] for cut in manifest["cuts"] for side in ("head", "tail")} | {"whole.onnx"}
+    referred = sum(external_data_bytes(tmp_path / "all" / name) for name in models)
+    assert manifest["files"]["weights.bin"]["bytes"] < referred

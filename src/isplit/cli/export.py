@@ -53,9 +53,13 @@ def export(
     Of each cut the trained split is taken if there is one, else the closed form. Every file is run beside torch first;
     where their answers differ, nothing is written.
 
+    Several cuts share their weights in one file, so that a bundle of all cuts is not much larger than one of a single
+    cut: `isplit run --placement C` and `isplit profile` then choose among them.
+
     Example: isplit export study --cut layer2.3 --bytes 512 -o bundle
     """
     cut_choice.require()
+    cut_choice, budget_choice = cut_choice.planned(study, budget_choice)
     with needs_extra("design"):
         from isplit import api
 

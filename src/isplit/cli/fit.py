@@ -62,9 +62,10 @@ def fit(
 
     Example: isplit fit study --cut layer2.3 --bytes 512
     """
+    cut_choice.require()
+    cut_choice, budget_choice = cut_choice.planned(study, budget_choice, to_train=True)
     budget = budget_choice.require()
     settings = _with_frozen_sides(settings, freeze or ())
-    cut_choice.require()
     with needs_extra("design"):
         from isplit import api
 

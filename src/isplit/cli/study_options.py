@@ -10,6 +10,7 @@ import typer
 from isplit.cli.model_options import parse_extra_inputs, parse_image_size
 from isplit.cli.options import Options
 from isplit.errors import InputError, needs_extra
+from isplit.plan.planned import PLANNED, planned_split
 from isplit.records import Budget
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class CutChoice:
     """The cuts that a verb is for.
 
     Args:
-        cut: The name of a cut. Repeatable.
+        cut: The name of a cut, or "planned" for the split that `isplit plan` chose. Repeatable.
         cuts: Several cuts at once: "all", "candidates", or names with commas.
 
     """
@@ -99,6 +100,30 @@ class CutChoice:
         if not self.words:
             msg = "name at least one cut: --cut NAME, or --cuts all"
             raise InputError(msg)
+
+    def planned(
+        self, study: Path, budget: "BudgetChoice", *, to_train: bool = False
+    ) -> "tuple[CutChoice, BudgetChoice]":
+        """Return the choice with the plan's split in the place of "planned"; others are returned as they are.
+
+        Args:
+            study: The study's directory.
+            budget: The budget that was given; the plan's is taken where none was.
+            to_train: As for `planned_split`.
+
+        Raises:
+            StudyError, InputError: as `planned_split`; or other cuts were named beside it.
+
+        """
+        if PLANNED not in self.words:
+            return self, budget
+        if len(self.words) > 1:
+            msg = f"--cut is {', '.join(self.words)}: {PLANNED!r} stands alone, because it brings its own budget"
+            raise InputError(msg)
+        cut, chosen = planned_split(study, to_train=to_train)
+        if budget.read() is None:
+            budget = BudgetChoice(bytes=chosen.payload_bytes, ratio=chosen.element_ratio)
+        return CutChoice(cut=[cut]), budget
 
     def names(self, study: "Study", *, group: str | None) -> tuple[str, ...]:
         """Return the names of the cuts, in the order of computation; none where no cut was named.

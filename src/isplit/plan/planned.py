@@ -30,7 +30,7 @@ def planned_split(directory: Path, *, to_train: bool = False) -> tuple[str, Budg
         return record.answer.train.cut, record.answer.train.budget
     name = record.answer.chosen
     if name is None:
-        msg = f"the plan of {directory} chose nothing, because no placement keeps its limits: loosen a limit, or name a cut"
+        msg = f"the plan of {directory} chose nothing, because nothing keeps its limits: loosen one, or name a cut"
         raise InputError(msg)
     chosen = record.placement(name)
     if chosen.cut is None or chosen.budget is None:

@@ -73,7 +73,7 @@ def targets() -> list[tuple[Codec, list[bytes]]]:
     """Return codecs of every coder, small and large, each with frames of its own."""
     rng = np.random.default_rng(0)
     low, high = np.full(16, -4.0), np.linspace(1, 4, 16)
-    per_channel = Quantiser.per_channel(low=low, high=high, bits=4)
+    per_channel = Quantiser.per_channel(low=low, high=high, levels=16)
     plain = [
         Codec(model="m", cut="a", shape=(16, 4, 5), quantiser=Quantiser.common(0.25, levels=60)),
         Codec(model="m", cut="b", shape=(9, 16), quantiser=per_channel, channel_axis=1),

@@ -234,7 +234,7 @@ def with_rank(study: Study, basis: Basis, rank: int, bits: int | None) -> tuple[
     if bits is not None:
         kept = basis.latents[0][:, :rank].transpose(0, 1).flatten(1)
         low, high = kept.amin(1).double().numpy(), kept.amax(1).double().numpy()
-        quantiser = Quantiser.per_channel(low=low, high=high, bits=bits)
+        quantiser = Quantiser.per_channel(low=low, high=high, levels=1 << bits)
     built = built_with_tables(study.view(), basis, allocation, quantiser=quantiser)
     return built, mean_payload_bytes(built, basis, allocation)
 

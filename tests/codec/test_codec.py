@@ -48,7 +48,7 @@ def make(coder="raw", *, shape=SHAPE, quantiser=None, **fields):
 
 def make_per_channel(coder="raw"):
     low, high = np.linspace(-6, -3, 8), np.linspace(3, 5, 8)
-    return make(coder, quantiser=Quantiser.per_channel(low=low, high=high, bits=4))
+    return make(coder, quantiser=Quantiser.per_channel(low=low, high=high, levels=16))
 
 
 def resealed(frame):

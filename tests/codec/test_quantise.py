@@ -22,7 +22,7 @@ def quantisers(draw, channels=3):
         return Quantiser.common(draw(steps), levels=draw(st.integers(2, 256)))
     low = np.array(draw(st.lists(st.floats(-100, 100, width=32), min_size=channels, max_size=channels)))
     width = np.array(draw(st.lists(st.floats(0.5, 100, width=32), min_size=channels, max_size=channels)))
-    return Quantiser.per_channel(low=low, high=low + width, bits=draw(st.integers(2, 8)))
+    return Quantiser.per_channel(low=low, high=low + width, levels=draw(st.integers(4, 256)))
 
 
 def test_common_step_by_hand():
@@ -40,7 +40,7 @@ def test_common_step_by_hand():
 
 def test_per_channel_by_hand():
     """Each channel's levels go from its low to its high; a constant channel decodes to its value."""
-    quantiser = Quantiser.per_channel(low=[0, -3, 7], high=[3, 3, 7], bits=2)
+    quantiser = Quantiser.per_channel(low=[0, -3, 7], high=[3, 3, 7], levels=4)
     latent = np.array([[0, 1, 2.4, 5], [-3, -1.1, 0, 3], [7, 7, 7, 7]], np.float32)
 
     symbols = quantiser.quantise(latent)
@@ -52,7 +52,7 @@ def test_per_channel_by_hand():
 
 def test_channels_on_another_axis():
     """Tokens have their channels last: the same as channels first, transposed."""
-    quantiser = Quantiser.per_channel(low=[0, -3, 7], high=[3, 3, 9], bits=5)
+    quantiser = Quantiser.per_channel(low=[0, -3, 7], high=[3, 3, 9], levels=32)
     latent = np.random.default_rng(0).normal(size=(3, 11)).astype(np.float32)
     expected = quantiser.quantise(latent)
 
@@ -147,24 +147,24 @@ def test_unusable_levels(levels):
         Quantiser.common(1.0, levels=levels)
 
 
-@pytest.mark.parametrize("bits", [1, 9])
-def test_unusable_bits(bits):
-    """Per channel there are two to eight bits."""
-    with pytest.raises(InputError, match="2 to 8"):
-        Quantiser.per_channel(low=[0], high=[1], bits=bits)
+@pytest.mark.parametrize("levels", [3, 257])
+def test_unusable_levels_per_channel(levels):
+    """Per channel there are 4 to 256 levels."""
+    with pytest.raises(InputError, match="4 to 256"):
+        Quantiser.per_channel(low=[0], high=[1], levels=levels)
 
 
 @pytest.mark.parametrize(("low", "high"), [([0, 1], [1]), (0, 1), ([1], [0]), ([np.nan], [1])])
 def test_unusable_range(low, high):
     """Low and high belong together."""
     with pytest.raises(InputError, match="low <= high"):
-        Quantiser.per_channel(low=low, high=high, bits=8)
+        Quantiser.per_channel(low=low, high=high, levels=256)
 
 
 def test_offset_too_large_for_its_step():
     """Where float32 cannot tell two levels apart, nothing is built that would decode to something else."""
     with pytest.raises(InputError, match="larger steps"):
-        Quantiser.per_channel(low=[1e6], high=[1e6 + 1], bits=8)
+        Quantiser.per_channel(low=[1e6], high=[1e6 + 1], levels=256)
 
 
 def test_fields_float32_cannot_hold():
@@ -175,7 +175,16 @@ def test_fields_float32_cannot_hold():
 
 def test_wrong_channels():
     """A latent with another number of channels is an error, not a broadcast."""
-    quantiser = Quantiser.per_channel(low=[0, 0, 0], high=[1, 1, 1], bits=8)
+    quantiser = Quantiser.per_channel(low=[0, 0, 0], high=[1, 1, 1], levels=256)
 
     with pytest.raises(InputError, match=r"\(1, 5\) does not have 3 channels on axis 0"):
         quantiser.quantise(np.zeros((1, 5), np.float32))
+
+
+def test_scales_of_a_common_step():
+    """Scales make some channels coarser; ones alone leave the one step that serves any number of channels."""
+    scaled = Quantiser.common(0.5, levels=8, scales=[1, 3, 1])
+    assert (0.5, 1.5, 0.5) == scaled.steps
+    assert 3 == scaled.channels
+    assert -4 == scaled.lowest
+    assert Quantiser.common(0.5, levels=8) == Quantiser.common(0.5, levels=8, scales=[1, 1, 1])

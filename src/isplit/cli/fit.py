@@ -135,6 +135,7 @@ def describe(record: SplitRecord) -> str:
     before = ""
     if training.before is not None:
         before = f"{percent_with_interval(training.before.accuracy)} before training, "
+    is_closed_form = training.kept == "closed-form"
     difference, payload = points_with_error(measured.against_whole), measured.payload_bytes
     return (
         f"{record.cut} @{record.budget.tag} {record.bottleneck.design}, on {measured.accuracy.images:,} images of the "
@@ -144,4 +145,6 @@ def describe(record: SplitRecord) -> str:
         f"  {payload.mean:,.0f} bytes (p95 {payload.p95:,.0f})\n"
         f"  trained on {training.images:,} images for {training.seconds:,.0f} s; epoch {training.best_epoch} of "
         f"{training.epochs} was best"
+        + ("; the closed form was more accurate on the select part, and is kept" if is_closed_form else "")
+        + (f"\n  {training.budget_note}" if training.budget_note else "")
     )

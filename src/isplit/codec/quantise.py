@@ -47,27 +47,35 @@ class Quantiser:
     offsets: tuple[float, ...]
 
     @classmethod
-    def common(cls, step: float, *, levels: int = MAX_LEVELS) -> Self:
-        """Return one step for all latents, symbols centred on zero: zero is kept exactly.
+    def common(cls, step: float, *, levels: int = MAX_LEVELS, scales: ArrayLike | None = None) -> Self:
+        """Return a quantiser with one step for all latents and symbols centred on zero, so that zero is kept exactly.
 
-        For the latents of a linear bottleneck, which its weighting has made comparable.
+        It is for the latents of a linear bottleneck, which its weighting has made comparable.
+
+        Args:
+            step: The step.
+            levels: The number of symbols.
+            scales: For each channel the factor by which its step is coarser, for channels that would not fit into the
+                levels otherwise; None, or ones alone, for none.
+
         """
-        return cls(levels=levels, lowest=-(levels // 2), steps=_float32(step), offsets=(0.0,))
+        factors = np.ones(1) if scales is None else np.asarray(scales, np.float64)
+        steps = _float32(step) if bool((factors == 1).all()) else _float32(step * factors)
+        return cls(levels=levels, lowest=-(levels // 2), steps=steps, offsets=(0.0,) * len(steps))
 
     @classmethod
-    def per_channel(cls, *, low: ArrayLike, high: ArrayLike, bits: int) -> Self:
-        """Return a scale and an offset per channel, which spread 2 ** `bits` levels (2 to 8 bits) from low to high.
+    def per_channel(cls, *, low: ArrayLike, high: ArrayLike, levels: int) -> Self:
+        """Return a scale and an offset for each channel, which spread 4 to 256 levels from low to high.
 
         A channel with low = high always decodes to that value.
         """
-        if not 2 <= bits <= 8:
-            msg = f"bits is {bits}: give 2 to 8"
+        if not 4 <= levels <= MAX_LEVELS:
+            msg = f"levels is {levels}: give 4 to {MAX_LEVELS}"
             raise InputError(msg)
         lows, highs = np.asarray(low, np.float64), np.asarray(high, np.float64)
         if lows.ndim != 1 or lows.shape != highs.shape or not bool((lows <= highs).all()):
             msg = f"low {lows.shape} and high {highs.shape} must be one number per channel each, low <= high"
             raise InputError(msg)
-        levels = 1 << bits
         steps = np.where(lows < highs, (highs - lows) / (levels - 1), 1.0)
         return cls(levels=levels, lowest=0, steps=_float32(steps), offsets=_float32(lows))
 

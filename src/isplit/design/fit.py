@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -14,20 +15,27 @@ from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.coding import CodecOwner
 from isplit.design.bottleneck.spec import read_design
 from isplit.design.inputs.weights import fingerprint
-from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import FitSettings, Start, read_budget
 from isplit.design.splits import BuiltSplit, save_split, split_directory
 from isplit.design.study import Study, open_study
 from isplit.design.training.checkpoint import Checkpoint
-from isplit.design.training.features import Features, FeatureSource
+from isplit.design.training.features import FeatureRows, Features, FeatureSource
 from isplit.design.training.loop import TrainedState, TrainingRun, TrainingTask
+from isplit.design.training.outcome import Outcome, compare_with_closed_form, measured
 from isplit.design.training.rate import RateControl
 from isplit.design.training.split_network import SplitNetwork
-from isplit.design.training.start import FitTask, StartingPoint, channel_statistics, check_start, starting_point
+from isplit.design.training.start import (
+    FitTask,
+    StartingPoint,
+    channel_statistics,
+    check_start,
+    starting_point,
+    table_images,
+)
 from isplit.errors import StudyError
-from isplit.records import Budget, Measurement, PartName, SplitRecord, Training
+from isplit.records import Budget, SplitRecord, Training
 
 
 def fit(
@@ -43,8 +51,12 @@ def fit(
 ) -> SplitRecord:
     """Train a split, measure it on the test part, and save it in the study.
 
-    What was trained with the same settings already is not trained again; what was interrupted goes on after the last
-    whole epoch, and ends with the same weights, bit for bit, if the number of threads is the same.
+    The trained split is compared with the closed form on the same images of the select part. If training has lost, the
+    closed form is saved (the record's `training.kept` says so). The mean payload on the select part fills a budget of
+    bytes to within 2 %; where it cannot, `training.budget_note` says why.
+
+    A split that was trained with the same settings before is not trained again. A run that was interrupted goes on
+    after its last whole epoch, and ends with the same weights, bit for bit, if the number of threads is the same.
 
     Args:
         study: A study, or its directory; the model itself is not changed.
@@ -188,29 +200,32 @@ def _trained(task: FitTask, directory: Path, progress: Progress) -> tuple[SplitR
 
     images = view.images("fit", limit=settings.images)
     select_images = view.images("select", limit=settings.select_images)
-    with (
-        features("fit", images, flip=settings.flip) as fit_features,
-        features("select", select_images, flip=False) as select_features,
-    ):
+    with ExitStack() as stack:
+        fit_features = stack.enter_context(features("fit", images, flip=settings.flip))
+        select_features = stack.enter_context(features("select", select_images, flip=False))
+        table_rows = _rows_of(table_images(task), fit_features)
+        if table_rows is None:
+            others = stack.enter_context(features("fit", table_images(task), flip=False))
+            table_rows = FeatureRows(others, np.arange(len(others)))
         starting = starting_point(task, fit_features, progress=progress)
         checkpoint = Checkpoint(directory=directory, key=_key(task, starting, images=len(images)))
         network = SplitNetwork(view.graph, cut, starting.bottleneck, settings).to(device)
-        rate_control = RateControl(
-            owner=CodecOwner(view.fingerprint, cut.name),
-            budget=task.budget,
-            coder=settings.coder,
-            channel_axis=starting.bottleneck.channel_axis,
-            common_step=starting.bottleneck.common_step,
-        )
         run = TrainingRun(
             TrainingTask(
                 network=network,
                 quantiser=starting.quantiser,
                 features=fit_features,
+                table_images=table_rows,
                 select=select_features,
                 scale=channel_statistics(fit_features, cut, images=settings.statistics_images)[1],
                 classes=view.classes,
-                rate_control=rate_control,
+                rate_control=RateControl(
+                    owner=CodecOwner(view.fingerprint, cut.name),
+                    budget=task.budget,
+                    coder=settings.coder,
+                    channel_axis=starting.bottleneck.channel_axis,
+                    common_step=starting.bottleneck.common_step,
+                ),
                 settings=settings,
                 feature_epochs=_feature_epochs(task, starting.bottleneck),
             ),
@@ -218,12 +233,22 @@ def _trained(task: FitTask, directory: Path, progress: Progress) -> tuple[SplitR
             progress,
         )
         trained = run()
-        codec = rate_control.coded(run.latents(), trained.quantiser.quantiser).codec
+        coded = run.codec_of(trained.quantiser)
     network.to("cpu")
-    built = BuiltSplit(cut, network.bottleneck, codec, head=network.head)
+    built = BuiltSplit(cut, network.bottleneck, coded.codec, head=network.head)
     if settings.train_tail or settings.train_head:
         built = replace(built, tail=network.tail)
-    return _record(task, starting, built, trained, images=len(images), progress=progress), built, checkpoint
+    outcome = compare_with_closed_form(task, starting, built, is_finest=coded.is_finest, progress=progress)
+    record = _record(task, starting, outcome, trained, images=len(images), progress=progress)
+    return record, outcome.kept, checkpoint
+
+
+def _rows_of(images: NDArray[np.int64], features: Features) -> FeatureRows | None:
+    """Return the rows of features that are these images', without mirrored copies; None where some are missing."""
+    row_of = {int(image): row for row, image in enumerate(features.source.images)}
+    rows = [row_of.get(int(image)) for image in images]
+    known = [row for row in rows if row is not None]
+    return FeatureRows(features, np.array(known, np.int64)) if len(known) == len(rows) else None
 
 
 def _feature_epochs(task: FitTask, bottleneck: Bottleneck) -> int:
@@ -238,29 +263,16 @@ def _feature_epochs(task: FitTask, bottleneck: Bottleneck) -> int:
 def _record(
     task: FitTask,
     starting: StartingPoint,
-    built: BuiltSplit,
+    outcome: Outcome,
     trained: TrainedState,
     *,
     images: int,
     progress: Progress,
 ) -> SplitRecord:
-    """Measure the trained split, and the untrained one beside it on the same images."""
-    view, settings, state = task.view, task.settings, trained.state
-
-    def measured(splits: list[BuiltSplit], part: PartName, limit: int | None) -> list[Measurement]:
-        evaluations = evaluate_splits(
-            view,
-            splits,
-            images=view.images(part, limit=limit),
-            precision=chosen_precision(settings.precision),
-            progress=progress,
-            label=f"{built.cut.name}: accuracy on the {part} part",
-        )
-        return [measure(view, evaluation, part=part) for evaluation in evaluations]
-
-    (select,) = measured([built], "select", settings.select_images)
-    both = [built] if starting.before is None else [built, starting.before]
-    test, *before = measured(both, "test", None)
+    """Measure the kept split on the test part, and the closed form beside it on the same images."""
+    view, settings, state, kept = task.view, task.settings, trained.state, outcome.kept
+    splits = [kept] if starting.before is None or starting.before is kept else [kept, starting.before]
+    test, *before = measured(task, splits, part="test", progress=progress)
     training = Training(
         start=task.start,
         trained=settings.trained,
@@ -272,18 +284,21 @@ def _record(
         settings=settings.recorded(),
         threads=torch.get_num_threads(),
         curve=state.curve,
-        select=select,
-        before=before[0] if before else None,
+        select=outcome.select,
+        closed_form_select=outcome.closed_form_select,
+        before=before[0] if before else (test if starting.before is kept else None),
+        kept="closed-form" if starting.before is kept else "trained",
+        budget_note=outcome.budget_note,
     )
     return SplitRecord(
         isplit_version=metadata.version("isplit"),
         versions=view.study.versions,
         model=view.fingerprint,
-        cut=built.cut.name,
+        cut=kept.cut.name,
         group=view.name,
         budget=task.budget,
         bottleneck=starting.spec,
-        coder=built.codec.coder,
+        coder=kept.codec.coder,
         statistics_images=starting.statistics_images,
         samples_per_dimension=starting.samples_per_dimension,
         shrinkage=starting.shrinkage,

@@ -165,9 +165,11 @@ class TrainingEpoch(Part):
 class Training(Part):
     """How a split was trained: what was open, on what, when it stopped, and what it was before.
 
-    `best_epoch` is the epoch of the second stage whose weights were kept, 0 for those it started from. `before` is the
-    untrained split on the same images as the record's own measurement (None for a random start), `select` the trained
-    one on the part that training was stopped by.
+    `best_epoch` is the epoch of the second stage whose weights were best, 0 for those it started from. `kept` says
+    whether the record's split is that one, or the closed form, because no epoch was as accurate on the select part.
+    `select` is the trained split on the select part, `closed_form_select` the closed form on the same images, and
+    `before` the closed form on the same images as the record's own measurement; the last two are None for a random
+    start. `budget_note` says why the mean payload on the select part is not within 2 % of the budget; None where it is.
     """
 
     start: Literal["closed-form", "random"]
@@ -181,7 +183,10 @@ class Training(Part):
     threads: int | None = None
     curve: tuple[TrainingEpoch, ...] = ()
     select: Measurement | None = None
+    closed_form_select: Measurement | None = None
     before: Measurement | None = None
+    kept: Literal["trained", "closed-form"] = "trained"
+    budget_note: str | None = None
 
 
 class SplitRecord(Record):

@@ -116,7 +116,7 @@ def case(request: pytest.FixtureRequest) -> Case:
         flat = latents.movedim(1, 0).flatten(1).double()
         low, high = flat.amin(1), flat.amax(1) * 0.9
         high = torch.maximum(high, low + 0.1)
-        quantiser = Quantiser.per_channel(low=low.numpy(), high=high.numpy(), bits=4)
+        quantiser = Quantiser.per_channel(low=low.numpy(), high=high.numpy(), levels=16)
     return Case(spec, bottleneck, LatentQuantiser(quantiser, bottleneck.channel_axis), tensor)
 
 

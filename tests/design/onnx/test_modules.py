@@ -63,7 +63,7 @@ def random_halves(spec):
     else:
         channels = bottleneck.latent_shape[bottleneck.channel_axis]
         low = np.linspace(-1, -0.2, channels)
-        quantiser = Quantiser.per_channel(low=low, high=low + np.linspace(1, 3, channels), bits=6)
+        quantiser = Quantiser.per_channel(low=low, high=low + np.linspace(1, 3, channels), levels=64)
     return There(bottleneck, LatentQuantiser(quantiser, bottleneck.channel_axis))
 
 
@@ -87,7 +87,7 @@ def test_design(name, tmp_path, run_onnx):
 
 def test_symbols_are_those_of_the_codec(tmp_path, run_onnx):
     """On values at the borders between symbols, and far beyond the range, ONNX rounds and clips as the codec does."""
-    quantiser = Quantiser.per_channel(low=[-1.0, 0.0, 2.5], high=[1.0, 0.7, 9.0], bits=3)
+    quantiser = Quantiser.per_channel(low=[-1.0, 0.0, 2.5], high=[1.0, 0.7, 9.0], levels=8)
 
     class Symbols(nn.Module):
         def forward(self, tensor):

@@ -10,7 +10,7 @@ from isplit.design.bottleneck.identity import IdentityBottleneck
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.settings import CODERS
-from isplit.design.training.rate import Price, RateControl, open_price
+from isplit.design.training.rate import Price, RateControl, SampleLatents, open_price
 from isplit.errors import InputError
 from isplit.records import Budget
 
@@ -29,6 +29,11 @@ def latents():
     return torch.randn(40, 3, 36) * torch.tensor([10.0, 3.0, 1.0])[:, None]
 
 
+def sample(latents, judged=None):
+    """Return latents as a sample whose tables and payloads are of the same images, unless told otherwise."""
+    return SampleLatents(tables=latents, judged=latents if judged is None else judged)
+
+
 def mean_length(coded, latents):
     symbols = coded.quantiser.symbols(latents).numpy()
     return sum(len(coded.codec.encode_symbols(one)) for one in symbols) / len(symbols)
@@ -37,7 +42,7 @@ def mean_length(coded, latents):
 @pytest.mark.parametrize("budget", [40, 60, 80])
 def test_budget_is_filled(latents, budget):
     """Real payloads take the budget to within a per cent, and not more."""
-    coded = common(Budget(payload_bytes=budget))(latents)
+    coded = common(Budget(payload_bytes=budget))(sample(latents))
     assert pytest.approx(mean_length(coded, latents)) == coded.payload_bytes
     assert 0.985 * budget <= coded.payload_bytes <= budget
 
@@ -45,7 +50,7 @@ def test_budget_is_filled(latents, budget):
 @pytest.mark.parametrize("coder", CODERS)
 def test_every_coder_keeps_the_budget(latents, coder):
     """The step follows from the payloads of the coder that is asked for; coarser coders leave more unused."""
-    coded = common(Budget(payload_bytes=75), coder=coder)(latents)
+    coded = common(Budget(payload_bytes=75), coder=coder)(sample(latents))
     assert coder == coded.codec.coder
     assert pytest.approx(mean_length(coded, latents)) == coded.payload_bytes
     assert 45 < coded.payload_bytes <= 75
@@ -54,37 +59,63 @@ def test_every_coder_keeps_the_budget(latents, coder):
 def test_budget_from_far_off(latents):
     """Whatever the step was before, about the same one is found."""
     for step in (1e-3, 1e3):
-        coded = common(Budget(payload_bytes=60))(latents, before=LatentQuantiser(Quantiser.common(step)))
+        coded = common(Budget(payload_bytes=60))(sample(latents), before=LatentQuantiser(Quantiser.common(step)))
         assert 59 <= coded.payload_bytes <= 60
 
 
 def test_generous_budget(latents):
-    """With more bytes than 256 levels need, the finest step is taken."""
-    coded = common(Budget(payload_bytes=5000))(latents)
+    """With more bytes than 256 levels of every latent need, the finest step is taken, and the codec says so."""
+    coded = common(Budget(payload_bytes=5000))(sample(latents))
     assert coded.payload_bytes < 200
-    assert 255 <= coded.codec.quantiser.levels <= 256
+    assert coded.is_finest
+    assert 256 == coded.codec.quantiser.levels
+    assert not common(Budget(payload_bytes=60))(sample(latents)).is_finest
+
+
+@pytest.mark.parametrize("budget", [60, 90])
+def test_one_wide_latent_does_not_make_the_others_coarse(budget):
+    """A latent with a range of thousands of steps has a coarser step of its own, and the budget is filled."""
+    latents = torch.randn(300, 3, 36) * torch.tensor([1.0, 1.0, 1.0])[:, None]
+    latents[:, 0] *= 3000
+    coded = common(Budget(payload_bytes=budget))(sample(latents))
+    wide, *others = coded.codec.quantiser.steps
+    assert 0.985 * budget <= coded.payload_bytes <= budget
+    assert len(set(others)) == 1
+    assert wide > 20 * others[0]
+    errors = (coded.quantiser.values(coded.quantiser.symbols(latents)) - latents).square().mean((0, 2)).sqrt()
+    assert float(errors[1]) < 1
+
+
+def test_budget_is_filled_on_the_judged_images(latents):
+    """The tables are of some images, and the payloads of others take the budget."""
+    others = torch.randn(60, 3, 36) * torch.tensor([20.0, 3.0, 1.0])[:, None]
+    coded = common(Budget(payload_bytes=70))(sample(latents, judged=others))
+    assert pytest.approx(mean_length(coded, others)) == coded.payload_bytes
+    assert 0.985 * 70 <= coded.payload_bytes <= 70
+    assert common(Budget(payload_bytes=70)).coded(sample(latents), coded.codec.quantiser).payload_bytes < 69
 
 
 def test_ratio_has_eight_bits(latents):
     """With a budget of elements, the step spreads the latents over 256 levels."""
-    coded = common(Budget(element_ratio=2))(latents)
+    coded = common(Budget(element_ratio=2))(sample(latents))
     assert pytest.approx(float(latents.abs().max()) / 127.49) == coded.codec.quantiser.steps[0]
 
 
-def test_bits_fall_until_the_budget_is_met():
-    """What is quantised per channel takes as many bits as the budget allows."""
+def test_levels_fall_until_the_budget_is_met():
+    """What is quantised per channel takes as many levels as the budget allows."""
     latents = torch.rand(30, 4, 36)
-    generous = common(Budget(payload_bytes=500), common_step=False)(latents)
+    generous = common(Budget(payload_bytes=500), common_step=False)(sample(latents))
     assert 256 == generous.codec.quantiser.levels
-    tight = common(Budget(payload_bytes=90), common_step=False)(latents)
+    tight = common(Budget(payload_bytes=90), common_step=False)(sample(latents))
     assert tight.payload_bytes <= 90 < generous.payload_bytes
-    assert 8 == tight.codec.quantiser.levels  # 3 bits x 144 = 54 bytes; 4 bits are 72 and the tables' loss
+    assert 85 < tight.payload_bytes
+    assert 8 <= tight.codec.quantiser.levels < 20
 
 
 def test_budget_that_cannot_be_met():
     """Two bits an element are the least."""
     with pytest.raises(InputError, match="give more bytes"):
-        common(Budget(payload_bytes=40), common_step=False)(torch.rand(30, 4, 36))
+        common(Budget(payload_bytes=40), common_step=False)(sample(torch.rand(30, 4, 36)))
 
 
 def test_price_is_what_the_tables_say():
@@ -104,6 +135,16 @@ def test_price_is_what_the_tables_say():
     assert pytest.approx(base) == float(price(ones))
     price(zeros).backward()
     assert pytest.approx(float(cost[1] - cost[0]) / 8 / 2 / 2, rel=1e-3) == float(zeros.grad[0, 0, 0])
+
+
+def test_price_with_a_step_for_each_channel(latents):
+    """A channel with a coarser step costs what its own symbols cost."""
+    quantiser = LatentQuantiser(Quantiser.common(1.0, levels=20, scales=[4.0, 1.0, 1.0]))
+    scaled = latents / torch.tensor([4.0, 1.0, 1.0])[:, None]
+    budget = Budget(payload_bytes=50)
+    price = open_price(LINEAR, quantiser, latents, budget, price=0)
+    plain = open_price(LINEAR, LatentQuantiser(Quantiser.common(1.0, levels=20)), scaled, budget, price=0)
+    assert pytest.approx(float(plain(scaled)), rel=1e-6) == float(price(latents))
 
 
 def test_price_follows_the_bytes(latents):

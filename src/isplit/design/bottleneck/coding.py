@@ -57,6 +57,10 @@ class LatentQuantiser:
         steps, offsets = self._scales(latents)
         return torch.round((latents.detach().float() - offsets) / steps)
 
+    def steps(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return the steps, in a shape that broadcasts over latents N×latent_shape."""
+        return self._scales(latents)[0]
+
     def _scales(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return steps and offsets that broadcast over latents N×latent_shape."""
         shape = [1] * latents.dim()

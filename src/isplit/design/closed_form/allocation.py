@@ -26,8 +26,6 @@ from isplit.records import Budget, Cut
 _WORTH_OF_A_BIT = 0.1155
 # The share of images that may have a latent clipped: one that stands out must not make all others coarse.
 _CLIPPED_IMAGES = 0.005
-# The smallest step that is tried, as a share of the one at which the widest latent just fits the levels.
-_SMALLEST_STEP = 1 / 256
 _HALF = MAX_LEVELS // 2
 
 
@@ -64,11 +62,11 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
         least = smallest_payload_bytes()
         msg = f"no payload is smaller than {least} bytes (the header is {HEADER_BYTES}): give at least that"
         raise InputError(msg)
-    ranges = [_ranges(part) for part in latents]
-    finest = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / WIDEST_STEPS
-    if finest == 0:
+    ranges = [clipping_ranges(part) for part in latents]
+    every = torch.cat(ranges)
+    if not bool((every > 0).any()):
         return _try_step(latents, ranges, 1.0)
-    low, high = finest * _SMALLEST_STEP, finest * 1024
+    low, high = finest_step(every), 1024 * widest_step(every)
     best = _try_step(latents, ranges, low)
     if best.payload_bytes <= budget_bytes:
         return best
@@ -83,8 +81,8 @@ def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allo
     return best
 
 
-def _ranges(latents: torch.Tensor) -> torch.Tensor:
-    """Return for each latent the largest value that all but a few images stay within."""
+def clipping_ranges(latents: torch.Tensor) -> torch.Tensor:
+    """Return for each latent (K) of N×K×P the largest size that all but 0.5 % of the images stay within."""
     images, count, _ = latents.shape
     if not count:
         return torch.zeros(0)
@@ -184,8 +182,8 @@ def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int]) -> Allocat
 
     """
     parts = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
-    ranges = [_ranges(part) for part in parts]
-    step = max((float(of_part.max()) for of_part in ranges if len(of_part)), default=0.0) / WIDEST_STEPS or 1.0
+    ranges = [clipping_ranges(part) for part in parts]
+    step = widest_step(torch.cat(ranges))
     figures = [_costs(part, of_part, step) for part, of_part in zip(parts, ranges, strict=True)]
     return Allocation(
         kept=tuple(torch.arange(rank) for rank in ranks),
@@ -218,14 +216,27 @@ def _try_step(latents: Sequence[torch.Tensor], ranges: Sequence[torch.Tensor], s
     largest = max(int(peaks.max()) for _, peaks in sent if len(peaks))
     return Allocation(
         kept=tuple(kept),
-        scales=tuple(_scales(of_part, step)[places] for of_part, places in zip(ranges, kept, strict=True)),
+        scales=tuple(scales_for_step(of_part, step)[places] for of_part, places in zip(ranges, kept, strict=True)),
         step=step,
         levels=levels_for_peak(largest),
         payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(bits.sum()) for bits, _ in sent) / 8,
     )
 
 
-def _scales(ranges: torch.Tensor, step: float) -> torch.Tensor:
+def widest_step(ranges: torch.Tensor) -> float:
+    """Return the step at which the widest of these ranges (K) just fits 256 levels; 1 where nothing varies."""
+    largest = float(ranges.max()) if len(ranges) else 0.0
+    return largest / WIDEST_STEPS if largest else 1.0
+
+
+def finest_step(ranges: torch.Tensor) -> float:
+    """Return the step at which the narrowest of these ranges (K) fills 256 levels: below it, nothing changes."""
+    varying = ranges[ranges > 0]
+    return widest_step(varying.min()[None]) if len(varying) else 1.0
+
+
+def scales_for_step(ranges: torch.Tensor, step: float) -> torch.Tensor:
+    """Return the factor (K) by which each latent's step is coarser than `step`, so that its range fits 256 levels."""
     return (ranges / (WIDEST_STEPS * step)).clamp_min(1)
 
 
@@ -237,7 +248,7 @@ def _costs(latents: torch.Tensor, ranges: torch.Tensor, step: float) -> tuple[to
     images, count, positions = latents.shape
     if count == 0:
         return torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    steps = step * _scales(ranges, step)[:, None]
+    steps = step * scales_for_step(ranges, step)[:, None]
     integers = torch.round(latents / steps).clamp_(-_HALF, _HALF - 1)
     saved = (latents.square() - (latents - integers * steps).square()).sum((0, 2)) / images
     symbols = integers.to(torch.int64).transpose(0, 1).reshape(count, -1)

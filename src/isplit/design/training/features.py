@@ -282,3 +282,17 @@ def _choose(source: FeatureSource, store: FeatureStore, memory_bytes: float) -> 
         return "memory"
     # Half of what is free stays free: others write there too.
     return "disk" if 2 * needed <= shutil.disk_usage(source.view.directory).free else "recompute"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Some rows of features.
+
+    Attributes:
+        features: The features.
+        rows: The numbers of the rows (N).
+
+    """
+
+    features: Features
+    rows: NDArray[np.int64]

@@ -1,7 +1,7 @@
-"""The two stages of training, epoch by epoch, each of which can be the last.
+"""Train a split in two stages, epoch by epoch, with a checkpoint after each.
 
-stage 1: decoder(encoder(features)) against the features         bottleneck only, not quantised
-stage 2: labels + the whole model's answers + price of the bytes  quantised, straight through
+stage 1: decoder(encoder(features)) against the features          bottleneck only, not quantised
+stage 2: labels + the whole model's answers + price of the bytes  quantised, straight-through gradient
 after each epoch of stage 2: quantiser and tables for the budget -> accuracy on the select part -> checkpoint
 """
 
@@ -32,15 +32,15 @@ from isplit.design.training.checkpoint import (
     module_tensors,
     optimiser_tensors,
 )
-from isplit.design.training.features import Example, Features
-from isplit.design.training.rate import Price, RateControl, open_price
+from isplit.design.training.features import Example, FeatureRows, Features
+from isplit.design.training.rate import CodedLatents, Price, RateControl, SampleLatents, open_price
 from isplit.design.training.split_network import SplitNetwork
 from isplit.errors import NonFiniteError
 from isplit.records import Precision, TrainingEpoch
 
 Stage = Literal["features", "task"]
 
-# Latents for the quantiser and the tables: this many floats at most.
+# The quantiser and the tables are made from at most this many floats of latents.
 _MAX_LATENTS = 2**26
 
 
@@ -51,8 +51,10 @@ class TrainingTask:
     Attributes:
         network: The split, whose values change.
         quantiser: The quantiser that belongs to the values at the start; None where there is none.
-        features: Features of the fit part.
-        select: Features of the select part.
+        features: Features of the images that are trained on.
+        table_images: The images that quantiser and tables are made from; those of the closed form's moments are not
+            among them where there are others.
+        select: Features of the select part; payloads fill the budget on these images.
         scale: Standard deviation of each channel (C), by which the error of stage 1 is standardised.
         classes: The classes whose logits count.
         rate_control: How quantiser and codec are made from latents.
@@ -64,6 +66,7 @@ class TrainingTask:
     network: SplitNetwork
     quantiser: LatentQuantiser | None
     features: Features
+    table_images: FeatureRows
     select: Features
     scale: torch.Tensor
     classes: ClassSubset
@@ -210,7 +213,7 @@ class TrainingRun:
         """Return what bytes cost in this epoch, from latents as the network makes them now."""
         network = self.task.network
         assert self._quantiser is not None
-        latents = self.latents()
+        latents = self._latents(self.task.table_images)
         network.open(features_only=False)
         return open_price(
             network.bottleneck, self._quantiser, latents, self.task.rate_control.budget, price=self.state.price
@@ -257,14 +260,23 @@ class TrainingRun:
             rows = rows[:-1]  # a BatchNorm learns nothing from a single image
         return features.batches(rows, batch_size=size), -(-len(rows) // size)
 
-    def latents(self) -> torch.Tensor:
-        """Return latents of the fit part's first images, which are class-balanced."""
-        network, features = self.task.network, self.task.features
+    def codec_of(self, quantiser: LatentQuantiser) -> CodedLatents:
+        """Return the codec of a quantiser, with tables and mean payload from the network as it is now."""
+        return self.task.rate_control.coded(self._sample(), quantiser.quantiser)
+
+    def _sample(self) -> SampleLatents:
+        """Return the latents that a codec is made from and judged on."""
+        select = self.task.select
+        judged = FeatureRows(select, np.arange(len(select)))
+        return SampleLatents(tables=self._latents(self.task.table_images), judged=self._latents(judged))
+
+    def _latents(self, images: FeatureRows) -> torch.Tensor:
+        """Return latents N×latent_shape of these images, of as many as there is room for."""
+        network = self.task.network
         network.eval_bottleneck()
         most = max(32, _MAX_LATENTS // math.prod(network.bottleneck.latent_shape))
-        rows = np.arange(min(len(features.source.images), self.task.settings.statistics_images, most))
         parts: list[torch.Tensor] = []
-        with torch.no_grad(), features.batches(rows, batch_size=64) as examples:
+        with torch.no_grad(), images.features.batches(images.rows[:most], batch_size=64) as examples:
             for example in examples:
                 crossing = example.inputs if network.head is None else network.head(example.inputs)
                 parts.append(network.bottleneck.encode(crossing).cpu())
@@ -272,7 +284,7 @@ class TrainingRun:
 
     def _evaluate(self, losses: dict[str, float], *, epoch: int, seconds: float) -> None:
         """Make the split as it would be kept, measure it on the select part, and keep it if it is the best."""
-        coded = self.task.rate_control(self.latents(), before=self._quantiser)
+        coded = self.task.rate_control(self._sample(), before=self._quantiser)
         self._quantiser = coded.quantiser
         accuracy, loss = self._select()
         row = TrainingEpoch(

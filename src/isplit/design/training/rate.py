@@ -1,43 +1,48 @@
-"""Bytes: what latents cost while training, and the quantiser and tables that keep a mean payload within its budget.
+"""Price bytes while a split is trained, and make the quantiser and tables whose mean payload fills the budget.
 
-Nothing but the budget would keep a linear encoder from scaling its latents up until rounding no longer matters. So
-bytes have a price. What a latent costs is read from the coder's own tables, in between two symbols by linear
-interpolation: that has a slope, which a count of bytes has not. The price goes up while the bytes are above the
-budget and down to nothing below it (dual ascent), so that in the end the budget is used, and not exceeded.
+A linear encoder could scale its latents up until rounding no longer matters, so bytes have a price during training.
+The cost of a latent is read from the coder's own tables and interpolated linearly between two symbols, which gives it
+a slope. The price rises while the mean payload is above the budget and falls to zero below it (dual ascent). So
+training ends with a mean payload near the budget.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from isplit.codec.codec import Codec
 from isplit.codec.coders import CoderName
 from isplit.codec.frame import HEADER_BYTES
-from isplit.codec.quantise import WIDEST_STEPS, Quantiser, levels_for_peak
+from isplit.codec.quantise import MAX_LEVELS, WIDEST_STEPS, Quantiser, levels_for_peak
 from isplit.codec.rans import CODER_BYTES
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser, symbol_bits
+from isplit.design.closed_form.allocation import clipping_ranges, finest_step, scales_for_step, widest_step
 from isplit.errors import InputError
 from isplit.records import Budget
 
-# The share of the tables that comes from the newest batch.
+# The weight of the newest batch in the running average that the tables are.
 _FORGET = 0.05
-# How fast the price follows: per step, of the share by which the bytes are off.
+# The change of the price in one step, per unit of the relative excess over the budget.
 _ASCENT = 0.02
-# Payloads of this many symbols are coded to tell the mean.
+# The mean payload is taken from real payloads of at most this many symbols,
 _MOST_SYMBOLS = 2**23
-# Payloads that are coded to tell the mean where each has to be coded by itself.
+# and of at most this many images where the coder has to code each image to know its length.
 _MOST_PAYLOADS = 100
+# The budget counts as filled from this share on; a finer search would take longer than it is worth.
+_FILLED = 0.995
+# Two bits: with fewer levels a channel tells next to nothing.
+_FEWEST_LEVELS = 4
 
 
 class Price:
-    """The bytes of latents with one common step, with a gradient, and their price.
+    """Estimate the bytes of latents with a gradient, and keep the price of these bytes.
 
     Args:
-        quantiser: One step for all latents, with all levels.
-        latents: N×channels×positions, from which the tables start.
-        budget_bytes: Mean payload, header included.
-        price: In units of the loss per budget.
+        quantiser: The steps, with all 256 levels.
+        latents: Latents N×channels×positions that the first tables are made from.
+        budget_bytes: The mean payload that is allowed, header included.
+        price: The price at the start, in units of the loss per budget.
 
     """
 
@@ -50,12 +55,13 @@ class Price:
         self._shares = self._observed(latents)
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return the bytes of an image, the mean of latents N×channels×positions.
+        """Return the mean bytes of an image, for latents N×channels×positions.
 
-        The value is that of the rounded latents; in between two symbols the straight line would be a few per cent off.
+        The value is exact for the rounded latents, because interpolation would be a few per cent off; the gradient is
+        that of the interpolation.
         """
         quantiser = self.quantiser.quantiser
-        places = (latents / quantiser.steps[0] - quantiser.lowest).clamp(0, quantiser.levels - 1)
+        places = (latents / self.quantiser.steps(latents) - quantiser.lowest).clamp(0, quantiser.levels - 1)
         lower = places.detach().floor().clamp_max(quantiser.levels - 2).long()
         bits = symbol_bits(self._shares).to(latents.device)
         rows = torch.arange(len(bits), device=latents.device)[:, None] * quantiser.levels
@@ -65,12 +71,12 @@ class Price:
         return (sloped + (rounded - sloped).detach()) / len(latents) / 8 + HEADER_BYTES + CODER_BYTES
 
     def observe(self, latents: torch.Tensor, payload_bytes: float) -> None:
-        """Renew the tables with a batch's latents, and move the price by what the batch cost."""
+        """Update the tables with a batch's latents, and the price with the batch's mean payload."""
         self._shares = self._shares * (1 - _FORGET) + self._observed(latents) * _FORGET
         self.price = max(0.0, self.price + _ASCENT * (payload_bytes / self._budget_bytes - 1))
 
     def _observed(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return how often each symbol comes up in each channel (channels, levels), as shares."""
+        """Return the share of each symbol in each channel (channels, levels)."""
         counts = torch.from_numpy(self.quantiser.count_symbols(self.quantiser.symbols(latents).cpu())).float()
         return counts / counts.sum(1, keepdim=True).clamp_min(1)
 
@@ -78,22 +84,32 @@ class Price:
 def open_price(
     bottleneck: Bottleneck, quantiser: LatentQuantiser, latents: torch.Tensor, budget: Budget, *, price: float
 ) -> Price | None:
-    """Return what bytes cost while training, with a quantiser of all levels; None where no price is needed.
+    """Return the price of bytes in an epoch, with a quantiser of all 256 levels; None where no price is needed.
 
-    A design with fixed elements and bits cannot escape: only one with a common step and a budget of bytes can.
+    Only a design with a common step and a budget of bytes needs one: with a fixed number of elements and of bits,
+    larger latents bring nothing.
     """
     if not bottleneck.common_step or budget.payload_bytes is None:
         return None
-    all_levels = LatentQuantiser(Quantiser.common(quantiser.quantiser.steps[0]), quantiser.channel_axis)
-    return Price(all_levels, latents, budget_bytes=budget.payload_bytes, price=price)
+    all_levels = replace(quantiser.quantiser, levels=MAX_LEVELS, lowest=-(MAX_LEVELS // 2))
+    with_axis = LatentQuantiser(all_levels, quantiser.channel_axis)
+    return Price(with_axis, latents, budget_bytes=budget.payload_bytes, price=price)
 
 
 @dataclass(frozen=True, eq=False)
 class CodedLatents:
-    """A codec, and the mean payload of the latents that it was made from, header included."""
+    """A codec, and the mean payload of the images that it was judged on.
+
+    Attributes:
+        codec: Quantiser and tables.
+        payload_bytes: The mean payload, header included.
+        is_finest: Whether no finer quantiser is left, so that all information of the latents is sent already.
+
+    """
 
     codec: Codec
     payload_bytes: float
+    is_finest: bool
 
     @property
     def quantiser(self) -> LatentQuantiser:
@@ -101,9 +117,24 @@ class CodedLatents:
         return LatentQuantiser(self.codec.quantiser, self.codec.channel_axis)
 
 
+@dataclass(frozen=True, eq=False)
+class SampleLatents:
+    """The latents that a codec is made from.
+
+    Attributes:
+        tables: Latents N×latent_shape whose histograms become the coder's tables. They should be of images that the
+            bottleneck was not solved from: latents of its own images are atypical.
+        judged: Latents M×latent_shape whose mean payload has to fill the budget.
+
+    """
+
+    tables: torch.Tensor
+    judged: torch.Tensor
+
+
 @dataclass(frozen=True)
 class RateControl:
-    """How the quantiser and the codec of a split are made from its latents.
+    """Make the quantiser and the codec of a split from its latents.
 
     Attributes:
         owner: The model and the cut that the codec is tied to.
@@ -120,50 +151,75 @@ class RateControl:
     channel_axis: int = 0
     common_step: bool = True
 
-    def __call__(self, latents: torch.Tensor, *, before: LatentQuantiser | None = None) -> CodedLatents:
-        """Return the codec for latents N×latent_shape that keeps their mean payload within the budget.
+    def __call__(self, latents: SampleLatents, *, before: LatentQuantiser | None = None) -> CodedLatents:
+        """Return the codec whose mean payload fills the budget as far as possible and does not exceed it.
 
-        With a common step that is the smallest that the budget allows, otherwise as many bits per element, up to 8.
+        With a common step, the step is the smallest that the budget allows. A latent whose range is more than 256
+        steps has a coarser step of its own, as in the closed form, so that one wide latent does not make all others
+        coarse. Without a common step, all channels have as many levels as the budget allows.
 
         Args:
-            latents: Of images that stand for all.
-            before: The quantiser so far, near which a common step is looked for first.
+            latents: The latents that the tables are made from, and those whose payloads are measured.
+            before: The quantiser so far; the search for a common step starts from its step.
 
         Raises:
             InputError: the budget cannot be met.
 
         """
         budget_bytes = self.budget.payload_bytes
-        if self.common_step:
-            if budget_bytes is None:
-                return self.coded(latents, _with_step(latents, _finest(latents)))
-            return self._fill_budget(latents, budget_bytes, before)
-        rows = latents.movedim(self.channel_axis + 1, 0).flatten(1)
-        low, high = rows.amin(1).numpy(), rows.amax(1).numpy()
-        size = 0.0
-        for bits in range(8, 1, -1):
-            calibrated = self.coded(latents, Quantiser.per_channel(low=low, high=high, bits=bits))
-            size = calibrated.payload_bytes
-            if budget_bytes is None or size <= budget_bytes:
-                return calibrated
-        msg = f"at 2 bits an element this split still takes {size:.0f} bytes, not {budget_bytes}: give more bytes"
-        raise InputError(msg)
+        if not self.common_step:
+            return self._fill_with_levels(latents, budget_bytes)
+        if budget_bytes is None:
+            return self.coded(
+                latents, self._with_step(latents.tables, widest_step(clipping_ranges(self._rows(latents.tables))))
+            )
+        return self._fill_with_step(latents, budget_bytes, before)
 
-    def _fill_budget(self, latents: torch.Tensor, budget_bytes: int, before: LatentQuantiser | None) -> CodedLatents:
+    def _fill_with_levels(self, latents: SampleLatents, budget_bytes: int | None) -> CodedLatents:
+        """Bisect the number of levels, from 4 to 256, that all channels have."""
+        rows = self._rows(latents.tables).movedim(1, 0).flatten(1)
+        low, high = rows.amin(1).numpy(), rows.amax(1).numpy()
+
+        def with_levels(levels: int) -> CodedLatents:
+            return self.coded(latents, Quantiser.per_channel(low=low, high=high, levels=levels))
+
+        best = with_levels(MAX_LEVELS)
+        if budget_bytes is None or best.payload_bytes <= budget_bytes:
+            return best
+        best, fewest, too_many = with_levels(_FEWEST_LEVELS), _FEWEST_LEVELS, MAX_LEVELS
+        if best.payload_bytes > budget_bytes:
+            msg = (
+                f"at 2 bits an element this split still takes {best.payload_bytes:.0f} bytes, not {budget_bytes}: "
+                "give more bytes"
+            )
+            raise InputError(msg)
+        while too_many - fewest > 1:
+            middle = (too_many + fewest) // 2
+            attempt = with_levels(middle)
+            if attempt.payload_bytes <= budget_bytes:
+                best, fewest = attempt, middle
+            else:
+                too_many = middle
+        return best
+
+    def _fill_with_step(
+        self, latents: SampleLatents, budget_bytes: int, before: LatentQuantiser | None
+    ) -> CodedLatents:
         """Bisect the step until real payloads fill the budget to within half a per cent, and do not exceed it."""
-        finest, coarsest = _finest(latents), 8 * float(latents.abs().max().clamp_min(1e-30))
-        start = before.quantiser.steps[0] if before is not None else (finest * coarsest) ** 0.5
+        ranges = clipping_ranges(self._rows(latents.tables))
+        finest, coarsest = finest_step(ranges), widest_step(ranges) * 8 * WIDEST_STEPS
+        start = min(before.quantiser.steps) if before is not None else (finest * coarsest) ** 0.5
         step, factor = min(max(start, finest), coarsest), 1.02
         too_fine, fitting = 0.0, None
         for _ in range(40):
-            calibrated = self.coded(latents, _with_step(latents, step))
-            if calibrated.payload_bytes <= budget_bytes:
-                fitting = step, calibrated
-                if calibrated.payload_bytes >= budget_bytes * 0.995 or step <= finest:
+            attempt = self.coded(latents, self._with_step(latents.tables, step))
+            if attempt.payload_bytes <= budget_bytes:
+                fitting = step, attempt
+                if attempt.payload_bytes >= budget_bytes * _FILLED or step <= finest:
                     break
             else:
                 too_fine = step
-            # Outwards from where it was before in growing strides, and once that is bracketed, by bisection.
+            # The search goes outwards from the start in growing strides, and bisects once the budget is bracketed.
             if fitting is None or not too_fine:
                 step = min(step * factor, coarsest) if fitting is None else max(step / factor, finest)
                 factor *= factor
@@ -176,36 +232,41 @@ class RateControl:
             raise InputError(msg)
         return fitting[1]
 
-    def coded(self, latents: torch.Tensor, quantiser: Quantiser) -> CodedLatents:
-        """Return the codec of that quantiser for latents N×latent_shape, and their mean payload."""
+    def _rows(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents N×latent_shape as N×channels×positions."""
+        return latents.movedim(self.channel_axis + 1, 1).flatten(2)
+
+    def _with_step(self, latents: torch.Tensor, step: float) -> Quantiser:
+        """Return the quantiser of that step, with no more levels than the latents need."""
+        rows = self._rows(latents)
+        scales = scales_for_step(clipping_ranges(rows), step)
+        peak = float((rows.abs().amax((0, 2)) / (step * scales)).max()) if rows.numel() else 0.0
+        levels = levels_for_peak(min(MAX_LEVELS // 2, int(peak + 0.5)))
+        return Quantiser.common(step, levels=levels, scales=scales.numpy())
+
+    def coded(self, latents: SampleLatents, quantiser: Quantiser) -> CodedLatents:
+        """Return the codec of that quantiser with tables from the latents, and the judged latents' mean payload."""
         in_torch = LatentQuantiser(quantiser, self.channel_axis)
-        symbols = in_torch.symbols(latents)
-        codec = self.owner.make_codec(in_torch, symbols, coder=self.coder)
-        sample = symbols[: _MOST_SYMBOLS // max(1, symbols[0].numel())]
+        codec = self.owner.make_codec(in_torch, in_torch.symbols(latents.tables), coder=self.coder)
+        symbols = in_torch.symbols(latents.judged)
+        sample = symbols[: max(1, _MOST_SYMBOLS // max(1, symbols[0].numel()))]
         if codec.tables is None or codec.tables.lanes > 1:
             sample = symbols[:_MOST_PAYLOADS]
         size = float(codec.payload_bytes(sample.numpy()).mean())
         if codec.tables is not None:
-            # Entropies tell how the images that were coded differ from all.
+            # Only some images were coded; the entropies say by how much they differ from all.
             entropies = _entropies(codec, symbols)
             size += float(entropies.mean() - entropies[: len(sample)].mean())
-        return CodedLatents(codec, size)
+        return CodedLatents(codec, size, self._is_finest(quantiser, latents.tables))
 
-
-def _finest(latents: torch.Tensor) -> float:
-    """Return the smallest step that keeps all latents within 256 levels."""
-    largest = float(latents.abs().max()) if latents.numel() else 0.0
-    return largest / WIDEST_STEPS if largest else 1.0
-
-
-def _with_step(latents: torch.Tensor, step: float) -> Quantiser:
-    """Return the quantiser of that step, with no more levels than the latents need."""
-    peak = int(float(latents.abs().max()) / step + 0.5) if latents.numel() else 0
-    return Quantiser.common(step, levels=levels_for_peak(peak))
+    def _is_finest(self, quantiser: Quantiser, latents: torch.Tensor) -> bool:
+        if not self.common_step:
+            return quantiser.levels == MAX_LEVELS
+        return min(quantiser.steps) <= 1.0001 * finest_step(clipping_ranges(self._rows(latents)))
 
 
 def _entropies(codec: Codec, symbols: torch.Tensor) -> torch.Tensor:
-    """Return the bytes (N) that an ideal coder with the codec's tables would take."""
+    """Return for each image (N) the bytes that an ideal coder with the codec's tables would take."""
     assert codec.tables is not None
     bits = torch.from_numpy(codec.tables.symbol_bits)
     rows = symbols.movedim(codec.channel_axis + 1, 1).flatten(2).long()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from isplit.design.bottleneck.base import Bottleneck, Place
 from isplit.design.bottleneck.coding import LatentQuantiser
@@ -12,6 +13,7 @@ from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.bottleneck.sides import start_design
 from isplit.design.bottleneck.spec import BottleneckDesign
 from isplit.design.closed_form.build import closed_forms
+from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.progress import Progress
 from isplit.design.settings import FitSettings, PredictSettings, Start
@@ -92,6 +94,22 @@ def starting_point(task: FitTask, features: Features, *, progress: Progress) -> 
         spec=task.design.spec(bottleneck, place),
         statistics_images=min(len(features.source.images), settings.statistics_images),
     )
+
+
+def table_images(task: FitTask) -> NDArray[np.int64]:
+    """Return the images that the quantiser and the coder's tables are made from.
+
+    Latents of the images that the closed form was solved from are atypical, and those of the images that were trained
+    on are so to a lesser degree. So images that are neither are preferred, then images that are only trained on.
+    """
+    settings, every = task.settings, task.view.images("fit")
+    count = settings.statistics_images
+    if settings.images is not None:
+        unseen = every[max(count, settings.images) :]
+        if len(unseen) >= min(count, settings.tuning.held_out_images):
+            return unseen[:count]
+    predict_settings = PredictSettings(statistics_images=count, tuning=settings.tuning)
+    return StatisticsImages.of(task.view, predict_settings).held_out
 
 
 def check_start(design: BottleneckDesign, start: str, budget: Budget) -> None:

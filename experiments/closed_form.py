@@ -36,12 +36,13 @@ from isplit.design.closed_form.build import (
     closed_form_bases,
     mean_payload_bytes,
 )
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.running import chosen_precision
-from isplit.design.settings import ClosedFormTuning, PredictSettings
+from isplit.design.settings import PredictSettings
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import Study, open_study
 from isplit.records import Budget

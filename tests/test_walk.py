@@ -70,7 +70,7 @@ def test_progress_is_shown_when_asked_for(tiny_model_file, tiny_weights, tiny_da
 )
 def test_errors_speak_of_arguments(budgets, says):
     """A budget that no payload can meet is refused, and no option is named."""
-    from isplit.design.settings import read_budgets
+    from isplit.design.budgets import read_budgets
 
     with pytest.raises(isplit.InputError, match=says) as refused:
         read_budgets(budgets)

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isplit.design.analyze import analyze as _analyze
+from isplit.design.budgets import DEFAULT_BUDGETS, Budgets
 from isplit.design.fit import fit as _fit
 from isplit.design.fit_on_ray import fit_on_ray
-from isplit.design.graph import ModelGraph, Split, split
+from isplit.design.graph import Split
 from isplit.design.inputs.data import Dataset, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
+from isplit.design.model_cuts import list_cuts, split_model
 from isplit.design.predict import predict as _predict
 from isplit.design.progress import Progress, silent
 from isplit.design.settings import (
-    DEFAULT_BUDGETS,
     AnalyzeSettings,
-    Budgets,
     ExportSettings,
     FitRequest,
     FitSettings,
@@ -32,7 +32,6 @@ from isplit.progress_bars import ProgressBars
 from isplit.records import (
     Budget,
     BundleRecord,
-    GraphRecord,
     PredictionsRecord,
     SplitRecord,
     StudyRecord,
@@ -260,48 +259,6 @@ def verify(
     return record
 
 
-def list_cuts(
-    model: "LoadedModel | nn.Module | str", *, pre_activation: bool = False, all_cuts: bool = False
-) -> GraphRecord:
-    """Return a model's cuts with what crosses them and what lies on either side; no data is needed.
-
-    Args:
-        model: From `load_model`, or what that takes.
-        pre_activation: Whether to list the points before activations too.
-        all_cuts: Whether to list every cut, those with several crossing tensors included.
-
-    Raises:
-        ModelError: the model cannot be loaded or captured.
-
-    Examples:
-        >>> [cut.name for cut in isplit.list_cuts("net.py:build").cuts][:3]
-        ['relu1', 'pool1', 'relu2']
-
-    """
-    return _graph_of(model).record(pre_activation=pre_activation, all_cuts=all_cuts)
-
-
-def split_model(model: "LoadedModel | nn.Module | str", cut: str) -> Split:
-    """Split a model at a cut into a head and a tail: tail(head(x)) equals model(x).
-
-    Args:
-        model: From `load_model`, or what that takes.
-        cut: The cut's name.
-
-    Raises:
-        ModelError: the model cannot be loaded or captured, or has no such cut.
-
-    Examples:
-        >>> model = isplit.load_model("net.py:build")
-        >>> sides = isplit.split_model(model, "pool1")
-        >>> images = torch.randn(2, 3, 16, 16)
-        >>> bool(torch.equal(sides.tail(sides.head(images)), model.module(images)))
-        True
-
-    """
-    return split(_graph_of(model), cut)
-
-
 def export(
     study: Study | str | Path,
     cuts: str | Sequence[str],
@@ -363,11 +320,6 @@ def write_report(study: Study | str | Path) -> tuple[Path, ...]:
 
     """
     return _write_report(study.directory if isinstance(study, Study) else Path(study))
-
-
-def _graph_of(model: "LoadedModel | nn.Module | str") -> ModelGraph:
-    loaded = model if isinstance(model, LoadedModel) else load_model(model)
-    return loaded.graph(keep_layout=True)
 
 
 def _shown(progress: Progress | bool) -> AbstractContextManager[Progress]:

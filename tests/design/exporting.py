@@ -11,6 +11,7 @@ import torch
 
 from isplit.design import export as export_module
 from isplit.design.analyze import analyze
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.export import export
 from isplit.design.graph import split
 from isplit.design.inputs.data import open_data
@@ -19,7 +20,7 @@ from isplit.design.inputs.weights import fingerprint
 from isplit.design.onnx.compare import load_pixels
 from isplit.design.onnx.files import to_onnx
 from isplit.design.predict import predict
-from isplit.design.settings import AnalyzeSettings, ClosedFormTuning, ExportSettings, PredictSettings, SplitFilter
+from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings, SplitFilter
 from isplit.design.splits import BuiltSplit, choose_split
 from isplit.design.study import Study, open_study
 from isplit.records import Budget, BundleRecord

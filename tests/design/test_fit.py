@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from isplit.codec.codec import Codec
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.fit import fit, fit_task, run_fit, trained_directory
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.progress import silent
-from isplit.design.settings import ClosedFormTuning
 from isplit.design.splits import load_split, read_split
 from isplit.design.study import open_study
 from isplit.design.training.loop import TrainingRun

@@ -9,10 +9,11 @@ import pytest
 
 from isplit.design import predict as module
 from isplit.design.closed_form.passes import StatisticsImages
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.measure.calibration import Calibration
 from isplit.design.measure.splits import evaluate_splits
 from isplit.design.predict import predict
-from isplit.design.settings import CODERS, ClosedFormTuning, PredictSettings
+from isplit.design.settings import CODERS, PredictSettings
 from isplit.design.splits import read_split, split_directory
 from isplit.design.study import Study, open_study
 from isplit.errors import InputError

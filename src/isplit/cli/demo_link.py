@@ -39,8 +39,8 @@ def measure_placements(
                 [*link.prefix, sys.executable, "-m", "isplit", "run", str(bundle), str(images), *options, "--quiet"],
                 capture_output=True, text=True, timeout=_PATIENCE_S, check=False,
             ))  # fmt: skip
-            found = list(read_answers(answers))
-            runs.append(PlacementRun.from_answers(placement, found, classes=classes))
+            answered = list(read_answers(answers))
+            runs.append(PlacementRun.from_answers(placement, answered, classes=classes))
     return RunsRecord(link=_words(link), link_bits_per_s=link.rate_bits_per_s, runs=tuple(runs))
 
 

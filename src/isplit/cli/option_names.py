@@ -27,10 +27,10 @@ def with_option_names(message: str, options: Mapping[str, str]) -> str:
     if first is not None and first[1] in options:
         message = options[first[1]] + message[first.end() :]
 
-    def as_option(found: re.Match[str]) -> str:
-        name, value = found.groups()
+    def as_option(match: re.Match[str]) -> str:
+        name, value = match.groups()
         if name not in options:
-            return found[0]
+            return match[0]
         return options[name] if value == "True" else f"{options[name]} {value}"
 
     return _ARGUMENT.sub(as_option, message)

@@ -63,9 +63,9 @@ def with_options(verb: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
             continue
         offered = [field for field in fields(settings) if field.name not in options.without]
-        made = [option for field in offered if (option := _parameter(field, settings, options)) is not None]
-        groups[parameter.name] = (settings, [option.name for option in made])
-        parameters.extend(made)
+        field_options = [option for field in offered if (option := _parameter(field, settings, options)) is not None]
+        groups[parameter.name] = (settings, [option.name for option in field_options])
+        parameters.extend(field_options)
     if not groups:
         return verb
     names = [parameter.name for parameter in parameters]

@@ -11,7 +11,8 @@ from isplit.cli.options import Options
 from isplit.cli.study_options import CutOptions, GroupOption, MovedOptions
 from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import percent_with_interval, points_with_error
-from isplit.design.settings import DEFAULT_BUDGETS, PredictSettings
+from isplit.design.budgets import DEFAULT_BUDGETS
+from isplit.design.settings import PredictSettings
 from isplit.errors import InputError, needs_extra
 from isplit.plan import verdict
 from isplit.records import Accuracy, Budget, Prediction, PredictionsRecord, RemoteImage

@@ -140,7 +140,7 @@ class Codec:
         if len(symbols):
             self._check_shape(symbols[0])
         if not isinstance(self._coder, Rans):
-            return np.array([len(self.encode_symbols(one)) for one in symbols], np.int64)
+            return np.array([len(self.encode_symbols(latent)) for latent in symbols], np.int64)
         rows = np.moveaxis(symbols, self.channel_axis + 1, 1).reshape(len(symbols), prod(self.shape))
         return HEADER_BYTES + self._coder.sizes(rows)
 

@@ -74,9 +74,9 @@ def _group(name: str, words: Sequence[str], dataset: Dataset) -> ClassGroup:
         exact = word in dataset.classes or word in dataset.titles  # names from a JSON file may hold "=" and "+"
         title, *merged = [word] if exact else _split(word.strip(), "=", most=1)
         parts = [word] if exact else _split(merged[0] if merged else title, "+")
-        found = tuple(_class_number(_unquoted(part), dataset) for part in parts)
-        classes.append(_unquoted(title) if merged else "+".join(dataset.titles[number] for number in found))
-        members.append(tuple(dataset.classes[number] for number in found))
+        numbers = tuple(_class_number(_unquoted(part), dataset) for part in parts)
+        classes.append(_unquoted(title) if merged else "+".join(dataset.titles[number] for number in numbers))
+        members.append(tuple(dataset.classes[number] for number in numbers))
     every = [member for group in members for member in group]
     twice = {member for member in every if every.count(member) > 1}
     if twice or len(set(classes)) < len(classes):

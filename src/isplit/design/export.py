@@ -132,52 +132,54 @@ class _Exporter:
         steps = len(chosen) + 1
         written: list[_Written] = []
         with WeightsFile(self._directory) as weights:
-            for number, one in enumerate(chosen):
+            for number, split in enumerate(chosen):
                 progress("export", number, steps)
-                written.append(self._write_split(one, weights))
+                written.append(self._write_split(split, weights))
             progress("export", len(chosen), steps)
             if self._settings.local or self._settings.remote:
                 self._write_whole(weights)
             progress("export", steps, steps)
         # Only now are the weights on the disk, and the models can be loaded.
         cuts: list[CutPlacement] = []
-        for number, (one, files) in enumerate(zip(chosen, written, strict=True)):
+        for number, (split, files) in enumerate(zip(chosen, written, strict=True)):
             progress("compare with torch", number, steps)
-            cuts.append(self._compared(one, files))
+            cuts.append(self._compared(split, files))
         progress("compare with torch", len(chosen), steps)
         record = self._manifest(chosen, cuts)
         progress("compare with torch", steps, steps)
         record.save(self._directory)
         return record
 
-    def _write_split(self, one: ChosenSplit, weights: WeightsFile) -> _Written:
-        bottleneck, stem = one.built.bottleneck, file_stem(one.built.cut.name)
+    def _write_split(self, split: ChosenSplit, weights: WeightsFile) -> _Written:
+        bottleneck, stem = split.built.bottleneck, file_stem(split.built.cut.name)
         head = to_onnx(
-            HeadModel(one.head, one.built, preprocessing=self._preprocessing),
+            HeadModel(split.head, split.built, preprocessing=self._preprocessing),
             self._images,
             source="image",
             target="latent",
         )
         tail = to_onnx(
-            TailModel(one.tail, one.built, group=self._view.classes, outputs=self._view.study.record.model.num_outputs),
+            TailModel(
+                split.tail, split.built, group=self._view.classes, outputs=self._view.study.record.model.num_outputs
+            ),
             torch.zeros((2, *bottleneck.latent_shape), dtype=torch.uint8),
             source="latent",
             target="logits",
         )
         files = {part: f"{stem}.{part}.{kind}" for part, kind in (("head", "onnx"), ("tail", "onnx"), ("codec", "npz"))}
         if self._settings.triton:
-            name = f"{self._name}.{one.built.cut.name}"
+            name = f"{self._name}.{split.built.cut.name}"
             write_tail(self._directory / TRITON, tail, name=name, latent_shape=bottleneck.latent_shape)
         compared, int8 = self._directory / files["head"], None
         if self._settings.int8:
             compared = self._scratch / files["head"]
             save_onnx(head, compared)
             head = quantise_head(compared, self._calibration)
-            int8 = measure_int8(self._view, one, head, compared, settings=self._settings)
+            int8 = measure_int8(self._view, split, head, compared, settings=self._settings)
         for model, part in ((head, "head"), (tail, "tail")):
             weights.add(model)
             save_onnx(model, self._directory / files[part])
-        one.built.codec.save(self._directory / files["codec"])
+        split.built.codec.save(self._directory / files["codec"])
         return _Written(**files, compared_head=compared, int8=int8)
 
     @cached_property
@@ -195,9 +197,9 @@ class _Exporter:
         weights.add(model)
         save_onnx(model, self._directory / WHOLE)
 
-    def _compared(self, one: ChosenSplit, files: _Written) -> CutPlacement:
+    def _compared(self, split: ChosenSplit, files: _Written) -> CutPlacement:
         """Compare a split's files with torch, and describe them."""
-        reference = TorchSplit(self._view, one)
+        reference = TorchSplit(self._view, split)
         check = check_split(
             files.compared_head,
             self._directory / files.tail,
@@ -205,14 +207,14 @@ class _Exporter:
             reference=reference,
             tolerance=self._tolerance,
         )
-        measured, int8 = one.record.measurement, files.int8
+        measured, int8 = split.record.measurement, files.int8
         payload = int8.payload_bytes if int8 else measured.payload_bytes
         return CutPlacement(
-            name=one.built.cut.name,
+            name=split.built.cut.name,
             head=files.head,
             tail=files.tail,
             codec=files.codec,
-            latent_shape=one.built.bottleneck.latent_shape,
+            latent_shape=split.built.bottleneck.latent_shape,
             accuracy=int8.cost.accuracy if int8 else measured.accuracy,
             payload_bytes_mean=payload.mean,
             payload_bytes_p95=payload.p95,

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.coding import CodecOwner
 from isplit.design.bottleneck.spec import read_design
+from isplit.design.budgets import read_budget
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision, evaluating
-from isplit.design.settings import FitSettings, Start, read_budget
+from isplit.design.settings import FitSettings, Start
 from isplit.design.splits import BuiltSplit, save_split, split_directory
 from isplit.design.study import Study, open_study
 from isplit.design.training.checkpoint import Checkpoint

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.design.budgets import DEFAULT_BUDGETS, Budgets, read_budgets
 from isplit.design.closed_form.build import ClosedForm, closed_forms
 from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.measure.calibration import Calibration, packaged_calibration
@@ -21,7 +22,7 @@ from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision
-from isplit.design.settings import DEFAULT_BUDGETS, Budgets, PredictSettings, read_budgets
+from isplit.design.settings import PredictSettings
 from isplit.design.splits import save_split, split_directory
 from isplit.design.study import Study, StudyView, open_study
 from isplit.records import (

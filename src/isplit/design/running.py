@@ -71,4 +71,4 @@ def find_logits(output: Any) -> torch.Tensor | None:
         values = [*named, *output.values()]
     else:
         values = list(output) if isinstance(output, tuple | list) else []
-    return next((found for value in values if (found := find_logits(value)) is not None), None)
+    return next((logits for value in values if (logits := find_logits(value)) is not None), None)

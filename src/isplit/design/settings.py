@@ -3,12 +3,12 @@
 This module loads no torch, so that `isplit --help` can show the defaults at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from isplit.codec.codec import smallest_payload_bytes
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.errors import InputError
 from isplit.records import METHOD_TITLES, Budget, CoderName, Precision, Target
 
@@ -30,9 +30,6 @@ ALL = "all"
 ImageCount = Annotated[int | None, ALL]
 FeatureStore = Literal["auto", "memory", "disk", "keep", "recompute"]
 Start = Literal["closed-form", "random"]
-
-DEFAULT_BUDGETS = tuple(Budget(payload_bytes=count) for count in (128, 512, 2048))
-"""The budgets of `predict` where none is given: from far below a compressed photograph to about a small one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,49 +80,6 @@ class AnalyzeSettings:
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             msg = f"tolerance is {self.tolerance:g}; give a share between 0 and 1, for example 0.05"
             raise InputError(msg)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClosedFormTuning:
-    """Constants of the closed form that were found by experiment; there is seldom a reason to change them.
-
-    Args:
-        pilot_images: Images that tell which directions of the channels hardly matter.
-        held_out_images: Hold out at least this many images from the moments, where there are enough, to choose latents
-            and make tables from. From fewer, a joint map would learn the images themselves, so there is none.
-        max_latents: Floats of latents at one cut from which ranks, steps and tables are found.
-        max_patch_width: Longest vector of a patch; with longer ones the eigenvalue problem takes longer than the
-            images.
-        samples_per_dimension: Fewest samples for each number of a vector. With so few the shrinkage decides much, yet a
-            patch of 2x2 from 1.25 samples per dimension lost 16 points less at VGG16's pool4 than single positions
-            from 5, and 17 less at pool5 from 0.31.
-        patch_worth: (side, ratio): channels are given up for a patch of this side where that loses at most this ratio
-            of what the budget loses at single positions anyway. From 4 to 8 there is less to gain than from 2 to 4. At
-            VGG16's pool3, 8x8 with 32 of 256 channels loses 2 points less than 4x4 with 128 where the ratio is 0.11,
-            1 point more at 0.29 and 4 more at 0.64; at conv3_2 it loses 1 to 2 points more at 0.13 to 0.20; at conv4_3,
-            4x4 loses 2 less than 2x2 at 0.22.
-        negligible_share: Channels that hold less than this share of the weighted energy together are never worth their
-            place in a vector.
-        max_joint_width: Longest vector of a joint map. Longer ones take longer to solve for, and there are too few
-            images to tell more latents apart: with 2,048 entries VGG16 on tiny-imagenet-20 answered no better between
-            340 and 500 bytes.
-        joint_worth: A joint map has to lower the expected loss to this share to be worth its weights and operations.
-        joint_room: Where a joint map has room for less than this share of the latents, it is not solved for.
-        cuts_per_pass: Cuts that one evaluation pass measures: more is faster, but more is lost on interruption.
-
-    """
-
-    pilot_images: int = 100
-    held_out_images: int = 200
-    max_latents: int = 2**22
-    max_patch_width: int = 2048
-    samples_per_dimension: float = 0.25
-    patch_worth: tuple[tuple[int, float], ...] = ((8, 0.12), (4, 0.25), (2, 0.25))
-    negligible_share: float = 0.0005
-    max_joint_width: int = 1024
-    joint_worth: float = 0.95
-    joint_room: float = 0.25
-    cuts_per_pass: int = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,55 +329,6 @@ class ExportSettings:
         if not 0 < self.tolerance < 1:
             msg = f"tolerance is {self.tolerance:g}; give a share of the largest logit, between 0 and 1"
             raise InputError(msg)
-
-
-Budgets = int | Budget | Iterable[int | Budget]
-"""One budget or several; an int is a mean payload in bytes."""
-
-
-def read_budget(budget: int | Budget) -> Budget:
-    """Return a budget, an int as a mean payload in bytes, after checking that a payload can meet it.
-
-    Raises:
-        InputError: the budget is too small, or it is neither bytes nor a ratio.
-
-    Examples:
-        >>> read_budget(256).payload_bytes
-        256
-
-    """
-    budget = Budget(payload_bytes=budget) if isinstance(budget, int) else budget
-    if (budget.payload_bytes is None) == (budget.element_ratio is None):
-        msg = "a budget is either bytes or an element ratio: give one of the two"
-        raise InputError(msg)
-    if budget.payload_bytes is not None and budget.payload_bytes < smallest_payload_bytes():
-        msg = (
-            f"a budget of {budget.payload_bytes} bytes is below the smallest payload, {smallest_payload_bytes()} bytes "
-            "with its header: give more"
-        )
-        raise InputError(msg)
-    if budget.element_ratio is not None and not 1 <= budget.element_ratio < float("inf"):
-        msg = f"an element ratio of {budget.element_ratio:g} sends more than everything: give 1 or more"
-        raise InputError(msg)
-    return budget
-
-
-def read_budgets(budgets: Budgets) -> tuple[Budget, ...]:
-    """Return one budget or several as a tuple of checked budgets.
-
-    Raises:
-        InputError: there is none, or one that no payload can meet (see `read_budget`).
-
-    Examples:
-        >>> [budget.payload_bytes for budget in read_budgets([64, 256])]
-        [64, 256]
-
-    """
-    several = (budgets,) if isinstance(budgets, int | Budget) else tuple(budgets)
-    if not several:
-        msg = "give at least one budget: a number of bytes, or Budget(element_ratio=N)"
-        raise InputError(msg)
-    return tuple(read_budget(budget) for budget in several)
 
 
 def _check_choice(name: str, value: object, known: Sequence[str]) -> None:

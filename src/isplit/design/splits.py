@@ -188,8 +188,8 @@ def choose_split(view: StudyView, cut: str, *, split_filter: SplitFilter) -> Cho
     study = view.study
     study.cuts((cut,))  # refuses an unknown cut in words of its own
     directory, record = _find(view, cut, split_filter)
-    own = split_filter.design if record.bottleneck.source is not None else None
-    built, sides = load_split(study, directory, design=own), split(study.graph, cut)
+    own_design = split_filter.design if record.bottleneck.source is not None else None
+    built, sides = load_split(study, directory, design=own_design), split(study.graph, cut)
     return ChosenSplit(record=record, built=built, head=built.head or sides.head, tail=built.tail or sides.tail)
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from isplit.design.budgets import read_budget
 from isplit.design.fit import fit
 from isplit.design.measure.ranking import score_predictors
 from isplit.design.predict import predict
 from isplit.design.progress import Progress, silent
-from isplit.design.settings import FitSettings, PredictSettings, read_budget
+from isplit.design.settings import FitSettings, PredictSettings
 from isplit.design.study import Study, open_study
 from isplit.errors import InputError, StudyError
 from isplit.records import (

@@ -34,9 +34,9 @@ class Record(Part):
         if not isinstance(data, dict):
             return data
         fields = dict(cast("dict[str, Any]", data))
-        found = fields.pop("schema", cls.schema_name)
-        if found != cls.schema_name:
-            msg = f"schema is {found!r}, this version of isplit reads {cls.schema_name!r}"
+        schema = fields.pop("schema", cls.schema_name)
+        if schema != cls.schema_name:
+            msg = f"schema is {schema!r}, this version of isplit reads {cls.schema_name!r}"
             raise ValueError(msg)
         return fields
 

@@ -96,7 +96,7 @@ def cuts_table(graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRec
 
 
 def _cut_row(row: TableRow, number: int) -> Row:
-    found = ", ".join(SHORT_RULES[rule] for rule in row.found_by)
+    rules = ", ".join(SHORT_RULES[rule] for rule in row.found_by)
     importance = NOTHING if row.log10_value is None else minus(f"{row.log10_value:.2f}")
     cells = (
         Cell(text=str(row.depth), value=row.depth),
@@ -111,7 +111,7 @@ def _cut_row(row: TableRow, number: int) -> Row:
         Cell(text=f"{row.tail_peak_mib:,.2f}", value=row.tail_peak_mib),
         Cell(text=importance, value=row.log10_value),
         Cell(text="" if row.rank is None else str(row.rank), value=row.rank),
-        Cell(text=found, value=found),
+        Cell(text=rules, value=rules),
     )
     return Row(cells=cells, cut=number, candidate=row.rank is not None)
 

@@ -135,19 +135,19 @@ def _read_manifest(root: Path) -> BundleRecord:
 
 def _check_present(root: Path, record: BundleRecord) -> None:
     """Refuse files that the manifest does not know, and anything missing."""
-    found: set[str] = set()
+    names_found: set[str] = set()
     for directory, subdirectories, names in os.walk(root, onerror=_reraise):
         here = Path(directory)
         for name in subdirectories:
             if (here / name).is_symlink():
                 msg = f"{here / name} is a link to a directory: a bundle has none; {_AGAIN}"
                 raise BundleError(msg)
-        found |= {(here / name).relative_to(root).as_posix() for name in names}
-    found.discard(record.file_name)
-    if missing := sorted(record.files.keys() - found):
+        names_found |= {(here / name).relative_to(root).as_posix() for name in names}
+    names_found.discard(record.file_name)
+    if missing := sorted(record.files.keys() - names_found):
         msg = f"the bundle {root} has no {', '.join(missing)}: {_AGAIN}"
         raise BundleError(msg)
-    if unknown := sorted(found - record.files.keys()):
+    if unknown := sorted(names_found - record.files.keys()):
         msg = f"the bundle {root} holds {', '.join(unknown)}, which its manifest does not list: remove it, or {_AGAIN}"
         raise BundleError(msg)
 

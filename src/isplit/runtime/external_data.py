@@ -52,8 +52,8 @@ def external_data(path: Path) -> list[ExternalData]:
         raise BundleError(msg)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = list(_tensors(content, 0, len(content), "model", _MAX_DEPTH))
-            return [_reference(content, spans) for spans in found if spans]
+            references = list(_tensors(content, 0, len(content), "model", _MAX_DEPTH))
+            return [_reference(content, spans) for spans in references if spans]
     except MalformedError as error:
         msg = f"{path.name} is not an ONNX model: {error}; export the bundle again"
         raise BundleError(msg) from error

@@ -9,7 +9,7 @@ from isplit.design.closed_form.allocation import fixed_rank
 from isplit.design.closed_form.basis import Basis, JointBasis
 from isplit.design.closed_form.joint import joint_ranks, solve_joint
 from isplit.design.closed_form.solve import Solution
-from isplit.design.settings import ClosedFormTuning
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.records import Budget
 from tests.design.conftest import make_cut
 

@@ -16,10 +16,10 @@ from isplit.design.closed_form.moments import (
     collect_latents,
     collect_moments,
 )
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import Batch
-from isplit.design.settings import ClosedFormTuning
 from isplit.records import Budget, Cut
 from tests.design.conftest import make_cut
 

@@ -111,8 +111,8 @@ def build_bottleneck(
             f"has code run: pass design= (or --design {spec.source})"
         )
         raise InputError(msg)
-    own = read_design(design)
-    if own.name != spec.design:
-        msg = f"its bottleneck is of the design {spec.design} from {spec.source}, not of {own.name}: pass that one"
+    given = read_design(design)
+    if given.name != spec.design:
+        msg = f"its bottleneck is of the design {spec.design} from {spec.source}, not of {given.name}: pass that one"
         raise InputError(msg)
-    return own.bottleneck.rebuild(spec, budget)
+    return given.bottleneck.rebuild(spec, budget)

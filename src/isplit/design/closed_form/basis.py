@@ -10,7 +10,7 @@ from isplit.design.bottleneck.linear import LinearBottleneck, lay_out
 from isplit.design.closed_form.allocation import Allocation, expected_loss, useful_ranks
 from isplit.design.closed_form.joint import JointSolution, joint_ranks, solve_joint
 from isplit.design.closed_form.solve import Solution
-from isplit.design.settings import ClosedFormTuning
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.records import Budget, Cut
 
 

@@ -14,12 +14,12 @@ from isplit.design.closed_form.allocation import lost_share
 from isplit.design.closed_form.moment_sums import MomentSums, Statistics
 from isplit.design.closed_form.patch_size import choose_patch
 from isplit.design.closed_form.solve import Reducer, Solution, solve
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.features import FeaturePass
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.graph.tokens import prefix_tokens
 from isplit.design.inputs.batches import Batch
-from isplit.design.settings import ClosedFormTuning
 from isplit.records import Budget, Cut, Precision
 
 _SAMPLES_PER_DIMENSION = 4

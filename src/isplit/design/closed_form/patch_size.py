@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.settings import ClosedFormTuning
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.records import Cut
 
 _TUNING = ClosedFormTuning()

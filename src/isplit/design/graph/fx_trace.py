@@ -220,7 +220,7 @@ class _States:
 def _own_functions(tracer: fx.Tracer) -> Generator[None]:
     """Keep calls of the model's own autograd functions as nodes: traced into, they would lose their own gradient."""
     function = torch.autograd.Function
-    own = vars(function).get("apply")
+    own_apply = vars(function).get("apply")
     apply: Any = next(vars(kind)["apply"] for kind in function.__mro__ if "apply" in vars(kind))
 
     def traced(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -232,10 +232,10 @@ def _own_functions(tracer: fx.Tracer) -> Generator[None]:
     try:
         yield
     finally:
-        if own is None:
+        if own_apply is None:
             del function.apply
         else:
-            function.apply = own
+            function.apply = own_apply
 
 
 def _own_function(cls: Any) -> Callable[..., Any]:

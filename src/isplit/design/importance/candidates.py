@@ -37,8 +37,8 @@ def rank_cuts(graph: GraphRecord, name: str, classes: Sequence[str], points: Seq
     rules: dict[str, list[Rule]] = {points[first].cut: ["importance-maximum"] for first, _ in peaks}
     settled = {points[first].cut: _is_settled(points, values, first, last) for first, last in peaks}
     naturals = natural_bottlenecks(cuts, graph.input_bytes)
-    for found, rule in ((naturals, "natural-bottleneck"), (size_minima(cuts), "size-minimum")):
-        for cut in found:
+    for names, rule in ((naturals, "natural-bottleneck"), (size_minima(cuts), "size-minimum")):
+        for cut in names:
             rules.setdefault(cut, []).append(rule)  # type: ignore[arg-type]
     heights: dict[str, float] = {point.cut: value for point, value in zip(points, values, strict=True)}
     note = None
@@ -77,13 +77,13 @@ def interior_maxima(values: Sequence[float]) -> list[tuple[int, int]]:
 
 def natural_bottlenecks(cuts: Sequence[Cut], input_bytes: int) -> list[str]:
     """Return the cuts with fewer bytes than the input and than every earlier cut."""
-    found: list[str] = []
+    minima: list[str] = []
     smallest = input_bytes
     for cut in cuts:
         if cut.bytes < smallest:
-            found.append(cut.name)
+            minima.append(cut.name)
             smallest = cut.bytes
-    return found
+    return minima
 
 
 def size_minima(cuts: Sequence[Cut]) -> list[str]:

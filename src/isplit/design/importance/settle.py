@@ -46,10 +46,10 @@ def _is_decided(
     differences = scores[:, left] - scores[:, right]
     variance = 0.0
     for number in range(num_classes):
-        own = differences[labels == number]
-        if len(own) < 2:
+        class_differences = differences[labels == number]
+        if len(class_differences) < 2:
             return False
-        variance += float(own.var(ddof=1)) / len(own)
+        variance += float(class_differences.var(ddof=1)) / len(class_differences)
     two_errors = 2 * np.sqrt(variance) / num_classes
     return bool(
         abs(values[left] - values[right]) > two_errors or two_errors <= tolerance * max(values[left], values[right])

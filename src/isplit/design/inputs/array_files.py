@@ -32,7 +32,10 @@ def array_source(
         if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
             msg = f"{spec}: images must be uint8 N×H×W or N×H×W×C (C 1, 3 or 4), not {images.dtype} {images.shape}"
             raise DataError(msg)
-    labels = [check_labels(found, images=len(images), classes=classes, spec=spec) for images, found in parts.values()]
+    labels = [
+        check_labels(labels_of_part, images=len(images), classes=classes, spec=spec)
+        for images, labels_of_part in parts.values()
+    ]
     arrays = [images[..., 0] if images.shape[3:] == (1,) else images for images, _ in parts.values()]
     starts = np.cumsum([0, *map(len, arrays)])
 

@@ -108,18 +108,18 @@ def _build_torchvision(name: str, *, weights: str | None, num_classes: int | Non
 
 def _replace_classifier(module: nn.Module, *, outputs: int, wanted: int) -> None:
     """Put a new classifier of `wanted` outputs, and new auxiliary ones, in place of those of `outputs`."""
-    found = [
+    classifiers = [
         name
         for name, layer in module.named_modules()
         if (isinstance(layer, nn.Linear) and layer.out_features == outputs)
         or (isinstance(layer, nn.Conv2d) and layer.out_channels == outputs and layer.kernel_size == (1, 1))
     ]
-    if not found:
+    if not classifiers:
         msg = f"no classifier of {outputs} outputs was found to replace: pass a file of weights with {wanted} outputs"
         raise ModelError(msg)
-    for name in found:
+    for name in classifiers:
         # torchvision's auxiliary classifiers: aux1, aux2 (GoogLeNet), AuxLogits (Inception). Others are inner layers.
-        if name != found[-1] and "aux" not in name.lower():
+        if name != classifiers[-1] and "aux" not in name.lower():
             continue
         old = module.get_submodule(name)
         bias = old.bias is not None

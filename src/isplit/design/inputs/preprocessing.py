@@ -48,22 +48,36 @@ def make_preprocessing(
 
 def _validate(fields: dict[str, Any], *, keeps_resize: bool, spec: str) -> Preprocessing:
     try:
-        made = Preprocessing.model_validate(fields if keeps_resize else fields | {"resize_size": None})
+        preprocessing = Preprocessing.model_validate(fields if keeps_resize else fields | {"resize_size": None})
     except ValidationError as error:
         first_error = error.errors()[0]
         where = ".".join(map(str, first_error["loc"]))
         msg = f"{spec}: the preprocessing cannot be used: {where}: {first_error['msg']} (got {first_error['input']!r})"
         raise ModelError(msg) from error
-    channels, (height, width) = made.channels, made.image_size
-    broadcast = {name: values * channels for name in ("mean", "std") if len(values := getattr(made, name)) == 1}
-    made = made.model_copy(update=broadcast if keeps_resize or height != width else broadcast | {"resize_size": height})
-    if not len(made.mean) == len(made.std) == channels or not all(0 < value < math.inf for value in made.std):
-        msg = f"mean {made.mean} and std {made.std} must have 1 or {channels} values each, and std be positive"
+    channels, (height, width) = preprocessing.channels, preprocessing.image_size
+    broadcast = {
+        name: values * channels for name in ("mean", "std") if len(values := getattr(preprocessing, name)) == 1
+    }
+    preprocessing = preprocessing.model_copy(
+        update=broadcast if keeps_resize or height != width else broadcast | {"resize_size": height}
+    )
+    if not len(preprocessing.mean) == len(preprocessing.std) == channels or not all(
+        0 < value < math.inf for value in preprocessing.std
+    ):
+        msg = (
+            f"mean {preprocessing.mean} and std {preprocessing.std} must have 1 or {channels} values each, and std be "
+            "positive"
+        )
         raise ModelError(msg)
-    if min(*made.image_size, made.resize_size or 1) < 1 or not all(map(math.isfinite, made.mean)):
-        msg = f"sizes must be positive and means finite: {made.image_size}, {made.resize_size}, {made.mean}"
+    if min(*preprocessing.image_size, preprocessing.resize_size or 1) < 1 or not all(
+        map(math.isfinite, preprocessing.mean)
+    ):
+        msg = (
+            f"sizes must be positive and means finite: {preprocessing.image_size}, {preprocessing.resize_size}, "
+            f"{preprocessing.mean}"
+        )
         raise ModelError(msg)
-    return made
+    return preprocessing
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:

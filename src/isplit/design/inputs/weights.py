@@ -32,20 +32,20 @@ def apply_weights(module: nn.Module, file: WeightsFile) -> list[str]:
         ModelError: names or shapes differ, or the weights are quantised; the message shows both.
 
     """
-    own = dict(_tensors(module))
+    tensors = dict(_tensors(module))
     order = sorted(file.states, key=lambda place: (place not in _PREFERRED, _rank(place), place))
-    fits = [(place, fit) for place in order if (fit := _fit(module, own, file.states[place])) is not None]
+    fits = [(place, fit) for place in order if (fit := _fit(module, tensors, file.states[place])) is not None]
     if not fits and _loads(module, file.states[order[0]]):
         fits = [(order[0], _Fit(file.states[order[0]], "", 0))]
     if not fits:
-        _refuse(module, own, file, order[0])
+        _refuse(module, tensors, file, order[0])
     place, fit = fits[0]
     _check_not_quantised(file.path, file.states[place])
-    wrong = [name for name in own.keys() & fit.state.keys() if _differs(own[name], fit.state[name])]
+    wrong = [name for name in tensors.keys() & fit.state.keys() if _differs(tensors[name], fit.state[name])]
     if wrong:
-        _refuse_shapes(module, own, fit.state, wrong, file=file.path)
+        _refuse_shapes(module, tensors, fit.state, wrong, file=file.path)
     module.load_state_dict(fit.state, strict=False)
-    return _notices(file, place, fit, [other for other, _ in fits[1:]], own)
+    return _notices(file, place, fit, [other for other, _ in fits[1:]], tensors)
 
 
 def _loads(module: nn.Module, state: Mapping[str, torch.Tensor]) -> bool:
@@ -71,22 +71,22 @@ class _Fit:
     left_out: int
 
 
-def _fit(module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> _Fit | None:
+def _fit(module: nn.Module, tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> _Fit | None:
     """Return the state under the module's names if it maps one to one onto them, else None."""
     # What torch.compile puts into names is never part of a model's own.
     plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
     if len(plain) == len(state):
         state = plain
-    first = min(own, default="")
+    first = min(tensors, default="")
     prefixes = {name[: -len(first)] for name in state if name.endswith(first)} | {""}
     for prefix in sorted(prefixes, key=len):
         renamed = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        if _is_complete(module, own, renamed):
+        if _is_complete(module, tensors, renamed):
             return _Fit(_with_shared(module, renamed), prefix, len(state) - len(renamed))
     # The other way round: the module is wrapped, the file is of what is inside.
-    common = _common_prefix(own)
+    common = _common_prefix(tensors)
     renamed = {common + name: tensor for name, tensor in state.items()}
-    if common and _is_complete(module, own, renamed):
+    if common and _is_complete(module, tensors, renamed):
         return _Fit(_with_shared(module, renamed), f"+{common}", 0)
     return None
 
@@ -113,15 +113,15 @@ def _with_shared(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[s
 
 
 def _problems(
-    module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+    module: nn.Module, tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
 ) -> tuple[list[str], list[str]]:
     """Return the names that the state lacks and those that the module does not know."""
     state = _with_shared(module, state)
     # Hooks of the module rename what older versions called otherwise; they are asked on a copy of the names.
     renamed = _renamed_by_hooks(module, state)
     # BatchNorm's counter is absent from old files, and unused with the usual momentum.
-    missing = [name for name in own if name not in renamed and not name.endswith("num_batches_tracked")]
-    return missing, [name for name in renamed if name not in own]
+    missing = [name for name in tensors if name not in renamed and not name.endswith("num_batches_tracked")]
+    return missing, [name for name in renamed if name not in tensors]
 
 
 def _renamed_by_hooks(module: nn.Module, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -134,16 +134,16 @@ def _renamed_by_hooks(module: nn.Module, state: Mapping[str, torch.Tensor]) -> d
     return renamed
 
 
-def _is_complete(module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> bool:
+def _is_complete(module: nn.Module, tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> bool:
     if not state:
         return False
-    missing, unknown = _problems(module, own, state)
+    missing, unknown = _problems(module, tensors, state)
     return not missing and not unknown
 
 
-def _differs(own: torch.Tensor, given: torch.Tensor) -> bool:
+def _differs(tensors: torch.Tensor, given: torch.Tensor) -> bool:
     # Lazy parameters have no shape yet: they take the file's.
-    return not nn.parameter.is_lazy(own) and own.shape != given.shape
+    return not nn.parameter.is_lazy(tensors) and tensors.shape != given.shape
 
 
 def _check_not_quantised(path: Path, state: Mapping[str, torch.Tensor]) -> None:
@@ -160,14 +160,14 @@ def _check_not_quantised(path: Path, state: Mapping[str, torch.Tensor]) -> None:
         raise ModelError(msg)
 
 
-def _refuse(module: nn.Module, own: Mapping[str, torch.Tensor], file: WeightsFile, place: str) -> NoReturn:
+def _refuse(module: nn.Module, tensors: Mapping[str, torch.Tensor], file: WeightsFile, place: str) -> NoReturn:
     """Raise the error for a file of which nothing fits."""
     state = file.states[place]
     _check_not_quantised(file.path, state)
-    missing, unknown = _problems(module, own, state)
-    wrong = [name for name in own.keys() & state.keys() if _differs(own[name], state[name])]
+    missing, unknown = _problems(module, tensors, state)
+    wrong = [name for name in tensors.keys() & state.keys() if _differs(tensors[name], state[name])]
     if wrong:
-        _refuse_shapes(module, own, state, wrong, file=file.path)
+        _refuse_shapes(module, tensors, state, wrong, file=file.path)
     problems = [("lacks", missing), ("has the unknown", unknown)]
     what = " and ".join(f"{verb} {_some(names)}" for verb, names in problems if names)
     msg = f"{file.path} does not fit the model: it {what}"
@@ -178,25 +178,25 @@ def _refuse(module: nn.Module, own: Mapping[str, torch.Tensor], file: WeightsFil
 
 def _refuse_shapes(
     module: nn.Module,
-    own: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
     state: Mapping[str, torch.Tensor],
     wrong: Sequence[str],
     *,
     file: Path,
 ) -> NoReturn:
     """Raise the error for tensors of other shapes."""
-    outputs = _differing_outputs(module, own, state, wrong) if own.keys() == state.keys() else None
+    outputs = _differing_outputs(module, tensors, state, wrong) if tensors.keys() == state.keys() else None
     if outputs is not None:
         theirs, ours = outputs
         msg = f"{file}: the weights have {theirs} outputs, the model {ours}: pass `num_classes={theirs}`"
         raise ModelError(msg)
-    shapes = [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in wrong]
+    shapes = [f"{name} is {tuple(state[name].shape)}, not {tuple(tensors[name].shape)}" for name in wrong]
     msg = f"{file} is of another model: {_some(shapes)}"
     raise ModelError(msg)
 
 
 def _notices(
-    file: WeightsFile, place: str, fit: _Fit, others: Sequence[str], own: Mapping[str, torch.Tensor]
+    file: WeightsFile, place: str, fit: _Fit, others: Sequence[str], tensors: Mapping[str, torch.Tensor]
 ) -> list[str]:
     """Say what was done to a file's weights so that they fit."""
     notices: list[str] = []
@@ -211,7 +211,7 @@ def _notices(
     kinds = {
         str(tensor.dtype).removeprefix("torch.")
         for name, tensor in fit.state.items()
-        if name in own and tensor.dtype != own[name].dtype and tensor.is_floating_point()
+        if name in tensors and tensor.dtype != tensors[name].dtype and tensor.is_floating_point()
     }
     if kinds:
         notices.append(f"the weights in {file.path.name} are {', '.join(sorted(kinds))} and were cast to the model's")
@@ -221,7 +221,7 @@ def _notices(
 
 
 def _differing_outputs(
-    module: nn.Module, own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], wrong: Sequence[str]
+    module: nn.Module, tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], wrong: Sequence[str]
 ) -> tuple[int, int] | None:
     """Return the outputs of the weights and of the module if that is all they differ in, else None.
 
@@ -232,9 +232,9 @@ def _differing_outputs(
     differing = {name.rpartition(".")[0] for name in wrong}
     if not (layers and layers[-1] in differing and differing <= set(layers)):
         return None
-    if any(state[name].ndim == 0 or state[name].shape[1:] != own[name].shape[1:] for name in wrong):
+    if any(state[name].ndim == 0 or state[name].shape[1:] != tensors[name].shape[1:] for name in wrong):
         return None
-    outputs = {(len(state[name]), len(own[name])) for name in wrong}
+    outputs = {(len(state[name]), len(tensors[name])) for name in wrong}
     return outputs.pop() if len(outputs) == 1 else None
 
 

@@ -45,14 +45,14 @@ def measure_remote(
         labels = view.labels(images)
 
         def right(shown: list[NDArray[np.uint8]]) -> NDArray[np.bool_]:
-            found: list[torch.Tensor] = []
+            answers: list[torch.Tensor] = []
             for start in range(0, len(shown), batch_size):
                 batch = normalise(torch.from_numpy(np.stack(shown[start : start + batch_size])), preprocessing)
-                found.append(view.classes(view.graph.module(batch).float()).argmax(1))
-            return torch.cat(found).numpy() == labels
+                answers.append(view.classes(view.graph.module(batch).float()).argmax(1))
+            return torch.cat(answers).numpy() == labels
 
-        def there_and_back(setting: Compression, one: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
-            content = compress(one, setting)
+        def there_and_back(setting: Compression, image: NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]]:
+            content = compress(image, setting)
             return len(content), restore(Image.open(io.BytesIO(content)), preprocessing)
 
         measured: list[RemoteImage] = []
@@ -60,7 +60,7 @@ def measure_remote(
         with evaluating(view.graph.module), torch.no_grad(), autocast(precision):
             whole = right(pixels)
             for number, setting in enumerate(wanted):
-                sent = list(pool.map(lambda one, setting=setting: there_and_back(setting, one), pixels))
+                sent = list(pool.map(lambda image, setting=setting: there_and_back(setting, image), pixels))
                 answered = right([image for _, image in sent])
                 measured.append(
                     RemoteImage(

@@ -28,11 +28,11 @@ def regret(scores: Sequence[float], truth: Sequence[float], *, choices: int, bes
 def score_predictors(cuts: Sequence[VerifiedCut]) -> tuple[PredictorScore, ...]:
     """Judge every predictor over cuts in the order of computation; the calibrated one where there is a calibration."""
     scores: dict[Predictor, list[float | None]] = {
-        "cui": [one.cui for one in cuts],
-        "size": [-float(one.bytes) for one in cuts],
-        "depth": [float(one.depth) for one in cuts],
-        "closed-form": [one.closed_form.accuracy.accuracy for one in cuts],
-        "calibrated": [one.calibrated_accuracy for one in cuts],
+        "cui": [cut.cui for cut in cuts],
+        "size": [-float(cut.bytes) for cut in cuts],
+        "depth": [float(cut.depth) for cut in cuts],
+        "closed-form": [cut.closed_form.accuracy.accuracy for cut in cuts],
+        "calibrated": [cut.calibrated_accuracy for cut in cuts],
     }
     if all(value is None for value in scores["calibrated"]):
         del scores["calibrated"]
@@ -45,7 +45,7 @@ def _on_test(accuracy: float, cut: VerifiedCut) -> float:
 
 
 def _score(predictor: Predictor, values: Sequence[float | None], cuts: Sequence[VerifiedCut]) -> PredictorScore:
-    pairs = [(value, one) for value, one in zip(values, cuts, strict=True) if value is not None]
+    pairs = [(value, cut) for value, cut in zip(values, cuts, strict=True) if value is not None]
     if not pairs:
         return PredictorScore(
             predictor=predictor,
@@ -57,9 +57,9 @@ def _score(predictor: Predictor, values: Sequence[float | None], cuts: Sequence[
             mean_absolute_error_points=None,
         )
     known = [value for value, _ in pairs]
-    truth = [one.trained.accuracy.accuracy for _, one in pairs]
-    best = max(one.trained.accuracy.accuracy for one in cuts)
-    errors = [abs(_on_test(value, one) - true) for (value, one), true in zip(pairs, truth, strict=True)]
+    truth = [cut.trained.accuracy.accuracy for _, cut in pairs]
+    best = max(cut.trained.accuracy.accuracy for cut in cuts)
+    errors = [abs(_on_test(value, cut) - true) for (value, cut), true in zip(pairs, truth, strict=True)]
     return PredictorScore(
         predictor=predictor,
         cuts=len(pairs),

@@ -31,11 +31,11 @@ def remote_placement(view: StudyView, file: str, *, pixels: NDArray[np.uint8]) -
 
 
 def _recommend(measured: Sequence[RemoteImage]) -> ImageSetting:
-    good = [one for one in measured if one.against_whole.difference >= -_WORTH]
+    good = [measurement for measurement in measured if measurement.against_whole.difference >= -_WORTH]
     if good:
-        best = min(good, key=lambda one: one.payload_bytes.mean)
+        best = min(good, key=lambda measurement: measurement.payload_bytes.mean)
     else:
-        best = max(measured, key=lambda one: (one.accuracy.accuracy, -one.payload_bytes.mean))
+        best = max(measured, key=lambda measurement: (measurement.accuracy.accuracy, -measurement.payload_bytes.mean))
     return ImageSetting(
         format=best.format,
         quality=best.quality,
@@ -50,5 +50,5 @@ def _careful(pixels: NDArray[np.uint8]) -> ImageSetting:
     setting = ImageSetting(
         format="jpeg", quality=_QUALITY, accuracy=None, payload_bytes_mean=0.0, payload_bytes_p95=0.0
     )
-    lengths = PayloadBytes.from_lengths([len(compress(one, setting)) for one in pixels])
+    lengths = PayloadBytes.from_lengths([len(compress(measurement, setting)) for measurement in pixels])
     return setting.model_copy(update={"payload_bytes_mean": lengths.mean, "payload_bytes_p95": lengths.p95})

@@ -76,8 +76,8 @@ class CurveFigure:
 
 def shown_range(series: CurveSeries, overall: CurveSeries) -> tuple[float, float]:
     """Return the limits of the upper axis: a class is shown together with the curve of all classes."""
-    own, reference = value_range(series), value_range(overall)
-    return min(own[0], reference[0]), max(own[1], reference[1])
+    series_range, reference = value_range(series), value_range(overall)
+    return min(series_range[0], reference[0]), max(series_range[1], reference[1])
 
 
 def curve_figure(

@@ -223,7 +223,7 @@ class _Exporter:
             int8=int8 is not None,
             int8_cost=int8.cost if int8 else None,
             check=check,
-            budget=one.record.budget,
+            budget=split.record.budget,
         )
 
     def _manifest(self, chosen: Sequence[ChosenSplit], cuts: Sequence[CutPlacement]) -> BundleRecord:

@@ -16,9 +16,11 @@ import isplit
 # In this order, because later examples use what earlier ones wrote.
 ORDER = (
     "load_model open_data list_cuts split_model analyze open_study predict fit verify export profile write_report "
-    "serve serving"
+    "probe serve serving"
 ).split()
-SETTINGS = "AnalyzeSettings ExportSettings FitSettings PredictSettings ProfileSettings SplitFilter".split()
+SETTINGS = (
+    "AnalyzeSettings ExportSettings FitSettings PredictSettings ProbeSettings ProfileSettings SplitFilter".split()
+)
 
 
 @pytest.fixture(scope="module")

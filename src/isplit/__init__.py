@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from isplit.records import *  # noqa: F403
     from isplit.runtime.bundle import Bundle as Bundle
     from isplit.runtime.edge.client import EdgeClient as EdgeClient
+    from isplit.runtime.edge.probe import ProbeSettings as ProbeSettings
+    from isplit.runtime.edge.probe import probe as probe
     from isplit.runtime.edge.security import Tls as Tls
     from isplit.runtime.profile.settings import ProfileSettings as ProfileSettings
     from isplit.runtime.server import ServerSettings as ServerSettings
@@ -49,6 +51,7 @@ _EXPORTS = {
     "isplit.plan.simulator": "simulate",
     "isplit.runtime.bundle": "Bundle",
     "isplit.runtime.edge.client": "EdgeClient",
+    "isplit.runtime.edge.probe": "ProbeSettings probe",
     "isplit.runtime.edge.security": "Tls",
     "isplit.runtime.profile.settings": "ProfileSettings",
     "isplit.runtime.server": "ServerSettings ServerTls serve serving",

@@ -72,6 +72,10 @@ VERBS = (
         summary="Measure how fast this machine runs the parts of a model, and write a profile for `isplit plan`.",
     ),
     Verb(
+        name="probe",
+        summary="Measure the link from this machine to a server: rates both ways, round trip, jitter and loss.",
+    ),
+    Verb(
         name="plan",
         summary="Say where the model of STUDY should run, how fast that is, and whether splitting is worth it.",
     ),

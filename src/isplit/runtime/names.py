@@ -9,3 +9,12 @@ the parameter pass over it.
 
 PROVIDER = "provider"
 """An answer's parameter (string): what ran the model ("cuda"); left out where that is the CPU, as it was asked for."""
+
+PROBE_METHOD = "/isplit.Probe/Exchange"
+"""The method that `isplit probe` calls: bytes in, bytes out, within the limits below."""
+
+MAX_PROBE_BYTES = 60_000
+"""The longest message of a probe in either direction: it fits in HTTP/2's first window."""
+
+PROBE_SIZE_BYTES = 4
+"""A probe's request begins with the number of bytes that it wants back, big endian; the rest is filler."""

@@ -47,7 +47,7 @@ class GrpcTransport:
         check_address(server)
         check_token(server, token, tls=tls, insecure=insecure)
         self._server = server
-        self._credentials = None if tls is None else _credentials(tls)
+        self._credentials = None if tls is None else channel_credentials(tls)
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._lock = threading.Lock()
         self._closed = False
@@ -74,11 +74,7 @@ class GrpcTransport:
             self._link.channel.close()
 
     def _open(self) -> "_Link":
-        # A proxy from the environment never stands between a device and itself.
-        options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_loopback(self._server) else _OPTIONS
-        if self._credentials is None:
-            return _Link(grpc.insecure_channel(self._server, options=options))
-        return _Link(grpc.secure_channel(self._server, self._credentials, options=options))
+        return _Link(open_channel(self._server, self._credentials))
 
     def _take(self) -> "_Link":
         with self._lock:
@@ -105,6 +101,21 @@ class GrpcTransport:
         return TransportError(status, str(error.details() or ""))
 
 
+def open_channel(server: str, credentials: Any) -> Any:
+    """Return a gRPC channel to a server, which connects when it is first used.
+
+    Args:
+        server: Its address, as `check_address` takes it.
+        credentials: What `channel_credentials` returned; None for a connection without TLS.
+
+    """
+    # A proxy from the environment never stands between a device and itself.
+    options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_loopback(server) else _OPTIONS
+    if credentials is None:
+        return grpc.insecure_channel(server, options=options)
+    return grpc.secure_channel(server, credentials, options=options)
+
+
 class _Link:
     """A channel, how many requests are on it, and when it last gave a sign of life."""
 
@@ -115,6 +126,12 @@ class _Link:
         self.heard_s = time.monotonic()
 
 
-def _credentials(tls: Tls) -> Any:
+def channel_credentials(tls: Tls) -> Any:
+    """Return gRPC's credentials of TLS files.
+
+    Raises:
+        InputError: a file cannot be read or is not PEM.
+
+    """
     ca, key, cert = (None if path is None else read_pem(path) for path in (tls.ca, tls.key, tls.cert))
     return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)

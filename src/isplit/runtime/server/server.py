@@ -26,6 +26,7 @@ from isplit.runtime.server.health import Health
 from isplit.runtime.server.log import event
 from isplit.runtime.server.metrics import Metrics
 from isplit.runtime.server.models import EngineFactory, Hosted, host
+from isplit.runtime.server.probe import Probe
 from isplit.runtime.server.refusal_log import RefusalLog
 from isplit.runtime.server.security import ServerTls
 from isplit.runtime.server.service import SERVICE, Decoders, InferenceService
@@ -229,7 +230,11 @@ class Server:
         limits = FrontLimits(
             message_bytes=longest, max_connections=settings.max_connections, receive_seconds=settings.receive_seconds
         )
-        methods = (*self._service.methods(max_infer_bytes=longest), *self._health.methods())
+        methods = (
+            *self._service.methods(max_infer_bytes=longest),
+            *self._health.methods(),
+            *Probe().methods(),
+        )
         hub = Hub(methods, limits=limits, token=settings.token, refusals=self._refusals)
         self._hub = hub
         self._metrics.connections.labels("stranger").set_function(lambda: hub.stranger_count)

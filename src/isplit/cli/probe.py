@@ -1,0 +1,59 @@
+"""isplit probe: measure the link to a server, for `isplit plan`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isplit.cli import console
+from isplit.cli.options import Options
+from isplit.plan.units import rate_text
+from isplit.records import write_shared
+from isplit.runtime.access import read_token
+from isplit.runtime.edge.probe import ProbeSettings
+from isplit.runtime.edge.probe import probe as measure
+from isplit.runtime.edge.security import Tls
+
+
+def probe(
+    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where `isplit serve` runs.")],
+    settings: Annotated[ProbeSettings, Options("Measurement")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The link to write.")] = Path("link.json"),
+    title: Annotated[str | None, typer.Option(help="The link's name for people.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="A file with the server's bearer token.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="TLS, trusting the system's certificate authorities.")] = False,
+    tls_ca: Annotated[Path | None, typer.Option(help="TLS, trusting the authorities in this PEM file.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="This device's certificate (PEM), for mutual TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token over a network without TLS all the same.")
+    ] = False,
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Measure the link from this machine to a server: rates both ways, round trip, jitter and loss.
+
+    The server has to be `isplit serve`, which limits how much can be asked of it. Example:
+
+    isplit probe 192.168.1.20:8001 -o link.json
+    """
+    record = measure(
+        server,
+        name=out.stem[:100] or "probed",
+        title=title,
+        token=None if token_file is None else read_token(token_file),
+        tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key) if tls or any((tls_ca, tls_cert, tls_key)) else None,
+        insecure=insecure,
+        settings=settings,
+    )
+    path = write_shared(record, out)
+    if json:
+        typer.echo(record.to_json(), nl=False)
+        return
+    if quiet:
+        return
+    assert record.probe is not None
+    typer.echo(f"up {rate_text(record.up_bits_per_s)}, down {rate_text(record.down_bits_per_s)}")
+    typer.echo(f"round trip {record.rtt_ms:.2f} ms, jitter {record.jitter_ms:.2f} ms, loss {record.loss_up:.2%}")
+    console.output().print(f"Loss: {record.probe.loss_method}.", markup=False, highlight=False)
+    typer.echo(f"link: {path}")

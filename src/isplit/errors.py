@@ -14,6 +14,8 @@
     ├── OutputError              what was computed cannot be written: a full disk, say
     └── NonFiniteError           a computation gave NaN or infinity, so that no ranking can be given
 
+    DamagedSplitWarning          (a UserWarning) a split of a study cannot be read and was left out
+
 Messages say what was got and what to do about it.
 """
 
@@ -71,6 +73,10 @@ class ExportError(IsplitError):
 
 class NonFiniteError(IsplitError):
     """NaN or infinity came up where a ranking would need a number."""
+
+
+class DamagedSplitWarning(UserWarning):
+    """A split of a study cannot be read; work went on without it."""
 
 
 @contextmanager

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
-from isplit.codec.codec import Codec
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.fit import fit, fit_task, run_fit, trained_directory
 from isplit.design.measure.splits import evaluate_splits, measure
@@ -16,6 +15,7 @@ from isplit.design.study import open_study
 from isplit.design.training.loop import TrainingRun
 from isplit.errors import InputError, NonFiniteError, StudyError
 from isplit.records import Budget, SplitRecord
+from isplit.records.split_files import read_split_files
 
 SMALL = Budget(payload_bytes=28)
 RATIO = Budget(element_ratio=16)
@@ -31,7 +31,7 @@ def fit_into(directory, study, budget, *, progress=silent, **options):
 
 
 def weights_of(directory):
-    return load_file(directory / "weights.safetensors")
+    return load(read_split_files(directory).weights)
 
 
 def assert_same(first, second):
@@ -39,7 +39,7 @@ def assert_same(first, second):
     one, other = weights_of(first), weights_of(second)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert Codec.load(first / "codec.npz").codec_id == Codec.load(second / "codec.npz").codec_id
+    assert read_split(first).codec.codec_id == read_split(second).codec.codec_id
 
 
 @pytest.mark.parametrize(
@@ -279,12 +279,12 @@ def test_trained_already(study, fast):
     """The same settings are not trained twice; others are."""
     settings = fast(epochs=1)
     first = fit(study, "pool1", SMALL, settings=settings)
-    changed = (directory_of(study, settings) / "weights.safetensors").stat().st_mtime_ns
+    changed = (directory_of(study, settings) / first.weights.name).stat().st_mtime_ns
     assert first == fit(study, "pool1", SMALL, settings=settings)
-    assert changed == (directory_of(study, settings) / "weights.safetensors").stat().st_mtime_ns
+    assert changed == (directory_of(study, settings) / first.weights.name).stat().st_mtime_ns
     other = fit(study, "pool1", SMALL, settings=fast(epochs=1, seed=1))
     assert 1 == other.seed
-    assert changed != (directory_of(study, settings) / "weights.safetensors").stat().st_mtime_ns
+    assert changed != (directory_of(study, settings) / other.weights.name).stat().st_mtime_ns
 
 
 def test_starts_from_what_predict_saved(study, fast, monkeypatch):

@@ -1,9 +1,12 @@
 """isplit.records: what is saved is what is read, and nothing damaged is ever read as whole."""
 
+import importlib
 import json
 import math
 import os
 import pickle
+import pkgutil
+import re
 import stat
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from isplit.errors import InputError, StudyError
+import isplit
+from isplit.errors import InputError, NonFiniteError, StudyError
 from isplit.records import (
     Accuracy,
     Candidate,
@@ -34,6 +38,8 @@ from isplit.records import (
     Unavailable,
     write_whole,
 )
+from isplit.records.base import Record
+from isplit.records.files import LARGEST_RECORD_BYTES
 
 RECORDS = (CandidatesRecord, CurveRecord, GraphRecord, StudyRecord)
 for kind in (*RECORDS, SubsetCurve):
@@ -225,16 +231,59 @@ def test_names_are_fixed(kind, name, schema):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_not_finite_becomes_null(value):
-    """NaN and infinity are null on paper, and None when read; the file stays JSON for every reader."""
-    written = small_curve(cui=value, per_class={"x": value}).to_json()
+def test_not_finite_is_not_written(tmp_path, value):
+    """NaN and infinity are refused by name wherever they are, and the file that was there stays."""
+    before = small_curve().save(tmp_path).read_bytes()
+    with pytest.raises(NonFiniteError, match=r"points\.0\.cui is NaN or infinite"):
+        small_curve(cui=value).save(tmp_path)
+    with pytest.raises(NonFiniteError, match=r"points\.0\.per_class\.x is NaN or infinite"):
+        small_curve(per_class={"x": value}).to_json()
+    assert before == (tmp_path / "curve.json").read_bytes()
 
-    def refuse(word):
-        raise AssertionError(word)
 
-    point = json.loads(written, parse_constant=refuse)["points"][0]
-    assert (None, {"x": None}) == (point["cui"], point["per_class"])
-    assert CurveRecord.from_json(written).points[0].cui is None
+def every_record_class(base=Record):
+    """Return all classes of records, whichever module they are in."""
+    for module in pkgutil.walk_packages(isplit.__path__, "isplit."):
+        if module.name.startswith(("isplit.records", "isplit.design.training", "isplit.design.study_lock")):
+            importlib.import_module(module.name)
+    classes = [base, *(kind for child in base.__subclasses__() for kind in every_record_class(child))]
+    return sorted({kind for kind in classes if "file_name" in kind.__dict__}, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e400"])
+@pytest.mark.parametrize("kind", every_record_class(), ids=lambda kind: kind.__name__)
+def test_not_finite_is_not_read(kind, number, tmp_path):
+    """No record of any class is read from a file that holds a number which is not finite, wherever it stands."""
+    (tmp_path / kind.file_name).write_text(f'{{"schema": "{kind.schema_name}", "x": {{"y": [{number}]}}}}')
+    with pytest.raises(StudyError, match=f"it holds {re.escape(number)}, which is no number"):
+        kind.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", every_record_class(), ids=lambda kind: kind.__name__)
+def test_later_schema_of_every_record(kind, tmp_path):
+    """A record of a later version is refused, with advice to update; nothing is said about deleting it."""
+    name, _, version = kind.schema_name.rpartition("/")
+    (tmp_path / kind.file_name).write_text(f'{{"schema": "{name}/{int(version) + 1}"}}')
+    with pytest.raises(StudyError, match="a later version wrote it; install that one") as caught:
+        kind.load(tmp_path)
+    assert "delete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", every_record_class(), ids=lambda kind: kind.__name__)
+def test_size_limit_of_every_record(kind, tmp_path):
+    """A file beyond the limit is refused before it is read; the message says both sizes."""
+    with (tmp_path / kind.file_name).open("wb") as file:
+        file.truncate(LARGEST_RECORD_BYTES + 1)
+    with pytest.raises(StudyError, match=r"has 67,108,865 bytes, and .* at most 67,108,864"):
+        kind.load(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1" * 400, "1" * 5000, "-" + "9" * 320], ids=["400 digits", "5000 digits", "-320"])
+def test_numbers_beyond_the_machine(damaged, number):
+    """A whole number that no float can hold is refused, not a fault."""
+    content = small_curve().to_json().replace('"cui": 0.5', f'"cui": {number}')
+    assert number in content
+    damaged(content)
 
 
 def test_schema_comes_first():

@@ -6,7 +6,7 @@ import pytest
 
 from isplit.errors import InputError
 from isplit.records import ComputeRates, LinkRecord, ProfileRecord, read_shared, write_shared
-from isplit.records.shared_files import LARGEST_FILE_BYTES
+from isplit.records.files import LARGEST_RECORD_BYTES
 
 
 def profile() -> ProfileRecord:
@@ -52,6 +52,6 @@ def test_a_huge_file_is_not_read(tmp_path: Path):
     """A file beyond the limit is refused before it is parsed."""
     path = tmp_path / "p.json"
     with path.open("wb") as file:
-        file.truncate(LARGEST_FILE_BYTES + 1)
-    with pytest.raises(InputError, match="larger than 64 MiB"):
+        file.truncate(LARGEST_RECORD_BYTES + 1)
+    with pytest.raises(InputError, match=r"has 67,108,865 bytes, and .* at most 67,108,864"):
         read_shared(ProfileRecord, path, command="isplit profile")

@@ -80,14 +80,14 @@ def test_no_bundle(tmp_path):
 def test_manifest_is_bounded(own_bundle, monkeypatch):
     """The manifest's size is looked at before it is read."""
     monkeypatch.setattr(bundle_module, "MAX_MANIFEST_BYTES", 100)
-    refused(own_bundle, "a manifest at most 100")
+    refused(own_bundle, "has at most 100")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "a"}', "[" * 100_000])
 def test_manifest_damaged(own_bundle, content):
     """A manifest that is not one is damaged, not a crash."""
     (own_bundle / "manifest.json").write_text(content)
-    refused(own_bundle, "is damaged")
+    refused(own_bundle, "cannot be used")
 
 
 @pytest.mark.parametrize(

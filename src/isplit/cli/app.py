@@ -3,13 +3,15 @@
 import os
 import sys
 import traceback
-from typing import Annotated, Any
+import warnings
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from isplit.cli.verbs import VERBS, fail, load_verb, new_typer
-from isplit.errors import InputError, IsplitError
+from isplit.errors import DamagedSplitWarning, InputError, IsplitError
+from isplit.text import terminal_text
 
 _HELP = """Find where to split a neural network between a device and a server, before anything is trained.
 
@@ -74,10 +76,31 @@ def root(
     """Take the options that stand before a verb."""
 
 
+_show_other_warning = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as one line for people, and any other as Python does."""
+    if issubclass(category, DamagedSplitWarning):
+        typer.echo(f"warning: {terminal_text(str(message))}", err=True)
+    else:
+        _show_other_warning(message, category, filename, lineno, file, line)
+
+
 def main() -> None:
     """Run a command; exit 0 when it is done, 2 on bad input, 1 on failure, 130 on Ctrl-C."""
     try:
-        app(standalone_mode=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", DamagedSplitWarning)
+            warnings.showwarning = _show_warning
+            app(standalone_mode=True)
     except InputError as error:
         fail(str(error), 2)
     except IsplitError as error:
@@ -86,6 +109,12 @@ def main() -> None:
         # The reader of our output has gone (`isplit … | head`); that is no failure of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # Whatever the machine refuses where no message of its own says so: a full disk behind standard output, say.
+        where = f" {error.filename}" if error.filename else ""
+        fail(f"cannot read or write{where}: {error.strerror or error}", 2)
+    except MemoryError as error:
+        fail(f"there is not enough memory for this ({error or 'MemoryError'}): use fewer or smaller images", 1)
     except Exception as error:  # noqa: BLE001 - the last resort: whatever is not an error of ours is a fault of ours
         if os.environ.get("ISPLIT_TRACEBACK") == "1":
             traceback.print_exc()

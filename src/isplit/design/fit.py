@@ -20,7 +20,8 @@ from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import FitSettings, Start
 from isplit.design.splits import BuiltSplit, save_split, split_directory
-from isplit.design.study import Study, open_study
+from isplit.design.study import Study, open_study, open_to_write
+from isplit.design.study_lock import split_lock
 from isplit.design.training.checkpoint import Checkpoint
 from isplit.design.training.features import FeatureRows, Features, FeatureSource
 from isplit.design.training.loop import TrainedState, TrainingRun, TrainingTask
@@ -37,6 +38,7 @@ from isplit.design.training.start import (
 )
 from isplit.errors import StudyError
 from isplit.records import Budget, SplitRecord, Training
+from isplit.records.split_files import read_split_files
 
 
 def fit(
@@ -75,9 +77,9 @@ def fit(
         NonFiniteError: the loss is no number any more.
 
     """
-    return run_fit(
-        fit_task(study, cut, budget, group=group, design=design, start=start, settings=settings), progress=progress
-    )
+    with open_to_write(study) as opened:
+        task = fit_task(opened, cut, budget, group=group, design=design, start=start, settings=settings)
+        return run_fit(task, progress=progress)
 
 
 def fit_task(
@@ -113,7 +115,7 @@ def run_fit(task: FitTask, *, directory: Path | None = None, progress: Progress 
         progress: Called as work goes on.
 
     Raises:
-        InputError: a budget that cannot be met.
+        InputError: a budget that cannot be met, or another process trains the same split.
         NonFiniteError: the loss is no number any more.
 
     """
@@ -121,10 +123,11 @@ def run_fit(task: FitTask, *, directory: Path | None = None, progress: Progress 
     known = _known(directory, task)
     if known is not None:
         return known
-    with evaluating(task.view.graph.module):
-        record, built, checkpoint = _trained(task, directory, progress)
-    save_split(directory, record, built)
-    checkpoint.clear()
+    with split_lock(directory):
+        with evaluating(task.view.graph.module):
+            record, built, checkpoint = _trained(task, directory, progress)
+        record = save_split(directory, record, built)
+        checkpoint.clear()
     return record
 
 
@@ -144,8 +147,8 @@ def trained_directory(task: FitTask) -> Path:
 def _known(directory: Path, task: FitTask) -> SplitRecord | None:
     """Return the record of a split that was trained in the same way before."""
     try:
-        record = SplitRecord.load(directory)
-    except StudyError:
+        record = read_split_files(directory).record
+    except StudyError:  # there is none, or it is damaged and is trained again
         return None
     if record.training is None:
         return None

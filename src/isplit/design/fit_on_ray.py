@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isplit.design.fit import fit
+from isplit.design.fit import fit_task, run_fit
 from isplit.design.progress import Progress, silent
 from isplit.design.settings import FitRequest
 from isplit.design.study import open_study
+from isplit.design.study_lock import study_lock
 from isplit.errors import IsplitError, needs_extra
 from isplit.ray_cluster import join_ray_cluster
-from isplit.records import SplitRecord
+from isplit.records import SplitRecord, StudyRecord
 
 RETRIES = 3
 """How often a cut whose worker is lost is tried again."""
@@ -61,32 +62,34 @@ def fit_on_ray(
     with needs_extra("ray"):
         import ray
         from ray.exceptions import RayError
-    joined = join_ray_cluster(address)
-    try:
-        resources = ray.cluster_resources()
-        processors = threads or max(1, int(resources.get("CPU", 1)) // max(1, len(cuts)))
-        options: dict[str, Any] = {"num_cpus": processors, "max_retries": RETRIES}
-        if resources.get("GPU", 0) >= 1:
-            options["num_gpus"] = 1
-        task: Any = ray.remote(**options)(_fit_one)
-        waiting = {task.remote(request, cut, Path.cwd(), processors): cut for cut in cuts}
-        tasks, records = list(waiting), dict[str, SplitRecord]()
-        while waiting:
-            (first, *_), _ = ray.wait(list(waiting), num_returns=1)
-            cut = waiting.pop(first)
-            try:
-                result = ray.get(first)
-            except RayError as error:
-                msg = f"{cut}: its worker was lost ({type(error).__name__}); finished cuts are kept, run this again"
-                raise IsplitError(msg) from error
-            if isinstance(result, IsplitError):
-                raise result
-            records[cut] = SplitRecord.from_json(result)
-            progress("cuts", len(records), len(tasks))
-        return [records[cut] for cut in cuts]
-    finally:
-        if joined:
-            ray.shutdown()
+    StudyRecord.load(request.directory)  # a folder that holds no study gets no lock either
+    with study_lock(request.directory):
+        joined = join_ray_cluster(address)
+        try:
+            resources = ray.cluster_resources()
+            processors = threads or max(1, int(resources.get("CPU", 1)) // max(1, len(cuts)))
+            options: dict[str, Any] = {"num_cpus": processors, "max_retries": RETRIES}
+            if resources.get("GPU", 0) >= 1:
+                options["num_gpus"] = 1
+            task: Any = ray.remote(**options)(_fit_one)
+            waiting = {task.remote(request, cut, Path.cwd(), processors): cut for cut in cuts}
+            tasks, records = list(waiting), dict[str, SplitRecord]()
+            while waiting:
+                (first, *_), _ = ray.wait(list(waiting), num_returns=1)
+                cut = waiting.pop(first)
+                try:
+                    result = ray.get(first)
+                except RayError as error:
+                    msg = f"{cut}: its worker was lost ({type(error).__name__}); finished cuts are kept, run this again"
+                    raise IsplitError(msg) from error
+                if isinstance(result, IsplitError):
+                    raise result
+                records[cut] = SplitRecord.from_json(result)
+                progress("cuts", len(records), len(tasks))
+            return [records[cut] for cut in cuts]
+        finally:
+            if joined:
+                ray.shutdown()
 
 
 def _fit_one(request: FitRequest, cut: str, working_directory: Path, threads: int) -> str | IsplitError:
@@ -105,7 +108,8 @@ def _fit_one(request: FitRequest, cut: str, working_directory: Path, threads: in
             data_root=request.data_root,
             allow_code=request.allow_code,
         )
-        record = fit(
+        # The driver holds the study's lock; this takes that of the split's folder.
+        task = fit_task(
             study,
             cut,
             request.budget,
@@ -114,6 +118,7 @@ def _fit_one(request: FitRequest, cut: str, working_directory: Path, threads: in
             start=request.start,
             settings=request.settings,
         )
+        record = run_fit(task)
     except IsplitError as error:
         return error
     return record.to_json()

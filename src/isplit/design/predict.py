@@ -24,7 +24,8 @@ from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import save_split, split_directory
-from isplit.design.study import Study, StudyView, open_study
+from isplit.design.study import Study, StudyView, open_to_write
+from isplit.errors import StudyError
 from isplit.records import (
     Budget,
     Cut,
@@ -35,6 +36,7 @@ from isplit.records import (
     RemoteImage,
     SplitRecord,
 )
+from isplit.records.split_files import read_split_files
 
 
 def predict(
@@ -64,18 +66,9 @@ def predict(
 
     """
     settings, budgets = settings or PredictSettings(), read_budgets(budgets)
-    run = _PredictRun(open_study(study).view(group), settings, time.perf_counter())
-    record = run.view.study.predictions
-    missing = [cut for cut in run.view.study.cuts(cuts) if not run.is_known(record, cut, budgets)]
-    closed = closed_forms(run.view, budgets, missing, settings, progress=progress) if missing else []
-    per_pass = settings.tuning.cuts_per_pass * len(budgets)
-    for start in range(0, len(closed), per_pass):
-        record = run.merged(record, run.measured(closed[start : start + per_pass]), ())
-        record.save(run.view.directory)
-        progress("accuracy of the splits", min(start + per_pass, len(closed)) // len(budgets), len(missing))
-    record = run.merged(record, (), run.remote(record, progress))
-    record.save(run.view.directory)
-    return record
+    with open_to_write(study) as opened:
+        run = _PredictRun(opened.view(group), settings, time.perf_counter())
+        return run.all_cuts(budgets, cuts, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +83,21 @@ class _PredictRun:
     def images(self) -> NDArray[np.int64]:
         """Indices of the images that splits are measured on."""
         return self.view.images("select", limit=self.settings.images)
+
+    def all_cuts(self, budgets: Sequence[Budget], cuts: Iterable[str], progress: Progress) -> PredictionsRecord:
+        """Measure what is not known yet, a few cuts at a time, and return the record, written after each pass."""
+        study, directory = self.view.study, self.view.directory
+        record = study.predictions
+        missing = [cut for cut in study.cuts(cuts) if not self.is_known(record, cut, budgets)]
+        closed = closed_forms(self.view, budgets, missing, self.settings, progress=progress) if missing else []
+        per_pass = self.settings.tuning.cuts_per_pass * len(budgets)
+        for start in range(0, len(closed), per_pass):
+            record = self.merged(record, self.measured(closed[start : start + per_pass]), ())
+            record.save(directory)
+            progress("accuracy of the splits", min(start + per_pass, len(closed)) // len(budgets), len(missing))
+        record = self.merged(record, (), self.remote(record, progress))
+        record.save(directory)
+        return record
 
     @property
     def design(self) -> Design:
@@ -115,7 +123,10 @@ class _PredictRun:
             directory = self.directory(cut.name, budget)
             if images.get(budget.tag) != len(self.images) or not (directory / SplitRecord.file_name).exists():
                 return False
-            split = SplitRecord.load(directory)
+            try:
+                split = read_split_files(directory).record
+            except StudyError:  # it is damaged, and is made again
+                return False
             if (split.statistics_images, split.isplit_version, split.coder) != expected:
                 return False
         return True

@@ -18,11 +18,16 @@ from isplit.design.class_subsets import ALL
 from isplit.design.graph import split
 from isplit.design.settings import SplitFilter
 from isplit.design.study import Study, StudyView
-from isplit.design.study_directory import SPLITS
 from isplit.errors import InputError, StudyError
-from isplit.records import Budget, Cut, SplitRecord, write_whole
-
-_WEIGHTS, _CODEC = "weights.safetensors", "codec.npz"
+from isplit.records import Budget, Cut, SplitRecord
+from isplit.records.arrays import pack_arrays, unpack_arrays
+from isplit.records.split_files import (
+    LARGEST_CODEC_BYTES,
+    SPLITS,
+    read_split_files,
+    split_records,
+    write_split_files,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +74,15 @@ def split_directory(study: Path, *, cut: str, group: str, design: str, budget: B
     return study / SPLITS / f"{safe}@{budget.tag}-{design}-{state}"
 
 
-def save_split(directory: Path, record: SplitRecord, built: BuiltSplit) -> None:
-    """Write a split: its bottleneck, its codec, and the sides that were trained.
+def save_split(directory: Path, record: SplitRecord, built: BuiltSplit) -> SplitRecord:
+    """Write a split (its bottleneck, its codec, and the sides that were trained) and return its record.
 
-    The record is written last, so that a folder with a record is whole.
+    The record then names the files. Whenever this is stopped, the folder holds the old split or the new one, whole.
 
     Raises:
         StudyError: a file cannot be written.
 
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"cannot make {directory}: {error.strerror or error}"
-        raise StudyError(msg) from error
     modules = {"bottleneck": built.bottleneck, "model.tail": built.tail, "model.head": built.head}
     tensors = {
         f"{prefix}.{name}": value.contiguous()
@@ -90,9 +90,7 @@ def save_split(directory: Path, record: SplitRecord, built: BuiltSplit) -> None:
         if module is not None
         for name, value in module.state_dict().items()
     }
-    write_whole(directory / _WEIGHTS, save(tensors))
-    built.codec.save(directory / _CODEC)
-    record.save(directory)
+    return write_split_files(directory, record, weights=save(tensors), codec=pack_arrays(built.codec.to_arrays()))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,19 +118,20 @@ def read_split(directory: Path, *, design: str | type[Bottleneck] | None = None)
         StudyError: a file is missing or damaged, or the split is of a design of the user's own that is not given.
 
     """
-    record = SplitRecord.load(directory)
+    files = read_split_files(directory)
+    record, again = files.record, SplitRecord.remedy.format(directory=directory)
     try:
-        tensors = load((directory / _WEIGHTS).read_bytes())
-        codec = Codec.load(directory / _CODEC)
+        tensors = load(files.weights)
+        codec = Codec.from_arrays(unpack_arrays(files.codec, directory / "codec", limit_bytes=LARGEST_CODEC_BYTES))
         bottleneck = _rebuilt(directory, record, design)
         bottleneck.load_state_dict(_below("bottleneck.", tensors))
     except StudyError:
         raise
-    except Exception as error:  # safetensors, torch and the file system raise errors of every kind
-        msg = f"the split {directory} is damaged ({type(error).__name__}: {error}); delete it and make it again"
+    except Exception as error:  # safetensors and torch raise errors of every kind
+        msg = f"the split {directory} is damaged ({type(error).__name__}: {error}); {again}"
         raise StudyError(msg) from error
     if prod(bottleneck.latent_shape) != prod(codec.shape):
-        msg = f"the split {directory} is damaged: weights and codec do not fit; delete it and make it again"
+        msg = f"the split {directory} is damaged (weights and codec do not fit); {again}"
         raise StudyError(msg)
     bottleneck.eval()
     return SavedSplit(record=record, bottleneck=bottleneck, codec=codec, tensors=_below("model.", tensors))
@@ -205,14 +204,13 @@ def _trained_side(module: nn.Module, tensors: dict[str, torch.Tensor], directory
     try:
         copied.load_state_dict(tensors)
     except RuntimeError as error:
-        msg = f"the split {directory} is damaged: {error}; delete it and train it again"
+        msg = f"the split {directory} is damaged ({error}); {SplitRecord.remedy.format(directory=directory)}"
         raise StudyError(msg) from error
     return copied.eval().requires_grad_(False)
 
 
 def _find(view: StudyView, cut: str, split_filter: SplitFilter) -> tuple[Path, SplitRecord]:
-    paths = sorted((view.directory / SPLITS).glob(f"*/{SplitRecord.file_name}"))
-    records = [(path.parent, SplitRecord.load(path.parent)) for path in paths]
+    records = split_records(view.directory).items()
     of_cut = [pair for pair in records if pair[1].cut == cut and pair[1].group == view.name]
     fitting = [pair for pair in of_cut if _fits(pair[1], split_filter)]
     trained = [pair for pair in fitting if pair[1].training is not None]

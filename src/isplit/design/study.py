@@ -1,7 +1,8 @@
 """A study: a directory of records for one model and data set, with the model and the data that it is about."""
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from isplit.design.inputs.data import Dataset, balanced_order, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.inputs.user_code import names_code
 from isplit.design.study_directory import StudyInputs
+from isplit.design.study_lock import study_lock
 from isplit.errors import InputError, StudyError
 from isplit.records import (
     Candidate,
@@ -281,6 +283,31 @@ def open_study(
         msg = f"{directory}: {changed} changed since `isplit analyze`; run it again into another directory"
         raise StudyError(msg)
     return Study(directory=directory, record=record, graph_record=graph_record, graph=graph, model=loaded, data=dataset)
+
+
+@contextmanager
+def open_to_write(study: Study | str | Path) -> Generator[Study]:
+    """Open a study and hold its lock for the length of a block; other processes may read it meanwhile.
+
+    Args:
+        study: The directory that `analyze` wrote, or a study that is open already.
+
+    Raises:
+        StudyError: another process writes into the study, and the message says which; the study was analysed again
+            with other input since it was opened; or what `open_study` refuses.
+
+    """
+    directory = study.directory if isinstance(study, Study) else Path(study)
+    StudyRecord.load(directory)  # a folder that holds no study gets no lock either
+    with study_lock(directory):
+        opened = open_study(study)
+        record = StudyRecord.load(directory)
+        identity = {"model", "data", "preprocessing", "graph_sha256", "seed"}
+        now, then = (known.model_dump(mode="json", include=identity) for known in (record, opened.record))
+        if now != then:
+            msg = f"{directory} was analysed again with other input since it was opened: open it again"
+            raise StudyError(msg)
+        yield opened
 
 
 def _recorded_spec(directory: Path, spec: str, kind: Literal["model", "data"], allow_code: bool) -> str:

@@ -22,9 +22,7 @@ from isplit.records import (
     StudyRecord,
     VerificationRecord,
 )
-
-SPLITS = "splits"
-"""The folder of a study that holds its splits, each in a folder of its own."""
+from isplit.records.split_files import SPLITS
 
 ANALYSIS_FILES = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
 """Files that `analyze` writes after study.json; every run of it writes them again."""

@@ -61,6 +61,9 @@ def study_lock(directory: Path) -> Generator[None]:
     except Timeout:
         msg = f"{directory} is being written by {_holder(directory)}: wait for it to end, or stop it"
         raise StudyError(msg) from None
+    except NotImplementedError as error:
+        msg = f"cannot lock {directory}: its file system has no locks; keep the study on another disk"
+        raise StudyError(msg) from error
     except OSError as error:
         msg = f"cannot lock {directory}: {error.strerror or error}"
         raise StudyError(msg) from error
@@ -70,6 +73,25 @@ def study_lock(directory: Path) -> Generator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def split_lock(directory: Path) -> Generator[None]:
+    """Hold the lock of a split's folder, which is made if it is not there, for the length of a block.
+
+    It keeps apart workers on several machines that train splits of one study, whose own lock their driver holds.
+
+    Raises:
+        StudyError: another process holds the lock, and the message says which; or the folder or lock cannot be made.
+
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make {directory}: {error.strerror or error}"
+        raise StudyError(msg) from error
+    with study_lock(directory):
+        yield
 
 
 def _holder(directory: Path) -> str:

@@ -9,7 +9,7 @@ from isplit.design.measure.ranking import score_predictors
 from isplit.design.predict import predict
 from isplit.design.progress import Progress, silent
 from isplit.design.settings import FitSettings, PredictSettings
-from isplit.design.study import Study, open_study
+from isplit.design.study import Study, open_to_write
 from isplit.errors import InputError, StudyError
 from isplit.records import (
     Budget,
@@ -51,7 +51,21 @@ def verify(
         InputError: fewer than two cuts, or what `fit` refuses.
 
     """
-    study, budget = open_study(study), read_budget(budget)
+    budget = read_budget(budget)
+    with open_to_write(study) as opened:
+        return _verify(opened, budget, cuts, group=group, settings=settings, fit_all=fit_all, progress=progress)
+
+
+def _verify(
+    study: Study,
+    budget: Budget,
+    cuts: Iterable[str],
+    *,
+    group: str | None,
+    settings: FitSettings | None,
+    fit_all: FitAll | None,
+    progress: Progress,
+) -> VerificationRecord:
     names = study.cut_names(cuts, group=group)
     if len(names) < 2:
         msg = f"a ranking needs at least two cuts, got {len(names)}: choose 'all', or name more"

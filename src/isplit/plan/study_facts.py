@@ -20,6 +20,7 @@ from isplit.records import (
     StudyRecord,
     WireOverhead,
 )
+from isplit.records.split_files import split_records
 
 _Z975 = 1.959963984540054
 
@@ -91,8 +92,7 @@ def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
                 key = (prediction.cut, prediction.budget.tag, prediction.design)
                 splits[key] = _predicted(prediction)
         images = [_image(image) for image in predictions.remote if image.group == chosen]
-    for path in sorted(directory.glob(f"splits/*/{SplitRecord.file_name}")):
-        record = SplitRecord.load(path.parent)
+    for record in split_records(directory).values():
         if record.training is not None and record.group == chosen:
             splits[record.cut, record.budget.tag, record.bottleneck.design] = _trained(record)
     places = {cut.name for cut in graph.cuts}

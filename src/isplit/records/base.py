@@ -1,32 +1,43 @@
 """What every record shares: frozen fields, a schema name with a version, and files that are whole or absent."""
 
 import json
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from isplit.errors import StudyError
-from isplit.records.files import write_whole
+from isplit.errors import NonFiniteError, StudyError
+from isplit.records.files import LARGEST_RECORD_BYTES, FileTooLargeError, read_limited, write_whole
+
+_Json = Mapping[str, Any] | list[Any] | tuple[Any, ...] | str | int | float | bool | None
 
 
 class Part(BaseModel):
     """A piece of a record: immutable, and strict about unknown fields."""
 
-    # NaN and infinity become null on paper: JSON has no word for them, and every reader knows null.
+    # NaN and infinity are refused where a record is read and written (`Record.from_json`, `Record.to_json`).
     # Built when first used: a device imports all records and uses four.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null", defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
+
+
+class LaterSchemaError(ValueError):
+    """A record was written by a later version of isplit than this one."""
 
 
 class Record(Part):
     """A part that is saved as a file of its own and says which schema it follows.
 
     A subclass sets `schema_name` ("isplit.curve/1") and `file_name` ("curve.json"). The schema's number grows
-    whenever an older reader would misunderstand the file.
+    whenever an older reader would misunderstand the file. `remedy` says what to do about a damaged file: `{path}` and
+    `{directory}` in it are replaced.
     """
 
     schema_name: ClassVar[str]
     file_name: ClassVar[str]
+    remedy: ClassVar[str] = "delete the file and run `isplit analyze` again"
 
     @model_validator(mode="before")
     @classmethod
@@ -34,29 +45,36 @@ class Record(Part):
         if not isinstance(data, dict):
             return data
         fields = dict(cast("dict[str, Any]", data))
-        schema = fields.pop("schema", cls.schema_name)
-        if schema != cls.schema_name:
-            msg = f"schema is {schema!r}, this version of isplit reads {cls.schema_name!r}"
-            raise ValueError(msg)
+        _check_schema(fields.pop("schema", cls.schema_name), cls.schema_name)
         return fields
 
     def to_json(self) -> str:
-        """Return the record as JSON text, its schema first."""
+        """Return the record as JSON text, its schema first.
+
+        Raises:
+            NonFiniteError: a number in it is NaN or infinite; the message names the field.
+
+        """
         fields = {"schema": self.schema_name, **json.loads(self.model_dump_json())}
-        return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
+        if (where := _first_non_finite(fields)) is not None:
+            msg = f"{self.file_name} is not written: {where} is NaN or infinite"
+            raise NonFiniteError(msg)
+        return json.dumps(fields, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: not JSON, no schema or another one, or fields that do not fit it.
+            LaterSchemaError: a later version of isplit wrote it.
+            ValueError: not JSON, no schema or another one, fields that do not fit it, or a number that is not finite.
 
         """
-        data = json.loads(text)
+        data = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
         if not isinstance(data, dict) or "schema" not in data:
             msg = f"not a record: no schema (expected {cls.schema_name!r})"
             raise ValueError(msg)
+        _check_schema(cast("dict[str, Any]", data)["schema"], cls.schema_name)
         return cls.model_validate(data)
 
     def save(self, directory: Path) -> Path:
@@ -64,6 +82,7 @@ class Record(Part):
 
         Raises:
             StudyError: the file cannot be written.
+            NonFiniteError: a number in it is NaN or infinite.
 
         """
         path = directory / self.file_name
@@ -75,12 +94,12 @@ class Record(Part):
         """Read the record from its file in `directory`.
 
         Raises:
-            StudyError: the file is missing, damaged, or follows another schema.
+            StudyError: the file is missing, damaged, too large, or follows another schema.
 
         """
         path = directory / cls.file_name
         try:
-            return cls.from_json(path.read_bytes())
+            return cls.read(path)
         except FileNotFoundError:
             what = f"{directory} is not a study" if not directory.is_dir() else f"{directory} is not finished"
             msg = f"{what}: {cls.file_name} is missing; run `isplit analyze MODEL DATA -o {directory}` to write it"
@@ -88,11 +107,78 @@ class Record(Part):
         except OSError as error:
             msg = f"cannot read {path}: {error.strerror or error}"
             raise StudyError(msg) from error
+        except LaterSchemaError as error:
+            msg = f"{path} cannot be read: {error}"
+            raise StudyError(msg) from error
+        except FileTooLargeError as error:
+            msg = f"{error}; {cls._remedy(path)}"
+            raise StudyError(msg) from error
+        except ValueError as error:
+            msg = f"{path} is damaged: {error}; {cls._remedy(path)}"
+            raise StudyError(msg) from error
+
+    @classmethod
+    def read(cls, path: Path, *, limit_bytes: int = LARGEST_RECORD_BYTES) -> Self:
+        """Read the record from a file of any name.
+
+        Raises:
+            OSError: the file cannot be read.
+            LaterSchemaError: a later version of isplit wrote it.
+            FileTooLargeError: it is larger than any such record.
+            ValueError: it is damaged or another record; the message says how, without the path.
+
+        """
+        content = read_limited(path, limit_bytes=limit_bytes, kind=f"a record {cls.schema_name!r}")
+        try:
+            return cls.from_json(content)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            msg = f"{path} cannot be read: {where}: {first['msg']}; delete the file and run `isplit analyze` again"
-            raise StudyError(msg) from error
-        except (ValueError, RecursionError) as error:
-            msg = f"{path} is damaged: {error}; delete the file and run `isplit analyze` again"
-            raise StudyError(msg) from error
+            where = ".".join(str(part) for part in first["loc"])
+            msg = f"{where + ': ' if where else ''}{first['msg']}"
+            raise ValueError(msg) from error
+        except RecursionError:
+            msg = "it is nested too deep"
+            raise ValueError(msg) from None
+
+    @classmethod
+    def _remedy(cls, path: Path) -> str:
+        return cls.remedy.format(path=path, directory=path.parent)
+
+
+def _check_schema(schema: object, expected: str) -> None:
+    if schema == expected:
+        return
+    name, _, version = expected.rpartition("/")
+    match = re.fullmatch(rf"{re.escape(name)}/([0-9]{{1,9}})", schema) if isinstance(schema, str) else None
+    if match and int(match[1]) > int(version):
+        msg = (
+            f"it follows {schema!r}, and this version of isplit reads {expected!r}: a later version wrote it; install "
+            "that one (`pip install --upgrade isplit`)"
+        )
+        raise LaterSchemaError(msg)
+    shown = repr(schema)
+    msg = f"schema is {shown if len(shown) <= 80 else shown[:80] + '…'}, this version of isplit reads {expected!r}"
+    raise ValueError(msg)
+
+
+def _refuse_number(word: str) -> float:
+    msg = f"it holds {word}, which is no number"
+    raise ValueError(msg)
+
+
+def _finite(text: str) -> float:
+    """Read a number; JSON allows more digits than a number of the machine has."""
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text[:40])
+
+
+def _first_non_finite(value: _Json, where: str = "") -> str | None:
+    """Return the place of the first number that is NaN or infinite ("points.3.cui"), None where all are finite."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else where
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, item in items:
+        inner = _first_non_finite(item, f"{where}.{name}" if where else str(name))
+        if inner is not None:
+            return inner
+    return None

@@ -12,6 +12,9 @@ LARGEST_RECORD_BYTES = 64 * 2**20
 """The largest file that is read as a record: a study of a thousand cuts and a thousand classes takes 20 MiB."""
 
 
+_PIECE_BYTES = 16 * 2**20
+
+
 class FileTooLargeError(InputError):
     """A file is larger than anything of its kind; nothing of it was used."""
 
@@ -82,7 +85,13 @@ def read_limited(path: Path, *, limit_bytes: int, kind: str) -> bytes:
 
 def read_stream(file: BinaryIO, *, limit_bytes: int) -> bytes:
     """Read a stream to its end, but at most one byte beyond the limit, so that the caller sees that it is longer."""
-    return file.read(limit_bytes + 1)
+    parts: list[bytes] = []
+    left_bytes = limit_bytes + 1
+    # In pieces, because Python takes memory for as much as is asked for.
+    while left_bytes and (part := file.read(min(left_bytes, _PIECE_BYTES))):
+        parts.append(part)
+        left_bytes -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def check_size(path: Path, *, limit_bytes: int, kind: str) -> None:
@@ -101,12 +110,5 @@ def check_size(path: Path, *, limit_bytes: int, kind: str) -> None:
 def too_large(path: object, *, size_bytes: int, limit_bytes: int, kind: str) -> FileTooLargeError:
     """Return the error for a file beyond its limit."""
     return FileTooLargeError(
-        f"{path} has {_size(size_bytes)}, and {kind} has at most {_size(limit_bytes)}: this is another file"
+        f"{path} has {size_bytes:,} bytes, and {kind} has at most {limit_bytes:,}: this is another file"
     )
-
-
-def _size(size_bytes: int) -> str:
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.4g} {unit}"
-    return f"{size_bytes} bytes"

@@ -239,6 +239,7 @@ class PlanRecord(TableRecord):
 
     schema_name: ClassVar[str] = "isplit.plan/1"
     file_name: ClassVar[str] = "plan.json"
+    remedy: ClassVar[str] = "delete the file and run `isplit plan {directory}` again"
     rows_field: ClassVar[str] = "placements"
 
     isplit_version: str

@@ -64,6 +64,7 @@ class RunsRecord(TableRecord):
 
     schema_name: ClassVar[str] = "isplit.runs/1"
     file_name: ClassVar[str] = "runs.json"
+    remedy: ClassVar[str] = "delete the file; `isplit demo` and `isplit bench` write it"
     rows_field: ClassVar[str] = "runs"
 
     link: str

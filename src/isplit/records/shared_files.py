@@ -3,16 +3,11 @@
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from isplit.errors import InputError
-from isplit.records.base import Record
-from isplit.records.files import write_whole
+from isplit.records.base import LaterSchemaError, Record
+from isplit.records.files import FileTooLargeError, write_whole
 
 _Shared = TypeVar("_Shared", bound=Record)
-
-LARGEST_FILE_BYTES = 64 * 2**20
-"""A profile of a thousand cuts takes less than a megabyte; whatever is larger than this is no record of ours."""
 
 
 def read_shared(kind: type[_Shared], path: Path, *, command: str) -> _Shared:
@@ -30,22 +25,17 @@ def read_shared(kind: type[_Shared], path: Path, *, command: str) -> _Shared:
     """
     advice = f"`{command}` writes such a file"
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE_BYTES + 1)
+        return kind.read(path)
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}; {advice}"
         raise InputError(msg) from error
-    if len(content) > LARGEST_FILE_BYTES:
-        msg = f"{path} is larger than {LARGEST_FILE_BYTES // 2**20} MiB, so it is not {kind.schema_name}; {advice}"
-        raise InputError(msg)
-    try:
-        return kind.from_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        msg = f"{path} cannot be read as {kind.schema_name}: {where + ': ' if where else ''}{first['msg']}; {advice}"
+    except FileTooLargeError as error:
+        msg = f"{error}; {advice}"
         raise InputError(msg) from error
-    except (ValueError, RecursionError) as error:
+    except LaterSchemaError as error:
+        msg = f"{path} cannot be read: {error}"
+        raise InputError(msg) from error
+    except ValueError as error:
         msg = f"{path} cannot be read as {kind.schema_name}: {error}; {advice}"
         raise InputError(msg) from error
 

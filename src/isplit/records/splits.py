@@ -1,9 +1,12 @@
 """Splits that were built: what they are made of, how accurate they are, and what crosses."""
 
+import builtins
+import hashlib
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from isplit.records.base import Part, Record
 from isplit.records.compression import Compression
@@ -189,8 +192,25 @@ class Training(Part):
     budget_note: str | None = None
 
 
+class SplitFile(Part):
+    """A file beside split.json: its name, which holds the first digits of its hash, its size, and its SHA-256."""
+
+    name: str = Field(pattern=r"^(weights|codec)-[0-9a-f]{16}\.(safetensors|npz)$")
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    @classmethod
+    def of(cls, content: builtins.bytes, *, part: str, suffix: str) -> "SplitFile":
+        """Describe a file of this content."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        return cls(name=f"{part}-{sha256[:16]}{suffix}", bytes=len(content), sha256=sha256)
+
+
 class SplitRecord(Record):
     """split.json beside a split's weights: what it is, how it was made, and what was measured.
+
+    `weights` and `codec` are the files that belong to it; None in records of earlier versions, whose files are called
+    weights.safetensors and codec.npz.
 
     `coder` is the entropy coder. `statistics_images` are those of the closed form's moments; `samples_per_dimension`
     below 5 means that it leans on its shrinkage.
@@ -198,6 +218,7 @@ class SplitRecord(Record):
 
     schema_name: ClassVar[str] = "isplit.split/1"
     file_name: ClassVar[str] = "split.json"
+    remedy: ClassVar[str] = "delete the folder {directory}; `isplit predict` or `isplit fit` makes the split again"
 
     isplit_version: str
     versions: dict[str, str]
@@ -213,6 +234,8 @@ class SplitRecord(Record):
     training: Training | None
     seed: int
     measurement: Measurement
+    weights: SplitFile | None = None
+    codec: SplitFile | None = None
 
     def __repr__(self) -> str:
         state = "closed form" if self.training is None else "trained"
@@ -259,6 +282,7 @@ class PredictionsRecord(TableRecord):
 
     schema_name: ClassVar[str] = "isplit.predictions/1"
     file_name: ClassVar[str] = "predictions.json"
+    remedy: ClassVar[str] = "delete the file and run `isplit predict {directory}` again"
     rows_field: ClassVar[str] = "predictions"
 
     calibration: str | None

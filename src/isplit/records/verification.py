@@ -63,6 +63,7 @@ class VerificationRecord(TableRecord):
 
     schema_name: ClassVar[str] = "isplit.verification/1"
     file_name: ClassVar[str] = "verification.json"
+    remedy: ClassVar[str] = "delete the file and run `isplit verify {directory}` again"
     rows_field: ClassVar[str] = "verifications"
 
     verifications: tuple[Verification, ...]

@@ -17,6 +17,7 @@ from isplit.records import (
     VerificationRecord,
     write_whole,
 )
+from isplit.records.split_files import split_records
 from isplit.report.figures.curve import curve_svg
 from isplit.report.fragments import predictions_html, study_html
 from isplit.report.page import FurtherRecords, report_html
@@ -83,5 +84,4 @@ def _if_there(kind: type[_Some], directory: Path) -> _Some | None:
 
 def _trained_splits(directory: Path) -> tuple[SplitRecord, ...]:
     """Return the records of the study's trained splits; the others are in predictions.json."""
-    paths = sorted(directory.glob(f"splits/*/{SplitRecord.file_name}"))
-    return tuple(record for record in (SplitRecord.load(path.parent) for path in paths) if record.training is not None)
+    return tuple(record for record in split_records(directory).values() if record.training is not None)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Self
 
-from pydantic import ValidationError
-
 from isplit.codec.codec import Codec
 from isplit.errors import BundleError, StudyError
 from isplit.records import BundledFile, BundleRecord
+from isplit.records.base import LaterSchemaError
 from isplit.records.directories import recover
+from isplit.records.files import FileTooLargeError
 from isplit.runtime.external_data import external_data
 
 MAX_MANIFEST_BYTES = 2**24
@@ -118,18 +118,16 @@ def _read_manifest(root: Path) -> BundleRecord:
     if not path.is_file():
         msg = f"{root} is not a bundle: it has no {path.name}; `isplit export STUDY --cut C -o {root}` writes one"
         raise BundleError(msg)
-    if (size := path.stat().st_size) > MAX_MANIFEST_BYTES:
-        msg = f"{path} has {size} bytes, a manifest at most {MAX_MANIFEST_BYTES}: {_AGAIN}"
-        raise BundleError(msg)
     try:
-        return BundleRecord.from_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        msg = f"{path} cannot be used: {where}: {first['msg']}; {_AGAIN}"
+        return BundleRecord.read(path, limit_bytes=MAX_MANIFEST_BYTES)
+    except LaterSchemaError as error:
+        msg = f"{path} cannot be used: {error}"
         raise BundleError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"{path} is damaged: {error}; {_AGAIN}"
+    except FileTooLargeError as error:
+        msg = f"{error}; {_AGAIN}"
+        raise BundleError(msg) from error
+    except ValueError as error:
+        msg = f"{path} cannot be used: {error}; {_AGAIN}"
         raise BundleError(msg) from error
 
 

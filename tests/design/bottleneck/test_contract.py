@@ -254,11 +254,12 @@ class TestBottleneck:
         """A split's directory gives back record, bottleneck, codec and the trained tensors of the model."""
         record, codec = record_of(case.spec), case.codec
         tail = torch.nn.Linear(3, 2)
-        save_split(tmp_path / "one", record, BuiltSplit(make_cut((1,)), case.bottleneck, codec, tail=tail))
+        written = save_split(tmp_path / "one", record, BuiltSplit(make_cut((1,)), case.bottleneck, codec, tail=tail))
 
         saved = read_split(tmp_path / "one")
 
-        assert record == saved.record
+        assert written == saved.record
+        assert record == saved.record.model_copy(update={"weights": None, "codec": None})
         assert torch.equal(case.bottleneck(case.tensor), saved.bottleneck(case.tensor))
         assert codec.codec_id == saved.codec.codec_id
         assert {"tail.weight", "tail.bias"} == set(saved.tensors)
@@ -301,9 +302,11 @@ def record_of(spec: BottleneckSpec) -> SplitRecord:
 @pytest.mark.parametrize(
     ("name", "change", "says"),
     [
-        ("weights.safetensors", lambda content: content[:-1], "is damaged"),
-        ("weights.safetensors", None, "is damaged"),
-        ("codec.npz", lambda content: content[:-30], "codec"),
+        ("weights", lambda content: content[:-1], "is damaged"),
+        ("weights", lambda content: content[:-1] + bytes([content[-1] ^ 1]), "is not what split.json names"),
+        ("weights", None, "is damaged"),
+        ("codec", lambda content: content[:-30], "codec"),
+        ("codec", lambda content: content + b"0", "codec"),
         ("split.json", lambda content: content[:-5], "split.json is damaged"),
         ("split.json", lambda content: content.replace(b'"ranks": [\n   3', b'"ranks": [\n   4'), "is damaged"),
     ],
@@ -314,7 +317,8 @@ def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: 
     bottleneck = build_bottleneck(spec, BUDGET)
     symbols = torch.zeros(1, *bottleneck.latent_shape, dtype=torch.uint8)
     codec = CodecOwner(MODEL, "x").make_codec(LatentQuantiser(Quantiser.common(0.1, levels=16)), symbols)
-    save_split(tmp_path, record_of(spec), BuiltSplit(make_cut((1,)), bottleneck, codec))
+    record = save_split(tmp_path, record_of(spec), BuiltSplit(make_cut((1,)), bottleneck, codec))
+    name = {"weights": record.weights.name, "codec": record.codec.name}.get(name, name)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
     if change is not None:

@@ -20,8 +20,8 @@ from isplit.design.settings import FitSettings, PredictSettings, Start
 from isplit.design.splits import BuiltSplit, read_split, split_directory
 from isplit.design.study import StudyView
 from isplit.design.training.features import Features
-from isplit.errors import InputError
-from isplit.records import BottleneckSpec, Budget, Cut, SplitRecord
+from isplit.errors import InputError, StudyError
+from isplit.records import BottleneckSpec, Budget, Cut
 
 if TYPE_CHECKING:
     from isplit.design.bottleneck.linear import LinearBottleneck
@@ -169,9 +169,10 @@ def _predicted(task: FitTask) -> StartingPoint | None:
     directory = split_directory(
         view.directory, cut=task.cut.name, group=view.name, design="linear", budget=task.budget, trained=False
     )
-    if not (directory / SplitRecord.file_name).exists():
+    try:
+        saved = read_split(directory)
+    except StudyError:  # there is none, or it is damaged: it is solved again
         return None
-    saved = read_split(directory)
     record = saved.record
     if record.model != view.fingerprint or record.coder != task.settings.coder:
         return None

@@ -88,7 +88,7 @@ def analyze(
     """Rank the cuts of a model by their importance for its decisions on the data, and draw the report.
 
     The importance is I-SPLIT's CUI (Cunico et al., ICPR 2022) unless the settings name another method. Run again with
-    the same input, it goes on where it was stopped.
+    the same input, it goes on where it was stopped. Every other verb takes the study that is returned.
 
     Args:
         model: From `load_model`, or what that takes.
@@ -102,9 +102,6 @@ def analyze(
         progress: True shows bars on standard error; a function is called as work goes on.
         announce: Called with study.json's record before the long part; by default what speaks against the study (such
             as a model no better than guessing) is a Python warning.
-
-    Returns:
-        The study, which every other verb takes.
 
     Raises:
         InputError: model and data do not fit, an unknown class, or a directory that cannot be used.

@@ -36,6 +36,7 @@ from isplit.design.study_lock import study_lock
 from isplit.errors import InputError
 from isplit.records import (
     CandidatesRecord,
+    ClassGroup,
     CurveRecord,
     GraphRecord,
     Precision,
@@ -61,48 +62,25 @@ def analyze(
     progress: Progress = silent,
     announce: Callable[[StudyRecord], None] = lambda study: None,
 ) -> Study:
-    """Find the cuts of a model and rank them by what they mean for its decisions on the data.
+    """Find the cuts of a model and rank them by their importance for its decisions on the data.
 
-    Run again with the same input it goes on where it was stopped, and does nothing twice.
-
-    Args:
-        model: From `load_model`; its weights are laid out channels-last.
-        data: From `open_data`.
-        directory: The study; made if it is not there.
-        classes: Class subsets, see `parse_groups`.
-        class_map: A JSON file {class: model output}, where that cannot be told by number or name.
-        settings: How much and how; the defaults suit a first look.
-        seed: Of the choice of images.
-        overwrite: Replace a study of other input.
-        progress: Called as work goes on.
-        announce: Called with the study's record as soon as the base accuracy is known, before the long part.
-
-    Raises:
-        InputError: model and data do not fit, a class that is not there, a directory that cannot be used.
-        NonFiniteError: the importance is NaN or infinite somewhere; curve.json says where.
-
+    The arguments and errors are those of `isplit.analyze`. The weights of the model are laid out channels-last.
     """
     settings, directory = settings or AnalyzeSettings(), Path(directory)
     # Once: a method that is named by its file has that file run.
     settings = replace(settings, method=resolve_method(settings.method))
     model = model.for_classes(len(data.classes))
     match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
-    outputs, notices = match.outputs, [*data.notices, *match.notices]
     groups = parse_groups(classes, data)
-    logits = [ClassSubset(group, data.classes, outputs) for group in groups]
-    if settings.images is not None and settings.images < len(groups[0].classes):
-        notices.append(
-            f"the curve is taken from fewer images ({settings.images}) than there are classes "
-            f"({len(groups[0].classes)}): classes without an image have no say in it"
-        )
-    data = replace(data, notices=tuple(notices))
+    logits = [ClassSubset(group, data.classes, match.outputs) for group in groups]
+    data = replace(data, notices=(*data.notices, *match.notices, *_few_images(settings, groups[0])))
     progress("capturing the model", 0, 1)
     graph = model.graph(channel_axes=settings.channel_axes)
     model = replace(model, notices=(*model.notices, *graph.notices))
     record = graph.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
     progress("capturing the model", 1, 1)
 
-    inputs = StudyInputs(model, data, tuple(outputs), groups, seed, graph.sha256)
+    inputs = StudyInputs(model, data, tuple(match.outputs), groups, seed, graph.sha256)
     make_directory(directory)
     with study_lock(directory):
         study = _study_record(directory, graph, inputs, logits[0], settings, overwrite=overwrite, progress=progress)
@@ -115,6 +93,16 @@ def analyze(
         shown = images[: min(_OVERLAY_IMAGES, len(groups[0].classes))]
         _save_overlays(directory, graph, record, ranking, inputs, shown, settings)
     return Study(directory=directory, record=study, graph_record=record, graph=graph, model=model, data=data)
+
+
+def _few_images(settings: AnalyzeSettings, group: ClassGroup) -> list[str]:
+    """Return a notice where the curve is taken from fewer images than there are classes."""
+    if settings.images is None or settings.images >= len(group.classes):
+        return []
+    return [
+        f"the curve is taken from fewer images ({settings.images}) than there are classes ({len(group.classes)}): "
+        "classes without an image have no say in it"
+    ]
 
 
 def _study_record(

@@ -61,7 +61,6 @@ def fit_on_ray(
     """
     with needs_extra("ray"):
         import ray
-        from ray.exceptions import RayError
     StudyRecord.load(request.directory)  # a folder that holds no study gets no lock either
     with study_lock(request.directory):
         joined = join_ray_cluster(address)
@@ -73,23 +72,32 @@ def fit_on_ray(
                 options["num_gpus"] = 1
             task: Any = ray.remote(**options)(_fit_one)
             waiting = {task.remote(request, cut, Path.cwd(), processors): cut for cut in cuts}
-            tasks, records = list(waiting), dict[str, SplitRecord]()
-            while waiting:
-                (first, *_), _ = ray.wait(list(waiting), num_returns=1)
-                cut = waiting.pop(first)
-                try:
-                    result = ray.get(first)
-                except RayError as error:
-                    msg = f"{cut}: its worker was lost ({type(error).__name__}); finished cuts are kept, run this again"
-                    raise IsplitError(msg) from error
-                if isinstance(result, IsplitError):
-                    raise result
-                records[cut] = SplitRecord.from_json(result)
-                progress("cuts", len(records), len(tasks))
+            records = _collect(waiting, progress)
             return [records[cut] for cut in cuts]
         finally:
             if joined:
                 ray.shutdown()
+
+
+def _collect(waiting: dict[Any, str], progress: Progress) -> dict[str, SplitRecord]:
+    """Return the records of tasks by their cuts as they are finished; raise what one of them refused."""
+    import ray
+    from ray.exceptions import RayError
+
+    count, records = len(waiting), dict[str, SplitRecord]()
+    while waiting:
+        (task, *_), _ = ray.wait(list(waiting), num_returns=1)
+        cut = waiting.pop(task)
+        try:
+            result = ray.get(task)
+        except RayError as error:
+            msg = f"{cut}: its worker was lost ({type(error).__name__}); finished cuts are kept, run this again"
+            raise IsplitError(msg) from error
+        if isinstance(result, IsplitError):
+            raise result
+        records[cut] = SplitRecord.from_json(result)
+        progress("cuts", len(records), count)
+    return records
 
 
 def _fit_one(request: FitRequest, cut: str, working_directory: Path, threads: int) -> str | IsplitError:

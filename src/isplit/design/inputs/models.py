@@ -133,18 +133,17 @@ def load_model(
     """Build a model or take the one given, load its weights, and try it on two black images.
 
     Args:
-        spec: `torchvision:NAME` (classification), `timm:NAME`, or `./file.py:factory` or `package.module:factory`, a
-            function that returns a module and is given `num_classes` if it takes it. Or a module, recorded as
-            `python:CLASS`: a copy of it is used, so that it stays as it is. Of a compiled, parallel, averaged or
-            adapted model the inner one is taken.
+        spec: `torchvision:NAME`, `timm:NAME`, or `./file.py:factory` or `package.module:factory`, a function that
+            returns a module and is given `num_classes` if it takes it. Or a module, of which a copy is used; of a
+            compiled, parallel, averaged or adapted one the inner module. It is recorded as `python:CLASS`.
         weights: None (the values it is built with, or a given module's own), "default" (the library's trained ones,
             downloaded), or a file with a state dictionary: .safetensors, or what torch.save wrote.
         num_classes: Outputs of the model. With "default" weights another number puts an untrained classifier in.
         image_size: Height and width of the input, or one number for both, instead of what the library says. A module,
             given or a factory's, may say it in an attribute `preprocessing`: a `Preprocessing` or some of its fields.
         channels: 1 (grey) or 3 (RGB), where the library does not say it and the first convolution does not tell.
-        mean: Of each channel (or one for all) of images in [0, 1].
-        std: Likewise.
+        mean: The mean of each channel, or one for all, of images in [0, 1].
+        std: The standard deviation, likewise.
         output: Which of several outputs is the logits: its name ("logits", "aux.0") or its position.
         extra_inputs: Constants for further parameters of the model's forward: numbers, lists or tensors. A tensor
             whose first dimension is 1 is repeated for every image.
@@ -161,41 +160,21 @@ def load_model(
         LoadedModel(net.py:build: input 3×16×16, 3 outputs, 2,447 parameters)
 
     """
-    if num_classes is not None and num_classes < 2:
-        msg = f"a model needs at least 2 outputs to tell classes apart, not {num_classes}"
-        raise ModelError(msg)
-    name = name_of(spec)
     built, notices = _build(spec, weights=weights, num_classes=num_classes)
-    file = Path(weights).expanduser() if weights not in (None, "default") else None
-    if file is not None:
-        notices += apply_weights(built.module, read_weights(file))
-    module = built.module
-    prepare(module)
-    check_finite(module)
     call = ModelCall(extra_inputs=_as_inputs(extra_inputs or {}))
-    _check_inputs(module, call, spec=name)
+    _check_inputs(built.module, call, spec=name_of(spec))
     given = {"image_size": image_size, "channels": channels, "mean": mean, "std": std}
-    preprocessing, outputs, more = _try(module, built.hints, given, call, spec=name)
+    preprocessing, outputs, more = _try(built.module, built.hints, given, call, spec=name_of(spec))
     choice = choose_output(outputs, wanted=None if output is None else str(output), classes=num_classes)
-    num_outputs = max(2, choice.output.width)
-    if num_classes not in (None, num_outputs):
-        msg = f"{name} has {num_outputs} outputs, not {num_classes}: its factory has to take num_classes and use it"
-        raise ModelError(msg)
+    source = _source(spec, built.module, weights, choice.output, num_classes).model_copy(
+        update={"extra_inputs": dict(extra_inputs or {})}
+    )
     names = built.class_names
     return LoadedModel(
-        module=module,
-        source=ModelSource(
-            spec=name,
-            weights=weights,
-            weights_sha256=None if file is None else file_sha256(file),
-            fingerprint=fingerprint(module),
-            num_outputs=num_outputs,
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-            output=choice.output.name or None,
-            extra_inputs=dict(extra_inputs or {}),
-        ),
+        module=built.module,
+        source=source,
         preprocessing=preprocessing,
-        class_names=names if names is not None and len(names) == num_outputs else None,
+        class_names=names if names is not None and len(names) == source.num_outputs else None,
         warnings=(*built.warnings, *([choice.doubt] if choice.doubt else [])),
         notices=(*notices, *more),
         call=replace(call, path=choice.output.path),
@@ -203,15 +182,52 @@ def load_model(
     )
 
 
+def _source(
+    spec: str | nn.Module, module: nn.Module, weights: str | None, output: Output, num_classes: int | None
+) -> ModelSource:
+    """Describe a model for the record, after checking that it has as many outputs as were asked for."""
+    file = _weights_file(weights)
+    return ModelSource(
+        spec=name_of(spec),
+        weights=weights,
+        weights_sha256=None if file is None else file_sha256(file),
+        fingerprint=fingerprint(module),
+        num_outputs=_num_outputs(output, num_classes, spec=name_of(spec)),
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        output=output.name or None,
+    )
+
+
+def _num_outputs(output: Output, num_classes: int | None, *, spec: str) -> int:
+    """Return the number of logits, two where one logit z stands for (0, z); raise if another number was asked for."""
+    num_outputs = max(2, output.width)
+    if num_classes not in (None, num_outputs):
+        msg = f"{spec} has {num_outputs} outputs, not {num_classes}: its factory has to take num_classes and use it"
+        raise ModelError(msg)
+    return num_outputs
+
+
 def _build(spec: str | nn.Module, *, weights: str | None, num_classes: int | None) -> tuple[Built, list[str]]:
-    """Build a model, or copy the one given."""
+    """Build a model, or copy the one given, with its weights; return it with notices of what was done."""
+    if num_classes is not None and num_classes < 2:
+        msg = f"a model needs at least 2 outputs to tell classes apart, not {num_classes}"
+        raise ModelError(msg)
+    notices: list[str] = []
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         built = build(spec, weights=weights, num_classes=num_classes)
     if isinstance(spec, nn.Module):
         built.module, notices = private_copy(built.module)
-        return built, notices
-    return built, []
+    file = _weights_file(weights)
+    if file is not None:
+        notices += apply_weights(built.module, read_weights(file))
+    prepare(built.module)
+    check_finite(built.module)
+    return built, notices
+
+
+def _weights_file(weights: str | None) -> Path | None:
+    return Path(weights).expanduser() if weights not in (None, "default") else None
 
 
 def _as_inputs(extra_inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from isplit.runtime.server import ServerTls as ServerTls
     from isplit.runtime.server import serve as serve
     from isplit.runtime.server import serving as serving
+    from isplit.workflows.bench import BenchSettings as BenchSettings
+    from isplit.workflows.bench import ServerAccess as ServerAccess
+    from isplit.workflows.bench import bench as bench
     from isplit.workflows.profile import profile as profile
 
 _EXPORTS = {
@@ -55,6 +58,7 @@ _EXPORTS = {
     "isplit.runtime.edge.security": "Tls",
     "isplit.runtime.profile.settings": "ProfileSettings",
     "isplit.runtime.server": "ServerSettings ServerTls serve serving",
+    "isplit.workflows.bench": "BenchSettings ServerAccess bench",
     "isplit.workflows.profile": "profile",
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}

@@ -27,6 +27,16 @@ def placement(name: str, **part_ms: float) -> PlacementRun:
     )
 
 
+def test_a_plan_stands_beside():
+    """Where a plan had said how long a placement takes, its figure and the measured one are the last two columns."""
+    run = placement("local", local=20.0).model_copy(update={"predicted_ms": 19.0, "from_picture_median_ms": 20.5})
+    bars = run_bars(RunsRecord(link="over loopback", link_bits_per_s=None, runs=(run,)))
+
+    assert bars is not None
+    assert bars.planned
+    assert ("19.0", "20.5") == bars.bars[0].numbers[-2:]
+
+
 def test_bars_share_one_scale() -> None:
     """The slowest placement fills the width; the others are drawn to the same scale."""
     record = RunsRecord(

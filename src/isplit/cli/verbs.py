@@ -92,6 +92,10 @@ VERBS = (
         leaves_threads=True,
     ),
     Verb(
+        name="bench",
+        summary="Measure every placement of BUNDLE on labelled images: accuracy, latency, bytes, processor and memory.",
+    ),
+    Verb(
         name="service",
         summary="Print or install a systemd unit that keeps `isplit serve` or `isplit run` going.",
     ),

@@ -1,7 +1,7 @@
 """What placements did over a real link: accuracy, bytes and the time of every part, summed up from the answers."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -17,6 +17,12 @@ class PlacementRun(Part):
 
     `accuracy` is None where the images' classes are not known. `part_ms` is the median of each part of the time in the
     order in which they take place (see `Timings`), of those that took place; medians do not add up to the total's.
+
+    `isplit bench` adds what it measured beside: wire bytes of one image in either direction (protocol included, TCP and
+    IP headers not), processor time of the device's process for one image, and its peak resident memory. `predicted_ms`
+    is the median that the plan said, and `predicted_accuracy` its accuracy; None where the plan has no such placement.
+    A plan's latency begins with the decoded picture: `from_picture_median_ms` and `from_picture_p95_ms` are what was
+    measured from there on.
     """
 
     placement: str
@@ -27,6 +33,14 @@ class PlacementRun(Part):
     total_median_ms: float
     total_p95_ms: float
     part_ms: dict[str, float]
+    wire_up_bytes: float | None = None
+    wire_down_bytes: float | None = None
+    device_cpu_ms: float | None = None
+    device_peak_bytes: int | None = None
+    from_picture_median_ms: float | None = None
+    from_picture_p95_ms: float | None = None
+    predicted_ms: float | None = None
+    predicted_accuracy: float | None = None
 
     @classmethod
     def from_answers(
@@ -34,6 +48,7 @@ class PlacementRun(Part):
     ) -> "PlacementRun":
         """Sum up answers, at least one; `classes` gives the true class of each image by its name."""
         totals = [answer.timings.total_ms for answer in answers]
+        from_picture = [answer.timings.total_ms - (answer.timings.decode_image_ms or 0.0) for answer in answers]
         parts: dict[str, float] = {}
         for name in Timings.model_fields:
             times = [time for answer in answers if (time := getattr(answer.timings, name)) is not None]
@@ -52,6 +67,8 @@ class PlacementRun(Part):
             payload_bytes=PayloadBytes.from_lengths(sizes) if sizes else None,
             total_median_ms=float(np.median(totals)),
             total_p95_ms=float(np.percentile(totals, 95)),
+            from_picture_median_ms=float(np.median(from_picture)),
+            from_picture_p95_ms=float(np.percentile(from_picture, 95)),
             part_ms=parts,
         )
 
@@ -60,6 +77,7 @@ class RunsRecord(TableRecord):
     """runs.json: placements beside each other over the same link.
 
     `link_bits_per_s` is None where nothing limited the rate (loopback). `link` says in words what the link was.
+    `shaping` says how the link was made: by "namespaces" of Linux, by a "proxy" of ours, or not at all (None).
     """
 
     schema_name: ClassVar[str] = "isplit.runs/1"
@@ -70,3 +88,4 @@ class RunsRecord(TableRecord):
     link: str
     link_bits_per_s: int | None
     runs: tuple[PlacementRun, ...]
+    shaping: Literal["namespaces", "proxy"] | None = None

@@ -37,10 +37,11 @@ class RunBar:
 
 @dataclass(frozen=True, kw_only=True)
 class RunBars:
-    """All placements that were run over a link, which `link` names in words."""
+    """All placements that were run over a link, which `link` names in words; `planned` where a plan stands beside."""
 
     link: str
     bars: tuple[RunBar, ...]
+    planned: bool = False
 
 
 def run_bars(runs: RunsRecord | None) -> RunBars | None:
@@ -48,14 +49,17 @@ def run_bars(runs: RunsRecord | None) -> RunBars | None:
     if runs is None or not runs.runs:
         return None
     longest_ms = max(sum(_times(run).values()) for run in runs.runs) or 1.0
-    return RunBars(link=runs.link, bars=tuple(_bar(run, longest_ms) for run in runs.runs))
+    planned = any(run.predicted_ms is not None for run in runs.runs)
+    return RunBars(
+        link=runs.link, bars=tuple(_bar(run, longest_ms, planned=planned) for run in runs.runs), planned=planned
+    )
 
 
 def _times(run: PlacementRun) -> dict[str, float]:
     return {name: sum(run.part_ms.get(timing, 0.0) for timing in timings) for name, timings, _ in _PARTS}
 
 
-def _bar(run: PlacementRun, longest_ms: float) -> RunBar:
+def _bar(run: PlacementRun, longest_ms: float, *, planned: bool) -> RunBar:
     times = _times(run)
     parts = (
         BarPart(name=name, style=style, ms=times[name], share=times[name] / longest_ms) for name, style in PART_STYLES
@@ -67,5 +71,16 @@ def _bar(run: PlacementRun, longest_ms: float) -> RunBar:
         placement=run.placement,
         parts=tuple(parts),
         total_median_ms=run.total_median_ms,
-        numbers=(*numbers, f"{run.total_median_ms:.2f}", f"{run.total_p95_ms:.2f}"),
+        numbers=(
+            *numbers,
+            f"{run.total_median_ms:.2f}",
+            f"{run.total_p95_ms:.2f}",
+            *(_beside_plan(run) if planned else ()),
+        ),
     )
+
+
+def _beside_plan(run: PlacementRun) -> tuple[str, str]:
+    """Return the plan's latency and the measured one from the same start, the decoded picture."""
+    predicted, measured = run.predicted_ms, run.from_picture_median_ms
+    return "" if predicted is None else f"{predicted:.1f}", "" if measured is None else f"{measured:.1f}"

@@ -1,14 +1,17 @@
-"""A slow link on this machine: a network namespace joined by a pair of virtual devices that send at a limited rate.
+"""A link on this machine that is as slow as it is told: network namespaces joined by virtual devices.
 
     this namespace (server) ─ veth ─ tbf ~~~ tbf ─ veth ─ a namespace of its own (device)
 
-What runs inside the namespace reaches this machine only over that link. It takes Linux, iproute2 and the right to make
-namespaces (root, or CAP_NET_ADMIN and CAP_SYS_ADMIN).
+The rate is the kernel's (tbf); delay and loss are those of a process of ours in a third namespace between the two
+(`isplit.runtime.frame_relay`), because not every kernel has netem. What runs inside the device's namespace reaches this
+machine only over that link. It takes Linux, iproute2 and the right to make namespaces (root, or CAP_NET_ADMIN and
+CAP_SYS_ADMIN).
 """
 
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,44 +37,101 @@ class Link:
 
 
 @contextmanager
-def open_link(*, rate_bits_per_s: int) -> Generator[Link]:
-    """Make a link of that rate in both directions for the length of the block; loopback where that is not possible."""
+def open_link(
+    *,
+    rate_bits_per_s: int,
+    down_bits_per_s: int | None = None,
+    rtt_ms: float = 0.0,
+    loss_up: float = 0.0,
+    loss_down: float = 0.0,
+) -> Generator[Link]:
+    """Make a link for the length of the block; it is loopback, with the reason, where none can be made.
+
+    Args:
+        rate_bits_per_s: The rate from the device to the server, of IP packets with their Ethernet headers.
+        down_bits_per_s: The rate back; None for the same.
+        rtt_ms: The round trip of a small packet, half of it in each direction.
+        loss_up: The share of packets lost from the device to the server.
+        loss_down: The share of packets lost on the way back.
+
+    """
     name = f"isplit-{secrets.token_hex(3)}"
+    down = rate_bits_per_s if down_bits_per_s is None else down_bits_per_s
+    shaped = rtt_ms > 0 or loss_up > 0 or loss_down > 0
+    relay: subprocess.Popen[str] | None = None
     try:
-        link = _make(name, rate_bits_per_s)
-    except (OSError, subprocess.SubprocessError) as error:
-        _remove(name)
-        yield Link(host="127.0.0.1", reason=_words(error))
-        return
-    try:
+        try:
+            link = _make(name, rate_bits_per_s, down, through_relay=shaped)
+            if shaped:
+                relay = _start_relay(name, delay_ms=rtt_ms / 2, loss_up=loss_up, loss_down=loss_down)
+        except (OSError, subprocess.SubprocessError) as error:
+            link = Link(host="127.0.0.1", reason=_words(error))
         yield link
     finally:
+        if relay is not None:
+            relay.terminate()
+            relay.communicate(timeout=_TIMEOUT_S)
         _remove(name)
 
 
-def _make(name: str, rate_bits_per_s: int) -> Link:
+def _make(name: str, up_bits_per_s: int, down_bits_per_s: int, *, through_relay: bool) -> Link:
     here, there = f"{name[-6:]}-h", f"{name[-6:]}-d"
     # Of the network that is set aside for tests of such links (RFC 2544), a /30 that is unlikely to be taken.
     octets = f"198.18.{secrets.randbelow(256)}.{4 * secrets.randbelow(64)}".rsplit(".", 1)
     server, device = (f"{octets[0]}.{int(octets[1]) + number}" for number in (1, 2))
     inside = ("ip", "netns", "exec", name)
     _run("ip", "netns", "add", name)
-    _run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+    if through_relay:
+        middle = f"{name}-r"
+        _run("ip", "netns", "add", middle)
+        _run("ip", "link", "add", here, "type", "veth", "peer", "name", "to-server", "netns", middle)
+        _run("ip", "-n", middle, "link", "add", "to-device", "type", "veth", "peer", "name", there, "netns", name)
+        for interface in ("to-server", "to-device"):
+            _run("ip", "-n", middle, "link", "set", interface, "up")
+    else:
+        _run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
     _run("ip", "address", "add", f"{server}/30", "dev", here)
     _run("ip", "link", "set", here, "up")
     _run(*inside, "ip", "address", "add", f"{device}/30", "dev", there)
     _run(*inside, "ip", "link", "set", there, "up")
+    if through_relay:
+        plain = (sys.executable, "-m", "isplit.runtime.frame_relay", "--plain")
+        _run(*plain, here)
+        _run(*inside, *plain, there)
+    _run("tc", "qdisc", "add", "dev", here, *_shape(down_bits_per_s))
+    _run(*inside, "tc", "qdisc", "add", "dev", there, *_shape(up_bits_per_s))
+    return Link(host=server, prefix=inside, rate_bits_per_s=up_bits_per_s)
+
+
+def _shape(rate_bits_per_s: int) -> tuple[str, ...]:
     burst = max(_BURST_BYTES, rate_bits_per_s // 8 // _TICKS_PER_S)
-    shape = ("root", "tbf", "rate", f"{rate_bits_per_s}bit", "burst", str(burst), "latency", f"{_QUEUE_MS}ms")
-    _run("tc", "qdisc", "add", "dev", here, *shape)
-    _run(*inside, "tc", "qdisc", "add", "dev", there, *shape)
-    return Link(host=server, prefix=inside, rate_bits_per_s=rate_bits_per_s)
+    return ("root", "tbf", "rate", f"{rate_bits_per_s}bit", "burst", str(burst), "latency", f"{_QUEUE_MS}ms")
+
+
+def _start_relay(name: str, *, delay_ms: float, loss_up: float, loss_down: float) -> "subprocess.Popen[str]":
+    """Start the process that delays and loses frames.
+
+    Raises:
+        OSError: it did not start.
+
+    """
+    command = ("ip", "netns", "exec", f"{name}-r", sys.executable, "-m", "isplit.runtime.frame_relay")
+    figures = ("to-device", "to-server", str(delay_ms), str(loss_up), str(loss_down))
+    relay = subprocess.Popen(
+        [*command, *figures], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
+    )
+    assert relay.stdout is not None
+    if relay.stdout.readline().strip() != "relaying":
+        _, error = relay.communicate(timeout=_TIMEOUT_S)
+        raise OSError(" ".join(error.split())[-300:])
+    return relay
 
 
 def _remove(name: str) -> None:
-    """Remove the namespace; its device, and with it the one on this side, goes too."""
-    with suppress(OSError, subprocess.SubprocessError):
-        _run("ip", "netns", "delete", name)
+    """Remove the namespaces; their devices, and with them the one on this side, go too."""
+    for namespace in (name, f"{name}-r"):
+        with suppress(OSError, subprocess.SubprocessError):
+            _run("ip", "netns", "delete", namespace)
     with suppress(OSError, subprocess.SubprocessError):
         _run("ip", "link", "delete", f"{name[-6:]}-h")
 
@@ -83,8 +143,12 @@ def _run(*command: str) -> None:
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,
-        env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
+        env=_environment(),
     )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
 
 
 def _words(error: Exception) -> str:

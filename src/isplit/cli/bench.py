@@ -1,0 +1,157 @@
+"""isplit bench: measure every placement of a bundle on labelled images, beside the plan."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isplit.cli import console
+from isplit.cli.options import Options
+from isplit.cli.tables import Column, print_table
+from isplit.cli.wording import percent_with_interval
+from isplit.errors import InputError
+from isplit.records import BundleRecord, PlacementRun, PlanRecord, ProfileRecord, RunsRecord, read_shared, write_shared
+from isplit.report import write_report
+from isplit.runtime.access import read_token
+from isplit.workflows.bench import BenchSettings, ServerAccess
+from isplit.workflows.bench import bench as measure
+from isplit.workflows.correct import corrected_profile
+
+_SERVER = "Server and link"
+
+
+def bench(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `isplit export` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A subfolder of images for each class.")],
+    settings: Annotated[BenchSettings, Options("Measurement")],
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where `isplit serve` runs. Default: one is started here.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE|RATE,RTT",
+            help="Make the network as slow as this: 1Mbit/s,50ms, a preset, or a file of `isplit probe`.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the server's bearer token.", rich_help_panel=_SERVER)
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="TLS, trusting the system's authorities.", rich_help_panel=_SERVER)
+    ] = False,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="TLS, trusting the authorities in this PEM file.", rich_help_panel=_SERVER)
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="This device's certificate (PEM), for mutual TLS.", rich_help_panel=_SERVER)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).", rich_help_panel=_SERVER)] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Send the token over a network without TLS.", rich_help_panel=_SERVER),
+    ] = False,
+    placement: Annotated[
+        list[str] | None, typer.Option(help="A cut, remote or local. Default: all. Repeatable.")
+    ] = None,
+    study: Annotated[
+        Path | None,
+        typer.Option(metavar="STUDY", help="Compare with the plan of this study, and add the result to its report."),
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with this plan.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Put the device's measured times into this profile of it."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: runs.json, in STUDY if there is one.")
+    ] = None,
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Measure every placement of BUNDLE on labelled images: accuracy, latency, bytes, processor and memory.
+
+    Each placement is run from a process of its own. With --link and without --server, both sides run on this machine,
+    joined by a link of that rate and delay; the result says how the link was made. Example:
+
+    isplit bench bundle photos/test --link 1Mbit/s,50ms --study study
+    """
+    if study is not None and plan is None and (study / PlanRecord.file_name).is_file():
+        plan = study / PlanRecord.file_name
+    before = None if profile is None else read_shared(ProfileRecord, profile, command="isplit profile")
+    if study is not None and not study.is_dir():
+        msg = f"--study is {study}, which is no directory: give what `isplit analyze` wrote"
+        raise InputError(msg)
+    access = None
+    if server is not None:
+        access = ServerAccess(
+            address=server,
+            token=None if token_file is None else read_token(token_file),
+            tls=tls,
+            ca=tls_ca,
+            cert=tls_cert,
+            key=tls_key,
+            insecure=insecure,
+        )
+    with console.progress_bars(quiet=quiet or json) as progress:
+        record = measure(
+            bundle,
+            folder,
+            server=access,
+            link=link,
+            placements=placement or (),
+            plan=plan,
+            settings=settings,
+            progress=progress,
+        )
+    path = write_shared(record, out or (study or Path()) / RunsRecord.file_name)
+    if study is not None and out is None and (study / "report.html").exists():
+        write_report(study)
+    if before is not None and profile is not None:
+        write_shared(corrected_profile(before, record, BundleRecord.load(bundle)), profile)
+    if json:
+        typer.echo(record.to_json(), nl=False)
+    elif not quiet:
+        _show(record)
+        typer.echo(f"record: {path}")
+        if profile is not None:
+            typer.echo(f"corrected: {profile}")
+
+
+def _show(record: RunsRecord) -> None:
+    columns = [
+        Column[PlacementRun]("placement", lambda run: run.placement, words=True),
+        Column[PlacementRun]("accuracy\n(95 %)", _accuracy),
+        Column[PlacementRun]("bytes\nup", lambda run: _number(run.wire_up_bytes)),
+        Column[PlacementRun]("bytes\ndown", lambda run: _number(run.wire_down_bytes)),
+        Column[PlacementRun]("planned\nms", lambda run: "–" if run.predicted_ms is None else f"{run.predicted_ms:.1f}"),
+        Column[PlacementRun]("measured\nms", lambda run: f"{run.from_picture_median_ms or run.total_median_ms:.1f}"),
+        Column[PlacementRun]("p95\nms", lambda run: f"{run.from_picture_p95_ms or run.total_p95_ms:.1f}"),
+        Column[PlacementRun]("CPU\nms", lambda run: f"{run.device_cpu_ms or 0.0:.1f}"),
+        Column[PlacementRun]("MB", lambda run: f"{(run.device_peak_bytes or 0) / 1e6:.0f}"),
+    ]
+    print_table(record.runs, columns, title=f"{record.runs[0].images} images, {record.link}")
+    for run in record.runs:
+        if run.predicted_ms is not None and run.from_picture_median_ms:
+            error = run.predicted_ms / run.from_picture_median_ms - 1
+            typer.echo(
+                f"{run.placement}: predicted {run.predicted_ms:.1f} ms, measured {run.from_picture_median_ms:.1f} ms "
+                f"({error:+.0%})."
+            )
+        failed = run.sources.get("failed", 0)
+        if failed:
+            typer.echo(f"{run.placement}: {failed} of {run.images} images were not answered.")
+
+
+def _accuracy(run: PlacementRun) -> str:
+    return "–" if run.accuracy is None else percent_with_interval(run.accuracy)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

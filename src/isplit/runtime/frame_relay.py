@@ -1,0 +1,114 @@
+"""Delay and lose Ethernet frames between two interfaces: what netem does, for kernels without it.
+
+`python -m isplit.runtime.frame_relay A B DELAY_MS LOSS_A_TO_B LOSS_B_TO_A` passes frames on from A to B and back, each
+after the delay, and drops each with that probability. `python -m isplit.runtime.frame_relay --plain INTERFACE` only
+switches off what makes the kernel hand over frames that no cable could carry (segmentation and checksum offload). Both
+take Linux and the right to open packet sockets.
+"""
+
+import array
+import contextlib
+import fcntl
+import heapq
+import os
+import random
+import select
+import socket
+import struct
+import sys
+import time
+
+_ALL_PROTOCOLS = 3
+_LONGEST_FRAME_BYTES = 65_536
+_SIOCETHTOOL = 0x8946
+# ETHTOOL_STXCSUM, ETHTOOL_SSG, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO
+_SET_COMMANDS = (0x17, 0x19, 0x1F, 0x24, 0x2C)
+
+
+def switch_off_offloads(interface: str) -> None:
+    """Have the kernel compute checksums and cut segments itself on an interface.
+
+    Raises:
+        OSError: there is no such interface, or the right is missing.
+
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for command in _SET_COMMANDS:
+            value = array.array("B", struct.pack("II", command, 0))
+            address, _ = value.buffer_info()
+            request = struct.pack("16sP", interface.encode(), address).ljust(40, b"\0")
+            try:
+                fcntl.ioctl(control.fileno(), _SIOCETHTOOL, request)
+            except OSError as error:
+                # Some kernels tie one feature to another and refuse to change it alone.
+                if error.errno not in (95, 22):  # EOPNOTSUPP, EINVAL
+                    raise
+
+
+class FrameRelay:
+    """Passes frames between two interfaces. `losses` are the probabilities from the first and from the second."""
+
+    def __init__(self, first: str, second: str, *, delay_ms: float, losses: tuple[float, float], seed: int = 0) -> None:
+        self._sockets = (_open(first), _open(second))
+        self._delay_s = delay_ms / 1e3
+        self._losses = losses
+        self._random = random.Random(seed)
+        self._waiting: list[tuple[float, int, int, bytes]] = []
+        self._count = 0
+
+    def run(self) -> None:
+        """Pass frames on until the process ends."""
+        while True:
+            now_s = time.monotonic()
+            while self._waiting and self._waiting[0][0] <= now_s:
+                _, _, target, frame = heapq.heappop(self._waiting)
+                try:
+                    self._sockets[target].send(frame)
+                except OSError:
+                    continue  # the other end is down or its queue is full: a frame is lost, as on a cable
+            timeout_s = None if not self._waiting else max(self._waiting[0][0] - time.monotonic(), 0.0)
+            ready, _, _ = select.select(self._sockets, (), (), timeout_s)
+            for source in ready:
+                self._take(self._sockets.index(source))
+
+    def _take(self, source: int) -> None:
+        """Take the frames that an interface has received so far."""
+        while True:
+            try:
+                frame, address = self._sockets[source].recvfrom(_LONGEST_FRAME_BYTES)
+            except BlockingIOError:
+                return
+            if address[2] == socket.PACKET_OUTGOING:  # our own
+                continue
+            if self._random.random() < self._losses[source]:
+                continue
+            self._count += 1
+            heapq.heappush(self._waiting, (time.monotonic() + self._delay_s, self._count, 1 - source, frame))
+
+
+def _open(interface: str) -> socket.socket:
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
+    packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
+    packets.bind((interface, 0))
+    packets.setblocking(False)
+    return packets
+
+
+def _main(arguments: list[str]) -> None:
+    if arguments[0] == "--plain":
+        switch_off_offloads(arguments[1])
+        return
+    first, second, delay_ms, forth, back = arguments
+    for interface in (first, second):
+        switch_off_offloads(interface)
+    relay = FrameRelay(first, second, delay_ms=float(delay_ms), losses=(float(forth), float(back)))
+    # It sleeps most of the time, and a frame that waits for the processor would be delayed for longer than it was told.
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    sys.stdout.write("relaying\n")
+    sys.stdout.flush()
+    relay.run()
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 # Long experiments of this checkout stand still meanwhile.
 QUIETLY := $(BIN)/python experiments/pausing.py
 
-.PHONY: install demo test check bench docs wheel peers reproduce-report clean
+.PHONY: install demo test check bench docs wheel peers reproduce-report mutants clean
 
 install: $(VENV)/installed
 
@@ -36,6 +36,10 @@ bench: install
 	$(QUIETLY) $(BIN)/python benchmarks/importance.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_server.py
+
+# Small changes of the code that no test notices; Ctrl-C stops it, and the same command goes on. MUTANTS='--count 50' ...
+mutants: install
+	nice $(BIN)/python benchmarks/mutants.py $(MUTANTS)
 
 # Tables and plots of the experiments from their committed results; nothing is trained.
 reproduce-report: install

@@ -65,8 +65,8 @@ def test_place_is_taken(written, split_study, bad_input):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--cut", "pool2"], ["several splits", "--bytes 60", "--bytes 90"]),
-        (["--cut", "pool2", "--bytes", "61"], ["--bytes 61", "it has: --bytes 60"]),
+        (["--cut", "pool2"], ["several splits", "60 bytes", "90 bytes"]),
+        (["--cut", "pool2", "--bytes", "61"], ["a budget of 61 bytes", "it has: 60 bytes, linear"]),
         (["--cut", "pool1"], ["isplit predict", "--cut pool1"]),
         (["--cut", "nowhere"], ["no cut 'nowhere'", "pool2"]),
         (["--cut", "pool2", "--bytes", "60", "--ratio", "4"], ["give one of them"]),

@@ -7,7 +7,7 @@ import pytest
     ("options", "words"),
     [
         (["--host", "0.0.0.0"], "--insecure"),
-        (["--host", "0.0.0.0", "--token-file", "{token}"], "--tls-cert"),
+        (["--host", "0.0.0.0", "--token-file", "{token}"], "a TLS certificate with its key"),
         (["--tls-cert", "{token}"], "--tls-key"),
         (["--tls-cert", "{token}", "--tls-key", "{token}"], "PEM"),
         (["--token-file", "{token}.none"], "cannot read"),

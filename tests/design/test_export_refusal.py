@@ -53,7 +53,7 @@ def test_not_a_number(tiny_study, tmp_path, monkeypatch):
 
 def test_tolerance(tiny_study, tmp_path):
     """The tolerance is kept: a far smaller one than float32 can meet is refused, and says what allows more."""
-    with pytest.raises(ExportError, match="--tolerance"):
+    with pytest.raises(ExportError, match="tolerance=SHARE"):
         export(tiny_study, ["pool1"], tmp_path / "bundle", settings=replace(FEW, tolerance=1e-12))
     assert [] == list(tmp_path.iterdir())
 

@@ -36,7 +36,7 @@ def test_stated_rates():
 )  # fmt: skip
 def test_what_cannot_be_estimated_from_is_refused(text: str):
     """Missing and unknown names, rates that are none, and idle power above active power."""
-    with pytest.raises(InputError, match="--estimate"):
+    with pytest.raises(InputError, match="estimate"):
         estimate_device(text)
 
 

@@ -219,7 +219,7 @@ def _find(view: StudyView, cut: str, split_filter: SplitFilter) -> tuple[Path, S
         return selected[0]
     if selected:
         names = ", ".join(f"{_describe(record)}" for _, record in selected)
-        msg = f"{cut} has several splits: {names}; say which with --bytes or --ratio, --design, --closed-form"
+        msg = f"{cut} has several splits: {names}; say which by its budget, its design, or `closed_form=True`"
     elif of_cut:
         names = ", ".join(_describe(record) for _, record in of_cut)
         msg = f"{cut} has no split {_describe_filter(split_filter)}; it has: {names}"
@@ -248,16 +248,23 @@ def _design_name(design: str | type) -> str:
 
 def _describe(record: SplitRecord) -> str:
     state = "closed form" if record.training is None else "trained"
-    return f"{_option(record.budget)} {record.bottleneck.design} ({state})"
+    return f"{_words(record.budget)}, {record.bottleneck.design}, {state}"
 
 
 def _describe_filter(split_filter: SplitFilter) -> str:
     parts = [
-        _option(split_filter.budget) if split_filter.budget else "",
-        f"--design {_design_name(split_filter.design)}" if split_filter.design else "",
-        "--closed-form" if split_filter.closed_form else "",
+        f"a budget of {_words(split_filter.budget)}" if split_filter.budget else "",
+        f"the design {_design_name(split_filter.design)}" if split_filter.design else "",
+        "a closed form" if split_filter.closed_form else "",
     ]
-    return "with " + " ".join(part for part in parts if part)
+    return "with " + " and ".join(part for part in parts if part)
+
+
+def _words(budget: Budget) -> str:
+    """Return a budget in words."""
+    if budget.payload_bytes is not None:
+        return f"{budget.payload_bytes} bytes"
+    return f"one in {budget.element_ratio:g} elements"
 
 
 def _option(budget: Budget) -> str:

@@ -31,7 +31,7 @@ def load_device(spec: str | Path | ProfileRecord, *, name: str) -> ProfileRecord
 
     Args:
         spec: The name or the path; a profile is returned as it is.
-        name: Where it was given, for messages ("--device").
+        name: Where it was given, for messages ("device").
 
     Raises:
         InputError: it is no preset and no file, or the file is no profile.
@@ -71,21 +71,21 @@ def estimate_device(text: str, *, name: str | None = None) -> ProfileRecord:
     for item in text.split(","):
         key, equals, number = (part.strip() for part in item.partition("="))
         if key not in known or not equals:
-            msg = f"--estimate has {item!r}; give NAME=NUMBER with names {', '.join(known)}: gflops=4,gbps=3"
+            msg = f"estimate has {item!r}; give NAME=NUMBER with names {', '.join(known)}: gflops=4,gbps=3"
             raise InputError(msg)
         try:
             values[key] = float(number)
         except ValueError:
             values[key] = -1.0
         if not 0 < values[key] < 1e9:
-            msg = f"--estimate has {item!r}; {key} has to be a number above 0 (and below 10^9)"
+            msg = f"estimate has {item!r}; {key} has to be a number above 0 (and below 10^9)"
             raise InputError(msg)
     if missing := [key for key in ("gflops", "gbps") if key not in values]:
-        msg = f"--estimate is {text!r} and lacks {' and '.join(missing)}: give gflops=4,gbps=3"
+        msg = f"estimate is {text!r} and lacks {' and '.join(missing)}: give gflops=4,gbps=3"
         raise InputError(msg)
     watts, idle_watts = values.get("watts"), values.get("idle_watts", 0.0)
     if (watts is None and idle_watts) or (watts is not None and idle_watts > watts):
-        msg = f"--estimate is {text!r}: idle_watts needs watts beside it, at least as large"
+        msg = f"estimate is {text!r}: idle_watts needs watts beside it, at least as large"
         raise InputError(msg)
     memory_gb = values.get("memory_gb")
     title = f"a device of {values['gflops']:g} Gflop/s and {values['gbps']:g} GB/s"

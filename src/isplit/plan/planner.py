@@ -97,9 +97,9 @@ def plan(
     settings = settings or PlanSettings()
     facts = study if isinstance(study, StudyFacts) else _facts(study, group=settings.group)
     shape = ModelShape.from_graph(facts.graph)
-    specs = [(device, "--device"), (server, "--server"), *((machine, "--tier") for machine, _ in settings.tiers)]
+    specs = [(device, "device"), (server, "server"), *((machine, "tier") for machine, _ in settings.tiers)]
     profiles = [load_device(spec, name=name) for spec, name in specs]
-    links = [load_link(link, name="--link"), *(load_link(spec, name="--tier") for _, spec in settings.tiers)]
+    links = [load_link(link, name="link"), *(load_link(spec, name="tier") for _, spec in settings.tiers)]
     machines = [machine_times(profile, shape, model_fingerprint=facts.model_fingerprint) for profile in profiles]
     wanted = limits if isinstance(limits, Limits) else choose.make_limits(limits or {}, where="limits")
     wanted = choose.with_default_loss(choose.make_limits(dict(wanted), where="limits"))

@@ -72,7 +72,7 @@ def simulate(
         msg = "ns-3 runs links that stay as they are; a trace needs the engine isplit"
         raise InputError(msg)
     started = time.perf_counter()
-    used = record.links[0] if link is None else load_link(link, name="--link")
+    used = record.links[0] if link is None else load_link(link, name="link")
     chosen = [_placement(record, name) for name in placements or default_placements(record)]
     random = np.random.default_rng(settings.seed)
     requests = _requests(settings, random)

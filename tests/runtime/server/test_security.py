@@ -114,7 +114,7 @@ def test_mutual_tls(tiny, authority, make_authority, server_pair, tmp_path):
 def test_refuses_to_be_exposed(authority, server_pair, host, half):
     """Beyond this machine, a token without TLS or TLS without a token is refused, and the way out is named."""
     given = {"nothing": {}, "token": {"token": TOKEN}, "tls": {"tls": ServerTls.from_files(*server_pair, None)}}[half]
-    with pytest.raises(InputError, match="--insecure"):
+    with pytest.raises(InputError, match="insecure=True"):
         ServerSettings(host=host, **given)
 
 
@@ -130,7 +130,7 @@ def test_tls_files(authority, server_pair, tmp_path):
     certificate, key = server_pair
     assert ServerTls.from_files(None, None, None) is None
     for files in ((certificate, None, None), (None, key, None), (None, None, authority.ca)):
-        with pytest.raises(InputError, match="--tls-key"):
+        with pytest.raises(InputError, match="tls_key=FILE"):
             ServerTls.from_files(*files)
     with pytest.raises(InputError, match="cannot read"):
         ServerTls.from_files(tmp_path / "missing.pem", key, None)

@@ -28,7 +28,7 @@ class IdentityBottleneck(Bottleneck):
     def check_budget(cls, budget: Budget) -> None:
         """Refuse a ratio: every element is sent."""
         if budget.element_ratio not in (None, 1):
-            msg = "the identity design sends every element: give --bytes, or --ratio 1"
+            msg = "the identity design sends every element: give a number of bytes, or an element ratio of 1"
             raise InputError(msg)
 
     @classmethod

@@ -108,7 +108,7 @@ def build_bottleneck(
     if design is None:
         msg = (
             f"its bottleneck is of a design of your own, {spec.design} from {spec.source}, and a record alone never "
-            f"has code run: pass design= (or --design {spec.source})"
+            f"has code run: pass `design={spec.source}`"
         )
         raise InputError(msg)
     given = read_design(design)

@@ -207,4 +207,4 @@ def choose_output(outputs: Sequence[Output], *, wanted: str | None = None, class
     if len(fitting) == 1:
         return Choice(fitting[0])
     taken = (fitting or outputs)[-1]
-    return Choice(taken, f"the model has several outputs: {described}; {taken.name!r} is taken, --output chooses")
+    return Choice(taken, f"the model has several outputs: {described}; {taken.name!r} is taken; `output=NAME` chooses")

@@ -42,7 +42,10 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
     missing = missing_inputs(model, call.extra_inputs)
     if missing:
         names = ", ".join(map(repr, missing))
-        msg = f"the model's forward also needs {names}: give each a constant with --extra-input {missing[0]}=VALUE"
+        msg = (
+            f"the model's forward also needs {names}: give each a constant (`extra_input={missing[0]}=VALUE`, in "
+            f"Python `extra_inputs={{{missing[0]!r}: VALUE}}`)"
+        )
         raise ModelError(msg)
     output = _run(model, images, call)
     if as_matrix(output) is None and not call.path:

@@ -245,7 +245,10 @@ def _check_inputs(module: nn.Module, call: ModelCall, *, spec: str) -> None:
     missing = missing_inputs(module, call.extra_inputs)
     if missing:
         names = ", ".join(map(repr, missing))
-        msg = f"{spec} also needs the input {names}: give it a constant with --extra-input {missing[0]}=VALUE"
+        msg = (
+            f"{spec} also needs the input {names}: give it a constant (`extra_input={missing[0]}=VALUE`, in Python "
+            f"`extra_inputs={{{missing[0]!r}: VALUE}}`)"
+        )
         raise ModelError(msg)
 
 

@@ -163,7 +163,7 @@ def _check_logits(name: str, got: NDArray[np.float32], wanted: NDArray[np.float3
     if not difference <= tolerance:
         msg = (
             f"{name} answers otherwise than torch: a logit differs by {difference:.3g}, allowed are "
-            f"{tolerance:.3g}. Nothing was written; --tolerance allows more"
+            f"{tolerance:.3g}. Nothing was written; a larger `tolerance=SHARE` allows more"
         )
         raise ExportError(msg)
     _check_answers(name, got, wanted, tolerance)

@@ -63,7 +63,8 @@ def quantise_head(path: Path, calibration: NDArray[np.uint8]) -> onnx.ModelProto
                 weight_type=QuantType.QInt8,
             )
         except Exception as error:  # onnxruntime's errors share no base class but this one
-            msg = f"onnxruntime cannot quantise {path.name}: {' '.join(str(error).split())[:300]}; leave --int8 out"
+            reason = " ".join(str(error).split())[:300]
+            msg = f"onnxruntime cannot quantise {path.name}: {reason}; export without `int8=True`"
             raise ExportError(msg) from error
         return onnx.load(quantised)
 

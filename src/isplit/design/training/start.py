@@ -124,7 +124,7 @@ def check_start(design: BottleneckDesign, start: str, budget: Budget) -> None:
         msg = f"start is {start!r}; choose one of {', '.join(known)}"
         raise InputError(msg)
     if start not in design.bottleneck.starts:
-        msg = f"the {design.name} design has no closed form: start it from random values (--start random)"
+        msg = f"the {design.name} design has no closed form: start it from random values (`start=random`)"
         raise InputError(msg)
     design.bottleneck.check_budget(budget)
 

@@ -63,6 +63,6 @@ def check_token(server: str, token: str | None, *, tls: Tls | None, insecure: bo
     if tls is None and not insecure and not is_loopback(server):
         msg = (
             f"the token would travel to {server} in plain text, for anyone on the way to read: "
-            "use TLS (--tls, --tls-ca), or say --insecure if the network is trusted"
+            "use TLS, or say `insecure=True` if the network is trusted"
         )
         raise InputError(msg)

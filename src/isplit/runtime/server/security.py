@@ -19,23 +19,23 @@ class ServerTls:
     client_ca: bytes | None = None
 
     @classmethod
-    def from_files(cls, certificate: Path | None, key: Path | None, client_ca: Path | None) -> Self | None:
+    def from_files(cls, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None) -> Self | None:
         """Read the files; None where there are none.
 
         Raises:
             InputError: one of a pair is missing, a file cannot be read or is not PEM, or key and certificate differ.
 
         """
-        if certificate is None and key is None and client_ca is None:
+        if tls_cert is None and tls_key is None and tls_client_ca is None:
             return None
-        if certificate is None or key is None:
-            msg = "give --tls-cert and --tls-key together; --tls-client-ca needs them too"
+        if tls_cert is None or tls_key is None:
+            msg = "give `tls_cert=FILE` and `tls_key=FILE` together; `tls_client_ca=FILE` needs them too"
             raise InputError(msg)
-        _check_usable(certificate, key, client_ca)
+        _check_usable(tls_cert, tls_key, tls_client_ca)
         return cls(
-            certificate=read_pem(certificate),
-            key=read_pem(key),
-            client_ca=read_pem(client_ca) if client_ca else None,
+            certificate=read_pem(tls_cert),
+            key=read_pem(tls_key),
+            client_ca=read_pem(tls_client_ca) if tls_client_ca else None,
         )
 
     def context(self) -> ssl.SSLContext:
@@ -95,8 +95,8 @@ def check_exposure(host: str, *, tls: ServerTls | None, token: str | None, insec
     if protected or insecure or is_loopback_host(host):
         return
     msg = (
-        f"{host} can be reached from other machines: give --tls-cert and --tls-key, and either --token-file or "
-        "--tls-client-ca; or listen on 127.0.0.1; or, on a network where everyone may use the model and read what is "
-        "sent, --insecure"
+        f"{host} can be reached from other machines: give a TLS certificate with its key, and either a token or the CA "
+        "of the clients' certificates; or listen on 127.0.0.1; or, on a network where everyone may use the model and "
+        "read what is sent, say `insecure=True`"
     )
     raise InputError(msg)

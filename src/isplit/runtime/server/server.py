@@ -270,7 +270,8 @@ class Server:
         try:
             httpd, thread = start_http_server(port, host, self._metrics.registry)
         except OSError as error:
-            msg = f"cannot serve metrics on {_join(host, port)}: {error.strerror or error}; give another --metrics-port"
+            reason = error.strerror or error
+            msg = f"cannot serve metrics on {_join(host, port)}: {reason}; give another `metrics_port=PORT`"
             raise InputError(msg) from error
         self.metrics_port = httpd.server_port
         httpd.handle_error = cast("Any", _log_metrics_error)  # its own would print to standard error

@@ -97,26 +97,36 @@ def image_keyword(model: nn.Module) -> str | None:
     return next((name for name in _IMAGE_NAMES if name in names[1:]), None)
 
 
-def missing_inputs(model: nn.Module, extra_inputs: Mapping[str, Any]) -> list[str]:
-    """Return the names of the parameters that `forward` needs beside the images and the given inputs."""
+def check_inputs(model: nn.Module, extra_inputs: Mapping[str, Any], *, name: str) -> None:
+    """Check that the given inputs are those that `forward` needs beside the images.
+
+    Raises:
+        ModelError: an input that `forward` has no parameter for, or a parameter without a value; `name` begins the
+            message.
+
+    """
     parameters = _parameters(model)
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = [] if takes_any else [key for key in extra_inputs if key not in parameters]
+    if unknown:
+        msg = f"{name}: its forward has no parameter {unknown[0]!r}"
+        raise ModelError(msg)
     image = image_keyword(model) or next(iter(parameters), None)
-    return [
-        name
-        for name, parameter in parameters.items()
-        if name != image
-        and name not in extra_inputs
+    missing = [
+        key
+        for key, parameter in parameters.items()
+        if key != image
+        and key not in extra_inputs
         and parameter.default is inspect.Parameter.empty
         and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     ]
-
-
-def unknown_inputs(model: nn.Module, extra_inputs: Mapping[str, Any]) -> list[str]:
-    """Return the given inputs that `forward` has no parameter for."""
-    parameters = _parameters(model)
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return []
-    return [name for name in extra_inputs if name not in parameters]
+    if missing:
+        names = ", ".join(map(repr, missing))
+        msg = (
+            f"{name} also needs {names}: give each a constant (`extra_input={missing[0]}=VALUE`, in Python "
+            f"`extra_inputs={{{missing[0]!r}: VALUE}}`)"
+        )
+        raise ModelError(msg)
 
 
 def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:

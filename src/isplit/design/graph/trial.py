@@ -9,7 +9,7 @@ from torch import nn
 
 from isplit.design.graph.diagnosis import first_line, place_of, random_operations
 from isplit.design.graph.isolation import preserved
-from isplit.design.graph.outputs import ModelCall, as_matrix, choose_output, missing_inputs, outputs_of
+from isplit.design.graph.outputs import ModelCall, as_matrix, check_inputs, choose_output, outputs_of
 from isplit.errors import ModelError
 
 # Shares of the difference between images. Rounding stays far below the first; a float32 run that cannot be repeated
@@ -39,14 +39,7 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
 
     """
     call = call or ModelCall()
-    missing = missing_inputs(model, call.extra_inputs)
-    if missing:
-        names = ", ".join(map(repr, missing))
-        msg = (
-            f"the model's forward also needs {names}: give each a constant (`extra_input={missing[0]}=VALUE`, in "
-            f"Python `extra_inputs={{{missing[0]!r}: VALUE}}`)"
-        )
-        raise ModelError(msg)
+    check_inputs(model, call.extra_inputs, name="the model")
     output = _run(model, images, call)
     if as_matrix(output) is None and not call.path:
         outputs = outputs_of(output, len(images))

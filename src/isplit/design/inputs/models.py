@@ -15,10 +15,9 @@ from isplit.design.graph.outputs import (
     ModelCall,
     Output,
     as_matrix,
+    check_inputs,
     choose_output,
-    missing_inputs,
     outputs_of,
-    unknown_inputs,
 )
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import Built, build, name_of
@@ -162,7 +161,7 @@ def load_model(
     """
     built, notices = _build(spec, weights=weights, num_classes=num_classes)
     call = ModelCall(extra_inputs=_as_inputs(extra_inputs or {}))
-    _check_inputs(built.module, call, spec=name_of(spec))
+    check_inputs(built.module, call.extra_inputs, name=name_of(spec))
     given = {"image_size": image_size, "channels": channels, "mean": mean, "std": std}
     preprocessing, outputs, more = _try(built.module, built.hints, given, call, spec=name_of(spec))
     choice = choose_output(outputs, wanted=None if output is None else str(output), classes=num_classes)
@@ -235,21 +234,6 @@ def _as_inputs(extra_inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: torch.tensor(value) if isinstance(value, list | tuple) else value for name, value in extra_inputs.items()
     }
-
-
-def _check_inputs(module: nn.Module, call: ModelCall, *, spec: str) -> None:
-    unknown = unknown_inputs(module, call.extra_inputs)
-    if unknown:
-        msg = f"{spec}: the model's forward has no parameter {unknown[0]!r}"
-        raise ModelError(msg)
-    missing = missing_inputs(module, call.extra_inputs)
-    if missing:
-        names = ", ".join(map(repr, missing))
-        msg = (
-            f"{spec} also needs the input {names}: give it a constant (`extra_input={missing[0]}=VALUE`, in Python "
-            f"`extra_inputs={{{missing[0]!r}: VALUE}}`)"
-        )
-        raise ModelError(msg)
 
 
 def _try(

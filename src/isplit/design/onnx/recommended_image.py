@@ -50,5 +50,5 @@ def _careful(pixels: NDArray[np.uint8]) -> ImageSetting:
     setting = ImageSetting(
         format="jpeg", quality=_QUALITY, accuracy=None, payload_bytes_mean=0.0, payload_bytes_p95=0.0
     )
-    lengths = PayloadBytes.from_lengths([len(compress(measurement, setting)) for measurement in pixels])
+    lengths = PayloadBytes.from_lengths([len(compress(image, setting)) for image in pixels])
     return setting.model_copy(update={"payload_bytes_mean": lengths.mean, "payload_bytes_p95": lengths.p95})

@@ -1,7 +1,9 @@
 """Delay and lose Ethernet frames between two interfaces: what netem does, for kernels without it.
 
-`python -m isplit.runtime.frame_relay A B DELAY_MS LOSS_A_TO_B LOSS_B_TO_A` passes frames on from A to B and back, each
-after the delay, and drops each with that probability. `python -m isplit.runtime.frame_relay --plain INTERFACE` only
+`python -m isplit.runtime.frame_relay A B DELAY_MS LOSS_A LOSS_B RATE_A RATE_B` passes frames on from A to B and back,
+each after the delay, and drops each with the probability of the interface that it came from. A frame also takes its
+bits over the rate (bits per second): a token bucket such as the kernel's tbf lets the first frames after a pause pass
+at once, which no cable and no radio does. `python -m isplit.runtime.frame_relay --plain INTERFACE` only
 switches off what makes the kernel hand over frames that no cable could carry (segmentation and checksum offload). Both
 take Linux and the right to open packet sockets.
 """
@@ -46,12 +48,26 @@ def switch_off_offloads(interface: str) -> None:
 
 
 class FrameRelay:
-    """Passes frames between two interfaces. `losses` are the probabilities from the first and from the second."""
+    """Passes frames between two interfaces; `losses` and `rates` (bits per second) are those from the first and second.
 
-    def __init__(self, first: str, second: str, *, delay_ms: float, losses: tuple[float, float], seed: int = 0) -> None:
+    Frames of one direction leave one after the other, and arrive `delay_ms` after they have left.
+    """
+
+    def __init__(
+        self,
+        first: str,
+        second: str,
+        *,
+        delay_ms: float,
+        losses: tuple[float, float],
+        rates: tuple[float, float],
+        seed: int = 0,
+    ) -> None:
         self._sockets = (_open(first), _open(second))
         self._delay_s = delay_ms / 1e3
         self._losses = losses
+        self._rates = rates
+        self._free_s = [0.0, 0.0]
         self._random = random.Random(seed)
         self._waiting: list[tuple[float, int, int, bytes]] = []
         self._count = 0
@@ -80,10 +96,12 @@ class FrameRelay:
                 return
             if address[2] == socket.PACKET_OUTGOING:  # our own
                 continue
+            sent_s = max(time.monotonic(), self._free_s[source]) + 8 * len(frame) / self._rates[source]
+            self._free_s[source] = sent_s
             if self._random.random() < self._losses[source]:
                 continue
             self._count += 1
-            heapq.heappush(self._waiting, (time.monotonic() + self._delay_s, self._count, 1 - source, frame))
+            heapq.heappush(self._waiting, (sent_s + self._delay_s, self._count, 1 - source, frame))
 
 
 def _open(interface: str) -> socket.socket:
@@ -98,10 +116,13 @@ def _main(arguments: list[str]) -> None:
     if arguments[0] == "--plain":
         switch_off_offloads(arguments[1])
         return
-    first, second, delay_ms, forth, back = arguments
+    first, second, *figures = arguments
+    delay_ms, first_loss, second_loss, first_rate, second_rate = map(float, figures)
     for interface in (first, second):
         switch_off_offloads(interface)
-    relay = FrameRelay(first, second, delay_ms=float(delay_ms), losses=(float(forth), float(back)))
+    relay = FrameRelay(
+        first, second, delay_ms=delay_ms, losses=(first_loss, second_loss), rates=(first_rate, second_rate)
+    )
     # It sleeps most of the time, and a frame that waits for the processor would be delayed for longer than it was told.
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))

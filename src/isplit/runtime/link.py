@@ -1,9 +1,9 @@
 """A link on this machine that is as slow as it is told: network namespaces joined by virtual devices.
 
-    this namespace (server) ─ veth ─ tbf ~~~ tbf ─ veth ─ a namespace of its own (device)
+    this namespace (server) ─ tbf ─ veth ─ a namespace with the relay ─ veth ─ tbf ─ a namespace of its own (device)
 
-The rate is the kernel's (tbf); delay and loss are those of a process of ours in a third namespace between the two
-(`isplit.runtime.frame_relay`), because not every kernel has netem. What runs inside the device's namespace reaches this
+The rate and the queue are the kernel's (tbf); delay, loss and the time that the first packets take are those of a
+process of ours between the two (`isplit.runtime.frame_relay`), because not every kernel has netem. What runs inside the device's namespace reaches this
 machine only over that link. It takes Linux, iproute2 and the right to make namespaces (root, or CAP_NET_ADMIN and
 CAP_SYS_ADMIN).
 """
@@ -57,13 +57,12 @@ def open_link(
     """
     name = f"isplit-{secrets.token_hex(3)}"
     down = rate_bits_per_s if down_bits_per_s is None else down_bits_per_s
-    shaped = rtt_ms > 0 or loss_up > 0 or loss_down > 0
     relay: subprocess.Popen[str] | None = None
     try:
         try:
-            link = _make(name, rate_bits_per_s, down, through_relay=shaped)
-            if shaped:
-                relay = _start_relay(name, delay_ms=rtt_ms / 2, loss_up=loss_up, loss_down=loss_down)
+            link = _make(name, rate_bits_per_s, down)
+            figures = (rtt_ms / 2, loss_up, loss_down, rate_bits_per_s, down)
+            relay = _start_relay(name, *figures)
         except (OSError, subprocess.SubprocessError) as error:
             link = Link(host="127.0.0.1", reason=_words(error))
         yield link
@@ -74,30 +73,26 @@ def open_link(
         _remove(name)
 
 
-def _make(name: str, up_bits_per_s: int, down_bits_per_s: int, *, through_relay: bool) -> Link:
+def _make(name: str, up_bits_per_s: int, down_bits_per_s: int) -> Link:
     here, there = f"{name[-6:]}-h", f"{name[-6:]}-d"
     # Of the network that is set aside for tests of such links (RFC 2544), a /30 that is unlikely to be taken.
     octets = f"198.18.{secrets.randbelow(256)}.{4 * secrets.randbelow(64)}".rsplit(".", 1)
     server, device = (f"{octets[0]}.{int(octets[1]) + number}" for number in (1, 2))
     inside = ("ip", "netns", "exec", name)
     _run("ip", "netns", "add", name)
-    if through_relay:
-        middle = f"{name}-r"
-        _run("ip", "netns", "add", middle)
-        _run("ip", "link", "add", here, "type", "veth", "peer", "name", "to-server", "netns", middle)
-        _run("ip", "-n", middle, "link", "add", "to-device", "type", "veth", "peer", "name", there, "netns", name)
-        for interface in ("to-server", "to-device"):
-            _run("ip", "-n", middle, "link", "set", interface, "up")
-    else:
-        _run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+    middle = f"{name}-r"
+    _run("ip", "netns", "add", middle)
+    _run("ip", "link", "add", here, "type", "veth", "peer", "name", "to-server", "netns", middle)
+    _run("ip", "-n", middle, "link", "add", "to-device", "type", "veth", "peer", "name", there, "netns", name)
+    for interface in ("to-server", "to-device"):
+        _run("ip", "-n", middle, "link", "set", interface, "up")
     _run("ip", "address", "add", f"{server}/30", "dev", here)
     _run("ip", "link", "set", here, "up")
     _run(*inside, "ip", "address", "add", f"{device}/30", "dev", there)
     _run(*inside, "ip", "link", "set", there, "up")
-    if through_relay:
-        plain = (sys.executable, "-m", "isplit.runtime.frame_relay", "--plain")
-        _run(*plain, here)
-        _run(*inside, *plain, there)
+    plain = (sys.executable, "-m", "isplit.runtime.frame_relay", "--plain")
+    _run(*plain, here)
+    _run(*inside, *plain, there)
     _run("tc", "qdisc", "add", "dev", here, *_shape(down_bits_per_s))
     _run(*inside, "tc", "qdisc", "add", "dev", there, *_shape(up_bits_per_s))
     return Link(host=server, prefix=inside, rate_bits_per_s=up_bits_per_s)
@@ -108,17 +103,20 @@ def _shape(rate_bits_per_s: int) -> tuple[str, ...]:
     return ("root", "tbf", "rate", f"{rate_bits_per_s}bit", "burst", str(burst), "latency", f"{_QUEUE_MS}ms")
 
 
-def _start_relay(name: str, *, delay_ms: float, loss_up: float, loss_down: float) -> "subprocess.Popen[str]":
-    """Start the process that delays and loses frames.
+def _start_relay(name: str, *figures: float) -> "subprocess.Popen[str]":
+    """Start the process that delays and loses frames; `figures` are those of its command line.
 
     Raises:
         OSError: it did not start.
 
     """
     command = ("ip", "netns", "exec", f"{name}-r", sys.executable, "-m", "isplit.runtime.frame_relay")
-    figures = ("to-device", "to-server", str(delay_ms), str(loss_up), str(loss_down))
     relay = subprocess.Popen(
-        [*command, *figures], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment()
+        [*command, "to-device", "to-server", *map(str, figures)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
     )
     assert relay.stdout is not None
     if relay.stdout.readline().strip() != "relaying":

@@ -49,11 +49,6 @@ class PlacementRun(Part):
         """Sum up answers, at least one; `classes` gives the true class of each image by its name."""
         totals = [answer.timings.total_ms for answer in answers]
         from_picture = [answer.timings.total_ms - (answer.timings.decode_image_ms or 0.0) for answer in answers]
-        parts: dict[str, float] = {}
-        for name in Timings.model_fields:
-            times = [time for answer in answers if (time := getattr(answer.timings, name)) is not None]
-            if times and name != "total_ms":
-                parts[name.removesuffix("_ms")] = float(np.median(times))
         sources: dict[AnswerSource, int] = {}
         for answer in answers:
             sources[answer.source] = sources.get(answer.source, 0) + 1
@@ -69,8 +64,18 @@ class PlacementRun(Part):
             total_p95_ms=float(np.percentile(totals, 95)),
             from_picture_median_ms=float(np.median(from_picture)),
             from_picture_p95_ms=float(np.percentile(from_picture, 95)),
-            part_ms=parts,
+            part_ms=median_parts_ms(answers),
         )
+
+
+def median_parts_ms(answers: Sequence[Answer]) -> dict[str, float]:
+    """Return the median of each part of the time, of those that took place, by its name in `Timings` without "_ms"."""
+    parts: dict[str, float] = {}
+    for name in Timings.model_fields:
+        times = [time for answer in answers if (time := getattr(answer.timings, name)) is not None]
+        if times and name != "total_ms":
+            parts[name.removesuffix("_ms")] = float(np.median(times))
+    return parts
 
 
 class RunsRecord(TableRecord):

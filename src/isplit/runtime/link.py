@@ -3,9 +3,9 @@
     this namespace (server) ─ tbf ─ veth ─ a namespace with the relay ─ veth ─ tbf ─ a namespace of its own (device)
 
 The rate and the queue are the kernel's (tbf); delay, loss and the time that the first packets take are those of a
-process of ours between the two (`isplit.runtime.frame_relay`), because not every kernel has netem. What runs inside the device's namespace reaches this
-machine only over that link. It takes Linux, iproute2 and the right to make namespaces (root, or CAP_NET_ADMIN and
-CAP_SYS_ADMIN).
+process of ours between the two (`isplit.runtime.frame_relay`), because not every kernel has netem. What runs inside the
+device's namespace reaches this machine only over that link. It takes Linux, iproute2 and the right to make namespaces
+(root, or CAP_NET_ADMIN and CAP_SYS_ADMIN).
 """
 
 import os

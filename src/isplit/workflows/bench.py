@@ -130,7 +130,7 @@ def bench(
             result = run_device(task, prefix=path.prefix)
             run = PlacementRun.from_answers(placement, result.answers, classes=images.classes)
             up, down = _wire_bytes(opened, path, placement, images.paths, settings)
-            beside = _planned(planned, placement, opened.record)
+            beside = planned_placement(planned, placement, opened.record)
             runs.append(
                 run.model_copy(
                     update={
@@ -294,7 +294,7 @@ def _read_plan(plan: PlanRecord | str | Path | None, bundle: BundleRecord) -> Pl
     return record
 
 
-def _planned(plan: PlanRecord | None, placement: str, bundle: BundleRecord) -> PlannedPlacement | None:
+def planned_placement(plan: PlanRecord | None, placement: str, bundle: BundleRecord) -> PlannedPlacement | None:
     """Return the plan's row of a bundle's placement."""
     rows = () if plan is None else plan.placements
     return next((row for row in rows if _is_of(row, placement, bundle)), None)

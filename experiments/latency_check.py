@@ -1,0 +1,230 @@
+"""Predicted against measured end-to-end latency over made links: models x placements x links.
+
+    python experiments/latency_check.py prepare --work DIR     studies and bundles (needs torch and the data)
+    python experiments/latency_check.py measure --work DIR     profile this machine and measure; resumable
+    python experiments/latency_check.py report                 the table and the errors, from the committed results
+
+Device and server are two processes on this machine, in two network namespaces joined by a link of 1, 5, 20 or 100
+Mbit/s (the kernel's tbf) with delay, and for some with loss, by isplit's relay. The prediction is `isplit.plan` with a
+profile that `isplit.profile` measured of this machine beforehand, as device and as server, and with the link's figures;
+nothing is fitted to the measurements. Both begin with the decoded picture. Results are JSON lines, one for each
+(model, placement, budget, link); what stands there is not measured again.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isplit.plan.links import load_link
+from isplit.plan.planner import plan
+from isplit.records import LinkRecord, PlannedPlacement, PlanRecord, ProfileRecord
+from isplit.records.runs import median_parts_ms
+from isplit.runtime.bench.device_process import DeviceTask, run_device
+from isplit.runtime.bundle import Bundle
+from isplit.runtime.link import open_link
+from isplit.runtime.profile.settings import ProfileSettings
+from isplit.runtime.served import served
+from isplit.workflows.bench import planned_placement
+from isplit.workflows.profile import profile
+
+RESULTS = Path(__file__).parent / "results" / "latency_check.jsonl"
+DATA = os.environ.get("ISPLIT_DATA", "../shared/data")
+BUDGETS = (512, 4096)
+LINKS = ("1Mbit/s,50ms", "5Mbit/s,20ms", "20Mbit/s,10ms", "100Mbit/s,4ms", "5Mbit/s,20ms,1%")
+IMAGES = 40
+MEDIAN_ERROR, P95_ERROR = 0.05, 0.15
+"""What the errors should be at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model of the check: how it is analysed, and the cuts that are run."""
+
+    name: str
+    options: tuple[str, ...]
+    cuts: tuple[str, ...]
+
+
+MODELS = (
+    Model(
+        name="mobilenet_v2",
+        options=("--weights", f"{DATA}/mobilenet_v2-b0353104.pth", "--image-size", "160"),
+        cuts=("features.3", "features.6", "features.10"),
+    ),
+    Model(
+        name="resnet18",
+        options=("--num-classes", "20", "--image-size", "128"),
+        cuts=("layer1.1", "layer2.1", "layer3.1"),
+    ),
+)
+
+
+def prepare(work: Path) -> None:
+    """Analyse every model, predict its cuts, and export a bundle for every budget; what is there stays."""
+    for model in MODELS:
+        study, cuts = work / model.name, ",".join(model.cuts)
+        data = f"{DATA}/tiny-imagenet-20.zip"
+        if not (study / "curve.json").exists():
+            _isplit(
+                "analyze", f"torchvision:{model.name}", data, "-o", str(study), *model.options, "--images", "16", "-q"
+            )
+        if not (study / "predictions.json").exists():
+            budgets = [word for budget in BUDGETS for word in ("--bytes", str(budget))]
+            few = ("--statistics-images", "256", "--images", "40", "--remote-images", "40", "-q")
+            _isplit("predict", str(study), "--cuts", cuts, *budgets, *few)
+        for budget in BUDGETS:
+            if not (bundle := _bundle(work, model, budget)).exists():
+                chosen = ("--cuts", cuts, "--bytes", str(budget), "--images", "4", "-q")
+                _isplit("export", str(study), *chosen, "-o", str(bundle))
+
+
+def measure(work: Path) -> None:
+    """Profile this machine with every bundle, then measure every placement over every link."""
+    with suppress(OSError):
+        os.nice(-15)  # other work on this machine is no part of the check
+    images = _images(work)
+    for model in MODELS:
+        for budget in BUDGETS:
+            bundle = Bundle.open(_bundle(work, model, budget))
+            profiled: ProfileRecord | None = None
+            for spec in LINKS:
+                todo = [name for name in _placements(model, budget) if _key(model, name, budget, spec) not in _done()]
+                if not todo:
+                    continue
+                if profiled is None:
+                    settings = ProfileSettings(runs=60, memory=False, energy=False)
+                    profiled = profile(bundle, name="this", title="this machine", pictures=images, settings=settings)
+                link = load_link(spec, name="link")
+                planned = plan(work / model.name, device=profiled, server=profiled, link=link)
+                for row in _measured(bundle, link, todo, images, planned):
+                    _append({"model": model.name, "budget": budget, "link": spec, **row})
+
+
+def _measured(
+    bundle: Bundle, link: LinkRecord, placements: list[str], images: list[Path], planned: PlanRecord
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for every placement over one link."""
+    with open_link(
+        rate_bits_per_s=int(link.up_bits_per_s), rtt_ms=link.rtt_ms, loss_up=link.loss_up, loss_down=link.loss_down
+    ) as made:
+        if made.rate_bits_per_s is None:
+            sys.exit(f"no link can be made on this machine: {made.reason}")
+        with served(bundle.directory, host=made.host) as address:
+            base = DeviceTask(
+                bundle=str(bundle.directory),
+                images=tuple(map(str, images)),
+                placement="local",
+                server=address,
+                insecure=True,
+                pause_ms=20.0,
+            )
+            for name in placements:
+                expected = planned_placement(planned, name, bundle.record)
+                if expected is None:
+                    sys.exit(f"the plan has no placement {name}")
+                result = run_device(replace(base, placement=name), prefix=made.prefix)
+                times = [answer.timings.total_ms - (answer.timings.decode_image_ms or 0.0) for answer in result.answers]
+                yield _row(name, expected, times, median_parts_ms(result.answers))
+
+
+def _row(name: str, expected: PlannedPlacement, times: list[float], parts: dict[str, float]) -> dict[str, Any]:
+    measured_ms = float(np.median(times))
+    return {
+        "placement": name,
+        "images": len(times),
+        "predicted_ms": round(expected.latency_ms, 3),
+        "measured_ms": round(measured_ms, 3),
+        "error": round(expected.latency_ms / measured_ms - 1, 4),
+        "predicted_p95_ms": round(expected.latency_p95_ms, 3),
+        "measured_p95_ms": round(float(np.percentile(times, 95)), 3),
+        "predicted_parts_ms": {key: round(value, 3) for key, value in expected.latency.model_dump().items() if value},
+        "measured_parts_ms": {key: round(value, 3) for key, value in parts.items()},
+    }
+
+
+def report() -> None:
+    """Print every combination, and the errors of the medians and of the 95th percentiles."""
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    for row in sorted(rows, key=lambda row: (row["model"], row["placement"], row["budget"], row["link"])):
+        print(
+            f"{row['model']:13} {row['placement']:12} {row['budget']:5} {row['link']:16} predicted "
+            f"{row['predicted_ms']:7.1f} ms, measured {row['measured_ms']:7.1f} ms ({row['error']:+.1%})"
+        )
+    errors = np.abs([row["error"] for row in rows])
+    sent = np.abs([row["error"] for row in rows if row["placement"] != "local"])
+    for title, values in (("all", errors), ("without local", sent)):
+        print(
+            f"{len(values)} combinations ({title}): median error {np.median(values):.1%} (wanted: {MEDIAN_ERROR:.0%}), "
+            f"95th percentile of errors {np.percentile(values, 95):.1%} (wanted: {P95_ERROR:.0%}), "
+            f"largest {values.max():.1%}"
+        )
+
+
+def _placements(model: Model, budget: int) -> list[str]:
+    # Sending the image and running locally do not depend on the budget.
+    return [*model.cuts, *(("remote", "local") if budget == BUDGETS[0] else ())]
+
+
+def _bundle(work: Path, model: Model, budget: int) -> Path:
+    return work / f"{model.name}-{budget}"
+
+
+def _images(work: Path) -> list[Path]:
+    """Return images of the data set as files, which are written when first asked for."""
+    import zipfile
+
+    folder = work / "images"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        with zipfile.ZipFile(f"{DATA}/tiny-imagenet-20.zip") as archive:
+            names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg", ".png")))
+            for number, name in enumerate(names[:: max(len(names) // IMAGES, 1)][:IMAGES]):
+                (folder / f"{number:03}{Path(name).suffix.lower()}").write_bytes(archive.read(name))
+    return sorted(folder.iterdir())
+
+
+def _key(model: Model, placement: str, budget: int, link: str) -> tuple[str, str, int, str]:
+    return model.name, placement, budget, link
+
+
+def _done() -> set[tuple[str, str, int, str]]:
+    if not RESULTS.exists():
+        return set()
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return {(row["model"], row["placement"], row["budget"], row["link"]) for row in rows}
+
+
+def _append(row: dict[str, Any]) -> None:
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(f"{row['model']} {row['placement']} {row['budget']} {row['link']}: {row['error']:+.1%}", flush=True)
+
+
+def _isplit(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "isplit", *arguments], check=True)
+
+
+def main() -> None:
+    """Run one step."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("step", choices=("prepare", "measure", "report"))
+    parser.add_argument("--work", type=Path, default=Path("latency-check"), help="where studies and bundles are")
+    arguments = parser.parse_args()
+    if arguments.step == "report":
+        report()
+    else:
+        {"prepare": prepare, "measure": measure}[arguments.step](arguments.work)
+
+
+if __name__ == "__main__":
+    main()

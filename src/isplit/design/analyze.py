@@ -31,14 +31,15 @@ from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision
 from isplit.design.settings import AnalyzeSettings
 from isplit.design.study import Study, class_images, library_versions
-from isplit.design.study_directory import StudyInputs, make_directory, prepare_directory
+from isplit.design.study_directory import StudyInputs, make_directory, prepare_directory, remove_analysis
 from isplit.design.study_lock import study_lock
-from isplit.errors import InputError
+from isplit.errors import InputError, NonFiniteError
 from isplit.records import (
     CandidatesRecord,
     ClassGroup,
     CurveRecord,
     GraphRecord,
+    Overlays,
     Precision,
     Ranking,
     StudyRecord,
@@ -85,13 +86,17 @@ def analyze(
     with study_lock(directory):
         study = _study_record(directory, graph, inputs, logits[0], settings, overwrite=overwrite, progress=progress)
         announce(study)
-        record.save(directory)
+        if not (directory / GraphRecord.file_name).exists():
+            record.save(directory)
         curve, images = _curve(graph, record, inputs, logits, settings, directory, progress)
-        curve.save(directory)
-        ranking = _rank(record, curve)
-        ranking.save(directory)
         shown = images[: min(_OVERLAY_IMAGES, len(groups[0].classes))]
-        _save_overlays(directory, graph, record, ranking, inputs, shown, settings)
+        try:
+            ranking = _rank(record, curve)
+        except NonFiniteError:
+            _replace_analysis(directory, record, curve)
+            raise
+        overlays = _overlays(graph, record, ranking, inputs, shown, settings)
+        _replace_analysis(directory, record, curve, ranking, overlays)
     return Study(directory=directory, record=study, graph_record=record, graph=graph, model=model, data=data)
 
 
@@ -125,21 +130,30 @@ def _study_record(
     return record
 
 
-def _save_overlays(
-    directory: Path,
+def _replace_analysis(
+    directory: Path, *results: GraphRecord | CurveRecord | CandidatesRecord | Overlays | None
+) -> None:
+    """Put the results of this run in the place of an earlier one's, of which nothing stays."""
+    remove_analysis(directory)
+    for result in results:
+        if result is not None:
+            result.save(directory)
+
+
+def _overlays(
     graph: ModelGraph,
     record: GraphRecord,
     ranking: CandidatesRecord,
     inputs: StudyInputs,
     images: NDArray[np.int64],
     settings: AnalyzeSettings,
-) -> None:
-    """Draw importance maps of some images at the first candidates that have positions."""
+) -> Overlays | None:
+    """Draw importance maps of some images at the first candidates that have positions; None if none has."""
     cuts = [cut for cut in (record.cut(c.cut) for c in ranking.candidates) if cut.has_positions][:_OVERLAY_CUTS]
-    if cuts:
-        classes = ClassSubset(inputs.groups[0], inputs.data.classes, inputs.outputs)
-        preprocessing = inputs.model.preprocessing
-        draw_overlays(graph, cuts, inputs.data, images, preprocessing, classes, settings.target).save(directory)
+    if not cuts:
+        return None
+    classes = ClassSubset(inputs.groups[0], inputs.data.classes, inputs.outputs)
+    return draw_overlays(graph, cuts, inputs.data, images, inputs.model.preprocessing, classes, settings.target)
 
 
 def _test_images(inputs: StudyInputs, group: ClassSubset, settings: AnalyzeSettings) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from isplit.design.graph import ModelGraph
 from isplit.design.inputs.data import Dataset, balanced_order, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.inputs.user_code import names_code
-from isplit.design.study_directory import StudyInputs
+from isplit.design.study_directory import StudyInputs, remove_leftovers
 from isplit.design.study_lock import study_lock
 from isplit.errors import InputError, StudyError
 from isplit.records import (
@@ -307,6 +307,8 @@ def open_to_write(study: Study | str | Path) -> Generator[Study]:
         if now != then:
             msg = f"{directory} was analysed again with other input since it was opened: open it again"
             raise StudyError(msg)
+        with suppress(OSError):  # they do no harm
+            remove_leftovers(directory)
         yield opened
 
 

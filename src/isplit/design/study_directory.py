@@ -22,13 +22,16 @@ from isplit.records import (
     StudyRecord,
     VerificationRecord,
 )
-from isplit.records.split_files import SPLITS
+from isplit.records.split_files import SPLITS, tidy_split
 
 ANALYSIS_FILES = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
 """Files that `analyze` writes after study.json; every run of it writes them again."""
 
 # What an interrupted write leaves (see `write_whole`), and the lock.
 _LEFTOVER = re.compile(r"\.study\.json\.\w+|\.lock|\.lock\.json|\.\.lock\.json\.\w+")
+
+# What `write_whole` leaves of a file when it is killed.
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}")
 
 DERIVED_FILES = (
     PredictionsRecord.file_name,
@@ -38,6 +41,19 @@ DERIVED_FILES = (
     SPLITS,
 )
 """Files that other commands derive from a study; they are deleted when its input changes."""
+
+# Drawings and plans are written by commands that take no lock, perhaps at this moment.
+_WRITTEN_UNDER_LOCK = (
+    StudyRecord.file_name,
+    GraphRecord.file_name,
+    CurveRecord.file_name,
+    CandidatesRecord.file_name,
+    Overlays.file_name,
+    PredictionsRecord.file_name,
+    VerificationRecord.file_name,
+    RunsRecord.file_name,
+    ".lock.json",
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +86,8 @@ class StudyInputs:
 def prepare_directory(directory: Path, inputs: StudyInputs, *, test_images: int, overwrite: bool) -> StudyRecord | None:
     """Make a folder ready for a study, and return its study.json if it already holds this study.
 
-    Files of earlier runs are removed first: should this run be stopped, nothing old stands beside something new. What
-    other commands derived from the study stays if its input is the same.
+    If the input is another, what was found for the old one is removed first: should this run be stopped, nothing old
+    stands beside something new. If it is the same, everything stays until there is something new to take its place.
 
     Args:
         directory: The folder, from `make_directory`.
@@ -95,12 +111,13 @@ def prepare_directory(directory: Path, inputs: StudyInputs, *, test_images: int,
         if difference:
             # The graph goes too: beside another study.json it would be another model's.
             _remove(directory, [*DERIVED_FILES, GraphRecord.file_name])
-        leftovers = [path.name for path in directory.iterdir() if path.name.startswith(".")]
-        _remove(directory, [*ANALYSIS_FILES, *filter(_belongs_to_study, leftovers)])
+        reusable = known is not None and not difference and not overwrite
+        if known is None or not reusable or known.groups[0] != inputs.groups[0]:
+            remove_analysis(directory)
+        remove_leftovers(directory)
     except OSError as error:
         msg = f"cannot use {directory} as a study: {error.strerror or error}"
         raise StudyError(msg) from error
-    reusable = known is not None and not difference and not overwrite
     if known is None or not reusable or known.groups[0] != inputs.groups[0]:
         return None
     if known.base_accuracy.images != test_images:
@@ -108,6 +125,38 @@ def prepare_directory(directory: Path, inputs: StudyInputs, *, test_images: int,
     known = known.model_copy(update={"groups": inputs.groups})
     known.save(directory)
     return known
+
+
+def remove_analysis(directory: Path) -> None:
+    """Remove what `analyze` found, so that nothing of it stands beside something newer.
+
+    Raises:
+        StudyError: a file cannot be removed.
+
+    """
+    try:
+        _remove(directory, ANALYSIS_FILES)
+    except OSError as error:
+        msg = f"cannot write {error.filename or directory}: {error.strerror or error}"
+        raise StudyError(msg) from error
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote; only the holder of the lock may.
+
+    Raises:
+        OSError: a file cannot be removed.
+
+    """
+    for path in directory.iterdir():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and match[1] in _WRITTEN_UNDER_LOCK:
+            path.unlink(missing_ok=True)
+    for path in (directory / ScoreTable.folder).glob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    for path in (directory / SPLITS).glob("*/"):
+        tidy_split(path)
 
 
 def make_directory(directory: Path) -> None:
@@ -145,12 +194,6 @@ def _known_study(directory: Path) -> StudyRecord | None:
         msg = f"{directory} is not empty ({strangers[0]}) and holds no study; choose another directory: `out=DIR`"
         raise StudyError(msg)
     return None
-
-
-def _belongs_to_study(name: str) -> bool:
-    """Whether a file is one of a study's, the temporary ones of a run that was killed included."""
-    files = (StudyRecord.file_name, GraphRecord.file_name, ScoreTable.folder, *ANALYSIS_FILES, *DERIVED_FILES)
-    return name in files or any(name.startswith(f".{file}.") for file in files)
 
 
 def _remove(directory: Path, names: Iterable[str]) -> None:

@@ -33,7 +33,8 @@ _LIMITS: dict[_Part, int] = {"weights": LARGEST_WEIGHTS_BYTES, "codec": LARGEST_
 
 # Files of this and of earlier versions, and what `write_whole` leaves of them when it is killed.
 _OURS = re.compile(
-    r"\.?(weights|codec)(-[0-9a-f]{16})?\.(safetensors|npz)(\.[0-9a-f]{16})?|\.split\.json\.[0-9a-f]{16}"
+    r"(weights|codec)(-[0-9a-f]{16})?\.(safetensors|npz)"
+    r"|\.[-.0-9a-z]+\.[0-9a-f]{16}"
 )
 _ATTEMPTS = 4
 
@@ -135,8 +136,25 @@ def _again(directory: Path) -> str:
     return SplitRecord.remedy.format(directory=directory)
 
 
+def tidy_split(directory: Path) -> None:
+    """Remove what killed processes left in a split's folder; nobody may be writing into it.
+
+    Files that a record which cannot be read may name stay.
+    """
+    named: set[str] = set()
+    if (directory / SplitRecord.file_name).exists():
+        try:
+            record = SplitRecord.load(directory)
+        except StudyError:
+            return
+        for part, suffix in _SUFFIXES.items():
+            file: SplitFile | None = getattr(record, part)
+            named.add(file.name if file else f"{part}{suffix}")
+    _remove_unnamed(directory, named)
+
+
 def _remove_unnamed(directory: Path, named: set[str]) -> None:
-    for path in directory.iterdir():
-        if _OURS.fullmatch(path.name) and path.name not in named:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    with contextlib.suppress(OSError):  # they do no harm
+        for path in directory.iterdir():
+            if _OURS.fullmatch(path.name) and path.name not in named:
+                path.unlink(missing_ok=True)

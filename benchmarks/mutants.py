@@ -64,9 +64,9 @@ def tests_of(module: str) -> list[str]:
     """Return the test files of a module: its mirror, and those that mutants.toml names for it or for its folder."""
     inside = Path(module).relative_to("src/isplit")
     mirror = Path("tests") / inside.with_name(f"test_{inside.name}")
-    own = [str(mirror)] if (ROOT / mirror).exists() else []
-    named = TABLE["tests"].get(str(inside)) or (not own and TABLE["tests"].get(str(inside.parent))) or []
-    return list(dict.fromkeys([*own, *named]))
+    mirrors = [str(mirror)] if (ROOT / mirror).exists() else TABLE["without_mirror"].get(str(inside.parent), [])
+    further = TABLE["further"].get(str(inside), []) + TABLE["further"].get(str(inside.parent), [])
+    return list(dict.fromkeys([*mirrors, *further]))
 
 
 def run_pytest(folder: Path, tests: Sequence[str]) -> None:

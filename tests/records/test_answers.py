@@ -109,3 +109,16 @@ def test_unreadable_file(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"answers\.jsonl"):
         list(read_answers(path))
+
+
+def test_defaults():
+    """An answer that says nothing of the link was not late, and nothing was sent for it."""
+    answer = Answer(
+        id="a", index=0, image="a", placement="local", source="local", started_unix_s=0, timings=Timings(total_ms=1)
+    )
+    assert (False, 0) == (answer.late, answer.attempts)
+
+
+def test_other_alphabets():
+    """Printable characters are written as they are, not as escapes."""
+    assert "kätzchen.jpg" in ANSWER.to_line()

@@ -190,3 +190,14 @@ def test_an_old_one_beside_the_new_one_is_removed(tmp_path):
     (tmp_path / ".b.old-0123abcd").mkdir()
     write(tmp_path / "b", "newer")
     assert ["b"] == names(tmp_path)
+
+
+def test_a_place_that_is_never_free(tmp_path, monkeypatch):
+    """Where other processes come in between every time, it is an error in the end, not a silent success."""
+    (tmp_path / "new").mkdir()
+    write(tmp_path / "b", "old")
+    monkeypatch.setattr(directories, "_exchanged", lambda first, second: False)
+    monkeypatch.setattr(directories, "_put_in_two_steps", lambda new, place: False)
+    with pytest.raises(OSError, match="not empty"):
+        directories.put_in_place(tmp_path / "new", tmp_path / "b", overwrite=True)
+    assert "old" == (tmp_path / "b" / "file").read_text()

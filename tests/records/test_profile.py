@@ -100,3 +100,21 @@ def test_profiles_that_make_no_sense_are_refused(change: dict[str, object], word
     fields = {**dict(measured_profile()), **change}
     with pytest.raises(ValidationError, match=words):
         ProfileRecord.model_validate(fields)
+
+
+def test_a_profile_of_rates_alone():
+    """Rates are enough, and so is the time of the whole model; neither is refused."""
+    rates = ProfileRecord(
+        isplit_version="0", name="x", title="X", source="estimated",
+        rates=ComputeRates(macs_per_s=1e9, memory_bytes_per_s=1e9),
+    )  # fmt: skip
+    assert rates.estimated
+    with pytest.raises(ValidationError, match="neither times"):
+        ProfileRecord(isplit_version="0", name="x", title="X", source="measured")
+
+
+def test_the_title_of_a_scaled_profile():
+    """The title stays, unless the profile gets a name of its own, which is then the title as well."""
+    profile = measured_profile()
+    assert ("board x 2", "A board") == (profile.scaled(2.0).name, profile.scaled(2.0).title)
+    assert ("slow", "slow") == (profile.scaled(2.0, name="slow").name, profile.scaled(2.0, name="slow").title)

@@ -17,7 +17,13 @@ from isplit.records import (
     PayloadBytes,
     SplitRecord,
 )
-from isplit.records.split_files import read_split_files, split_records, write_split_files
+from isplit.records.split_files import (
+    LARGEST_CODEC_BYTES,
+    LARGEST_WEIGHTS_BYTES,
+    read_split_files,
+    split_records,
+    write_split_files,
+)
 
 
 def split_record(cut="pool1", seed=0):
@@ -152,3 +158,8 @@ def test_a_damaged_split_does_not_block_the_others(tmp_path):
     with pytest.warns(DamagedSplitWarning, match=r"left out: .*split\.json is damaged.*delete the folder"):
         records = split_records(tmp_path)
     assert [tmp_path / "splits" / "b"] == list(records)
+
+
+def test_the_usual_limits():
+    """Where split.json does not say their size, weights may have 64 GiB and a codec 64 MiB."""
+    assert (68_719_476_736, 67_108_864) == (LARGEST_WEIGHTS_BYTES, LARGEST_CODEC_BYTES)

@@ -21,7 +21,6 @@ import platform
 import resource
 import statistics
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -37,7 +36,7 @@ from runtime_page import write_page
 
 from isplit.codec.codec import Codec
 from isplit.codec.coders import CODER_IDS, Coder, Zstd
-from isplit.codec.frame import HEADER_BYTES
+from isplit.codec.frame import HEADER_BYTES, pack_frame
 from isplit.codec.quantise import Quantiser
 from isplit.codec.rans import Rans, RansTables, count_symbols, normalise
 from isplit.codec.rle import Rle
@@ -93,11 +92,9 @@ def targets() -> list[tuple[Codec, list[bytes]]]:
     return found
 
 
-def seal(frame: bytearray) -> bytes:
-    """Give a frame the right length and CRC."""
-    frame[12:16] = max(len(frame) - HEADER_BYTES, 0).to_bytes(4, "little")
-    frame[16:20] = zlib.crc32(bytes(frame[:16]) + bytes(frame[HEADER_BYTES:])).to_bytes(4, "little")
-    return bytes(frame)
+def seal(frame: bytearray, codec: Codec) -> bytes:
+    """Give a frame the right check."""
+    return pack_frame(bytes(frame[HEADER_BYTES:]), coder=CODER_IDS[codec.coder], codec_id=codec.codec_id)
 
 
 def mutate(frame: bytearray, frames: list[bytes], rng: np.random.Generator) -> None:
@@ -129,7 +126,7 @@ def hostile(chunk: int) -> Iterator[tuple[Codec, bytes]]:
         frame = bytearray(frames[int(rng.integers(len(frames)))])
         for _ in range(int(rng.integers(1, 4))):
             mutate(frame, frames, rng)
-        yield codec, seal(frame) if len(frame) >= HEADER_BYTES and rng.random() < 2 / 3 else bytes(frame)
+        yield codec, seal(frame, codec) if len(frame) >= HEADER_BYTES and rng.random() < 2 / 3 else bytes(frame)
 
 
 def fuzz_chunk(chunk: int) -> dict[str, Any]:

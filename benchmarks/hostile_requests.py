@@ -16,7 +16,6 @@ import os
 import statistics
 import sys
 import time
-import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -32,7 +31,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tritonclient.grpc import service_pb2
 
-from isplit.codec.frame import HEADER_BYTES
+from isplit.codec.codec import Codec
+from isplit.codec.coders import CODER_IDS
+from isplit.codec.frame import HEADER_BYTES, pack_frame
 from isplit.errors import DataError, PayloadError
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.server import Server, serving
@@ -59,6 +60,7 @@ class Hostile:
     def __init__(self, bundle: Bundle) -> None:
         shape = list(bundle.record.cuts[0].latent_shape)
         self.right: list[Any] = []
+        self.codecs = {f"bench.{coder}": bundle.codec(coder) for coder in CODERS}
         symbols = latents(bundle.record, 4)
         for latent in symbols:
             for coder in CODERS:
@@ -91,7 +93,7 @@ class Hostile:
             prefix = 4 if request.inputs[0].datatype == "BYTES" else 0
             element = mutate(content[prefix:], rng)
             if request.inputs[0].name == "payload" and rng.random() < 0.6:
-                element = seal(element)
+                element = seal(element, self.codecs[request.model_name])
             request.raw_input_contents[0] = prefixed(element) if prefix and rng.random() < 0.9 else element
         elif kind < 25:
             self.replace_field(request, rng)
@@ -124,12 +126,9 @@ def prefixed(element: bytes) -> bytes:
     return len(element).to_bytes(4, "little") + element
 
 
-def seal(frame: bytes) -> bytes:
-    """Give a frame the right length and CRC."""
-    sealed = bytearray(frame.ljust(HEADER_BYTES, b"\0"))
-    sealed[12:16] = (len(sealed) - HEADER_BYTES).to_bytes(4, "little")
-    sealed[16:20] = zlib.crc32(bytes(sealed[:16]) + bytes(sealed[HEADER_BYTES:])).to_bytes(4, "little")
-    return bytes(sealed)
+def seal(frame: bytes, codec: Codec) -> bytes:
+    """Give a frame the right check."""
+    return pack_frame(frame[HEADER_BYTES:], coder=CODER_IDS[codec.coder], codec_id=codec.codec_id)
 
 
 def mutate(content: bytes, rng: np.random.Generator) -> bytes:

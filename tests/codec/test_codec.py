@@ -1,6 +1,7 @@
 """isplit.codec.codec: the whole way from latent to payload and back, its identity, and one test per hostile frame."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -51,8 +52,13 @@ def make_per_channel(coder="raw"):
     return make(coder, quantiser=Quantiser.per_channel(low=low, high=high, levels=16))
 
 
+def make_version_1(coder="raw", **fields):
+    """Return a codec that writes and reads frames of version 1, as those of older bundles do."""
+    return make(coder, frame=1, **fields)
+
+
 def resealed(frame):
-    """Return a frame with its length and CRC made right for what it holds."""
+    """Return a frame of version 1 with its length and CRC made right for what it holds."""
     fields = frame[:12] + (len(frame) - 20).to_bytes(4, "little")
     return fields + zlib.crc32(fields + frame[20:]).to_bytes(4, "little") + frame[20:]
 
@@ -63,15 +69,19 @@ def golden_latent(seed=0):
     return ((cubes % 13 - 6) * (cubes % 3 > 0) / 4).astype(np.float32).reshape(SHAPE)
 
 
-def make_golden(coder):
+def make_golden(coder, *, frame=1):
     """Return a codec that has seen golden latents 1 to 5, two steps fewer than they need at either end."""
-    codec = make(quantiser=Quantiser.common(0.25, levels=9))
+    codec = make(quantiser=Quantiser.common(0.25, levels=9), frame=frame)
     if coder != "rans":
         return replace(codec, coder=coder)
     return codec.with_rans(counts_of(codec, [golden_latent(seed) for seed in range(1, 6)]), images=5)
 
 
-# golden_latent() by make_golden. They never change: devices in the field send them, and bundles hold their ids.
+# The two bytes that frames of version 2 have before the same payloads. They never change either.
+GOLDEN_CHECK = {"raw": "9ade", "zstd": "aec9", "rle": "8e8a", "rans": "a75d"}
+
+# golden_latent() by make_golden, in frames of version 1. They never change: devices in the field send them, and
+# bundles hold their ids.
 GOLDEN = {
     "raw": (
         "695301014c4ad112c1aeee0d50000000f151e879"
@@ -143,7 +153,7 @@ class TestEveryCoder:
             first, last = first.with_rans(counts, images=20), last.with_rans(counts, images=20)
         latent = draw_latent((8, 20), 5)
 
-        assert first.encode(latent)[20:] == last.encode(latent.T)[20:]
+        assert first.encode(latent)[2:] == last.encode(latent.T)[2:]
         np.testing.assert_array_equal(first.decode(first.encode(latent)).T, last.decode(last.encode(latent.T)))
 
     def test_saved_and_loaded(self, coder, tmp_path):
@@ -161,13 +171,33 @@ class TestEveryCoder:
 
     def test_golden(self, coder):
         """The committed payload is decoded, and made again (zstd: its version may differ); the id is in it."""
-        codec, golden = make_golden(coder), bytes.fromhex(GOLDEN.get(coder, ""))
+        codec, golden = make_golden(coder, frame=1), bytes.fromhex(GOLDEN.get(coder, ""))
 
         assert golden, f"no golden payload; it would be {codec.encode(golden_latent()).hex()}"
         assert golden[4:12] == codec.codec_id
         np.testing.assert_array_equal(codec.quantiser.quantise(golden_latent()), codec.decode_symbols(golden))
         if coder != "zstd":
             assert golden.hex() == codec.encode(golden_latent()).hex()
+
+    def test_golden_of_version_2(self, coder):
+        """The same payload behind two committed bytes is decoded, and made again."""
+        codec, golden = make_golden(coder, frame=2), bytes.fromhex(GOLDEN_CHECK[coder] + GOLDEN[coder][40:])
+        np.testing.assert_array_equal(codec.quantiser.quantise(golden_latent()), codec.decode_symbols(golden))
+        if coder != "zstd":
+            assert golden.hex() == codec.encode(golden_latent()).hex()
+
+    def test_versions_are_not_mixed(self, coder):
+        """A frame of the other version is refused; a codec's file keeps the version, and an old file has the first."""
+        codecs = {version: make(coder, frame=version) for version in (1, 2)}
+        for version, codec in codecs.items():
+            assert version == Codec.from_arrays(codec.to_arrays()).frame
+            with pytest.raises(PayloadError):
+                codec.decode(codecs[3 - version].encode(draw_latent()))
+        arrays = codecs[1].to_arrays()
+        fields = json.loads(str(arrays["codec"]))
+        assert 1 == fields.pop("frame")
+        arrays["codec"] = np.array(json.dumps(fields))
+        assert codecs[1].codec_id == Codec.from_arrays(arrays).codec_id
 
     def test_garbage_in_a_whole_frame(self, coder):
         """Any content under a right header and CRC gives a latent of the codec's shape or a PayloadError."""
@@ -244,6 +274,8 @@ class TestIdentity:
         )
         arrays = np.array([0.25, 0.0], "<f4").tobytes()
 
+        assert hashlib.sha256(text + arrays).digest()[:8] == make_version_1().codec_id
+        text = text.replace(b'"lanes"', b'"frame":2,"lanes"')
         assert hashlib.sha256(text + arrays).digest()[:8] == make().codec_id
 
 
@@ -266,108 +298,135 @@ def refused(frame, message, *, codec=None):
 class TestHostileFrames:
     """Each is refused with its reason, and costs no memory."""
 
+    @pytest.mark.parametrize("length", [0, 1])
+    def test_truncated_header_of_version_2(self, length):
+        """Fewer bytes than a header."""
+        refused(make().encode(draw_latent())[:length], f"has {length} bytes, fewer than its header's 2")
+
+    def test_damage_of_version_2(self):
+        """A frame that is cut, of another codec, or of version 1; the last is named."""
+        frame, other = make().encode(draw_latent()), replace(make(), cut="features.24")
+        refused(frame[:-1], "damaged on the way")
+        refused(frame[:-1] + bytes([frame[-1] ^ 1]), "damaged on the way")
+        refused(other.encode(draw_latent()), f"for codec {make().codec_id.hex()}")
+        refused(make_version_1().encode(draw_latent())[:90], "looks like one of version 1")
+
+    def test_larger_than_any_payload_of_version_2(self):
+        """Ten megabytes under a right CRC are not even summed up."""
+        refused(pack_frame(bytes(10_000_000), coder=1, codec_id=make().codec_id), "holds 10000000 bytes")
+
     def frame(self):
-        return make().encode(draw_latent())
+        return make_version_1().encode(draw_latent())
 
     @pytest.mark.parametrize("length", [0, 1, 3, 12, 19])
     def test_truncated_header(self, length):
         """Fewer bytes than a header."""
-        refused(self.frame()[:length], f"has {length} bytes, fewer than its header's 20")
+        refused(self.frame()[:length], f"has {length} bytes, fewer than its header's 20", codec=make_version_1())
 
     def test_wrong_magic(self):
         """Another kind of file."""
-        refused(b"\x89P" + self.frame()[2:], "begins with 8950")
+        refused(b"\x89P" + self.frame()[2:], "begins with 8950", codec=make_version_1())
 
     def test_newer_version(self):
         """A frame of a later format."""
         frame = bytearray(self.frame())
         frame[2] = 2
-        refused(resealed(bytes(frame)), "has version 2, this isplit reads 1")
+        refused(resealed(bytes(frame)), "has version 2, this isplit reads 1", codec=make_version_1())
 
     @pytest.mark.parametrize("coder", [0, 5, 255])
     def test_unknown_coder(self, coder):
         """A coder that no version has."""
         frame = bytearray(self.frame())
         frame[3] = coder
-        refused(resealed(bytes(frame)), f"names coder {coder}; known are 1 raw, 2 zstd, 3 rle, 4 rans")
+        refused(
+            resealed(bytes(frame)),
+            f"names coder {coder}; known are 1 raw, 2 zstd, 3 rle, 4 rans",
+            codec=make_version_1(),
+        )
 
     def test_other_coder(self):
         """A coder that this codec does not use."""
         frame = bytearray(self.frame())
         frame[3] = 2
-        refused(resealed(bytes(frame)), "names coder 2, the codec uses 1")
+        refused(resealed(bytes(frame)), "names coder 2, the codec uses 1", codec=make_version_1())
 
     def test_other_codec_id(self):
         """A payload of another cut's codec."""
-        other = replace(make(), cut="features.24")
-        refused(other.encode(draw_latent()), f"codec {other.codec_id.hex()}, this is {make().codec_id.hex()}")
+        other = replace(make_version_1(), cut="features.24")
+        refused(
+            other.encode(draw_latent()),
+            f"codec {other.codec_id.hex()}, this is {make_version_1().codec_id.hex()}",
+            codec=make_version_1(),
+        )
 
     @pytest.mark.parametrize("declared", [121, 1000, 2**31, 2**32 - 1])
     def test_declared_length_too_large(self, declared):
         """Four gigabytes declared are four bytes read."""
         frame = bytearray(self.frame())
         frame[12:16] = declared.to_bytes(4, "little")
-        refused(bytes(frame), f"declares a payload of {declared} bytes, the codec's are at most 120")
+        refused(
+            bytes(frame), f"declares a payload of {declared} bytes, the codec's are at most 120", codec=make_version_1()
+        )
 
     def test_declared_length_too_small(self):
         """One byte fewer declared than there is."""
         frame = bytearray(self.frame())
         frame[12:16] = (119).to_bytes(4, "little")
-        refused(bytes(frame), "declares a payload of 119 bytes and holds 120")
+        refused(bytes(frame), "declares a payload of 119 bytes and holds 120", codec=make_version_1())
 
     def test_truncated_payload(self):
         """One byte fewer than declared."""
-        refused(self.frame()[:-1], "declares a payload of 120 bytes and holds 119")
+        refused(self.frame()[:-1], "declares a payload of 120 bytes and holds 119", codec=make_version_1())
 
     def test_trailing_byte(self):
         """One byte more than declared."""
-        refused(self.frame() + b"\x00", "declares a payload of 120 bytes and holds 121")
+        refused(self.frame() + b"\x00", "declares a payload of 120 bytes and holds 121", codec=make_version_1())
 
     def test_crc_wrong(self):
         """One bit of the payload flipped."""
         frame = bytearray(self.frame())
         frame[-1] ^= 1
-        refused(bytes(frame), "was damaged on the way")
+        refused(bytes(frame), "was damaged on the way", codec=make_version_1())
 
     def test_larger_than_any_payload(self):
         """Ten megabytes under a right header and CRC are not even summed up."""
-        frame = pack_frame(bytes(10_000_000), coder=1, codec_id=make().codec_id)
-        refused(frame, "declares a payload of 10000000 bytes, the codec's are at most 120")
+        frame = pack_frame(bytes(10_000_000), coder=1, codec_id=make_version_1().codec_id, version=1)
+        refused(frame, "declares a payload of 10000000 bytes, the codec's are at most 120", codec=make_version_1())
 
     def test_zstd_bomb(self):
         """A megabyte of zeros in a few bytes."""
-        codec = make("zstd")
+        codec = make_version_1("zstd")
         bomb = zstandard.ZstdCompressor().compress(bytes(1_000_000))
         assert len(bomb) < 120
-        refused(pack_frame(bomb, coder=2, codec_id=codec.codec_id), "declares 1000000 bytes", codec=codec)
+        refused(pack_frame(bomb, coder=2, codec_id=codec.codec_id, version=1), "declares 1000000 bytes", codec=codec)
 
     def test_zstd_without_content_size(self):
         """A zstd frame that does not say how long it is."""
-        codec = make("zstd")
+        codec = make_version_1("zstd")
         stream = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(160))
-        refused(pack_frame(stream, coder=2, codec_id=codec.codec_id), "no content size", codec=codec)
+        refused(pack_frame(stream, coder=2, codec_id=codec.codec_id, version=1), "no content size", codec=codec)
 
     def test_rans_truncated(self):
         """The last word missing, length and CRC right."""
-        codec = make("rans")
+        codec = make_version_1("rans")
         refused(resealed(codec.encode(draw_latent())[:-2]), "rans payload", codec=codec)
 
     def test_rans_extended(self):
         """A word too many, length and CRC right."""
-        codec = make("rans")
+        codec = make_version_1("rans")
         refused(resealed(codec.encode(draw_latent()) + b"\x00\x00"), "does not end", codec=codec)
 
     def test_rans_bit_flipped(self):
         """One bit of a word flipped, CRC right."""
-        codec = make("rans")
+        codec = make_version_1("rans")
         frame = bytearray(codec.encode(draw_latent()))
         frame[40] ^= 4
         refused(resealed(bytes(frame)), "rans payload", codec=codec)
 
     def test_rle_run_longer_than_the_rest(self):
         """A run that would fill a quarter of a gigabyte."""
-        codec = make("rle")
-        frame = pack_frame(bytes.fromhex("1e ffffff7f"), coder=3, codec_id=codec.codec_id)
+        codec = make_version_1("rle")
+        frame = pack_frame(bytes.fromhex("1e ffffff7f"), coder=3, codec_id=codec.codec_id, version=1)
         refused(frame, "a run of 268435455 symbols is impossible where 160 are left", codec=codec)
 
     @pytest.mark.parametrize("coder", CODER_IDS)

@@ -61,7 +61,7 @@ def test_wire_bytes_are_never_payload_alone(facts: StudyFacts, board: ProfileRec
     assert MEASURED_WIRE_OVERHEAD == record.wire_overhead
     for placement in record.placements:
         if placement.kind in ("split", "remote"):
-            extra = 108 if placement.kind == "split" else 112
+            extra = 112 if placement.kind == "split" else 110
             assert placement.payload_bytes + extra == placement.wire_up_bytes
     assert any("Wire bytes are payload bytes and what the protocol adds" in text for text in record.assumptions)
 

@@ -11,11 +11,12 @@ def link(**fields: object) -> LinkRecord:
     return LinkRecord.model_validate({**base, "rtt_ms": 50.0, **fields})
 
 
-def test_the_measured_overhead_adds_up_to_the_measured_bytes():
-    """A payload of 32 bytes takes 140 bytes up and 260 down; an image of 265 bytes 377 up and 265 down."""
-    overhead = MEASURED_WIRE_OVERHEAD
-    assert (140, 260) == (32 + overhead.split_up_bytes, overhead.split_down_bytes)
-    assert (377, 265) == (265 + overhead.image_up_bytes, overhead.image_down_bytes)
+def test_an_answer_has_four_bytes_for_each_class():
+    """The overhead of answers grows with the classes, that of requests does not."""
+    few, many = MEASURED_WIRE_OVERHEAD, MEASURED_WIRE_OVERHEAD.with_classes(1000)
+    assert few == few.with_classes(10)
+    assert (few.split_up_bytes, few.image_up_bytes) == (many.split_up_bytes, many.image_up_bytes)
+    assert 4 * 990 == many.split_down_bytes - few.split_down_bytes == many.image_down_bytes - few.image_down_bytes
 
 
 def test_another_rate_keeps_the_ratio_of_both_directions():

@@ -135,10 +135,10 @@ def _models():
     return heads, tails, whole
 
 
-def _codec(cut, coder, images):
+def _codec(cut, coder, images, frame):
     shape, levels = SHAPES[cut], LEVELS[cut]
     quantiser = Quantiser.common(1.0, levels=levels)
-    codec = Codec(model="f" * 64, cut=cut, shape=shape, quantiser=quantiser, coder="zstd")
+    codec = Codec(model="f" * 64, cut=cut, shape=shape, quantiser=quantiser, coder="zstd", frame=frame)
     if coder != "rans":
         return codec
     # Counts of noise: every symbol can be coded.
@@ -148,8 +148,11 @@ def _codec(cut, coder, images):
     return codec.with_rans(counts, images=images)
 
 
-def write_tiny_bundle(directory, *, name="tiny"):
-    """Write the bundle into a directory that is not there yet, and return its manifest."""
+def write_tiny_bundle(directory, *, name="tiny", frame=2):
+    """Write the bundle into a directory that is not there yet, and return its manifest.
+
+    `frame` is the version of the frames that its codecs write; bundles of older versions of isplit have the first.
+    """
     directory.mkdir()
     heads, tails, whole = _models()
     (directory / SHARED).write_bytes(_share(heads.values()))
@@ -158,7 +161,7 @@ def write_tiny_bundle(directory, *, name="tiny"):
         files = {"head": f"{cut}.head.onnx", "tail": f"{cut}.tail.onnx", "codec": f"{cut}.codec.npz"}
         onnx.save(heads[cut], directory / files["head"])
         onnx.save(tails[cut], directory / files["tail"])
-        codec = _codec(cut, coder, images=50)
+        codec = _codec(cut, coder, images=50, frame=frame)
         codec.save(directory / files["codec"])
         cuts.append(
             CutPlacement(

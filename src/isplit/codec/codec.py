@@ -1,10 +1,10 @@
-"""One cut's codec: a latent to a framed payload and back.
+"""Code one cut's latents as framed payloads, and decode them.
 
     latent --Quantiser--> symbols --coder--> bytes --frame--> payload
     latent' <-Quantiser-- symbols <--coder-- bytes <--frame-- payload
 
-Everything is fixed when the codec is made, and the codec's id is a hash of it all. So a payload says only which codec
-made it, and the size of what it decodes to is known before a byte of it is read.
+Everything is fixed when the codec is made, and the codec's id is a hash of it all. So a payload need not describe
+itself, and the size of what it decodes to is known before a byte of it is read.
 """
 
 import hashlib
@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.codec.coders import CODER_IDS, Coder, CoderName, Raw, Zstd
-from isplit.codec.frame import CODEC_ID_BYTES, HEADER_BYTES, pack_frame, unpack_frame
+from isplit.codec.frame import (
+    CODEC_ID_BYTES,
+    HEADER_BYTES,
+    FrameVersion,
+    header_bytes,
+    pack_frame,
+    unpack_frame,
+)
 from isplit.codec.quantise import Quantiser
 from isplit.codec.rans import CODER_BYTES, Rans, RansTables
 from isplit.codec.rle import Rle
@@ -40,7 +47,10 @@ def smallest_payload_bytes() -> int:
 
 
 class _Fields(Record):
-    """All of a codec that is not an array. Part of its id: a change here makes every codec another one."""
+    """All of a codec that is not an array. It is part of the codec's id: a change here changes every codec's id.
+
+    Codecs from before there was a second version of the frame do not say which they write: it is the first.
+    """
 
     schema_name: ClassVar[str] = "isplit.codec/1"
     file_name: ClassVar[str] = "codec.json"
@@ -55,6 +65,7 @@ class _Fields(Record):
     coder: CoderName
     tables: int
     lanes: int
+    frame: FrameVersion = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +73,8 @@ class Codec:
     """A latent of `shape` (one image's, floats) to bytes and back.
 
     `model` (its fingerprint) and `cut` tie the codec to the place it was made for. `channel_axis` is the axis that
-    the quantiser's steps and the coder's tables run along; `tables` are for rans alone.
+    the quantiser's steps and the coder's tables run along; `tables` are for rans alone. `frame` is the version of the
+    frames that the codec writes and reads.
 
     Raises:
         InputError: on construction, when the parts do not fit together.
@@ -76,6 +88,7 @@ class Codec:
     coder: CoderName = "raw"
     channel_axis: int = 0
     tables: RansTables | None = None
+    frame: FrameVersion = 2
 
     def __post_init__(self) -> None:
         if not self.shape or min(self.shape) < 1 or prod(self.shape) > MAX_SYMBOLS:
@@ -130,7 +143,7 @@ class Codec:
         """Return the payload of a latent that is quantised already (its shape is the codec's)."""
         self._check_shape(symbols)
         coded = self._coder.encode(np.moveaxis(symbols, self.channel_axis, 0).ravel())
-        return pack_frame(coded, coder=CODER_IDS[self.coder], codec_id=self.codec_id)
+        return pack_frame(coded, coder=CODER_IDS[self.coder], codec_id=self.codec_id, version=self.frame)
 
     def payload_bytes(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the length of each image's payload, header included; symbols are (images, *shape).
@@ -142,7 +155,7 @@ class Codec:
         if not isinstance(self._coder, Rans):
             return np.array([len(self.encode_symbols(latent)) for latent in symbols], np.int64)
         rows = np.moveaxis(symbols, self.channel_axis + 1, 1).reshape(len(symbols), prod(self.shape))
-        return HEADER_BYTES + self._coder.sizes(rows)
+        return header_bytes(self.frame) + self._coder.sizes(rows)
 
     def decode_symbols(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the quantised latent of a payload, for a tail that takes uint8."""
@@ -150,7 +163,8 @@ class Codec:
             payload,
             coder=CODER_IDS[self.coder],
             codec_id=self.codec_id,
-            max_payload_bytes=self.max_payload_bytes - HEADER_BYTES,
+            max_payload_bytes=self._coder.max_bytes(prod(self.shape)),
+            version=self.frame,
         )
         symbols = self._coder.decode(coded, prod(self.shape))
         channel = self.shape[self.channel_axis]
@@ -160,7 +174,7 @@ class Codec:
     @cached_property
     def max_payload_bytes(self) -> int:
         """The longest payload that `encode` can return, header included; `decode` looks at nothing longer."""
-        return HEADER_BYTES + self._coder.max_bytes(prod(self.shape))
+        return header_bytes(self.frame) + self._coder.max_bytes(prod(self.shape))
 
     @cached_property
     def codec_id(self) -> bytes:
@@ -206,6 +220,7 @@ class Codec:
                 coder=fields.coder,
                 channel_axis=fields.channel_axis,
                 tables=tables,
+                frame=fields.frame,
             )
         except (KeyError, TypeError, ValueError) as error:  # InputError and pydantic's errors are ValueErrors too
             msg = f"these arrays are not a codec's: {error}"
@@ -257,6 +272,7 @@ class Codec:
             coder=self.coder,
             tables=0 if self.tables is None else len(self.tables.frequencies),
             lanes=0 if self.tables is None else self.tables.lanes,
+            frame=self.frame,
         )
 
     def _canonical(self) -> bytes:
@@ -265,6 +281,8 @@ class Codec:
         The arrays are steps and offsets (float32) and frequencies (uint16); the JSON gives their lengths.
         """
         fields = {"schema": _Fields.schema_name, **self._fields().model_dump()}
+        if self.frame == 1:
+            del fields["frame"]  # so that codecs from before the second version keep their ids
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         steps, offsets = np.array(self.quantiser.steps, "<f4"), np.array(self.quantiser.offsets, "<f4")
         frequencies = b"" if self.tables is None else self.tables.frequencies.astype("<u2").tobytes()

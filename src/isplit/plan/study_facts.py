@@ -108,6 +108,9 @@ def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
         whole=_whole(study, list(splits.values()), chosen=chosen, first=names[0]),
         splits=tuple(splits.values()),
         images=tuple(images),
+        wire_overhead=MEASURED_WIRE_OVERHEAD.with_classes(
+            next(len(entry.classes) for entry in study.groups if entry.name == chosen)
+        ),
     )
 
 

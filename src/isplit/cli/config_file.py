@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import typer
-import yaml
 
 from isplit.errors import InputError
+from isplit.records.files import FileTooLargeError
+from isplit.records.yaml_files import read_yaml
 
-_MAX_BYTES = 2**20
 _NOT_IN_A_FILE = (None, "help", "config")
 
 
@@ -46,15 +46,14 @@ def config_reader(paths: Collection[str]) -> Callable[[typer.Context, Path | Non
 
 def _read(config: Path) -> dict[object, Any]:
     try:
-        if (size := config.stat().st_size) > _MAX_BYTES:
-            msg = f"{config} has {size} bytes, a file of options at most {_MAX_BYTES}"
-            raise InputError(msg)
-        content: Any = yaml.safe_load(config.read_text("utf-8"))
+        content: Any = read_yaml(config, kind="a file of options")
+    except FileTooLargeError:
+        raise
     except OSError as error:
         msg = f"cannot read {config}: {error.strerror or error}"
         raise InputError(msg) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        msg = f"{config} is not YAML: {' '.join(str(error).split())[:300]}"
+    except ValueError as error:
+        msg = f"{config} is not YAML: {error}"
         raise InputError(msg) from error
     if content is None:
         return {}

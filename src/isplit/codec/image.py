@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from isplit.codec.image_modes import check_mode, grey_to_eight_bits, stored_pixels, to_eight_bits, upright
 from isplit.errors import DataError
 from isplit.records import Compression, Interpolation, Preprocessing
+from isplit.records.files import LARGEST_IMAGE_BYTES, too_large
 
 MAX_PIXELS = 89_478_485
 """The largest image that is decoded, in pixels: where Pillow begins to warn of a decompression bomb."""
@@ -104,8 +105,12 @@ def damage_as_data_error(name: str) -> Generator[None]:
 def _open(path: Path, *, name: str) -> BinaryIO:
     """Open an ordinary file; to open a pipe would wait until somebody writes to it."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             msg = f"{name} is not an ordinary file: give an image file"
+            raise DataError(msg)
+        if status.st_size > LARGEST_IMAGE_BYTES:
+            msg = str(too_large(name, size_bytes=status.st_size, limit_bytes=LARGEST_IMAGE_BYTES, kind="an image file"))
             raise DataError(msg)
         return path.open("rb")
     except FileNotFoundError as error:

@@ -16,6 +16,7 @@ from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.source import display_name
 from isplit.errors import DataError
 from isplit.records import ClassGroup, Target
+from isplit.records.files import LARGEST_JSON_BYTES, FileTooLargeError, read_limited
 
 ALL = "all classes"
 
@@ -53,11 +54,13 @@ def parse_groups(specs: Sequence[str], dataset: Dataset) -> tuple[ClassGroup, ..
 
 def _read_json(path: Path) -> dict[str, list[str]]:
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = json.loads(read_limited(path, limit_bytes=LARGEST_JSON_BYTES, kind="a file of class groups"))
+    except FileTooLargeError as error:
+        raise DataError(str(error)) from error
     except OSError as error:
         msg = f"cannot read the class groups in {path}: {error.strerror or error}"
         raise DataError(msg) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path} is not JSON: {error}"
         raise DataError(msg) from error
     groups = content.get("groups", content) if isinstance(content, dict) else None

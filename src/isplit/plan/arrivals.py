@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError
+from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 
 Values = NDArray[np.float64]
 
@@ -61,7 +62,10 @@ def read_times(path: Path) -> Values:
 
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        content = read_limited(path, limit_bytes=LARGEST_TABLE_BYTES, kind="a file of request times")
+        lines = content.decode("utf-8-sig").splitlines()
+    except FileTooLargeError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         msg = f"cannot read the request times in {path}: {reason}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -16,6 +15,7 @@ from isplit.errors import InputError
 from isplit.plan.costs import Costs
 from isplit.plan.evaluate import Evaluation, Load
 from isplit.records import ExcludedBy, LimitName, Limits, Objective
+from isplit.records.yaml_files import read_yaml
 
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -35,9 +35,9 @@ def read_limits(path: Path) -> tuple[Limits, Objective | None]:
 
     """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        msg = f"cannot read limits from {path}: {' '.join(str(error).split())}"
+        content: Any = read_yaml(path, kind="a file of limits")
+    except (OSError, ValueError) as error:
+        msg = f"cannot read limits from {path}: {error}"
         raise InputError(msg) from error
     if not isinstance(content, dict):
         msg = f"{path} holds no limits; write lines such as 'max_latency_ms: 100' ({', '.join(Limits.model_fields)})"

@@ -10,6 +10,7 @@ from isplit.errors import InputError
 from isplit.plan.presets import link_presets
 from isplit.plan.units import FASTEST_BITS_PER_S, parse_duration, parse_rate, parse_share
 from isplit.records import LinkRecord, LinkTrace, TracePoint, read_shared
+from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 
 
 def link_names() -> tuple[str, ...]:
@@ -84,12 +85,21 @@ def read_trace(path: Path) -> LinkTrace:
 
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_limited(path, limit_bytes=LARGEST_TABLE_BYTES, kind="a trace of a link").decode("utf-8-sig")
+    except FileTooLargeError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         msg = f"cannot read the trace {path}: {reason}"
         raise InputError(msg) from error
-    rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    try:
+        return _read_rows(csv.DictReader(text.splitlines(), skipinitialspace=True), path)
+    except csv.Error as error:
+        msg = f"the trace {path} is not a table: {error}"
+        raise InputError(msg) from error
+
+
+def _read_rows(rows: "csv.DictReader[str]", path: Path) -> LinkTrace:
     missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
     if missing:
         msg = (

@@ -98,6 +98,9 @@ class Answer(Record):
         return json_text(document) + "\n"
 
 
+_LONGEST_LINE_BYTES = 2**24  # logits of 100,000 classes take 2 MiB
+
+
 def read_answers(path: Path) -> Iterator[Answer]:
     """Read a file of answers, a line at a time.
 
@@ -107,7 +110,10 @@ def read_answers(path: Path) -> Iterator[Answer]:
     """
     try:
         with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(iter(lambda: lines.readline(_LONGEST_LINE_BYTES + 1), b""), start=1):
+                if len(line) > _LONGEST_LINE_BYTES:
+                    msg = f"{path}, line {number}, is longer than the {_LONGEST_LINE_BYTES:,} bytes that an answer has"
+                    raise DataError(msg)
                 try:
                     yield Answer.from_json(line)
                 except (ValidationError, ValueError, RecursionError) as error:

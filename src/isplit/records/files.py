@@ -12,6 +12,15 @@ LARGEST_RECORD_BYTES = 64 * 2**20
 """The largest file that is read as a record: a study of a thousand cuts and a thousand classes takes 20 MiB."""
 
 
+LARGEST_TABLE_BYTES = 256 * 2**20
+"""The largest table of numbers as text: a trace of a link at a millisecond's resolution over an hour takes 150 MiB."""
+LARGEST_JSON_BYTES = 16 * 2**20
+"""The largest JSON file that people write: class maps and class groups."""
+LARGEST_IMAGE_BYTES = 2**28
+"""The largest image file that is read: the pixels that are decoded take no more, even if stored without compression."""
+LARGEST_CREDENTIAL_BYTES = 2**20
+"""The largest certificate, key or token file."""
+
 _PIECE_BYTES = 16 * 2**20
 
 

@@ -8,6 +8,7 @@ import ipaddress
 from pathlib import Path
 
 from isplit.errors import InputError
+from isplit.records.files import LARGEST_CREDENTIAL_BYTES, read_limited
 
 MIN_TOKEN_CHARACTERS = 16
 """A server takes no shorter token. A device does, because another server may have issued it."""
@@ -67,7 +68,7 @@ def is_loopback_host(host: str) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_limited(path, limit_bytes=LARGEST_CREDENTIAL_BYTES, kind="a certificate, key or token file")
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"
         raise InputError(msg) from error

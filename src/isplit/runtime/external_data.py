@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.errors import BundleError
+from isplit.records.files import too_large
 from isplit.runtime.protobuf import LENGTH_DELIMITED, MalformedError, fields
 
 # message -> {field number: message of that field}, for every way that leads to a tensor (onnx.proto, IR version 13).
@@ -26,6 +27,8 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "entry": {},
 }
 _KEY, _VALUE = 1, 2
+LARGEST_MODEL_BYTES = 2**31
+"""The most that a protobuf message may have; weights beyond it are in a file of their own."""
 _MAX_DEPTH = 64
 """Deeper nesting of subgraphs than any exporter writes."""
 
@@ -47,7 +50,12 @@ def external_data(path: Path) -> list[ExternalData]:
         OSError: it cannot be read.
 
     """
-    if path.stat().st_size == 0:
+    size_bytes = path.stat().st_size
+    if size_bytes > LARGEST_MODEL_BYTES:
+        raise BundleError(
+            str(too_large(path.name, size_bytes=size_bytes, limit_bytes=LARGEST_MODEL_BYTES, kind="an ONNX model"))
+        )
+    if size_bytes == 0:
         msg = f"{path.name} is empty: it is not an ONNX model"
         raise BundleError(msg)
     try:

@@ -18,6 +18,7 @@ from isplit.design.inputs.data import Dataset, balanced_order
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.running import evaluating
 from isplit.errors import MissingExtraError, ModelError, needs_extra
+from isplit.records.files import LARGEST_JSON_BYTES, read_limited
 
 _TRIED_IMAGES = 200
 _BATCH_SIZE = 16
@@ -207,7 +208,8 @@ def _by_imagenet_id(classes: Sequence[str]) -> tuple[int, ...]:
 
 def _read_class_map(path: Path, classes: Sequence[str], titles: Sequence[str], *, num_outputs: int) -> tuple[int, ...]:
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
+        encoded = read_limited(path, limit_bytes=LARGEST_JSON_BYTES, kind="a class map")
+        content = json.loads(encoded, object_pairs_hook=_without_repeats)
         if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
             content = _without_repeats([(name, output) for output, name in enumerate(content)])
     except (OSError, ValueError, RecursionError) as error:

@@ -25,6 +25,7 @@ from isplit.design.inputs.tables import FILE_NAME as TABLE_NAME
 from isplit.design.inputs.tables import ImageFiles, files_below, parse_csv, read_table
 from isplit.errors import DataError, InputError
 from isplit.records import DataSource, PartName, Preprocessing
+from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 from isplit.text import utf8_text
 
 SPECS = (
@@ -265,7 +266,9 @@ def _open_path(path: Path, *, spec: str, split: str | None) -> Source:
 
 def _content(path: Path, *, spec: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_limited(path, limit_bytes=LARGEST_TABLE_BYTES, kind="a table of labels")
+    except FileTooLargeError as error:
+        raise DataError(str(error)) from error
     except OSError as error:
         msg = f"{spec} cannot be read: {error.strerror or error}"
         raise DataError(msg) from error

@@ -10,6 +10,7 @@ import numpy as np
 from isplit.design.inputs.encoded_images import EncodedImages, encoded_source
 from isplit.design.inputs.source import Source, choose_parts, display_name, part_name
 from isplit.errors import DataError, needs_extra
+from isplit.records.files import LARGEST_IMAGE_BYTES, read_limited
 
 _OPTIONS = ("config", "image", "label", "download")
 
@@ -115,7 +116,7 @@ def _encoded(items: Any, column: str, labels: Any, part: str) -> EncodedImages:
 
     def read(item: int) -> bytes:
         stored = raw[item][column]
-        return stored["bytes"] if stored["bytes"] is not None else Path(stored["path"]).read_bytes()
+        return stored["bytes"] if stored["bytes"] is not None else _image_bytes(Path(stored["path"]))
 
     return EncodedImages(labels=labels, read=read, name_of=lambda item: f"{part}, row {item}")
 
@@ -167,3 +168,7 @@ def _labels_of(items: Any, column: str, *, spec: str) -> tuple[Any, tuple[str, .
         return np.array([number_of[value] for value in values]), tuple(map(display_name, classes))
     msg = f"{spec}: the column {column!r} holds neither whole numbers nor names: name another with ',label=COLUMN'"
     raise DataError(msg)
+
+
+def _image_bytes(path: Path) -> bytes:
+    return read_limited(path, limit_bytes=LARGEST_IMAGE_BYTES, kind="an image file")

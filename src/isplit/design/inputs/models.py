@@ -24,7 +24,7 @@ from isplit.design.inputs.model_sources import Built, build, name_of
 from isplit.design.inputs.preprocessing import make_preprocessing
 from isplit.design.inputs.private_copy import in_float32, prepare, private_copy
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint
-from isplit.design.inputs.weights_file import read_weights
+from isplit.design.inputs.weights_file import check_plain, read_weights
 from isplit.errors import ModelError
 from isplit.records import ModelSource, Preprocessing
 
@@ -215,6 +215,7 @@ def _build(spec: str | nn.Module, *, weights: str | None, num_classes: int | Non
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         built = build(spec, weights=weights, num_classes=num_classes)
+    check_plain(built.module.state_dict().items(), where="the model")
     if isinstance(spec, nn.Module):
         built.module, notices = private_copy(built.module)
     file = _weights_file(weights)

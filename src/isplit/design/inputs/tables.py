@@ -12,6 +12,7 @@ import numpy as np
 from isplit.design.inputs.encoded_images import EncodedImages, encoded_source
 from isplit.design.inputs.source import Source, choose_parts, display_name, part_name
 from isplit.errors import DataError
+from isplit.records.files import LARGEST_IMAGE_BYTES, read_limited
 
 FILE_NAME = "labels.csv"
 
@@ -32,7 +33,7 @@ def files_below(folder: Path) -> ImageFiles:
     """Return the files that paths relative to a folder, or absolute ones, lead to."""
     return ImageFiles(
         exists=lambda path: (folder / path).is_file(),
-        read=lambda path: (folder / path).read_bytes(),
+        read=lambda path: read_limited(folder / path, limit_bytes=LARGEST_IMAGE_BYTES, kind="an image file"),
     )
 
 
@@ -46,7 +47,11 @@ def parse_csv(content: bytes, *, name: str) -> dict[str, list[str]]:
     text = content.decode("utf-8-sig", "surrogateescape")
     header = text.partition("\n")[0]
     delimiter = max((",", ";", "\t"), key=header.count)
-    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+    except csv.Error as error:
+        msg = f"{name} is not a table: {error}; give a line for each image, for example path,label"
+        raise DataError(msg) from error
     if len(rows) < 2:
         msg = f"{name} holds no rows below its header: give a line for each image, for example path,label"
         raise DataError(msg)

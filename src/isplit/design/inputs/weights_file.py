@@ -1,14 +1,21 @@
 """Files of weights, read without running any code from them."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from isplit.errors import ModelError, needs_extra
+from isplit.records.files import FileTooLargeError, check_size, too_large
+
+LARGEST_WEIGHTS_BYTES = 2**38
+"""The largest file of weights: 256 GiB, more than the memory of the machines that isplit is made for."""
+LARGEST_HEADER_BYTES = 100_000_000
+"""The largest header of a .safetensors file; the library has the same limit."""
 
 
 def read_weights(path: Path) -> "WeightsFile":
@@ -24,15 +31,18 @@ def read_weights(path: Path) -> "WeightsFile":
     if not path.is_file():
         msg = f"there is no file of weights {str(path)!r}: pass a .safetensors, .pth or .pt file, or 'default'"
         raise ModelError(msg)
+    check_weights_size(path)
     if path.suffix == ".safetensors":
         with needs_extra("design"):
             from safetensors import SafetensorError
             from safetensors.torch import load_file
         try:
-            return WeightsFile(path, {"": load_file(path)})
+            tensors = load_file(path)
         except (SafetensorError, OSError) as error:
             msg = f"{path} cannot be read: {error}; download or save it again"
             raise ModelError(msg) from error
+        check_plain(tensors.items(), where=str(path))
+        return WeightsFile(path, {"": tensors})
     with path.open("rb") as file:
         start = file.read(2)
     if not start.startswith((b"PK", b"\x80")) and path.suffix not in _TORCH_SUFFIXES:
@@ -43,7 +53,69 @@ def read_weights(path: Path) -> "WeightsFile":
     if not states:
         msg = f"{path} is not a state dictionary of tensors, and holds none: save model.state_dict()"
         raise ModelError(msg)
+    for tensors in states.values():
+        check_plain(tensors.items(), where=str(path))
     return WeightsFile(path, states, ignored)
+
+
+def check_weights_size(path: Path) -> None:
+    """Raise a ModelError if a file, or the table of contents of a .safetensors file, is too large to be weights."""
+    try:
+        check_size(path, limit_bytes=LARGEST_WEIGHTS_BYTES, kind="a file of weights")
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                header_bytes = int.from_bytes(file.read(8), "little")
+            if header_bytes > LARGEST_HEADER_BYTES:
+                raise too_large(
+                    path, size_bytes=header_bytes, limit_bytes=LARGEST_HEADER_BYTES, kind="the header of .safetensors"
+                )
+    except FileTooLargeError as error:
+        raise ModelError(str(error)) from error
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise ModelError(msg) from error
+
+
+def check_plain(tensors: Iterable[tuple[str, Any]], *, where: str) -> None:
+    """Raise a ModelError for a tensor that holds no plain numbers: a sparse, quantised, nested or empty one.
+
+    Args:
+        tensors: Names and values of a state dictionary; values that are no tensors are looked through for some.
+        where: What the message calls the state: a file, or "the model".
+
+    """
+    for name, value in tensors:
+        for tensor in _tensors_in(value):
+            problem = _problem(tensor)
+            if problem is not None:
+                msg = f"{where}: {name} {problem}"
+                raise ModelError(msg)
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors_in(item)
+
+
+def _problem(tensor: torch.Tensor) -> str | None:
+    """Return in words why a tensor's numbers cannot be used as they are; None if they can."""
+    if nn.parameter.is_lazy(tensor):
+        return None  # it gets its shape later, and is checked then
+    if tensor.is_quantized or hasattr(tensor, "__tensor_flatten__"):
+        kind = type(tensor).__qualname__ if hasattr(tensor, "__tensor_flatten__") else str(tensor.dtype)
+        return (
+            f"is quantised ({kind}): isplit needs the model's floating-point weights, and quantises itself where that "
+            "helps; give the model as it was before, or call `.dequantize()`"
+        )
+    if tensor.is_meta:
+        return "is on the meta device, so it holds no numbers: load the weights first, then give or save the model"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        return f"is sparse or nested ({layout}): call `.to_dense()` on it first"
+    return None
 
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")

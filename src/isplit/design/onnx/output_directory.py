@@ -29,8 +29,8 @@ def check_place(out: Path, *, overwrite: bool) -> None:
         msg = f"{out} holds something that is no bundle: give another place"
         raise BundleError(msg)
     try:
-        BundleRecord.from_json((out / BundleRecord.file_name).read_bytes())
-    except (ValueError, OSError, RecursionError) as error:
+        BundleRecord.read(out / BundleRecord.file_name)
+    except (ValueError, OSError) as error:
         msg = f"{out} holds something that is no bundle (its {BundleRecord.file_name} is another's): give another place"
         raise BundleError(msg) from error
     if not overwrite:

@@ -6,6 +6,7 @@ exact but for the rounding to 11 bits: an error of at most 0.05 % of each value,
 
 import contextlib
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Generator
@@ -216,7 +217,8 @@ class Features:
         try:
             directory.mkdir(exist_ok=True)
             self._file = directory / f"features-{os.getpid()}-{id(self):x}.f16"
-            return torch.from_numpy(np.memmap(self._file, np.float16, "w+", shape=shape))
+            _reserve(self._file, 2 * math.prod(shape))
+            return torch.from_numpy(np.memmap(self._file, np.float16, "r+", shape=shape))
         except OSError as error:
             msg = f"cannot keep features in {directory}: {error.strerror or error}; choose features=recompute"
             raise InputError(msg) from error
@@ -259,6 +261,15 @@ class Features:
         digest = hashlib.sha256(repr((described, source.view.classes.outputs, source.flip, source.precision)).encode())
         digest.update(np.ascontiguousarray(source.images).tobytes())
         return f"features-{digest.hexdigest()[:24]}"
+
+
+def _reserve(file: Path, size_bytes: int) -> None:
+    """Make a file of that size whose place on the disk is certain: to write beyond it would kill the process."""
+    with file.open("wb") as opened:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(opened.fileno(), 0, size_bytes)
+        else:
+            opened.truncate(size_bytes)
 
 
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:

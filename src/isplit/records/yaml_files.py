@@ -1,0 +1,45 @@
+"""Read YAML files that people write: small ones, of plain values, each written out."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from isplit.records.files import read_limited
+
+LARGEST_YAML_BYTES = 2**20
+"""The largest file of options or limits; a kilobyte is usual."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Like `yaml.safe_load`, but without aliases: a few lines of them can stand for billions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        loader: Any = super()
+        if loader.check_event(yaml.AliasEvent):
+            msg = "it holds an alias (*name): write the value out"
+            raise ValueError(msg)
+        return loader.compose_node(parent, index)
+
+
+def read_yaml(path: Path, *, kind: str) -> Any:
+    """Read a YAML file.
+
+    Args:
+        path: The file.
+        kind: What it should be, with its article, for the message about its size: "a file of limits".
+
+    Raises:
+        OSError: the file cannot be read.
+        FileTooLargeError: it is larger than `LARGEST_YAML_BYTES`.
+        ValueError: it is not UTF-8, not YAML, or holds an alias; the message is one line.
+
+    """
+    text = read_limited(path, limit_bytes=LARGEST_YAML_BYTES, kind=kind).decode("utf-8-sig")
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from error
+    except RecursionError:
+        msg = "it is nested too deep"
+        raise ValueError(msg) from None

@@ -1,0 +1,59 @@
+"""Which line of a model's own code is named."""
+
+import pytest
+import torch
+
+from isplit.design.graph.diagnosis import first_line, pixel_reads, place_of, random_operations
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("first\nsecond", "first"),
+        ("", "ValueError"),
+        ("x" * 200, "x" * 200),
+        ("x" * 201, "x" * 200 + "…"),
+    ],
+)
+def test_first_line(message, expected):
+    """The first line of a message, or the error's type; at most 200 characters."""
+    assert expected == first_line(ValueError(message))
+
+
+def test_reads_that_depend_on_pixels():
+    """A reading whose value differs between batches is named by its line; one that is always the same is not."""
+
+    def run(batch: torch.Tensor) -> None:
+        batch.new_ones(1).item()  # the same for all
+        batch.max().item()
+
+    (read,) = pixel_reads(run, [torch.zeros(2), torch.ones(2)])
+    assert "batch.max().item()" in read.place
+    assert [] == pixel_reads(run, [torch.ones(2), torch.ones(2)])
+
+
+def test_whole_tensors_that_are_read():
+    """Leaving torch with a whole tensor is a reading too."""
+    (read,) = pixel_reads(lambda batch: batch.tolist(), [torch.zeros(2), torch.ones(2)])
+    assert "tolist" in read.place
+
+
+def test_random_operations():
+    """Random operations are listed in their order, with arguments given by name as well; dropout that is off is not."""
+
+    def run() -> None:
+        torch.normal(mean=torch.zeros(2), std=1.0)
+        torch.dropout(torch.ones(2), 0.5, train=False)
+        torch.ones(2).add(other=1.0)
+        torch.rand(2, generator=None)
+
+    assert ["normal", "rand"] == [event.operation for event in random_operations(run)]
+
+
+def test_place_of_an_error():
+    """The innermost line that is neither torch's nor ours."""
+    try:
+        torch.zeros(2).reshape(3)
+    except RuntimeError as error:
+        place = place_of(error)
+    assert "torch.zeros(2).reshape(3)" in place

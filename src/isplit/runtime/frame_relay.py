@@ -125,7 +125,7 @@ def _main(arguments: list[str]) -> None:
     )
     # It sleeps most of the time, and a frame that waits for the processor would be delayed for longer than it was told.
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     sys.stdout.write("relaying\n")
     sys.stdout.flush()
     relay.run()

@@ -1,10 +1,12 @@
 """What a request costs beside the model, the codec and the link: the work of both ends of the protocol."""
 
+import time
+
 from isplit.errors import EngineError
 from isplit.records import Answer, TimeFigure
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.client import EdgeClient
-from isplit.runtime.profile.rounds import summarise
+from isplit.runtime.profile.rounds import PAUSE_S, summarise
 from isplit.runtime.profile.settings import ProfileSettings
 from isplit.runtime.served import served
 
@@ -43,6 +45,7 @@ def measure_request(bundle: Bundle, pictures: list[bytes], settings: ProfileSett
         ) as client,
     ):
         for number in range(_WARM_UP + _REQUESTS):
+            time.sleep(PAUSE_S)
             answer = client.classify(pictures[number % len(pictures)])
             if answer.source == "failed":
                 msg = f"a request to this machine's own server failed: {answer.reason}"

@@ -39,7 +39,9 @@ def test_in_place_operators():
     """`x += y` is traced by torch.export as a function of its own, whose name does not end in _."""
     graph = fx.Graph()
     image = graph.placeholder("image")
-    assert is_in_place(fx.GraphModule({}, graph), graph.call_function(operator.iadd, (image, image)))
+    node = graph.call_function(operator.iadd, (image, image))
+    graph.output(node)
+    assert is_in_place(fx.GraphModule({}, graph), node)
 
 
 def test_kinds():

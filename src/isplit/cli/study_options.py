@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 ModelArgument = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="torchvision:NAME, timm:NAME, package.module:factory or ./file.py:factory."),
+    typer.Argument(
+        metavar="MODEL",
+        help="torchvision:NAME, timm:NAME, hf:FOLDER, model.onnx, package.module:factory or ./file.py:factory.",
+    ),
 ]
 GroupOption = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from isplit.design.class_subsets import ClassSubset, parse_groups
@@ -23,12 +24,14 @@ from isplit.design.importance.methods import method_fingerprint, resolve_method
 from isplit.design.importance.overlays import draw_overlays
 from isplit.design.importance.scoring import ScoreJob, score_images
 from isplit.design.importance.table import ScoreTable
+from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.class_outputs import match_data
 from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.models import LoadedModel
+from isplit.design.inputs.onnx_models import check_against_onnxruntime, is_onnx_file
 from isplit.design.measure.whole import measure_accuracy
 from isplit.design.progress import Progress, silent
-from isplit.design.running import chosen_precision
+from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import AnalyzeSettings
 from isplit.design.study import Study, class_images, library_versions
 from isplit.design.study_directory import StudyInputs, make_directory, prepare_directory, remove_analysis
@@ -46,6 +49,7 @@ from isplit.records import (
     SubsetCurve,
 )
 
+_CHECKED_IMAGES = 8
 _OVERLAY_IMAGES = 6
 _OVERLAY_CUTS = 5
 
@@ -125,6 +129,7 @@ def _study_record(
     known = prepare_directory(directory, inputs, test_images=len(test), overwrite=overwrite)
     if known is not None:
         return known
+    _check_source(inputs, test[:_CHECKED_IMAGES])
     record = _measure(graph, inputs, classes, test, settings, progress)
     record.save(directory)
     return record
@@ -154,6 +159,17 @@ def _overlays(
         return None
     classes = ClassSubset(inputs.groups[0], inputs.data.classes, inputs.outputs)
     return draw_overlays(graph, cuts, inputs.data, images, inputs.model.preprocessing, classes, settings.target)
+
+
+def _check_source(inputs: StudyInputs, images: NDArray[np.int64]) -> None:
+    """Compare a model that was made from an ONNX file with that file, on some of the user's images."""
+    model, data = inputs.model, inputs.data
+    if not is_onnx_file(model.source.spec):
+        return
+    pixels = np.stack([data.pixels(int(index), model.preprocessing) for index in images])
+    batch = normalise(torch.from_numpy(pixels), model.preprocessing)
+    with evaluating(model.module), torch.no_grad():
+        check_against_onnxruntime(model.source.spec, batch, model.call.logits(model.module, batch))
 
 
 def _test_images(inputs: StudyInputs, group: ClassSubset, settings: AnalyzeSettings) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,17 @@ import torch
 import torchvision
 from torch import nn
 
+from isplit.design.inputs.built import Built
+from isplit.design.inputs.hugging_face_models import build_hugging_face
+from isplit.design.inputs.onnx_models import build_from_onnx, is_onnx_file
 from isplit.design.inputs.private_copy import unwrap
 from isplit.design.inputs.source import close_match
 from isplit.design.inputs.user_code import call_factory, import_factory
 from isplit.errors import ModelError, needs_extra
 from isplit.records import Preprocessing
 
-SPECS = "torchvision:NAME, timm:NAME, ./file.py:factory, package.module:factory"
+SPECS = "torchvision:NAME, timm:NAME, hf:FOLDER, model.onnx, ./file.py:factory, package.module:factory"
 """What `load_model` understands."""
-
-
-@dataclass(kw_only=True)
-class Built:
-    """A module as it was made, and what its library or itself says about it: fields of `Preprocessing`, names."""
-
-    module: nn.Module
-    hints: dict[str, Any]
-    class_names: tuple[str, ...] | None = None
-    warnings: list[str] = field(default_factory=list)
 
 
 def name_of(spec: str | nn.Module) -> str:
@@ -43,13 +35,20 @@ def build(spec: str | nn.Module, *, weights: str | None, num_classes: int | None
 
     Raises:
         ModelError: unknown model, no default weights or a failed download, a factory that fails.
-        MissingExtraError: timm is not installed.
+        MissingExtraError: timm, transformers or onnx2torch is needed and not installed.
 
     """
     if isinstance(spec, nn.Module):
         _refuse_default_weights(weights, spec=name_of(spec))
         return _describe(spec, spec=name_of(spec))
     kind, _, name = spec.partition(":")
+    if is_onnx_file(spec):
+        if weights is not None:
+            msg = f"{spec} holds its own weights: leave `weights={weights}` out"
+            raise ModelError(msg)
+        return build_from_onnx(spec)
+    if kind == "hf" and name:
+        return build_hugging_face(name, weights=weights, num_classes=num_classes)
     if kind == "torchvision":
         built = _build_torchvision(name, weights=weights, num_classes=num_classes)
     elif kind == "timm":

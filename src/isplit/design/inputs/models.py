@@ -19,8 +19,9 @@ from isplit.design.graph.outputs import (
     choose_output,
     outputs_of,
 )
+from isplit.design.inputs.built import Built
 from isplit.design.inputs.files import file_sha256
-from isplit.design.inputs.model_sources import Built, build, name_of
+from isplit.design.inputs.model_sources import build, name_of
 from isplit.design.inputs.preprocessing import make_preprocessing
 from isplit.design.inputs.private_copy import in_float32, prepare, private_copy
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint
@@ -132,8 +133,9 @@ def load_model(
     """Build a model or take the one given, load its weights, and try it on two black images.
 
     Args:
-        spec: `torchvision:NAME`, `timm:NAME`, or `./file.py:factory` or `package.module:factory`, a function that
-            returns a module and is given `num_classes` if it takes it. Or a module, of which a copy is used; of a
+        spec: `torchvision:NAME`, `timm:NAME`, `hf:FOLDER` (see `build_hugging_face`), `model.onnx`, or
+            `./file.py:factory` or `package.module:factory`, a function that returns a module and is given
+            `num_classes` if it takes it. Or a module, of which a copy is used; of a
             compiled, parallel, averaged or adapted one the inner module. It is recorded as `python:CLASS`.
         weights: None (the values it is built with, or a given module's own), "default" (the library's trained ones,
             downloaded), or a file with a state dictionary: .safetensors, or what torch.save wrote.
@@ -152,7 +154,7 @@ def load_model(
     Raises:
         ModelError: unknown model, weights that are missing, unsafe, of another model, NaN or infinite, a module that
             cannot take the image size, or whose output holds no N×K tensor.
-        MissingExtraError: timm is not installed.
+        MissingExtraError: the library that builds the model is not installed.
 
     Examples:
         >>> isplit.load_model("net.py:build", weights="net.safetensors")

@@ -1,0 +1,132 @@
+"""Models that are ONNX files: turned into modules by onnx2torch, and compared with onnxruntime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from isplit.design.inputs.built import Built
+from isplit.errors import ModelError, needs_extra
+
+_NEWEST_OPSET = 17  # of onnx2torch
+_TOLERANCE = 1e-3  # of the largest logit
+
+
+def is_onnx_file(spec: str) -> bool:
+    """Whether a model's name is that of an ONNX file."""
+    return spec.lower().endswith(".onnx")
+
+
+def build_from_onnx(spec: str) -> Built:
+    """Turn an ONNX file into a module.
+
+    The module's layers are called like the file's nodes. The file does not say how its images are prepared, beyond
+    their size where that is fixed.
+
+    Raises:
+        ModelError: the file cannot be read, does not take one batch of images, or has an operation that onnx2torch
+            does not know.
+        MissingExtraError: onnx2torch is not installed.
+
+    """
+    with needs_extra("onnx"):
+        import onnx
+        from onnx2torch import convert
+    model, shape = _load(spec)
+    quantised = sorted({node.op_type for node in model.graph.node if node.op_type in _QUANTISED})
+    if quantised:
+        msg = f"{spec} is quantised ({', '.join(quantised)}): isplit needs the floating-point model it was made from"
+        raise ModelError(msg)
+    try:
+        if max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) > _NEWEST_OPSET:
+            model = onnx.version_converter.convert_version(_plain_reshapes(model), _NEWEST_OPSET)
+        module = convert(model)
+    except Exception as error:  # both libraries raise errors of many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = f"{spec} cannot be turned into a module by onnx2torch: {reason}"
+        raise ModelError(msg) from error
+    hints: dict[str, Any] = {"channels": shape[0]}
+    if shape[1] and shape[2]:
+        hints["image_size"] = (shape[1], shape[2])
+    return Built(module=module.eval(), hints={name: value for name, value in hints.items() if value})
+
+
+def check_against_onnxruntime(spec: str, images: torch.Tensor, logits: torch.Tensor) -> None:
+    """Compare the logits of a module with those of the file that it was made from, on the user's images.
+
+    Args:
+        spec: The file.
+        images: Normalised images, N×C×H×W.
+        logits: The module's logits for them, N×K.
+
+    Raises:
+        ModelError: none of the file's outputs is within a thousandth of the largest logit.
+
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(spec, providers=["CPUExecutionProvider"])
+    (source, *_) = session.get_inputs()
+    fixed = isinstance(source.shape[0], int)
+    batches = np.array_split(images.numpy(), len(images)) if fixed and source.shape[0] == 1 else [images.numpy()]
+    outputs = [session.run(None, {source.name: batch}) for batch in batches]
+    expected = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+    limit = _TOLERANCE * max(1.0, float(logits.abs().max()))
+    differences = [
+        float(np.abs(output.reshape(logits.shape) - logits.numpy()).max())
+        for output in expected
+        if output.size == logits.numel()
+    ]
+    if not differences or not min(differences) <= limit:
+        described = f"differ by up to {min(differences):.3g}" if differences else "have another shape"
+        msg = f"{spec}: the module that onnx2torch made of it answers otherwise than onnxruntime: logits {described}"
+        raise ModelError(msg)
+
+
+_QUANTISED = frozenset(
+    ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+     "MatMulInteger", "MatMulNBits")
+)  # fmt: skip
+
+
+def _load(spec: str) -> tuple[Any, tuple[int, int, int]]:
+    """Read the file; return it with the C, H, W of its images, 0 where they are open."""
+    import onnx
+
+    path = Path(spec).expanduser()
+    if not path.is_file():
+        msg = f"{spec} is not a file: give the path of an ONNX model"
+        raise ModelError(msg)
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf, onnx, and a missing file of weights
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = f"{spec} cannot be read as an ONNX model: {reason}"
+        raise ModelError(msg) from error
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    sizes = [[dimension.dim_value for dimension in value.type.tensor_type.shape.dim] for value in inputs]
+    if len(inputs) != 1 or len(sizes[0]) != 4:
+        names = ", ".join(f"{value.name} {size}" for value, size in zip(inputs, sizes, strict=True))
+        msg = f"{spec} takes {names or 'nothing'}: isplit needs one input, a batch of images N×C×H×W"
+        raise ModelError(msg)
+    kind = inputs[0].type.tensor_type.elem_type
+    if kind != onnx.TensorProto.FLOAT:
+        msg = f"{spec} takes images of type {onnx.TensorProto.DataType.Name(kind)}: isplit gives it float32"
+        raise ModelError(msg)
+    return model, (sizes[0][1], sizes[0][2], sizes[0][3])
+
+
+def _plain_reshapes(model: Any) -> Any:
+    """Let a 0 in a Reshape's shape mean what it meant in older opsets, where the shape is known to hold none."""
+    import onnx
+
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        shape = constants.get(node.input[1]) if node.op_type == "Reshape" else None
+        if shape is not None and 0 not in shape:
+            kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return model

@@ -1,0 +1,116 @@
+"""ONNX files as models."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import isplit
+from isplit.design.inputs.onnx_models import build_from_onnx, check_against_onnxruntime
+from isplit.errors import ModelError
+
+
+class Net(nn.Module):
+    """Two convolutions with a residual, and a classifier behind a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU())
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.stem(images)
+        features = features + self.block(features)
+        return self.head(features.mean((2, 3), keepdim=True).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    """Return the network with values that answer differently to different images."""
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture(scope="module")
+def file(net, tmp_path_factory) -> Path:
+    """Return the network as a file of the exporter's newest opset, for any batch."""
+    path = tmp_path_factory.mktemp("onnx") / "net.onnx"
+    batch = torch.export.Dim("batch", min=1, max=64)
+    torch.onnx.export(
+        net, (torch.rand(2, 3, 16, 16),), path, dynamo=True, dynamic_shapes=({0: batch},), external_data=False,
+        verbose=False,
+    )  # fmt: skip
+    return path
+
+
+def test_it_answers_like_the_network(net, file):
+    """The module has the file's image size and the network's logits."""
+    model = isplit.load_model(str(file))
+    images = torch.rand(3, 3, 16, 16)
+
+    assert (3, 16, 16) == model.input_shape
+    assert 4 == model.source.num_outputs
+    with torch.no_grad():
+        torch.testing.assert_close(net(images), model.logits(images), rtol=1e-4, atol=1e-5)
+
+
+def test_it_has_the_cuts_of_the_network(net, file):
+    """As many cuts of the same shapes; those of the file are called like its nodes."""
+    expected = isplit.list_cuts(isplit.load_model(net, image_size=16)).cuts
+    cuts = isplit.list_cuts(str(file)).cuts
+    assert [cut.shape for cut in expected] == [cut.shape for cut in cuts]
+
+
+def test_the_user_s_images_decide(net, file):
+    """Equal logits pass; other logits, and another number of them, are refused with the difference."""
+    images = torch.rand(5, 3, 16, 16)
+    with torch.no_grad():
+        logits = net(images)
+    check_against_onnxruntime(str(file), images, logits)
+    with pytest.raises(ModelError, match=r"answers otherwise than onnxruntime: logits differ by up to 0\.5"):
+        check_against_onnxruntime(str(file), images, logits + 0.5)
+    with pytest.raises(ModelError, match="have another shape"):
+        check_against_onnxruntime(str(file), images, logits[:, :3])
+
+
+def graph_of(*nodes: onnx.NodeProto, shape: tuple[str | int, ...] = ("N", 3, 8, 8), kind: int = 1) -> onnx.ModelProto:
+    """Return a model of some nodes from "image" to "logits"."""
+    image = onnx.helper.make_tensor_value_info("image", kind, shape)
+    logits = onnx.helper.make_tensor_value_info("logits", 1, None)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(onnx.helper.make_graph(list(nodes), "net", [image], [logits]), opset_imports=opset)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (graph_of(onnx.helper.make_node("DequantizeLinear", ["image", "image"], ["logits"])), "is quantised"),
+        (graph_of(onnx.helper.make_node("Identity", ["image"], ["logits"]), shape=("N", 10)), "one input, a batch"),
+        (graph_of(onnx.helper.make_node("Identity", ["image"], ["logits"]), kind=2), "of type UINT8"),
+        (graph_of(onnx.helper.make_node("Unheard", ["image"], ["logits"])), "cannot be turned into a module"),
+    ],
+)
+def test_refused(tmp_path, model, words):
+    """A quantised file, inputs that are no images, and unknown operations are refused with the reason."""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=words):
+        build_from_onnx(str(path))
+
+
+def test_no_onnx(tmp_path):
+    """A missing file, and one that holds something else."""
+    with pytest.raises(ModelError, match="is not a file"):
+        isplit.load_model(str(tmp_path / "net.onnx"))
+    (tmp_path / "net.onnx").write_text("no model")
+    with pytest.raises(ModelError, match="cannot be read as an ONNX model"):
+        isplit.load_model(str(tmp_path / "net.onnx"))
+
+
+def test_weights_beside_it_are_refused(file):
+    """The file holds its own weights."""
+    with pytest.raises(ModelError, match="holds its own weights"):
+        isplit.load_model(str(file), weights="other.safetensors")

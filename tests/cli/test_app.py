@@ -1,5 +1,9 @@
 """What becomes of errors that are not the user's: one line that says so, and no traceback unless asked for."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 
@@ -96,3 +100,15 @@ def test_data_before_model(bad_input, opened):
     bad_input("analyze", "torchvision:vgg16", "torchvision:Food101", says=["no such data"])
 
     assert ["data"] == opened
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_output_on_a_full_disk(arguments):
+    """Standard output that cannot be written is said in one line, with exit 2, and not once more at the end."""
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "isplit", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert 2 == result.returncode
+    assert ["isplit: cannot read or write: No space left on device"] == result.stderr.splitlines()

@@ -149,3 +149,15 @@ def test_reader_that_goes_away():
         process.wait(60)
     assert "Traceback" not in error
     assert "Exception" not in error
+
+
+def test_a_damaged_split_is_a_warning(isplit, study):
+    """A report is drawn without a split that cannot be read, and one line says which folder to delete."""
+    directory = study / "splits" / "broken"
+    directory.mkdir(parents=True)
+    (directory / "split.json").write_text("{")
+    result = isplit("report", study)
+    assert 0 == result.code, result.err
+    assert result.err.startswith("warning: a split was left out: ")
+    assert f"delete the folder {directory}" in result.err
+    assert 1 == len(result.err.splitlines())

@@ -1,5 +1,6 @@
 """Whichever write of a command is its last, studies and bundles are the old ones or the new ones, whole."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
@@ -13,7 +14,7 @@ from isplit.design.predict import predict
 from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings
 from isplit.design.splits import read_split
 from isplit.design.study import open_study
-from isplit.errors import StudyError
+from isplit.errors import InputError, StudyError
 from isplit.records import (
     Budget,
     CandidatesRecord,
@@ -27,7 +28,7 @@ from isplit.records import (
 )
 from isplit.records.split_files import split_records
 from isplit.runtime.bundle import Bundle
-from tests.design.killing import killed_before
+from tests.design.killing import disk_full_from, killed_before
 
 BUDGET = Budget(payload_bytes=60)
 FEW = ExportSettings(images=3, local=False, remote=False, overwrite=True)
@@ -149,6 +150,59 @@ def test_export_overwrite(own_study, tmp_path, monkeypatch, way):
     assert kills > 15
     assert {"pool1", "pool2"} == seen
     assert ["bundle"] == [path.name for path in out.parent.iterdir()]
+
+
+COMMANDS = {
+    "predict": (["--cut", "pool2", "--bytes", "70", "--images", "6", "--remote-images", "0"], 2),
+    "fit": (["--cut", "pool2", "--bytes", "60", "--epochs", "1", "--images", "9"], 3),
+    "analyze": (["--images", "15", "--test-images", "12"], 3),
+}
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_full_disk(own_study, isplit, verb):
+    """Wherever the disk is full: exit 2, a message that says so, nothing torn, and no word of a fault."""
+    options, stride = COMMANDS[verb]
+    source = own_study.record.model
+    target = [own_study.directory, "--allow-code"]
+    if verb == "analyze":
+        data = own_study.record.data.spec
+        target = [source.spec, data, "--weights", source.weights, "-o", own_study.directory, "--classes", "bars,rows"]
+        target += ["--classes", "bars,other=dots+rows"]
+
+    def work():
+        result = isplit(verb, *map(str, target), *options, "--quiet")
+        if result.code != 0:
+            assert result.code == 2, result.err
+            assert "No space left on device" in result.err
+            assert "fault" not in result.err
+        assert "Traceback" not in result.err
+
+    number = 1
+    while disk_full_from(number, work):
+        check_study(own_study.directory, analysed=verb != "analyze")
+        number += stride
+    check_study(own_study.directory)
+    assert number > 10
+
+
+def test_full_disk_of_an_export(own_study, tmp_path):
+    """Wherever the disk is full while a bundle is written, the old one stays, and the error is one of bad input."""
+    out = tmp_path / "bundles" / "bundle"
+    export(own_study, ["pool1"], out, settings=FEW)
+    export(own_study, ["pool2"], tmp_path / "warm", settings=FEW)
+
+    def work():
+        with contextlib.suppress(InputError):
+            export(own_study, ["pool2"], out, settings=FEW)
+
+    number = 1
+    while disk_full_from(number, work):
+        assert len(Bundle.open(out).record.cuts) == 1
+        assert ["bundle"] == [path.name for path in out.parent.iterdir()]
+        number += 3
+    assert number > 10
+    assert ["pool2"] == [cut.name for cut in Bundle.open(out).record.cuts]
 
 
 def test_the_check_sees_what_it_should(own_study):

@@ -12,9 +12,10 @@ import torch
 from isplit.design.export import export
 from isplit.design.graph import split
 from isplit.design.inputs.weights import fingerprint
-from isplit.design.settings import ExportSettings, SplitFilter
+from isplit.design.predict import predict
+from isplit.design.settings import ExportSettings, PredictSettings, SplitFilter
 from isplit.design.splits import choose_split, read_split, save_split, split_directory
-from isplit.errors import StudyError
+from isplit.errors import DamagedSplitWarning, StudyError
 from isplit.records import Budget, Training
 from isplit.runtime.bundle import Bundle
 
@@ -147,3 +148,27 @@ def test_no_two_splits_in_one_place(tmp_path: Path) -> None:
 
     assert len(groups) == len(places)
     assert {tmp_path / "splits"} == {place.parent for place in places}
+
+
+def test_one_damaged_split_does_not_block_the_others(own_study, tmp_path):
+    """Another cut is exported with a warning; the advice in it helps, and for the damaged cut itself it is an error."""
+    directory = where(own_study, "pool1")
+    (directory / "split.json").write_text("{")
+    with pytest.warns(DamagedSplitWarning, match=r"a split was left out: .*delete the folder"):
+        export(own_study, ["pool2"], tmp_path / "bundle", settings=FEW)
+    with pytest.warns(DamagedSplitWarning), pytest.raises(StudyError, match="has no split at pool1"):
+        choose_split(own_study.view(), "pool1", split_filter=SplitFilter())
+    shutil.rmtree(directory)
+    choose_split(own_study.view(), "pool2", split_filter=SplitFilter())
+
+
+@pytest.mark.parametrize("damage", ["split.json", "weights"])
+def test_a_damaged_split_is_made_again(own_study, damage):
+    """`predict` makes a damaged split again instead of stopping at it."""
+    directory = where(own_study, "pool2")
+    before = read_split(directory).record
+    path = directory / (damage if damage == "split.json" else before.weights.name)
+    path.write_bytes(path.read_bytes()[:-9])
+    settings = PredictSettings(statistics_images=24, images=12, remote_images=0, precision="fp32")
+    predict(own_study, [Budget(payload_bytes=60)], cuts=["pool2"], settings=settings)
+    assert before.weights == read_split(directory).record.weights

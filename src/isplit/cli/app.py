@@ -94,13 +94,24 @@ def _show_warning(
         _show_other_warning(message, category, filename, lineno, file, line)
 
 
+def _drop_output() -> None:
+    """Send to nowhere what standard output does not take, so that Python does not fail on it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run a command; exit 0 when it is done, 2 on bad input, 1 on failure, 130 on Ctrl-C."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", DamagedSplitWarning)
             warnings.showwarning = _show_warning
-            app(standalone_mode=True)
+            try:
+                app(standalone_mode=True)
+            finally:
+                sys.stdout.flush()  # a full disk behind it is noticed here, not after everything
     except InputError as error:
         fail(str(error), 2)
     except IsplitError as error:
@@ -111,6 +122,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         # Whatever the machine refuses where no message of its own says so: a full disk behind standard output, say.
+        _drop_output()
         where = f" {error.filename}" if error.filename else ""
         fail(f"cannot read or write{where}: {error.strerror or error}", 2)
     except MemoryError as error:

@@ -2,9 +2,10 @@
 
 from math import inf
 
+import grpc
 import pytest
 
-from isplit.runtime.server.front.grpc_wire import framed, read_head, trailers
+from isplit.runtime.server.front.grpc_wire import STATUS_CODES, framed, read_head, trailers
 
 
 def head(**headers):
@@ -58,3 +59,8 @@ def test_trailers():
 def test_framed():
     """A message goes behind a zero and its length."""
     assert b"\0\0\0\1\2" + bytes(258) == framed(bytes(258))
+
+
+def test_status_codes():
+    """The numbers are gRPC's own."""
+    assert {name: getattr(grpc.StatusCode, name).value[0] for name in STATUS_CODES} == STATUS_CODES

@@ -140,6 +140,7 @@ def predict(
     cuts: Iterable[str] = (),
     group: str | None = None,
     settings: PredictSettings | None = None,
+    settle: bool = False,
     progress: Progress | bool = False,
 ) -> PredictionsRecord:
     """Measure every cut's closed-form split at every budget before any training, and draw the report again.
@@ -152,6 +153,8 @@ def predict(
         cuts: Names of cuts; none for all cuts of the curve.
         group: A class subset of the study; None for all classes.
         settings: How many images, and how.
+        settle: Whether to measure on more images of the select part until the verdicts within 1 and 3 points are
+            settled, or all images are taken.
         progress: True shows bars on standard error; a function is called as work goes on.
 
     Raises:
@@ -167,7 +170,7 @@ def predict(
     """
     study = open_study(study)
     with _shown(progress) as report:
-        record = _predict(study, budgets, cuts=cuts, group=group, settings=settings, progress=report)
+        record = _predict(study, budgets, cuts=cuts, group=group, settings=settings, settle=settle, progress=report)
     _write_report(study.directory)
     return record
 

@@ -1,23 +1,72 @@
 """Whether splitting is worth it for the bytes alone: by hand, on bytes on the wire."""
 
+import re
+
 import pytest
 
-from isplit.plan.verdict import image_setting, verdict, verdict_text, verdict_texts, within
-from isplit.records import PredictionsRecord
+from isplit.plan.verdict import image_setting, images_to_settle, is_open, verdict, verdict_text, verdict_texts, within
+from isplit.records import Accuracy, Paired, Prediction, PredictionsRecord
 from tests.plan.conftest import make_predictions
 
 CLASSES = "all classes"
 
 
 @pytest.fixture
-def predictions() -> PredictionsRecord:
+def few_images() -> PredictionsRecord:
+    """1,000 images, which leave the loss of some splits open."""
     return make_predictions()
 
 
-def test_within_counts_the_paired_difference(predictions: PredictionsRecord):
-    """A split that loses 0.8 points is within 0.8 points, exactly."""
-    split = next(one for one in predictions.predictions if (one.cut, one.budget.tag) == ("late", "256B"))
-    assert (True, False) == (within(split, 0.008), within(split, 0.0079))
+@pytest.fixture
+def predictions(few_images: PredictionsRecord) -> PredictionsRecord:
+    """The same shares of 1,000,000 images, which settle everything."""
+
+    def more(against: Paired) -> Paired:
+        counts = {"only_first": 1000 * against.only_first, "only_second": 1000 * against.only_second}
+        return against.model_copy(update=counts)
+
+    def many(accuracy: Accuracy) -> Accuracy:
+        return Accuracy.from_counts(1000 * accuracy.correct, 1000 * accuracy.images)
+
+    splits = []
+    for split in few_images.predictions:
+        measured = split.measurement
+        changes = {"accuracy": many(measured.accuracy), "against_whole": more(measured.against_whole)}
+        splits.append(split.model_copy(update={"measurement": measured.model_copy(update=changes)}))
+    images = [
+        image.model_copy(update={"accuracy": many(image.accuracy), "against_whole": more(image.against_whole)})
+        for image in few_images.remote
+    ]
+    return few_images.model_copy(update={"predictions": tuple(splits), "remote": tuple(images)})
+
+
+def test_within_is_decided_by_a_bound(few_images: PredictionsRecord, predictions: PredictionsRecord):
+    """A split that loses 0.8 points is within 0.85 on a million images; 1,000 cannot even tell whether it is in 1."""
+
+    def late(record: PredictionsRecord) -> Prediction:
+        return next(split for split in record.predictions if (split.cut, split.budget.tag) == ("late", "256B"))
+
+    assert (True, False) == (within(late(predictions), 0.0085), within(late(predictions), 0.0079))
+    assert (False, True) == (within(late(few_images), 0.01), is_open(late(few_images), 0.01))
+    assert within(late(few_images), 0.03)
+    assert not is_open(late(few_images), 0.03)
+
+
+def test_what_is_not_settled_is_said(few_images: PredictionsRecord):
+    """The split with the fewest bytes that may stay within the loss is named, with the images that would tell."""
+    result = verdict(few_images, group=CLASSES, loss=0.01)
+    assert result.open_split is not None
+    text = verdict_text(result)
+    assert f"Not settled on 1,000 images: whether 362 bytes up (payload 250) after {result.open_split.cut}" in text
+    assert re.search(r"about [0-9,]+ images would tell", text)
+    wanted = images_to_settle(few_images, group=CLASSES)
+    assert wanted is not None
+    assert wanted > 1000
+
+
+def test_settled_verdicts_need_no_more_images(predictions: PredictionsRecord):
+    """Where everything is settled there is nothing to take more images for."""
+    assert images_to_settle(predictions, group=CLASSES, losses=(0.0155,)) is None
 
 
 def test_verdict_by_hand(predictions: PredictionsRecord):
@@ -51,14 +100,14 @@ def test_nearly_all_on_the_device_is_no_split(predictions: PredictionsRecord):
     deep = tuple(one for one in predictions.predictions if one.cut == "last")
     record = predictions.model_copy(update={"predictions": deep})
     assert verdict(record, group=CLASSES, loss=0.01).split is None
-    assert "no split stays at these budgets" in verdict_texts(record, group=CLASSES)[0]
+    assert "no split surely stays at these budgets" in verdict_texts(record, group=CLASSES)[0]
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"remote": ()}, "no compressed image stays that close"),
-        ({"predictions": ()}, "try larger ones; the compressed image takes 4,110 bytes up"),
+        ({"remote": ()}, "no compressed image surely stays that close"),
+        ({"predictions": ()}, "or more images; the compressed image takes 4,110 bytes up"),
     ],
 )
 def test_what_was_not_measured_is_said(predictions: PredictionsRecord, change: dict[str, object], says: str):

@@ -15,7 +15,16 @@ from isplit.design.budgets import DEFAULT_BUDGETS
 from isplit.design.settings import PredictSettings
 from isplit.errors import InputError, needs_extra
 from isplit.plan import verdict
-from isplit.records import Accuracy, Budget, Prediction, PredictionsRecord, RemoteImage
+from isplit.records import (
+    MEASURED_CLASSES,
+    MEASURED_WIRE_OVERHEAD,
+    Accuracy,
+    Budget,
+    Prediction,
+    PredictionsRecord,
+    RemoteImage,
+    WireOverhead,
+)
 from isplit.report import placements
 from isplit.report.placements import SplitRow
 
@@ -48,6 +57,13 @@ def predict(
     design: Annotated[
         str, typer.Option(metavar="linear|pca", help="linear is weighted by importance; pca is for comparison.")
     ] = "linear",
+    settle: Annotated[
+        bool,
+        typer.Option(
+            "--settle",
+            help="Measure on more images until it is settled which splits stay within 1 and 3 points of the whole.",
+        ),
+    ] = False,
     group: GroupOption = None,
     wide: console.WideOption = False,
     json: console.JsonOption = False,
@@ -73,7 +89,13 @@ def predict(
     names = cut_choice.names(opened, group=group)
     with console.progress_bars(quiet=quiet or json) as progress:
         record = api.predict(
-            opened, budgets or DEFAULT_BUDGETS, cuts=names, group=group, settings=settings, progress=progress
+            opened,
+            budgets or DEFAULT_BUDGETS,
+            cuts=names,
+            group=group,
+            settings=settings,
+            settle=settle,
+            progress=progress,
         )
     if json:
         typer.echo(record.to_json(), nl=False)
@@ -110,6 +132,7 @@ def _show_splits(record: PredictionsRecord, predictions: Sequence[Prediction], *
         Column[SplitRow]("split right after", lambda row: row.prediction.cut, words=True),
         Column[SplitRow]("budget", lambda row: _budget(row.prediction.budget)),
         Column[SplitRow]("bytes", lambda row: f"{row.prediction.measurement.payload_bytes.mean:,.0f}"),
+        Column[SplitRow]("wire\nup", lambda row: _wire(row.prediction)),
         Column[SplitRow]("p95", lambda row: f"{row.prediction.measurement.payload_bytes.p95:,.0f}", wide=True),
         Column[SplitRow]("device\nMACs", lambda row: f"{row.prediction.measurement.head_mac_share:.0%}"),
         Column[SplitRow]("accuracy (95 %)", lambda row: percent_with_interval(row.prediction.measurement.accuracy)),
@@ -132,6 +155,9 @@ def _show_splits(record: PredictionsRecord, predictions: Sequence[Prediction], *
     if predictions:
         whole: Accuracy = predictions[0].measurement.whole
         typer.echo(f"The whole model on these images: {percent_with_interval(whole)}.")
+        overhead = verdict.overhead_of(record, group=predictions[0].group)
+        back = f"{overhead.split_down_bytes:,} come back"
+        typer.echo(f"Bytes are of payloads; the protocol adds to them up the wire, and {back}.")
     if calibrated:
         text = f"After training: estimated from {record.calibration}; –: outside the calibrated range.\n"
     else:
@@ -144,9 +170,11 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
     if not settings:
         return
     efficient = placements.efficient(settings)
+    overhead = verdict.overhead_of(record, group=group)
     columns = [
         Column[RemoteImage]("remote: compressed image", verdict.image_setting, words=True),
         Column[RemoteImage]("bytes", lambda image: f"{image.payload_bytes.mean:,.0f}"),
+        Column[RemoteImage]("wire\nup", lambda image: _image_wire(image, overhead), wide=True),
         Column[RemoteImage]("p95", lambda image: f"{image.payload_bytes.p95:,.0f}", wide=True),
         Column[RemoteImage]("accuracy (95 %)", lambda image: percent_with_interval(image.accuracy)),
         Column[RemoteImage]("against whole", lambda image: points_with_error(image.against_whole)),
@@ -157,6 +185,17 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
         f"({efficient[0].payload_bytes.images:,} images of the select part)"
     )
     print_table(efficient, columns, title=title, wide=wide)
+
+
+def _wire(prediction: Prediction) -> str:
+    """Write the bytes that go up the wire, protocol included."""
+    measured = prediction.measurement
+    overhead = MEASURED_WIRE_OVERHEAD.with_classes(len(measured.per_class) or MEASURED_CLASSES)
+    return f"{measured.payload_bytes.mean + overhead.split_up_bytes:,.0f}"
+
+
+def _image_wire(image: RemoteImage, overhead: WireOverhead) -> str:
+    return f"{image.payload_bytes.mean + overhead.image_up_bytes:,.0f}"
 
 
 def _budget(budget: Budget) -> str:

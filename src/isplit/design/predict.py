@@ -5,7 +5,7 @@ closed forms of all cuts and budgets ─> answers and payloads on the select par
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from itertools import chain
@@ -23,9 +23,10 @@ from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
-from isplit.design.splits import save_split, split_directory
+from isplit.design.splits import read_split, save_split, split_directory
 from isplit.design.study import Study, StudyView, open_to_write
 from isplit.errors import StudyError
+from isplit.plan.verdict import images_to_settle
 from isplit.records import (
     Budget,
     Cut,
@@ -46,6 +47,7 @@ def predict(
     cuts: Iterable[str] = (),
     group: str | None = None,
     settings: PredictSettings | None = None,
+    settle: bool = False,
     progress: Progress = silent,
 ) -> PredictionsRecord:
     """Measure every cut's closed-form split at every budget, on the select part, and write predictions.json.
@@ -59,6 +61,8 @@ def predict(
         cuts: Names; none for all cuts of the curve.
         group: A class subset of the study; None for all classes.
         settings: How much and how.
+        settle: Whether to measure on more images of the select part until the verdicts within 1 and 3 points are
+            settled, or all images are taken.
         progress: Called as work goes on.
 
     Raises:
@@ -68,7 +72,8 @@ def predict(
     settings, budgets = settings or PredictSettings(), read_budgets(budgets)
     with open_to_write(study) as opened:
         run = _PredictRun(opened.view(group), settings, time.perf_counter())
-        return run.all_cuts(budgets, cuts, progress)
+        record = run.all_cuts(budgets, cuts, progress)
+        return run.settled(record, progress) if settle else record
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +104,44 @@ class _PredictRun:
         record.save(directory)
         return record
 
+    def settled(self, record: PredictionsRecord, progress: Progress) -> PredictionsRecord:
+        """Measure splits and compressed images on more images until the verdicts are settled or no images are left.
+
+        All rows of these classes are measured again, so that a table is of one set of images.
+        """
+        view, run = self.view, self
+        available = len(view.images("select"))
+        while (wanted := images_to_settle(record, group=view.name)) is not None and len(run.images) < available:
+            count = min(available, max(wanted, 2 * len(run.images)))
+            remote = 0 if self.settings.remote_images == 0 else count
+            more = replace(self.settings, images=count, remote_images=remote)
+            run = replace(self, settings=more)
+            rows = [row for row in record.predictions if (row.group, row.design) == (view.name, self.design)]
+            record = run.merged(record, run.measured_again(rows, progress), run.remote(record, progress))
+            record.save(view.directory)
+        return record
+
+    def measured_again(self, rows: Sequence[Prediction], progress: Progress) -> list[Prediction]:
+        """Measure splits that are saved, a few cuts at a time, and save what was measured with them."""
+        view = self.view
+        measured: list[Prediction] = []
+        per_pass = self.settings.tuning.cuts_per_pass
+        for start in range(0, len(rows), per_pass):
+            some = rows[start : start + per_pass]
+            saved = [read_split(self.directory(row.cut, row.budget)) for row in some]
+            splits = [
+                split.at(cut) for split, row in zip(saved, some, strict=True) for cut in view.study.cuts((row.cut,))
+            ]
+            precision = chosen_precision(self.settings.precision)
+            evaluations = evaluate_splits(view, splits, images=self.images, precision=precision)
+            for row, split, evaluation in zip(some, saved, evaluations, strict=True):
+                measurement = measure(view, evaluation, part="select")
+                record = split.record.model_copy(update={"measurement": measurement})
+                save_split(self.directory(row.cut, row.budget), record, evaluation.split)
+                measured.append(row.model_copy(update={"measurement": measurement}))
+            progress(f"accuracy on {len(self.images):,} images", min(start + per_pass, len(rows)), len(rows))
+        return measured
+
     @property
     def design(self) -> Design:
         """The design of the splits."""
@@ -121,7 +164,7 @@ class _PredictRun:
         expected = statistics, metadata.version("isplit"), self.settings.coder
         for budget in budgets:
             directory = self.directory(cut.name, budget)
-            if images.get(budget.tag) != len(self.images) or not (directory / SplitRecord.file_name).exists():
+            if images.get(budget.tag, 0) < len(self.images) or not (directory / SplitRecord.file_name).exists():
                 return False
             try:
                 split = read_split_files(directory).record

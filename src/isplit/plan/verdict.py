@@ -1,13 +1,28 @@
-"""Is splitting worth it for the bytes alone: the fewest bytes on the wire within a loss, of splits and of images.
+"""Say whether splitting is worth it for the bytes alone: the fewest bytes on the wire within a loss.
+
+Whether a split or a compressed image stays within the loss is decided by the one-sided 95 % bound of the paired
+difference to the whole model, not by the difference itself: on few images a difference says little.
 
 This needs neither a device nor a link, so that `predict` can say it. `isplit.plan.planner` answers in milliseconds.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from isplit.plan.choose import SMALLEST_SERVER_SHARE
-from isplit.records import MEASURED_WIRE_OVERHEAD, Prediction, PredictionsRecord, RemoteImage, WireOverhead
+from isplit.records import (
+    MEASURED_CLASSES,
+    MEASURED_WIRE_OVERHEAD,
+    Paired,
+    Prediction,
+    PredictionsRecord,
+    RemoteImage,
+    WireOverhead,
+)
+
+_Row = TypeVar("_Row", Prediction, RemoteImage)
 
 LOSSES = (0.01, 0.03)
 """How far below the whole model a placement may be, as shares."""
@@ -23,14 +38,17 @@ LARGEST_HEAD = 1 - SMALLEST_SERVER_SHARE
 class Verdict:
     """The fewest bytes on the wire within a loss: of a split, of one with a small head, and of the image.
 
-    None where there is none. Splits that leave the server less than a tenth of the operations do not count. `overhead`
-    is what the protocol adds to payloads.
+    None where there is none. Splits that leave the server less than a tenth of the operations do not count.
+    `open_split` and `open_image` have fewer bytes still, but these images cannot tell whether they stay within the
+    loss. `overhead` is what the protocol adds to payloads.
     """
 
     loss: float
     split: Prediction | None
     small_head: Prediction | None
     remote: RemoteImage | None
+    open_split: Prediction | None = None
+    open_image: RemoteImage | None = None
     overhead: WireOverhead = MEASURED_WIRE_OVERHEAD
 
     def split_bytes(self, split: Prediction) -> tuple[float, float]:
@@ -54,28 +72,72 @@ class Verdict:
 
 
 def within(placement: Prediction | RemoteImage, loss: float) -> bool:
-    """Say whether a placement's accuracy is at most `loss` below the whole model's on the same images."""
-    against = placement.against_whole if isinstance(placement, RemoteImage) else placement.measurement.against_whole
-    return against.difference >= -loss - 1e-9
+    """Say whether a placement's accuracy is at most `loss` below the whole model's, with 95 % confidence."""
+    against, images = _paired(placement)
+    return against.largest_loss(images) <= loss + 1e-9
+
+
+def is_open(placement: Prediction | RemoteImage, loss: float) -> bool:
+    """Say whether these images cannot tell if a placement stays within `loss`."""
+    against, images = _paired(placement)
+    return against.smallest_loss(images) <= loss < against.largest_loss(images) - 1e-9
+
+
+def _paired(placement: Prediction | RemoteImage) -> tuple[Paired, int]:
+    if isinstance(placement, RemoteImage):
+        return placement.against_whole, placement.accuracy.images
+    return placement.measurement.against_whole, placement.measurement.accuracy.images
 
 
 def verdict(record: PredictionsRecord, *, group: str, loss: float) -> Verdict:
     """Find the fewest bytes within a loss, among the splits of these classes and all compressed images."""
-    splits = sorted(
+    candidates = sorted(
         (
             split
             for split in record.predictions
-            if split.group == group and within(split, loss) and split.measurement.head_mac_share <= LARGEST_HEAD
+            if split.group == group and split.measurement.head_mac_share <= LARGEST_HEAD
         ),
         key=lambda split: (split.measurement.payload_bytes.mean, split.measurement.head_mac_share),
     )
-    images = [image for image in record.remote if image.group == group and within(image, loss)]
+    splits = [split for split in candidates if within(split, loss)]
+    every_image = sorted(
+        (image for image in record.remote if image.group == group), key=lambda image: image.payload_bytes.mean
+    )
+    best_split = next(iter(splits), None)
+    best_image = next((image for image in every_image if within(image, loss)), None)
     return Verdict(
         loss=loss,
-        split=next(iter(splits), None),
+        split=best_split,
         small_head=next((split for split in splits if split.measurement.head_mac_share <= SMALL_HEAD), None),
-        remote=min(images, key=lambda image: image.payload_bytes.mean, default=None),
+        remote=best_image,
+        open_split=next((split for split in _before(candidates, best_split) if is_open(split, loss)), None),
+        open_image=next((image for image in _before(every_image, best_image) if is_open(image, loss)), None),
+        overhead=overhead_of(record, group=group),
     )
+
+
+def overhead_of(record: PredictionsRecord, *, group: str) -> WireOverhead:
+    """Return what the protocol adds for these classes; an answer has four bytes for each."""
+    counts = [len(split.measurement.per_class) for split in record.predictions if split.group == group]
+    return MEASURED_WIRE_OVERHEAD.with_classes(max(counts, default=0) or MEASURED_CLASSES)
+
+
+def images_to_settle(record: PredictionsRecord, *, group: str, losses: Sequence[float] = LOSSES) -> int | None:
+    """Return about how many images would settle what is open in the verdicts; None where nothing is."""
+    wanted: list[int] = []
+    for loss in losses:
+        result = verdict(record, group=group, loss=loss)
+        for placement in (result.open_split, result.open_image):
+            if placement is not None:
+                against, images = _paired(placement)
+                # Where hardly any number is enough, twice as many images at least narrow the bound.
+                wanted.append(against.images_to_settle(images, loss) or 2 * images)
+    return max(wanted, default=None)
+
+
+def _before(rows: Sequence[_Row], end: _Row | None) -> Iterator[_Row]:
+    """Yield the rows before one of them, or all."""
+    return itertools.takewhile(lambda row: row is not end, rows)
 
 
 def verdict_texts(record: PredictionsRecord, *, group: str, losses: Sequence[float] = LOSSES) -> list[str]:
@@ -94,18 +156,45 @@ def verdict_texts(record: PredictionsRecord, *, group: str, losses: Sequence[flo
 
 def verdict_text(result: Verdict) -> str:
     """Say whether splitting is worth it within that loss, on bytes up the wire with the protocol included."""
+    return f"{_settled_text(result)}{_open_text(result)}"
+
+
+def _open_text(result: Verdict) -> str:
+    """Say what these images cannot tell, and how many would."""
+    texts: list[str] = []
+    for placement, name in (
+        (result.open_split, None if result.open_split is None else _where(result, result.open_split)),
+        (result.open_image, None if result.open_image is None else f"the image ({image_setting(result.open_image)})"),
+    ):
+        if placement is None:
+            continue
+        against, images = _paired(placement)
+        wanted = against.images_to_settle(images, result.loss)
+        settle = "no number of images is likely to tell" if wanted is None else f"about {wanted:,} images would tell"
+        texts.append(
+            f" Not settled on {images:,} images: whether {name} stays that close too "
+            f"(it loses {max(0.0, -100 * against.difference):.1f} points, at most "
+            f"{100 * against.largest_loss(images):.1f} with 95 % confidence); {settle}."
+        )
+    return "".join(texts)
+
+
+def _settled_text(result: Verdict) -> str:
     points = _points(result.loss)
-    image, sent = "no compressed image stays that close", result.image_bytes()
+    image, sent = "no compressed image surely stays that close", result.image_bytes()
     if result.remote is not None and sent is not None:
         payload = result.remote.payload_bytes.mean
         setting = image_setting(result.remote)
         image = f"the compressed image takes {sent[0]:,.0f} bytes up (payload {payload:,.0f}; {setting})"
     if result.split is None:
-        return f"Within {points} of the whole model no split stays at these budgets: try larger ones; {image}."
+        return (
+            f"Within {points} of the whole model no split surely stays at these budgets: try larger ones, or more "
+            f"images; {image}."
+        )
     text = f"Within {points} of the whole model a split sends {_where(result, result.split)}; {image}. "
     text += _worth(result, result.split)
     if result.small_head is None:
-        return f"{text} No split with at most {SMALL_HEAD:.0%} of the MACs on the device stays that close."
+        return f"{text} No split with at most {SMALL_HEAD:.0%} of the MACs on the device surely stays that close."
     if result.small_head is not result.split:
         factors = result.factors(result.small_head)
         text += f" With at most {SMALL_HEAD:.0%} of the MACs on the device: {_where(result, result.small_head)}"

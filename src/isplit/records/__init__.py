@@ -29,6 +29,7 @@ from isplit.records.data_check import ClassRow, DataCheckRecord, SampleImage
 from isplit.records.files import write_whole
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
 from isplit.records.link import (
+    MEASURED_CLASSES,
     MEASURED_WIRE_OVERHEAD,
     LinkRecord,
     LinkTrace,
@@ -39,6 +40,7 @@ from isplit.records.link import (
     WireOverhead,
 )
 from isplit.records.overlays import Overlays
+from isplit.records.paired import Paired
 from isplit.records.plan import (
     ExcludedBy,
     LatencyParts,
@@ -85,7 +87,6 @@ from isplit.records.splits import (
     CoderName,
     Design,
     Measurement,
-    Paired,
     PayloadBytes,
     Prediction,
     PredictionsRecord,
@@ -113,6 +114,7 @@ from isplit.records.verification import (
 )
 
 __all__ = [
+    "MEASURED_CLASSES",
     "MEASURED_WIRE_OVERHEAD",
     "METHOD_TITLES",
     "Accuracy",

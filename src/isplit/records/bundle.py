@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from isplit.records.base import Part
 from isplit.records.compression import Compression, ImageFormat
-from isplit.records.splits import Budget, Paired
+from isplit.records.paired import Paired
+from isplit.records.splits import Budget
 from isplit.records.study import Accuracy, ClassGroup, Preprocessing
 from isplit.records.tables import TableRecord
 

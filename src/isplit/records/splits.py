@@ -11,6 +11,7 @@ from pydantic import Field
 from isplit.records.base import Part, Record
 from isplit.records.compression import Compression
 from isplit.records.curve import Precision
+from isplit.records.paired import Paired
 from isplit.records.study import Accuracy, PartName
 from isplit.records.tables import TableRecord
 
@@ -74,29 +75,6 @@ class BottleneckSpec(Part):
     ranks: tuple[int, ...] = ()
     joint: int = 0
     widths: tuple[int, ...] = ()
-
-
-class Paired(Part):
-    """Two classifiers on the same images: how often only the first was right, and only the second.
-
-    `difference` is the second's accuracy less the first's, `stderr` its standard error from the disagreements alone
-    (as in McNemar's test).
-    """
-
-    only_first: int
-    only_second: int
-    difference: float
-    stderr: float
-
-    @classmethod
-    def from_answers(cls, first: ArrayLike, second: ArrayLike) -> "Paired":
-        """Compare two arrays of which images were answered correctly."""
-        one, two = np.asarray(first, bool), np.asarray(second, bool)
-        losses, wins = int((one & ~two).sum()), int((two & ~one).sum())
-        images = max(len(one), 1)
-        difference = (wins - losses) / images
-        spread = max((wins + losses) / images - difference**2, 0.0)
-        return cls(only_first=losses, only_second=wins, difference=difference, stderr=(spread / images) ** 0.5)
 
 
 class Measurement(Part):

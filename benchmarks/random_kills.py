@@ -277,7 +277,7 @@ def run(directory: Path, kills: int, *, before: bool) -> dict[str, object]:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--kills-before", type=int, default=300)
     parser.add_argument("--directory", type=Path, help="where to write; its file system is the one that is tested")

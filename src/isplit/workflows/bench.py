@@ -210,15 +210,15 @@ def _reached(
             rtt_ms=link.rtt_ms,
             loss_up=link.loss_up,
             loss_down=link.loss_down,
-        ) as made,
-        served(bundle.directory, host=made.host, options=options) as address,
+        ) as shaped_link,
+        served(bundle.directory, host=shaped_link.host, options=options) as address,
     ):
         task = replace(task, server=address, insecure=True)
-        if made.rate_bits_per_s is not None:
-            yield _shaped(task, link, "namespaces", prefix=made.prefix, direct=address)
+        if shaped_link.rate_bits_per_s is not None:
+            yield _shaped(task, link, "namespaces", prefix=shaped_link.prefix, direct=address)
             return
         with proxied(address, _proxy_shape(link)) as (proxy, _):
-            reason = f" (no namespaces: {made.reason})"
+            reason = f" (no namespaces: {shaped_link.reason})"
             yield _shaped(replace(task, server=proxy), link, "proxy", direct=address, reason=reason)
 
 

@@ -14,8 +14,10 @@ def test_paired():
 
 
 def test_paired_without_images():
-    """No images are no difference, not a division by zero."""
-    assert Paired(only_first=0, only_second=0, difference=0.0, stderr=0.0) == Paired.from_answers([], [])
+    """No images are no difference, as little known as one image would tell, and no division by zero."""
+    paired = Paired.from_answers([], [])
+    assert (0, 0, 0.0) == (paired.only_first, paired.only_second, paired.difference)
+    assert Paired.from_answers([True], [True]).stderr == paired.stderr > 0.5
 
 
 def test_order_of_budgets():

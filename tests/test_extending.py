@@ -91,7 +91,7 @@ def test_own_design_from_python(folder, tiny_study, capsys):
     logits, payloads = exported_answers(folder / "narrow", load_pixels(study.view(), "test", limit=8))
     assert (8, 3) == logits.shape
     assert all(len(payload) < 120 for payload in payloads)
-    with pytest.raises(StudyError, match=r"never has code run: pass design="):
+    with pytest.raises(StudyError, match=r"never has code run: pass `design="):
         isplit.export(study, "pool1", out="again", split_filter=isplit.SplitFilter(budget=Budget(payload_bytes=90)))
 
 

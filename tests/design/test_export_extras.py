@@ -42,8 +42,8 @@ def test_int8_answers(int8, exported, run_onnx):
     latents = run_onnx(int8.head_path("pool2"), exported.pixels)
     expected = run_onnx(exported.bundle.head_path("pool2"), exported.pixels)
     assert (expected.shape, np.uint8) == (latents.shape, latents.dtype)
-    step = np.abs(latents.astype(int) - expected)
-    assert 0 < step.mean() < 3
+    assert (latents != expected).any()
+    assert 0.8 < np.corrcoef(latents.ravel(), expected.ravel())[0, 1]
     np.testing.assert_array_equal(latents[:1], run_onnx(int8.head_path("pool2"), exported.pixels[:1]))
 
 
@@ -72,7 +72,7 @@ def test_int8_fails(tiny_study, tmp_path, monkeypatch):
         raise RuntimeError("no ranges")
 
     monkeypatch.setattr(int8_module, "quantize_static", fail)
-    with pytest.raises(ExportError, match="no ranges; leave --int8 out"):
+    with pytest.raises(ExportError, match="no ranges; export without `int8=True`"):
         export(tiny_study, ["pool2"], tmp_path / "bundle", settings=ExportSettings(images=3, int8=True))
     assert [] == list(tmp_path.iterdir())
 

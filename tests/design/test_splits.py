@@ -91,7 +91,7 @@ def test_closed_form_on_demand(own_study):
 def test_several(own_study):
     """With several budgets one has to be named; the message lists them, and naming one works."""
     add_split(own_study, "pool2", budget=90, training=None)
-    with pytest.raises(StudyError, match=r"--bytes 60 linear \(closed form\), --bytes 90 linear \(closed form\)"):
+    with pytest.raises(StudyError, match="60 bytes, linear, closed form, 90 bytes, linear, closed form"):
         choose_split(own_study.view(), "pool2", split_filter=SplitFilter())
     wanted = SplitFilter(budget=Budget(payload_bytes=90))
     assert 90 == choose_split(own_study.view(), "pool2", split_filter=wanted).record.budget.payload_bytes
@@ -100,8 +100,11 @@ def test_several(own_study):
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (SplitFilter(budget=Budget(element_ratio=64.0)), "no split with --ratio 64; it has: --bytes 60 linear"),
-        (SplitFilter(design="pca"), "no split with --design pca"),
+        (
+            SplitFilter(budget=Budget(element_ratio=64.0)),
+            "no split with a budget of one in 64 elements; it has: 60 bytes, linear",
+        ),
+        (SplitFilter(design="pca"), "no split with the design pca"),
     ],
 )
 def test_none_that_fits(tiny_study, wanted, says):

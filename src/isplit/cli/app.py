@@ -96,6 +96,8 @@ def _show_warning(
 
 def _drop_output() -> None:
     """Send to nowhere what standard output does not take, so that Python does not fail on it once more at its end."""
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.flush()
     except OSError:
@@ -111,7 +113,8 @@ def main() -> None:
             try:
                 app(standalone_mode=True)
             finally:
-                sys.stdout.flush()  # a full disk behind it is noticed here, not after everything
+                if sys.stdout is not None:  # a command may be run with its output closed
+                    sys.stdout.flush()  # a full disk behind it is noticed here, not after everything
     except InputError as error:
         fail(str(error), 2)
     except IsplitError as error:

@@ -52,10 +52,10 @@ def _stated(text: str, *, name: str) -> LinkRecord:
         msg = f"{name} is {text!r}; give RATE,RTT[,LOSS], for example 4Mbit/s,50ms or 4Mbit/s,50ms,1%"
         raise InputError(msg)
     up_text, colon, down_text = parts[0].partition(":")
-    up = parse_rate(up_text, name=f"the rate in {name}")
-    down = parse_rate(down_text, name=f"the rate down in {name}") if colon else up
-    rtt_ms = parse_duration(parts[1], name=f"the round trip in {name}") if len(parts) > 1 else 0.0
-    loss = parse_share(parts[2], name=f"the loss in {name}") if len(parts) > 2 else 0.0
+    up = parse_rate(up_text, name=name)
+    down = parse_rate(down_text, name=name) if colon else up
+    rtt_ms = parse_duration(parts[1], name=name) if len(parts) > 1 else 0.0
+    loss = parse_share(parts[2], name=name) if len(parts) > 2 else 0.0
     title = f"a link of {text.replace(',', ', ')}"
     return LinkRecord(
         name="stated",

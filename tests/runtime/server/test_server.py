@@ -283,7 +283,7 @@ def test_port_taken(tiny, running):
 def test_metrics_port_taken(tiny, running):
     """The same for the metrics."""
     port = running.server.metrics_port
-    with pytest.raises(InputError, match="--metrics-port"), serving(tiny.bundle, metrics_port=port):
+    with pytest.raises(InputError, match="metrics_port=PORT"), serving(tiny.bundle, metrics_port=port):
         pass
 
 

@@ -102,7 +102,7 @@ def test_several(own_study):
     [
         (
             SplitFilter(budget=Budget(element_ratio=64.0)),
-            "no split with a budget of one in 64 elements; it has: 60 bytes, linear",
+            "a budget of one in 64 elements; it has: 60 bytes, linear",
         ),
         (SplitFilter(design="pca"), "no split with the design pca"),
     ],

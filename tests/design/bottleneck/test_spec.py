@@ -135,7 +135,7 @@ def test_a_design_that_breaks_the_contract(design, says: str) -> None:
 def test_a_record_alone_runs_no_code() -> None:
     """A spec of the user's own design needs the design again, and that one; an unknown name is said to be so."""
     spec = BottleneckSpec(design="Own", source="./never-run.py:Own", shape=(6,), channel_axis=-1)
-    with pytest.raises(InputError, match="pass `design=./never-run.py:Own`"):
+    with pytest.raises(InputError, match=r"pass `design=./never-run.py:Own`"):
         build_bottleneck(spec, BUDGET)
     with pytest.raises(InputError, match=r"is of the design Own from ./never-run.py:Own, not of Wrong"):
         build_bottleneck(spec, BUDGET, design=Wrong)

@@ -42,8 +42,8 @@ def test_int8_answers(int8, exported, run_onnx):
     latents = run_onnx(int8.head_path("pool2"), exported.pixels)
     expected = run_onnx(exported.bundle.head_path("pool2"), exported.pixels)
     assert (expected.shape, np.uint8) == (latents.shape, latents.dtype)
-    assert (latents != expected).any()
-    assert 0.8 < np.corrcoef(latents.ravel(), expected.ravel())[0, 1]
+    step = np.abs(latents.astype(int) - expected)
+    assert 0 < step.mean() < 32  # of 256 levels, an eighth
     np.testing.assert_array_equal(latents[:1], run_onnx(int8.head_path("pool2"), exported.pixels[:1]))
 
 

@@ -96,12 +96,13 @@ def _show_warning(
 
 def _drop_output() -> None:
     """Send to nowhere what standard output does not take, so that Python does not fail on it once more at its end."""
-    if sys.stdout is None:
+    output = sys.stdout
+    if output is None:
         return
     try:
-        sys.stdout.flush()
+        output.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 def main() -> None:

@@ -122,7 +122,8 @@ def main() -> None:
         fail(str(error), 1)
     except BrokenPipeError:
         # The reader of our output has gone (`isplit … | head`); that is no failure of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         # Whatever the machine refuses where no message of its own says so: a full disk behind standard output, say.

@@ -15,7 +15,6 @@ from isplit.design.inputs.data import Dataset, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.model_cuts import list_cuts, split_model
 from isplit.design.predict import predict as _predict
-from isplit.design.progress import Progress, silent
 from isplit.design.settings import (
     AnalyzeSettings,
     ExportSettings,
@@ -28,6 +27,7 @@ from isplit.design.settings import (
 from isplit.design.study import Study, StudyView, open_study
 from isplit.design.verify import verify as _verify
 from isplit.errors import needs_extra
+from isplit.progress import Progress, silent
 from isplit.progress_bars import ProgressBars
 from isplit.records import (
     Budget,

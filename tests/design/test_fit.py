@@ -9,11 +9,11 @@ from safetensors.torch import load
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.fit import fit, fit_task, run_fit, trained_directory
 from isplit.design.measure.splits import evaluate_splits, measure
-from isplit.design.progress import silent
 from isplit.design.splits import load_split, read_split
 from isplit.design.study import open_study
 from isplit.design.training.loop import TrainingRun
 from isplit.errors import InputError, NonFiniteError, StudyError
+from isplit.progress import silent
 from isplit.records import Budget, SplitRecord
 from isplit.records.split_files import read_split_files
 

@@ -30,13 +30,13 @@ from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.inputs.onnx_models import check_against_onnxruntime, is_onnx_file
 from isplit.design.measure.whole import measure_accuracy
-from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import AnalyzeSettings
 from isplit.design.study import Study, class_images, library_versions
 from isplit.design.study_directory import StudyInputs, make_directory, prepare_directory, remove_analysis
 from isplit.design.study_lock import study_lock
 from isplit.errors import InputError, NonFiniteError
+from isplit.progress import Progress, silent
 from isplit.records import (
     CandidatesRecord,
     ClassGroup,

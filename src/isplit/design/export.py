@@ -24,11 +24,11 @@ from isplit.design.onnx.modules import HeadModel, TailModel, WholeModel
 from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_bundle_directory
 from isplit.design.onnx.recommended_image import remote_placement
 from isplit.design.onnx.triton import TRITON, write_tail
-from isplit.design.progress import Progress, silent
 from isplit.design.settings import ExportSettings, SplitFilter
 from isplit.design.splits import ChosenSplit, choose_split
 from isplit.design.study import Study, StudyView, open_study
 from isplit.errors import InputError
+from isplit.progress import Progress, silent
 from isplit.records import (
     BundledFile,
     BundleName,

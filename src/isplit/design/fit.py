@@ -16,7 +16,6 @@ from isplit.design.bottleneck.coding import CodecOwner
 from isplit.design.bottleneck.spec import read_design
 from isplit.design.budgets import read_budget
 from isplit.design.inputs.weights import fingerprint
-from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import FitSettings, Start
 from isplit.design.splits import BuiltSplit, save_split, split_directory
@@ -37,6 +36,7 @@ from isplit.design.training.start import (
     table_images,
 )
 from isplit.errors import StudyError
+from isplit.progress import Progress, silent
 from isplit.records import Budget, SplitRecord, Training
 from isplit.records.split_files import read_split_files
 

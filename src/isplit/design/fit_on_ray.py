@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from isplit.design.fit import fit_task, run_fit
-from isplit.design.progress import Progress, silent
 from isplit.design.settings import FitRequest
 from isplit.design.study import open_study
 from isplit.design.study_lock import study_lock
 from isplit.errors import IsplitError, needs_extra
+from isplit.progress import Progress, silent
 from isplit.ray_cluster import join_ray_cluster
 from isplit.records import SplitRecord, StudyRecord
 

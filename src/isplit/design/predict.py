@@ -20,13 +20,13 @@ from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.measure.calibration import Calibration, packaged_calibration
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.measure.splits import evaluate_splits, measure
-from isplit.design.progress import Progress, silent
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import read_split, save_split, split_directory
 from isplit.design.study import Study, StudyView, open_to_write
 from isplit.errors import StudyError
 from isplit.plan.verdict import images_to_settle
+from isplit.progress import Progress, silent
 from isplit.records import (
     Budget,
     Cut,

@@ -7,10 +7,10 @@ from isplit.design.budgets import read_budget
 from isplit.design.fit import fit
 from isplit.design.measure.ranking import score_predictors
 from isplit.design.predict import predict
-from isplit.design.progress import Progress, silent
 from isplit.design.settings import FitSettings, PredictSettings
 from isplit.design.study import Study, open_to_write
 from isplit.errors import InputError, StudyError
+from isplit.progress import Progress, silent
 from isplit.records import (
     Budget,
     Prediction,

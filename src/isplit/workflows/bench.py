@@ -8,6 +8,7 @@ from typing import Literal
 
 from isplit.errors import InputError
 from isplit.plan.links import load_link
+from isplit.progress import Progress, silent
 from isplit.records import (
     BundleRecord,
     LinkRecord,
@@ -24,7 +25,6 @@ from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.device import LOCAL, REMOTE, placements_of
 from isplit.runtime.link import open_link
-from isplit.runtime.profile.measure import Progress, silent
 from isplit.runtime.served import served
 
 _COUNTED_IMAGES = 10

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from isplit.errors import InputError
 from isplit.plan.devices import this_machine
+from isplit.progress import Progress, silent
 from isplit.records import BundleRecord, ComputeRates, ProfileRecord, StudyRecord, read_shared
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.profile.measure import Progress, profile_bundle, silent
+from isplit.runtime.profile.measure import profile_bundle
 from isplit.runtime.profile.settings import ProfileSettings
 
 

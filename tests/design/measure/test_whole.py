@@ -8,8 +8,8 @@ from torch import nn
 from isplit.design.class_subsets import ClassSubset, parse_groups
 from isplit.design.inputs.data import open_data
 from isplit.design.measure.whole import BaseAccuracy, measure_accuracy
-from isplit.design.progress import silent
 from isplit.errors import ModelError
+from isplit.progress import silent
 from isplit.records import Accuracy
 
 

@@ -30,10 +30,10 @@ from isplit.design.closed_form.basis import Basis, JointBasis
 from isplit.design.closed_form.moments import CutVectors, SolvedCut, choose_vectors
 from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.closed_form.solve import Solution
-from isplit.design.progress import Progress, silent
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import StudyView
+from isplit.progress import Progress, silent
 from isplit.records import BottleneckSpec, Budget, Cut
 
 BudgetVectors = dict[Budget, CutVectors]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.closed_form.moments import CutMoments, CutVectors, collect_latents, collect_moments
 from isplit.design.inputs.batches import Batch, iter_batches
-from isplit.design.progress import Progress
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.study import StudyView
+from isplit.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from isplit.design.importance.settle import order_is_settled
 from isplit.design.importance.table import ScoreTable
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset
-from isplit.design.progress import Progress, silent
+from isplit.progress import Progress, silent
 from isplit.records import Precision, Preprocessing, Target
 
 # What is computed within this time is what a killed process loses.

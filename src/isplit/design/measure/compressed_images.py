@@ -10,9 +10,9 @@ from PIL import Image
 
 from isplit.codec.image import compress, restore
 from isplit.design.inputs.batches import normalise
-from isplit.design.progress import Progress, silent
 from isplit.design.running import autocast, evaluating
 from isplit.design.study import StudyView
+from isplit.progress import Progress, silent
 from isplit.records import (
     Accuracy,
     Compression,

@@ -13,10 +13,10 @@ from isplit.design.bottleneck.sides import measure_work
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import iter_batches
-from isplit.design.progress import Progress, silent
 from isplit.design.running import autocast
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import StudyView
+from isplit.progress import Progress, silent
 from isplit.records import Accuracy, Cut, Measurement, Paired, PartName, PayloadBytes, Precision
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from isplit.design.class_subsets import ClassSubset
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset
-from isplit.design.progress import Progress, silent
 from isplit.design.running import evaluating, find_logits
 from isplit.errors import ModelError
+from isplit.progress import Progress, silent
 from isplit.records import Accuracy, Preprocessing
 
 

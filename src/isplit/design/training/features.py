@@ -22,11 +22,11 @@ from torch import nn
 
 from isplit.design.graph import split
 from isplit.design.inputs.batches import iter_batches
-from isplit.design.progress import Progress, silent
 from isplit.design.running import autocast
 from isplit.design.settings import FeatureStore
 from isplit.design.study import StudyView
 from isplit.errors import InputError, StudyError
+from isplit.progress import Progress, silent
 from isplit.records import Cut, Precision, load_arrays, save_arrays
 
 CACHE = "cache"

@@ -20,7 +20,6 @@ from torch.nn import functional
 from isplit.design.bottleneck.coding import LatentQuantiser
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.class_subsets import ClassSubset
-from isplit.design.progress import Progress
 from isplit.design.running import autocast, chosen_precision
 from isplit.design.settings import FitSettings
 from isplit.design.training.checkpoint import (
@@ -36,6 +35,7 @@ from isplit.design.training.features import Example, FeatureRows, Features
 from isplit.design.training.rate import CodedLatents, Price, RateControl, SampleLatents, open_price
 from isplit.design.training.split_network import SplitNetwork
 from isplit.errors import NonFiniteError
+from isplit.progress import Progress
 from isplit.records import Precision, TrainingEpoch
 
 Stage = Literal["features", "task"]

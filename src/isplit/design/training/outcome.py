@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from isplit.design.measure.splits import evaluate_splits, measure
-from isplit.design.progress import Progress
 from isplit.design.running import chosen_precision
 from isplit.design.splits import BuiltSplit
 from isplit.design.training.start import FitTask, StartingPoint
+from isplit.progress import Progress
 from isplit.records import Measurement, PartName
 
 BUDGET_TOLERANCE = 0.02

@@ -15,12 +15,12 @@ from isplit.design.bottleneck.spec import BottleneckDesign
 from isplit.design.closed_form.build import closed_forms
 from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form.solve import SHRINKAGE
-from isplit.design.progress import Progress
 from isplit.design.settings import FitSettings, PredictSettings, Start
 from isplit.design.splits import BuiltSplit, read_split, split_directory
 from isplit.design.study import StudyView
 from isplit.design.training.features import Features
 from isplit.errors import InputError, StudyError
+from isplit.progress import Progress
 from isplit.records import BottleneckSpec, Budget, Cut
 
 if TYPE_CHECKING:

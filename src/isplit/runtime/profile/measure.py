@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isplit.errors import EngineError, InputError, ServerError
+from isplit.progress import Progress, silent
 from isplit.records import (
     CodecTime,
     Compression,
@@ -37,15 +38,8 @@ from isplit.runtime.profile.rounds import Rounds, time_in_rounds
 from isplit.runtime.profile.settings import ProfileSettings
 from isplit.runtime.session import Session
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
 _SHARE_OF_MEMORY = 0.4
 """Of the free memory, what the models that are timed together may take on the disk; onnxruntime may need twice that."""
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Show nothing."""
 
 
 @dataclass(kw_only=True)

@@ -122,8 +122,7 @@ def main() -> None:
         fail(str(error), 1)
     except BrokenPipeError:
         # The reader of our output has gone (`isplit … | head`); that is no failure of ours.
-        if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:
         # Whatever the machine refuses where no message of its own says so: a full disk behind standard output, say.

@@ -120,7 +120,7 @@ def bench(
         msg = f"there is no placement {unknown[0]!r} in this bundle; choose among {', '.join(known)}"
         raise InputError(msg)
     planned = _read_plan(plan, opened.record)
-    shape = None if link is None else load_link(link, name="--link")
+    shape = None if link is None else load_link(link, name="link")
     access = ServerAccess(address=server) if isinstance(server, str) else server
     runs: list[PlacementRun] = []
     with _reached(opened, access, shape, settings) as path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from isplit.errors import InputError
 from isplit.plan.devices import this_machine
 from isplit.progress import Progress, silent
-from isplit.records import BundleRecord, ComputeRates, ProfileRecord, StudyRecord, read_shared
+from isplit.records import BundleRecord, ProfileRecord, StudyRecord, read_shared
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.profile.measure import profile_bundle
 from isplit.runtime.profile.settings import ProfileSettings
@@ -58,15 +58,10 @@ def profile(
     else:
         bundle = source if isinstance(source, Bundle) else _open_bundle(Path(source))
         record = profile_bundle(bundle, name=name, title=title, pictures=pictures, settings=settings, progress=progress)
-        record = record.model_copy(update={"rates": rates_beside(record)})
+        record = record.model_copy(update={"rates": this_machine().rates})
     if scale == 1:
         return record
     return record.scaled(scale, name=name).model_copy(update={"title": record.title})
-
-
-def rates_beside(record: ProfileRecord) -> ComputeRates | None:
-    """Return the machine's rates, from which the planner estimates what the profile has no time of."""
-    return this_machine().rates
 
 
 def _open_bundle(directory: Path) -> Bundle:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from isplit.design.graph.diagnosis import first_line
 from isplit.design.inputs.built import Built
 from isplit.errors import ModelError, needs_extra
 
@@ -74,11 +75,10 @@ class _ReversedChannels(nn.Module):
 
 
 def _refusal(name: str, error: Exception, *, downloads: bool) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if Path(name).is_dir():
-        return f"hf:{name} is not an image classifier of transformers: {reason}"
+        return f"hf:{name} is not an image classifier of transformers: {first_line(error)}"
     more = "" if downloads else "; `weights=default` downloads a repository, and nothing else does"
-    return f"hf:{name} is neither a folder nor a repository in the local cache: {reason}{more}"
+    return f"hf:{name} is neither a folder nor a repository in the local cache: {first_line(error)}{more}"
 
 
 def _preprocessing(processor: Mapping[str, Any], config: Mapping[str, Any], *, spec: str) -> dict[str, Any]:

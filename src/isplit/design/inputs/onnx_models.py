@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from isplit.design.graph.diagnosis import first_line
 from isplit.design.inputs.built import Built
 from isplit.errors import ModelError, needs_extra
 
@@ -43,8 +44,7 @@ def build_from_onnx(spec: str) -> Built:
             model = onnx.version_converter.convert_version(_plain_reshapes(model), _NEWEST_OPSET)
         module = convert(model)
     except Exception as error:  # both libraries raise errors of many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"{spec} cannot be turned into a module by onnx2torch: {reason}"
+        msg = f"{spec} cannot be turned into a module by onnx2torch: {first_line(error)}"
         raise ModelError(msg) from error
     hints: dict[str, Any] = {"channels": shape[0]}
     if shape[1] and shape[2]:
@@ -101,8 +101,7 @@ def _load(spec: str) -> tuple[Any, tuple[int, int, int]]:
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf, onnx, and a missing file of weights
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"{spec} cannot be read as an ONNX model: {reason}"
+        msg = f"{spec} cannot be read as an ONNX model: {first_line(error)}"
         raise ModelError(msg) from error
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]

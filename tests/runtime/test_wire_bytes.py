@@ -1,16 +1,17 @@
 """What crosses between isplit's client and server, counted by a proxy between the two: the records' figures hold."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
 from isplit.codec.codec import Codec
 from isplit.records import MEASURED_WIRE_OVERHEAD
+from isplit.runtime.bench.proxy import proxied
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.server import serving
 from tests.runtime.conftest import CLASSES, write_tiny_bundle
-from tests.runtime.counting_proxy import counting_proxy
 
 # The overhead depends on the length of the model's name and on the digits of the server's timings.
 TOLERANCE_BYTES = 6
@@ -19,16 +20,15 @@ OVERHEAD = MEASURED_WIRE_OVERHEAD.with_classes(len(CLASSES))
 
 def overheads(bundle, placement, images):
     """Return the median bytes per request, up without the content and down, on a warm connection."""
-    with serving(bundle) as server, counting_proxy(server.address) as proxy:
+    with serving(bundle) as server, proxied(server.address) as (address, counted):
         ups, downs = [], []
-        with EdgeClient(bundle, proxy.address, placement=placement, fallback=False) as client:
+        with EdgeClient(bundle, address, placement=placement, fallback=False) as client:
             client.classify(images[0])  # the first request opens the connection and teaches the header tables
             for image in images:
-                before = proxy.counts.read()
+                before = replace(counted)
                 answer = client.classify(image)
-                after = proxy.counts.read()
-                ups.append(after[0] - before[0] - answer.payload_bytes)
-                downs.append(after[1] - before[1])
+                ups.append(counted.up_bytes - before.up_bytes - answer.payload_bytes)
+                downs.append(counted.down_bytes - before.down_bytes)
     return statistics.median(ups), statistics.median(downs)
 
 

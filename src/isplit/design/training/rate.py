@@ -169,11 +169,10 @@ class RateControl:
         budget_bytes = self.budget.payload_bytes
         if not self.common_step:
             return self._fill_with_levels(latents, budget_bytes)
+        spread = _Spread.of(self._rows(latents.tables))
         if budget_bytes is None:
-            return self.coded(
-                latents, self._with_step(latents.tables, widest_step(clipping_ranges(self._rows(latents.tables))))
-            )
-        return self._fill_with_step(latents, budget_bytes, before)
+            return self.coded(latents, spread.quantiser(widest_step(spread.ranges)), spread=spread)
+        return self._fill_with_step(latents, budget_bytes, before, spread)
 
     def _fill_with_levels(self, latents: SampleLatents, budget_bytes: int | None) -> CodedLatents:
         """Bisect the number of levels, from 4 to 256, that all channels have."""
@@ -203,16 +202,15 @@ class RateControl:
         return best
 
     def _fill_with_step(
-        self, latents: SampleLatents, budget_bytes: int, before: LatentQuantiser | None
+        self, latents: SampleLatents, budget_bytes: int, before: LatentQuantiser | None, spread: "_Spread"
     ) -> CodedLatents:
         """Bisect the step until real payloads fill the budget to within half a per cent, and do not exceed it."""
-        ranges = clipping_ranges(self._rows(latents.tables))
-        finest, coarsest = finest_step(ranges), widest_step(ranges) * 8 * WIDEST_STEPS
+        finest, coarsest = finest_step(spread.ranges), widest_step(spread.ranges) * 8 * WIDEST_STEPS
         start = min(before.quantiser.steps) if before is not None else (finest * coarsest) ** 0.5
         step, factor = min(max(start, finest), coarsest), 1.02
         too_fine, fitting = 0.0, None
         for _ in range(40):
-            attempt = self.coded(latents, self._with_step(latents.tables, step))
+            attempt = self.coded(latents, spread.quantiser(step), spread=spread)
             if attempt.payload_bytes <= budget_bytes:
                 fitting = step, attempt
                 if attempt.payload_bytes >= budget_bytes * _FILLED or step <= finest:
@@ -236,16 +234,11 @@ class RateControl:
         """Return latents N×latent_shape as N×channels×positions."""
         return latents.movedim(self.channel_axis + 1, 1).flatten(2)
 
-    def _with_step(self, latents: torch.Tensor, step: float) -> Quantiser:
-        """Return the quantiser of that step, with no more levels than the latents need."""
-        rows = self._rows(latents)
-        scales = scales_for_step(clipping_ranges(rows), step)
-        peak = float((rows.abs().amax((0, 2)) / (step * scales)).max()) if rows.numel() else 0.0
-        levels = levels_for_peak(min(MAX_LEVELS // 2, int(peak + 0.5)))
-        return Quantiser.common(step, levels=levels, scales=scales.numpy())
+    def coded(self, latents: SampleLatents, quantiser: Quantiser, *, spread: "_Spread | None" = None) -> CodedLatents:
+        """Return the codec of that quantiser with tables from the latents, and the judged latents' mean payload.
 
-    def coded(self, latents: SampleLatents, quantiser: Quantiser) -> CodedLatents:
-        """Return the codec of that quantiser with tables from the latents, and the judged latents' mean payload."""
+        `spread` is that of the latents for the tables, where it is known already.
+        """
         in_torch = LatentQuantiser(quantiser, self.channel_axis)
         codec = self.owner.make_codec(in_torch, in_torch.symbols(latents.tables), coder=self.coder)
         symbols = in_torch.symbols(latents.judged)
@@ -257,12 +250,39 @@ class RateControl:
             # Only some images were coded; the entropies say by how much they differ from all.
             entropies = _entropies(codec, symbols)
             size += float(entropies.mean() - entropies[: len(sample)].mean())
-        return CodedLatents(codec, size, self._is_finest(quantiser, latents.tables))
+        if self.common_step:
+            spread = spread or _Spread.of(self._rows(latents.tables))
+            is_finest = min(quantiser.steps) <= 1.0001 * finest_step(spread.ranges)
+        else:
+            is_finest = quantiser.levels == MAX_LEVELS
+        return CodedLatents(codec, size, is_finest)
 
-    def _is_finest(self, quantiser: Quantiser, latents: torch.Tensor) -> bool:
-        if not self.common_step:
-            return quantiser.levels == MAX_LEVELS
-        return min(quantiser.steps) <= 1.0001 * finest_step(clipping_ranges(self._rows(latents)))
+
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """How far each channel's latents go, found once for all the steps that are tried.
+
+    Attributes:
+        ranges: For each channel, what `clipping_ranges` says (K).
+        peaks: For each channel, the largest size of a latent (K).
+
+    """
+
+    ranges: torch.Tensor
+    peaks: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: torch.Tensor) -> "_Spread":
+        """Measure latents N×K×positions."""
+        peaks = rows.abs().amax((0, 2)) if rows.numel() else torch.zeros(rows.shape[1])
+        return cls(clipping_ranges(rows), peaks)
+
+    def quantiser(self, step: float) -> Quantiser:
+        """Return the quantiser of that step, with no more levels than the latents need."""
+        scales = scales_for_step(self.ranges, step)
+        peak = float((self.peaks / (step * scales)).max()) if len(self.peaks) else 0.0
+        levels = levels_for_peak(min(MAX_LEVELS // 2, int(peak + 0.5)))
+        return Quantiser.common(step, levels=levels, scales=scales.numpy())
 
 
 def _entropies(codec: Codec, symbols: torch.Tensor) -> torch.Tensor:

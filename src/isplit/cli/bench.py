@@ -7,12 +7,12 @@ import typer
 
 from isplit.cli import console
 from isplit.cli.options import Options
+from isplit.cli.server_access import AccessChoice
 from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import percent_with_interval
 from isplit.errors import InputError
 from isplit.records import BundleRecord, PlacementRun, PlanRecord, ProfileRecord, RunsRecord, read_shared, write_shared
 from isplit.report import write_report
-from isplit.runtime.access import read_token
 from isplit.workflows.bench import BenchSettings, ServerAccess
 from isplit.workflows.bench import bench as measure
 from isplit.workflows.correct import corrected_profile
@@ -24,6 +24,7 @@ def bench(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `isplit export` wrote.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A subfolder of images for each class.")],
     settings: Annotated[BenchSettings, Options("Measurement")],
+    *,
     server: Annotated[
         str | None,
         typer.Option(
@@ -40,23 +41,7 @@ def bench(
             rich_help_panel=_SERVER,
         ),
     ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="A file with the server's bearer token.", rich_help_panel=_SERVER)
-    ] = None,
-    tls: Annotated[
-        bool, typer.Option("--tls", help="TLS, trusting the system's authorities.", rich_help_panel=_SERVER)
-    ] = False,
-    tls_ca: Annotated[
-        Path | None, typer.Option(help="TLS, trusting the authorities in this PEM file.", rich_help_panel=_SERVER)
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="This device's certificate (PEM), for mutual TLS.", rich_help_panel=_SERVER)
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).", rich_help_panel=_SERVER)] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option("--insecure", help="Send the token over a network without TLS.", rich_help_panel=_SERVER),
-    ] = False,
+    access: Annotated[AccessChoice, Options(_SERVER)],
     placement: Annotated[
         list[str] | None, typer.Option(help="A cut, remote or local. Default: all. Repeatable.")
     ] = None,
@@ -88,22 +73,16 @@ def bench(
     if study is not None and not study.is_dir():
         msg = f"--study is {study}, which is no directory: give what `isplit analyze` wrote"
         raise InputError(msg)
-    access = None
+    running = None
     if server is not None:
-        access = ServerAccess(
-            address=server,
-            token=None if token_file is None else read_token(token_file),
-            tls=tls,
-            ca=tls_ca,
-            cert=tls_cert,
-            key=tls_key,
-            insecure=insecure,
+        running = ServerAccess(
+            address=server, token=access.read_token(), tls=access.tls_files(), insecure=access.insecure
         )
     with console.progress_bars(quiet=quiet or json) as progress:
         record = measure(
             bundle,
             folder,
-            server=access,
+            server=running,
             link=link,
             placements=placement or (),
             plan=plan,

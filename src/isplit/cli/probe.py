@@ -7,27 +7,20 @@ import typer
 
 from isplit.cli import console
 from isplit.cli.options import Options
+from isplit.cli.server_access import AccessChoice
 from isplit.plan.units import rate_text
 from isplit.records import write_shared
-from isplit.runtime.access import read_token
 from isplit.runtime.edge.probe import ProbeSettings
 from isplit.runtime.edge.probe import probe as measure
-from isplit.runtime.edge.security import Tls
 
 
 def probe(
     server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where `isplit serve` runs.")],
     settings: Annotated[ProbeSettings, Options("Measurement")],
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The link to write.")] = Path("link.json"),
     title: Annotated[str | None, typer.Option(help="The link's name for people.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="A file with the server's bearer token.")] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="TLS, trusting the system's certificate authorities.")] = False,
-    tls_ca: Annotated[Path | None, typer.Option(help="TLS, trusting the authorities in this PEM file.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="This device's certificate (PEM), for mutual TLS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send the token over a network without TLS all the same.")
-    ] = False,
+    access: Annotated[AccessChoice, Options()],
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
@@ -41,9 +34,9 @@ def probe(
         server,
         name=out.stem[:100] or "probed",
         title=title,
-        token=None if token_file is None else read_token(token_file),
-        tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key) if tls or any((tls_ca, tls_cert, tls_key)) else None,
-        insecure=insecure,
+        token=access.read_token(),
+        tls=access.tls_files(),
+        insecure=access.insecure,
         settings=settings,
     )
     path = write_shared(record, out)

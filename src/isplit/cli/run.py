@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from isplit.cli import console
+from isplit.cli.options import Options
+from isplit.cli.server_access import AccessChoice
 from isplit.errors import OutputError, ServerError
 from isplit.records import Answer
-from isplit.runtime.access import read_token
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.line_file import LineFile
-from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.sources import open_sources
 from isplit.runtime.edge.summary import Summary
 from isplit.runtime.providers import Provider
@@ -32,6 +32,7 @@ def run(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGES|DIR|VIDEO|camera", help="What to classify; camera:1 is the second.")
     ],
+    *,
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where `isplit serve` runs.")] = None,
     placement: Annotated[
         str | None, typer.Option(help="A cut, remote or local. Default: the bundle's first cut, or local.")
@@ -50,14 +51,7 @@ def run(
     no_fallback: Annotated[
         bool, typer.Option("--no-fallback", help="Never run the whole model here when the server fails.")
     ] = False,
-    token_file: Annotated[Path | None, typer.Option(help="A file with the server's bearer token.")] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="TLS, trusting the system's certificate authorities.")] = False,
-    tls_ca: Annotated[Path | None, typer.Option(help="TLS, trusting the authorities in this PEM file.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="This device's certificate (PEM), for mutual TLS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send the token over a network without TLS all the same.")
-    ] = False,
+    access: Annotated[AccessChoice, Options()],
     wire: Annotated[
         str, typer.Option(help="payload (entropy-coded), or latent (plain uint8) for servers other than isplit's.")
     ] = "payload",
@@ -84,7 +78,6 @@ def run(
     on. The reasons are in the answers.
     """
     _silence_pillow()
-    with_tls = tls or any((tls_ca, tls_cert, tls_key))
     pictures = itertools.islice(open_sources(images), limit)
     client = _open_client(
         bundle,
@@ -94,9 +87,9 @@ def run(
         deadline_ms=deadline_ms,
         wire=wire,
         fallback=not no_fallback,
-        token=None if token_file is None else read_token(token_file),
-        tls=Tls(ca=tls_ca, cert=tls_cert, key=tls_key) if with_tls else None,
-        insecure=insecure,
+        token=access.read_token(),
+        tls=access.tls_files(),
+        insecure=access.insecure,
         threads=threads,
         provider=provider,
         verify=not no_verify,

@@ -24,6 +24,7 @@ from isplit.runtime.bench.proxy import ProxyShape, proxied
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.device import LOCAL, REMOTE, placements_of
+from isplit.runtime.edge.security import Tls
 from isplit.runtime.link import open_link
 from isplit.runtime.served import served
 
@@ -61,14 +62,11 @@ class BenchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerAccess:
-    """A server that runs already: HOST:PORT, and what it wants to see. `ca`, `cert` and `key` are files for TLS."""
+    """A server that runs already: HOST:PORT, and what it is shown, as for `EdgeClient`."""
 
     address: str
     token: str | None = None
-    tls: bool = False
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    tls: Tls | None = None
     insecure: bool = False
 
 
@@ -179,15 +177,7 @@ def _reached(
     )
     options = ("--threads", str(settings.threads))
     if access is not None:
-        task = replace(
-            task,
-            token=access.token,
-            tls=access.tls or any((access.ca, access.cert, access.key)),
-            ca=_text(access.ca),
-            cert=_text(access.cert),
-            key=_text(access.key),
-            insecure=access.insecure,
-        )
+        task = replace(task, token=access.token, tls=access.tls, insecure=access.insecure)
         direct = None if task.tls else access.address
         if link is None:
             words = f"over the network to {access.address}"
@@ -246,10 +236,6 @@ def _shaped(
 
 def _proxy_shape(link: LinkRecord) -> ProxyShape:
     return ProxyShape(up_bits_per_s=link.up_bits_per_s, down_bits_per_s=link.down_bits_per_s, rtt_ms=link.rtt_ms)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _wire_bytes(

@@ -25,7 +25,7 @@ class DeviceTask:
     """What the device does.
 
     `images` are files, `server` is HOST:PORT (None: none is needed). The first `warm_up` images are classified without
-    being counted. `ca`, `cert` and `key` are files for TLS, which `tls` switches on. Between two images it waits
+    being counted. `tls` holds files for TLS (None: plain text). Between two images it waits
     `pause_ms`, so that queues are empty and TCP is as it is between two images of a slow camera.
     """
 
@@ -34,10 +34,7 @@ class DeviceTask:
     placement: str
     server: str | None = None
     token: str | None = None
-    tls: bool = False
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
+    tls: Tls | None = None
     insecure: bool = False
     threads: int = 1
     warm_up: int = 5
@@ -62,9 +59,15 @@ def run_device(task: DeviceTask, *, prefix: Sequence[str] = (), timeout_s: float
 
     """
     command = [*prefix, sys.executable, "-m", __name__]
+    text = write_task(task)
     try:
         done = subprocess.run(
-            command, input=json.dumps(asdict(task)), capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         msg = f"the device's process for {task.placement} failed: {error}"
@@ -83,20 +86,29 @@ def run_device(task: DeviceTask, *, prefix: Sequence[str] = (), timeout_s: float
 _SERVER_FAILED = 3
 
 
+def write_task(task: DeviceTask) -> str:
+    """Return a task as JSON, with paths as text."""
+    return json.dumps(asdict(task), default=str)
+
+
+def read_task(text: str) -> DeviceTask:
+    """Return the task that `write_task` wrote."""
+    fields = json.loads(text)
+    if fields["tls"] is not None:
+        fields["tls"] = Tls(**{name: path and Path(path) for name, path in fields["tls"].items()})
+    return replace(DeviceTask(**fields), images=tuple(fields["images"]))
+
+
 def classify_here(task: DeviceTask) -> DeviceResult:
     """Do a task in this process."""
     needs_server = task.placement != "local"
-    tls: Tls | None = None
-    if task.tls:
-        ca, cert, key = (None if path is None else Path(path) for path in (task.ca, task.cert, task.key))
-        tls = Tls(ca=ca, cert=cert, key=key)
     with EdgeClient(
         task.bundle,
         task.server if needs_server else None,
         placement=task.placement,
         fallback=False,
         token=task.token if needs_server else None,
-        tls=tls if needs_server else None,
+        tls=task.tls if needs_server else None,
         insecure=task.insecure,
         threads=task.threads,
         provider="cpu",
@@ -120,8 +132,7 @@ def classify_here(task: DeviceTask) -> DeviceResult:
 
 
 def _main() -> int:
-    fields = json.load(sys.stdin)
-    task = replace(DeviceTask(**fields), images=tuple(fields["images"]))
+    task = read_task(sys.stdin.read())
     try:
         result = classify_here(task)
     except ServerError as error:

@@ -43,7 +43,9 @@ def test_int8_answers(int8, exported, run_onnx):
     expected = run_onnx(exported.bundle.head_path("pool2"), exported.pixels)
     assert (expected.shape, np.uint8) == (latents.shape, latents.dtype)
     step = np.abs(latents.astype(int) - expected)
-    assert 0 < step.mean() < 32  # of 256 levels, an eighth
+    # Latents come in the order of their importance. The last ones hardly vary, and their steps are as fine.
+    assert 0 < step[:, :8].mean() < 3
+    assert step.mean() < 32
     np.testing.assert_array_equal(latents[:1], run_onnx(int8.head_path("pool2"), exported.pixels[:1]))
 
 

@@ -76,6 +76,14 @@ def test_the_user_s_images_decide(net, file):
         check_against_onnxruntime(str(file), images, logits[:, :3])
 
 
+def test_a_file_that_does_not_run(net, tmp_path):
+    """What onnxruntime refuses to run is an error with its reason, not a fault of isplit."""
+    file = tmp_path / "net.onnx"
+    file.write_bytes(graph_of(onnx.helper.make_node("Unheard", ["image"], ["logits"])).SerializeToString())
+    with pytest.raises(ModelError, match="onnxruntime cannot run"):
+        check_against_onnxruntime(str(file), torch.rand(2, 3, 8, 8), torch.rand(2, 4))
+
+
 def graph_of(*nodes: onnx.NodeProto, shape: tuple[str | int, ...] = ("N", 3, 8, 8), kind: int = 1) -> onnx.ModelProto:
     """Return a model of some nodes from "image" to "logits"."""
     image = onnx.helper.make_tensor_value_info("image", kind, shape)

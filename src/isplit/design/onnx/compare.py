@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from isplit.design.inputs.batches import normalise
+from isplit.design.onnx.sessions import run_outputs
 from isplit.design.running import evaluating
 from isplit.design.splits import ChosenSplit
 from isplit.design.study import StudyView
@@ -29,20 +29,14 @@ def run_file(path: Path, array: NDArray[np.uint8]) -> NDArray[Any]:
     """Return an ONNX file's output for a batch, computed a few images at a time, on the CPU with one thread.
 
     Raises:
-        ExportError: onnxruntime cannot load the file.
+        ExportError: onnxruntime cannot load or run the file.
 
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return run_outputs(path, array)[0]
     except Exception as error:  # its exceptions share no base class but this one
         msg = f"onnxruntime cannot load the exported {path.name}: {' '.join(str(error).split())[:300]}"
         raise ExportError(msg) from error
-    source: str = session.get_inputs()[0].name
-    starts = range(0, len(array), _BATCH)
-    return np.concatenate([session.run(None, {source: array[start : start + _BATCH]})[0] for start in starts])
 
 
 @dataclass(frozen=True, eq=False)

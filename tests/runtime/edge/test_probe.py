@@ -65,7 +65,7 @@ def test_nobody_answers():
     with pytest.raises(InputError, match="give HOST:PORT"):
         probe("nowhere", settings=QUICK)
     with pytest.raises(InputError, match="no link"):
-        probe("unix:/tmp/x", settings=QUICK)
+        probe("unix:probe.sock", settings=QUICK)
 
 
 @pytest.mark.parametrize(

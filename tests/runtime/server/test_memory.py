@@ -1,4 +1,4 @@
-"""The bound on the C library's heaps, in a process of its own: it cannot be taken back."""
+"""The bounds on heaps and open files, in processes of their own: they cannot be taken back."""
 
 import platform
 import subprocess
@@ -30,3 +30,17 @@ def test_one_heap_for_all_threads() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
 
     assert 1 == done.stderr.count("Arena ")
+
+
+@pytest.mark.parametrize(("wanted", "allowed"), [(100, 200), (300, 300), (500, 400)])
+def test_open_files(wanted: int, allowed: int) -> None:
+    """The limit of open files is raised as far as it must and may be, and never lowered."""
+    program = f"""
+import resource
+from isplit.runtime.server.memory import allow_files
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 400))
+print(allow_files({wanted}), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert f"{allowed} ({allowed}, 400)\n" == done.stdout

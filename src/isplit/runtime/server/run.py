@@ -11,13 +11,15 @@ from typing import Any
 
 from isplit.errors import InputError
 from isplit.runtime.server.log import event
-from isplit.runtime.server.memory import bound_arenas
+from isplit.runtime.server.memory import allow_files, bound_arenas
 from isplit.runtime.server.models import EngineFactory
 from isplit.runtime.server.security import ServerTls
 from isplit.runtime.server.server import Bundles, Server
 from isplit.runtime.server.settings import ServerSettings
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_FILES = 8192
+"""Enough for the connections of every kind that the front keeps, and what the server opens itself."""
 
 
 async def serve(
@@ -47,6 +49,7 @@ async def serve(
 
     """
     bound_arenas()
+    allow_files(_FILES)
     loop = asyncio.get_running_loop()
     asked, insisted = asyncio.Event(), asyncio.Event()
 

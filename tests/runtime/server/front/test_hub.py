@@ -1,21 +1,97 @@
 """Connections: how many, which of them give way, and how all of them end."""
 
+import ssl
 
-def test_strangers_give_way(start_front, connect, http2):
-    """Beyond their number the oldest stranger is closed; those that made an authorised call stay."""
-    front = start_front(max_strangers=3, stranger_grace_seconds=0)
-    rightful = connect(front.port)
+import pytest
+
+from isplit.runtime.server import ServerTls
+
+GRACE_S = 0.2
+"""Enough for a client to acknowledge the server's settings, which would wake it if it were parked already."""
+
+
+@pytest.fixture(params=["plain", "tls"])
+def link(request, authority, server_pair):
+    """The server's TLS context and a client's; None and None for plain text."""
+    if request.param == "plain":
+        return None, None
+    client = ssl.create_default_context(cafile=authority.ca)
+    client.set_alpn_protocols(["h2"])
+    return ServerTls.from_files(*server_pair, None).context(), client
+
+
+@pytest.fixture
+def join(connect, http2, link):
+    """Connect strangers one after the other, each once the server has taken the one before."""
+
+    def connect_stranger(front):
+        stranger = connect(front.port, context=link[1])
+        stranger.until(lambda: stranger.http2.remote_settings.max_concurrent_streams == 100)
+        return stranger
+
+    return lambda front, count: [connect_stranger(front) for _ in range(count)]
+
+
+def test_strangers_give_way(start_front, connect, join, link, http2):
+    """Beyond their number the oldest idle stranger gives way; those that made an authorised call stay."""
+    front = start_front(tls=link[0], max_strangers=3, stranger_grace_seconds=0)
+    rightful = connect(front.port, context=link[1])
     assert "0" == rightful.ask().status
-    strangers = []
-    for number in range(1, 6):
-        strangers.append(connect(front.port))
-        http2.until(lambda number=number: min(number, 3) == front.look(lambda hub: hub.stranger_count))
-        strangers[-1].until(lambda: strangers[-1].http2.remote_settings.max_concurrent_streams == 100)
-    for closed in strangers[:2]:
-        closed.until(lambda closed=closed: closed.closed)
+    strangers = join(front, 5)
+    assert (3, 2) == front.look(lambda hub: (hub.stranger_count, hub.parked_count))
     assert 2 == front.refusals("strangers")
     assert "0" == rightful.ask().status
     assert "0" == strangers[-1].ask().status
+
+
+def test_parked_stranger_is_told_when_it_sends(start_front, join, link, http2):
+    """A stranger that gave way stays connected, and hears that no call was taken as soon as it makes one."""
+    front = start_front(tls=link[0], max_strangers=1, stranger_grace_seconds=GRACE_S)
+    first, _ = join(front, 2)
+    for _ in range(3):
+        first.read()
+    assert not first.closed
+    stream = first.call()
+    first.until(lambda: first.closed)
+    assert not first.outcomes[stream].headers
+    http2.until(lambda: 0 == front.look(lambda hub: hub.parked_count))
+
+
+def test_parked_strangers_are_bounded(start_front, join, link):
+    """Beyond `max_parked` the stranger that was parked first is closed, and after `stranger_seconds` all are."""
+    front = start_front(tls=link[0], max_strangers=1, max_parked=1, stranger_grace_seconds=GRACE_S, stranger_seconds=2)
+    first, second, _ = join(front, 3)
+    first.until(lambda: first.closed)
+    assert 1 == front.look(lambda hub: hub.parked_count)
+    second.until(lambda: second.closed)
+
+
+class Stranger:
+    """The part of a channel that the hub looks at when somebody must give way."""
+
+    opened_at, peer, connection, parked = 0.0, "192.0.2.1", None, False
+
+    def __init__(self, *, idle):
+        self.idle = idle
+
+    def park(self):
+        self.parked = True
+
+    def abort(self):
+        pass
+
+    def sweep(self, now):
+        pass
+
+
+def test_stranger_that_waits_for_the_server(start_front):
+    """A stranger whose bytes the server has not read yet gives way after those that send nothing."""
+    front = start_front(max_strangers=2, stranger_grace_seconds=0, stranger_seconds=1e9)
+    strangers = [Stranger(idle=False), Stranger(idle=True)]
+    for stranger in strangers:
+        front.look(lambda hub, stranger=stranger: hub.opened(stranger))
+    assert front.look(lambda hub: hub.make_room())
+    assert [False, True] == [stranger.parked for stranger in strangers]
 
 
 def test_connections_give_way(start_front, connect, http2):

@@ -11,6 +11,7 @@ def test_usual_limits():
         "message_bytes": 10_000_000,
         "max_connections": 1024,
         "max_strangers": 512,
+        "max_parked": 4096,
         "max_receiving": 1024,
         "max_streams": 100,
         "max_health_receiving": 64,

@@ -39,6 +39,8 @@ class Channel(asyncio.BufferedProtocol):
         self._paused_at: float | None = None
         self._waiting = False
         self._closer: asyncio.TimerHandle | None = None
+        self._goodbye: bytearray | None = None
+        """What a parked peer is sent in the end; None while the connection is in use."""
         self._tls: ssl.SSLObject | None = None
         self._handshaken = tls is None
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -49,6 +51,11 @@ class Channel(asyncio.BufferedProtocol):
     def known(self) -> bool:
         """Whether the peer has shown that it may ask."""
         return self.connection is not None and self.connection.known
+
+    @property
+    def idle(self) -> bool:
+        """Whether the server owes this peer nothing: no piece waits for its turn, and no call is open."""
+        return not self._waiting and not (self.connection and self.connection.calls)
 
     # What asyncio calls.
 
@@ -69,6 +76,9 @@ class Channel(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read: at once from a known peer, in its turn from a stranger."""
+        if self._goodbye is not None:
+            self.leave()
+            return
         self._piece = bytes(memoryview(self.hub.read_buffer)[:nbytes])
         if self.known:
             self.work()
@@ -92,13 +102,10 @@ class Channel(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Clean up."""
-        if self.connection:
-            self.connection.lost()
-            self.connection = None  # they point at each other, and a flood would leave thousands for the collector
-        self._transport = self._tls = None
+        self._drop_state()
+        self._transport = None
         if self._closer:
             self._closer.cancel()
-        self._piece = b""
         self.hub.closed(self)
 
     # What the others call.
@@ -124,7 +131,7 @@ class Channel(asyncio.BufferedProtocol):
         if self._transport is None or self._transport.is_closing():
             return
         if self._tls is None:
-            self._transport.write(data)
+            self._send(data)
             return
         try:
             self._tls.write(data)
@@ -134,15 +141,32 @@ class Channel(asyncio.BufferedProtocol):
         self._flush_tls()
 
     def close(self) -> None:
-        """Close once everything has been sent."""
+        """Close once everything has been sent; a peer that is being parked is only prepared for its end."""
         if self._transport and not self._transport.is_closing():
             if self._tls and self._handshaken:
                 # The other side has not said goodbye yet, and we do not wait for it.
                 with contextlib.suppress(ssl.SSLError):
                     self._tls.unwrap()
                 self._flush_tls()
-            self._transport.close()
-            self._closer = asyncio.get_running_loop().call_later(_CLOSE_S, self.abort)
+            if self._goodbye is None:
+                self._close_transport(self._transport)
+
+    def park(self) -> None:
+        """Give up everything but the socket, and keep the goodbye for later.
+
+        A peer whose connection is closed comes back at once, and pays nothing for it. One that is not told stays away,
+        and costs a socket. The goodbye is encrypted now, because the TLS state is given up with the rest.
+        """
+        self._goodbye = bytearray()
+        if self.connection:
+            self.connection.go_away()
+        self._drop_state()
+
+    def leave(self) -> None:
+        """Say goodbye to a parked peer, which may then connect again."""
+        if self._transport and not self._transport.is_closing() and self._goodbye is not None:
+            self._transport.write(bytes(self._goodbye))
+            self._close_transport(self._transport)
 
     def abort(self) -> None:
         """Close now."""
@@ -219,5 +243,23 @@ class Channel(asyncio.BufferedProtocol):
             self.connection.receive(data)
 
     def _flush_tls(self) -> None:
-        if self._transport and not self._transport.is_closing() and (data := self._out.read()):
+        if data := self._out.read():
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        if self._goodbye is not None:
+            self._goodbye += data
+        elif self._transport and not self._transport.is_closing():
             self._transport.write(data)
+
+    def _close_transport(self, transport: asyncio.Transport) -> None:
+        transport.close()
+        self._closer = asyncio.get_running_loop().call_later(_CLOSE_S, self.abort)
+
+    def _drop_state(self) -> None:
+        if self.connection:
+            self.connection.lost()
+            self.connection = None  # they point at each other, and a flood would leave thousands for the collector
+        self._tls = None
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._piece = b""

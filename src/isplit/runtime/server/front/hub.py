@@ -43,6 +43,7 @@ class Hub:
         """Shared by all connections: what is read is copied before anything else is."""
         self.channels: dict[Channel, None] = {}
         self._stranger_channels: dict[Channel, None] = {}
+        self._parked: dict[Channel, None] = {}
         self._refusals = refusals
         self._expected = b""
         self.set_token(token)
@@ -57,6 +58,11 @@ class Hub:
     def stranger_count(self) -> int:
         """How many connections have not made an authorised call yet."""
         return len(self._stranger_channels)
+
+    @property
+    def parked_count(self) -> int:
+        """How many strangers gave way and have not noticed."""
+        return len(self._parked)
 
     def now(self) -> float:
         """Return the event loop's time."""
@@ -99,7 +105,8 @@ class Hub:
             oldest = next(iter(self._stranger_channels))
             if self.now() - oldest.opened_at < self.limits.stranger_grace_seconds:
                 return False
-            self._drop(oldest, "strangers")
+            # Whoever waits for the server to read what it sent comes after those that send nothing.
+            self._drop(next((channel for channel in self._stranger_channels if channel.idle), oldest), "strangers")
         if len(self.channels) >= self.limits.max_connections:
             self._drop(min(self.channels, key=self._worth), "connections")
         return True
@@ -120,6 +127,16 @@ class Hub:
         """Forget a connection."""
         self.channels.pop(channel, None)
         self._stranger_channels.pop(channel, None)
+        self._parked.pop(channel, None)
+
+    def end_parked(self) -> bool:
+        """Close the stranger that was parked first, for its socket; return whether there was one."""
+        if not self._parked:
+            return False
+        oldest = next(iter(self._parked))
+        del self._parked[oldest]
+        oldest.leave()
+        return True
 
     def answered(self, connection: Connection) -> None:
         """Note that a call was answered."""
@@ -155,7 +172,7 @@ class Hub:
         ends_at = self.now() + grace_s
         while self.channels and self.now() < ends_at:
             await asyncio.sleep(0.005)
-        for channel in list(self.channels):
+        for channel in [*self.channels, *self._parked]:
             channel.abort()
         self._refusals.flush(force=True)
 
@@ -172,6 +189,12 @@ class Hub:
         self.closed(channel)
         limit = self.limits.max_strangers if reason == "strangers" else self.limits.max_connections
         self.note(reason, peer=channel.peer, detail=f"there are more than {limit}: this one gave way")
+        if reason == "strangers" and channel.idle:
+            channel.park()
+            self._parked[channel] = None
+            if len(self._parked) > self.limits.max_parked:
+                self.end_parked()
+            return
         if channel.connection is None:
             channel.abort()
             return
@@ -186,4 +209,6 @@ class Hub:
         self.receiving.sweep(now)
         for channel in list(self.channels):
             channel.sweep(now)
+        while self._parked and now - next(iter(self._parked)).opened_at > self.limits.stranger_seconds:
+            self.end_parked()
         self._refusals.flush()

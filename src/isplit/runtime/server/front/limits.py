@@ -30,6 +30,7 @@ class FrontLimits:
     Args:
         max_connections: In all.
         max_strangers: Connections that have not made an authorised call yet.
+        max_parked: Connections that gave way as strangers and keep nothing but their socket until they send something.
         max_receiving: Calls whose message has not arrived in full, over all connections.
         max_streams: Calls of one connection at a time.
         max_health_receiving: The same as `max_receiving`, for calls that need no token.
@@ -47,6 +48,7 @@ class FrontLimits:
     message_bytes: int
     max_connections: int = 1024
     max_strangers: int = 512
+    max_parked: int = 4096
     max_receiving: int = 1024
     max_streams: int = 100
     max_health_receiving: int = 64

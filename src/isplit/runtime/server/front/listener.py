@@ -83,6 +83,8 @@ class Listener:
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
+                if error.errno in _NO_ROOM and self._hub.end_parked():
+                    break  # its socket closes when the event loop comes to it
                 if error.errno in _NO_ROOM and self._waiting:
                     self._waiting.popleft().close()
                     continue

@@ -1,6 +1,7 @@
 """`isplit fit` through the command line."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -16,8 +17,12 @@ def test_before_and_after(isplit, study):
     assert 0 == result.code, result.err
     lines = result.out.splitlines()
     assert lines[0].startswith("pool1 @30B linear, on 24 images of the test part:")
+    (sent,) = [line for line in lines[:5] if "on the wire" in line]
+    numbers = [int(number) for number in re.findall(r"\d+", sent)]
+    payload, _, _, up, down = numbers
+    assert (payload + 112, 238 - 4 * 7) == (up, down)
     assert lines[5].startswith("pool2 @30B linear, on 24 images of the test part:")
-    for words in (" before training, ", " points against the whole model's ", " bytes (p95 ", "33 images"):
+    for words in (" before training, ", " points against the whole model's ", " bytes of payload (p95 ", "33 images"):
         assert any(words in line for line in lines[:5])
     assert max(map(len, lines)) <= 80
     assert 2 == len(list(study.glob("splits/*-linear-trained/split.json")))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from isplit.plan.verdict import image_setting, images_to_settle, is_open, verdict, verdict_text, verdict_texts, within
-from isplit.records import Accuracy, Paired, Prediction, PredictionsRecord
+from isplit.records import Accuracy, Paired, Prediction, PredictionsRecord, WireBytes
 from tests.plan.conftest import make_predictions
 
 CLASSES = "all classes"
@@ -75,8 +75,8 @@ def test_verdict_by_hand(predictions: PredictionsRecord):
     assert result.split is not None
     assert result.small_head is not None
     assert ("late", "middle") == (result.split.cut, result.small_head.cut)
-    assert (362.0, 238.0) == result.split_bytes(result.split)
-    assert (4110.0, 238.0) == result.image_bytes()
+    assert WireBytes(up=362, down=238) == result.split.measurement.wire_bytes
+    assert WireBytes(up=4110, down=238) == result.image_bytes()
     assert (362 / 4110, 600 / 4348) == pytest.approx(result.factors(result.split))
     expected = (
         "Within 1 point of the whole model a split sends 362 bytes up (payload 250) after late (60% of the MACs on the "

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from isplit.records import MEASURED_WIRE_OVERHEAD, LinkRecord, LinkTrace
+from isplit.records import MEASURED_WIRE_OVERHEAD, LinkRecord, LinkTrace, WireBytes, wire_overhead
 
 
 def link(**fields: object) -> LinkRecord:
@@ -17,6 +17,15 @@ def test_an_answer_has_four_bytes_for_each_class():
     assert few == few.with_classes(10)
     assert (few.split_up_bytes, few.image_up_bytes) == (many.split_up_bytes, many.image_up_bytes)
     assert 4 * 990 == many.split_down_bytes - few.split_down_bytes == many.image_down_bytes - few.image_down_bytes
+
+
+def test_bytes_on_the_wire_by_hand():
+    """Payload and protocol go up, an answer comes back; an unknown number of classes is taken as the measured one."""
+    overhead = MEASURED_WIRE_OVERHEAD.model_copy(update={"split_up_bytes": 100, "image_up_bytes": 90})
+    assert WireBytes(up=132.5, down=238) == overhead.of_split(32.5)
+    assert WireBytes(up=122.5, down=238) == overhead.of_image(32.5)
+    assert MEASURED_WIRE_OVERHEAD == wire_overhead(0)
+    assert MEASURED_WIRE_OVERHEAD.with_classes(3) == wire_overhead(3)
 
 
 def test_another_rate_keeps_the_ratio_of_both_directions():

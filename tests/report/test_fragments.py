@@ -103,12 +103,14 @@ def test_predictions_are_a_table_of_all_placements(predictions: PredictionsRecor
         "20.0",
         "127.5",
         "136",
+        "240",
+        "214",
         "50.0",
         "43.1–56.9",
     ]
-    assert expected == rows[0][:9]
-    expected = ["whole model", "all classes", "local", "", "100.0", "0", "0", "80.0", "73.9–85.0"]
-    assert expected == rows[7][:9]
+    assert expected == rows[0][:11]
+    expected = ["whole model", "all classes", "local", "", "100.0", "0", "0", "0", "0", "80.0", "73.9–85.0"]
+    assert expected == rows[7][:11]
     assert "WebP quality 5, side × 0.5" == rows[-1][0]
 
 

@@ -113,11 +113,14 @@ def test_table_has_every_placement(html: str):
     body = section(html, "splits-title")
     rows = [text_of(row) for row in re.findall(r"<tr[ >].*?</tr>", body.split("<tbody>")[1], flags=re.DOTALL)]
     assert 1 + 7 + 2 + 4 == len(rows)
-    assert "features.13 all classes trained 128 bytes 45.0 125.0 133 78.0 71.8–83.2 −2.0 ± 1.0" == rows[0]
-    assert "features.4 all classes before training 128 bytes 20.0 127.5 136 50.0 43.1–56.9 −30.0 ± 3.2 3 3 3" == rows[1]
-    assert "whole model all classes local 100.0 0 0 80.0 73.9–85.0 0.0" == rows[8]
+    assert "features.13 all classes trained 128 bytes 45.0 125.0 133 237 214 78.0 71.8–83.2 −2.0 ± 1.0" == rows[0]
+    assert (
+        "features.4 all classes before training 128 bytes 20.0 127.5 136 240 214 50.0 43.1–56.9 −30.0 ± 3.2 3 3 3"
+        == rows[1]
+    )
+    assert "whole model all classes local 100.0 0 0 0 0 80.0 73.9–85.0 0.0" == rows[8]
     assert rows[9].startswith("whole model animals local")
-    assert rows[-1].startswith("WebP quality 5, side × 0.5 all classes remote 0.0 150.0 150 45.0")
+    assert rows[-1].startswith("WebP quality 5, side × 0.5 all classes remote 0.0 150.0 150 260 214 45.0")
 
 
 def test_columns_that_say_nothing_are_left_out(records: Records, predictions: PredictionsRecord):

@@ -15,7 +15,7 @@ from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import percent_with_interval
 from isplit.design.settings import ExportSettings
 from isplit.errors import InputError, needs_extra
-from isplit.records import Accuracy, BundleRecord, Design, ExportCheck, Int8Cost
+from isplit.records import Accuracy, BundleRecord, Design, ExportCheck, Int8Cost, WireBytes, wire_overhead
 
 
 def export(
@@ -92,6 +92,7 @@ class _Placement:
     name: str
     accuracy: Accuracy | None
     payload_bytes: float
+    wire_bytes: WireBytes
     head_mac_share: float
     check: ExportCheck | None
     has_latents: bool = False
@@ -111,6 +112,8 @@ def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
             lambda placement: "–" if placement.accuracy is None else percent_with_interval(placement.accuracy),
         ),
         Column[_Placement]("bytes", lambda placement: f"{placement.payload_bytes:,.0f}"),
+        Column[_Placement]("wire\nup", lambda placement: f"{placement.wire_bytes.up:,.0f}"),
+        Column[_Placement]("wire\ndown", lambda placement: f"{placement.wire_bytes.down:,.0f}"),
         Column[_Placement]("device\nMACs", lambda placement: f"{placement.head_mac_share:.0%}"),
         Column[_Placement]("largest logit\ndifference", lambda placement: _logits(placement.check), wide=True),
         Column[_Placement]("symbols\nthat differ", _symbols, wide=True),
@@ -129,18 +132,30 @@ def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
 
 def _placements(record: BundleRecord) -> Sequence[_Placement]:
     placements: list[_Placement] = []
+    overhead = wire_overhead(len(record.group.classes))
     if record.local:
-        placements.append(_Placement("local", record.local.accuracy, 0, 1, record.check))
+        placements.append(_Placement("local", record.local.accuracy, 0, WireBytes(up=0, down=0), 1, record.check))
     for cut in record.cuts:
         name = f"{cut.name} (int8)" if cut.int8 else cut.name
         placements.append(
-            _Placement(name, cut.accuracy, cut.payload_bytes_mean, cut.head_mac_share, cut.check, has_latents=True)
+            _Placement(
+                name,
+                cut.accuracy,
+                cut.payload_bytes_mean,
+                overhead.of_split(cut.payload_bytes_mean),
+                cut.head_mac_share,
+                cut.check,
+                has_latents=True,
+            )
         )
     if record.remote:
         setting = record.remote.recommended
+        payload_bytes = setting.payload_bytes_mean
         scale = "" if setting.scale == 1 else f", side × {setting.scale:g}"
         name = f"remote ({setting.format} {setting.quality or 'lossless'}{scale})"
-        placements.append(_Placement(name, setting.accuracy, setting.payload_bytes_mean, 0, record.check))
+        placements.append(
+            _Placement(name, setting.accuracy, payload_bytes, overhead.of_image(payload_bytes), 0, record.check)
+        )
     return placements
 
 

@@ -137,12 +137,14 @@ def describe(record: SplitRecord) -> str:
         before = f"{percent_with_interval(training.before.accuracy)} before training, "
     is_closed_form = training.kept == "closed-form"
     difference, payload = points_with_error(measured.against_whole), measured.payload_bytes
+    wire = measured.wire_bytes
     return (
         f"{record.cut} @{record.budget.tag} {record.bottleneck.design}, on {measured.accuracy.images:,} images of the "
         f"{measured.part} part:\n"
         f"  accuracy {before}{percent_with_interval(measured.accuracy)} after it\n"
         f"  {difference} points against the whole model's {measured.whole.accuracy:.1%}\n"
-        f"  {payload.mean:,.0f} bytes (p95 {payload.p95:,.0f})\n"
+        f"  {payload.mean:,.0f} bytes of payload (p95 {payload.p95:,.0f}); on the wire {wire.up:,.0f} up, "
+        f"{wire.down:,.0f} down\n"
         f"  trained on {training.images:,} images for {training.seconds:,.0f} s; epoch {training.best_epoch} of "
         f"{training.epochs} was best"
         + ("; the closed form was more accurate on the select part, and is kept" if is_closed_form else "")

@@ -16,14 +16,11 @@ from isplit.design.settings import PredictSettings
 from isplit.errors import InputError, needs_extra
 from isplit.plan import verdict
 from isplit.records import (
-    MEASURED_CLASSES,
-    MEASURED_WIRE_OVERHEAD,
     Accuracy,
     Budget,
     Prediction,
     PredictionsRecord,
     RemoteImage,
-    WireOverhead,
 )
 from isplit.report import placements
 from isplit.report.placements import SplitRow
@@ -132,7 +129,7 @@ def _show_splits(record: PredictionsRecord, predictions: Sequence[Prediction], *
         Column[SplitRow]("split right after", lambda row: row.prediction.cut, words=True),
         Column[SplitRow]("budget", lambda row: _budget(row.prediction.budget)),
         Column[SplitRow]("bytes", lambda row: f"{row.prediction.measurement.payload_bytes.mean:,.0f}"),
-        Column[SplitRow]("wire\nup", lambda row: _wire(row.prediction)),
+        Column[SplitRow]("wire\nup", lambda row: f"{row.prediction.measurement.wire_bytes.up:,.0f}"),
         Column[SplitRow]("p95", lambda row: f"{row.prediction.measurement.payload_bytes.p95:,.0f}", wide=True),
         Column[SplitRow]("device\nMACs", lambda row: f"{row.prediction.measurement.head_mac_share:.0%}"),
         Column[SplitRow]("accuracy (95 %)", lambda row: percent_with_interval(row.prediction.measurement.accuracy)),
@@ -155,8 +152,7 @@ def _show_splits(record: PredictionsRecord, predictions: Sequence[Prediction], *
     if predictions:
         whole: Accuracy = predictions[0].measurement.whole
         typer.echo(f"The whole model on these images: {percent_with_interval(whole)}.")
-        overhead = verdict.overhead_of(record, group=predictions[0].group)
-        back = f"{overhead.split_down_bytes:,} come back"
+        back = f"{predictions[0].measurement.wire_bytes.down:,.0f} come back"
         typer.echo(f"Bytes are of payloads; the protocol adds to them up the wire, and {back}.")
     if calibrated:
         text = f"After training: estimated from {record.calibration}; –: outside the calibrated range.\n"
@@ -170,11 +166,13 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
     if not settings:
         return
     efficient = placements.efficient(settings)
-    overhead = verdict.overhead_of(record, group=group)
+    overhead = record.wire_overhead(group)
     columns = [
         Column[RemoteImage]("remote: compressed image", verdict.image_setting, words=True),
         Column[RemoteImage]("bytes", lambda image: f"{image.payload_bytes.mean:,.0f}"),
-        Column[RemoteImage]("wire\nup", lambda image: _image_wire(image, overhead), wide=True),
+        Column[RemoteImage](
+            "wire\nup", lambda image: f"{overhead.of_image(image.payload_bytes.mean).up:,.0f}", wide=True
+        ),
         Column[RemoteImage]("p95", lambda image: f"{image.payload_bytes.p95:,.0f}", wide=True),
         Column[RemoteImage]("accuracy (95 %)", lambda image: percent_with_interval(image.accuracy)),
         Column[RemoteImage]("against whole", lambda image: points_with_error(image.against_whole)),
@@ -185,17 +183,6 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
         f"({efficient[0].payload_bytes.images:,} images of the select part)"
     )
     print_table(efficient, columns, title=title, wide=wide)
-
-
-def _wire(prediction: Prediction) -> str:
-    """Write the bytes that go up the wire, protocol included."""
-    measured = prediction.measurement
-    overhead = MEASURED_WIRE_OVERHEAD.with_classes(len(measured.per_class) or MEASURED_CLASSES)
-    return f"{measured.payload_bytes.mean + overhead.split_up_bytes:,.0f}"
-
-
-def _image_wire(image: RemoteImage, overhead: WireOverhead) -> str:
-    return f"{image.payload_bytes.mean + overhead.image_up_bytes:,.0f}"
 
 
 def _budget(budget: Budget) -> str:

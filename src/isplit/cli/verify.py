@@ -82,6 +82,7 @@ def show_verification(verification: Verification, *, wide: bool = False) -> None
     columns = [
         Column[VerifiedCut]("split right after", lambda cut: cut.cut, words=True),
         Column[VerifiedCut]("bytes", lambda cut: f"{cut.trained.payload_bytes.mean:,.0f}"),
+        Column[VerifiedCut]("wire\nup", lambda cut: f"{cut.trained.wire_bytes.up:,.0f}"),
         Column[VerifiedCut]("device\nMACs", lambda cut: f"{cut.trained.head_mac_share:.0%}"),
         Column[VerifiedCut]("accuracy (95 %)", lambda cut: percent_with_interval(cut.trained.accuracy)),
         Column[VerifiedCut]("against whole", lambda cut: points_with_error(cut.trained.against_whole)),
@@ -90,6 +91,8 @@ def show_verification(verification: Verification, *, wide: bool = False) -> None
     images = verification.cuts[0].trained.accuracy.images
     title = f"Trained for {verification.budget.tag}, {verification.group}, on {images:,} images of the test part"
     print_table(verification.cuts, columns, title=title, wide=wide)
+    back = verification.cuts[0].trained.wire_bytes.down
+    typer.echo(f"Bytes are of payloads; the protocol adds to them up the wire, and {back:,.0f} come back.\n")
     if wide:
         _show_before_training(verification)
     _show_scores(verification.scores, wide=wide)
@@ -99,6 +102,7 @@ def _show_before_training(verification: Verification) -> None:
     columns = [
         Column[VerifiedCut]("split right after", lambda cut: cut.cut, words=True),
         Column[VerifiedCut]("bytes", lambda cut: f"{cut.closed_form.payload_bytes.mean:,.0f}"),
+        Column[VerifiedCut]("wire\nup", lambda cut: f"{cut.closed_form.wire_bytes.up:,.0f}"),
         Column[VerifiedCut]("accuracy (95 %)", lambda cut: percent_with_interval(cut.closed_form.accuracy)),
         Column[VerifiedCut]("against whole", lambda cut: points_with_error(cut.closed_form.against_whole)),
     ]

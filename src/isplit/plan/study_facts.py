@@ -19,6 +19,7 @@ from isplit.records import (
     SplitRecord,
     StudyRecord,
     WireOverhead,
+    wire_overhead,
 )
 from isplit.records.split_files import split_records
 
@@ -108,9 +109,7 @@ def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
         whole=_whole(study, list(splits.values()), chosen=chosen, first=names[0]),
         splits=tuple(splits.values()),
         images=tuple(images),
-        wire_overhead=MEASURED_WIRE_OVERHEAD.with_classes(
-            next(len(entry.classes) for entry in study.groups if entry.name == chosen)
-        ),
+        wire_overhead=wire_overhead(next(len(entry.classes) for entry in study.groups if entry.name == chosen)),
     )
 
 

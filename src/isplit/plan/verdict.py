@@ -13,12 +13,12 @@ from typing import TypeVar
 
 from isplit.plan.choose import SMALLEST_SERVER_SHARE
 from isplit.records import (
-    MEASURED_CLASSES,
     MEASURED_WIRE_OVERHEAD,
     Paired,
     Prediction,
     PredictionsRecord,
     RemoteImage,
+    WireBytes,
     WireOverhead,
 )
 
@@ -51,24 +51,17 @@ class Verdict:
     open_image: RemoteImage | None = None
     overhead: WireOverhead = MEASURED_WIRE_OVERHEAD
 
-    def split_bytes(self, split: Prediction) -> tuple[float, float]:
-        """Return the bytes of a split up and down, protocol included."""
-        up = split.measurement.payload_bytes.mean + self.overhead.split_up_bytes
-        return up, float(self.overhead.split_down_bytes)
-
-    def image_bytes(self) -> tuple[float, float] | None:
+    def image_bytes(self) -> WireBytes | None:
         """Return the bytes of the image up and down, protocol included."""
-        if self.remote is None:
-            return None
-        return self.remote.payload_bytes.mean + self.overhead.image_up_bytes, float(self.overhead.image_down_bytes)
+        return None if self.remote is None else self.overhead.of_image(self.remote.payload_bytes.mean)
 
     def factors(self, split: Prediction) -> tuple[float, float] | None:
         """Return a split's bytes over the image's: up, and in both directions."""
         image = self.image_bytes()
         if image is None:
             return None
-        sent = self.split_bytes(split)
-        return sent[0] / image[0], sum(sent) / sum(image)
+        sent = split.measurement.wire_bytes
+        return sent.up / image.up, (sent.up + sent.down) / (image.up + image.down)
 
 
 def within(placement: Prediction | RemoteImage, loss: float) -> bool:
@@ -112,14 +105,8 @@ def verdict(record: PredictionsRecord, *, group: str, loss: float) -> Verdict:
         remote=best_image,
         open_split=next((split for split in _before(candidates, best_split) if is_open(split, loss)), None),
         open_image=next((image for image in _before(every_image, best_image) if is_open(image, loss)), None),
-        overhead=overhead_of(record, group=group),
+        overhead=record.wire_overhead(group),
     )
-
-
-def overhead_of(record: PredictionsRecord, *, group: str) -> WireOverhead:
-    """Return what the protocol adds for these classes; an answer has four bytes for each."""
-    counts = [len(split.measurement.per_class) for split in record.predictions if split.group == group]
-    return MEASURED_WIRE_OVERHEAD.with_classes(max(counts, default=0) or MEASURED_CLASSES)
 
 
 def images_to_settle(record: PredictionsRecord, *, group: str, losses: Sequence[float] = LOSSES) -> int | None:
@@ -163,7 +150,7 @@ def _open_text(result: Verdict) -> str:
     """Say what these images cannot tell, and how many would."""
     texts: list[str] = []
     for placement, name in (
-        (result.open_split, None if result.open_split is None else _where(result, result.open_split)),
+        (result.open_split, None if result.open_split is None else _where(result.open_split)),
         (result.open_image, None if result.open_image is None else f"the image ({image_setting(result.open_image)})"),
     ):
         if placement is None:
@@ -185,19 +172,19 @@ def _settled_text(result: Verdict) -> str:
     if result.remote is not None and sent is not None:
         payload = result.remote.payload_bytes.mean
         setting = image_setting(result.remote)
-        image = f"the compressed image takes {sent[0]:,.0f} bytes up (payload {payload:,.0f}; {setting})"
+        image = f"the compressed image takes {sent.up:,.0f} bytes up (payload {payload:,.0f}; {setting})"
     if result.split is None:
         return (
             f"Within {points} of the whole model no split surely stays at these budgets: try larger ones, or more "
             f"images; {image}."
         )
-    text = f"Within {points} of the whole model a split sends {_where(result, result.split)}; {image}. "
+    text = f"Within {points} of the whole model a split sends {_where(result.split)}; {image}. "
     text += _worth(result, result.split)
     if result.small_head is None:
         return f"{text} No split with at most {SMALL_HEAD:.0%} of the MACs on the device surely stays that close."
     if result.small_head is not result.split:
         factors = result.factors(result.small_head)
-        text += f" With at most {SMALL_HEAD:.0%} of the MACs on the device: {_where(result, result.small_head)}"
+        text += f" With at most {SMALL_HEAD:.0%} of the MACs on the device: {_where(result.small_head)}"
         text += "." if factors is None else f", {factors[0]:.2g} × the image."
     return text
 
@@ -212,10 +199,10 @@ def _points(loss: float) -> str:
     return f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
 
 
-def _where(result: Verdict, split: Prediction) -> str:
+def _where(split: Prediction) -> str:
     measured = split.measurement
     return (
-        f"{result.split_bytes(split)[0]:,.0f} bytes up (payload {measured.payload_bytes.mean:,.0f}) after {split.cut} "
+        f"{measured.wire_bytes.up:,.0f} bytes up (payload {measured.payload_bytes.mean:,.0f}) after {split.cut} "
         f"({measured.head_mac_share:.0%} of the MACs on the device)"
     )
 

@@ -29,7 +29,6 @@ from isplit.records.data_check import ClassRow, DataCheckRecord, SampleImage
 from isplit.records.files import write_whole
 from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
 from isplit.records.link import (
-    MEASURED_CLASSES,
     MEASURED_WIRE_OVERHEAD,
     LinkRecord,
     LinkTrace,
@@ -37,7 +36,9 @@ from isplit.records.link import (
     Radio,
     TracePoint,
     Transport,
+    WireBytes,
     WireOverhead,
+    wire_overhead,
 )
 from isplit.records.overlays import Overlays
 from isplit.records.paired import Paired
@@ -114,7 +115,6 @@ from isplit.records.verification import (
 )
 
 __all__ = [
-    "MEASURED_CLASSES",
     "MEASURED_WIRE_OVERHEAD",
     "METHOD_TITLES",
     "Accuracy",
@@ -217,6 +217,7 @@ __all__ = [
     "Verification",
     "VerificationRecord",
     "VerifiedCut",
+    "WireBytes",
     "WireOverhead",
     "compared_compressions",
     "load_arrays",
@@ -224,6 +225,7 @@ __all__ = [
     "read_answers",
     "read_shared",
     "save_arrays",
+    "wire_overhead",
     "write_shared",
     "write_whole",
 ]

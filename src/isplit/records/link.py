@@ -15,6 +15,13 @@ LossShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 BITS_PER_MEGABIT = 1_000_000
 
 
+class WireBytes(Part):
+    """The bytes of one image that cross the wire, the protocol included, in either direction."""
+
+    up: float
+    down: float
+
+
 class WireOverhead(Part):
     """The bytes that the protocol adds to a payload, without TCP and IP headers; all per request on a warm connection.
 
@@ -33,6 +40,14 @@ class WireOverhead(Part):
         more = BYTES_PER_CLASS * (classes - MEASURED_CLASSES)
         changes = {"split_down_bytes": self.split_down_bytes + more, "image_down_bytes": self.image_down_bytes + more}
         return self.model_copy(update=changes)
+
+    def of_split(self, payload_bytes: float) -> WireBytes:
+        """Return what crosses for a split that sends a payload of this length."""
+        return WireBytes(up=payload_bytes + self.split_up_bytes, down=self.split_down_bytes)
+
+    def of_image(self, payload_bytes: float) -> WireBytes:
+        """Return what crosses for a compressed image of this length."""
+        return WireBytes(up=payload_bytes + self.image_up_bytes, down=self.image_down_bytes)
 
 
 MEASURED_CLASSES = 10
@@ -56,6 +71,14 @@ MEASURED_WIRE_OVERHEAD = WireOverhead(
 tests/runtime/test_wire_bytes.py counts these bytes again. About one request in twelve takes 17 bytes more in one of the
 directions, for frames that HTTP/2 sends for itself.
 """
+
+
+def wire_overhead(classes: int) -> WireOverhead:
+    """Return what the protocol of this version adds to a payload where answers have this number of classes.
+
+    0 classes stand for a number that is not known, for which `MEASURED_CLASSES` is taken.
+    """
+    return MEASURED_WIRE_OVERHEAD.with_classes(classes or MEASURED_CLASSES)
 
 
 class Radio(Part):

@@ -11,6 +11,7 @@ from pydantic import Field
 from isplit.records.base import Part, Record
 from isplit.records.compression import Compression
 from isplit.records.curve import Precision
+from isplit.records.link import WireBytes, WireOverhead, wire_overhead
 from isplit.records.paired import Paired
 from isplit.records.study import Accuracy, PartName
 from isplit.records.tables import TableRecord
@@ -104,16 +105,23 @@ class Measurement(Part):
     head_macs: int
     head_mac_share: float
 
+    @property
+    def wire_bytes(self) -> WireBytes:
+        """The mean bytes of an image on the wire, the protocol included, in either direction."""
+        return wire_overhead(len(self.per_class)).of_split(self.payload_bytes.mean)
+
     def row(self) -> dict[str, Any]:
         """Return the figures that decide, as one row of a table."""
         return {
             "part": self.part,
-            **accuracy_row(self.accuracy, self.against_whole, self.payload_bytes),
+            **accuracy_row(self.accuracy, self.against_whole, self.payload_bytes, wire_bytes=self.wire_bytes),
             "head_mac_share": self.head_mac_share,
         }
 
 
-def accuracy_row(accuracy: Accuracy, against_whole: Paired, payload_bytes: PayloadBytes) -> dict[str, Any]:
+def accuracy_row(
+    accuracy: Accuracy, against_whole: Paired, payload_bytes: PayloadBytes, *, wire_bytes: WireBytes
+) -> dict[str, Any]:
     """Return an accuracy with its interval, its difference to the whole model's, and bytes, as one row of a table."""
     return {
         "images": accuracy.images,
@@ -124,6 +132,8 @@ def accuracy_row(accuracy: Accuracy, against_whole: Paired, payload_bytes: Paylo
         "against_whole_stderr": against_whole.stderr,
         "payload_bytes": payload_bytes.mean,
         "payload_bytes_p95": payload_bytes.p95,
+        "wire_up_bytes": wire_bytes.up,
+        "wire_down_bytes": wire_bytes.down,
     }
 
 
@@ -270,6 +280,11 @@ class PredictionsRecord(TableRecord):
     predictions: tuple[Prediction, ...]
     remote: tuple[RemoteImage, ...]
 
+    def wire_overhead(self, group: str) -> WireOverhead:
+        """Return what the protocol adds to a payload where the answers are of these classes."""
+        counts = [len(row.measurement.per_class) for row in self.predictions if row.group == group]
+        return wire_overhead(max(counts, default=0))
+
     def _rows(self) -> list[dict[str, Any]]:
         """Return one row for each predicted split, then one for each setting of the compressed image."""
         return [
@@ -289,7 +304,12 @@ class PredictionsRecord(TableRecord):
                 "placement": f"{row.format} q{row.quality} at {row.scale:g}",
                 "group": row.group,
                 "part": row.part,
-                **accuracy_row(row.accuracy, row.against_whole, row.payload_bytes),
+                **accuracy_row(
+                    row.accuracy,
+                    row.against_whole,
+                    row.payload_bytes,
+                    wire_bytes=self.wire_overhead(row.group).of_image(row.payload_bytes.mean),
+                ),
                 "head_mac_share": 0.0,
             }
             for row in self.remote

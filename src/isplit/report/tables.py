@@ -14,6 +14,7 @@ from isplit.records import (
     PredictionsRecord,
     RemoteImage,
     SplitRecord,
+    WireBytes,
 )
 from isplit.report.curve_series import TableRow, table_rows
 from isplit.report.placements import split_rows
@@ -126,6 +127,8 @@ _PLACEMENT_COLUMNS = (
     Column(title="Device MACs", unit="% of all", style="number"),
     Column(title="Bytes", unit="mean", style="number"),
     Column(title="Bytes", unit="95 %", style="number"),
+    Column(title="Bytes up", unit="on the wire", style="number"),
+    Column(title="Bytes down", unit="on the wire", style="number"),
     Column(title="Accuracy", unit="%", style="number"),
     Column(title="Interval", unit="95 %", style="number"),
     Column(title="Against whole", unit="points", style="number"),
@@ -134,7 +137,7 @@ _PLACEMENT_COLUMNS = (
     Column(title="Rank", unit="importance", style="number"),
     Column(title="Rank", unit="size", style="number"),
 )
-_CLASSES, _AFTER_TRAINING = 1, 10
+_CLASSES, _AFTER_TRAINING = 1, 12
 
 
 def placements_table(
@@ -158,7 +161,10 @@ def placements_table(
             for row in ranked
         ]
         rows += _local_rows(predictions.predictions)
-        rows += [_image_row(image) for image in predictions.remote]
+        rows += [
+            _image_row(image, predictions.wire_overhead(image.group).of_image(image.payload_bytes.mean))
+            for image in predictions.remote
+        ]
     left_out: set[int] = set()
     if len({row.cells[_CLASSES].value for row in rows}) == 1:
         left_out.add(_CLASSES)
@@ -167,12 +173,14 @@ def placements_table(
     return Table(columns=_PLACEMENT_COLUMNS, rows=tuple(rows)).without(left_out)
 
 
-def _measured_cells(measured: Measurement | RemoteImage, share: float) -> tuple[Cell, ...]:
+def _measured_cells(measured: Measurement | RemoteImage, wire_bytes: WireBytes, share: float) -> tuple[Cell, ...]:
     accuracy, payload, against = measured.accuracy, measured.payload_bytes, measured.against_whole
     return (
         Cell(text=f"{100 * share:.1f}", value=share),
         Cell(text=f"{payload.mean:,.1f}", value=payload.mean),
         Cell(text=f"{payload.p95:,.0f}", value=payload.p95),
+        Cell(text=f"{wire_bytes.up:,.0f}", value=wire_bytes.up),
+        Cell(text=f"{wire_bytes.down:,.0f}", value=wire_bytes.down),
         Cell(text=f"{100 * accuracy.accuracy:.1f}", value=accuracy.accuracy),
         Cell(text=f"{100 * accuracy.low:.1f}–{100 * accuracy.high:.1f}", value=accuracy.low),
         Cell(text=signed_points(against.difference, against.stderr), value=against.difference),
@@ -204,7 +212,7 @@ def _predicted_row(prediction: Prediction, ranks: tuple[int, int | None, int], c
     measured = prediction.measurement
     cells = (
         *_first_cells(prediction.cut, prediction.group, state, prediction),
-        *_measured_cells(measured, measured.head_mac_share),
+        *_measured_cells(measured, measured.wire_bytes, measured.head_mac_share),
         *_last_cells(prediction.predicted_accuracy, ranks),
     )
     return Row(cells=cells, cut=cut_numbers.get(prediction.cut))
@@ -214,14 +222,14 @@ def _trained_row(split: SplitRecord, cut_numbers: dict[str, int]) -> Row:
     state = "trained" + ("" if design_of(split) == "linear" else f", {design_of(split)}")
     cells = (
         *_first_cells(split.cut, split.group, state, split),
-        *_measured_cells(split.measurement, split.measurement.head_mac_share),
+        *_measured_cells(split.measurement, split.measurement.wire_bytes, split.measurement.head_mac_share),
         *_last_cells(None),
     )
     return Row(cells=cells, cut=cut_numbers.get(split.cut))
 
 
-def _image_row(image: RemoteImage) -> Row:
-    cells = (*_first_cells(image_setting(image), image.group, "remote", None), *_measured_cells(image, 0.0))
+def _image_row(image: RemoteImage, wire_bytes: WireBytes) -> Row:
+    cells = (*_first_cells(image_setting(image), image.group, "remote", None), *_measured_cells(image, wire_bytes, 0.0))
     return Row(cells=(*cells, *_last_cells(None)))
 
 
@@ -233,8 +241,7 @@ def _local_rows(predictions: Sequence[Prediction]) -> list[Row]:
         whole = max((measured.whole for measured in measurements), key=lambda whole: whole.images)
         measured_cells = (
             Cell(text="100.0", value=1.0),
-            Cell(text="0", value=0),
-            Cell(text="0", value=0),
+            *(Cell(text="0", value=0) for _ in range(4)),  # mean and 95 % of the payload, up and down the wire
             Cell(text=f"{100 * whole.accuracy:.1f}", value=whole.accuracy),
             Cell(text=f"{100 * whole.low:.1f}–{100 * whole.high:.1f}", value=whole.low),
             Cell(text="0.0", value=0.0),

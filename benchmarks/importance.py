@@ -230,15 +230,17 @@ def write_page(results: dict[str, Any]) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench` (benchmarks/importance.py); do not edit.",
+        "`make bench` (benchmarks/importance.py) writes this page; do not edit it.",
         "",
-        "Grad-CAM importance at all cuts of the curve, for a batch. *plain* is one forward and backward pass from the "
-        "first cut with the same batch, layout and precision and frozen parameters: the floor. captum's LayerGradCam "
-        "takes one layer after the other; torchcam and grad-cam take all layers at once. Their parameters are frozen "
-        "too, but for the first layer's, which they need to start autograd.",
+        "This benchmark computes Grad-CAM importance at all cuts of the curve for one batch. *plain* is one forward "
+        "and backward pass from the first cut, with the same batch, layout and precision and with frozen parameters; "
+        "no method can be faster. captum's LayerGradCam computes one layer after the other; torchcam and grad-cam "
+        "compute all layers at once. Their parameters are frozen too, except those of the first layer, which they need "
+        "to start autograd.",
         "",
-        f"{machine['threads']} threads, {'with' if machine['fast bf16'] else 'without'} bf16 units, torch "
-        f"{machine['torch']}, {machine['images']} images. Contenders take turns; medians, milliseconds per image.",
+        f"The machine used {machine['threads']} threads and has {'' if machine['fast bf16'] else 'no '}bf16 units. It "
+        f"ran torch {machine['torch']} on {machine['images']} images. The contenders took turns. Figures are medians, "
+        "in milliseconds per image.",
         "",
         "| case | " + " | ".join(contenders) + " |",
         "|---|" + "--:|" * len(contenders),
@@ -248,8 +250,8 @@ def write_page(results: dict[str, Any]) -> None:
         lines.append(f"| {case['case']} | " + " | ".join(times) + " |")
     lines += [
         "",
-        "isplit's time and peak memory over the plain pass's, and how many times faster than others it is (fp32, and "
-        "with `--precision auto`):",
+        "The next table gives isplit's time and peak memory as multiples of the plain pass's, and how many times "
+        "faster than the others isplit is (in fp32, and with `--precision auto`):",
         "",
         "| case | time | memory | " + " | ".join(f"{peer}, fp32 | {peer}, auto" for peer in PEERS) + " |",
         "|---|--:|--:|" + "--:|--:|" * len(PEERS),
@@ -264,12 +266,12 @@ def write_page(results: dict[str, Any]) -> None:
         found = results["analyze"]
         lines += [
             "",
-            "`isplit analyze` on VGG16 (ImageNet trunk fine-tuned on 20 classes of Tiny-ImageNet, 64 px), 1,000 "
-            f"images, all cuts, the whole command: {found['1,000 images, seconds']:.0f} s. Candidates: "
-            f"{', '.join(found['1,000 images'])}.",
+            "`isplit analyze` on VGG16 (ImageNet trunk fine-tuned on 20 classes of Tiny-ImageNet, 64 px) with 1,000 "
+            f"images and all cuts took {found['1,000 images, seconds']:.0f} s for the whole command. It ranked these "
+            f"candidates: {', '.join(found['1,000 images'])}.",
             "",
-            f"From 200 images in fp32: {', '.join(found['200 images, fp32'])}. In bf16: "
-            f"{', '.join(found['200 images, bf16'])}.",
+            f"With 200 images, the candidates were {', '.join(found['200 images, fp32'])} in fp32, and "
+            f"{', '.join(found['200 images, bf16'])} in bf16.",
         ]
     PAGE.write_text("\n".join(lines) + "\n")
 

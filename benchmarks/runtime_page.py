@@ -1,8 +1,9 @@
-"""docs/runtime-benchmarks.md from the results of codec.py, runtime_edge.py, runtime_server.py and export_equality.py.
+"""Write docs/runtime-benchmarks.md from the results of the benchmarks of the runtime.
 
     python benchmarks/runtime_page.py
 
-Those write the page too, each when it is done.
+The scripts codec.py, runtime_edge.py, runtime_server.py and export_equality.py leave the results, and each of them also
+writes the page when it is done.
 """
 
 import json
@@ -15,8 +16,9 @@ PAGE = HERE.parent / "docs" / "runtime-benchmarks.md"
 
 HEAD = """# Runtime benchmarks
 
-Written by `python benchmarks/runtime_page.py`, and by each of the scripts named below when it is done; do not edit. All
-on a virtual machine with two cores and without bf16 units, client and server on it together."""
+`python benchmarks/runtime_page.py` writes this page, and so does each of the scripts named below when it is done; do
+not edit it. Everything was measured on a virtual machine with two cores and without bf16 units. Client and server ran
+on it together."""
 
 
 def write_page() -> None:
@@ -56,7 +58,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def overhead(found: dict[str, Any]) -> str:
-    """What the runtime adds to its parts."""
+    """Describe how much time the runtime adds to its parts."""
     rows = [
         [
             f"{row['payload_bytes']:,}",
@@ -78,17 +80,18 @@ def overhead(found: dict[str, Any]) -> str:
     ]
     return (
         "## What the runtime adds\n\n"
-        "`python benchmarks/runtime_edge.py overhead`. From pixels to the answer over loopback, against the same work "
-        "(preprocess, head, encode, decode, tail) back to back in one process, with a head and a tail that do next to "
-        f"nothing. Medians of {found['rounds']:,} rounds in milliseconds; overhead is the difference. The bare echo "
-        "sends the same bytes with gRPC alone (grpc.aio server, blocking stub), in the same rounds; with threads, to "
-        "gRPC's other server. Half of the overhead and more is gRPC's own.\n\n"
+        "`python benchmarks/runtime_edge.py overhead` measures the time from pixels to the answer over loopback "
+        "(end to end), and the time of the same work (preprocess, head, encode, decode, tail) in one process (back to "
+        "back). The overhead is the difference. Head and tail do next to nothing. All figures are medians of "
+        f"{found['rounds']:,} rounds, in milliseconds. The bare echo sends the same bytes with gRPC alone (grpc.aio "
+        'server, blocking stub) in the same rounds; the column "with threads" uses gRPC\'s threaded server. Half of '
+        "the overhead or more is that of gRPC.\n\n"
         f"{table(heads, rows)}"
     )
 
 
 def throughput(found: dict[str, Any]) -> str:
-    """Images per second, with batches and without."""
+    """Describe how many images per second the server answers, with batches and without."""
     by = {(one["clients"], one["batching"]): one for one in found["configurations"]}
     rows: list[list[str]] = []
     for clients in sorted({count for count, _ in by}):
@@ -107,8 +110,9 @@ def throughput(found: dict[str, Any]) -> str:
     heads = ["clients", "images/s", "without batches", "gain", "mean batch", "median, ms", "without batches"]
     return (
         "## Throughput\n\n"
-        "`python benchmarks/runtime_server.py throughput`. The tail is VGG16's classifier, "
-        f"{found['tail']}; {found['payload_bytes_mean']:.0f} bytes a request. The clients share the two cores.\n\n"
+        "`python benchmarks/runtime_server.py throughput` sends requests from several clients, which share the two "
+        f"cores with the server. The tail is VGG16's classifier, {found['tail']}. A request has "
+        f"{found['payload_bytes_mean']:.0f} bytes.\n\n"
         f"{table(heads, rows)}"
     )
 
@@ -131,37 +135,38 @@ def deadlines(measured: dict[str, Any]) -> str:
     local_ms = sorted(row["local_ms"] for row in measured["rows"])[len(measured["rows"]) // 2]
     return (
         "## Fallbacks while the server hangs\n\n"
-        "`python benchmarks/runtime_edge.py deadlines`. A server takes every request and never answers; the circuit "
-        f"breaker is off, so that every image waits for it. The model takes {local_ms:.1f} ms on the device. What is "
-        "held back for it are high quantiles of what it took and of how late the timer fired, or, as a comparison, the "
-        "last time that it took. Worst and median are the answers' times after (+) or before (-) the deadline. "
+        "`python benchmarks/runtime_edge.py deadlines` uses a server that accepts every request and never answers. The "
+        "circuit breaker is off, so that every image waits for the server. The model takes "
+        f"{local_ms:.1f} ms on the device. The time that is held back for it is the sum of two high quantiles, of the "
+        "model's measured times and of the timer's lateness; for comparison, some rows hold back only the model's last "
+        "time. Worst and median say how long after (+) or before (-) the deadline the answers came. "
         f"{measured['conditions']} Load average {min(loads):.1f} to {max(loads):.1f} on {measured['cpus']} cores.\n\n"
         + table(heads, rows)
     )
 
 
 def chaos(found: dict[str, Any]) -> str:
-    """What became of requests while everything failed."""
+    """Describe the outcome of requests while server and link fail."""
     slowest = max(one["slowest_s"] for one in found["recovery"])
     median = max(one["median_s"] for one in found["recovery"])
     sources = ", ".join(f"{count:,} {name}" for name, count in found["sources"].items())
     return (
         "## When server and link fail\n\n"
-        f"`python benchmarks/runtime_edge.py chaos`. {found['requests']:,} requests from {found['clients']} clients "
-        f"with a deadline of {found['deadline_ms']:.0f} ms, half of the clients with a fallback. The server is killed "
-        "and restarted five times; the link is reset once and swallows everything once, for two seconds each.\n\n"
-        f"- Came back: {found['answered']:,}; lost: {found['lost']}; answered twice: {found['answered_twice']}; wrong: "
+        f"`python benchmarks/runtime_edge.py chaos` sends {found['requests']:,} requests from {found['clients']} "
+        f"clients with a deadline of {found['deadline_ms']:.0f} ms. Half of the clients have a fallback. The server is "
+        "killed and restarted five times. The link is reset once and drops everything once, for two seconds each.\n\n"
+        f"- Answered: {found['answered']:,}; lost: {found['lost']}; answered twice: {found['answered_twice']}; wrong: "
         f"{found['wrong']}.\n"
-        f"- By source: {sources}.\n"
-        f"- Later than the deadline: {found['late']}, all of them marked but {found['late_and_not_marked']}; the "
-        f"slowest took {found['slowest_ms']:.0f} ms.\n"
-        f"- From when server or link were back to a client's next answer from there: at most {slowest:.2f} s "
-        f"(the worst median {median:.2f} s)."
+        f"- Answers by source: {sources}.\n"
+        f"- Answers after the deadline: {found['late']}, of which {found['late_and_not_marked']} were not marked as "
+        f"late; the slowest took {found['slowest_ms']:.0f} ms.\n"
+        "- After the server or the link was back, a client got its next answer from the server within "
+        f"{slowest:.2f} s (the worst median was {median:.2f} s)."
     )
 
 
 def hostile(found: dict[str, Any]) -> str:
-    """What became of hostile requests."""
+    """Describe the outcome of hostile requests."""
     memory = found["memory_mib"]
     ways = "\n".join(
         f"- {way}: " + ", ".join(f"{count:,} {word}" for word, count in outcomes.items()) + "."
@@ -169,16 +174,16 @@ def hostile(found: dict[str, Any]) -> str:
     )
     return (
         "## A million hostile requests\n\n"
-        "`python benchmarks/runtime_server.py hostile`. Mutated requests and frames, given to the service as bytes, "
-        "and one in a hundred over a socket too. An answer is allowed only where the request was still right, and is "
-        f"then checked.\n\n{ways}\n- Anything else: {found['failures']}. Resident memory: {memory['after 5 %']} MiB "
-        f"after a twentieth, {memory['at the end']} MiB at the end ({100 * found['memory_growth']:+.1f} %). "
-        f"{found['seconds']:.0f} seconds."
+        "`python benchmarks/runtime_server.py hostile` passes mutated requests and frames to the service as bytes, and "
+        "one in a hundred also over a socket. The service may answer a request only if it is still valid, and the "
+        f"answer is then checked.\n\n{ways}\n- Any other outcome: {found['failures']}. Resident memory: "
+        f"{memory['after 5 %']} MiB after a twentieth of the requests, {memory['at the end']} MiB at the end "
+        f"({100 * found['memory_growth']:+.1f} %). The run took {found['seconds']:.0f} seconds."
     )
 
 
 def equality(networks: dict[str, Any]) -> str:
-    """Bundles against torch."""
+    """Compare bundles with torch."""
     rows: list[list[str]] = []
     for name, network in networks.items():
         for place, one in network["placements"].items():
@@ -207,37 +212,39 @@ def equality(networks: dict[str, Any]) -> str:
     ]
     return (
         "## A bundle against torch\n\n"
-        "`python benchmarks/export_equality.py`. Images at 64 × 64 through head, bytes and tail in onnxruntime, all in "
-        "one batch, against torch. The last layers are fitted to digits, so that answers vary. Where float32 rounds "
-        "otherwise, a value on the border between two symbols goes to the other one, by one step; what that does to "
-        "the logits is the network's matter, and no tolerance of the export's. Given the same latent the logits are "
-        "held to the tolerance in the manifest, or no bundle is written.\n\n"
+        "`python benchmarks/export_equality.py` runs images of 64 × 64 pixels in one batch through head, bytes and "
+        "tail in onnxruntime, and compares the results with torch's. The last layers are fitted to digits, so that "
+        "answers vary. Where float32 rounds differently, a value on the border between two symbols becomes the "
+        "neighbouring symbol. How much that changes the logits depends on the network, so the export sets no tolerance "
+        "for it. Given the same latent, the logits must stay within the manifest's tolerance, or no bundle is "
+        "written.\n\n"
         f"{table(heads, rows)}"
     )
 
 
 def footprint(found: dict[str, Any], networks: dict[str, Any]) -> str:
-    """Import and resident memory."""
+    """Describe import time and resident memory."""
     rows: list[list[str]] = []
     for name, network in networks.items():
         for place, mib in network.get("peak_resident_mib", {}).items():
             rows.append([name, place, f"{network['parameters'] / 1e6:.1f}", f"{mib:.0f}"])
     text = (
-        "## What it weighs\n\n"
-        "`python benchmarks/runtime_edge.py footprint`. Importing the client: "
-        f"{found['import_s']:.2f} s ({found['import_cpu_s']:.2f} s of CPU time), {found['import_mib']:.0f} MiB. "
+        "## Memory and start\n\n"
+        "`python benchmarks/runtime_edge.py footprint` measures the client. Importing it takes "
+        f"{found['import_s']:.2f} s ({found['import_cpu_s']:.2f} s of CPU time) and {found['import_mib']:.0f} MiB. "
     )
     if rows:
         heads = ["network", "placement", "parameters, millions", "peak resident, MiB"]
         text += (
-            "`isplit run` on 20 images (export_equality.py), Python and onnxruntime included; a cut's fallback is the "
-            f"whole model beside the head:\n\n{table(heads, rows)}"
+            "The table shows the memory of `isplit run` on 20 images (measured by export_equality.py), including "
+            "Python and onnxruntime. The fallback of a cut keeps the whole model in memory beside the head:\n\n"
+            f"{table(heads, rows)}"
         )
     return text.rstrip()
 
 
 def coders(found: dict[str, Any]) -> str:
-    """Sizes and speeds of the entropy coders."""
+    """Describe sizes and speeds of the entropy coders."""
     rows = [
         [
             f"{one['channels']} × {one['positions']}",
@@ -264,10 +271,11 @@ def coders(found: dict[str, Any]) -> str:
     fuzz = found["fuzz"]
     return (
         "## The codec\n\n"
-        "`python benchmarks/codec.py`. Bytes over the cross-entropy under the static tables, synthetic latents, without"
-        f" headers; milliseconds for one latent. {fuzz['frames']:,} mutated frames: {fuzz['errors']:,} refused, "
-        f"{fuzz['valid']:,} still valid, {fuzz['anything_else']} anything else; the slowest took "
-        f"{fuzz['slowest_ms']:.1f} ms.\n\n{table(heads, rows)}"
+        "`python benchmarks/codec.py` codes synthetic latents. Sizes are without headers, as multiples of the "
+        "cross-entropy under the static tables; times are milliseconds for one latent. Of "
+        f"{fuzz['frames']:,} mutated frames, {fuzz['errors']:,} were refused and {fuzz['valid']:,} were still valid; "
+        f"there were {fuzz['anything_else']} other outcomes. The slowest took {fuzz['slowest_ms']:.1f} ms.\n\n"
+        f"{table(heads, rows)}"
     )
 
 

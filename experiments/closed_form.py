@@ -1,17 +1,17 @@
-"""How far splits go without training: every figure about the closed form, on one study.
+"""Measure how accurate splits are without training, on one study, and write every figure about the closed form.
 
     python experiments/closed_form.py STUDY [--only ratio,payload,...] [--page]
 
-STUDY is what `isplit analyze` wrote (the docs' figures: VGG16's fine-tuned trunk on tiny-imagenet-20). Statistics come
-from fit, and every figure from the whole test part.
+STUDY is a folder that `isplit analyze` wrote. The figures of the docs are from VGG16 (fine-tuned ImageNet trunk) on
+tiny-imagenet-20. Statistics come from the fit part, and every figure from the whole test part.
 
-ratio       One in 64 of the elements at every cut: importance-weighted against plain PCA.
-payload     Accuracy over real payload bytes at every cut, and beside it JPEG and WebP.
-quantise    At equal bytes at three cuts: rank and step chosen jointly, 8 bits fixed, and per-channel steps.
-entropy     rans at every cut: payload without header over the cross-entropy of its static tables; time per image.
+ratio       Compares importance weighting with plain PCA at every cut, with one in 64 of the elements.
+payload     Measures accuracy over real payload bytes at every cut, beside JPEG and WebP.
+quantise    Compares three quantisers at equal bytes at three cuts: rank and step chosen jointly, 8 bits, per channel.
+entropy     Compares rans payloads without header with the cross-entropy of the static tables, and times the coder.
 
-Rows are kept in experiments/results/closed-form.jsonl; what is there is not run again. docs/closed-form.md is made from
-them (--page writes only that).
+Rows are stored in experiments/results/closed-form.jsonl. Rows that are there are not measured again.
+docs/closed-form.md is made from the rows; --page only writes that page.
 """
 
 import argparse
@@ -306,12 +306,12 @@ def write_page() -> None:
 
 PREFACE = """# Splits without training
 
-Made by `python experiments/closed_form.py STUDY`, from a study of VGG16 (ImageNet trunk, fine-tuned) on
-tiny-imagenet-20 at 64×64 pixels. Statistics come from 1,000 images of the fit part; figures are of the whole test
-part. A loss is the whole model's accuracy less the split's on the same images, in points, with the standard error of
-that paired difference. Payload bytes are lengths of real payloads, their header of 20 bytes included. The network was
-trained more than once, by the same recipe on other CPUs: each section is of one of them, and those with accuracies say
-how accurate it is as a whole."""
+`python experiments/closed_form.py STUDY` writes this page from a study of VGG16 (ImageNet trunk, fine-tuned) on
+tiny-imagenet-20 at 64×64 pixels. Statistics come from 1,000 images of the fit part; figures are measured on the whole
+test part. A loss is the whole model's accuracy minus the split's accuracy on the same images, in points, with the
+standard error of that paired difference. Payload bytes are lengths of real payloads, including a header of 20 bytes.
+The network was trained more than once by the same recipe, on other CPUs. Each section uses one of these networks, and
+sections with accuracies state that of the whole network."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -326,7 +326,7 @@ def points(value: float) -> str:
 
 
 def ratio_table() -> str:
-    """Importance-weighted against PCA."""
+    """Return the table of importance weighting against plain PCA."""
     rows = {(row["cut"], row["design"]): row for row in known("ratio")}
     names = [cut for cut, design in rows if design == "linear" and (cut, "pca") in rows]
     lines = []
@@ -341,7 +341,8 @@ def ratio_table() -> str:
     if not lines:
         return ""
     whole = points(rows[names[0], "linear"]["whole"])
-    return f"## One in 64 of the elements\n\nTop-1 in percent; the whole model {whole}.\n\n{table(heads, lines)}"
+    how = f"Figures are top-1 in percent; the whole model has {whole}."
+    return f"## One in 64 of the elements\n\n{how}\n\n{table(heads, lines)}"
 
 
 def payload_table() -> str:
@@ -396,7 +397,7 @@ def payload_table() -> str:
 
 
 def quantise_table() -> str:
-    """Ways to spend the same bytes."""
+    """Return the table of quantisers at equal bytes."""
     rows = known("quantise")
     lines = [
         [row["cut"], row["variant"], f"{row['payload_bytes']:.0f}", str(row["elements"]), points(row["accuracy"])]
@@ -405,13 +406,13 @@ def quantise_table() -> str:
     heads = ["cut", "quantisation", "bytes", "elements", "top-1"]
     if not rows:
         return ""
-    title = "## One step for all latents against others, at equal bytes"
-    how = f"The whole model: {points(rows[0]['whole'])} %. Each position has its own latents."
+    title = "## One step for all latents against other quantisers, at equal bytes"
+    how = f"The whole model has {points(rows[0]['whole'])} %. Each position has its own latents."
     return f"{title}\n\n{how}\n\n{table(heads, lines)}"
 
 
 def entropy_table() -> str:
-    """Rans over its tables' cross-entropy."""
+    """Return the table of rans payloads over their tables' cross-entropy."""
     lines = [
         [
             row["cut"],

@@ -142,12 +142,12 @@ def read_rows() -> dict[str, dict[str, Any]]:
 
 def write_page(rows: dict[str, dict[str, Any]]) -> None:
     """Write the tables from the results."""
-    lines = ["# Model coverage", "", "Written by `python experiments/model_coverage.py`; do not edit.", ""]
+    lines = ["# Model coverage", "", "`python experiments/model_coverage.py` writes this page; do not edit it.", ""]
     for library, title in (("torchvision", "torchvision"), ("timm", "timm, by family"), ("hf", "Hugging Face")):
         chosen = {key.partition(":")[2]: row for key, row in sorted(rows.items()) if key.startswith(f"{library}:")}
         if chosen:
             lines += [f"## {title}", "", *_summary(chosen, library), "", *_table(chosen), ""]
-    lines += ["## What the columns say", "", _COLUMNS, "", "## Not exact", ""]
+    lines += ["## The columns", "", _COLUMNS, "", "## Not exact", ""]
     inexact = [(key, cut, value) for key, row in sorted(rows.items()) for cut, value in row.get("inexact", ())]
     lines += [f"- {key}, `{cut}`: largest difference of a logit {value:.2g}" for key, cut, value in inexact] or [
         "None."
@@ -160,11 +160,11 @@ def write_page(rows: dict[str, dict[str, Any]]) -> None:
 
 
 _COLUMNS = (
-    "*Cuts* are the default ones; in brackets stand all places where one tensor crosses, and all places at all. "
-    "*Exact* are the default cuts where every bit of every logit is the same, over those checked, on "
-    f"{IMAGES} images ({FEW_IMAGES} for timm and Hugging Face) of the given size, with varied weights. *Top-1* is how "
-    "many different answers these images get. *GMACs* are for the image size in the table; torchvision's own figure "
-    "stands beside them where it states one."
+    "*Cuts* is the number of default cuts; the numbers in brackets are those of all cuts where one tensor crosses, and "
+    "of all cuts. *Exact* is the number of default cuts where every bit of every logit is the same, over the number of "
+    f"cuts that were checked, with varied weights on {IMAGES} images ({FEW_IMAGES} for timm and Hugging Face) of the "
+    "size under *checked at*. *Top-1* is the number of different answers to these images. *GMACs* are for the image "
+    "size in the table, and *stated* is torchvision's own figure where it gives one."
 )
 
 
@@ -176,9 +176,9 @@ def _summary(rows: dict[str, dict[str, Any]], library: str) -> list[str]:
     cuts = sum(row["checked_cuts"] for row in captured)
     release = f"; {library} {versions[library]}" if library in versions else ""
     return [
-        f"Of the {len(rows)} models examined so far {len(captured)} were captured (torch {versions['torch']}, on a CPU"
-        f"{release}). {len(captured) - len(cut)} of them have no default cut. At {exact} of the others head then tail "
-        f"equals the whole model bit for bit at every default cut, {cuts} cuts in all."
+        f"{len(captured)} of the {len(rows)} models that were tried were captured (torch {versions['torch']}, on a CPU"
+        f"{release}). {len(captured) - len(cut)} of them have no default cut. In {exact} of the others, head followed "
+        f"by tail equals the whole model bit for bit at every default cut ({cuts} cuts in all)."
     ]
 
 

@@ -1,20 +1,21 @@
-"""Training from the closed form against the paper's autoencoder, and how few bytes training makes do with.
+"""Compare training from the closed form with the paper's autoencoder, and measure how few bytes a split needs.
 
     python experiments/training.py STUDY [--only start,payload,open] [--images N] [--page]
 
-STUDY is what `isplit analyze` wrote (the docs' figures: VGG16's fine-tuned trunk on tiny-imagenet-20).
+STUDY is a folder that `isplit analyze` wrote. The figures of the docs are from VGG16 (fine-tuned ImageNet trunk) on
+tiny-imagenet-20.
 
-start       At a shallow, a middle and a deep cut: the undercomplete autoencoder at one in 64 of the elements, from
-            random values, five epochs; and the linear bottleneck at its bytes, from the closed form, one epoch.
-payload     At the cuts that need the fewest bytes without training to stay within three points
-            (experiments/closed_form.py), the same bytes trained for two epochs: within one point now?
-open        At the cuts of `payload` with half and three quarters of the network on the device, 0.3 and 0.12 of the
-            best compressed image's bytes, and everything trained: the head too, on all images of the fit part and
-            their mirror images, four epochs. The compressed images are measured again, on this network.
+start       At a shallow, a middle and a deep cut, trains the undercomplete autoencoder with one in 64 of the elements
+            from random values for five epochs, and the linear bottleneck with its bytes from the closed form for one.
+payload     Takes the cuts that need the fewest bytes without training to stay within three points
+            (experiments/closed_form.py), and trains them with the same bytes for two epochs.
+open        At the cuts of `payload` with half and three quarters of the network on the device, and 0.3 and 0.12 of the
+            best compressed image's bytes, trains the head too, on all images of the fit part and their mirror images,
+            for four epochs. The compressed images are measured again, on this network.
 
-But for that, an epoch is N images of the fit part, so that all of it fits into an hour on two cores. Figures are of the
-whole test part. Rows are kept in experiments/results/training.jsonl; what is there is not run again.
-docs/trained-splits.md is made from them (--page writes only that).
+Except in `open`, an epoch is N images of the fit part, so that everything fits into an hour on two cores. Figures are
+measured on the whole test part. Rows are stored in experiments/results/training.jsonl. Rows that are there are not
+measured again. docs/trained-splits.md is made from the rows; --page only writes that page.
 """
 
 import argparse
@@ -170,11 +171,11 @@ def say(what: str, part: int, total: int) -> None:
 
 PREFACE = """# Trained splits
 
-Made by `python experiments/training.py STUDY`, from a study of VGG16 (ImageNet trunk, fine-tuned) on tiny-imagenet-20
-at 64×64 pixels. An epoch is {images} images of the fit part; what stops the training is the select part, and figures
-are of the whole test part, in percent. Bytes are mean lengths of real payloads, their header of 20 bytes included. The
-network was trained more than once, by the same recipe on other CPUs: each section is of one of them, and says how
-accurate that one is."""
+`python experiments/training.py STUDY` writes this page from a study of VGG16 (ImageNet trunk, fine-tuned) on
+tiny-imagenet-20 at 64×64 pixels. An epoch is {images} images of the fit part. Accuracy on the select part ends the
+training, and figures are measured on the whole test part, in percent. Bytes are mean lengths of real payloads,
+including a header of 20 bytes. The network was trained more than once by the same recipe, on other CPUs. Each section
+uses one of these networks and states its accuracy."""
 
 
 def write_page() -> None:
@@ -188,7 +189,7 @@ def write_page() -> None:
 
 
 def start_table() -> str:
-    """The two ways to start, side by side."""
+    """Return the table that compares the two starts of training."""
     rows = trained("start")
     lines = []
     for row in rows:
@@ -210,11 +211,11 @@ def start_table() -> str:
     if not rows:
         return ""
     title = "## From the closed form, and from the paper's autoencoder, at the same bytes"
-    return f"{title}\n\nThe whole model: {points(rows[0]['whole'])} %.\n\n{table(heads, lines)}"
+    return f"{title}\n\nThe whole model has {points(rows[0]['whole'])} %.\n\n{table(heads, lines)}"
 
 
 def payload_table() -> str:
-    """Fewest bytes within one and three points, trained or not, over the best compressed image."""
+    """Return the table of the fewest bytes within one and three points, relative to the best compressed image."""
     rows = trained("payload")
     network = rows[0].get("weights_sha256") if rows else None
     before = [row for row in known("payload") if row.get("weights_sha256") == network]
@@ -253,16 +254,16 @@ def payload_table() -> str:
     return "\n\n".join(
         [
             "## Fewest bytes within a loss, trained or not, over the best compressed image within it",
-            f"The whole model: {points(rows[0]['whole'])} %.",
+            f"The whole model has {points(rows[0]['whole'])} %.",
             table(heads, lines),
-            "Every trained split:",
+            "All trained splits:",
             table(["cut", "bytes", "before", "trained"], every),
         ]
     )
 
 
 def open_table() -> str:
-    """What the head's training gives, on a network of its own."""
+    """Return the table of splits whose head was trained too, on one network."""
     rows = trained("open")
     remote, splits = [row for row in rows if "format" in row], [row for row in rows if "cut" in row]
     if not splits:
@@ -284,10 +285,10 @@ def open_table() -> str:
     return "\n\n".join(
         [
             "## With the head open",
-            f"The head learns too, from all {splits[0]['training_images']:,} images of the fit part and their mirror "
-            "images, for four epochs at most; what stops it is the select part. "
-            f"The whole model: {points(splits[0]['whole'])} %; the best compressed images take {images[0.01]:.0f} "
-            f"bytes within one point of it and {images[0.03]:.0f} within three.",
+            f"Here the head is trained too, on all {splits[0]['training_images']:,} images of the fit part and their "
+            "mirror images, for at most four epochs; accuracy on the select part ends the training. The whole model "
+            f"has {points(splits[0]['whole'])} %. The best compressed images take {images[0.01]:.0f} bytes within one "
+            f"point of it, and {images[0.03]:.0f} within three.",
             table([*heads, "before training", "trained", "loss, points"], lines),
         ]
     )

@@ -42,15 +42,17 @@ class TestContract:
         torch.testing.assert_close(alone, METHODS[name].score(activation, gradient, 1))
 
     def test_layouts_agree(self, name: str, tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """Channels first, channels-last memory, channels-last shape and tokens give the same score."""
+        """Channels first, channels-last memory, channels-last shape, tokens and a view of them give the same score."""
         expected = METHODS[name].score(*tensors, 1)
         last = [tensor.to(memory_format=torch.channels_last) for tensor in tensors]
         shaped = [tensor.permute(0, 2, 3, 1).contiguous() for tensor in tensors]
         tokens = [tensor.flatten(1, 2) for tensor in shaped]
+        views = [tensor.flatten(2).transpose(1, 2) for tensor in tensors]
 
         torch.testing.assert_close(METHODS[name].score(*last, 1), expected)
         torch.testing.assert_close(METHODS[name].score(*shaped, -1), expected)
         torch.testing.assert_close(METHODS[name].score(*tokens, -1), expected)
+        torch.testing.assert_close(METHODS[name].score(*views, -1), expected)
 
     def test_no_gradient_no_importance(self, name: str, tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
         """A tensor that the decision does not depend on scores zero."""
@@ -75,6 +77,20 @@ def test_cam_by_hand() -> None:
     # |2|, |8|, |-3|, 0 over four; 4 + 16 + 1 + 9 over four.
     assert [3.25] == METHODS["gradient-activation"].score(activation, gradient, 1).tolist()
     assert [7.5] == METHODS["gradient-energy"].score(activation, gradient, 1).tolist()
+
+
+def test_cam_sums_gradients_without_loss() -> None:
+    """Float64 gradients are summed in float64, and bfloat16 ones in float32, so that small ones are not lost."""
+    gradient = torch.tensor([[[1.0, 1e-9, -1.0]]], dtype=torch.float64)
+    expected = torch.tensor([[1e-9 / 3, 0.0, 0.0]])
+    torch.testing.assert_close(
+        cam(torch.eye(3, dtype=torch.float64)[:1][None], gradient, 1), expected, rtol=1e-6, atol=0
+    )
+
+    # 257 / 5 = 51.4 is 51.5 in bfloat16, whose numbers are 0.25 apart there; 257 itself would become 256: 51.25.
+    gradient = torch.tensor([[[256.0, 1.0, 0.0, 0.0, 0.0]]], dtype=torch.bfloat16)
+    activation = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]], dtype=torch.bfloat16)
+    assert [[51.5, 0.0, 0.0, 0.0, 0.0]] == cam(activation, gradient, 1).tolist()
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

@@ -102,3 +102,15 @@ def test_capturing_leaves_modes_and_gradients_alone(fails: bool) -> None:
     assert [True, True, True, False, True] == [module.training for module in model.modules()]
     assert [False, True, True, True] == [parameter.requires_grad for parameter in model.parameters()]
     assert all(not module._forward_hooks and not module._backward_hooks for module in model.modules())
+
+
+def test_a_detached_tensor_leaves_no_operation():
+    """Gradients are taken through `detach`, which is then no operation of the graph; a notice says so."""
+
+    class Detached(TwoLayers):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(torch.flatten(self.pool(self.relu(self.conv(x))).detach(), 1))
+
+    graph = ModelGraph(Detached(), (3, 8, 8))
+    assert "detach" not in graph.flow.ops.values()
+    assert ["detaches a tensor" in notice for notice in graph.notices] == [True]

@@ -1,7 +1,6 @@
 """The graph as a whole: its cuts by name, and axes of channels that are given."""
 
 import pytest
-import torch
 
 from isplit.design.graph import ModelGraph
 from isplit.errors import ModelError
@@ -28,15 +27,3 @@ def test_points_by_name():
     assert "pool" == graph.point("pool").name
     with pytest.raises(KeyError):
         graph.point("pol")
-
-
-def test_a_detached_tensor_leaves_no_operation():
-    """Gradients are taken through `detach`, which is then no operation of the graph; a notice says so."""
-
-    class Detached(TwoLayers):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.linear(torch.flatten(self.pool(self.relu(self.conv(x))).detach(), 1))
-
-    graph = ModelGraph(Detached(), (3, 8, 8))
-    assert "detach" not in graph.flow.ops.values()
-    assert ["detaches a tensor" in notice for notice in graph.notices] == [True]

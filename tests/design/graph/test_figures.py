@@ -23,3 +23,11 @@ def test_figures_by_hand() -> None:
     assert 4 * 16 * 4 + 5 * 4 == pool.tail_peak_bytes
     assert 3 * 64 * 4 == record.input_bytes
     assert (5,) == record.output_shape
+
+
+def test_the_layer_that_is_cut_behind_is_on_the_device() -> None:
+    """Behind the convolution its MACs are the head's alone, and only the linear layer's are left for the tail."""
+    conv = ModelGraph(TwoLayers(), (3, 8, 8)).record(all_cuts=True).cut("conv")
+
+    assert (4 * 64 * 27, 64 * 5) == (conv.head_macs, conv.tail_macs)
+    assert (4 * 28, 65 * 5) == (conv.head_parameters, conv.tail_parameters)

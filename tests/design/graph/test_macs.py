@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from isplit.design.graph import ModelGraph
 from tests.design.graph.nets import Tokens, TwoLayers
@@ -76,3 +77,54 @@ def test_an_unknown_layer_is_reported_and_not_guessed() -> None:
             return self.bilinear(x, x)
 
     assert ("bilinear (bilinear)",) == ModelGraph(Twice(), (3, 2, 2)).record().uncounted
+
+
+class Function(nn.Module):
+    """One function of an image batch N×3×2×2, whose own MACs are those of the whole, and its mean over positions."""
+
+    def __init__(self, function, *weights: tuple[int, ...]) -> None:
+        super().__init__()
+        self.function = function
+        self.weights = nn.ParameterList(torch.randn(shape) for shape in weights)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x, *self.weights).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("expected", "function", "weights"),
+    [
+        # 12 numbers times a vector of 12
+        (12, lambda x, weight: functional.linear(x.flatten(1), weight).unsqueeze(1), [(12,)]),
+        (12 * 5, lambda x, weight: functional.linear(x.flatten(1), weight), [(5, 12)]),
+        # every letter once: 3 * 2 * 2 * 1, the one output channel included
+        (12, lambda x, weight: torch.einsum("nchw,cd->ndhw", x, weight), [(3, 1)]),
+        (12 * 4, lambda x, weight: torch.einsum("nchw,cd->ndhw", [x, weight]), [(3, 4)]),
+    ],
+    ids=["vector", "matrix", "one channel", "operands in a list"],
+)
+def test_functions_of_odd_forms(expected, function, weights) -> None:
+    """A weight that is a vector, an einsum over a dimension of one, and one whose operands come in a list."""
+    record = ModelGraph(Function(function, *weights).eval(), (3, 2, 2)).record()
+
+    assert () == record.uncounted
+    assert expected == record.macs
+
+
+def test_windows_are_padded_and_counted_whole() -> None:
+    """Shifted windows of 2×4 on a map of 3×5: padded to 4×8, with projections and products of each window inside."""
+
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = ShiftedWindowAttention(dim=6, window_size=[2, 4], shift_size=[0, 0], num_heads=2)
+            self.last = nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.attention(x.permute(0, 2, 3, 1)).mean((1, 2)))
+
+    record = ModelGraph(Windows().eval(), (6, 3, 5)).record()
+    tokens, width, window = 4 * 8, 6, 2 * 4
+
+    assert () == record.uncounted
+    assert tokens * (3 * width * width + 2 * window * width + width * width) + 6 * 2 == record.macs

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from isplit.design.graph.outputs import as_matrix, outputs_of
+from isplit.design.graph.outputs import ModelCall, as_matrix, outputs_of
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,21 @@ def test_outputs():
     assert [2, 3] == [output.width for output in outputs_of((two, {"loss": torch.zeros(1), "a": three}, one), 4)]
     assert [1] == [output.width for output in outputs_of(one, 4)]
     assert [] == outputs_of(torch.zeros(3, 2), 4)
+
+
+class Scaled(torch.nn.Module):
+    def forward(self, x, scale, prompt, number):
+        return x * scale.reshape(-1, 1, 1, 1) * number + prompt.sum((1, 2)).reshape(-1, 1, 1, 1)
+
+
+def test_further_inputs_are_repeated_for_every_image():
+    """Tensors whose first dimension is 1 have a row for each image, be they vectors; all else is passed as it is."""
+    prompt, pair = torch.rand(1, 2, 3), torch.rand(2, 3)
+    call = ModelCall(extra_inputs={"scale": torch.tensor([2.0]), "prompt": prompt, "number": 3, "pair": pair})
+
+    given = call.keywords(Scaled(), torch.zeros(4, 3, 2, 2))
+
+    assert [2.0] * 4 == given["scale"].tolist()
+    torch.testing.assert_close(given["prompt"], prompt.repeat(4, 1, 1))
+    assert (3, True) == (given["number"], given["pair"] is pair)
+    assert [(4, 2, 3)] == [tuple(call.keywords(Scaled(), torch.zeros(4, 1))[name].shape) for name in ("prompt",)]

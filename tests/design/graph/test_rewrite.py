@@ -46,6 +46,17 @@ class Squeezed(Net):
         return self.last(functional.adaptive_avg_pool2d(self.features(x), 1).squeeze())
 
 
+class SqueezedAxes(Net):
+    def forward(self, x):
+        return self.last(self.features(x).mean((2, 3), keepdim=True).squeeze((0, 2, 3)))
+
+
+class SqueezedByName(Net):
+    def forward(self, x):
+        x = torch.squeeze(input=self.features(x).mean((2, 3), keepdim=True), dim=(0, -1))
+        return self.last(torch.squeeze(x, dim=2))
+
+
 class Detached(Net):
     def forward(self, x):
         return self.last(self.features(x).detach().mean((2, 3)))
@@ -80,7 +91,9 @@ class Low(Net):
         return self.last(torch.relu(self.b(x.float())).mean((2, 3)))
 
 
-@pytest.mark.parametrize("kind", [InPlace, Squeezed, Detached, Starred, Reserved, OwnGradient, Low])
+@pytest.mark.parametrize(
+    "kind", [InPlace, Squeezed, SqueezedAxes, SqueezedByName, Detached, Starred, Reserved, OwnGradient, Low]
+)
 def test_it_is_analysed_and_split_exactly(kind):
     """Every default cut is exact, also for a single image, and a gradient reaches it; the input stays as it was."""
     model = kind().eval()
@@ -153,3 +166,83 @@ def test_complex_tensors_are_no_cuts():
 
     assert all(not tensor.dtype.startswith("complex") for cut in record.cuts for tensor in cut.crossing)
     assert any("complex" in item.reason for item in record.unavailable)
+
+
+def test_a_parameter_is_squeezed_as_the_model_does():
+    """Only the image's own tensors keep their first dimension; a parameter 1×5 becomes a vector all the same."""
+
+    class Shifted(Net):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.randn(1, 5))
+
+        def forward(self, x):
+            return super().forward(x) + self.shift.squeeze().cumsum(0)
+
+    model = Shifted().eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+
+    assert "torch.fx" == graph.record().captured_by
+    torch.testing.assert_close(graph.module(images), model(images), rtol=0, atol=0)
+
+
+def test_what_the_logits_do_not_need_is_dropped():
+    """A branch that nothing uses, with all that only it needs, is no part of the graph."""
+
+    class Idle(Net):
+        def forward(self, x):
+            torch.tanh(self.b(self.a(x))).sum()
+            return self.last(torch.relu(self.a(x)).mean((2, 3)))
+
+    graph = ModelGraph(Idle().eval(), (3, 8, 8))
+
+    assert ["conv2d", "relu", "mean", "linear"] == [graph.flow.ops[node] for node in graph.flow.data_nodes[1:]]
+    assert 8 * 28 + 9 * 5 == graph.record().parameters
+
+
+def test_logits_that_are_a_matrix_are_left_alone():
+    """Nothing is added behind a last layer that gives N×K in float32; a map N×K×1×1 is flattened."""
+    plain = ModelGraph(Net().eval(), (3, 8, 8))
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1)).eval()
+    maps = ModelGraph(pooled, (3, 8, 8))
+
+    assert ["linear", "flatten"] == [graph.flow.ops[graph.flow.logits] for graph in (plain, maps)]
+    assert (2, 5) == tuple(maps.module(torch.randn(2, 3, 8, 8)).shape)
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [
+        lambda x: torch.softmax(x, 1),
+        lambda x: torch.softmax(x, 1).reshape(x.shape[0], -1),
+        lambda x: torch.sigmoid(x).unsqueeze(2).squeeze(2).contiguous(),
+    ],
+)
+def test_a_softmax_is_taken_away_from_before_what_only_reshapes(finish):
+    """Reshaping and copying, also to a size that is read from the batch, do not hide the probabilities."""
+
+    class Probabilities(Net):
+        def forward(self, x):
+            return finish(super().forward(x))
+
+    model = Probabilities().eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+
+    torch.testing.assert_close(graph.module(images), Net.forward(model, images), rtol=0, atol=0)
+
+
+def test_a_softmax_that_is_used_further_stays():
+    """The mean of two models' probabilities is the answer; there are no logits of it to go back to."""
+
+    class Ensemble(Net):
+        def forward(self, x):
+            logits = super().forward(x)
+            return (torch.softmax(logits, 1) + torch.softmax(2 * logits, 1)).flatten(1)
+
+    model = Ensemble().eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+
+    torch.testing.assert_close(graph.module(images), model(images), rtol=0, atol=0)

@@ -136,7 +136,8 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
     before = rewrite.output_node(module).args
     changed_end = rewrite.finish_with_logits(module, values)
     notices += changed_end
-    if detached or before != rewrite.output_node(module).args:
+    # A last softmax may also stand before a reshape, and then the output is that of the same node.
+    if detached or changed_end or before != rewrite.output_node(module).args:
         rewrite.erase_unused(module)
         values, _ = observe(module, images)
     return values, notices, not changed_end

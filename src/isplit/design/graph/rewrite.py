@@ -211,7 +211,7 @@ def finish_with_logits(module: fx.GraphModule, values: Mapping[fx.Node, Value]) 
 
 def _take_away_probabilities(module: fx.GraphModule, output: fx.Node) -> str | None:
     node = output.args[0]
-    while isinstance(node, fx.Node) and node.args and len(node.all_input_nodes) == 1:
+    while isinstance(node, fx.Node) and node.args:
         name = op_name(module, node).lstrip("_")
         if name in _PROBABILITIES and isinstance(node.args[0], fx.Node):
             node.replace_all_uses_with(node.args[0])

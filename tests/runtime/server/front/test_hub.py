@@ -67,12 +67,12 @@ def test_parked_strangers_are_bounded(start_front, join, link):
 
 
 class Stranger:
-    """The part of a channel that the hub looks at when somebody must give way."""
+    """The part of a channel that the hub looks at when a stranger must give way."""
 
-    opened_at, peer, connection, parked = 0.0, "192.0.2.1", None, False
+    peer, connection, parked = "192.0.2.1", None, False
 
-    def __init__(self, *, idle):
-        self.idle = idle
+    def __init__(self, *, opened_s, silent_s, idle):
+        self.opened_at, self.heard_at, self.idle = -opened_s, -silent_s, idle
 
     def park(self):
         self.parked = True
@@ -80,18 +80,41 @@ class Stranger:
     def abort(self):
         pass
 
+    go_away = abort
+
     def sweep(self, now):
         pass
 
 
-def test_stranger_that_waits_for_the_server(start_front):
-    """A stranger whose bytes the server has not read yet gives way after those that send nothing."""
-    front = start_front(max_strangers=2, stranger_grace_seconds=0, stranger_seconds=1e9)
-    strangers = [Stranger(idle=False), Stranger(idle=True)]
-    for stranger in strangers:
-        front.look(lambda hub, stranger=stranger: hub.opened(stranger))
-    assert front.look(lambda hub: hub.make_room())
-    assert [False, True] == [stranger.parked for stranger in strangers]
+@pytest.mark.parametrize(
+    ("strangers", "leaving"),
+    [
+        # Seconds since the connection was opened, seconds of silence, and whether the server owes nothing.
+        ([(9, 4, False), (8, 3, True), (7, 2, True)], 1),
+        ([(9, 9, False), (1.9, 0.6, True), (1, 0.4, True)], 1),
+        ([(1, 0.4, True), (3, 0.3, True), (2.5, 0.2, True)], 1),
+        ([(1, 0.4, True), (1.9, 0.3, True)], None),
+        ([(3, 3, False), (1, 0.4, True)], 0),
+    ],
+    ids=["silent", "waits for the server", "had its time", "all are new", "old and waiting"],
+)
+def test_which_stranger_gives_way(start_front, strangers, leaving):
+    """The one silent for the longest time, unless the server has not read what it sent; else one that is old enough."""
+    front = start_front(max_strangers=len(strangers), stranger_seconds=1e9)
+
+    def make_room(hub):
+        channels = [Stranger(opened_s=opened, silent_s=silent, idle=idle) for opened, silent, idle in strangers]
+        hub.now = lambda: 0.0
+        for channel in channels:
+            hub.opened(channel)
+        has_room = hub.make_room()
+        left = [channel not in hub.channels for channel in channels]
+        hub.channels.clear()
+        return has_room, left
+
+    has_room, left = front.look(make_room)
+    assert (leaving is not None) == has_room
+    assert [number == leaving for number in range(len(strangers))] == left
 
 
 def test_connections_give_way(start_front, connect, http2):

@@ -21,7 +21,8 @@ def test_usual_limits():
         "min_rate_bytes_per_s": 262_144,
         "send_seconds": 10.0,
         "stranger_seconds": 20.0,
-        "stranger_grace_seconds": 0.1,
+        "stranger_grace_seconds": 0.5,
+        "stranger_turn_seconds": 2.0,
         "stranger_time_share": 0.2,
     }
     assert expected == asdict(FrontLimits(message_bytes=10_000_000))

@@ -58,19 +58,38 @@ def test_at_once(loop):
     assert worker.spent_s >= 0.002
 
 
-def test_share(loop):
-    """Once the time is used up, it comes back at the share while others are answered, and faster while none are."""
-    strangers = StrangerTime(0.1, loop)
-    strangers.useful_at = loop.now
-    strangers.spend(0.05 + 0.02)
+@pytest.mark.parametrize(("use", "share"), [(0.0, 0.5), (0.4, 0.3), (0.9, 0.1), (1.0, 0.1)])
+def test_share(loop, use, share):
+    """Strangers get half of the time that the loop does not use for others, and never less than their share."""
+    strangers = StrangerTime(0.1, loop, thread_time=lambda: use * (loop.now - 100))
+    for _ in range(100):  # until the average has followed
+        loop.now += 0.05
+        strangers.has_time()
+    strangers.spend(10.0)
+    wait_s = strangers.wait_s()
+    assert (10 - 0.05) / share == pytest.approx(wait_s, rel=1e-3)
+    loop.now += 0.999 * wait_s
     assert not strangers.has_time()
-    loop.now += 0.15
-    assert not strangers.has_time()
-    loop.now += 0.1
+    loop.now += 0.002 * wait_s
     assert strangers.has_time()
-    strangers.spend(1.0)
-    loop.now += 2.1  # nobody was answered for more than a second
-    assert strangers.has_time()
+
+
+def test_strangers_work_is_no_use_by_others(loop):
+    """The time that strangers cost themselves does not lower their share."""
+    clock = [0.0]
+    strangers = StrangerTime(0.1, loop, thread_time=lambda: clock[0])
+
+    class Costly:
+        spent_s = 0.0
+
+        def work(self):
+            clock[0] += 0.04
+
+    for _ in range(50):
+        loop.now += 0.1
+        assert strangers.offer(Costly())
+    strangers.spend(10.0)
+    assert 10.0 / 0.5 == pytest.approx(strangers.wait_s(), rel=0.01)
 
 
 def test_order(loop):

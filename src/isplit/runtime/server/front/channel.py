@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import ssl
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +21,8 @@ _STRANGER_BYTES = 2**10
 _TLS_BYTES = 2**14
 """Of one TLS record. OpenSSL's buffers stay as large as what was put into them."""
 _WRITE_BUFFER_BYTES = 2**16
+_SPREAD = (0.75, 1.25)
+"""Factors of `stranger_seconds`, so that peers that came together are not closed, and do not come back, together."""
 _CLOSE_S = 2.0
 """How long a peer may take to read what was written before its connection was closed."""
 
@@ -32,7 +35,8 @@ class Channel(asyncio.BufferedProtocol):
         self.peer = "unknown"
         self.spent_s = 0.0
         """Processor time that this peer has cost as a stranger."""
-        self.opened_at = hub.now()
+        self.opened_at = self.heard_at = hub.now()
+        self.patience_s = hub.limits.stranger_seconds * random.uniform(*_SPREAD)
         self.connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
         self._piece = b""
@@ -82,7 +86,10 @@ class Channel(asyncio.BufferedProtocol):
         self._piece = bytes(memoryview(self.hub.read_buffer)[:nbytes])
         if self.known:
             self.work()
-        elif not self.hub.strangers.offer(self):
+            return
+        self.heard_at = self.hub.now()
+        self.hub.heard(self)
+        if not self.hub.strangers.offer(self):
             self._waiting = True
             self._adjust()
 
@@ -187,8 +194,8 @@ class Channel(asyncio.BufferedProtocol):
             return
         self.connection.sweep(now)
         useful_at = max(self.opened_at, self.connection.active_at)
-        if not self.connection.known and not self.connection.calls and now - useful_at > limits.stranger_seconds:
-            self.hub.note("idle_stranger", peer=self.peer, detail=f"no call within {limits.stranger_seconds:.0f} s")
+        if not self.connection.known and not self.connection.calls and now - useful_at > self.patience_s:
+            self.hub.note("idle_stranger", peer=self.peer, detail=f"no call within {self.patience_s:.0f} s")
             self.connection.go_away()
 
     def _adjust(self) -> None:

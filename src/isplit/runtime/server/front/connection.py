@@ -264,7 +264,6 @@ class Connection:
             call.release()
             self.answered += 1
             self.active_at = self.front.now()
-            self.front.answered(self)
             if reply is not None:
                 self.send_message(call, reply, last=True)
 

@@ -43,6 +43,7 @@ class Hub:
         """Shared by all connections: what is read is copied before anything else is."""
         self.channels: dict[Channel, None] = {}
         self._stranger_channels: dict[Channel, None] = {}
+        """In the order in which they sent something last."""
         self._parked: dict[Channel, None] = {}
         self._refusals = refusals
         self._expected = b""
@@ -102,11 +103,10 @@ class Hub:
     def make_room(self) -> bool:
         """Let a connection give way to a new one where there are as many as may be; return whether there is room."""
         if len(self._stranger_channels) >= self.limits.max_strangers:
-            oldest = next(iter(self._stranger_channels))
-            if self.now() - oldest.opened_at < self.limits.stranger_grace_seconds:
+            leaving = self._next_to_leave()
+            if leaving is None:
                 return False
-            # Whoever waits for the server to read what it sent comes after those that send nothing.
-            self._drop(next((channel for channel in self._stranger_channels if channel.idle), oldest), "strangers")
+            self._drop(leaving, "strangers")
         if len(self.channels) >= self.limits.max_connections:
             self._drop(min(self.channels, key=self._worth), "connections")
         return True
@@ -115,6 +115,12 @@ class Hub:
         """Count a new connection."""
         self.channels[channel] = None
         self._stranger_channels[channel] = None
+
+    def heard(self, channel: Channel) -> None:
+        """Note that a stranger has sent something: others give way before it does."""
+        if channel in self._stranger_channels:
+            del self._stranger_channels[channel]
+            self._stranger_channels[channel] = None
 
     def became_known(self, connection: Connection) -> None:
         """Count a connection among those that may ask."""
@@ -137,11 +143,6 @@ class Hub:
         del self._parked[oldest]
         oldest.leave()
         return True
-
-    def answered(self, connection: Connection) -> None:
-        """Note that a call was answered."""
-        if connection.known:
-            self.strangers.useful_at = self.now()
 
     def refused(self, call: Call, error: RefusedError) -> None:
         """Note that a call ends without an answer, unless its method has."""
@@ -184,6 +185,18 @@ class Hub:
         computing = any(call.state != "receiving" for call in connection.calls.values())
         return connection.known, computing, connection.answered > 0, connection.active_at
 
+    def _next_to_leave(self) -> Channel | None:
+        """Return the stranger that has been silent for the longest time, or that has had its time; None if all are new.
+
+        A newcomer sends something after every answer of the server, until its first call makes it known.
+        """
+        now = self.now()
+        silent = next((channel for channel in self._stranger_channels if channel.idle), None)
+        if silent and now - silent.heard_at >= self.limits.stranger_grace_seconds:
+            return silent
+        oldest = min(self._stranger_channels, key=lambda channel: channel.opened_at)
+        return oldest if now - oldest.opened_at >= self.limits.stranger_turn_seconds else None
+
     def _drop(self, channel: Channel, reason: str) -> None:
         # Not counted from here on: its socket closes when the event loop comes to it.
         self.closed(channel)
@@ -209,6 +222,7 @@ class Hub:
         self.receiving.sweep(now)
         for channel in list(self.channels):
             channel.sweep(now)
-        while self._parked and now - next(iter(self._parked)).opened_at > self.limits.stranger_seconds:
-            self.end_parked()
+        for channel in [channel for channel in self._parked if now - channel.opened_at > channel.patience_s]:
+            del self._parked[channel]
+            channel.leave()
         self._refusals.flush()

@@ -39,8 +39,9 @@ class FrontLimits:
         stall_seconds: How long a message that others wait behind may stand still.
         min_rate_bytes_per_s: What a long message must average while others wait behind it.
         send_seconds: How long a peer may take to read an answer.
-        stranger_seconds: How long a connection may go on without an authorised call.
-        stranger_grace_seconds: How long it is safe from giving way to others.
+        stranger_seconds: How long a connection may go on without an authorised call, on average.
+        stranger_grace_seconds: How long a stranger may be silent before it gives way to others.
+        stranger_turn_seconds: How long a stranger may go on that always sends something, before it gives way.
         stranger_time_share: Of the event loop's time, for all strangers together.
 
     """
@@ -58,7 +59,8 @@ class FrontLimits:
     min_rate_bytes_per_s: int = 2**18
     send_seconds: float = 10.0
     stranger_seconds: float = 20.0
-    stranger_grace_seconds: float = 0.1
+    stranger_grace_seconds: float = 0.5
+    stranger_turn_seconds: float = 2.0
     stranger_time_share: float = 0.2
 
     @property

@@ -12,7 +12,7 @@ from isplit.errors import InputError
 from isplit.runtime.server.front.channel import Channel
 from isplit.runtime.server.front.hub import Hub
 
-_BACKLOG = 512
+_BACKLOG = 4096
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _ACCEPTS_AT_ONCE = 64
 _SEND_BUFFER_BYTES = 2**18

@@ -1,53 +1,72 @@
-"""Processor time for peers that have not shown who they are: a small share for all of them together.
+"""Bound the processor time that peers cost which have not shown who they are.
 
-A TLS handshake, a flood of frames or of refused calls costs processor time, whatever is refused. While the share is
-used up, nothing more is read from strangers; the kernel's buffers fill, and TCP tells them to wait. Who has cost little
-comes before who has cost much, and the newest before those that have waited, so that a newcomer is not queued behind
-those that flood.
+A TLS handshake, a flood of frames and a flood of refused calls cost processor time, even if every call is refused. All
+strangers together get a small share of the event loop's time, and half of the time that nobody else uses. While they
+have used it up, the server reads nothing more from strangers; the kernel's buffers fill, and TCP tells them to wait.
+Strangers that have cost little come before those that have cost much, and newcomers before those that have waited, so
+that a rightful newcomer is not queued behind a flood.
 """
 
 import asyncio
 import heapq
 import itertools
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 _BURST_S = 0.05
-"""What may be used at once after a time of rest: the handshakes of some thirty newcomers."""
+"""Time that strangers may use at once after a quiet time; some thirty handshakes take it."""
 _PAUSE_S = 0.002
 _LATE_S = 0.01
 _MAX_SQUEEZE = 8.0
 _LITTLE_S = 0.008
-"""Of one stranger: a TLS handshake and a first call take less."""
-_SHARE_AT_REST = 0.5
-"""Of the time while nobody else asks: a fleet that was switched on joins quickly."""
-_REST_S = 1.0
+"""Time that one stranger may cost and still count as cheap; a TLS handshake and a first call take less."""
+_IDLE_SHARE = 0.5
+"""Share of the event loop's idle time, so that a fleet joins quickly, and a newcomer in a flood."""
+_MEMORY_S = 0.1
+"""Span over which the use by others is averaged."""
 
 
 class Stranger(Protocol):
-    """Somebody whose bytes wait to be looked at."""
+    """A peer whose bytes wait for their turn."""
 
     spent_s: float
 
     def work(self) -> None:
-        """Look at them."""
+        """Process the bytes."""
         ...
 
 
 class StrangerTime:
-    """Shares processor time out among strangers. `share` is of the event loop's time while others ask, too."""
+    """Share processor time out among strangers.
 
-    def __init__(self, share: float, loop: asyncio.AbstractEventLoop) -> None:
+    Args:
+        share: Part of the event loop's time that strangers may always use.
+        loop: The event loop, for its clock and timers.
+        thread_time: Clock of the processor time, in seconds, that the event loop's thread has used.
+
+    """
+
+    def __init__(
+        self,
+        share: float,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        thread_time: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._share = share
         self._loop = loop
+        self._thread_time = thread_time
         self._credit_s = _BURST_S
         self._refilled_at = loop.time()
         self._queue: list[tuple[int, int, Stranger]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._squeeze = 1.0
-        self.useful_at = -_REST_S
-        """When a call was answered last."""
+        self._used_s: float | None = None
+        """The thread's processor time when it was read last, strangers' work left out; None before the first time."""
+        self._use = 0.0
+        """Share of the time that the loop spends on others than strangers."""
 
     def offer(self, stranger: Stranger) -> bool:
         """Do a stranger's work now if there is time for it, and return whether; otherwise it comes to its turn."""
@@ -59,10 +78,13 @@ class StrangerTime:
         return False
 
     def has_time(self) -> bool:
-        """Say whether the share has time left."""
+        """Say whether strangers have time left."""
         now = self._loop.time()
-        self._credit_s = min(_BURST_S, self._credit_s + (now - self._refilled_at) * self._rate(now))
-        self._refilled_at = now
+        elapsed_s = now - self._refilled_at
+        if elapsed_s > 0:
+            self._follow_use(elapsed_s)
+            self._credit_s = min(_BURST_S, self._credit_s + elapsed_s * self._rate())
+            self._refilled_at = now
         return self._credit_s > 0
 
     def spend(self, seconds: float) -> None:
@@ -71,7 +93,7 @@ class StrangerTime:
 
     def wait_s(self) -> float:
         """Return how long it takes until there is time again."""
-        return max(_PAUSE_S, -self._credit_s / self._rate(self._loop.time()))
+        return max(_PAUSE_S, -self._credit_s / self._rate())
 
     def close(self) -> None:
         """Drop what waits."""
@@ -79,15 +101,22 @@ class StrangerTime:
         if self._timer:
             self._timer.cancel()
 
-    def _rate(self, now: float) -> float:
-        share = self._share if now - self.useful_at < _REST_S else max(self._share, _SHARE_AT_REST)
-        return share / self._squeeze
+    def _rate(self) -> float:
+        return max(self._share, _IDLE_SHARE * (1 - self._use)) / self._squeeze
+
+    def _follow_use(self, elapsed_s: float) -> None:
+        used_s = self._thread_time()
+        use = 0.0 if self._used_s is None else min(1.0, (used_s - self._used_s) / elapsed_s)
+        self._use += min(1.0, elapsed_s / _MEMORY_S) * (use - self._use)
+        self._used_s = used_s
 
     def _do(self, stranger: Stranger) -> None:
-        started = time.thread_time()
+        started_s = self._thread_time()
         stranger.work()
-        spent_s = time.thread_time() - started
+        spent_s = self._thread_time() - started_s
         stranger.spent_s += spent_s
+        if self._used_s is not None:
+            self._used_s += spent_s
         self.spend(spent_s)
 
     def _wait(self) -> None:

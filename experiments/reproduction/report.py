@@ -1,6 +1,6 @@
-"""docs/experiments.md, its figures, and the calibration that comes with the package: `make reproduce-report`.
+"""Write docs/experiments.md, its figures, and the calibration that comes with the package (`make reproduce-report`).
 
-From committed results alone; nothing is trained.
+Everything is made from committed results; nothing is trained.
 """
 
 from collections.abc import Sequence
@@ -71,12 +71,12 @@ def points(share: float) -> str:
 
 
 def or_dash(value: float | None, form: str) -> str:
-    """Format a number, a dash where there is none."""
+    """Format a number, or return a dash if there is none."""
     return "–" if value is None else format(value, form)
 
 
 def pairs_section(lines: Sequence[Row], ratio: Sequence[Truth]) -> str:
-    """What there is to see."""
+    """Return the section that lists the pairs of network and data."""
     whole = {truth.pair for truth in ratio}
     rows: list[list[str]] = []
     for pair in PAIRS:
@@ -106,8 +106,8 @@ def pairs_section(lines: Sequence[Row], ratio: Sequence[Truth]) -> str:
         "base accuracy",
         "test images",
         "cuts trained at 1 in 64",
-        "of them helped by it",
-        "at a few bytes",
+        "improved by training",
+        "cuts trained at a few bytes",
         "splits in all",
         "hours, one thread",
     ]
@@ -124,7 +124,7 @@ def accuracies_of_networks(own: Sequence[Row]) -> list[str]:
 def predictors_section(
     title: str, truths: Sequence[Truth], every: Sequence[Truth], scores: Sequence[Row], lines: Sequence[Row]
 ) -> str:
-    """Every predictor over the pairs' splits at one kind of budget, and below them what no predictor can exceed."""
+    """Return the table of all predictors at one kind of budget, and below them what is known after training."""
     if not truths:
         return ""
     found = judge_all(truths, every, scores)
@@ -161,13 +161,13 @@ def predictors_section(
         for truth in truths
     ]
     return (
-        f"{title}\n\nPairs whose cuts are all trained, and how many points their best and worst cut are apart after "
-        f"training: {', '.join(spreads)}.\n\n{table(heads, rows)}"
+        f"{title}\n\nThe table covers the pairs whose cuts are all trained. After training, their best and worst cut "
+        f"are this many points apart: {', '.join(spreads)}.\n\n{table(heads, rows)}"
     )
 
 
 def images_section(ratio: Sequence[Truth], every: Sequence[Row]) -> str:
-    """How many images an order needs: tau between the scores of some and of all, and with the trained splits."""
+    """Return the section on the number of images: tau between the scores of some and of all, and with the truth."""
     scores = [row for row in every if len(row["means"]) > 1]
     if not scores:
         return ""
@@ -198,18 +198,19 @@ def images_section(ratio: Sequence[Truth], every: Sequence[Row]) -> str:
     return "\n\n".join(
         [
             "## How many images an order needs",
-            "τ between the order from so many images and that from all of them (500 of the fit part; for the closed "
-            "form's measurement, the select part); the lowest of the pairs.",
+            "This table shows τ between the order from that many images and the order from all of them (500 of the fit "
+            "part; for the closed form, those of the select part). Each figure is the lowest of the pairs.",
             table(["score", *counts], rows),
-            "The order of the closed form at one in 64 of the elements, measured on so many images of select, against "
-            "the trained splits (of VGG16 on notMNIST only the measurement on all of them was kept):",
+            "The next table compares the order of the closed form at one in 64 of the elements, measured on that many "
+            "images of select, with the trained splits (for VGG16 on notMNIST, only the measurement on all images was "
+            "kept):",
             table(["images", "pairs", "Kendall τ, mean", "regret of the first"], judged),
         ]
     )
 
 
 def subsets_section(lines: Sequence[Row]) -> str:
-    """The first choice for all classes against the subset's own, by importance and by the closed form."""
+    """Return the section that compares the first choice of all classes with the subset's own."""
     rows: list[list[str]] = []
     regrets: dict[str, list[float]] = {}
     gains: dict[str, list[float]] = {"CUI": [], "the closed form": []}
@@ -252,7 +253,7 @@ def subsets_section(lines: Sequence[Row]) -> str:
 
 
 def autoencoder_section(lines: Sequence[Row]) -> str:
-    """The paper's bottleneck and order of training: every cut, and what ranks them."""
+    """Return the section on the paper's autoencoder and its training: every cut, and how well scores rank them."""
     parts: list[str] = []
     ranked: dict[str, list[str]] = {}
     names: list[str] = []
@@ -291,9 +292,10 @@ def autoencoder_section(lines: Sequence[Row]) -> str:
     rows = [[name, *cells] for name, cells in ranked.items()]
     heads = ["", *(head for name in names for head in (f"{name}: τ", "regret of the first"))]
     says = (
-        "How well what is known before ranks the autoencoder's own splits; in italics, what is known after training. "
-        "Beside them the linear bottleneck, one in 64 of the elements too; where a pair has two networks, trained in "
-        "the first of them, and all else is of the second."
+        "The first table shows how well scores that are known before training rank the autoencoder's splits; the score "
+        "in italics is known after training. The tables after it also show the linear bottleneck at one in 64 of the "
+        "elements. Where a pair has two networks, the trained linear splits are of the first, and everything else is "
+        "of the second."
     )
     return "\n\n".join(["## The paper's autoencoder", says, table(heads, rows), *parts])
 
@@ -304,7 +306,7 @@ def spread(truth: Truth) -> float:
 
 
 def pair_section(truth: Truth) -> str:
-    """Every cut of a pair at one budget."""
+    """Return the table of every cut of a pair at one budget."""
     rows = [
         [
             cut,

@@ -106,3 +106,13 @@ def test_upright_copies():
 
         assert size == upright(image).size
         assert image is not upright(image)
+
+
+@pytest.mark.parametrize(("sample", "highest", "bits"), [(0, 255, 8), (3, 1023, 10), (63, 16383, 14)])
+def test_colours_of_fewer_bits_than_said(sample, highest, bits):
+    """Of 16-bit colours the upper byte tells how many bits are used at most; from the 15th on they are taken."""
+    sixteen = StoredPixels(bits=16, white_is_zero=False, signed=False)
+
+    with pytest.raises(DataError, match=f"no value above {highest}: it seems to hold {bits} bits"):
+        to_eight_bits(Image.new("RGB", (4, 4), (0, sample, 0)), sixteen, name="x")
+    assert (0, 64, 0) == to_eight_bits(Image.new("RGB", (4, 4), (0, 64, 0)), sixteen, name="x").getpixel((0, 0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from isplit.codec.quantise import Quantiser
+from isplit.codec.quantise import WIDEST_STEPS, Quantiser
 from isplit.errors import InputError, NonFiniteError
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -188,3 +188,12 @@ def test_scales_of_a_common_step():
     assert 3 == scaled.channels
     assert -4 == scaled.lowest
     assert Quantiser.common(0.5, levels=8) == Quantiser.common(0.5, levels=8, scales=[1, 1, 1])
+
+
+def test_widest_steps_are_not_clipped():
+    """All 256 levels reach 127.49 steps on either side; from 127.5 on a value rounds to 128, which has no symbol."""
+    quantiser = Quantiser.common(1.0)
+
+    assert 127.49 == WIDEST_STEPS
+    assert 0 == quantiser.count_clipped(np.array([WIDEST_STEPS, -WIDEST_STEPS], np.float32))
+    assert 1 == quantiser.count_clipped(np.array([WIDEST_STEPS + 0.02, -WIDEST_STEPS - 0.02], np.float32))

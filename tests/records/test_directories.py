@@ -201,3 +201,32 @@ def test_a_place_that_is_never_free(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="not empty"):
         directories.put_in_place(tmp_path / "new", tmp_path / "b", overwrite=True)
     assert "old" == (tmp_path / "b" / "file").read_text()
+
+
+def test_places_that_are_relative(tmp_path, monkeypatch, way):
+    """A place is taken from the current folder."""
+    monkeypatch.chdir(tmp_path)
+    write(Path("b"), "old")
+    write(Path("b"), "new")
+    assert "new" == (tmp_path / "b" / "file").read_text()
+    assert ["b"] == names(tmp_path)
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_taken_for_a_leftover_before_it_was_locked(tmp_path, monkeypatch, removed):
+    """A directory that another process has locked, or removed already, is not built in: another one is made."""
+    real, tried = directories._locked, []
+
+    def locked(descriptor):
+        if not tried:
+            tried.extend(tmp_path.iterdir())
+            if removed:
+                tried[0].rmdir()
+            return removed
+        return real(descriptor)
+
+    monkeypatch.setattr(directories, "_locked", locked)
+    with new_directory(tmp_path / "b", overwrite=False) as making:
+        assert making not in tried
+        (making / "file").write_text("new")
+    assert "new" == (tmp_path / "b" / "file").read_text()

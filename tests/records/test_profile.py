@@ -118,3 +118,11 @@ def test_the_title_of_a_scaled_profile():
     profile = measured_profile()
     assert ("board x 2", "A board") == (profile.scaled(2.0).name, profile.scaled(2.0).title)
     assert ("slow", "slow") == (profile.scaled(2.0, name="slow").name, profile.scaled(2.0, name="slow").title)
+
+
+@pytest.mark.parametrize("idle_w", [float("nan"), float("inf"), -0.1, 2.1])
+def test_impossible_idle_power(idle_w):
+    """Power while nothing is computed is a number from 0 up to that while something is."""
+    with pytest.raises(ValidationError):
+        Power(meter="stated", active_w=2.0, idle_w=idle_w)
+    assert 2.0 == Power(meter="stated", active_w=2.0, idle_w=2.0).idle_w

@@ -22,6 +22,7 @@ from isplit.records.split_files import (
     LARGEST_WEIGHTS_BYTES,
     read_split_files,
     split_records,
+    tidy_split,
     write_split_files,
 )
 
@@ -163,3 +164,29 @@ def test_a_damaged_split_does_not_block_the_others(tmp_path):
 def test_the_usual_limits():
     """Where split.json does not say their size, weights may have 64 GiB and a codec 64 MiB."""
     assert (68_719_476_736, 67_108_864) == (LARGEST_WEIGHTS_BYTES, LARGEST_CODEC_BYTES)
+
+
+def test_tidying_keeps_what_the_record_names(tmp_path):
+    """Weights and codec of the record stay; those of other records, and temporary files, go."""
+    record = write(tmp_path, 1)
+    for name in ("weights.safetensors", "codec.npz", ".split.json.0123456789abcdef"):
+        (tmp_path / name).write_text("left")
+
+    tidy_split(tmp_path)
+
+    assert {"split.json", record.weights.name, record.codec.name} == {path.name for path in tmp_path.iterdir()}
+    assert b"w1" == read_split_files(tmp_path).weights
+
+
+def test_tidying_keeps_the_files_of_earlier_versions(tmp_path):
+    """A record that names no files keeps those with the names that they had; without a record all are leftovers."""
+    split_record().save(tmp_path)
+    for name in ("weights.safetensors", "codec.npz", ".split.json.0123456789abcdef"):
+        (tmp_path / name).write_text("left")
+
+    tidy_split(tmp_path)
+    assert {"split.json", "weights.safetensors", "codec.npz"} == {path.name for path in tmp_path.iterdir()}
+
+    (tmp_path / "split.json").unlink()
+    tidy_split(tmp_path)
+    assert [] == list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from isplit.design.closed_form.allocation import (
     expected_loss,
     fixed_rank,
     lost_share,
+    ratio_ranks,
     rounding_gain,
     useful_ranks,
 )
@@ -323,3 +324,19 @@ def test_expected_loss_of_nothing() -> None:
     nothing = [torch.zeros(5, 2, 3), torch.zeros(5, 0, 1)]
 
     assert 0 == expected_loss(nothing, Budget(payload_bytes=30)) == expected_loss(nothing[1:], Budget(payload_bytes=30))
+
+
+def test_a_ratio_without_importance_keeps_a_latent_of_each_map() -> None:
+    """Where nothing matters, one latent of each map is sent, so that there is something to send."""
+    nothing = [solution_of([0.0, 0.0]), solution_of([0.0, 0.0, 0.0])]
+
+    assert [1, 1] == ratio_ranks(nothing, make_cut((5, 1)), Budget(element_ratio=2))
+
+
+def test_a_ratio_takes_the_most_important_latents_first() -> None:
+    """Of ten elements half are five: 9, 8 and 7, and then the fourth and fifth of their order."""
+    solutions = [solution_of([9.0, 2.0, 1.0, 0.5, 0.1]), solution_of([8.0, 7.0, 3.0, 0.0, 0.0])]
+
+    assert [2, 3] == ratio_ranks(solutions, make_cut((10,)), Budget(element_ratio=2))
+    assert [1, 0] == ratio_ranks(solutions, make_cut((10,)), Budget(element_ratio=10))
+    assert [5, 3] == ratio_ranks(solutions, make_cut((10,)), Budget(element_ratio=1))

@@ -5,7 +5,7 @@ import torch
 
 from isplit.design.bottleneck.linear import lay_out
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.closed_form.allocation import fixed_rank
+from isplit.design.closed_form.allocation import Allocation, fixed_rank
 from isplit.design.closed_form.basis import Basis, JointBasis
 from isplit.design.closed_form.joint import joint_ranks, solve_joint
 from isplit.design.closed_form.solve import Solution
@@ -189,3 +189,22 @@ def test_latents_that_a_budget_cannot_use() -> None:
 
     assert sorted(ranks) == ranks
     assert 1 <= ranks[0] < ranks[1] < ranks[2] <= 9
+
+
+@torch.no_grad()
+def test_joint_latents_are_divided_by_their_scales() -> None:
+    """Two of the joint latents, a half and a quarter as large on the wire, come back as large as they were."""
+    latents = [noise(300, 2, 3, seed=14)]
+    basis = with_joint(latents, [2])
+    scales = torch.tensor([2.0, 4.0])
+    allocation = Allocation(kept=(torch.tensor([0, 3]),), scales=(scales,), step=1.0, levels=256, payload_bytes=0.0)
+
+    bottleneck = basis.bottleneck(allocation, [torch.ones(2)])
+
+    tokens = latents[0].transpose(1, 2)
+    joint = basis.latents[0][:, [0, 3]]
+    torch.testing.assert_close(bottleneck.encode(tokens), joint / scales[:, None], rtol=1e-3, atol=1e-3)
+    # An orthonormal map back; the latents were laid out channel by channel.
+    expected = joint[:, :, 0] @ basis.solution.vectors[:, [0, 3]].T + basis.solution.mean.flatten()
+    decoded = bottleneck.decode(bottleneck.encode(tokens)).transpose(1, 2)
+    torch.testing.assert_close(lay_out([decoded]).flatten(1), expected, rtol=1e-3, atol=1e-3)

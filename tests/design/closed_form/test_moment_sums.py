@@ -82,3 +82,20 @@ def test_no_more_vectors_than_asked_for() -> None:
     assert 30 == found.samples
     second = float(found.mean**2 + found.scale**2 * found.covariance)
     assert 4 * second == pytest.approx(float(found.importance / found.scale**2), rel=1e-4)
+
+
+def test_a_channel_that_never_varies() -> None:
+    """Its scale is 1, and it varies with no other: nothing is divided by zero."""
+    values = torch.randn(20, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    values[:, 1] = 3.0
+    sums = MomentSums(PatchLayout((2, 2, 2), 1))
+    sums.add(values, torch.ones_like(values))
+
+    statistics = sums.statistics()
+
+    assert (3.0, 1.0) == (pytest.approx(float(statistics.mean[1])), float(statistics.scale[1]))
+    assert [0.0] * 3 == pytest.approx(
+        [float(statistics.covariance[place]) for place in ((0, 1), (1, 0), (1, 1))], abs=1e-9
+    )
+    assert 1.0 == pytest.approx(float(statistics.covariance[0, 0]))
+    assert 1.0 == pytest.approx(float(statistics.importance[1, 1]))

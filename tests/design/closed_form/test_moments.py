@@ -238,3 +238,12 @@ def test_a_budget_chooses_its_patches() -> None:
     assert [8, 8, 4, 8] == [moments.layouts[0].patch for moments in found.values()]
     assert [32, 64] == [found[budget].layouts[0].channels for budget in (few, many)]
     assert found[few] is found[more]
+
+
+def test_progress_counts_images(graph: ModelGraph, token_cuts: list[Cut]) -> None:
+    """After each batch of eight the images that were seen so far are told."""
+    told: list[int] = []
+
+    collect_moments(graph, [moments_of(token_cuts[0])], batches(20), objective=own_logit, progress=told.append)
+
+    assert [8, 16, 20] == told

@@ -153,3 +153,12 @@ def test_a_dead_channel_comes_back_as_its_constant() -> None:
 
     torch.testing.assert_close(decoded[:, 1], tensor[:, 1], rtol=0, atol=0.05)
     torch.testing.assert_close(decoded[:, [0, 2]], tensor[:, [0, 2]], rtol=0, atol=0.05)
+
+
+def test_short_vectors_are_solved_in_float64() -> None:
+    """Eigenvalues by hand to twelve digits: 3 and 1, each with a thousandth of the mean, times 1.001."""
+    statistics = make_statistics(np.diag([3.0, 1.0]), np.eye(2))
+
+    eigenvalues = solve(PatchLayout((2, 1, 1), 1), statistics, weighted=False).eigenvalues
+
+    assert [1.001 * 3.002, 1.001 * 1.002] == pytest.approx(eigenvalues.tolist(), rel=1e-12)

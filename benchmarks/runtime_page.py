@@ -1,4 +1,4 @@
-"""Write docs/runtime-benchmarks.md from the results of the benchmarks of the runtime.
+"""Write docs/runtime-benchmarks.md from the results of the benchmarks of the runtime, the codec and imports.
 
     python benchmarks/runtime_page.py
 
@@ -43,6 +43,9 @@ def write_page() -> None:
     codec = _results("codec")
     if codec:
         sections.append(coders(codec))
+    measured_imports = _results("imports")
+    if measured_imports:
+        sections.append(imports(measured_imports))
     PAGE.write_text("\n\n".join(sections) + "\n", "utf-8")
 
 
@@ -276,6 +279,20 @@ def coders(found: dict[str, Any]) -> str:
         f"{fuzz['frames']:,} mutated frames, {fuzz['errors']:,} were refused and {fuzz['valid']:,} were still valid; "
         f"there were {fuzz['anything_else']} other outcomes. The slowest took {fuzz['slowest_ms']:.1f} ms.\n\n"
         f"{table(heads, rows)}"
+    )
+
+
+def imports(measured: dict[str, Any]) -> str:
+    """Write how long imports take beside that of torch."""
+    rows = [
+        [f"`{row['import']}`", f"{row['cpu_s']:.2f}", f"{row['over_torch']:.2f}", f"{row['memory_mib']:,.0f}"]
+        for row in measured["rows"]
+    ]
+    return (
+        "## Imports\n\n"
+        f"`python benchmarks/imports.py`. Each in a fresh interpreter, in turns; the least of {measured['rounds']} "
+        f"rounds in seconds of CPU time, and over that of `import torch` {measured['torch']} in the same run.\n\n"
+        + table(("import", "CPU, s", "over torch", "memory, MiB"), rows)
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isplit.design.fit import fit_task, run_fit
 from isplit.design.settings import FitRequest
 from isplit.design.study import open_study
 from isplit.design.study_lock import study_lock
@@ -103,6 +102,8 @@ def _collect(waiting: dict[Any, str], progress: Progress) -> dict[str, SplitReco
 def _fit_one(request: FitRequest, cut: str, working_directory: Path, threads: int) -> str | IsplitError:
     """Run in a worker: train one cut, and return its record as JSON, or what was refused."""
     import torch
+
+    from isplit.design.fit import fit_task, run_fit
 
     # A study's data and model may be named by relative paths.
     os.chdir(working_directory)

@@ -4,12 +4,12 @@ import platform
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import nn
 
@@ -33,7 +33,6 @@ from isplit.records import (
     Preprocessing,
     StudyRecord,
 )
-from isplit.report.fragments import study_html
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -153,6 +152,9 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Return the ranked candidates and the curve as HTML, which a notebook shows in place of the `repr`."""
+        # Templates and figures are for notebooks; a study is opened much more often than shown.
+        from isplit.report.fragments import study_html
+
         return study_html(self.record, self.graph_record, self.curve, self.ranking)
 
     def __repr__(self) -> str:
@@ -231,7 +233,8 @@ def library_versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        # torchvision takes seconds to import, and its version is read without.
+        "torchvision": version("torchvision"),
         "numpy": np.__version__,
     }
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from isplit.design.bottleneck.base import Bottleneck, Place, Work
 from isplit.design.bottleneck.spec import BottleneckDesign
@@ -60,6 +59,9 @@ def measure_work(bottleneck: Bottleneck, shape: Sequence[int]) -> Work:
     """
     if bottleneck.work is not None:
         return bottleneck.work
+    # It brings triton, where that is installed, which takes longer to import than all of isplit.
+    from torch.utils.flop_counter import FlopCounterMode
+
     side = encoder_side(bottleneck, shape)
     with evaluating(bottleneck), torch.no_grad():
         example = torch.zeros(1, *shape)

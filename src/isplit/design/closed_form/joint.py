@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from math import prod
 
 import torch
-from sklearn.covariance import ledoit_wolf
 
 from isplit.design.bottleneck.linear import laid_out_shape, lay_out
+from isplit.design.closed_form.shrinkage import ledoit_wolf
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ def solve_joint(latents: Sequence[torch.Tensor]) -> JointSolution:
         return JointSolution(mean, vectors)
     scale = scale[varies]
     centred = (joined - mean)[:, varies].double() / scale
-    covariance, _ = ledoit_wolf(centred.numpy(), assume_centered=True)
-    product = torch.from_numpy(covariance) * torch.outer(scale, scale)
+    covariance, _ = ledoit_wolf(centred)
+    product = covariance * torch.outer(scale, scale)
     _, eigenvectors = torch.linalg.eigh(product.float())
     vectors[varies] = eigenvectors.flip(1)
     return JointSolution(mean, vectors)

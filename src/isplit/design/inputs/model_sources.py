@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
 
 from isplit.design.inputs.built import Built
@@ -64,16 +63,25 @@ def build(spec: str | nn.Module, *, weights: str | None, num_classes: int | None
     return built
 
 
+def _torchvision_models() -> Any:
+    """Import torchvision's models, which takes as long as importing torch: only where one is asked for."""
+    with needs_extra("design"):
+        from torchvision import models
+    return models
+
+
 def _torchvision_names() -> list[str]:
-    return torchvision.models.list_models(module=torchvision.models)
+    models = _torchvision_models()
+    return models.list_models(module=models)
 
 
 def _build_torchvision(name: str, *, weights: str | None, num_classes: int | None) -> Built:
+    models = _torchvision_models()
     if name not in _torchvision_names():
         hint = close_match(name, _torchvision_names(), prefix="torchvision:")
         msg = f"torchvision has no classification model {name!r}{hint}; see torchvision.models.list_models()"
         raise ModelError(msg)
-    trained = torchvision.models.get_model_weights(name)["DEFAULT"]
+    trained = models.get_model_weights(name)["DEFAULT"]
     transforms = trained.transforms()
     hints = {
         "image_size": transforms.crop_size[0],
@@ -86,9 +94,9 @@ def _build_torchvision(name: str, *, weights: str | None, num_classes: int | Non
         # Two of these warn unless told how to start, and none need start slowly when a file overwrites it.
         start = {"init_weights": weights is None} if name.startswith(("googlenet", "inception", "vgg")) else {}
         outputs = {} if num_classes is None else {"num_classes": num_classes}
-        return Built(module=torchvision.models.get_model(name, weights=None, **start, **outputs), hints=hints)
+        return Built(module=models.get_model(name, weights=None, **start, **outputs), hints=hints)
     try:
-        module = torchvision.models.get_model(name, weights=trained)
+        module = models.get_model(name, weights=trained)
     except (OSError, RuntimeError, ValueError) as error:
         cache = Path(torch.hub.get_dir(), "checkpoints")
         msg = (

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from scipy.stats import kendalltau
-
 from isplit.records import Predictor, PredictorScore, VerifiedCut
 
 
@@ -15,6 +13,9 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
     """
     if len(first) < 2 or len(set(first)) == 1 or len(set(second)) == 1:
         return None
+    # scipy.stats takes over a second to import, and only `verify` comes here.
+    from scipy.stats import kendalltau
+
     result: Any = kendalltau(first, second, variant="b")
     return float(result.statistic)
 

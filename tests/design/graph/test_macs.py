@@ -99,7 +99,7 @@ class Function(nn.Module):
         (12 * 5, lambda x, weight: functional.linear(x.flatten(1), weight), [(5, 12)]),
         # every letter once: 3 * 2 * 2 * 1, the one output channel included
         (12, lambda x, weight: torch.einsum("nchw,cd->ndhw", x, weight), [(3, 1)]),
-        (12 * 4, lambda x, weight: torch.einsum("nchw,cd->ndhw", [x, weight]), [(3, 4)]),
+        (12 * 4, lambda x, weight: torch.ops.aten.einsum("nchw,cd->ndhw", [x, weight]), [(3, 4)]),
     ],
     ids=["vector", "matrix", "one channel", "operands in a list"],
 )

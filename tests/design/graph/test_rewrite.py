@@ -217,6 +217,7 @@ def test_logits_that_are_a_matrix_are_left_alone():
         lambda x: torch.softmax(x, 1),
         lambda x: torch.softmax(x, 1).reshape(x.shape[0], -1),
         lambda x: torch.sigmoid(x).unsqueeze(2).squeeze(2).contiguous(),
+        lambda x: torch.flatten(input=torch.softmax(input=x, dim=1), start_dim=1),
     ],
 )
 def test_a_softmax_is_taken_away_from_before_what_only_reshapes(finish):
@@ -230,6 +231,7 @@ def test_a_softmax_is_taken_away_from_before_what_only_reshapes(finish):
     graph = ModelGraph(model, (3, 8, 8))
     images = torch.randn(2, 3, 8, 8)
 
+    assert "torch.fx" == graph.record().captured_by
     torch.testing.assert_close(graph.module(images), Net.forward(model, images), rtol=0, atol=0)
 
 

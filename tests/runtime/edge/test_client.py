@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import isplit
-from isplit.errors import BundleError, EngineError, InputError
+from isplit.errors import BundleError, EngineError, InputError, ServerError
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.device import Device
 from isplit.runtime.edge.pictures import NoPicture
-from isplit.runtime.edge.policy import BreakerSettings
+from isplit.runtime.edge.policy import BreakerSettings, Retry
 from isplit.runtime.session import Session
 from tests.runtime.edge.conftest import PATIENT, InProcess, png
 
@@ -568,3 +568,12 @@ def test_warm_up(tiny, client, server, placement):
 def test_public_name(tiny):
     """The client is isplit's, without a path."""
     assert EdgeClient is isplit.EdgeClient
+
+
+def test_an_address_is_asked_at_once(tiny):
+    """A server that is named has to be there when the client opens, unless that is not required."""
+    nobody = {"server": "127.0.0.1:1", "retry": Retry(attempts=1)}
+    with pytest.raises(ServerError, match="the server cannot be used"):
+        EdgeClient(tiny.bundle, **nobody)
+    with EdgeClient(tiny.bundle, require_server=False, **nobody) as client:
+        assert "remote" in client.placements

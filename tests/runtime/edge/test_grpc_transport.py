@@ -5,6 +5,7 @@ import queue
 import socket
 import threading
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import grpc
 import pytest
@@ -316,3 +317,60 @@ def test_bad_address():
     """What is no address is refused before anything is sent."""
     with pytest.raises(InputError, match="HOST:PORT"):
         GrpcTransport("127.0.0.1")
+
+
+# --- connections that are given up ---
+
+
+class Channel(MagicMock):
+    """A channel that is never used, and says whether it was closed."""
+
+    def is_closed(self):
+        return self.close.called
+
+
+class SilenceError(Exception):
+    """What gRPC raises when nothing came."""
+
+    def code(self):
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+
+    def details(self):
+        return "nothing came"
+
+
+@pytest.fixture
+def channels(monkeypatch):
+    """The channels that transports have opened, in order; one that was silent is given up at once."""
+    opened = []
+    monkeypatch.setattr(grpc_transport, "_DEAD_AFTER_S", 0.0)
+    monkeypatch.setattr(grpc_transport, "open_channel", lambda *_: opened.append(Channel()) or opened[-1])
+    return opened
+
+
+def test_a_replaced_connection_is_closed_by_its_last_request(channels):
+    """Of two requests on a connection that is given up, the second closes it; the new one stays open."""
+    transport = GrpcTransport("127.0.0.1:1")
+    first, second = transport._take(), transport._take()
+    transport._failure(SilenceError(), first)
+
+    transport._give_back(first)
+    assert [False, False] == [channel.is_closed() for channel in channels]
+    transport._give_back(second)
+    assert [True, False] == [channel.is_closed() for channel in channels]
+
+    link = transport._take()
+    transport._give_back(link)
+    assert [True, False] == [channel.is_closed() for channel in channels]
+
+
+def test_a_closed_transport_opens_no_connection(channels):
+    """A request that times out after the transport was closed is no reason to connect again."""
+    transport = GrpcTransport("127.0.0.1:1")
+    link = transport._take()
+    transport.close()
+
+    failure = transport._failure(SilenceError(), link)
+    transport._give_back(link)
+
+    assert ("DEADLINE_EXCEEDED", 1, True) == (failure.status, len(channels), channels[0].is_closed())

@@ -10,6 +10,7 @@ import pytest
 import isplit as package
 from isplit.errors import InputError, ServerError
 from isplit.records import LinkRecord
+from isplit.runtime.edge import probe as probing
 from isplit.runtime.edge.probe import ProbeSettings, _loss, _steady_bits_per_s, probe
 from isplit.runtime.link import open_link
 from isplit.runtime.names import MAX_PROBE_BYTES, PROBE_METHOD
@@ -138,3 +139,39 @@ def test_command_and_plan(isplit, tiny, tmp_path):
     assert "round trip" in result.out
     assert "measured" == json.loads((tmp_path / "link.json").read_text())["source"]
     assert 2 == isplit("probe", "127.0.0.1:1", "-o", tmp_path / "no.json").code
+
+
+def test_usual_settings():
+    """Without options 20 connections are timed, and bytes are sent for 4 s in either direction, 16 MiB at most."""
+    assert (20, 4.0, 16_777_216) == (*vars(ProbeSettings()).values(),)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "refused"),
+    [
+        ("round_trips", (1, 1000), (0, 1001)),
+        ("seconds", (0.001, 600), (0, -1, 600.1)),
+        ("max_bytes", (10_000, 2**32), (9_999, 2**32 + 1)),
+    ],
+)
+def test_limits_of_settings(name, taken, refused):
+    """From one connection to a thousand, up to ten minutes, from 10,000 bytes to 4 GiB."""
+    for value in taken:
+        assert value == getattr(ProbeSettings(**{name: value}), name)
+    for value in refused:
+        with pytest.raises(InputError, match=name):
+            ProbeSettings(**{name: value})
+
+
+def test_a_port_that_is_silent_is_given_up(monkeypatch):
+    """The time that a connection may take to open is 30 s; the error says that it was too long."""
+    asked = []
+
+    def never(address, timeout):
+        asked.append((address, timeout))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(probing.socket, "create_connection", never)
+    with pytest.raises(ServerError, match="the link to host:1 cannot be measured: timed out"):
+        probing._round_trips("host:1", 3)
+    assert [(("host", 1), 30.0)] == asked

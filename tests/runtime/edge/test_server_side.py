@@ -237,3 +237,23 @@ def test_the_rest():
     assert "state of tiny.b" == server.state("b")
     server.close()
     assert sender.closed
+
+
+def test_a_timer_that_is_on_time_is_no_late_one():
+    """Only what came after the budget's end is noted: not a failure at its very end, and none before it."""
+    noted = []
+
+    class Noting(Reserve):
+        def note_lateness(self, elapsed_ms):
+            noted.append(elapsed_ms)
+
+    reserve = Noting()
+    reserve.note_local(36.0)  # the server may take 64 - 36 * 1.5 - 5 - 2 ms
+    budget_ms = 128.0 - reserve.held_back_ms()
+    takes_ms = (budget_ms, budget_ms - 1, budget_ms + 4)
+    server, sender, clock = side(*[(ms, "DEADLINE_EXCEEDED", 1) for ms in takes_ms], reserve=reserve)
+    for _ in takes_ms:
+        ask(server, clock, deadline_ms=128.0)
+
+    assert [budget_ms] * 3 == sender.budgets_ms
+    assert [4.0] == noted

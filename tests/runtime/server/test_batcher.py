@@ -100,6 +100,7 @@ async def test_never_waits_while_idle():
 async def test_batches_what_queued():
     """What comes while the engine works is its next batch, in order, and each caller gets its own rows."""
     engine, clock = FakeEngine(), Clock()
+    clock.now = 10.0
     async with batcher(engine, clock=clock) as subject:
         first = submit(subject, 1)
         assert [1] == await engine.started.get()

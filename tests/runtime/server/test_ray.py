@@ -1,12 +1,11 @@
 """Tails on a Ray cluster of two workers, one of which is killed while requests come in."""
 
-import sys
 import threading
 
 import pytest
 import tritonclient.grpc as triton
 
-from isplit.errors import InputError, MissingExtraError
+from isplit.errors import InputError
 from isplit.runtime.server import serving
 from isplit.runtime.server.ray import RayEngines
 
@@ -95,18 +94,3 @@ def test_no_cluster(tiny):
     """Without a cluster at the address the server does not start, and says so."""
     with pytest.raises(InputError, match="cannot join"), RayEngines(tiny.bundle, address="127.0.0.1:1"):
         pass
-
-
-@pytest.mark.parametrize("replicas", [(0, 2), (3, 2)])
-def test_replicas(tiny, replicas):
-    """Numbers of replicas that make no sense are refused before Ray is asked."""
-    low, high = replicas
-    with pytest.raises(InputError, match="replicas"):
-        RayEngines(tiny.bundle, min_replicas=low, max_replicas=high)
-
-
-def test_without_ray(tiny, monkeypatch):
-    """Where Ray is not installed, the message says which extra brings it."""
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"isplit\[ray\]"):
-        RayEngines(tiny.bundle)

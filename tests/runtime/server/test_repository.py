@@ -1,8 +1,12 @@
 """What Triton's clients ask about models."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+
+from isplit.runtime.server.repository import Statistics
 
 NAMES = ["tiny.stage.1", "tiny.stage.2", "tiny.remote"]
 
@@ -93,3 +97,20 @@ def test_statistics(tiny, gated):
 def test_extensions(client):
     """The server says which extensions of the protocol it has."""
     assert {"model_configuration", "model_repository", "statistics"} == set(client.get_server_metadata().extensions)
+
+
+def test_statistics_by_hand():
+    """Milliseconds become nanoseconds; a model that nobody asked for says 0 as its last time."""
+    statistics = Statistics()
+    model = SimpleNamespace(name="m", batcher=SimpleNamespace(batches={2: 1}, batch_ns={2: 7}))
+    assert (0, 0) == (statistics.message(model).last_inference, statistics.message(model).inference_count)
+
+    statistics.answered(images=2, stages_ms={"server": 9.5, "queue": 1.25, "decode": 0.5, "infer": 7.000001})
+    statistics.refused(0.125)
+
+    message = statistics.message(model)
+    stages = message.inference_stats
+    expected = {"success": 9_500_000, "fail": 125_000, "queue": 1_250_000, "compute_input": 500_000}
+    expected |= {"compute_infer": 7_000_001, "compute_output": 0}
+    assert expected == {name: getattr(stages, name).ns for name in expected}
+    assert (2, 1, 7) == (message.inference_count, message.execution_count, message.batch_stats[0].compute_infer.ns)

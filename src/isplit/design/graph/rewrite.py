@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import fx
+from torch.fx.node import Argument
 
 from isplit.design.graph.ops import is_in_place, op_name
 from isplit.design.graph.values import TensorValue, Value, is_data, memory_bases
@@ -91,7 +92,7 @@ def settle_squeezes(module: fx.GraphModule, values: Mapping[fx.Node, Value]) -> 
     for node in list(module.graph.nodes):
         if op_name(module, node) != "squeeze" or node.op == "call_module":
             continue
-        source = node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
+        source = _source(node)
         value = values.get(source) if isinstance(source, fx.Node) else None
         if not isinstance(value, TensorValue) or not value.batch_first:
             continue
@@ -109,6 +110,11 @@ def settle_squeezes(module: fx.GraphModule, values: Mapping[fx.Node, Value]) -> 
         module.graph.erase_node(node)
         changed = True
     return changed
+
+
+def _source(node: fx.Node) -> Argument:
+    """Return what an operation is applied to, be it given by position or by name."""
+    return node.args[0] if node.args else node.kwargs.get("input", node.kwargs.get("self"))
 
 
 def let_gradients_through(module: fx.GraphModule, values: Mapping[fx.Node, Value]) -> list[str]:
@@ -211,12 +217,12 @@ def finish_with_logits(module: fx.GraphModule, values: Mapping[fx.Node, Value]) 
 
 def _take_away_probabilities(module: fx.GraphModule, output: fx.Node) -> str | None:
     node = output.args[0]
-    while isinstance(node, fx.Node) and node.args:
-        name = op_name(module, node).lstrip("_")
-        if name in _PROBABILITIES and isinstance(node.args[0], fx.Node):
-            node.replace_all_uses_with(node.args[0])
+    while isinstance(node, fx.Node):
+        name, source = op_name(module, node).lstrip("_"), _source(node)
+        if name in _PROBABILITIES and isinstance(source, fx.Node):
+            node.replace_all_uses_with(source)
             return name
         if name not in _PASSES:
             return None
-        node = node.args[0]
+        node = source
     return None

@@ -159,6 +159,8 @@ class Front:
     def __init__(self, limits, *, token, tls):
         self.metrics = Metrics()
         self.arrived = []
+        self.given_up = 0
+        self.error = None
         self.gate = None
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -179,8 +181,14 @@ class Front:
     async def echo(self, call):
         message = bytes(call.message)
         self.arrived.append(message)
-        if self.gate:
-            await self.gate.wait()
+        if self.error:
+            raise self.error
+        try:
+            if self.gate:
+                await self.gate.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         return message
 
     def hold(self):

@@ -1,9 +1,12 @@
 """Calls over one connection: refused before a byte of them is kept, bounded while they come, answered as gRPC says."""
 
+import asyncio
 import contextlib
 import socket
 
 import pytest
+
+from isplit.runtime.server.refusal import RefusedError
 
 UNAUTHENTICATED, EXHAUSTED, LATE, INVALID, UNIMPLEMENTED, UNAVAILABLE = "16", "8", "4", "3", "12", "14"
 
@@ -209,6 +212,7 @@ def test_cancelled(start_front, connect, http2):
     client.http2.reset_stream(stream)
     client.flush()
     http2.until(lambda: 0 == front.look(lambda hub: hub.receiving.bytes))
+    http2.until(lambda: 1 == front.given_up)
 
 
 def test_answer_that_is_not_read(start_front, connect):
@@ -260,3 +264,56 @@ def test_nonsense(start_front, connect, data):
                 pass
     assert 1 == front.refusals("protocol_error")
     assert "0" == connect(front.port).ask().status
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (RefusedError("NOT_FOUND", "no such model"), "5", "no such model"),
+        (ZeroDivisionError("by zero"), "13", "the server failed (ZeroDivisionError); its log says more"),
+        (asyncio.CancelledError(), UNAVAILABLE, "the server has stopped: ask another"),
+    ],
+)
+def test_a_method_that_fails(start_front, connect, error, status, words):
+    """Whatever a method raises, its caller hears of it, and the connection goes on."""
+    front = start_front()
+    front.error = error
+    client = connect(front.port)
+    outcome = client.ask()
+    assert (status, words) == (outcome.status, outcome.headers["grpc-message"])
+    front.error = None
+    assert "0" == client.ask().status
+
+
+def test_the_window_is_refilled_in_steps(start_front, connect):
+    """16 KiB that have arrived open the connection's window again by as many; a byte less does not yet."""
+    client = connect(start_front().port)
+    stream = client.call()
+    client.send(stream, b"\0" + (60_000).to_bytes(4, "big") + bytes(2**14 - 6))
+    client.result(client.call("/test.Service/None", end_stream=True))  # what came before it has been looked at
+    assert 0 == client.window_updates
+    client.send(stream, b"x")
+    client.until(lambda: 1 == client.window_updates)
+    assert 65_535 == client.http2.outbound_flow_control_window
+
+
+def test_a_call_that_ends_while_it_waits_for_room(start_front, connect, http2):
+    """A long message whose caller goes away before its turn is forgotten, and takes no memory when its turn comes."""
+    front = start_front()
+    size = 2**22
+    first, second = connect(front.port), connect(front.port)
+    prefix = b"\0" + size.to_bytes(4, "big")
+    stream = first.call()
+    first.send(stream, prefix + bytes(2**15))
+    http2.until(lambda: size == front.look(lambda hub: hub.receiving.bytes))
+    waiting = second.call()
+    second.send(waiting, prefix)
+    http2.until(lambda: 2 == front.look(lambda hub: hub.receiving.calls))
+    second.http2.reset_stream(waiting)
+    second.flush()
+    http2.until(lambda: 1 == front.look(lambda hub: hub.receiving.calls))
+    first.http2.reset_stream(stream)
+    first.flush()
+    http2.until(lambda: 0 == front.look(lambda hub: hub.receiving.calls))
+    assert 0 == front.look(lambda hub: hub.receiving.bytes)
+    assert "0" == connect(front.port).ask(bytes(size)).status

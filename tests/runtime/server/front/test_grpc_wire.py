@@ -64,3 +64,10 @@ def test_framed():
 def test_status_codes():
     """The numbers are gRPC's own."""
     assert {name: getattr(grpc.StatusCode, name).value[0] for name in STATUS_CODES} == STATUS_CODES
+
+
+def test_every_character_of_a_message():
+    """From the space to the tilde all but the percent sign stand for themselves; control characters and DEL do not."""
+    plain = "".join(chr(code) for code in range(0x20, 0x7F)).replace("%", "")
+    assert (b"grpc-message", plain.encode()) == trailers("INTERNAL", plain)[1]
+    assert (b"grpc-message", b"%00%1F%25%7F") == trailers("INTERNAL", "\0\x1f%\x7f")[1]

@@ -107,13 +107,14 @@ def test_page_and_planner_agree(
         (tmp_path / path.name).write_bytes(path.read_bytes())
     device, server = load_device("pi4", name="--device"), fast_server
     settings = PlanSettings(load=Load(transport=transport, warm=warm), middle=True)  # pyright: ignore[reportArgumentType]
-    start = link_with(**LINKS[link])
+    start, limits = link_with(**LINKS[link]), Limits(max_accuracy_loss=0.05)
 
     def plan_at(rate: float, rtt_ms: float, speed: float) -> PlanRecord:
         moved = start.with_rate(rate).model_copy(update={"rtt_ms": rtt_ms})
-        return plan(tmp_path, device=device.scaled(1 / speed), link=moved, server=server, settings=settings)
+        machine = device.scaled(1 / speed)
+        return plan(tmp_path, device=machine, link=moved, server=server, limits=limits, settings=settings)
 
-    plan(tmp_path, device=device, link=start, server=server, settings=settings).save(tmp_path)
+    plan(tmp_path, device=device, link=start, server=server, limits=limits, settings=settings).save(tmp_path)
     write_report(tmp_path)
     page, complaints = open_plan(browser, tmp_path)
     choices: set[str] = set()

@@ -12,10 +12,20 @@ from isplit.cli import console
 from isplit.cli.options import Options
 from isplit.cli.study_options import BudgetOptions, CutOptions, GroupOption, MovedOptions
 from isplit.cli.tables import Column, print_table
-from isplit.cli.wording import percent_with_interval
+from isplit.cli.wording import percent_with_interval, points_with_error
 from isplit.design.settings import ExportSettings
 from isplit.errors import InputError, needs_extra
-from isplit.records import Accuracy, BundleRecord, Design, ExportCheck, Int8Cost, WireBytes, wire_overhead
+from isplit.records import (
+    Accuracy,
+    BundleRecord,
+    Design,
+    ExportCheck,
+    Int8Cost,
+    Paired,
+    PartName,
+    WireBytes,
+    wire_overhead,
+)
 
 
 def export(
@@ -91,6 +101,8 @@ class _Placement:
 
     name: str
     accuracy: Accuracy | None
+    part: PartName | None
+    against_whole: Paired | None
     payload_bytes: float
     wire_bytes: WireBytes
     head_mac_share: float
@@ -102,14 +114,19 @@ def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
     """Print a bundle's placements, one table for each set of images that accuracies were measured on."""
     size = sum(file.bytes for file in record.files.values())
     typer.echo(f"{record.name}: {len(record.group.classes)} classes, {size / 2**20:.1f} MiB")
-    tables: dict[int, list[_Placement]] = defaultdict(list)
+    tables: dict[str, list[_Placement]] = defaultdict(list)
     for placement in _placements(record):
-        tables[placement.accuracy.images if placement.accuracy else 0].append(placement)
+        tables[_images(placement)].append(placement)
     columns = [
         Column[_Placement]("placement", lambda placement: placement.name, words=True),
         Column[_Placement](
             "accuracy (95 %)",
             lambda placement: "–" if placement.accuracy is None else percent_with_interval(placement.accuracy),
+        ),
+        Column[_Placement](
+            "against whole",
+            lambda placement: "–" if placement.against_whole is None else points_with_error(placement.against_whole),
+            wide=True,
         ),
         Column[_Placement]("bytes", lambda placement: f"{placement.payload_bytes:,.0f}"),
         Column[_Placement]("wire\nup", lambda placement: f"{placement.wire_bytes.up:,.0f}"),
@@ -118,8 +135,7 @@ def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
         Column[_Placement]("largest logit\ndifference", lambda placement: _logits(placement.check), wide=True),
         Column[_Placement]("symbols\nthat differ", _symbols, wide=True),
     ]
-    for images, placements in tables.items():
-        title = f"Accuracy on {images:,} images" if images else "Accuracy not measured"
+    for title, placements in tables.items():
         print_table(placements, columns, title=title, wide=wide)
     for cut in record.cuts:
         if cut.int8_cost:
@@ -130,17 +146,29 @@ def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
         )
 
 
+def _images(placement: _Placement) -> str:
+    """Say which images an accuracy is of; placements with the same ones stand in a table."""
+    if placement.accuracy is None:
+        return "Accuracy not measured"
+    part = "" if placement.part is None else f" of the {placement.part} part"
+    return f"Accuracy on {placement.accuracy.images:,} images{part}"
+
+
 def _placements(record: BundleRecord) -> Sequence[_Placement]:
     placements: list[_Placement] = []
     overhead = wire_overhead(len(record.group.classes))
     if record.local:
-        placements.append(_Placement("local", record.local.accuracy, 0, WireBytes(up=0, down=0), 1, record.check))
+        whole = record.local
+        nothing = WireBytes(up=0, down=0)
+        placements.append(_Placement("local", whole.accuracy, whole.part, None, 0, nothing, 1, record.check))
     for cut in record.cuts:
         name = f"{cut.name} (int8)" if cut.int8 else cut.name
         placements.append(
             _Placement(
                 name,
                 cut.accuracy,
+                cut.part,
+                cut.against_whole,
                 cut.payload_bytes_mean,
                 overhead.of_split(cut.payload_bytes_mean),
                 cut.head_mac_share,
@@ -154,7 +182,16 @@ def _placements(record: BundleRecord) -> Sequence[_Placement]:
         scale = "" if setting.scale == 1 else f", side × {setting.scale:g}"
         name = f"remote ({setting.format} {setting.quality or 'lossless'}{scale})"
         placements.append(
-            _Placement(name, setting.accuracy, payload_bytes, overhead.of_image(payload_bytes), 0, record.check)
+            _Placement(
+                name,
+                setting.accuracy,
+                setting.part,
+                setting.against_whole,
+                payload_bytes,
+                overhead.of_image(payload_bytes),
+                0,
+                record.check,
+            )
         )
     return placements
 

@@ -216,6 +216,8 @@ class _Exporter:
             codec=files.codec,
             latent_shape=split.built.bottleneck.latent_shape,
             accuracy=int8.cost.accuracy if int8 else measured.accuracy,
+            part="select" if int8 else measured.part,
+            against_whole=None if int8 else measured.against_whole,
             payload_bytes_mean=payload.mean,
             payload_bytes_p95=payload.p95,
             logits_tolerance=self._tolerance,
@@ -228,7 +230,7 @@ class _Exporter:
 
     def _manifest(self, chosen: Sequence[ChosenSplit], cuts: Sequence[CutPlacement]) -> BundleRecord:
         view, settings = self._view, self._settings
-        whole = chosen[0].record.measurement.whole
+        measured = chosen[0].record.measurement
         check = None
         if settings.local or settings.remote:
             check = check_whole(self._directory / WHOLE, self._pixels, self._whole, tolerance=self._tolerance)
@@ -240,8 +242,8 @@ class _Exporter:
             model_fingerprint=view.fingerprint,
             group=view.group,
             preprocessing=self._preprocessing,
-            base_accuracy=view.study.record.base_accuracy if view.is_default else whole,
-            local=LocalPlacement(file=WHOLE, accuracy=whole) if settings.local else None,
+            base_accuracy=view.study.record.base_accuracy if view.is_default else measured.whole,
+            local=LocalPlacement(file=WHOLE, accuracy=measured.whole, part=measured.part) if settings.local else None,
             remote=remote_placement(view, WHOLE, pixels=self._pixels) if settings.remote else None,
             cuts=tuple(cuts),
             check=check,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.plan.choose import Measure
-from isplit.records import Limits, PlannedPlacement, TrainingAdvice
+from isplit.records import Limits, PlannedAccuracy, PlannedPlacement, TrainingAdvice
 
 Mask = NDArray[np.bool_]
 
@@ -39,8 +39,7 @@ def training_advice(
         if chosen >= 0 and scores[index] >= scores[chosen]:
             return None
         if placement.accuracy.source != "trained" and _may_reach(placement, limits):
-            reason = f"Splitting after {placement.cut} would be better, but is a little too inaccurate untrained."
-            return _advice(placement, directory, reason)
+            return _advice(placement, directory, _reason(placement, placement.accuracy, limits))
     return None
 
 
@@ -52,6 +51,18 @@ def _may_reach(placement: PlannedPlacement, limits: Limits) -> bool:
     if limits.max_accuracy_loss is not None:
         return -accuracy.difference / 2 <= limits.max_accuracy_loss
     return accuracy.accuracy - accuracy.difference / 2 >= (limits.min_accuracy or 0.0)
+
+
+def _reason(placement: PlannedPlacement, accuracy: PlannedAccuracy, limits: Limits) -> str:
+    """Say why a better split is not chosen untrained: it loses too much, or too few images were seen to tell."""
+    loss, bound, limit = -(accuracy.difference or 0.0), accuracy.largest_loss, limits.max_accuracy_loss
+    if limit is None or bound is None or loss > limit:
+        return f"Splitting after {placement.cut} would be better, but is a little too inaccurate untrained."
+    return (
+        f"Splitting after {placement.cut} would be better and loses {100 * max(loss, 0.0):.1f} points untrained, but "
+        f"{accuracy.images or 0:,} images cannot tell whether it stays within {100 * limit:g} (at most "
+        f"{100 * bound:.1f} with 95 % confidence)."
+    )
 
 
 def _advice(placement: PlannedPlacement, directory: str, reason: str) -> TrainingAdvice | None:

@@ -136,7 +136,7 @@ def measures(costs: Costs, results: Evaluation, limits: Limits, load: Load) -> l
         ("max_wire_bytes", limits.max_wire_bytes, over(wire), 1.0),
         ("max_bytes_per_day", limits.max_bytes_per_day, over(wire * load.images_per_day), 1.0),
         ("min_accuracy", _negative(limits.min_accuracy), over(-costs.accuracy), -1.0),
-        ("max_accuracy_loss", limits.max_accuracy_loss, over(costs.loss), 1.0),
+        ("max_accuracy_loss", limits.max_accuracy_loss, over(costs.judged_loss), 1.0),
         ("min_images_per_s", _negative(limits.min_images_per_s), -results.images_per_s, -1.0),
         ("max_device_mac_share", limits.max_device_mac_share, over(costs.device_mac_share), 1.0),
         ("hide_image", 0.0 if limits.hide_image else None, over(_kinds(costs, "remote")), 1.0),

@@ -22,9 +22,9 @@ measured on Linux x86-64 in November 2026 (67.7 MiB)."""
 class Costs:
     """What each row costs two machines, in columns: milliseconds, bytes, shares; and what is known of its accuracy.
 
-    `loss` is the accuracy below the whole model's, NaN where unknown. `sends` is False where nothing crosses. Of
-    placements on several tiers, `middle_ms` is what happens beyond the first server, there and back, and `slowest_ms`
-    the slowest stage of it.
+    `loss` is the accuracy below the whole model's, and `judged_loss` its 95 % bound where there is one, which is
+    checked against limits; NaN where unknown. `sends` is False where nothing crosses. Of placements on several tiers,
+    `middle_ms` is what happens beyond the first server, there and back, and `slowest_ms` the slowest stage of it.
     """
 
     rows: tuple[PlacementRow, ...]
@@ -46,6 +46,7 @@ class Costs:
     measured_energy_mj: Values
     accuracy: Values
     loss: Values
+    judged_loss: Values
     sends: NDArray[np.bool_]
     sources: tuple[FigureSource, ...]
     device_spread: float
@@ -70,6 +71,7 @@ def price(rows: Sequence[PlacementRow], facts: StudyFacts, *, device: MachineTim
         **{name: np.array(values, float) for name, values in columns.items()},
         accuracy=np.array([np.nan if entry is None else entry.accuracy for entry in accuracies], float),
         loss=np.array([_loss(entry) for entry in accuracies], float),
+        judged_loss=np.array([_judged_loss(entry) for entry in accuracies], float),
         sends=np.array([row.kind not in ("local", "segmented") for row in rows], bool),
         sources=tuple(sources),
         device_spread=device.spread,
@@ -101,6 +103,11 @@ _COLUMNS = (
 
 def _loss(accuracy: PlannedAccuracy | None) -> float:
     return np.nan if accuracy is None or accuracy.difference is None else -accuracy.difference
+
+
+def _judged_loss(accuracy: PlannedAccuracy | None) -> float:
+    loss = None if accuracy is None else accuracy.judged_loss
+    return np.nan if loss is None else loss
 
 
 def _price_row(

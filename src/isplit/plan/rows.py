@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
+from math import hypot
 
 from isplit.plan.compute import ModelShape
 from isplit.plan.study_facts import ImageFacts, SplitFacts, StudyFacts
@@ -75,17 +74,23 @@ def _middle_rows(facts: StudyFacts, shape: ModelShape) -> list[PlacementRow]:
 
 
 def combined_accuracy(first: PlannedAccuracy, second: PlannedAccuracy) -> PlannedAccuracy:
-    """Add the losses of two bottlenecks that were measured one at a time, and their variances."""
+    """Add the losses of two bottlenecks that were measured one at a time, and their variances.
+
+    The distances of the bounds from the losses add like standard errors (Zou and Donner 2008).
+    """
     whole = first.accuracy - (first.difference or 0.0)
     difference = (first.difference or 0.0) + (second.difference or 0.0)
-    stderr = float(np.hypot(first.stderr or 0.0, second.stderr or 0.0))
+    stderr = hypot(first.stderr or 0.0, second.stderr or 0.0)
     accuracy = min(max(whole + difference, 0.0), 1.0)
+    losses = [(-(entry.difference or 0.0), entry.largest_loss) for entry in (first, second)]
+    distances = [bound - loss for loss, bound in losses if bound is not None]
     return PlannedAccuracy(
         accuracy=accuracy,
         low=max(accuracy - 2 * stderr, 0.0),
         high=min(accuracy + 2 * stderr, 1.0),
         difference=difference,
         stderr=stderr,
+        largest_loss=-difference + hypot(*distances) if len(distances) == len(losses) else None,
         source="combined",
     )
 

@@ -73,9 +73,9 @@ def _loss(split: SplitFacts) -> float:
 
 
 def _best_image(facts: StudyFacts) -> ImageFacts | None:
-    """Return the compressed image of the fewest bytes that loses at most one point."""
+    """Return the compressed image of the fewest bytes that surely loses at most one point."""
     return min(
-        (image for image in facts.images if -(image.accuracy.difference or 0.0) <= DEFAULT_ACCURACY_LOSS),
+        (image for image in facts.images if (image.accuracy.judged_loss or 0.0) <= DEFAULT_ACCURACY_LOSS + 1e-9),
         key=lambda image: image.payload_bytes,
         default=None,
     )

@@ -11,7 +11,6 @@ from isplit.records import (
     Compression,
     GraphRecord,
     Measurement,
-    Paired,
     PlannedAccuracy,
     Prediction,
     PredictionsRecord,
@@ -150,18 +149,12 @@ def _measured(measurement: Measurement, *, trained: bool) -> PlannedAccuracy:
         low=accuracy.low,
         high=accuracy.high,
         difference=against.difference,
-        stderr=_standard_error(against, accuracy.images),
+        stderr=against.stderr,
+        largest_loss=against.largest_loss(accuracy.images),
         source="trained" if trained else "closed form",
         images=accuracy.images,
         part=measurement.part,
     )
-
-
-def _standard_error(against: Paired, images: int) -> float:
-    """Return the standard error of a paired difference; where nothing disagrees, that of one disagreement more."""
-    if against.only_first + against.only_second > 0 or images == 0:
-        return against.stderr
-    return 1.0 / images
 
 
 def _predicted(prediction: Prediction) -> SplitFacts:
@@ -210,7 +203,8 @@ def _image(image: RemoteImage) -> ImageFacts:
             low=image.accuracy.low,
             high=image.accuracy.high,
             difference=image.against_whole.difference,
-            stderr=_standard_error(image.against_whole, image.accuracy.images),
+            stderr=image.against_whole.stderr,
+            largest_loss=image.against_whole.largest_loss(image.accuracy.images),
             source="decoded images",
             images=image.accuracy.images,
             part=image.part,

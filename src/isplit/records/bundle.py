@@ -11,7 +11,7 @@ from isplit.records.base import Part
 from isplit.records.compression import Compression, ImageFormat
 from isplit.records.paired import Paired
 from isplit.records.splits import Budget
-from isplit.records.study import Accuracy, ClassGroup, Preprocessing
+from isplit.records.study import Accuracy, ClassGroup, PartName, Preprocessing
 from isplit.records.tables import TableRecord
 
 RESERVED_CUTS = frozenset(("local", "remote"))
@@ -95,17 +95,27 @@ class Int8Cost(Part):
 
 
 class LocalPlacement(Part):
-    """The whole model on the device: ONNX, input `image` uint8 N×H×W×C, output `logits` float32 N×K."""
+    """The whole model on the device: ONNX, input `image` uint8 N×H×W×C, output `logits` float32 N×K.
+
+    `part` names the part of the data that `accuracy` is of (None: a bundle of an older version, which did not say).
+    """
 
     file: BundlePath
     accuracy: Accuracy | None
+    part: PartName | None = None
     int8: bool = False
 
 
 class ImageSetting(Compression):
-    """A compression with what it costs; bytes are of one image."""
+    """A compression with what it costs; bytes are of one image.
+
+    `accuracy` and `against_whole` (the whole model first, on the same images) are of the data's part `part`; None where
+    nothing was measured, or the bundle is of an older version.
+    """
 
     accuracy: Accuracy | None
+    part: PartName | None = None
+    against_whole: Paired | None = None
     payload_bytes_mean: float
     payload_bytes_p95: float
 
@@ -137,13 +147,14 @@ class CutPlacement(Part):
     `head`: ONNX, input `image` uint8 N×H×W×C, output `latent` uint8 N×`latent_shape` (the quantised symbols).
     `tail`: ONNX, input `latent`, output `logits` float32 N×K. `codec` is what `Codec.save` wrote. All take any N.
 
-    Payload bytes are of one image, header included. `logits_tolerance` is the largest absolute difference to the
-    logits of the model it was exported from that the export allowed, given the same latent (one symbol that a rounding
-    error moves makes a larger one). `head_mac_share` is the device's share of all multiply-accumulate operations, the
-    encoder's included. `int8` says that the head computes in eight bits, and
-    `int8_cost` what that costs; `accuracy` and payload bytes are then those of the int8 head, and `check` is of the
-    float32 head that it was made from. `budget` is what the bottleneck was made for (None: a bundle of an older
-    version, which did not say).
+    Payload bytes are of one image, header included. `logits_tolerance` is the largest absolute difference to the logits
+    of the model it was exported from that the export allowed, given the same latent (one symbol that a rounding error
+    moves makes a larger one). `head_mac_share` is the device's share of all multiply-accumulate operations, the
+    encoder's included. `int8` says that the head computes in eight bits, and `int8_cost` what that costs; `accuracy`
+    and payload bytes are then those of the int8 head, and `check` is of the float32 head that it was made from. `part`
+    names the part of the data that `accuracy` and `against_whole` (the whole model first, on the same images) are of;
+    `against_whole` is None for an int8 head. `budget` is what the bottleneck was made for. All three are None in
+    bundles of an older version, which did not say.
     """
 
     name: str = Field(min_length=1)
@@ -152,6 +163,8 @@ class CutPlacement(Part):
     codec: BundlePath
     latent_shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     accuracy: Accuracy | None
+    part: PartName | None = None
+    against_whole: Paired | None = None
     payload_bytes_mean: float
     payload_bytes_p95: float
     logits_tolerance: float

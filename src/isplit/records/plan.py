@@ -105,10 +105,12 @@ class Throughput(Part):
 class PlannedAccuracy(Part):
     """The accuracy of a placement, its 95 % interval, and where it comes from.
 
-    `difference` is to the whole model on the same images, `stderr` its standard error. "predicted" is the accuracy
-    after training by a calibration; "closed form" was measured without training, "decoded images" with the whole model
-    on compressed images. "combined" adds the losses of two bottlenecks that were measured one at a time. `images` is
-    how many images it was measured on and `part` which part of the data they are of; None for a prediction.
+    `difference` is to the whole model on the same images, `stderr` its standard error, and `largest_loss` the one-sided
+    95 % bound on how much accuracy is lost (None where the images were not answered in pairs, as for a prediction).
+    "predicted" is the accuracy after training by a calibration; "closed form" was measured without training, "decoded
+    images" with the whole model on compressed images. "combined" adds the losses of two bottlenecks that were measured
+    one at a time. `images` is how many images it was measured on and `part` which part of the data they are of; None
+    for a prediction.
     """
 
     accuracy: float
@@ -116,9 +118,17 @@ class PlannedAccuracy(Part):
     high: float
     difference: float | None
     stderr: float | None
+    largest_loss: float | None = None
     source: AccuracySource
     images: int | None = None
     part: str | None = None
+
+    @property
+    def judged_loss(self) -> float | None:
+        """The loss that limits are checked against: its 95 % bound, or what is expected where there is no bound."""
+        if self.largest_loss is not None:
+            return self.largest_loss
+        return None if self.difference is None else -self.difference
 
 
 class PlacedSegment(Part):

@@ -135,6 +135,7 @@ def _placement_numbers(placement: PlannedPlacement) -> dict[str, object]:
         "server_per_s": placement.throughput.server,
         "accuracy": None if accuracy is None else accuracy.accuracy,
         "loss": None if accuracy is None or accuracy.difference is None else -accuracy.difference,
+        "judged_loss": None if accuracy is None else accuracy.judged_loss,
         "source": None if accuracy is None else accuracy.source,
         "considered": placement.worth_considering,
         "broken": [name for name in placement.violates if name not in FOLLOWED_LIMITS],

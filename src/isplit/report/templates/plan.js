@@ -114,7 +114,7 @@
   };
 
   const keeps = (placement, times, limits) => placement.considered && !placement.broken.length && times.total <= limits.latency + 1e-9 &&
-    (limits.loss === Infinity || (placement.loss !== null && placement.loss <= limits.loss + 1e-9));
+    (limits.loss === Infinity || (placement.judged_loss !== null && placement.judged_loss <= limits.loss + 1e-9));
 
   // The index of the best placement, -1 where none keeps the limits; equals are told apart by latency, then bytes.
   function bestOf(times, limits) {

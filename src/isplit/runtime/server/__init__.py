@@ -1,4 +1,4 @@
-"""The server of a bundle: Open Inference Protocol v2 over gRPC, tails and the whole model in onnxruntime or on Ray.
+"""Serve a bundle over the Open Inference Protocol v2 (gRPC), with tails and whole models in onnxruntime or on Ray.
 
 import asyncio
 from isplit.runtime.bundle import Bundle

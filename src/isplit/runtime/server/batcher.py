@@ -1,11 +1,11 @@
-"""Many callers, one engine: what queues up while the engine works becomes its next batch.
+"""Batch the requests of many callers for one engine: what queues up while the engine works becomes its next batch.
 
     submit --admit--> prepare --> ready ··· take --> engine.run --> every caller its rows
               |                               |
               full: refused                   late or given up: dropped before it costs anything
 
-It never waits for a batch to fill: an engine that is idle takes what is there, be it one row. So batching costs a
-lone caller nothing, and under load batches grow by themselves.
+The batcher never waits for a batch to fill: an idle engine takes whatever is ready, even a single row. Batching
+therefore costs a lone caller nothing, and batches grow by themselves under load.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from isplit.runtime.server.refusal import RefusalStatus, RefusedError
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """A caller's logits, N×K, and what they took: waiting for the engine, and the batch of `batch_size` rows."""
+    """A caller's logits, N×K, the time in the queue and in the engine, and the number of rows in the batch."""
 
     logits: NDArray[np.float32]
     queue_ms: float
@@ -40,7 +40,7 @@ _ABANDONED: tuple[RefusalStatus, str] = ("INTERNAL", "the engine gave up; the se
 
 @dataclass(kw_only=True, eq=False)
 class _Job:
-    """One caller's rows on their way; `left` once they no longer count as waiting."""
+    """The rows of one caller. `left` is true once they no longer count as waiting."""
 
     rows: int
     cost: int
@@ -52,12 +52,12 @@ class _Job:
 
 
 class Batcher:
-    """Batches for one engine. Lives in one event loop; use it as an async context manager.
+    """Batches requests for one engine, in one event loop. Use it as an async context manager.
 
-    `max_queue` bounds the cost of what waits, what is still being prepared included: a row costs 1, unless its caller
-    knows that to prepare it takes longer. `slots` are shared by engines that
-    share processors: a batch is formed only when there is a slot for it, as late as possible. `clock` gives seconds,
-    on the scale of the deadlines.
+    `max_queue` bounds the cost of the waiting rows, including those that are still being prepared. A row costs 1,
+    unless its caller knows that preparing it takes longer. Engines that share processors share `slots`: a batch is
+    formed only when there is a slot for it, as late as possible. `clock` returns seconds, on the scale of the
+    deadlines.
     """
 
     def __init__(
@@ -78,21 +78,21 @@ class Batcher:
         self._waiting_cost = 0
         self._closing = False
         self.batches: Counter[int] = Counter()
-        """How many batches were computed, by their number of rows."""
+        """The number of computed batches, by their number of rows."""
         self.batch_ns: Counter[int] = Counter()
-        """What computing them took."""
+        """Nanoseconds of computation, by the number of rows of the batch."""
         self._ready: deque[_Job] = deque()
         self._something = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
 
     @property
     def waiting_rows(self) -> int:
-        """How many rows are admitted and not yet with the engine."""
+        """The number of admitted rows that are not yet with the engine."""
         return self._waiting_rows
 
     @property
     def waiting_cost(self) -> int:
-        """What counts towards `max_queue` of it."""
+        """The cost of the waiting rows, which counts towards `max_queue`."""
         return self._waiting_cost
 
     @property
@@ -105,7 +105,7 @@ class Batcher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop; whoever still waits is refused."""
+        """Stop; callers that still wait are refused."""
         self._closing = True
         for worker in self._workers:
             worker.cancel()
@@ -121,15 +121,15 @@ class Batcher:
         deadline: float,
         cost: int | None = None,
     ) -> Computed:
-        """Return the logits of the rows that `prepare` gives, once they were in a batch.
+        """Return the logits of the rows that `prepare` returns, once a batch with them was computed.
 
-        `cost` is what they count for in the queue; None counts the rows. However costly, rows that nothing waits
-        before are let in.
+        `cost` is their cost in the queue; None counts the rows. When nothing else waits, rows are admitted whatever
+        they cost.
 
         Raises:
-            RefusedError: RESOURCE_EXHAUSTED, before `prepare` is called, when there is no room; DEADLINE_EXCEEDED,
-                before the engine sees them, when their time is over; INTERNAL when the engine failed.
-            ValueError: There are more rows than a batch holds, which is for the caller to check.
+            RefusedError: RESOURCE_EXHAUSTED, before `prepare` is called, if there is no room; DEADLINE_EXCEEDED,
+                before the engine sees them, if their deadline has passed; INTERNAL if the engine failed.
+            ValueError: There are more rows than a batch holds; callers must check this.
 
         """
         cost = rows if cost is None else max(rows, cost)
@@ -156,7 +156,7 @@ class Batcher:
             self._something.set()
             return await job.future
         finally:
-            # Also when the caller has gone, or the rows were no good: their place is free at once.
+            # This also runs when the caller has gone or the rows were invalid: their place is free at once.
             self._leave(job)
             job.array = _NOTHING  # the job itself may stay in the queue for a while
 
@@ -180,7 +180,7 @@ class Batcher:
                 await self._run(jobs)
 
     def _take(self) -> list[_Job]:
-        """Take the oldest jobs that fit into one batch; drop those that nobody waits for any longer."""
+        """Take the oldest jobs that fit into one batch, and drop those that nobody waits for."""
         jobs: list[_Job] = []
         room = self._max_batch
         while self._ready and (self._ready[0].left or self._ready[0].rows <= room):
@@ -209,7 +209,8 @@ class Batcher:
                 msg = f"the engine answered {rows} rows with an array of shape {logits.shape}"
                 raise RefusedError("INTERNAL", msg)
         except asyncio.CancelledError:
-            # Of ours, or of the engine's own making: then it is a fault like any other, and we go on.
+            # The server cancels this task when it stops. An engine that raises CancelledError itself is at fault like
+            # any other.
             status, msg = ("UNAVAILABLE", "the server has stopped: ask another") if self._closing else _ABANDONED
             for job in jobs:
                 _refuse(job, RefusedError(status, msg))

@@ -1,4 +1,4 @@
-"""When a server's certificate ends, as a client would find out: by a handshake of the server with itself."""
+"""Find out until when a server's certificate is valid, by a handshake of the server with itself."""
 
 import ssl
 import time
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from isplit.runtime.server.security import ServerTls
 
-_EXPIRED, _NOT_YET_VALID = 10, 9  # of OpenSSL's codes for what is wrong with a certificate
+_EXPIRED, _NOT_YET_VALID = 10, 9  # OpenSSL's codes for faults of a certificate
 SOON_DAYS = 30.0
 _SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateState:
-    """Whether a certificate is `valid` now, and until when, in seconds since 1970; None where it cannot be told."""
+    """Whether a certificate is `valid` now, and until when, in seconds since 1970; None if that is not known."""
 
     valid: bool
     problem: str | None = None
@@ -21,16 +21,16 @@ class CertificateState:
 
     @property
     def days_left(self) -> float | None:
-        """How many days it goes on, rounded to a tenth."""
+        """Days until the certificate expires, rounded to a tenth."""
         return None if self.ends_at_s is None else round((self.ends_at_s - time.time()) / _SECONDS_PER_DAY, 1)
 
 
 def check_certificate(tls: ServerTls) -> CertificateState:
-    """Return the state of the first certificate of a chain. Who issued it, and for which name, does not matter here."""
+    """Return the state of the first certificate of a chain. Its issuer and its name are not checked here."""
     server = ServerTls(certificate=tls.certificate, key=tls.key).context()
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    # The certificate is trusted for its own sake, so that only its dates are left to be wrong.
+    # The certificate is its own authority here, so that only its dates can be wrong.
     client.load_verify_locations(cadata=tls.certificate.decode("latin-1"))
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()

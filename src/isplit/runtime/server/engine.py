@@ -1,4 +1,4 @@
-"""What computes a batch: here, with onnxruntime in this process. `ray.py` has the other one."""
+"""Compute batches with onnxruntime in this process. `ray.py` has the engine for a Ray cluster."""
 
 import asyncio
 import time
@@ -14,19 +14,19 @@ from isplit.runtime.providers import CPU, Provider, ProviderChoice
 from isplit.runtime.session import Session
 
 _QUICK_S = 0.5e-3
-"""A batch of less work is computed where it is asked for: to wake a thread and to hear from it takes as long."""
+"""A batch of less work is computed in the calling thread, because waking another thread and returning takes as long."""
 
 
 class Engine(Protocol):
-    """A tail, or the whole model: uint8 N×shape to float32 logits N×K, for any N up to the server's batch.
+    """Computes a tail or the whole model: uint8 N×shape to float32 logits N×K, for any N up to the server's batch.
 
-    `run` may be called again before it has returned, up to `concurrency` times. It raises RefusedError where the
-    caller should know why there is no answer; any other exception is a fault of the server.
+    `run` may be called up to `concurrency` times before it has returned. It raises RefusedError if the caller should
+    know why there is no answer; any other exception is a fault of the server.
     """
 
     @property
     def concurrency(self) -> int:
-        """How many batches it computes at a time."""
+        """The number of batches that it computes at a time."""
         ...
 
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -35,10 +35,10 @@ class Engine(Protocol):
 
 
 class OnnxTail:
-    """A model in onnxruntime.
+    """Runs a model in onnxruntime.
 
-    On construction it computes two batches of zeros: a file that cannot do what its manifest says is found at the
-    start, not at the first request, and the first request does not wait for onnxruntime's own preparations.
+    The constructor computes two batches of zeros. A file that does not fit its manifest is therefore found at the
+    start, and the first request does not wait for onnxruntime's own preparations.
 
     Raises:
         BundleError: on construction, when the file does not load, or its shapes and types are not as given.
@@ -65,11 +65,11 @@ class OnnxTail:
 
     @property
     def choice(self) -> ProviderChoice:
-        """What it runs on now, and why that is not what was asked for."""
+        """The execution provider in use, and the reason if it is not the requested one."""
         return self._session.choice
 
     def row_seconds(self) -> float:
-        """Time one row, now; of more each takes about as long, or less."""
+        """Return the seconds that one row takes now; each of several rows takes about as long, or less."""
         row = np.zeros((1, *self._input_shape), np.uint8)
         times: list[float] = []
         for _ in range(3):
@@ -84,7 +84,7 @@ class OnnxTail:
 
 
 class OnnxEngine:
-    """A tail in this process, one batch at a time, in a thread of `executor` unless it is a matter of moments."""
+    """Runs a tail in this process, one batch at a time, in a thread of `executor` unless the batch is quick."""
 
     concurrency = 1
 
@@ -92,11 +92,11 @@ class OnnxEngine:
         self._tail = tail
         self._executor = executor
         self.quick_rows = int(_QUICK_S / tail.row_seconds())
-        """A batch of at most so many rows took no longer than `_QUICK_S` when the engine was made."""
+        """Most rows of a batch that took no longer than `_QUICK_S` when the engine was made."""
 
     @property
     def choice(self) -> ProviderChoice:
-        """What it runs on now, and why that is not what was asked for."""
+        """The execution provider in use, and the reason if it is not the requested one."""
         return self._tail.choice
 
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -107,6 +107,6 @@ class OnnxEngine:
 
 
 def provider_to_report(engine: Engine) -> str | None:
-    """Return what an engine runs on, where its callers should know: it is not the CPU, or not what was asked for."""
+    """Return an engine's execution provider if callers should know it: it is not the CPU, or not the requested one."""
     choice = engine.choice if isinstance(engine, OnnxEngine) else None
     return None if choice is None or (choice.name == CPU and choice.fallback is None) else choice.name

@@ -1,4 +1,4 @@
-"""The health service of gRPC, `grpc.health.v1`: whether we serve, once or at every change."""
+"""Serve gRPC's health service, `grpc.health.v1`: report whether the server serves, once or at every change."""
 
 import asyncio
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _MAX_REQUEST_BYTES = 2**10
 
 
 class Health:
-    """Says of each of `services` whether it serves; all of them do, or none."""
+    """Reports for each of `services` whether it serves; either all of them do, or none."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(services)
@@ -23,14 +23,14 @@ class Health:
         self._changed = asyncio.Event()
 
     def set_serving(self, serving: bool) -> None:
-        """Change what is said, and tell those who watch."""
+        """Change the reported state, and notify watchers."""
         if serving != self._serving:
             self._serving = serving
             self._changed.set()
             self._changed = asyncio.Event()
 
     def methods(self) -> tuple[Method, ...]:
-        """Return the methods; `Check` is for everybody, as an orchestrator's probe can send no token."""
+        """Return the methods. `Check` is public, because an orchestrator's probe cannot send a token."""
         return (
             Method(path="/grpc.health.v1.Health/Check", answer=self._check, max_bytes=_MAX_REQUEST_BYTES, public=True),
             Method(path="/grpc.health.v1.Health/Watch", answer=self._watch, max_bytes=_MAX_REQUEST_BYTES),

@@ -1,4 +1,4 @@
-"""The server's log: one JSON object per line, so that machines can read it and people can still grep."""
+"""Write the server's log as one JSON object per line, for machines and for grep."""
 
 import json
 import logging
@@ -10,15 +10,15 @@ logger = logging.getLogger("isplit.server")
 
 
 def event(what: str, /, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log that something happened; `fields` say what it was about."""
+    """Log an event with its fields."""
     logger.log(level, what, extra={"fields": fields})
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line: time (UTC), level, event, then the event's fields."""
+    """Formats a record as one line: time (UTC), level, event, and the event's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
+        """Return the line without its newline."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -31,14 +31,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def _log_thread(arguments: threading.ExceptHookArgs) -> None:
-    """Log what ended a thread, as Python itself would print it between the lines of the log."""
+    """Log an exception that ended a thread; Python itself would print it between the lines of the log."""
     if arguments.exc_value is not None:
         name = arguments.thread.name if arguments.thread else "unknown"
         logger.error("a thread ended", exc_info=arguments.exc_value, extra={"fields": {"thread": name}})
 
 
 def log_to_stderr(level: str) -> None:
-    """Send the log of this process to standard error: Python's warnings and what other libraries log, too."""
+    """Send the log of this process to standard error, including Python's warnings and the logs of other libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

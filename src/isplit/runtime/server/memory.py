@@ -1,4 +1,4 @@
-"""What the process may take from the system: heaps of the C library, and sockets."""
+"""Set limits of the process: heaps of the C library, and open files."""
 
 import ctypes
 import resource
@@ -8,19 +8,19 @@ _ARENAS = 1
 
 
 def bound_arenas() -> bool:
-    """Let glibc keep one heap for all threads, not eight for each processor; return whether it does.
+    """Let glibc use one heap for all threads instead of eight for each processor; return whether it does.
 
-    Requests are freed by other threads than made them, so that every heap grows to what the largest needed: a million
-    requests took a server from 120 to 140 MiB. Heaps that are there stay.
+    Requests are freed by other threads than those that allocated them, so that every heap grows to the largest need: a
+    million requests took a server from 120 to 140 MiB. Heaps that exist already stay.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(_M_ARENA_MAX, _ARENAS))
 
 
 def allow_files(count: int) -> int:
-    """Let the process open `count` files and sockets, or as many as the system allows it; return how many.
+    """Raise the limit of open files and sockets to `count`, or as far as the system allows; return the limit.
 
-    Many systems start a process with 1,024, which one peer's connections use up.
+    Many systems start a process with a limit of 1,024, which the connections of one peer would use up.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= count:

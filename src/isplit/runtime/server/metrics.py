@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus. A registry of its own: several servers may share a process."""
+"""Count the server's events for Prometheus, in a registry of its own, because several servers may share a process."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -7,10 +7,10 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 STAGES = ("decode", "queue", "infer", "server")
 UNKNOWN_MODEL = ""
-"""The label of requests that name no model of ours: a caller must not be able to make new series."""
+"""The label of requests that name no hosted model: a caller must not be able to create new series."""
 
 _Series = tuple[Counter, Counter, Histogram, dict[str, Histogram]]
-"""Requests answered, images, batches, and the stages' seconds, of one model."""
+"""The series of one model: requests answered, images, batches, and the seconds of each stage."""
 
 
 class Metrics:
@@ -58,8 +58,8 @@ class Metrics:
         self.draining = Gauge("isplit_draining", "1 once the server takes no new requests.", registry=self.registry)
 
     def answered(self, model: str, *, images: int, batch_size: int, stages_ms: dict[str, float]) -> None:
-        """Count an answer and what its stages took."""
-        # To find a series by its labels takes longer than to count.
+        """Count an answer and the time of its stages."""
+        # Finding a series by its labels takes longer than counting.
         if model not in self._series:
             self._series[model] = self._find(model)
         requests, answered, batches, stages = self._series[model]

@@ -1,4 +1,4 @@
-"""The models that a bundle offers on the wire: how each is fed, and the batcher behind it."""
+"""Load the models that a bundle offers on the wire, with their inputs and the batcher behind each."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,35 +23,38 @@ from isplit.runtime.server.request import Content, TensorSpec
 REMOTE = "remote"
 
 PIXELS_PER_COST = 2**18
-"""To decode so many pixels takes about as long as everything else that is done for one image."""
+"""Decoding this many pixels takes about as long as all other work for one image."""
 
 QUICK_SYMBOLS = 2**16
-"""Payloads of fewer symbols are decoded where they arrive, unless by rans: a thread would take longer."""
+"""Payloads of fewer symbols are decoded in the thread that receives them, except by rans; another thread would take
+longer.
+"""
 
 Check = Callable[[], None]
-"""Raises RefusedError once nobody waits any longer."""
+"""Raises RefusedError once nobody waits for the result."""
 
 Decode = Callable[[Content, Check], NDArray[np.uint8]]
-"""A tensor's content to the model's input, N×shape; the check is called between elements. Raises RefusedError."""
+"""Decodes a tensor's content to the model's input, N×shape. Calls the check between elements. Raises RefusedError."""
 
 Cost = Callable[[Content], int]
-"""What it takes to decode a content, in the time of one small image, from its headers alone. Raises RefusedError."""
+"""Returns how long decoding a content takes, in units of one small image, from its headers alone. Raises RefusedError.
+"""
 
 
 class EngineFactory(Protocol):
-    """Makes the engine of an ONNX file, from the shape of one of its inputs and the number of its logits."""
+    """Makes the engine of an ONNX file, given the shape of one input and the number of logits."""
 
     def __call__(self, path: Path, *, input_shape: tuple[int, ...], outputs: int) -> Engine:
-        """Return the engine; BundleError when the file is not what the manifest says."""
+        """Return the engine; raise BundleError if the file is not what the manifest says."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hosted:
-    """One model on the wire, and the ways in which a client may feed it; `sha256` is that of its ONNX file.
+    """A model on the wire, with the inputs that it accepts; `sha256` is that of its ONNX file.
 
-    `quick` says that decoding a single element takes some ten microseconds. `cost` is None where every element takes
-    about as long as any other.
+    `quick` says that decoding one element takes only some ten microseconds. `cost` is None if all elements take about
+    as long.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Hosted:
 
 
 def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[Engine], Batcher]) -> dict[str, Hosted]:
-    """Load every model of a bundle, by its name on the wire: BUNDLE.CUT and BUNDLE.remote.
+    """Load every model of a bundle, keyed by its name on the wire: BUNDLE.CUT and BUNDLE.remote.
 
     Raises:
         BundleError: a file is not what the manifest says.
@@ -129,7 +132,7 @@ def _cut_specs(cut: CutPlacement, codec: Codec) -> tuple[TensorSpec, ...]:
 
 
 def _latents(codec: Codec, content: Content, check: Check) -> NDArray[np.uint8]:
-    """Decode payloads, or take plain symbols once they are seen to be some."""
+    """Decode payloads, or check plain symbols and return them."""
     if content.values is not None:
         levels = codec.quantiser.levels
         if levels < 256 and content.values.max() >= levels:

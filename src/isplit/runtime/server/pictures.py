@@ -1,4 +1,4 @@
-"""Compressed images from the wire to pixels; what a file claims to be is checked before it is decoded."""
+"""Decode compressed images from the wire to pixels, after checking what the file claims to be."""
 
 import io
 from collections.abc import Generator
@@ -17,11 +17,12 @@ _PILLOW_NAMES: dict[ImageFormat, str] = {"jpeg": "JPEG", "webp": "WEBP", "png": 
 
 
 def picture_pixels(content: bytes | memoryview, remote: RemotePlacement, preprocessing: Preprocessing) -> int:
-    """Return how many pixels a compressed image says that it has, from its header alone.
+    """Return the number of pixels of a compressed image, from its header alone.
 
     Raises:
-        RefusedError: INVALID_ARGUMENT, because it is no image, of a format that is not accepted, or larger than the
-            bundle allows, now or when it is resized.
+        RefusedError: INVALID_ARGUMENT, because it is not an image, has a format that is not accepted, or is larger
+            than
+            the bundle allows, before or after resizing.
 
     """
     with _refusing(remote):
@@ -37,8 +38,9 @@ def decode_picture(
     """Return the model's pixels, H×W×C, of a compressed image.
 
     Raises:
-        RefusedError: INVALID_ARGUMENT, because it is no image, damaged, of a format that is not accepted, or larger
-            than the bundle allows, now or when it is resized.
+        RefusedError: INVALID_ARGUMENT, because it is not an image, is damaged, has a format that is not accepted, or
+            is
+            larger than the bundle allows, before or after resizing.
 
     """
     picture_pixels(content, remote, preprocessing)
@@ -48,7 +50,7 @@ def decode_picture(
 
 @contextmanager
 def _refusing(remote: RemotePlacement) -> Generator[None]:
-    """Turn what a decoder raises into a refusal."""
+    """Turn exceptions of a decoder into a refusal."""
     try:
         yield
     except RefusedError:
@@ -58,19 +60,19 @@ def _refusing(remote: RemotePlacement) -> Generator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         msg = f"the image is larger than {remote.max_image_pixels} pixels: make it smaller"
         raise invalid(msg) from error
-    except OSError as error:  # UnidentifiedImageError is one
+    except OSError as error:  # UnidentifiedImageError is an OSError
         msg = f"the image cannot be read: give {', '.join(remote.accepted_formats)}"
         raise invalid(msg) from error
     except MemoryError:
         raise
     except Exception as error:
-        # Pillow's parsers raise whatever they stumble upon in headers that lie.
+        # Pillow's parsers raise any exception when headers are inconsistent.
         msg = f"the image is damaged ({type(error).__name__})"
         raise invalid(msg) from error
 
 
 def _check_size(width: int, height: int, remote: RemotePlacement, preprocessing: Preprocessing) -> None:
-    """Refuse too many pixels, and a shape so elongated that resizing its short side would make too many."""
+    """Refuse too many pixels, and a shape so elongated that resizing its short side would give too many."""
     pixels, short, long = width * height, min(width, height), max(width, height)
     resized = (preprocessing.resize_size or 0) ** 2 * long // max(short, 1)
     if not 0 < max(pixels, resized) <= remote.max_image_pixels or short == 0:

@@ -1,7 +1,7 @@
-"""Let a device measure its link to this server: it sends some bytes and gets some back, of no meaning.
+"""Let a device measure its link to this server by exchanging bytes without meaning.
 
-A caller needs the token, as for every other method. One message has at most `MAX_PROBE_BYTES` in either direction, and
-all callers together share an allowance of bytes per second, so that a probe takes neither memory nor the whole link.
+A caller needs the token, as for other methods. A message has at most `MAX_PROBE_BYTES` in either direction, and all
+callers together share an allowance of bytes per second, so that probes exhaust neither memory nor the link.
 """
 
 import os
@@ -13,7 +13,7 @@ from isplit.runtime.server.front.method import Incoming, Method
 from isplit.runtime.server.refusal import RefusedError, invalid
 
 ALLOWED_BYTES_PER_S = 2**26
-"""Of all probes together, both directions: half a gigabit per second."""
+"""Bytes per second of all probes together, in both directions: half a gigabit per second."""
 
 
 class Probe:
@@ -23,7 +23,7 @@ class Probe:
         self._clock = clock
         self._allowance = float(ALLOWED_BYTES_PER_S)
         self._filled_at_s = clock()
-        # Random, because some links compress what they carry.
+        # The bytes are random, because some links compress what they carry.
         self._filler = os.urandom(MAX_PROBE_BYTES)
 
     def methods(self) -> tuple[Method, ...]:

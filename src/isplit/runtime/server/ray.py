@@ -1,13 +1,14 @@
-"""The other engine: tails on a Ray cluster, in autoscaled replicas of one Ray Serve deployment per bundle.
+"""Compute batches on a Ray cluster, in autoscaled replicas of one Ray Serve deployment per bundle.
 
     our front (TLS, token, limits, frames, batches) --uint8 N×shape--> replica --float32 N×K--> our front
 
-Ray's own way in has no TLS and no size limit, and unpickles what it is sent. So nothing from the wire goes there: only
-arrays that the front has checked, through a handle, over the cluster's own connections. Those are Ray's to protect: a
-cluster belongs on a network of its own. Every node needs isplit installed, at the same version.
+Ray's own entry point has no TLS and no size limit, and it unpickles what it receives. Nothing from the wire goes
+there. Replicas get only arrays that the front has checked, through a handle, over the cluster's own connections. Ray
+does not protect these connections, so a cluster belongs on a network of its own. Every node needs the same version of
+isplit.
 
-A replica can compute every model of the bundle, so that all of the cluster serves whichever cut the devices choose.
-It loads a model when it is first asked for it.
+A replica can compute every model of the bundle, so that the whole cluster serves whichever cut the devices choose. It
+loads a model when that model is first asked for.
 """
 
 import asyncio
@@ -32,24 +33,24 @@ from isplit.runtime.server.models import EngineFactory
 from isplit.runtime.server.refusal import RefusedError
 
 ATTEMPTS = 3
-"""Replicas that are asked, one after the other as they die, before the callers of a batch are told."""
+"""Most replicas that are tried, one after the other as they die, before the callers of a batch are refused."""
 
 TIMEOUT_S = 60.0
-"""How long one replica may take: a node that has gone silently would hold its batch for ever."""
+"""Seconds that one replica may take. A node that fails silently would otherwise hold its batch for ever."""
 
 ONGOING_PER_REPLICA = 2
-"""Batches sent to a replica at a time: one to compute, and the next one already there."""
+"""Batches sent to a replica at a time: one that it computes, and the next one."""
 
-# A model's ONNX file and those that it reads weights from: their names, and their contents as Ray's references.
+# A model's ONNX file and the files with its weights: their names, and Ray's references to their contents.
 _Files = list[tuple[str, Any]]
 
 
 class RayEngines:
-    """A bundle's replicas on a Ray cluster, and the engines that use them. A context manager: on exit they go.
+    """Deploys a bundle's replicas on a Ray cluster, makes engines that use them, and removes them on exit.
 
-    `address` is as for `ray.init`: HOST:PORT of a cluster; None joins the one that runs here or that RAY_ADDRESS
-    names, or starts one on this machine. There are `min_replicas` at first and up to `max_replicas` under load, with
-    `threads` processors each.
+    `address` has the form that `ray.init` takes: HOST:PORT of a cluster. None joins the cluster that runs here or that
+    RAY_ADDRESS names, or starts one on this machine. The number of replicas starts at `min_replicas` and grows to
+    `max_replicas` under load; each has `threads` processors.
 
     Raises:
         MissingExtraError: on construction, when Ray is not installed.
@@ -100,14 +101,14 @@ class RayEngines:
             BundleError: the file is not what the manifest says.
 
         """
-        # Checked here: a replica would find it out at the first request only.
+        # This is checked here, because a replica would find out only at the first request.
         OnnxTail(path, input_shape=input_shape, outputs=outputs, threads=self._threads)
         name = path.relative_to(self._bundle.directory).as_posix()
         concurrency = ONGOING_PER_REPLICA * self._max_replicas
         return RayEngine(self._handle, name, (input_shape, outputs), concurrency=concurrency)
 
     def _deploy(self, undo: ExitStack) -> None:
-        # No proxies: nobody but our front has business with the replicas.
+        # No proxies are started, because only the front talks to the replicas.
         self._serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         deployment = self._serve.deployment(
@@ -133,7 +134,7 @@ class RayEngines:
         event("deployed", application=application, max_replicas=self._max_replicas)
 
     def _put(self, name: str) -> _Files:
-        """Put a model's files where every node can get them: the nodes share no disk."""
+        """Store a model's files where every node can get them, because the nodes share no disk."""
         path = self._bundle.directory / name
         names = dict.fromkeys((path.name, *(reference.location for reference in external_data(path))))
         return [(name, self._ray.put((path.parent / name).read_bytes())) for name in names]
@@ -143,7 +144,7 @@ class RayEngines:
 def ray_engines(
     bundles: Sequence[Bundle], *, address: str | None = None, max_replicas: int = 4, threads: int = 1
 ) -> Generator[EngineFactory]:
-    """Deploy the replicas of several bundles while the block runs, and yield what makes their engines.
+    """Deploy the replicas of several bundles while the block runs, and yield the function that makes their engines.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -172,7 +173,7 @@ def _models(bundle: Bundle) -> list[str]:
 
 
 class RayEngine:
-    """One model on the replicas. A batch whose replica dies goes to another: computing it twice does no harm."""
+    """Computes one model on the replicas. A batch whose replica dies goes to another; that is harmless."""
 
     def __init__(self, handle: Any, name: str, shapes: tuple[tuple[int, ...], int], *, concurrency: int) -> None:
         self._handle = handle
@@ -182,14 +183,14 @@ class RayEngine:
 
     @property
     def concurrency(self) -> int:
-        """How many batches it computes at a time."""
+        """The number of batches that it computes at a time."""
         return self._concurrency
 
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch.
 
         Raises:
-            RefusedError: UNAVAILABLE, when several replicas died over it or one did not answer in time.
+            RefusedError: UNAVAILABLE, when several replicas died over the batch or one did not answer in time.
 
         """
         from ray.exceptions import RayError, RayTaskError
@@ -200,7 +201,7 @@ class RayEngine:
                 async with asyncio.timeout(TIMEOUT_S):
                     return cast("NDArray[np.float32]", await self._handle.remote(self._name, self._shapes, batch))
             except RayTaskError:
-                raise  # the model's own failure: another replica would fail alike
+                raise  # The model itself failed, so another replica would fail in the same way.
             except (RayError, RayServeException, TimeoutError) as error:
                 event("replica lost", level=logging.WARNING, attempt=attempt, error=type(error).__name__)
         msg = f"{ATTEMPTS} replicas were lost, one after the other: try again later"
@@ -208,7 +209,7 @@ class RayEngine:
 
 
 class Replica:
-    """The bundle's models in one of Ray's processes."""
+    """Holds the bundle's models in one of Ray's processes."""
 
     def __init__(self, models: dict[str, _Files], threads: int) -> None:
         self._models = models
@@ -219,11 +220,12 @@ class Replica:
     async def __call__(
         self, name: str, shapes: tuple[tuple[int, ...], int], batch: NDArray[np.uint8]
     ) -> NDArray[np.float32]:
-        """Return a model's logits of a batch; in a thread, so that health checks are answered meanwhile."""
+        """Return a model's logits of a batch. It computes in a thread, so that health checks are answered meanwhile."""
         return await asyncio.to_thread(self._run, name, shapes, batch)
 
     def _run(self, name: str, shapes: tuple[tuple[int, ...], int], batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # One at a time: a replica has the processors for one, and the next batch waits here rather than on the way.
+        # One batch runs at a time: a replica has processors for one, and the next batch waits here rather than on the
+        # way.
         with self._lock:
             if name not in self._tails:
                 self._tails[name] = self._load(self._models[name], *shapes)

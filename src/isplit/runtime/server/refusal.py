@@ -1,21 +1,21 @@
-"""Why a request gets no answer: one exception, with the gRPC status that the caller sees."""
+"""Refuse a request with one exception, which carries the gRPC status that the caller sees."""
 
 from typing import Literal
 
 from isplit.errors import IsplitError
 
 RefusalStatus = Literal[
-    "INVALID_ARGUMENT",  # the request is wrong, damaged or hostile: sending it again will not help
-    "NOT_FOUND",  # no such model
-    "RESOURCE_EXHAUSTED",  # too many are waiting
-    "DEADLINE_EXCEEDED",  # it would be too late
+    "INVALID_ARGUMENT",  # the request is wrong, damaged or hostile; repeating it will not help
+    "NOT_FOUND",  # there is no such model
+    "RESOURCE_EXHAUSTED",  # too many images are waiting
+    "DEADLINE_EXCEEDED",  # the deadline passed
     "UNAVAILABLE",  # the server is going away, or a replica died
     "INTERNAL",  # a fault of the server
     "UNAUTHENTICATED",  # the token is missing or wrong
-    "UNIMPLEMENTED",  # no such method, or a message that gRPC compressed
+    "UNIMPLEMENTED",  # there is no such method, or gRPC compressed the message
 ]
 
-# Why, where the status says no more.
+# The reason of each status, unless a more precise one is given.
 _REASONS: dict[RefusalStatus, str] = {
     "INVALID_ARGUMENT": "invalid",
     "NOT_FOUND": "not_found",
@@ -33,7 +33,7 @@ _MAX_MESSAGE = 400
 class RefusedError(IsplitError):
     """A request is refused.
 
-    The message is cut where a caller's own words could make it long: it travels in a header.
+    The message is cut to a maximal length, because it travels in a header and may quote the caller.
 
     Args:
         status: The name of the gRPC status code.
@@ -48,9 +48,9 @@ class RefusedError(IsplitError):
         self.status: RefusalStatus = status
         self.reason = reason or _REASONS[status]
         self.noted = False
-        """Whether it is in the log and the metrics already."""
+        """Whether the log and the metrics have recorded it already."""
 
 
 def invalid(message: str) -> RefusedError:
-    """Return the refusal of a request that is wrong in itself."""
+    """Return the refusal of a request that is itself invalid."""
     return RefusedError("INVALID_ARGUMENT", message)

@@ -1,4 +1,4 @@
-"""What the operator sees of refusals: every one in the metrics, and the log without being flooded."""
+"""Show refusals to the operator: all of them in the metrics, and a bounded number in the log."""
 
 import logging
 import time
@@ -35,7 +35,7 @@ REASONS = {
     "bad_logits": "a model whose logits are not finite, or are not as many as there are classes",
     "internal": "a fault of the server",
 }
-"""Every reason that occurs, and what it means."""
+"""The meaning of every reason."""
 
 _PERIOD_S = 10.0
 _MAX_PEERS = 5
@@ -43,7 +43,7 @@ _MAX_PEERS = 5
 
 @dataclass(kw_only=True)
 class _Tally:
-    """Refusals of one reason since they were logged last."""
+    """The refusals of one reason since they were last logged."""
 
     logged_at: float
     count: int = 0
@@ -61,11 +61,11 @@ class RefusalLog:
         self._metrics = metrics
         self._clock = clock
         self._tallies: dict[str, _Tally] = {}
-        # Every series is there from the start, so that an alert can be written before anything was refused.
+        # Every series exists from the start, so that an alert can be written before anything was refused.
         self._counters = {reason: metrics.refusals.labels(reason) for reason in REASONS}
 
     def note(self, reason: str, *, detail: str, peer: str = "", **fields: object) -> None:
-        """Count a refusal; `detail` and `fields` go to the log alone."""
+        """Count a refusal; `detail` and `fields` go only to the log."""
         self._counters[reason].inc()
         if logger.isEnabledFor(logging.DEBUG):
             event("refused", level=logging.DEBUG, reason=reason, detail=detail, peer=peer, **fields)
@@ -82,13 +82,13 @@ class RefusalLog:
             tally.peers[peer] = None
 
     def flush(self, *, force: bool = False) -> None:
-        """Log the sums that are due; with `force`, those that are not yet, too."""
+        """Log the sums that are due; with `force`, log all of them."""
         now = self._clock()
         for reason, tally in list(self._tallies.items()):
             if not force and now - tally.logged_at < _PERIOD_S:
                 continue
             if not tally.count:
-                del self._tallies[reason]  # a quiet time: the next one is logged at once again
+                del self._tallies[reason]  # nothing happened for a period, so the next refusal is logged at once again
                 continue
             self._tallies[reason] = _Tally(logged_at=now)
             event(

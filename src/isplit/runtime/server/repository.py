@@ -1,6 +1,6 @@
-"""What Triton's and KServe's clients ask about models: metadata, configuration, index, statistics.
+"""Answer what Triton's and KServe's clients ask about models: metadata, configuration, index, statistics.
 
-The messages are those of the Open Inference Protocol and of Triton's extensions of it.
+The messages are those of the Open Inference Protocol and of Triton's extensions.
 """
 
 import time
@@ -18,13 +18,13 @@ _config: Any = model_config_pb2
 
 PLATFORM, BACKEND = "onnxruntime_onnx", "onnxruntime"
 EXTENSIONS = ("model_configuration", "model_repository", "statistics")
-"""Those of the protocol's extensions that are there; of model_repository the index alone."""
+"""The supported extensions of the protocol; of model_repository, only the index is supported."""
 
 _TYPES = {"UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRING", "FP32": "TYPE_FP32"}
 
 
 def unknown_model(name: str, models: Mapping[str, Hosted]) -> RefusedError:
-    """Return the refusal of a request for a model that is not there."""
+    """Return the refusal of a request for an unknown model."""
     return RefusedError("NOT_FOUND", f"there is no model {name[:100]!r}: this server has {', '.join(models)}")
 
 
@@ -42,7 +42,7 @@ def find_model(name: str, version: str, models: Mapping[str, Hosted]) -> Hosted:
 
 
 def model_metadata(model: Hosted) -> Any:
-    """Return what a model takes and gives; -1 stands for the batch."""
+    """Return the inputs and outputs of a model; -1 stands for the batch."""
     tensor = messages.ModelMetadataResponse.TensorMetadata
     return messages.ModelMetadataResponse(
         name=model.name,
@@ -56,10 +56,10 @@ def model_metadata(model: Hosted) -> Any:
 
 
 def model_config(model: Hosted, *, max_batch: int) -> Any:
-    """Return a model's configuration in Triton's words.
+    """Return a model's configuration in Triton's format.
 
-    Each input is optional, because a request gives one of them. As `max_batch_size` is set, shapes are without the
-    batch; the shape of one BYTES element is [1] less the batch, which Triton writes as [].
+    Each input is optional, because a request gives one of them. As `max_batch_size` is set, shapes exclude the batch.
+    The shape of one BYTES element is [1], which without the batch Triton writes as [].
     """
     inputs = [
         _config.ModelInput(
@@ -113,7 +113,7 @@ class _Duration:
 
 @dataclass
 class Statistics:
-    """What one model has done since the server started, for ModelStatistics."""
+    """The work of one model since the server started, for ModelStatistics."""
 
     success: _Duration = field(default_factory=_Duration)
     fail: _Duration = field(default_factory=_Duration)
@@ -123,10 +123,10 @@ class Statistics:
     output: _Duration = field(default_factory=_Duration)
     images: int = 0
     last_ms: int = 0
-    """When it was asked last, in milliseconds since 1970."""
+    """The time of the last request, in milliseconds since 1970."""
 
     def answered(self, *, images: int, stages_ms: Mapping[str, float]) -> None:
-        """Count an answer, and what its stages took."""
+        """Count an answer and the time of its stages."""
         self.images += images
         self.success.add(stages_ms["server"])
         self.queue.add(stages_ms["queue"])
@@ -141,7 +141,7 @@ class Statistics:
         self.last_ms = time.time_ns() // 10**6
 
     def message(self, model: Hosted) -> Any:
-        """Return these as a ModelStatistics message, with the batches that were computed by their size."""
+        """Return a ModelStatistics message, with the batches that were computed by their size."""
         batches = [
             messages.InferBatchStatistics(
                 batch_size=size, compute_infer=messages.StatisticDuration(count=count, ns=model.batcher.batch_ns[size])

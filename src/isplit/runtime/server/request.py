@@ -1,8 +1,8 @@
-"""From the bytes of a ModelInferRequest to the content of its one tensor, every count and size checked on the way.
+"""Parse the bytes of a ModelInferRequest to the content of its one tensor, checking every count and size on the way.
 
-Nothing is copied before its length is known to be right, and no message is built before it is known to be small:
-protobuf turns two bytes of an empty submessage into hundreds in memory. The contents of tensors, which are nearly
-all of a long request, stay where they arrived: protobuf would copy them twice.
+Nothing is copied before its length is checked, and no message is built before it is known to be small: protobuf turns
+two bytes of an empty submessage into hundreds in memory. The contents of tensors, nearly all of a long request, stay
+where they arrived; protobuf would copy them twice.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,23 +19,27 @@ from isplit.runtime.names import MODEL_SHA256
 from isplit.runtime.protobuf import LENGTH_DELIMITED, Field, MalformedError, fields
 from isplit.runtime.server.refusal import RefusedError, invalid
 
-# The generated module is made at run time, so that type checkers know nothing of it.
+# Type checkers know nothing of the generated module, because it is made at run time.
 messages: Any = service_pb2
 
 OUTPUT = "logits"
 VERSION = "1"
-"""Of every model: a changed model is another bundle."""
+"""The version of every model. A changed model is another bundle."""
 
 _FIELDS, _FIELDS_PER_ROW = 256, 4
-"""The most that a request may have. A client's has some 20, and one for each payload that it does not send raw."""
+"""The most fields that a request may have. A client sends about 20, and one for each payload that it does not send
+raw.
+"""
 
 _MAX_REST_BYTES = 2**16
-"""Of a message without the contents of its tensors: names, shapes and parameters."""
+"""Most bytes of a message without the contents of its tensors: names, shapes and parameters."""
 
 _MAX_TYPED_BYTES = 2**22
-"""Of numbers in `contents`, which take several times their size while they are read. Raw content is not limited."""
+"""Most bytes of numbers in `contents`, which take several times their size while they are read. Raw content is not
+limited.
+"""
 
-# Numbers of fields: of a request, of an input, of its contents.
+# Numbers of protobuf fields: of a request, of an input, and of its contents.
 _INPUTS, _OUTPUTS, _RAW = 5, 6, 7
 _CONTENTS = 5
 _UINT_CONTENTS, _BYTES_CONTENTS = 4, 8
@@ -45,7 +49,7 @@ _PREFIX_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """One way to feed a model: `shape` is of one image. An element of a BYTES tensor has at most `max_bytes`."""
+    """One input that a model accepts: the `shape` of one image, and the most bytes of an element of a BYTES tensor."""
 
     name: str
     datatype: Literal["BYTES", "UINT8"]
@@ -54,15 +58,15 @@ class TensorSpec:
 
     @property
     def row_bytes(self) -> int:
-        """The most that one image takes on the wire."""
+        """The most bytes that one image takes on the wire."""
         return prod(self.shape) if self.datatype == "UINT8" else self.max_bytes + _PREFIX_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """A tensor that fits its specification: the elements of a BYTES tensor, or the values of a UINT8 one.
+    """A tensor that fits its specification: the elements of a BYTES tensor, or the values of a UINT8 tensor.
 
-    Both are views of the message, whose memory they keep.
+    Both are views of the message, whose memory they keep alive.
     """
 
     spec: TensorSpec
@@ -73,7 +77,7 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class InferRequest:
-    """A ModelInferRequest whose contents were left where they are: `message` has everything else.
+    """A ModelInferRequest whose tensor contents were left in place: `message` has everything else.
 
     `raw` are views of raw_input_contents. `typed_numbers` and `typed_bytes` are views of the uint_contents and the
     bytes_contents of the inputs' `contents`, and `has_contents` says whether there were any `contents`.
@@ -98,7 +102,7 @@ class _Walk:
         self.has_contents = False
 
     def strip_request(self) -> bytes:
-        """Return the message without contents."""
+        """Return the message without the contents of its tensors."""
         kept = bytearray()
         previous_end = 0
         for field in self._fields(0, len(self._raw)):
@@ -165,7 +169,7 @@ def parse(raw: memoryview, *, max_rows: int) -> InferRequest:
     """Return the ModelInferRequest in a message.
 
     Raises:
-        RefusedError: It is none, or it has more fields than any request needs.
+        RefusedError: The bytes are not such a message, or it has more fields than any request needs.
 
     """
     walk = _Walk(raw, _FIELDS + _FIELDS_PER_ROW * max_rows)
@@ -184,10 +188,10 @@ def parse(raw: memoryview, *, max_rows: int) -> InferRequest:
 
 
 def check_file(message: Any, sha256: str) -> None:
-    """Refuse a request that is meant for another ONNX file than the one that its model runs.
+    """Refuse a request that is meant for another ONNX file than the one that the model runs.
 
     Raises:
-        RefusedError: the request names a file, and it is not this one.
+        RefusedError: the request names another file.
 
     """
     if MODEL_SHA256 in message.parameters:
@@ -204,7 +208,7 @@ def read_content(request: InferRequest, specs: Mapping[str, TensorSpec], *, max_
     """Return the content of a request's only tensor.
 
     Raises:
-        RefusedError: The tensor is not one of `specs`, or its content is not what its shape says.
+        RefusedError: The tensor is not one of `specs`, or its content does not fit its shape.
 
     """
     message = request.message
@@ -259,7 +263,7 @@ def _values(spec: TensorSpec, rows: int, raw: memoryview | None, numbers: tuple[
 
 
 def _typed_values(spec: TensorSpec, numbers: tuple[memoryview, ...]) -> NDArray[np.uint8]:
-    """Return the values of varints, packed or not: one byte each up to 127, two up to 255."""
+    """Return the values of varints, packed or not. A value has one byte up to 127 and two up to 255."""
     size = sum(len(number) for number in numbers)
     if size > _MAX_TYPED_BYTES:
         msg = f"{spec.name!r} has {size} bytes in uint_contents, at most {_MAX_TYPED_BYTES}: send raw_input_contents"
@@ -277,7 +281,7 @@ def _typed_values(spec: TensorSpec, numbers: tuple[memoryview, ...]) -> NDArray[
 
 
 def _split(spec: TensorSpec, rows: int, raw: memoryview) -> list[memoryview]:
-    """Cut raw content into its elements, each after its length: four bytes, little endian."""
+    """Cut raw content into its elements, each preceded by its length in four bytes, little endian."""
     elements: list[memoryview] = []
     at = 0
     while at < len(raw):

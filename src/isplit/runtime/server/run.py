@@ -1,4 +1,4 @@
-"""Run a server: until the process is asked to stop, or in a thread while a block runs."""
+"""Run a server until the process is asked to stop, or in a thread while a block runs."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from isplit.runtime.server.settings import ServerSettings
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FILES = 8192
-"""Enough for the connections of every kind that the front keeps, and what the server opens itself."""
+"""Enough for all connections that the front keeps, and for the files that the server itself opens."""
 
 
 async def serve(
@@ -30,11 +30,11 @@ async def serve(
     started: Callable[[Server], None] = lambda server: None,
     reload: Callable[[], tuple[ServerTls | None, str | None]] | None = None,
 ) -> bool:
-    """Serve until SIGTERM or SIGINT, then drain; return whether every request that was taken got its answer.
+    """Serve until SIGTERM or SIGINT, then drain; return whether every accepted request was answered.
 
-    A second signal ends the draining; what was not answered then ends with UNAVAILABLE. `started` is called once the
-    server listens. On SIGHUP, `reload` returns the certificate and the token to go on with; what it raises as
-    InputError is logged, and nothing changes.
+    A second signal ends the draining; requests that are not answered by then end with UNAVAILABLE. `started` is called
+    once the server listens. On SIGHUP, `reload` returns the new certificate and token. If it raises InputError, the
+    error is logged, and nothing changes.
 
     Raises:
         BundleError: a file of the bundle is not what its manifest says.
@@ -93,9 +93,9 @@ def serving(
     make_engine: EngineFactory | None = None,
     **changes: Any,
 ) -> Generator[Server]:
-    """Serve bundles from a thread of its own while the block runs; on any free port unless told otherwise.
+    """Serve bundles in a thread while the block runs, on any free port unless `port` is given.
 
-    `changes` are fields of ServerSettings. Every request that is under way when the block ends is refused.
+    `changes` are fields of ServerSettings. Requests that are not answered when the block ends are refused.
 
     Raises:
         BundleError: a file of the bundle is not what its manifest says.

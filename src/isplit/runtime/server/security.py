@@ -1,4 +1,4 @@
-"""Who may ask, and over what: TLS, client certificates, and where neither they nor a token are needed."""
+"""Protect the server: TLS, client certificates, and the rule for addresses that need neither them nor a token."""
 
 import ssl
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from isplit.runtime.access import is_loopback_host, read_pem
 
 @dataclass(frozen=True, kw_only=True)
 class ServerTls:
-    """PEM bytes: our certificate chain and its key; with `client_ca`, callers must show a certificate of that CA."""
+    """PEM bytes of a certificate chain and its key. With `client_ca`, callers must present a certificate of that CA."""
 
     certificate: bytes
     key: bytes
@@ -20,7 +20,7 @@ class ServerTls:
 
     @classmethod
     def from_files(cls, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None) -> Self | None:
-        """Read the files; None where there are none.
+        """Read the files; return None if none is given.
 
         Raises:
             InputError: one of a pair is missing, a file cannot be read or is not PEM, or key and certificate differ.
@@ -39,7 +39,7 @@ class ServerTls:
         )
 
     def context(self) -> ssl.SSLContext:
-        """Return these for the connections of a server.
+        """Return the TLS context for the connections of a server.
 
         Raises:
             InputError: The key does not belong to the certificate, or is encrypted.
@@ -52,12 +52,16 @@ class ServerTls:
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0
         try:
-            with TemporaryDirectory(prefix="isplit-tls-") as directory:  # Python's ssl reads a key from files alone
+            with TemporaryDirectory(
+                prefix="isplit-tls-"
+            ) as directory:  # Python's ssl module reads a key only from files.
                 certificate, key = Path(directory) / "certificate", Path(directory) / "key"
                 certificate.write_bytes(self.certificate)
                 key.touch(mode=0o600)
                 key.write_bytes(self.key)
-                context.load_cert_chain(certificate, key, password=lambda: b"")  # rather than ask at the terminal
+                context.load_cert_chain(
+                    certificate, key, password=lambda: b""
+                )  # an encrypted key is an error; by default, OpenSSL would ask at the terminal
             if self.client_ca is not None:
                 context.load_verify_locations(cadata=self.client_ca.decode("ascii"))
                 context.verify_mode = ssl.CERT_REQUIRED
@@ -68,13 +72,15 @@ class ServerTls:
 
 
 def _check_usable(certificate: Path, key: Path, client_ca: Path | None) -> None:
-    """Let Python's ssl say what is wrong with the files: gRPC only says that it cannot listen."""
+    """Let Python's ssl module find what is wrong with the files."""
     for path in (certificate, key, client_ca):
         if path:
             read_pem(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(certificate, key, password=lambda: b"")  # rather than ask at the terminal
+        context.load_cert_chain(
+            certificate, key, password=lambda: b""
+        )  # an encrypted key is an error; by default, OpenSSL would ask at the terminal
         if client_ca:
             context.load_verify_locations(client_ca)
     except (ssl.SSLError, ValueError) as error:
@@ -85,10 +91,10 @@ def _check_usable(certificate: Path, key: Path, client_ca: Path | None) -> None:
 
 
 def check_exposure(host: str, *, tls: ServerTls | None, token: str | None, insecure: bool) -> None:
-    """Refuse to listen where others can reach us, unless they must prove who they are over an encrypted link.
+    """Refuse to listen to other machines unless callers must prove who they are over an encrypted link.
 
     Raises:
-        InputError: `host` is not this machine alone, and there is neither TLS with a token nor mutual TLS.
+        InputError: `host` can be reached from other machines, and there is neither TLS with a token nor mutual TLS.
 
     """
     protected = tls is not None and (token is not None or tls.client_ca is not None)

@@ -1,4 +1,4 @@
-"""The server's life: load the models, listen, answer, drain, stop."""
+"""Load the models, listen, answer, drain, and stop."""
 
 import asyncio
 import logging
@@ -33,13 +33,13 @@ from isplit.runtime.server.service import SERVICE, Decoders, InferenceService
 from isplit.runtime.server.settings import ServerSettings
 
 MAX_MESSAGE_BYTES = 2**25
-"""No request is longer, however many images a batch may hold; a single image of any model always fits."""
+"""Most bytes of a request, however many images a batch may hold. A single image of any model always fits."""
 
 _MESSAGE_OVERHEAD_BYTES = 2**14
-"""Of names, shapes and parameters around the tensors."""
+"""Most bytes of names, shapes and parameters around the tensors of a request."""
 
 _STOP_GRACE_S = 0.5
-"""For answers that are computed but not yet on the wire."""
+"""Seconds for answers that are computed but not yet sent."""
 
 
 Bundles = Bundle | Sequence[Bundle]
@@ -47,12 +47,12 @@ Bundles = Bundle | Sequence[Bundle]
 
 
 class Server:
-    """Bundles being served. Make one in the event loop that it lives in, `start` it, `drain` and `stop` it.
+    """Serves bundles. Create it in the event loop that it runs in, then `start`, `drain` and `stop` it.
 
-    `make_engine` computes the tails elsewhere than in this process; see `ray.py`.
+    `make_engine` makes engines that compute the tails elsewhere than in this process; see `ray.py`.
 
     Raises:
-        InputError: On construction, when there is no bundle, or two have the same name.
+        InputError: On construction, if there is no bundle, or two have the same name.
 
     """
 
@@ -71,36 +71,36 @@ class Server:
         self._listener: Listener | None = None
         self._stopping = False
         self.port = 0
-        """The port that it listens on, once it has started."""
+        """The port that the server listens on, once it has started."""
         self.metrics_port: int | None = None
-        """The same for the metrics; None without any."""
+        """The port of the metrics; None if they are not served."""
         self.loop: asyncio.AbstractEventLoop | None = None
-        """Where it runs, once it has started: for callers in other threads."""
+        """The event loop of the server, once it has started, for callers in other threads."""
 
     @property
     def address(self) -> str:
-        """HOST:PORT, as a client wants it."""
+        """HOST:PORT, as a client takes it."""
         return _join(self._settings.host, self.port)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names on the wire."""
+        """The names of the models on the wire."""
         return tuple(self._models)
 
     @property
     def limits(self) -> FrontLimits:
-        """What peers may hold of the server, once it has started."""
+        """The limits of what peers may hold of the server, once it has started."""
         assert self._hub, "start comes first"
         return self._hub.limits
 
     @property
     def receiving_calls(self) -> int:
-        """How many calls are still sending their message."""
+        """The number of calls that are still sending their message."""
         return self._hub.receiving.calls if self._hub else 0
 
     @property
     def message_bytes(self) -> int:
-        """How much memory is taken for messages that are not computed yet."""
+        """The bytes of memory that are reserved for messages which are not computed yet."""
         return self._hub.receiving.bytes if self._hub else 0
 
     async def __aenter__(self) -> Self:
@@ -132,10 +132,10 @@ class Server:
         event("listening", address=self.address, metrics_port=self.metrics_port, models=list(self._models))
 
     def reload(self, tls: ServerTls | None, token: str | None) -> None:
-        """Use another certificate and token: for the next connection and the next call, without a pause.
+        """Use another certificate from the next connection on, and another token from the next call on.
 
         Raises:
-            InputError: They cannot be used, or the server would no longer be protected; it goes on with the old ones.
+            InputError: They cannot be used, or the server would no longer be protected; it keeps the old ones.
 
         """
         assert self._hub, "start comes first"
@@ -152,7 +152,7 @@ class Server:
         event("reloaded", tls=tls is not None, token=token is not None)
 
     async def drain(self) -> bool:
-        """Take nothing new, and finish what was taken within `drain_seconds`; return whether all of it was."""
+        """Accept nothing new, and finish accepted requests within `drain_seconds`; return whether all were finished."""
         assert self._service, "start comes first"
         self._service.ready = False
         self._metrics.draining.set(1)
@@ -167,7 +167,7 @@ class Server:
         return True
 
     async def stop(self) -> None:
-        """Close every connection and let go of everything; what is still waiting is refused."""
+        """Close every connection and release everything; requests that still wait are refused."""
         if self._stopping:
             return
         self._stopping = True
@@ -183,13 +183,13 @@ class Server:
 
     async def _load(self) -> None:
         settings = self._settings
-        # As many batches at a time as there are processors for; others wait, so that their batches can still grow.
+        # As many batches run at a time as there are processors for. Others wait, so that they can still grow.
         at_once = max(1, (os.cpu_count() or 1) // settings.threads)
         slots = asyncio.Semaphore(at_once) if self._make_engine is None else None
         compute = self._pool("infer", at_once)
         decoders = Decoders(
             payloads=self._pool("decode", at_once),
-            # Pictures take long, and the processors are shared with everybody else's work.
+            # Decoding pictures takes long, and the processors are shared with all other work.
             pictures=self._pool("picture", max(1, at_once // 2)),
             headers=self._pool("header", 1),
         )
@@ -249,13 +249,13 @@ class Server:
         self._listener.start()
 
     def _longest_request(self) -> int:
-        """Return how many bytes the longest request of any model has."""
+        """Return the number of bytes of the longest request of any model."""
         rows = [spec.row_bytes for model in self._models.values() for spec in model.specs.values()]
         longest = max(max(rows), min(max(rows) * self._settings.max_batch, MAX_MESSAGE_BYTES))
         return longest + _MESSAGE_OVERHEAD_BYTES
 
     def _tell_certificate(self) -> None:
-        """Log a certificate that has expired or soon will, and show in the metrics when."""
+        """Log a certificate that has expired or soon will, and show its end in the metrics."""
         if self._settings.tls is None:
             return
         state = check_certificate(self._settings.tls)
@@ -274,7 +274,7 @@ class Server:
             msg = f"cannot serve metrics on {_join(host, port)}: {reason}; give another `metrics_port=PORT`"
             raise InputError(msg) from error
         self.metrics_port = httpd.server_port
-        httpd.handle_error = cast("Any", _log_metrics_error)  # its own would print to standard error
+        httpd.handle_error = cast("Any", _log_metrics_error)  # the default handler would print to standard error
 
         def close() -> None:
             httpd.shutdown()
@@ -285,7 +285,7 @@ class Server:
 
 
 def _check_names(bundles: Sequence[Bundle]) -> None:
-    """Refuse bundles whose models could not be told apart."""
+    """Refuse bundles with the same name, because their models could not be told apart."""
     if not bundles:
         msg = "there is no bundle to serve: give one or more"
         raise InputError(msg)

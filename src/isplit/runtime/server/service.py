@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 over gRPC: its methods, and what becomes of each request."""
+"""Answer requests of the Open Inference Protocol v2 over gRPC."""
 
 import asyncio
 import time
@@ -43,14 +43,14 @@ from isplit.runtime.server.request import (
 
 SERVICE = "inference.GRPCInferenceService"
 _MAX_ID = 256
-"""Characters of a request's id, which is sent back."""
+"""Most characters of a request's id, which is sent back."""
 _MAX_SIMPLE_BYTES = 2**14
-"""Of a request that holds no tensor."""
+"""Most bytes of a request that holds no tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoders:
-    """Threads for what would hold up the event loop: each kind has its own, so that slow ones starve nobody else."""
+    """Threads for work that would block the event loop: one pool for each kind, so that slow work delays no other."""
 
     payloads: Executor
     pictures: Executor
@@ -79,10 +79,10 @@ class InferenceService:
         self._idle = asyncio.Event()
         self._idle.set()
         self.ready = False
-        """Whether new requests are taken: not yet, or no longer, while false."""
+        """Whether new requests are accepted; false before the start and after the end of service."""
 
     def methods(self, *, max_infer_bytes: int) -> tuple[Method, ...]:
-        """Return the methods for the front; a ModelInferRequest may have `max_infer_bytes`."""
+        """Return the methods for the front; a ModelInferRequest may have up to `max_infer_bytes`."""
         pb = messages
         simple: dict[str, tuple[Callable[[Any], Any], Any]] = {
             "ServerLive": (self.server_live, pb.ServerLiveRequest),
@@ -123,43 +123,43 @@ class InferenceService:
         await self._idle.wait()
 
     def server_live(self, _request: Any) -> Any:
-        """Say that the process answers."""
+        """Report that the process answers."""
         return messages.ServerLiveResponse(live=True)
 
     def server_ready(self, _request: Any) -> Any:
-        """Say whether new requests are taken."""
+        """Report whether new requests are accepted."""
         return messages.ServerReadyResponse(ready=self.ready)
 
     def model_ready(self, request: Any) -> Any:
-        """Say whether a model is there and takes requests."""
+        """Report whether a model exists and accepts requests."""
         known = request.name in self._models and request.version in ("", VERSION)
         return messages.ModelReadyResponse(ready=self.ready and known and self._models[request.name].batcher.is_alive)
 
     def server_metadata(self, _request: Any) -> Any:
-        """Say who we are."""
+        """Return the name, the version and the extensions of the server."""
         return messages.ServerMetadataResponse(name="isplit", version=version("isplit"), extensions=EXTENSIONS)
 
     def model_metadata(self, request: Any) -> Any:
-        """Say what a model takes and gives."""
+        """Return the inputs and outputs of a model."""
         return model_metadata(find_model(request.name, request.version, self._models))
 
     def model_config(self, request: Any) -> Any:
-        """Say how a model is served, in Triton's words."""
+        """Return how a model is served, in Triton's format."""
         model = find_model(request.name, request.version, self._models)
         return model_config(model, max_batch=self._max_batch)
 
     def repository_index(self, request: Any) -> Any:
-        """List the models and whether they take requests."""
+        """List the models and whether they accept requests."""
         return repository_index(self._models, is_ready=self.ready, only_ready=request.ready)
 
     def model_statistics(self, request: Any) -> Any:
-        """Say what a model has done, or all of them when none is named."""
+        """Return the statistics of one model, or of all if none is named."""
         models = [find_model(request.name, request.version, self._models)] if request.name else self._models.values()
         statistics = [self._statistics[model.name].message(model) for model in models]
         return messages.ModelStatisticsResponse(model_stats=statistics)
 
     async def model_infer(self, call: Incoming) -> bytes:
-        """Answer a request, or refuse it with the status that says why."""
+        """Answer a request, or refuse it with the status that fits the reason."""
         self._running += 1
         self._idle.clear()
         try:
@@ -174,7 +174,7 @@ class InferenceService:
         """Return the ModelInferResponse to a request.
 
         Raises:
-            RefusedError: There is no answer; every other exception has become one.
+            RefusedError: There is no answer; all other exceptions are turned into this one.
 
         """
         started = time.monotonic()
@@ -191,7 +191,7 @@ class InferenceService:
             request_id, content = self._read(request, model)
             rows = content.rows
             pending = [content]
-            # From here on, only `pending` keeps the message's memory.
+            # From here on, only `pending` refers to the message's memory.
             del content, request
             decode_ms, computed = await self._compute(model, pending, call)
         except asyncio.CancelledError:
@@ -225,7 +225,7 @@ class InferenceService:
         return request_id, read_content(request, model.specs, max_rows=self._max_batch)
 
     async def _compute(self, model: Hosted, pending: list[Content], call: Incoming) -> tuple[float, Computed]:
-        """Return the milliseconds that decoding took, and the answer."""
+        """Return the milliseconds of decoding, and the answer."""
         decode_ms = 0.0
         rows, is_plain = pending[0].rows, pending[0].values is not None
         wanted = _Wanted(call.deadline)
@@ -247,12 +247,12 @@ class InferenceService:
         try:
             cost = rows
             if model.cost is not None:
-                # Known before any work begins, so that what is costly can be refused.
+                # The cost is known before any work begins, so that costly requests can be refused.
                 cost = await loop.run_in_executor(self._decoders.headers, _cost, model.cost, pending)
             computed = await model.batcher.submit(rows, prepare, deadline=call.deadline, cost=cost)
         finally:
             wanted.ended = True
-            pending.clear()  # a thread that comes to it later finds nothing, and nothing is kept for it
+            pending.clear()  # a thread that starts later finds nothing, and nothing is kept for it
         _check_logits(computed.logits, model.outputs)
         return decode_ms, computed
 
@@ -276,7 +276,7 @@ def _cost(cost: Cost, pending: list[Content]) -> int:
 
 
 def _check_logits(logits: NDArray[np.float32], outputs: int) -> None:
-    """Refuse to pass on what no model of this bundle should give.
+    """Refuse to pass on logits that a model of this bundle should not give.
 
     Raises:
         RefusedError: INTERNAL, because the logits are not as many as there are classes, or not finite.
@@ -292,14 +292,14 @@ def _check_logits(logits: NDArray[np.float32], outputs: int) -> None:
 
 
 class _Wanted:
-    """Whether somebody still waits for what is decoded in another thread."""
+    """Tells another thread whether anybody still waits for what it decodes."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self.ended = False
 
     def check(self) -> None:
-        """Stop the work that nobody waits for."""
+        """Stop work that nobody waits for."""
         if self.ended:
             raise RefusedError("UNAVAILABLE", "the caller has gone")
         if time.monotonic() >= self._deadline:

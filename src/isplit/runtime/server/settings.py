@@ -1,4 +1,4 @@
-"""How to serve: addresses, protection, and bounds."""
+"""Define how a server listens, protects itself and bounds its work."""
 
 from dataclasses import dataclass, field
 
@@ -10,14 +10,23 @@ from isplit.runtime.server.security import ServerTls, check_exposure
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How to serve.
+    """Settings of a server.
 
-    `port` 0 takes any that is free. `max_batch` is in images, and bounds a single request too; `max_queue` in images
-    waiting per model. `threads` are onnxruntime's per batch, `provider` is what it runs on (see
-    `isplit.runtime.providers`). Metrics are served without TLS or token, on
-    `metrics_host`, and not at all while `metrics_port` is None. `drain_seconds` is how long a server that was asked
-    to stop goes on with what it has taken. `max_connections` bounds open connections, and `receive_seconds` is how long
-    the message of a request may take to arrive.
+    Args:
+        host: The address to listen on.
+        port: The port to listen on; 0 takes a free one.
+        tls: The certificate, and the CA of client certificates; None serves plain text.
+        token: The bearer token that callers must send.
+        insecure: Listen to other machines without TLS or token all the same.
+        max_batch: Most images in a batch, and in one request.
+        max_queue: Most images that wait for one model.
+        threads: onnxruntime's threads for one batch.
+        provider: The execution provider (see `isplit.runtime.providers`).
+        metrics_host: The address of the metrics, which are served without TLS or token.
+        metrics_port: The port of the metrics; None does not serve them.
+        drain_seconds: How long a server that was asked to stop continues with the requests that it accepted.
+        max_connections: Most open connections.
+        receive_seconds: How long the message of a request may take to arrive.
 
     Raises:
         InputError: on construction, when a number is out of its range, or the address is not protected.

@@ -1,4 +1,4 @@
-"""The network side of the server: gRPC over HTTP/2, with a bound on everything that a peer can make it hold.
+"""Speak gRPC over HTTP/2 with a bound on everything that a peer can make the server hold.
 
     listener --accepts--> channel (plain or TLS) --bytes--> connection (HTTP/2) --> call --message--> method
         |                    |                                   |                    |
@@ -6,6 +6,6 @@
     connections         processor time                      byte is read         have not arrived: `receiving`
 
 gRPC's own server reads a message before its handler can refuse it, and cannot bound how many bytes or calls wait
-half-received. So HTTP/2 is spoken here through the library h2, which leaves every flow-control window to its caller:
-bytes come only when there is room for them. docs/server.md says what was measured.
+half-received. This package therefore speaks HTTP/2 through the library h2, which leaves every flow-control window to
+its caller: bytes arrive only when there is room for them. docs/server.md gives the measurements.
 """

@@ -1,4 +1,4 @@
-"""One call: its message on the way in, and its answer on the way out."""
+"""Receive the message of one call, and send its answer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CallState = Literal["receiving", "computing", "sending", "done"]
 
 
 class Call:
-    """A call of one connection. It keeps the bytes of its message, and `Receiving` says when there is room for them.
+    """Holds the bytes of one call's message; `Receiving` decides when there is room for them.
 
-    `heard_at` is when the last byte came, `granted_at` when the whole message got its room; both are of the event
-    loop's clock.
+    `heard_at` is the time of the last byte, and `granted_at` the time at which the whole message got its room. Both
+    are times of the event loop's clock, in seconds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Call:
         self.length: int | None = None
         self.filled = 0
         self.charges: dict[str, int] = {}
-        """Bytes that `Receiving` holds for the message, by the name of their share."""
+        """Bytes that `Receiving` has reserved for the message, by the name of their share."""
         self.half_closed = False
         """Whether the peer has said that nothing more will come."""
         self.answer_begun = False
@@ -60,11 +60,11 @@ class Call:
 
     @property
     def message(self) -> memoryview:
-        """The message, once it has arrived."""
+        """The message; available once it has arrived."""
         return self._buffer
 
     def feed(self, data: bytes, *, receiving: Receiving, now: float) -> None:
-        """Take bytes of the message.
+        """Add received bytes to the message.
 
         Raises:
             RefusedError: The message is compressed, too long, or followed by another; or there is no room for it.
@@ -90,10 +90,10 @@ class Call:
         self.filled += len(content)
 
     def grant(self, now: float) -> None:
-        """Take room for the whole message, and move there what came before."""
+        """Reserve room for the whole message, and move the bytes that came earlier there."""
         assert self.length is not None
         self.granted_at = self.heard_at = now
-        # Memory that is not touched before bytes come.
+        # The system provides this memory page by page, as bytes arrive.
         self._buffer = np.empty(self.length, np.uint8).data
         self._buffer[: len(self._early)] = self._early
         self._early = bytearray()
@@ -105,16 +105,16 @@ class Call:
             raise RefusedError("INVALID_ARGUMENT", msg)
 
     def release(self) -> None:
-        """Give the message's memory back."""
+        """Release the message's memory."""
         self._buffer, self._early = memoryview(b""), bytearray()
         self.connection.front.receiving.release(self)
 
     def send(self, message: bytes) -> None:
-        """Send one message of an answer that has several."""
+        """Send one message of an answer that consists of several."""
         self.connection.send_message(self, message)
 
     def put(self, message: bytes) -> None:
-        """Add a message to what goes out."""
+        """Append a message to the outgoing bytes."""
         self.outgoing += framed(message)
 
     def _read_length(self) -> int:

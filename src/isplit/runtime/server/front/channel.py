@@ -1,7 +1,7 @@
-"""Bytes between a socket and a connection, in plain text or through TLS, in pieces that the loop can afford.
+"""Move bytes between a socket and a connection, in plain text or TLS, in pieces that do not block the event loop.
 
-asyncio's own TLS keeps a quarter of a mebibyte for every connection, and reads on while a handshake floods it. Here all
-connections read into one buffer, a piece at a time, and a stranger's piece waits for its turn.
+asyncio's own TLS keeps a quarter of a mebibyte for every connection, and continues to read while a handshake floods
+it. Here, all connections read into one buffer, piece by piece, and a stranger's piece waits for its turn.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 _STRANGER_BYTES = 2**10
 _TLS_BYTES = 2**14
-"""Of one TLS record. OpenSSL's buffers stay as large as what was put into them."""
+"""Bytes of one TLS record. OpenSSL's buffers stay as large as their largest content was."""
 _WRITE_BUFFER_BYTES = 2**16
 _SPREAD = (0.75, 1.25)
-"""Factors of `stranger_seconds`, so that peers that came together are not closed, and do not come back, together."""
+"""Random factors of `stranger_seconds`. They keep peers that came together from being closed, and coming back,
+together.
+"""
 _CLOSE_S = 2.0
-"""How long a peer may take to read what was written before its connection was closed."""
+"""Seconds that a peer may take to read the remaining bytes before its connection is closed."""
 
 
 class Channel(asyncio.BufferedProtocol):
@@ -34,7 +36,7 @@ class Channel(asyncio.BufferedProtocol):
         self.hub = hub
         self.peer = "unknown"
         self.spent_s = 0.0
-        """Processor time that this peer has cost as a stranger."""
+        """Processor time that this peer has cost as a stranger, in seconds."""
         self.opened_at = self.heard_at = hub.now()
         self.patience_s = hub.limits.stranger_seconds * random.uniform(*_SPREAD)
         self.connection: Connection | None = None
@@ -44,7 +46,7 @@ class Channel(asyncio.BufferedProtocol):
         self._waiting = False
         self._closer: asyncio.TimerHandle | None = None
         self._goodbye: bytearray | None = None
-        """What a parked peer is sent in the end; None while the connection is in use."""
+        """Bytes that a parked peer is sent at the end; None while the connection is in use."""
         self._tls: ssl.SSLObject | None = None
         self._handshaken = tls is None
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -58,13 +60,13 @@ class Channel(asyncio.BufferedProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether the server owes this peer nothing: no piece waits for its turn, and no call is open."""
+        """Whether nothing is pending for this peer: no piece waits for its turn, and no call is open."""
         return not self._waiting and not (self.connection and self.connection.calls)
 
-    # What asyncio calls.
+    # Methods that asyncio calls:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start the connection."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         address = self._transport.get_extra_info("peername")
@@ -74,12 +76,12 @@ class Channel(asyncio.BufferedProtocol):
             self.connection = Connection(self, self.hub)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to read to."""
+        """Return the buffer to read into."""
         size = _STRANGER_BYTES if not self.known else _TLS_BYTES if self._tls else len(self.hub.read_buffer)
         return memoryview(self.hub.read_buffer)[:size]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read: at once from a known peer, in its turn from a stranger."""
+        """Process the bytes that were read: at once for a known peer, in its turn for a stranger."""
         if self._goodbye is not None:
             self.leave()
             return
@@ -94,31 +96,31 @@ class Channel(asyncio.BufferedProtocol):
             self._adjust()
 
     def eof_received(self) -> bool:
-        """Close: a peer that sends nothing more gets nothing more."""
+        """Close the connection, because a peer that sends nothing more gets nothing more."""
         return False
 
     def pause_writing(self) -> None:
-        """Read nothing more from a peer that does not read."""
+        """Stop reading from a peer that does not read."""
         self._paused_at = self.hub.now()
         self._adjust()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume reading."""
         self._paused_at = None
         self._adjust()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Clean up."""
+        """Release what the connection holds."""
         self._drop_state()
         self._transport = None
         if self._closer:
             self._closer.cancel()
         self.hub.closed(self)
 
-    # What the others call.
+    # Methods that the connection and the hub call:
 
     def work(self) -> None:
-        """Give what was read to the connection."""
+        """Pass the bytes that were read to the connection."""
         piece, self._piece = self._piece, b""
         if self._waiting:
             self._waiting = False
@@ -151,7 +153,7 @@ class Channel(asyncio.BufferedProtocol):
         """Close once everything has been sent; a peer that is being parked is only prepared for its end."""
         if self._transport and not self._transport.is_closing():
             if self._tls and self._handshaken:
-                # The other side has not said goodbye yet, and we do not wait for it.
+                # This does not wait for the peer to close its side of TLS.
                 with contextlib.suppress(ssl.SSLError):
                     self._tls.unwrap()
                 self._flush_tls()
@@ -159,10 +161,10 @@ class Channel(asyncio.BufferedProtocol):
                 self._close_transport(self._transport)
 
     def park(self) -> None:
-        """Give up everything but the socket, and keep the goodbye for later.
+        """Release everything but the socket, and keep the closing message for later.
 
-        A peer whose connection is closed comes back at once, and pays nothing for it. One that is not told stays away,
-        and costs a socket. The goodbye is encrypted now, because the TLS state is given up with the rest.
+        A peer whose connection is closed reconnects at once, and pays nothing for it. A peer that is not told stays
+        away and costs only a socket. The closing message is encrypted now, because the TLS state is released too.
         """
         self._goodbye = bytearray()
         if self.connection:
@@ -170,18 +172,18 @@ class Channel(asyncio.BufferedProtocol):
         self._drop_state()
 
     def leave(self) -> None:
-        """Say goodbye to a parked peer, which may then connect again."""
+        """Send a parked peer its closing message; it may then connect again."""
         if self._transport and not self._transport.is_closing() and self._goodbye is not None:
             self._transport.write(bytes(self._goodbye))
             self._close_transport(self._transport)
 
     def abort(self) -> None:
-        """Close now."""
+        """Close the connection at once."""
         if self._transport:
             self._transport.abort()
 
     def sweep(self, now: float) -> None:
-        """Close a peer that does not read, or that has not shown for too long that it may ask."""
+        """Close the connection of a peer that does not read, or that has been a stranger for too long."""
         limits = self.hub.limits
         if self._paused_at is not None and now - self._paused_at > limits.send_seconds:
             self.hub.note("not_read", peer=self.peer, detail=f"nothing was read for {limits.send_seconds:.0f} s")
@@ -199,7 +201,7 @@ class Channel(asyncio.BufferedProtocol):
             self.connection.go_away()
 
     def _adjust(self) -> None:
-        """Read while there is nothing to wait for."""
+        """Start or stop reading, depending on whether bytes or answers are still pending."""
         if self._transport is None or self._transport.is_closing():
             return
         if self._waiting or self._paused_at is not None:
@@ -266,7 +268,7 @@ class Channel(asyncio.BufferedProtocol):
     def _drop_state(self) -> None:
         if self.connection:
             self.connection.lost()
-            self.connection = None  # they point at each other, and a flood would leave thousands for the collector
+            self.connection = None  # they refer to each other, and a flood would leave thousands
         self._tls = None
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._piece = b""

@@ -1,4 +1,4 @@
-"""One peer's connection: HTTP/2 frames to calls, answers to frames, and every window opened by hand."""
+"""Turn one peer's HTTP/2 frames into calls and answers into frames, opening every flow-control window explicitly."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from isplit.runtime.server.front.hub import Hub
 
 _WINDOW_STEP_BYTES = 2**14
-"""The connection's window is refilled in steps of so many bytes."""
+"""Bytes in which the connection's window is refilled."""
 
 
 class Output(Protocol):
-    """Where a connection's bytes go."""
+    """The destination of a connection's bytes."""
 
     @property
     def peer(self) -> str:
@@ -52,17 +52,17 @@ class Output(Protocol):
 
 
 class Connection:
-    """Calls of one peer. `known` says that one of them was authorised, or that the peer's certificate was checked."""
+    """The calls of one peer. `known` says that a call was authorised, or that the peer's certificate was verified."""
 
     def __init__(self, output: Output, hub: Hub) -> None:
         self.front = hub
         self.calls: dict[int, Call] = {}
         self.known = False
         self.stalls = 0
-        """How many messages of this peer held up others."""
+        """The number of this peer's messages that delayed others."""
         self.answered = 0
         self.active_at = hub.now()
-        """When something useful happened last: it was made, or a call was answered."""
+        """The time of the last useful event: the start of the connection, or an answered call."""
         self.closing = False
         self._output = output
         self._meter = FrameMeter(max_header_bytes=MAX_HEADER_BYTES)
@@ -79,11 +79,11 @@ class Connection:
         return self._output.peer
 
     def receive(self, data: bytes) -> None:
-        """Take bytes of the peer, and answer what can be answered at once."""
+        """Process bytes of the peer, and answer what can be answered at once."""
         try:
             start = 0
             while start < len(data) and not self.closing:
-                # From a stranger no further call is looked at before the first one was allowed.
+                # A stranger's further calls are not processed before the first one is authorised.
                 end = self._meter.feed(data, start=start, one_block=not self.known)
                 for event in self._http2.receive_data(memoryview(data)[start:end]):
                     self._handle(event)
@@ -91,33 +91,33 @@ class Connection:
         except FrameFloodError as error:
             self._end(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
         except (H2Error, ValueError, KeyError, IndexError, UnicodeError) as error:
-            # The peer's own fault, whatever it is: it ends this connection and nothing else. h2 has said goodbye.
+            # Whatever it is, it is the peer's fault. It ends this connection and nothing else; h2 has sent GOAWAY.
             self.flush()
             self._end(None, f"{type(error).__name__}: {error}")
         else:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is ready to be sent."""
+        """Send all bytes that are ready."""
         if data := self._http2.data_to_send():
             self._output.write(data)
 
     def open_window(self, call: Call, missing: int) -> None:
-        """Let the rest of a long message in."""
+        """Allow the peer to send the rest of a long message."""
         self._credit += missing
         self._open(missing, None)
         self._open((call.length or 0) + PREFIX_BYTES - WINDOW_BYTES, call.stream_id)
         self.flush()
 
     def refuse(self, call: Call, error: RefusedError) -> None:
-        """End a call without an answer, and say why."""
+        """End a call without an answer, and give the reason."""
         self.front.refused(call, error)
         self._finish(call)
         self._end_stream(call, trailers(error.status, str(error)))
         self.flush()
 
     def send_message(self, call: Call, message: bytes, *, last: bool = False) -> None:
-        """Send a message of an answer, as fast as the peer takes it."""
+        """Send a message of an answer, as fast as the peer reads."""
         if call.state == "done":
             return
         try:
@@ -135,11 +135,11 @@ class Connection:
         self.flush()
 
     def go_away(self) -> None:
-        """Say that no further call is taken, and close once what is written has been sent. Open calls are dropped."""
+        """Refuse further calls, drop open ones, and close once the pending bytes have been sent."""
         self._end(ErrorCodes.NO_ERROR, None)
 
     def lost(self) -> None:
-        """Note that the connection is gone."""
+        """Note that the connection is lost."""
         self.closing = True
         for call in list(self.calls.values()):
             self._finish(call)
@@ -173,7 +173,7 @@ class Connection:
             self._end(None, None)
 
     def _begin(self, stream_id: int, headers: Headers) -> None:
-        """Look at a call's headers; a call that is not allowed ends here, before a byte of its message is kept."""
+        """Check a call's headers; a call that is not allowed ends here, before a byte of its message is kept."""
         head = read_head(headers)
         if head.http_method != b"POST" or not head.content_type.startswith(b"application/grpc"):
             self.front.note("not_grpc", peer=self.peer, detail=f"content-type {head.content_type[:80]!r}")
@@ -186,7 +186,7 @@ class Connection:
             self.front.note(error.reason, peer=self.peer, detail=str(error))
             self._respond_only(stream_id, [*RESPONSE_HEADERS, *trailers(error.status, str(error))])
             if error.status == "UNAUTHENTICATED" and not self.known:
-                self._end(ErrorCodes.NO_ERROR, None)  # whoever goes on without the token must connect again
+                self._end(ErrorCodes.NO_ERROR, None)  # A peer that continues without the token must connect again.
             return
         if is_authorised and not self.known:
             self.known = True
@@ -214,7 +214,7 @@ class Connection:
             self._open(padding, event.stream_id)
 
     def _restore(self, size: int) -> None:
-        """Open the connection's window again by what has arrived, but for what long messages had on top of it."""
+        """Refill the connection's window by the bytes that arrived beyond what long messages were granted on top."""
         covered = min(size, self._credit)
         self._credit -= covered
         self._unrestored += size - covered
@@ -307,7 +307,7 @@ class Connection:
             self._http2.reset_stream(stream_id, code)
 
     def _finish(self, call: Call) -> None:
-        """Let go of everything that a call holds; whoever computes it is told to stop."""
+        """Release everything that a call holds, and tell its computation to stop."""
         if call.state == "done":
             return
         call.state = "done"
@@ -321,7 +321,7 @@ class Connection:
             call.task.cancel()
 
     def _end(self, code: ErrorCodes | None, reason: str | None) -> None:
-        """Close the connection; with a code, say so first. A `reason` is the peer's fault, for the operator to see."""
+        """Close the connection, after GOAWAY if a code is given. A `reason` is the peer's fault, for the operator."""
         if self.closing:
             return
         self.closing = True
@@ -331,7 +331,7 @@ class Connection:
             self._finish(call)
         self.flush()
         if code is not None:
-            # Written by hand: h2 sends nothing more once it has said goodbye.
+            # The frame is written by hand, because h2 sends nothing after its own GOAWAY.
             goodbye: Any = GoAwayFrame(0, last_stream_id=self._http2.highest_inbound_stream_id, error_code=int(code))
             self._output.write(goodbye.serialize())
         self._output.close()

@@ -1,4 +1,4 @@
-"""Look at the outline of HTTP/2 frames before they are parsed, to bound what parsing them would keep."""
+"""Check the outline of HTTP/2 frames before they are parsed, to bound what a parser would keep."""
 
 from isplit.errors import IsplitError
 
@@ -7,7 +7,7 @@ _PREFACE_BYTES = 24
 _HEADERS, _CONTINUATION = 1, 9
 _END_HEADERS = 4
 _MAX_FRAME_BYTES = 2**14
-"""HTTP/2's own limit where no other was agreed. h2 looks at it only once the whole frame is there."""
+"""The longest frame that HTTP/2 allows by default. h2 checks it only once the whole frame has arrived."""
 
 
 class FrameFloodError(IsplitError):
@@ -15,9 +15,10 @@ class FrameFloodError(IsplitError):
 
 
 class FrameMeter:
-    """Follows the frames of one connection, and bounds the length of each frame and block of headers.
+    """Follows the frames of one connection, and bounds the length of each frame and header block.
 
-    A parser must keep a frame until all of it, and a block until its last frame has come. This one keeps numbers only.
+    A parser must keep a frame until it is complete, and a header block until its last frame. This class keeps only
+    numbers.
     """
 
     def __init__(self, *, max_header_bytes: int) -> None:
@@ -28,9 +29,9 @@ class FrameMeter:
         self._ends_block = False
 
     def feed(self, data: bytes, *, start: int = 0, one_block: bool = False) -> int:
-        """Follow the bytes from `start` on, and return where that ended.
+        """Follow the bytes from `start` on, and return where this ended.
 
-        It ends with the data, or with `one_block` at the end of the first frame that completes a block of headers.
+        It ends at the end of the data or, with `one_block`, after the first frame that completes a header block.
 
         Raises:
             FrameFloodError: A frame or a block of headers is too long.

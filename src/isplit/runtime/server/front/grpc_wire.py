@@ -1,4 +1,4 @@
-"""gRPC's words over HTTP/2: the request's headers, the deadline in them, and the headers of an answer.
+"""Read and write gRPC's headers over HTTP/2: those of a request, its deadline, and those of an answer.
 
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
@@ -29,13 +29,13 @@ RESPONSE_HEADERS: Headers = [(b":status", b"200"), (b"content-type", b"applicati
 
 _UNIT_SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MAX_TIMEOUT_DIGITS = 8
-# Every printable ASCII character but the percent sign stands for itself in a status message.
+# In a status message, all printable ASCII characters but the percent sign stand for themselves.
 _PLAIN_CHARACTERS = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestHead:
-    """What the headers of a request say. `authorization` holds every value of that header."""
+    """The headers of a request. `authorization` holds every value of that header."""
 
     path: str
     http_method: bytes
@@ -46,7 +46,7 @@ class RequestHead:
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
-    """Return what a request's headers say. A timeout that cannot be read counts as none."""
+    """Parse a request's headers. A timeout that cannot be parsed counts as no timeout."""
     path = http_method = content_type = b""
     encoding, timeout_s = b"identity", inf
     authorization: list[bytes] = []
@@ -84,7 +84,7 @@ def _seconds(timeout: bytes) -> float:
 
 
 def trailers(status: str, message: str = "") -> Headers:
-    """Return the headers that end a call. The message is percent-encoded, as gRPC wants it."""
+    """Return the headers that end a call. The message is percent-encoded, as gRPC requires."""
     lines: Headers = [(b"grpc-status", b"%d" % STATUS_CODES[status])]
     if message:
         lines.append((b"grpc-message", quote(message, safe=_PLAIN_CHARACTERS).encode("ascii")))
@@ -92,5 +92,5 @@ def trailers(status: str, message: str = "") -> Headers:
 
 
 def framed(message: bytes) -> bytes:
-    """Return a message behind its prefix: not compressed, and its length."""
+    """Return a message with its gRPC prefix: the flag for "not compressed" and the length."""
     return b"\0" + len(message).to_bytes(PREFIX_BYTES - 1, "big") + message

@@ -1,11 +1,11 @@
-"""h2's HTTP/2 connection, set up for a server that trusts nobody."""
+"""Set up h2's HTTP/2 connection for a server that does not trust its peers."""
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
 MAX_HEADER_BYTES = 2**13
-"""Of a call's headers; a client sends some 300."""
+"""Most bytes of a call's headers. A client sends about 300."""
 
 _CONFIG = H2Configuration(
     client_side=False,
@@ -16,15 +16,15 @@ _CONFIG = H2Configuration(
 
 
 class _Http2(H2Connection):
-    # h2 remembers this many closed streams of each connection; its own number takes megabytes.
+    # The number of closed streams that h2 remembers for each connection. Its default takes megabytes.
     MAX_CLOSED_STREAMS = 1024
     DEFAULT_MAX_HEADER_LIST_SIZE = 2 * MAX_HEADER_BYTES
 
 
 def new_http2(*, max_streams: int) -> H2Connection:
-    """Return a server's connection on which a peer may have `max_streams` calls at a time."""
+    """Return a server's connection on which a peer may have `max_streams` open calls."""
     http2 = _Http2(_CONFIG)
-    # Settings that count from the start, and not only once the peer has acknowledged them.
+    # These settings apply from the start, not only once the peer has acknowledged them.
     http2.local_settings = Settings(
         client=False,
         initial_values={

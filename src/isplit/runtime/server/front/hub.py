@@ -1,4 +1,4 @@
-"""What all connections of a server share: their number, their methods, the token, and room for messages."""
+"""Hold what all connections of a server share: their number, their methods, the token, and room for messages."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _READ_BYTES = 2**16
 
 
 class Hub:
-    """The shared state of a server's connections. It lives in one event loop.
+    """The shared state of a server's connections, in one event loop.
 
-    Without a token every peer may ask, unless the TLS context demands a certificate.
+    Without a token, every peer may call, unless the TLS context requires a certificate.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Hub:
         self.receiving = Receiving(limits)
         self.strangers = StrangerTime(limits.stranger_time_share, self._loop)
         self.read_buffer = bytearray(_READ_BYTES)
-        """Shared by all connections: what is read is copied before anything else is."""
+        """The buffer that all connections read into. The bytes are copied out of it before anything else happens."""
         self.channels: dict[Channel, None] = {}
         self._stranger_channels: dict[Channel, None] = {}
         """In the order in which they sent something last."""
@@ -57,12 +57,12 @@ class Hub:
 
     @property
     def stranger_count(self) -> int:
-        """How many connections have not made an authorised call yet."""
+        """The number of connections that have not made an authorised call yet."""
         return len(self._stranger_channels)
 
     @property
     def parked_count(self) -> int:
-        """How many strangers gave way and have not noticed."""
+        """The number of parked strangers."""
         return len(self._parked)
 
     def now(self) -> float:
@@ -70,11 +70,11 @@ class Hub:
         return self._loop.time()
 
     def set_token(self, token: str | None) -> None:
-        """Ask for this token from the next call on."""
+        """Require this token from the next call on."""
         self._expected = f"Bearer {token}".encode() if token else b""
 
     def admit(self, head: RequestHead) -> tuple[Method, bool]:
-        """Return the method that a call asks for, and whether the caller has shown that it may ask.
+        """Return the method that a call asks for, and whether the caller has shown that it is authorised.
 
         Raises:
             RefusedError: The token is missing or wrong, or there is no such method, or messages are compressed.
@@ -95,13 +95,13 @@ class Hub:
     def _is_authorised(self, given: tuple[bytes, ...]) -> bool:
         if not self._expected:
             return True
-        # In a time that does not tell how much of it is right.
+        # The comparison takes constant time, so that it does not reveal a prefix of the token.
         return len(given) == 1 and hmac.compare_digest(given[0], self._expected)
 
-    # What connections report.
+    # Events that connections report:
 
     def make_room(self) -> bool:
-        """Let a connection give way to a new one where there are as many as may be; return whether there is room."""
+        """Close or park a connection if the limit is reached; return whether there is room for a new one."""
         if len(self._stranger_channels) >= self.limits.max_strangers:
             leaving = self._next_to_leave()
             if leaving is None:
@@ -123,7 +123,7 @@ class Hub:
             self._stranger_channels[channel] = None
 
     def became_known(self, connection: Connection) -> None:
-        """Count a connection among those that may ask."""
+        """Count a connection as known."""
         for channel in self._stranger_channels:
             if channel.connection is connection:
                 del self._stranger_channels[channel]
@@ -136,7 +136,7 @@ class Hub:
         self._parked.pop(channel, None)
 
     def end_parked(self) -> bool:
-        """Close the stranger that was parked first, for its socket; return whether there was one."""
+        """Close the stranger that was parked first, to free its socket; return whether there was one."""
         if not self._parked:
             return False
         oldest = next(iter(self._parked))
@@ -145,7 +145,7 @@ class Hub:
         return True
 
     def refused(self, call: Call, error: RefusedError) -> None:
-        """Note that a call ends without an answer, unless its method has."""
+        """Note that a call ends without an answer, unless its method has noted it."""
         if not error.noted:
             self.note(error.reason, peer=call.connection.peer, detail=str(error))
 
@@ -154,11 +154,11 @@ class Hub:
         logger.error("a call failed", exc_info=error, extra={"fields": {"method": call.method.path}})
 
     def note(self, reason: str, *, peer: str, detail: str) -> None:
-        """Count a refusal, and log it where that is not too often."""
+        """Count a refusal, and log it unless that happens too often."""
         self._refusals.note(reason, peer=peer, detail=detail)
 
     async def close(self, grace_s: float) -> None:
-        """End every call with UNAVAILABLE and every connection, after `grace_s` at the latest."""
+        """End every call with UNAVAILABLE and close every connection, after at most `grace_s` seconds."""
         if self._sweeper:
             self._sweeper.cancel()
         self.strangers.close()
@@ -178,7 +178,7 @@ class Hub:
         self._refusals.flush(force=True)
 
     def _worth(self, channel: Channel) -> tuple[bool, bool, bool, float]:
-        """Rank a connection: the least comes first when one must give way."""
+        """Rank a connection; the lowest rank is closed first."""
         connection = channel.connection
         if connection is None:
             return False, False, False, channel.opened_at
@@ -198,7 +198,7 @@ class Hub:
         return oldest if now - oldest.opened_at >= self.limits.stranger_turn_seconds else None
 
     def _drop(self, channel: Channel, reason: str) -> None:
-        # Not counted from here on: its socket closes when the event loop comes to it.
+        # The connection no longer counts from here on; the event loop closes its socket later.
         self.closed(channel)
         limit = self.limits.max_strangers if reason == "strangers" else self.limits.max_connections
         self.note(reason, peer=channel.peer, detail=f"there are more than {limit}: this one gave way")

@@ -1,12 +1,12 @@
-"""What a peer may hold of the server, in numbers."""
+"""Define how much a peer may hold of the server."""
 
 from dataclasses import dataclass
 
 WINDOW_BYTES = 2**16 - 1
-"""HTTP/2's first window of a stream and of a connection: what a peer may send before it is given more."""
+"""The first HTTP/2 window of a stream and of a connection: bytes that a peer may send before it is granted more."""
 
 PREFIX_BYTES = 5
-"""Before every gRPC message: whether it is compressed, and its length."""
+"""Bytes before every gRPC message: the compression flag and the length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +28,22 @@ class FrontLimits:
     """Bounds of the front. `message_bytes` is the longest request of any method.
 
     Args:
-        max_connections: In all.
-        max_strangers: Connections that have not made an authorised call yet.
-        max_parked: Connections that gave way as strangers and keep nothing but their socket until they send something.
-        max_receiving: Calls whose message has not arrived in full, over all connections.
-        max_streams: Calls of one connection at a time.
+        max_connections: Most connections in all.
+        max_strangers: Most connections that have not made an authorised call yet.
+        max_parked: Most strangers that were closed but for their socket, which they keep until they send something.
+        max_receiving: Most calls whose message has not fully arrived, over all connections.
+        max_streams: Most open calls of one connection.
         max_health_receiving: The same as `max_receiving`, for calls that need no token.
-        max_health_streams: Of one connection.
-        receive_seconds: How long a message may take to arrive; long ones get a second more for each `min_rate`.
-        stall_seconds: How long a message that others wait behind may stand still.
-        min_rate_bytes_per_s: What a long message must average while others wait behind it.
+        max_health_streams: Most open calls of one connection that need no token.
+        receive_seconds: How long a message may take to arrive; a long one gets a second more for each
+            `min_rate_bytes_per_s` bytes.
+        stall_seconds: How long a message that others wait behind may stall.
+        min_rate_bytes_per_s: The rate that a long message must reach on average while others wait behind it.
         send_seconds: How long a peer may take to read an answer.
         stranger_seconds: How long a connection may go on without an authorised call, on average.
         stranger_grace_seconds: How long a stranger may be silent before it gives way to others.
         stranger_turn_seconds: How long a stranger may go on that always sends something, before it gives way.
-        stranger_time_share: Of the event loop's time, for all strangers together.
+        stranger_time_share: The share of the event loop's time for all strangers together.
 
     """
 

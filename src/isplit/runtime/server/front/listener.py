@@ -1,4 +1,4 @@
-"""Listen on an address and accept connections, no faster than strangers may cost."""
+"""Listen on an address and accept connections, no faster than the share of strangers allows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _BACKLOG = 4096
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _ACCEPTS_AT_ONCE = 64
 _SEND_BUFFER_BYTES = 2**18
-"""Of the kernel, for what a peer has not read."""
+"""The kernel's buffer for bytes that a peer has not read."""
 _MAX_WAITING = 1024
-"""Connections that were accepted and wait for their turn; beyond it the oldest is closed."""
+"""Most accepted connections that wait for their turn; beyond it, the oldest is closed."""
 _POLL_S = 0.005
 _CONNECTION_S = 0.3e-3
-"""Processor time, about, that one more connection costs until its first byte."""
-# A peer that has gone without a word is noticed after some two minutes.
+"""Approximate processor time that one more connection costs until its first byte, in seconds."""
+# Keepalive notices a vanished peer after about two minutes.
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000))
 
 
 class Listener:
-    """Listening sockets of one server. `tls` may be replaced at any time; it is used for the next connection."""
+    """The listening sockets of one server. `tls` may be replaced at any time; it applies to the next connection."""
 
     def __init__(self, hub: Hub, tls: ssl.SSLContext | None) -> None:
         self.tls = tls
@@ -57,13 +57,13 @@ class Listener:
         return port
 
     def start(self) -> None:
-        """Begin to accept connections."""
+        """Start accepting connections."""
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
             loop.add_reader(listening, self._accept, listening)
 
     async def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         for listening in self._sockets:
             asyncio.get_running_loop().remove_reader(listening)
         self._close_sockets()
@@ -76,7 +76,7 @@ class Listener:
         self._waiting.clear()
 
     def _accept(self, listening: socket.socket) -> None:
-        """Take what has connected out of the kernel's queue, which would serve the oldest first."""
+        """Accept the connections in the kernel's queue, because the kernel would serve the oldest first."""
         for _ in range(_ACCEPTS_AT_ONCE):
             try:
                 accepted, _address = listening.accept()
@@ -84,11 +84,11 @@ class Listener:
                 break
             except OSError as error:
                 if error.errno in _NO_ROOM and self._hub.end_parked():
-                    break  # its socket closes when the event loop comes to it
+                    break  # The event loop closes its socket later.
                 if error.errno in _NO_ROOM and self._waiting:
                     self._waiting.popleft().close()
                     continue
-                break  # ECONNABORTED and the like: that peer has gone again
+                break  # The peer has already gone, for example with ECONNABORTED.
             if len(self._waiting) == _MAX_WAITING:
                 self._hub.note("strangers", peer="unknown", detail=f"more than {_MAX_WAITING} wait for a connection")
                 self._waiting.popleft().close()
@@ -96,7 +96,7 @@ class Listener:
             self._hub.strangers.offer(_Arrival(self))
 
     def serve_newest(self) -> None:
-        """Begin to talk to the connection that came last: whoever came long before it may have given up."""
+        """Serve the newest connection first, because one that came long before it may have given up."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             return
@@ -117,7 +117,7 @@ class Listener:
 
 
 class _Arrival:
-    """The turn of one more connection among the strangers."""
+    """A new connection's turn among the strangers."""
 
     spent_s = 0.0
 
@@ -135,7 +135,7 @@ def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
         listening.setblocking(False)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # All of IPv4 too, where all of IPv6 is asked for.
+            # An IPv6 wildcard address also accepts IPv4.
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
         listening.bind(address)
         listening.listen(_BACKLOG)

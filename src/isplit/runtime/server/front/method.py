@@ -1,4 +1,4 @@
-"""What the front needs to know of a method, and what a method needs to know of a call."""
+"""Define the interface between the front and the methods: what each knows of the other."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ class Incoming(Protocol):
 
     @property
     def message(self) -> memoryview:
-        """The message, without its prefix; only until `release`."""
+        """The message without its prefix; valid until `release`."""
         ...
 
     @property
@@ -20,15 +20,15 @@ class Incoming(Protocol):
 
     @property
     def deadline(self) -> float:
-        """When the caller gives up; infinity without a deadline."""
+        """The time at which the caller gives up; infinity without a deadline."""
         ...
 
     def release(self) -> None:
-        """Give the message's memory back before the answer is there; it must not be read any more."""
+        """Release the message's memory before the answer is ready; the message must not be read afterwards."""
         ...
 
     def send(self, message: bytes) -> None:
-        """Send one message of an answer that has several."""
+        """Send one message of an answer that consists of several."""
         ...
 
 
@@ -36,9 +36,9 @@ class Incoming(Protocol):
 class Method:
     """A method that peers may call.
 
-    `answer` returns the only message of the answer, or None when it has sent all of them through `Incoming.send`. It
-    raises RefusedError where the caller should know why there is no answer; every other exception is a fault of the
-    server. Callers without the token may call it when it is `public`: it then has a share of calls of its own.
+    `answer` returns the only message of the answer, or None when it has sent all messages through `Incoming.send`. It
+    raises RefusedError if the caller should know why there is no answer; every other exception is a fault of the
+    server. Callers without the token may call a `public` method; such calls have a limit of their own.
     """
 
     path: str

@@ -1,7 +1,7 @@
-"""Who may send how much before it is read: room for messages, and for calls that are still sending theirs.
+"""Decide who may send how much before it is read: room for messages, and for calls that are still sending theirs.
 
-Room is taken by a message's declared length, before its bytes are let in. When there is none, the call that has been
-silent for longest gives way: a peer that sends what it announced is done in moments, so it is never that one.
+Room is reserved by a message's declared length, before its bytes are accepted. When there is none, the call that has
+been silent for longest is refused. A peer that sends what it announced finishes quickly, so it is never that one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LATER = "try again later"
 
 
 class _Pool:
-    """The memory of one share: what is taken of it, by whom, and who waits for some."""
+    """The memory of one share: the reservations in it, their owners, and the calls that wait for room."""
 
     def __init__(self, share: Share) -> None:
         self.share = share
@@ -48,7 +48,7 @@ class _Pool:
 
 
 class Receiving:
-    """Calls whose message has not arrived in full, and the memory of every message that is not answered yet."""
+    """The calls whose message has not fully arrived, and the memory of every message that is not answered yet."""
 
     def __init__(self, limits: FrontLimits) -> None:
         self._limits = limits
@@ -59,16 +59,16 @@ class Receiving:
 
     @property
     def calls(self) -> int:
-        """How many calls are still sending their message."""
+        """The number of calls that are still sending their message."""
         return len(self._calls)
 
     @property
     def bytes(self) -> int:
-        """How much memory is taken for messages."""
+        """The number of bytes that are reserved for messages."""
         return sum(pool.used for pool in self._pools.values())
 
     def admit(self, call: Call) -> None:
-        """Let a call begin to send its message; another one may have to give way.
+        """Allow a call to send its message; another call may be refused for it.
 
         Raises:
             RefusedError: Its connection has as many calls of its kind as it may have.
@@ -87,14 +87,14 @@ class Receiving:
         self._counts[public] += 1
 
     def reserve(self, call: Call, *, now: float) -> None:
-        """Take room for a message whose length is known; a long one may have to wait for its turn.
+        """Reserve room for a message of known length; a long one may have to wait for its turn.
 
         Raises:
             RefusedError: There is no room, and nobody who could give way.
 
         """
         assert call.length is not None
-        # Of a long message, this is for what comes before its turn.
+        # A long message needs this room for the bytes that arrive before its turn.
         self._take_short(call, min(call.length, WINDOW_BYTES))
         if call.length <= self._short.share.message_bytes:
             call.grant(now)
@@ -104,13 +104,13 @@ class Receiving:
         self._grant(pool, now)
 
     def arrived(self, call: Call) -> None:
-        """Note that a message is complete. Its memory stays taken."""
+        """Note that a message is complete. Its memory stays reserved."""
         if call in self._calls:
             del self._calls[call]
             self._counts[call.method.public] -= 1
 
     def release(self, call: Call) -> None:
-        """Give a message's memory back, and let those in who waited for it. To do so twice does no harm."""
+        """Release a message's memory, and admit calls that waited for it. Calling it twice does no harm."""
         freed = [self._pools[name] for name in call.charges]
         for pool in freed:
             pool.give_back(call)
@@ -126,7 +126,7 @@ class Receiving:
         self.release(call)
 
     def sweep(self, now: float) -> None:
-        """Refuse calls whose message takes too long, or stands still while others wait behind it."""
+        """Refuse calls whose message takes too long, or stalls while others wait behind it."""
         for call in list(self._calls):
             limits = self._limits
             allowed_s = limits.receive_seconds + (call.length or 0) / limits.min_rate_bytes_per_s
@@ -163,7 +163,7 @@ class Receiving:
         pool.take(call, size)
 
     def _grant(self, pool: _Pool, now: float) -> None:
-        """Let in those who wait and whom there is room for; first whoever never stalled and was answered before."""
+        """Admit waiting calls that there is room for, first those of peers that never stalled and got answers."""
 
         def rank(call: Call) -> tuple[int, bool]:
             return call.connection.stalls, not call.connection.answered

@@ -69,7 +69,7 @@ class StrangerTime:
         """Share of the time that the loop spends on others than strangers."""
 
     def offer(self, stranger: Stranger) -> bool:
-        """Do a stranger's work now if there is time for it, and return whether; otherwise it comes to its turn."""
+        """Do a stranger's work now if there is time for it, and return whether; otherwise queue it."""
         if not self._queue and self.has_time():
             self._do(stranger)
             return True
@@ -92,11 +92,11 @@ class StrangerTime:
         self._credit_s -= seconds
 
     def wait_s(self) -> float:
-        """Return how long it takes until there is time again."""
+        """Return the seconds until there is time again."""
         return max(_PAUSE_S, -self._credit_s / self._rate())
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Drop the queued work."""
         self._queue.clear()
         if self._timer:
             self._timer.cancel()
@@ -126,7 +126,8 @@ class StrangerTime:
 
     def _take_turns(self, due_at: float) -> None:
         self._timer = None
-        # Where others compete for the processors, a share of the clock's time is a larger one of what we get.
+        # If other processes compete for the processors, a share of wall-clock time is a larger share of the time that
+        # we get.
         is_late = self._loop.time() - due_at > _LATE_S
         self._squeeze = min(_MAX_SQUEEZE, self._squeeze * 2) if is_late else max(1.0, self._squeeze * 0.95)
         while self._queue and self.has_time():

@@ -8,43 +8,23 @@ from rich import box
 from rich.table import Table
 
 from isplit.cli import console
+from isplit.cli.plan_options import LimitOptions, MachineOptions
 from isplit.errors import InputError
-from isplit.plan import choose
-from isplit.plan.devices import THIS_MACHINE, estimate_device, load_device
 from isplit.plan.evaluate import Load
 from isplit.plan.planner import PlanSettings
 from isplit.plan.planner import plan as plan_study
 from isplit.plan.recommend import milliseconds
-from isplit.plan.units import parse_size
-from isplit.records import Limits, Objective, PlannedPlacement, PlanRecord, ProfileRecord, Transport, write_shared
+from isplit.records import PlannedPlacement, PlanRecord, Transport, write_shared
 from isplit.report import write_report
 
-_LIMITS = "Limits"
 _MACHINES = "Machines and links"
 _NEWEST_PLACES = 12
 
 
 def plan(
     study: console.StudyArgument,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="pi4, pi5, jetson-nano, jetson-orin-nano, phone, this-machine, or a file of `isplit profile`.",
-            rich_help_panel=_MACHINES,
-        ),
-    ] = "pi4",
-    link: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME|FILE|RATE,RTT",
-            help="ethernet, wifi, 5g, 4g, 3g, lte-m, nb-iot, ble, lora, a file of `isplit probe`, or 4Mbit/s,50ms.",
-            rich_help_panel=_MACHINES,
-        ),
-    ] = "4g",
-    server: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="As --device.", rich_help_panel=_MACHINES)
-    ] = THIS_MACHINE,
+    machines: MachineOptions,
+    limit_choice: LimitOptions,
     tier: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,15 +33,6 @@ def plan(
             rich_help_panel=_MACHINES,
         ),
     ] = None,
-    estimate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="gflops=N,gbps=N",
-            help="Estimate the device from 10^9 operations and 10^9 bytes of memory per second, in place of --device.",
-            rich_help_panel=_MACHINES,
-        ),
-    ] = None,
-    scale: Annotated[float, typer.Option(help="Multiply all times of the device.", rich_help_panel=_MACHINES)] = 1.0,
     transport: Annotated[str, typer.Option(help="tcp or udp.", rich_help_panel=_MACHINES)] = "tcp",
     cold: Annotated[
         bool, typer.Option("--cold", help="Open a connection for every request.", rich_help_panel=_MACHINES)
@@ -72,41 +43,6 @@ def plan(
     images_per_day: Annotated[
         float, typer.Option(help="Images of one device a day, for the bytes a day.", rich_help_panel=_MACHINES)
     ] = 86_400.0,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Median latency.", rich_help_panel=_LIMITS)] = None,
-    max_p95_latency_ms: Annotated[float | None, typer.Option(help="95th percentile.", rich_help_panel=_LIMITS)] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="A share: 0.8.", rich_help_panel=_LIMITS)] = None,
-    max_accuracy_loss: Annotated[
-        float | None,
-        typer.Option(help="A share below the whole model. Default: 0.01.", rich_help_panel=_LIMITS),
-    ] = None,
-    max_device_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="150MB or 150MiB.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_device_energy_mj: Annotated[
-        float | None, typer.Option(help="Millijoules for an image.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_wire_bytes: Annotated[
-        float | None, typer.Option(help="Bytes of an image, both ways.", rich_help_panel=_LIMITS)
-    ] = None,
-    max_bytes_per_day: Annotated[float | None, typer.Option(help="Both ways.", rich_help_panel=_LIMITS)] = None,
-    min_images_per_s: Annotated[float | None, typer.Option(help="Throughput.", rich_help_panel=_LIMITS)] = None,
-    max_device_mac_share: Annotated[
-        float | None, typer.Option(help="Share of the operations.", rich_help_panel=_LIMITS)
-    ] = None,
-    hide_image: Annotated[
-        bool, typer.Option("--hide-image", help="The server never sees the image.", rich_help_panel=_LIMITS)
-    ] = False,
-    hide_answer: Annotated[
-        bool, typer.Option("--hide-answer", help="The server never sees the answer.", rich_help_panel=_LIMITS)
-    ] = False,
-    limits: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="YAML with the limits by name; options win.", rich_help_panel=_LIMITS),
-    ] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(help="latency, p95-latency, energy, bytes, accuracy or throughput. Default: latency."),
-    ] = None,
     middle: Annotated[
         bool, typer.Option("--middle", help="Add placements with the last layers on the device.")
     ] = False,
@@ -125,32 +61,18 @@ def plan(
 
     isplit plan STUDY --device pi4 --link 4g --max-latency-ms 100 --min-accuracy 0.8
     """
-    stated = {
-        "max_latency_ms": max_latency_ms,
-        "max_p95_latency_ms": max_p95_latency_ms,
-        "min_accuracy": min_accuracy,
-        "max_accuracy_loss": max_accuracy_loss,
-        "max_device_memory_bytes": _size(max_device_memory),
-        "max_device_energy_mj": max_device_energy_mj,
-        "max_wire_bytes": max_wire_bytes,
-        "max_bytes_per_day": max_bytes_per_day,
-        "min_images_per_s": min_images_per_s,
-        "max_device_mac_share": max_device_mac_share,
-        "hide_image": hide_image or None,
-        "hide_answer": hide_answer or None,
-    }
-    wanted, aim = _read_limits(stated, limits, objective)
+    limits, objective = limit_choice.read()
     if not arrivals_per_s >= 0 or not images_per_day > 0:
         msg = f"--arrivals-per-s is {arrivals_per_s} and --images-per-day {images_per_day}; give numbers of at least 0"
         raise InputError(msg)
     record = plan_study(
         study,
-        device=_device(device, estimate, scale),
-        link=link,
-        server=server,
-        limits=wanted,
+        device=machines.device_profile(),
+        link=machines.link,
+        server=machines.server,
+        limits=limits,
         settings=PlanSettings(
-            objective=aim,
+            objective=objective,
             load=Load(
                 arrivals_per_s=arrivals_per_s,
                 images_per_day=images_per_day,
@@ -176,18 +98,6 @@ def plan(
     console.output().print(record.answer.text, markup=False, highlight=False)
 
 
-def _size(text: str | None) -> int | None:
-    return None if text is None else parse_size(text, name="--max-device-memory")
-
-
-def _device(device: str, estimate: str | None, scale: float) -> ProfileRecord:
-    if not 0 < scale < 1e6:
-        msg = f"--scale is {scale}; give a factor above 0: 1.3 takes 1.3 times as long"
-        raise InputError(msg)
-    profile = load_device(device, name="--device") if estimate is None else estimate_device(estimate)
-    return profile if scale == 1 else profile.scaled(scale)
-
-
 def _tier(text: str) -> tuple[str, str]:
     machine, at, link = text.partition("@")
     if not at or not machine or not link:
@@ -209,20 +119,6 @@ def read_transport(text: str) -> Transport:
         return "udp"
     msg = f"--transport is {text!r}; choose tcp or udp"
     raise InputError(msg)
-
-
-def _read_limits(
-    stated: dict[str, float | int | bool | None], path: Path | None, objective: str | None
-) -> tuple[Limits, Objective]:
-    """Join limits of a file with those of options, which win."""
-    fields: dict[str, object] = {}
-    aim: Objective | None = None
-    if path is not None:
-        from_file, aim = choose.read_limits(path)
-        fields = {name: value for name, value in dict(from_file).items() if value is not None}
-    fields |= {name: value for name, value in stated.items() if value is not None}
-    limits = choose.make_limits(fields, where="the limits")
-    return limits, choose.check_objective(objective) if objective is not None else aim or "latency"
 
 
 def show_plan(record: PlanRecord, *, every: bool = False, wide: bool = False) -> None:

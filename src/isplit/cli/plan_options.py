@@ -1,0 +1,115 @@
+"""Options of the verbs that plan: the device, the link, the server, and the limits that a placement has to keep."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from isplit.cli.options import Options
+from isplit.errors import InputError
+from isplit.plan import choose
+from isplit.plan.devices import THIS_MACHINE, estimate_device, load_device
+from isplit.plan.units import parse_size
+from isplit.records import Limits, Objective, ProfileRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineChoice:
+    """The device, the link and the server of a plan.
+
+    Args:
+        device: pi4, pi5, jetson-nano, jetson-orin-nano, phone, this-machine, or a file of `isplit profile`.
+        link: ethernet, wifi, 5g, 4g, 3g, lte-m, nb-iot, ble, lora, a file of `isplit probe`, or 4Mbit/s,50ms.
+        server: As --device.
+        estimate: Estimate the device from 10^9 operations and 10^9 bytes of memory per second, in place of --device.
+        scale: Multiply all times of the device.
+
+    """
+
+    device: Annotated[str, typer.Option(metavar="NAME|FILE")] = "pi4"
+    link: Annotated[str, typer.Option(metavar="NAME|FILE|RATE,RTT")] = "4g"
+    server: Annotated[str, typer.Option(metavar="NAME|FILE")] = THIS_MACHINE
+    estimate: Annotated[str | None, typer.Option(metavar="gflops=N,gbps=N")] = None
+    scale: float = 1.0
+
+    def device_profile(self) -> ProfileRecord:
+        """Return the device's profile.
+
+        Raises:
+            InputError: there is no such device, or a figure cannot be.
+
+        """
+        if not 0 < self.scale < 1e6:
+            msg = f"--scale is {self.scale}; give a factor above 0: 1.3 takes 1.3 times as long"
+            raise InputError(msg)
+        profile = load_device(self.device, name="--device") if self.estimate is None else estimate_device(self.estimate)
+        return profile if self.scale == 1 else profile.scaled(self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitChoice:
+    """What a placement has to keep, and what is best among those that do.
+
+    Args:
+        max_latency_ms: Median latency.
+        max_p95_latency_ms: 95th percentile of the latency.
+        min_accuracy: A share: 0.8.
+        max_accuracy_loss: A share below the whole model. Default: 0.01.
+        max_device_memory: 150MB or 150MiB.
+        max_device_energy_mj: Millijoules for an image.
+        max_wire_bytes: Bytes of an image, both ways.
+        max_bytes_per_day: Bytes of a day, both ways.
+        min_images_per_s: Throughput.
+        max_device_mac_share: Share of the operations that the device computes.
+        hide_image: The server never sees the image.
+        hide_answer: The server never sees the answer.
+        limits: YAML with the limits by name; options win.
+        objective: latency, p95-latency, energy, bytes, accuracy or throughput. Default: latency.
+
+    """
+
+    max_latency_ms: float | None = None
+    max_p95_latency_ms: float | None = None
+    min_accuracy: float | None = None
+    max_accuracy_loss: float | None = None
+    max_device_memory: Annotated[str | None, typer.Option(metavar="SIZE")] = None
+    max_device_energy_mj: float | None = None
+    max_wire_bytes: float | None = None
+    max_bytes_per_day: float | None = None
+    min_images_per_s: float | None = None
+    max_device_mac_share: float | None = None
+    hide_image: bool = False
+    hide_answer: bool = False
+    limits: Annotated[Path | None, typer.Option(metavar="FILE")] = None
+    objective: str | None = None
+
+    def read(self) -> tuple[Limits, Objective]:
+        """Join the limits of the file with those of the options, which win; return them with the objective.
+
+        Raises:
+            InputError: the file cannot be read, a limit makes no sense, or limits contradict each other.
+
+        """
+        stated: dict[str, object] = {
+            name: getattr(self, name)
+            for name in Limits.model_fields
+            if name not in ("max_device_memory_bytes", "hide_image", "hide_answer")
+        }
+        if self.max_device_memory is not None:
+            stated["max_device_memory_bytes"] = parse_size(self.max_device_memory, name="--max-device-memory")
+        stated |= {"hide_image": self.hide_image or None, "hide_answer": self.hide_answer or None}
+        fields: dict[str, object] = {}
+        objective: Objective | None = None
+        if self.limits is not None:
+            from_file, objective = choose.read_limits(self.limits)
+            fields = {name: value for name, value in dict(from_file).items() if value is not None}
+        fields |= {name: value for name, value in stated.items() if value is not None}
+        limits = choose.make_limits(fields, where="the limits")
+        if self.objective is not None:
+            objective = choose.check_objective(self.objective)
+        return limits, objective or "latency"
+
+
+MachineOptions = Annotated[MachineChoice, Options("Machines and links")]
+LimitOptions = Annotated[LimitChoice, Options("Limits")]

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from isplit.runtime.server import ServerTls as ServerTls
     from isplit.runtime.server import serve as serve
     from isplit.runtime.server import serving as serving
+    from isplit.workflows.auto import AutoResult as AutoResult
+    from isplit.workflows.auto import AutoSettings as AutoSettings
+    from isplit.workflows.auto import auto as auto
     from isplit.workflows.bench import BenchSettings as BenchSettings
     from isplit.workflows.bench import ServerAccess as ServerAccess
     from isplit.workflows.bench import bench as bench
@@ -58,9 +61,11 @@ _EXPORTS = {
     "isplit.runtime.edge.security": "Tls",
     "isplit.runtime.profile.settings": "ProfileSettings",
     "isplit.runtime.server": "ServerSettings ServerTls serve serving",
+    "isplit.workflows.auto": "AutoResult AutoSettings auto",
     "isplit.workflows.bench": "BenchSettings ServerAccess bench",
     "isplit.workflows.profile": "profile",
 }
+_NEED_TORCH = ("isplit.api", "isplit.workflows.auto")
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = sorted((*_MODULES, "__version__"))  # pyright: ignore[reportUnsupportedDunderAll] - made from the table above
@@ -74,7 +79,7 @@ def __getattr__(name: str) -> Any:
         msg = f"module 'isplit' has no attribute {name!r}"
         raise AttributeError(msg)
     module = _MODULES[name]
-    if module != "isplit.api":
+    if module not in _NEED_TORCH:
         return getattr(import_module(module), name)
     with import_module("isplit.errors").needs_extra("design"):
         return getattr(import_module(module), name)

@@ -43,6 +43,11 @@ _GO_ON = "run the same command again to go on"
 VERBS = (
     Verb(name="demo", summary="Split a small network for handwritten digits, from the curve to answers over a link."),
     Verb(
+        name="auto",
+        summary="Analyze, predict, plan, train what the plan asks for, and export, in one command.",
+        kept=f"what was done is kept, {_GO_ON}",
+    ),
+    Verb(
         name="data",
         summary="Show how DATA is taken for MODEL: parts, classes beside the model's outputs, and nine images.",
     ),

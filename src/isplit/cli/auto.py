@@ -1,0 +1,176 @@
+"""isplit auto: from a model and its data to a plan, the split that it asks for, and a bundle, in one command."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isplit.cli import console
+from isplit.cli.analyze import describe_base_accuracy, parse_numbers
+from isplit.cli.fit import describe
+from isplit.cli.options import Options
+from isplit.cli.plan import show_plan
+from isplit.cli.plan_options import LimitOptions, MachineOptions
+from isplit.cli.study_options import ModelArgument, ModelOptions
+from isplit.design.settings import AnalyzeSettings, FitSettings, ImageCount, PredictSettings
+from isplit.errors import needs_extra
+from isplit.plan.devices import load_device
+from isplit.plan.links import load_link
+from isplit.plan.planner import PlanSettings
+from isplit.records import Budget, StudyRecord
+
+if TYPE_CHECKING:
+    from isplit.workflows.auto import AutoResult
+
+_DATA_PANEL, _MODEL_PANEL = "Data and classes", "Model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkChoice:
+    """How much work every phase does.
+
+    Args:
+        bytes: A mean payload in bytes that splits are predicted at. Repeatable; the default is 128, 512 and 2048.
+        ratio: As --bytes: one in R of the tensor's elements, with 8 bits each. Repeatable.
+        images: Images that the importance curve is taken from; None takes the whole fit part.
+        predict_images: Images that splits are measured on before training; None takes all of the select part.
+        statistics_images: Images that bottlenecks are computed from.
+        compressed_images: Images that are compressed and classified for comparison; None takes as many as there are.
+        epochs: Largest number of passes of a training.
+        trainings: Train at most so many splits.
+
+    """
+
+    bytes: Annotated[list[int] | None, typer.Option(metavar="N")] = None
+    ratio: Annotated[list[float] | None, typer.Option(metavar="R")] = None
+    images: ImageCount = AnalyzeSettings.images
+    predict_images: ImageCount = PredictSettings.images
+    statistics_images: int = PredictSettings.statistics_images
+    compressed_images: ImageCount = PredictSettings.remote_images
+    epochs: int = FitSettings.epochs
+    trainings: int = 3
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        """The budgets that were given."""
+        budgets = [Budget(payload_bytes=count) for count in self.bytes or ()]
+        return [*budgets, *(Budget(element_ratio=number) for number in self.ratio or ())]
+
+
+def auto(
+    model: ModelArgument,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="As for `isplit analyze`.")],
+    machines: MachineOptions,
+    limit_choice: LimitOptions,
+    work: Annotated[WorkChoice, Options("Work")],
+    model_choice: ModelOptions,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="M,M,M", help="Mean of each channel for normalisation.", rich_help_panel=_MODEL_PANEL),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(metavar="S,S,S", help="Standard deviation of each channel.", rich_help_panel=_MODEL_PANEL),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="PART", help="Use only this part or folder of the data.", rich_help_panel=_DATA_PANEL),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The directory of torchvision's data sets.", rich_help_panel=_DATA_PANEL),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="A subset of the classes, as for `analyze`.", rich_help_panel=_DATA_PANEL),
+    ] = None,
+    class_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A JSON file {class: model output}.", rich_help_panel=_DATA_PANEL),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images.", rich_help_panel=_DATA_PANEL)] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory to write.")] = Path("auto"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a study of another model or of other data.")
+    ] = False,
+    json: console.JsonOption = False,
+    quiet: console.QuietOption = False,
+) -> None:
+    """Analyze, predict, plan, train what the plan asks for, and export, in one command.
+
+    The study is in DIR/study and the bundle in DIR/bundle, and every other verb takes them. Every phase keeps its work:
+    the same command goes on where it was stopped. A split is trained only where that could settle or change the answer.
+    Exits 1 when no placement keeps the limits.
+
+    Example: isplit auto torchvision:resnet50 photos.zip --weights default --device pi4 --link 4g --max-latency-ms 100
+    """
+    # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
+    limits, objective = limit_choice.read()
+    device, link = machines.device_profile(), load_link(machines.link, name="--link")
+    server = load_device(machines.server, name="--server")
+    means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
+    with needs_extra("design"):
+        from isplit import api
+        from isplit.workflows.auto import AutoSettings, prepare_auto
+
+    settings = AutoSettings(
+        server=server,
+        budgets=work.budgets or api.DEFAULT_BUDGETS,
+        trainings=work.trainings,
+        analyze=AnalyzeSettings(images=work.images),
+        predict=PredictSettings(
+            images=work.predict_images,
+            statistics_images=work.statistics_images,
+            remote_images=work.compressed_images,
+        ),
+        fit=FitSettings(epochs=work.epochs),
+        plan=PlanSettings(objective=objective),
+        classes=classes or (),
+        class_map=class_map,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
+    loaded = model_choice.load(model, mean=means, std=stds)
+    run = prepare_auto(loaded, dataset, out=out, device=device, link=link, limits=limits, settings=settings)
+    silent = quiet or json
+    if not silent:
+        console.say(run.estimate().text, quiet=silent)
+    with console.progress_bars(quiet=silent) as progress:
+
+        def announce(study: StudyRecord) -> None:
+            if not quiet:
+                progress.say(describe_base_accuracy(study))
+            for warning in study.warnings:
+                progress.say(f"warning: {warning}")
+
+        def say(text: str) -> None:
+            if not silent:
+                progress.say(text)
+
+        result = run.finish(progress=progress, announce=announce, say=say)
+    if json:
+        typer.echo(result.plan.to_json(), nl=False)
+    elif not quiet:
+        _show(result)
+    if result.plan.answer.chosen is None:
+        raise typer.Exit(1)
+
+
+def _show(result: "AutoResult") -> None:
+    """Print what was trained, the plan, and last the answer and the commands that serve and run it."""
+    for record in result.trained:
+        typer.echo(describe(record))
+    show_plan(result.plan)
+    typer.echo(f"Report: {result.study.directory / 'report.html'}")
+    typer.echo("")
+    console.output().print(result.plan.answer.text, markup=False, highlight=False)
+    if result.run_command is None:
+        typer.echo("No bundle was written: loosen a limit, and run the same command again.")
+        return
+    typer.echo("")
+    if result.serve_command is not None:
+        typer.echo(f"On the server:  {result.serve_command}")
+    typer.echo(f"On the device:  {result.run_command}")

@@ -1,0 +1,409 @@
+"""isplit.auto: from a model, data, a device and a link to a plan, the split that it asks for, and a bundle.
+
+check everything ─> estimate ─> analyze ─> predict ─> plan ─> fit what the plan asks for, plan again ─> export
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from isplit import api
+from isplit.design.budgets import DEFAULT_BUDGETS, Budgets, read_budgets
+from isplit.design.class_subsets import parse_groups
+from isplit.design.inputs.data import Dataset
+from isplit.design.inputs.models import LoadedModel
+from isplit.design.measure.speed import measure_speed
+from isplit.design.onnx.output_directory import check_place
+from isplit.design.settings import AnalyzeSettings, ExportSettings, FitSettings, PredictSettings, SplitFilter
+from isplit.design.study import Study
+from isplit.errors import BundleError, InputError
+from isplit.plan import choose
+from isplit.plan.devices import THIS_MACHINE, load_device
+from isplit.plan.links import load_link
+from isplit.plan.planner import PlanSettings, plan
+from isplit.plan.study_facts import StudyFacts
+from isplit.progress import Progress, silent
+from isplit.records import (
+    BundleRecord,
+    GraphRecord,
+    Limits,
+    LinkRecord,
+    PlannedAccuracy,
+    PlannedPlacement,
+    PlanRecord,
+    ProfileRecord,
+    SplitRecord,
+    StudyRecord,
+)
+from isplit.records.split_files import split_records
+from isplit.runtime.bundle import Bundle
+from isplit.workflows.auto_estimate import TimeEstimate, estimate_time
+
+Say = Callable[[str], None]
+"""A function that is called with a sentence for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoSettings:
+    """Settings of `auto`.
+
+    Args:
+        server: The server: a preset's name, a file of `isplit profile`, "this-machine", or a profile.
+        budgets: The budgets that are predicted, and from which the plan chooses.
+        trainings: Train at most so many splits, those of earlier calls included. Only those are trained whose training
+            could settle or change the answer of the plan.
+        analyze: Settings of `analyze`.
+        predict: Settings of `predict`.
+        fit: Settings of `fit`.
+        plan: Settings of `plan`: the objective, the load.
+        classes: Class subsets; the plan is for the first.
+        class_map: A JSON file {class: model output}, where names and numbers do not tell.
+        seed: Seed of the choice of images.
+        overwrite: Whether a study of other input, and its bundle, may be replaced.
+
+    Raises:
+        InputError: a value outside its range.
+
+    Examples:
+        >>> isplit.AutoSettings(budgets=256, trainings=1).server
+        'this-machine'
+
+    """
+
+    server: str | Path | ProfileRecord = THIS_MACHINE
+    budgets: Budgets = DEFAULT_BUDGETS
+    trainings: int = 3
+    analyze: AnalyzeSettings = field(default_factory=AnalyzeSettings)
+    predict: PredictSettings = field(default_factory=PredictSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    classes: Sequence[str] = ()
+    class_map: str | Path | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        read_budgets(self.budgets)
+        if not 0 <= self.trainings <= 1000:
+            msg = f"trainings is {self.trainings}; give 0 to train nothing, or at most 1000"
+            raise InputError(msg)
+        if self.plan.middle or self.plan.tiers:
+            msg = "plan has a server in the middle or further machines, which no bundle can run: use `isplit.plan`"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoResult:
+    """What `auto` made: the study, the plan with its answer, and the bundle (None where nothing keeps the limits).
+
+    `trained` are the splits that this call trained. `serve_command` is None where no server is needed.
+    """
+
+    study: Study
+    plan: PlanRecord
+    trained: tuple[SplitRecord, ...]
+    bundle: BundleRecord | None
+    serve_command: str | None
+    run_command: str | None
+
+
+def auto(
+    model: "LoadedModel | str",
+    data: Dataset | str | Path,
+    *,
+    out: str | Path = "auto",
+    device: str | Path | ProfileRecord = "pi4",
+    link: str | Path | LinkRecord = "4g",
+    limits: Limits | Mapping[str, object] | None = None,
+    settings: AutoSettings | None = None,
+    progress: Progress = silent,
+) -> AutoResult:
+    """Find where a model should run, train the split if the answer is one, and export what runs it.
+
+    Analyzes the model, predicts its splits, plans, trains only those splits whose training could settle or change the
+    answer, plans again, and exports. Every phase keeps its work: the same call goes on where an earlier one stopped.
+
+    Args:
+        model: From `load_model`, or what that takes.
+        data: From `open_data`, or what that takes.
+        out: A directory for the study (`study`, with plan.json and report.html) and the bundle (`bundle`).
+        device: As for `plan`.
+        link: As for `plan`.
+        limits: As for `plan`.
+        settings: How each phase works, and the server.
+        progress: Called with what is being done, how much of it is done, and how much there is.
+
+    Raises:
+        InputError: model and data do not fit, or a device, link or limit that cannot be; before any long work.
+        StudyError, BundleError: the directory holds something else.
+
+    Examples:
+        >>> quick = isplit.AutoSettings(
+        ...     budgets=64,
+        ...     analyze=isplit.AnalyzeSettings(images=12),
+        ...     predict=isplit.PredictSettings(statistics_images=12, images=6, remote_images=6),
+        ...     fit=isplit.FitSettings(epochs=1, images=12),
+        ... )
+        >>> model = isplit.load_model("net.py:build", weights="net.safetensors")
+        >>> result = isplit.auto(model, "photos", out="auto", device="pi4", link="wifi", settings=quick)
+        >>> result.plan.answer.chosen
+        'local'
+
+    """
+    run = prepare_auto(model, data, out=out, device=device, link=link, limits=limits, settings=settings)
+    return run.finish(progress=progress)
+
+
+def prepare_auto(
+    model: "LoadedModel | str",
+    data: Dataset | str | Path,
+    *,
+    out: str | Path = "auto",
+    device: str | Path | ProfileRecord = "pi4",
+    link: str | Path | LinkRecord = "4g",
+    limits: Limits | Mapping[str, object] | None = None,
+    settings: AutoSettings | None = None,
+) -> "AutoRun":
+    """Check everything that `auto` is given, in seconds, and return what does the work.
+
+    The arguments and errors are those of `auto`.
+    """
+    settings, out = settings or AutoSettings(), Path(out)
+    checked = limits if isinstance(limits, Limits) else choose.make_limits(limits or {}, where="limits")
+    checked = choose.make_limits(dict(checked), where="limits")
+    if checked.hide_answer:
+        msg = "limits: hide_answer needs the last layers on the device, which no bundle can run: use `isplit.plan`"
+        raise InputError(msg)
+    profile, server = load_device(device, name="device"), load_device(settings.server, name="server")
+    dataset = data if isinstance(data, Dataset) else api.open_data(str(data), seed=settings.seed)
+    parse_groups(settings.classes, dataset)
+    check_place(out / "bundle", overwrite=True)
+    loaded = model if isinstance(model, LoadedModel) else api.load_model(model)
+    loaded = loaded.for_classes(len(dataset.classes))
+    run = AutoRun(
+        model=loaded,
+        data=dataset,
+        out=out,
+        device=profile,
+        server=server,
+        link=load_link(link, name="link"),
+        limits=checked,
+        settings=settings,
+    )
+    run.check_plan()
+    return run
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AutoRun:
+    """One call of `auto` whose input was checked; make it with `prepare_auto`."""
+
+    model: LoadedModel
+    data: Dataset
+    out: Path
+    device: ProfileRecord
+    server: ProfileRecord
+    link: LinkRecord
+    limits: Limits
+    settings: AutoSettings
+
+    @property
+    def study_directory(self) -> Path:
+        """Where the study is."""
+        return self.out / "study"
+
+    @property
+    def bundle_directory(self) -> Path:
+        """Where the bundle will be."""
+        return self.out / "bundle"
+
+    @cached_property
+    def graph(self) -> GraphRecord:
+        """The model's cuts."""
+        settings = self.settings.analyze
+        captured = self.model.graph(channel_axes=settings.channel_axes)
+        return captured.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
+
+    def check_plan(self) -> None:
+        """Plan the model without its splits, which finds what no plan can be made of: a profile of another model, ...
+
+        Raises:
+            InputError: no plan can be made.
+
+        """
+        self._plan(
+            StudyFacts(
+                directory=str(self.study_directory),
+                model=self.model.source.spec,
+                model_fingerprint=self.model.source.fingerprint,
+                group="",
+                graph=self.graph,
+                whole=PlannedAccuracy(accuracy=1.0, low=1.0, high=1.0, difference=0.0, stderr=0.0, source="whole"),
+                splits=(),
+                images=(),
+            )
+        )
+
+    def estimate(self) -> TimeEstimate:
+        """Time a small batch, and estimate from it how long the phases that are left will take."""
+        settings = self.settings
+        return estimate_time(
+            measure_speed(self.model),
+            self.graph,
+            images={name: len(indices) for name, indices in self.data.parts.items()},
+            budgets=read_budgets(settings.budgets),
+            settings=(settings.analyze, settings.predict, settings.fit),
+            most_trainings=settings.trainings,
+            study=self.study_directory,
+        )
+
+    def finish(
+        self,
+        *,
+        progress: Progress = silent,
+        announce: Callable[[StudyRecord], None] | None = None,
+        say: Say = lambda text: None,
+    ) -> AutoResult:
+        """Run every phase that was not run before.
+
+        Args:
+            progress: Called as work goes on.
+            announce: As for `analyze`.
+            say: Called with what was decided on the way.
+
+        """
+        settings, group = self.settings, self.settings.plan.group
+        study = api.analyze(
+            self.model,
+            self.data,
+            out=self.study_directory,
+            classes=settings.classes,
+            class_map=settings.class_map,
+            settings=settings.analyze,
+            seed=settings.seed,
+            overwrite=settings.overwrite,
+            progress=progress,
+            announce=announce,
+        )
+        api.predict(study, settings.budgets, group=group, settings=settings.predict, progress=progress)
+        record = self._planned(study)
+        trained: list[SplitRecord] = []
+        left = settings.trainings - self._earlier_trainings(study)
+        while (advice := record.answer.train) is not None and len(trained) < left:
+            say(f"{advice.reason} It is trained now.")
+            trained.append(
+                api.fit(study, advice.cut, advice.budget, group=group, settings=settings.fit, progress=progress)
+            )
+            record = self._planned(study)
+        api.write_report(study)
+        bundle = self._export(study, record, progress)
+        serve, run = self._commands(record, bundle)
+        return AutoResult(
+            study=study, plan=record, trained=tuple(trained), bundle=bundle, serve_command=serve, run_command=run
+        )
+
+    def _earlier_trainings(self, study: Study) -> int:
+        """Return how many splits were trained with these settings before, so that a call that goes on counts them."""
+        expected = self.settings.fit.recorded()
+        trainings = [record.training for record in split_records(study.directory).values()]
+        return sum(training is not None and training.settings == expected for training in trainings)
+
+    def _planned(self, study: Study) -> PlanRecord:
+        """Plan the study, and write plan.json."""
+        record = self._plan(study)
+        record.save(study.directory)
+        return record
+
+    def _plan(self, study: Study | StudyFacts) -> PlanRecord:
+        return plan(
+            study,
+            device=self.device,
+            link=self.link,
+            server=self.server,
+            limits=self.limits,
+            settings=self.settings.plan,
+        )
+
+    def _export(self, study: Study, record: PlanRecord, progress: Progress) -> BundleRecord | None:
+        """Write the bundle of the plan's split, unless it is there; None where nothing keeps the limits.
+
+        Where the answer is no split, the bundle has the best split beside the whole model, as it is, so that
+        `isplit bench` can measure what was not chosen.
+        """
+        split = _split_to_export(record)
+        if record.answer.chosen is None or split is None:
+            return None
+        assert split.cut is not None
+        assert split.budget is not None
+        trained = split.accuracy is not None and split.accuracy.source == "trained"
+        known = self._known_bundle(study, split, trained=trained)
+        if known is not None:
+            return known
+        return api.export(
+            study,
+            split.cut,
+            out=self.bundle_directory,
+            group=self.settings.plan.group,
+            split_filter=SplitFilter(budget=split.budget, design=split.design, closed_form=not trained),
+            settings=ExportSettings(overwrite=True),
+            progress=progress,
+        )
+
+    def _known_bundle(self, study: Study, split: PlannedPlacement, *, trained: bool) -> BundleRecord | None:
+        """Return the bundle that is there if it holds this very split, undamaged.
+
+        Raises:
+            BundleError: the bundle is of another model, and nothing says that it may be replaced.
+
+        """
+        if not (self.bundle_directory / BundleRecord.file_name).is_file():
+            return None
+        try:
+            record = Bundle.open(self.bundle_directory).record
+        except BundleError:  # it is damaged, and is written again
+            return None
+        if record.model_fingerprint != study.record.model.fingerprint:
+            if self.settings.overwrite:
+                return None
+            msg = f"{self.bundle_directory} is a bundle of another model: give another place, or `overwrite=True`"
+            raise BundleError(msg)
+        for saved in split_records(study.directory).values():
+            placement = next((cut for cut in record.cuts if cut.name == split.cut), None)
+            if placement is None or (saved.cut, saved.budget) != (split.cut, split.budget):
+                continue
+            same_split = (saved.training is not None) == trained and saved.bottleneck.design == split.design
+            measured = saved.measurement.accuracy, saved.measurement.payload_bytes.mean
+            if same_split and measured == (placement.accuracy, placement.payload_bytes_mean):
+                return record
+        return None
+
+    def _commands(self, record: PlanRecord, bundle: BundleRecord | None) -> tuple[str | None, str | None]:
+        """Return the commands that serve and run the plan's answer."""
+        if bundle is None or record.answer.chosen is None:
+            return None, None
+        chosen, place = record.placement(record.answer.chosen), self.bundle_directory
+        if chosen.kind not in ("split", "remote"):
+            return None, f"isplit run {place} IMAGES --placement local"
+        placement = "remote" if chosen.kind == "remote" else chosen.cut
+        return f"isplit serve {place}", f"isplit run {place} IMAGES --server HOST:8001 --placement {placement}"
+
+
+def _split_to_export(record: PlanRecord) -> PlannedPlacement | None:
+    """Return the plan's split; where it chose another kind of placement, the split that is nearest to the answer.
+
+    Among splits, those that break no limit come first, then those that leave the server something to do, then the
+    fastest.
+    """
+    chosen = record.answer.chosen
+    splits = [placement for placement in record.placements if placement.kind == "split"]
+    return min(
+        splits,
+        key=lambda split: (
+            split.name != chosen,
+            len(split.violates),
+            not split.worth_considering,
+            split.latency_ms,
+        ),
+        default=None,
+    )

@@ -1,0 +1,110 @@
+"""How long the phases of isplit.auto will take, from a timed batch and from how many images each phase looks at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from isplit.design.measure.speed import ModelSpeed
+from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
+from isplit.records import Budget, CandidatesRecord, GraphRecord, PredictionsRecord, SplitRecord
+
+# Fitted to runs of the demo's network, ResNet-18 and MobileNetV2 on one thread.
+_IMAGE_SETTINGS = 21
+_START_S = 3.0
+_MOMENTS = 2.5
+_COMPRESSED = 1.3
+_TRAINED = 1.5
+_EXPORT_S = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeEstimate:
+    """Seconds that each phase will take; what a study holds already counts as done.
+
+    `training_s` is for one training, of which there may be none.
+    """
+
+    analyze_s: float
+    predict_s: float
+    training_s: float
+    export_s: float
+    most_trainings: int
+
+    @property
+    def text(self) -> str:
+        """The estimate as a sentence."""
+        least_s = self.analyze_s + self.predict_s + self.export_s
+        trainings = "training" if self.most_trainings == 1 else f"up to {self.most_trainings} trainings"
+        each = "" if self.most_trainings == 1 else " each"
+        return (
+            f"Estimated time: analyze {duration(self.analyze_s)}, predict {duration(self.predict_s)}, "
+            f"export {duration(self.export_s)}, together {duration(least_s)}; where the plan asks for it, "
+            f"{trainings} of {duration(self.training_s)}{each}."
+        )
+
+
+def estimate_time(
+    speed: ModelSpeed,
+    graph: GraphRecord,
+    *,
+    images: Mapping[str, int],
+    budgets: Sequence[Budget],
+    settings: tuple[AnalyzeSettings, PredictSettings, FitSettings],
+    most_trainings: int,
+    study: Path,
+) -> TimeEstimate:
+    """Estimate what is still to be done, to a factor of about two.
+
+    Args:
+        speed: How long the model takes for an image.
+        graph: The model's cuts: a split at a cut runs the model's operations behind it once more.
+        images: The number of images of each part of the data.
+        budgets: The budgets that are predicted.
+        settings: Those of analyze, predict and fit.
+        most_trainings: How many splits may be trained.
+        study: The study's directory, which need not be there.
+
+    """
+    analysis, prediction, training = settings
+    forward_s, gradient_s = speed.forward_s, speed.gradient_s
+    cuts = [cut for cut in graph.cuts if cut.kind != "other" and cut.has_positions]
+    tails = [cut.tail_macs / max(graph.macs, 1) for cut in cuts]
+    mean_tail = sum(tails) / max(len(tails), 1)
+
+    def count(limit: int | None, part: str) -> int:
+        return images[part] if limit is None else min(limit, images[part])
+
+    analyze_s = _START_S + count(analysis.images, "fit") * gradient_s + count(analysis.test_images, "test") * forward_s
+    statistics_s = _MOMENTS * count(prediction.statistics_images, "fit") * gradient_s
+    splits_s = count(prediction.images, "select") * forward_s * (1 + len(budgets) * sum(tails))
+    compressed_s = _COMPRESSED * count(prediction.remote_images, "select") * forward_s * _IMAGE_SETTINGS
+    predict_s = _START_S + (statistics_s + splits_s) * _share_to_predict(study, len(cuts) * len(budgets)) + compressed_s
+    fitted, judged = count(training.images, "fit"), count(training.select_images, "select")
+    epochs = training.epochs + (training.feature_epochs or 0)
+    features_s = (fitted + judged) * forward_s
+    epoch_s = mean_tail * (fitted * _TRAINED * gradient_s + judged * forward_s)
+    tested_s = images["test"] * (1 + mean_tail) * forward_s
+    return TimeEstimate(
+        analyze_s=0.0 if (study / CandidatesRecord.file_name).is_file() else analyze_s,
+        predict_s=predict_s,
+        training_s=_START_S + features_s + epochs * epoch_s + tested_s,
+        export_s=_EXPORT_S + 60 * forward_s,
+        most_trainings=most_trainings,
+    )
+
+
+def _share_to_predict(study: Path, splits: int) -> float:
+    """Return which share of the splits has no prediction yet."""
+    if not (study / PredictionsRecord.file_name).is_file():
+        return 1.0
+    known = sum(1 for _ in (study / "splits").glob(f"*/{SplitRecord.file_name}"))
+    return max(1.0 - known / max(splits, 1), 0.0)
+
+
+def duration(seconds: float) -> str:
+    """Write an estimated duration in two digits at most: "under 5 s", "about 40 s", "about 3 min", "about 2 h"."""
+    if seconds < 5:
+        return "under 5 s"
+    if seconds < 90:
+        return f"about {5 * round(seconds / 5)} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {round(seconds / 3600)} h"

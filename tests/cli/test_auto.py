@@ -1,0 +1,199 @@
+"""isplit auto: from a model and data to a bundle; resumed where it stopped, and bad input is refused at once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from isplit.records import BundleRecord, PlanRecord, SplitRecord
+from isplit.runtime.bundle import Bundle
+from isplit.workflows import auto as workflow
+
+WORK = "--bytes 64 --images 12 --predict-images 6 --statistics-images 12 --compressed-images 6 --epochs 1".split()
+# Neither the whole model on the device nor the image on the server is allowed.
+A_SPLIT = "--link wifi --server phone --hide-image --max-device-mac-share 0.95 --max-accuracy-loss 0.5".split()
+
+
+@pytest.fixture
+def auto(isplit, tiny_args, tmp_path, without_report):
+    """Run `isplit auto` on the small model into this test's directory."""
+
+    def run(*options):
+        return isplit("auto", *tiny_args, "-o", tmp_path / "auto", *WORK, *options)
+
+    return run
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The names of the phases that did work, in their order."""
+    done: list[str] = []
+
+    def spy(name, function):
+        def called(*args, **options):
+            done.append(name)
+            return function(*args, **options)
+
+        return called
+
+    for name in ("analyze", "predict", "fit", "export"):
+        monkeypatch.setattr(workflow.api, name, spy(name, getattr(workflow.api, name)))
+    return done
+
+
+def trained(directory: Path) -> list[SplitRecord]:
+    """The trained splits of a study."""
+    records = [SplitRecord.load(path.parent) for path in directory.glob("splits/*/split.json")]
+    return [record for record in records if record.training is not None]
+
+
+def test_a_split_is_trained_exported_and_runs(auto, isplit, tmp_path, calls, tiny_data):
+    """The answer, then the two commands; the bundle holds the trained split that the plan chose, and answers."""
+    result = auto(*A_SPLIT)
+    assert 0 == result.code, result.err
+    assert ["analyze", "predict", "fit", "export"] == calls
+    plan = PlanRecord.load(tmp_path / "auto" / "study")
+    chosen = plan.placement(plan.answer.chosen)
+    (split,) = trained(tmp_path / "auto" / "study")
+    assert ("split", "trained") == (chosen.kind, chosen.accuracy.source)
+    assert (chosen.cut, chosen.budget) == (split.cut, split.budget)
+    bundle = Bundle.open(tmp_path / "auto" / "bundle").record
+    assert [(split.cut, split.measurement.accuracy)] == [(cut.name, cut.accuracy) for cut in bundle.cuts]
+    lines = result.out.rstrip().splitlines()
+    assert f"On the server:  isplit serve {tmp_path / 'auto' / 'bundle'}" == lines[-2]
+    assert lines[-1].startswith(f"On the device:  isplit run {tmp_path / 'auto' / 'bundle'} IMAGES --server HOST:8001")
+    assert " ".join(plan.answer.text.split()) in " ".join(result.out.split())
+    assert "Estimated time: analyze" in result.err
+    picture = next((tiny_data / "test" / "bars").iterdir())
+    answered = isplit("run", tmp_path / "auto" / "bundle", picture, "--placement", "local", "--json")
+    assert (0, "local") == (answered.code, json.loads(answered.out)["source"])
+
+
+def test_nothing_is_trained_where_the_device_is_better(auto, tmp_path, calls):
+    """A fast device answers alone: no training, no server, and the sentence says so."""
+    result = auto("--device", "jetson-orin-nano", "--link", "lte-m")
+    assert 0 == result.code, result.err
+    assert ["analyze", "predict", "export"] == calls
+    plan = PlanRecord.load(tmp_path / "auto" / "study")
+    assert "local" == plan.answer.chosen
+    assert "Splitting is not worth it here." in " ".join(result.out.split())
+    assert "isplit serve" not in result.out
+    assert result.out.rstrip().endswith("IMAGES --placement local")
+
+
+def test_stopped_between_phases(auto, tmp_path, calls, monkeypatch):
+    """Ctrl-C exits 130 and says what is kept; the same command goes on there, and at last finds everything done."""
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def worked(*args, **kwargs):
+        raise AssertionError("this was done before")
+
+    for phase in ("predict", "fit", "export"):
+        with monkeypatch.context() as patch:
+            patch.setattr(workflow.api, phase, stop)
+            stopped = auto(*A_SPLIT)
+        assert 130 == stopped.code
+        assert "kept" in stopped.err
+        assert "again" in stopped.err
+        assert not (tmp_path / "auto" / "bundle").exists()
+        # The next run does not measure again what this one left.
+        monkeypatch.setattr("isplit.design.analyze.measure_accuracy", worked)
+        if phase == "fit":
+            monkeypatch.setattr("isplit.design.predict.closed_forms", worked)
+        if phase == "export":
+            monkeypatch.setattr("isplit.design.fit._trained", worked)
+    first = auto(*A_SPLIT)
+    assert 0 == first.code, first.err
+    assert 1 == len(trained(tmp_path / "auto" / "study"))
+    assert Bundle.open(tmp_path / "auto" / "bundle")
+
+    calls.clear()
+    manifest = tmp_path / "auto" / "bundle" / BundleRecord.file_name
+    before = manifest.stat().st_mtime_ns
+    second = auto(*A_SPLIT)
+    assert 0 == second.code, second.err
+    assert ["analyze", "predict"] == calls
+    assert before == manifest.stat().st_mtime_ns
+    assert first.out.splitlines()[-2:] == second.out.splitlines()[-2:]
+
+
+def test_other_limits_use_the_same_study(auto, tmp_path, calls):
+    """Another device replaces the plan and the bundle, and nothing is analysed or predicted again."""
+    assert 0 == auto(*A_SPLIT, "-q").code
+    curve = (tmp_path / "auto" / "study" / "predictions.json").read_bytes()
+    result = auto("--device", "jetson-orin-nano", "--link", "lte-m")
+    assert 0 == result.code, result.err
+    assert "local" == PlanRecord.load(tmp_path / "auto" / "study").answer.chosen
+    rows = json.loads(curve)["predictions"]
+    assert rows == json.loads((tmp_path / "auto" / "study" / "predictions.json").read_text())["predictions"]
+    assert Bundle.open(tmp_path / "auto" / "bundle")
+
+
+def test_no_training_when_none_is_allowed(auto, tmp_path, calls):
+    """--trainings 0 exports the closed form of the split that the plan chose."""
+    result = auto(*A_SPLIT, "--trainings", "0")
+    assert 0 == result.code, result.err
+    assert ["analyze", "predict", "export"] == calls
+    assert [] == trained(tmp_path / "auto" / "study")
+    assert Bundle.open(tmp_path / "auto" / "bundle")
+
+
+def test_impossible_limits(auto, tmp_path):
+    """Where nothing keeps the limits, the answer x, no bundle is written, and the exit code is 1."""
+    result = auto("--max-latency-ms", "0.001")
+    assert 1 == result.code, result.err
+    assert "no placement keeps the limits" in " ".join(result.out.split())
+    assert "No bundle was written" in result.out
+    assert not (tmp_path / "auto" / "bundle").exists()
+
+
+def test_json_is_the_plan(auto, tmp_path):
+    """--json prints plan.json, and nothing else."""
+    result = auto("--device", "phone", "--json")
+    assert json.loads(result.out) == json.loads((tmp_path / "auto" / "study" / "plan.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--device", "pi9"], ["--device", "pi9", "jetson-nano"]),
+        (["--link", "12"], ["--link"]),
+        (["--server", "nowhere.json"], ["--server", "nowhere.json"]),
+        (["--max-latency-ms", "-1"], ["max_latency_ms"]),
+        (["--min-accuracy", "0.9", "--max-accuracy-loss", "0.1"], ["not both"]),
+        (["--objective", "speed"], ["speed", "latency"]),
+        (["--objective", "energy", "--estimate", "gflops=4,gbps=3"], ["no power"]),
+        (["--hide-answer"], ["no bundle can run"]),
+        (["--bytes", "0"], ["budget of 0 bytes"]),
+        (["--epochs", "-1"], ["--epochs"]),
+        (["--trainings", "-1"], ["--trainings"]),
+        (["--scale", "0"], ["--scale"]),
+        (["--classes", "bars,cats"], ["cats"]),
+    ],
+)
+def test_bad_input_is_found_before_the_work(bad_input, tiny_args, tmp_path, calls, options, words):
+    """A limit, device, link or budget that cannot be ends with exit code 2 before anything is computed or written."""
+    bad_input("auto", *tiny_args, "-o", tmp_path / "auto", *options, says=words)
+    assert [] == calls
+    assert not (tmp_path / "auto").exists()
+
+
+def test_profile_of_another_model(bad_input, tiny_args, tmp_path, calls):
+    """A device's profile that was measured with another model is refused before the work."""
+    from isplit.records import write_shared
+    from tests.plan.conftest import rates_profile
+
+    profile = rates_profile("board", 10.0).model_copy(update={"model": "other", "model_fingerprint": "0" * 64})
+    path = write_shared(profile, tmp_path / "board.json")
+    bad_input("auto", *tiny_args, "-o", tmp_path / "auto", "--device", path, says=["other"])
+    assert [] == calls
+
+
+def test_a_folder_that_holds_something_else(bad_input, tiny_args, tmp_path, calls):
+    """The bundle's place is checked before the work, not after it."""
+    (tmp_path / "auto" / "bundle").mkdir(parents=True)
+    (tmp_path / "auto" / "bundle" / "mine.txt").write_text("mine")
+    bad_input("auto", *tiny_args, "-o", tmp_path / "auto", says=["bundle", "no bundle"])
+    assert [] == calls

@@ -3,11 +3,13 @@
 import contextlib
 import socket
 import ssl
+from types import SimpleNamespace
 
 import pytest
 from h2.settings import SettingCodes
 
 from isplit.runtime.server import ServerTls
+from isplit.runtime.server.front.channel import Channel
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,51 @@ def test_peer_that_does_not_read(start_front, connect, http2):
     greedy.flush()
     http2.until(lambda: 1 == front.refusals("not_read"))
     assert "0" == connect(front.port).ask().status
+
+
+@pytest.mark.parametrize(("link", "expected"), [(None, (1024, 65_536)), ("tls", (1024, 16_384))])
+def test_pieces(start_front, contexts, link, expected):
+    """A stranger is read 1 KiB at a time, a known peer 64 KiB, or one record of TLS."""
+
+    def sizes(hub):
+        channel = Channel(hub, link and contexts[link][0])
+        stranger = len(channel.get_buffer(-1))
+        channel.connection = SimpleNamespace(known=True)
+        return stranger, len(channel.get_buffer(-1))
+
+    assert expected == start_front().look(sizes)
+
+
+def test_patience_is_spread(start_front):
+    """Strangers that came together have between 15 and 25 of 20 seconds, each another time."""
+    front = start_front(stranger_seconds=20)
+    patience_s = front.look(lambda hub: [Channel(hub, None).patience_s for _ in range(200)])
+    assert 15 <= min(patience_s) < 17
+    assert 23 < max(patience_s) <= 25
+
+
+def joined(client):
+    """Wait until the server has greeted a client."""
+    client.until(lambda: client.http2.remote_settings.max_concurrent_streams == 100)
+    return client
+
+
+def test_known_peers_do_not_wait_for_strangers(start_front, connect):
+    """When strangers have used up their time for ever, whoever is known is answered, and a stranger is not read."""
+    front = start_front()
+    known, stranger = (joined(connect(front.port)) for _ in range(2))
+    assert "0" == known.ask().status
+    front.look(lambda hub: hub.strangers.spend(1e6))
+    stream = stranger.call(end_stream=True)
+    assert ["0"] * 3 == [known.ask().status for _ in range(3)]
+    stranger.read()
+    assert not stranger.outcomes[stream].headers
+
+
+def test_a_stranger_that_had_to_wait_is_read_on(start_front, connect):
+    """A stranger whose bytes waited for their turn is answered in its turn, and heard again afterwards."""
+    front = start_front()
+    stranger = joined(connect(front.port))
+    front.look(lambda hub: hub.strangers.spend(0.1))
+    assert "0" == stranger.ask().status
+    assert "0" == stranger.ask().status

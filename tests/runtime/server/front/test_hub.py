@@ -173,3 +173,27 @@ def test_close(start_front, connect, http2):
         assert ("14", "the server has stopped: ask another") == (outcome.status, outcome.headers["grpc-message"])
     client.until(lambda: client.closed)
     assert 2 == front.refusals("stopped")
+
+
+def test_calls_of_a_connection_that_gives_way(start_front, connect, http2, caplog):
+    """The callers on a connection that is closed for another are told to try again, and the log says how many fit."""
+    front = start_front(max_connections=1)
+    client = connect(front.port)
+    assert "0" == client.ask().status
+    stream = client.call()
+    http2.until(lambda: 1 == front.look(lambda hub: hub.receiving.calls))
+    caplog.set_level("WARNING", logger="isplit.server")
+    newcomer = connect(front.port)
+    outcome = client.result(stream)
+    assert ("14", "there are too many connections: try again later") == (
+        outcome.status,
+        outcome.headers["grpc-message"],
+    )
+    assert "0" == newcomer.ask().status
+    details = [record.fields.get("detail") for record in caplog.records if hasattr(record, "fields")]
+    assert "there are more than 1: this one gave way" in details
+
+
+def test_one_buffer_for_all_connections(start_front):
+    """What all connections read into has 64 KiB, however many there are."""
+    assert 65_536 == start_front().look(lambda hub: len(hub.read_buffer))

@@ -40,3 +40,20 @@ def test_port_taken(start_front):
     front = start_front()
     with pytest.raises(InputError, match="is the port taken"):
         front.look(lambda hub: type(front.listener)(hub, None).bind("127.0.0.1", front.port))
+
+
+def test_nothing_is_left_of_a_closed_listener(start_front):
+    """The event loop no longer watches its sockets, whose numbers others may get."""
+    front = start_front()
+
+    async def close():
+        from isplit.runtime.server.front.listener import Listener
+
+        listener = Listener(front.hub, None)
+        listener.bind("127.0.0.1", 0)
+        listener.start()
+        numbers = [listening.fileno() for listening in listener._sockets]
+        await listener.close()
+        return [front.loop.remove_reader(number) for number in numbers]
+
+    assert [False] == front.run(close())

@@ -26,16 +26,23 @@ def build_torchvision(name: str, size: int) -> nn.Module:
     return torchvision.models.get_model(name, weights=None, **options)
 
 
-_SIZES = {"tiny": 0, "nano": 0, "pico": 0, "femto": 0, "atto": 0, "xxs": 0, "small": 1, "xs": 1, "base": 3, "large": 8}
+_SIZES = {
+    **dict.fromkeys("tiny nano pico femto atto xxs t".split(), 0),
+    **dict.fromkeys("small xs s".split(), 1),
+    **dict.fromkeys("base b".split(), 3),
+    **dict.fromkeys("large l xlarge xl nasnetalarge pnasnet5large".split(), 8),
+    **dict.fromkeys("huge h giant g gigantic enormous".split(), 20),
+}
 
 
 def timm_families() -> dict[str, str]:
-    """Return one model for each module of timm's zoo, the one whose name says that it is the smallest."""
+    """Return one model for each module of timm's zoo, the one whose name says that it is the smallest; small first."""
     families: dict[str, list[str]] = {}
     for name in timm.list_models():
         if not name.startswith("test_"):
             families.setdefault(timm.model_entrypoint(name).__module__.rsplit(".", 1)[1], []).append(name)
-    return {family: min(names, key=_weight) for family, names in sorted(families.items())}
+    smallest = {family: min(names, key=_weight) for family, names in families.items()}
+    return dict(sorted(smallest.items(), key=lambda item: _weight(item[1])))
 
 
 def _weight(name: str) -> tuple[float, int, str]:

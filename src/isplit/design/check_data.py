@@ -12,7 +12,7 @@ from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.class_outputs import match_data
 from isplit.design.inputs.data import Dataset, balanced_order
 from isplit.design.inputs.models import LoadedModel
-from isplit.design.running import evaluating, find_logits
+from isplit.design.running import evaluating
 from isplit.records import ClassRow, DataCheckRecord, PartName, SampleImage
 
 SAMPLES = 9
@@ -67,8 +67,7 @@ def _samples(model: LoadedModel, data: Dataset, outputs: tuple[int, ...], *, see
     images = balanced_order(data.labels, np.arange(len(data)), seed=seed)[:SAMPLES]
     pixels = np.stack([data.pixels(int(index), model.preprocessing) for index in images])
     with evaluating(model.module), torch.no_grad():
-        logits = find_logits(model.module(normalise(torch.from_numpy(pixels), model.preprocessing)))
-    assert logits is not None  # load_model has tried it
+        logits = model.logits(normalise(torch.from_numpy(pixels), model.preprocessing))
     title_of = dict(zip(outputs, data.titles, strict=True))
     return tuple(
         SampleImage(

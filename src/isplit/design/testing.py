@@ -31,8 +31,8 @@ class SplitCheck:
 def check_splits(model: nn.Module, graph: ModelGraph, cuts: Sequence[str], images: torch.Tensor) -> list[SplitCheck]:
     """Run head and tail at each cut and compare their logits with those of `model` itself, in evaluation mode.
 
-    The model computes as its graph does: without torch's fused transformer kernel and without its own autocast. Where
-    the graph ends before a softmax, what is compared with is the whole graph.
+    The model computes as its graph does, without torch's fused transformer kernel. Where the graph's result is not the
+    model's own (it ends before a softmax), what is compared with is the whole graph.
 
     Args:
         model: The model as it was before it was captured.

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from isplit.design.graph import ModelGraph, split
+from isplit.design.inputs.models import load_model
 from isplit.errors import ModelError
 
 
@@ -122,6 +123,53 @@ def test_a_last_softmax_is_taken_away():
 
     assert torch.equal(net(images), graph.module(images))
     assert any("softmax" in notice for notice in graph.record().notices)
+
+
+class TwoHeads(Net):
+    """The average of two softmaxes: probabilities without a softmax at the end."""
+
+    def forward(self, x):
+        return (super().forward(x).softmax(1) + super().forward(x.flip(3)).softmax(1)) / 2
+
+
+class TwoSigmoids(Net):
+    """The average of two probabilities of one of two classes."""
+
+    def __init__(self):
+        super().__init__(1)
+
+    def forward(self, x):
+        return (super().forward(x).sigmoid() + super().forward(x.flip(3)).sigmoid()) / 2
+
+
+def test_logarithms_of_other_probabilities_are_taken():
+    """Their softmax is the model's own answer again; a notice says so."""
+    model, images = TwoHeads().eval(), torch.randn(2, 3, 8, 8)
+    graph = ModelGraph(model, (3, 8, 8))
+
+    torch.testing.assert_close(model(images), graph.module(images).softmax(1))
+    assert any("probabilities" in notice for notice in graph.record().notices)
+
+
+def test_one_probability_decides_at_one_half():
+    """As it is it would lie above zero always, and the second class win."""
+    model, images = TwoSigmoids().eval(), torch.randn(2, 3, 8, 8)
+    loaded = load_model(model, image_size=8)
+
+    torch.testing.assert_close(model(images)[:, 0], loaded.graph().module(images).softmax(1)[:, 1])
+    torch.testing.assert_close(model(images)[:, 0], loaded.logits(images).softmax(1)[:, 1])
+
+
+def test_small_logits_are_no_probabilities():
+    """Logits of an untrained model may all lie between 0 and 1 for usual images."""
+    model = Net(1).eval()
+    with torch.no_grad():
+        model.last.weight.mul_(0.01)
+        model.last.bias.fill_(0.5)
+
+    notices = ModelGraph(model, (3, 8, 8)).record().notices
+
+    assert not any("probabilities" in notice for notice in notices)
 
 
 @pytest.mark.parametrize("shape", [(-1, 1), (-1,)])

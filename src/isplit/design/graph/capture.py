@@ -6,8 +6,8 @@ model whose shapes do not depend on pixel values, but fixes it in evaluation mod
     model ─ try_model ─> call, logits ─ trace ─> graph ─ rewrite ─> graph of one image batch that ends in logits N×K
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -36,7 +36,8 @@ class Capture:
     `returned_by` names, per node, the innermost module that is called exactly once and returns that node's value.
     `enclosing` gives the innermost module (not a leaf) in whose forward the node is computed, "" for the model itself.
     `notices` say in which ways the graph is not the model as it was given. `call` is how the model is called, and
-    `ends_as_model` tells whether the graph's result is the model's own: not where a last softmax was taken away.
+    `ends_as_model` tells whether the graph's result is the model's own: not where a last softmax was taken away, or
+    autocast was left out.
     """
 
     module: fx.GraphModule
@@ -79,33 +80,50 @@ def capture(
 
     """
     images = torch.randn(3, *input_shape, generator=torch.Generator().manual_seed(0))
-    failures: list[str] = []
-    with evaluating(model), preserved(model), torch.no_grad(), plain_execution() as autocasts:
-        trial = try_model(model, images, call)
-        casts = tuple(dict.fromkeys(autocasts))
-        for name, (captured_by, trace) in WAYS.items():
-            try:
-                with preserved(model), quiet():
-                    module, names = trace(model, images[:2], trial.call)
-                    values, notices, same_end = _settle(module, images, trial)
-                problem = rewrite.shared_memory(module, values)
-            except Exception as error:  # noqa: BLE001 - the user's forward may raise anything when it is traced
-                problem = f"stopped {place_of(error)}: {first_line(error)}"
-            else:
-                if problem is None:
-                    notices = [*notices, *(f"the model's autocast to {cast} is left out" for cast in casts)]
-                    return Capture(
-                        module,
-                        captured_by,
-                        names.returned_by(),
-                        names.enclosing,
-                        tuple(notices),
-                        trial.call,
-                        same_end,
-                    ), values
-            failures.append(f"  {name}: {problem}")
+    with evaluating(model), preserved(model), torch.no_grad():
+        with plain_execution() as autocast_dtypes:
+            trial = try_model(model, images, call)
+            ways = [_WITH_AUTOCAST] if autocast_dtypes else list(WAYS)
+            captured, failures = _first_that_holds(ways, model, images, trial)
+            if captured is not None:
+                return captured
+        if autocast_dtypes:
+            with plain_execution(with_autocast=False):
+                trial = try_model(model, images, call)
+                captured, failures = _first_that_holds(list(WAYS), model, images, trial)
+            if captured is not None:
+                left_out = [f"the model's autocast to {dtype} is left out" for dtype in dict.fromkeys(autocast_dtypes)]
+                capture, values = captured
+                return replace(capture, notices=(*capture.notices, *left_out), ends_as_model=False), values
         reason = _true_reason(model, images, trial)
     raise ModelError(reason or "\n".join(["the model cannot be captured.", *failures, _ADVICE]))
+
+
+_WITH_AUTOCAST = "torch.export, functional"
+"""The one way in which the casts of an autocast region become operations of the graph; torch.fx would lose them."""
+
+
+def _first_that_holds(
+    ways: Sequence[str], model: nn.Module, images: torch.Tensor, trial: Trial
+) -> tuple[tuple[Capture, dict[fx.Node, Value]] | None, list[str]]:
+    """Capture a model in the first of some ways whose graph is the model; also return why those before it failed."""
+    failures: list[str] = []
+    for name in ways:
+        captured_by, trace = WAYS[name]
+        try:
+            with preserved(model), quiet():
+                module, names = trace(model, images[:2], trial.call)
+                values, notices, same_end = _settle(module, images, trial)
+            problem = rewrite.shared_memory(module, values)
+        except Exception as error:  # noqa: BLE001 - the user's forward may raise anything when it is traced
+            problem = f"stopped {place_of(error)}: {first_line(error)}"
+        else:
+            if problem is None:
+                returned_by, enclosing = names.returned_by(), names.enclosing
+                capture = Capture(module, captured_by, returned_by, enclosing, tuple(notices), trial.call, same_end)
+                return (capture, values), failures
+        failures.append(f"  {name}: {problem}")
+    return None, failures
 
 
 _ADVICE = "Make the forward pass independent of pixel values (no `if` or `int()` on them) and of in-place tricks."
@@ -134,7 +152,7 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
     if detached:
         notices.append(f"the model detaches a tensor ({detached[0]}): gradients are taken through it all the same")
     before = rewrite.output_node(module).args
-    changed_end = rewrite.finish_with_logits(module, values)
+    changed_end = rewrite.finish_with_logits(module, values, gives_probabilities=trial.call.gives_probabilities)
     notices += changed_end
     # A last softmax may also stand before a reshape, and then the output is that of the same node.
     if detached or changed_end or before != rewrite.output_node(module).args:

@@ -8,6 +8,7 @@ from torch.fx.graph import CodeGen
 
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.outputs import ModelCall
+from isplit.design.graph.own_functions import ExportedFunctions
 
 _INNER = "model"
 
@@ -32,28 +33,64 @@ class _OneInput(nn.Module):
 
 def trace_with_export(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
     """Trace `model` with a batch of any size as a graph of ATen operations that returns the logits."""
-    return _from_exported(model, _export(model, example, call))
+    functions = ExportedFunctions()
+    return _from_exported(model, _export(model, example, call, functions), functions)
 
 
 def trace_functional(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
-    """Trace `model` with torch.export and rewrite its in-place operations."""
-    return _from_exported(model, _export(model, example, call).run_decompositions({}))
+    """Trace `model` with torch.export, and rewrite its in-place operations and its regions of autocast.
 
-
-def trace_fixed_ranks(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
-    """Trace `model` with torch.export where it insists on a constant or a multiple for the batch."""
-    exported = _export(model, example, call, batch=torch.export.Dim.AUTO)
-    return _from_exported(model, exported)
+    The casts of autocast become operations of the graph.
+    """
+    functions = ExportedFunctions()
+    exported = _export(model, example, call, functions)
+    _keep_module_names(exported.graph_module)
+    return _from_exported(model, exported.run_decompositions({}), functions)
 
 
 def _export(
-    model: nn.Module, example: torch.Tensor, call: ModelCall, *, batch: Any = None
+    model: nn.Module, example: torch.Tensor, call: ModelCall, functions: ExportedFunctions
 ) -> torch.export.ExportedProgram:
-    dynamic = ({0: torch.export.Dim("batch") if batch is None else batch},)
-    return torch.export.export(_OneInput(model, call), (example,), dynamic_shapes=dynamic, strict=False)
+    dynamic = ({0: torch.export.Dim("batch")},)
+    with functions.kept():
+        return torch.export.export(_OneInput(model, call), (example,), dynamic_shapes=dynamic, strict=False)
 
 
-def _from_exported(model: nn.Module, exported: torch.export.ExportedProgram) -> tuple[fx.GraphModule, ModuleNames]:
+def _keep_module_names(module: fx.GraphModule) -> None:
+    """Let the nodes inside regions of autocast keep the names of their modules when the regions are opened.
+
+    torch.export puts a region into a graph of its own and calls it as a whole. Only an interpreter hands on what is
+    known of each node.
+    """
+    for child in module.modules():
+        if child is not module and isinstance(child, fx.GraphModule):
+            child.forward = fx.Interpreter(child).run
+
+
+def _restore_batch_norms(graph: fx.Graph) -> None:
+    """Write the batch norms of evaluation mode as one operation again, which returns a tensor and not a tuple."""
+    aten = torch.ops.aten
+    for node in list(graph.nodes):
+        if node.target is not aten._native_batch_norm_legit_no_training.default:
+            continue
+        images, weight, bias, mean, variance, momentum, epsilon = node.args
+        with graph.inserting_before(node):
+            args = (images, weight, bias, mean, variance, False, momentum, epsilon, False)
+            norm = graph.call_function(aten.batch_norm.default, args)
+        norm.meta = dict(node.meta)
+        items = list(node.users)
+        if all(item.args[1:] == (0,) for item in items):
+            for item in items:
+                item.replace_all_uses_with(norm)
+                graph.erase_node(item)
+            graph.erase_node(node)
+        else:
+            graph.erase_node(norm)
+
+
+def _from_exported(
+    model: nn.Module, exported: torch.export.ExportedProgram, functions: ExportedFunctions
+) -> tuple[fx.GraphModule, ModuleNames]:
     unlifted = exported.module(check_guards=False)
     assert isinstance(unlifted, fx.GraphModule)
     graph = unlifted.graph
@@ -62,6 +99,8 @@ def _from_exported(model: nn.Module, exported: torch.export.ExportedProgram) -> 
     (output,) = (node for node in graph.nodes if node.op == "output")
     (results,) = output.args
     output.args = (results[0] if isinstance(results, tuple | list) else results,)
+    _restore_batch_norms(graph)
+    functions.restore(graph)
     names = _names(graph)
     # torch.export's own class refuses train() and eval().
     return fx.GraphModule(unlifted, graph, class_name=type(model).__name__), names

@@ -2,17 +2,17 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.opened import CONTAINERS, OPENED, RECURRENT, recurrent_layers
 from isplit.design.graph.outputs import ModelCall, image_keyword
+from isplit.design.graph.own_functions import kept_by_fx
 
 _TRAINING_ONLY = frozenset(("StochasticDepth", "DropPath", "DropBlock2d", "DropBlock3d"))
 _CALL = nn.Module.__call__
@@ -25,7 +25,7 @@ def trace_with_fx(model: nn.Module, example: torch.Tensor, call: ModelCall) -> t
     into. Parameters and modules are shared with the model. `example` is not used: torch.fx follows symbols.
     """
     tracer = _Tracer(call)
-    with _own_functions(tracer):
+    with kept_by_fx(tracer):
         graph = tracer.trace(model)
     objects: dict[str, Any] = {}
     for node in graph.nodes:
@@ -214,36 +214,3 @@ class _States:
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = tree_map(lambda leaf: leaf.joined() if isinstance(leaf, cls) else leaf, (args, kwargs or {}))
         return function(*args, **kwargs)
-
-
-@contextmanager
-def _own_functions(tracer: fx.Tracer) -> Generator[None]:
-    """Keep calls of the model's own autograd functions as nodes: traced into, they would lose their own gradient."""
-    function = torch.autograd.Function
-    own_apply = vars(function).get("apply")
-    apply: Any = next(vars(kind)["apply"] for kind in function.__mro__ if "apply" in vars(kind))
-
-    def traced(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not any(isinstance(leaf, fx.Proxy) for leaf in tree_leaves((args, kwargs))):
-            return apply.__get__(None, cls)(*args, **kwargs)
-        return tracer.create_proxy("call_function", _own_function(cls), args, kwargs)
-
-    function.apply = classmethod(traced)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        if own_apply is None:
-            del function.apply
-        else:
-            function.apply = own_apply
-
-
-def _own_function(cls: Any) -> Callable[..., Any]:
-    """Return the call of an autograd function as a function with a name, which a graph's code can show."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return cls.apply(*args, **kwargs)
-
-    call.__name__ = cls.__name__
-    call.__module__ = cls.__module__
-    return call

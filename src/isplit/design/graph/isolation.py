@@ -41,27 +41,35 @@ def preserved(model: nn.Module) -> Generator[None]:
 
 
 @contextmanager
-def plain_execution() -> Generator[list[str]]:
-    """Let a model compute the way its graph will, and collect what is left out for that.
+def plain_execution(*, with_autocast: bool = True) -> Generator[list[str]]:
+    """Let a model compute the way its graph will.
 
-    torch's fused kernel for transformer layers hides what is inside them. A graph cannot hold an autocast region, so
-    the model's own are left out: it computes in the precision of its parameters. Yields a list to which the names of
-    dtypes are added that the model's autocast regions ask for.
+    torch's fused kernel for transformer layers hides what is inside them, so it is switched off.
+
+    Args:
+        with_autocast: False leaves out the model's own regions of autocast, which torch.fx cannot follow: the model
+            then computes in the precision of its parameters.
+
+    Yields:
+        A list to which the dtype of each autocast region is added that the model enters ("bfloat16").
+
     """
-    left_out: list[str] = []
+    dtypes: list[str] = []
     autocast = torch.amp.autocast_mode.autocast
     enter, leave = autocast.__enter__, autocast.__exit__
 
-    def skip(self: Any) -> Any:
+    def noted_enter(self: Any) -> Any:
         if getattr(self, "_enabled", False):
-            left_out.append(str(getattr(self, "fast_dtype", "")).removeprefix("torch."))
-        return self
+            dtypes.append(str(getattr(self, "fast_dtype", "")).removeprefix("torch."))
+        return enter(self) if with_autocast else self
 
     fastpath = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        autocast.__enter__, autocast.__exit__ = skip, lambda self, *error: None  # type: ignore[method-assign]
-        yield left_out
+        autocast.__enter__ = noted_enter  # type: ignore[method-assign]
+        if not with_autocast:
+            autocast.__exit__ = lambda self, *error: None  # type: ignore[method-assign]
+        yield dtypes
     finally:
         autocast.__enter__, autocast.__exit__ = enter, leave  # type: ignore[method-assign]
         torch.backends.mha.set_fastpath_enabled(fastpath)

@@ -38,11 +38,13 @@ class ModelCall:
         path: The steps from the model's output to the logits; empty if the output is a tensor.
         extra_inputs: Values for further parameters of `forward`, by name. Numbers, and tensors: one whose first
             dimension is 1 is repeated for every image of a batch.
+        gives_probabilities: Whether the model's answers are probabilities and not logits; see `are_probabilities`.
 
     """
 
     path: tuple[Step, ...] = ()
     extra_inputs: Mapping[str, Any] = field(default_factory=dict)
+    gives_probabilities: bool = False
 
     def __call__(self, model: nn.Module, images: torch.Tensor) -> Any:
         """Return the model's whole output for images N×C×H×W."""
@@ -146,6 +148,23 @@ def as_matrix(tensor: Any) -> torch.Tensor | None:
     if tensor.dim() == 1:
         return tensor.unsqueeze(1)
     return tensor.flatten(1) if all(extent == 1 for extent in tensor.shape[2:]) else None
+
+
+def are_probabilities(answers: torch.Tensor) -> bool:
+    """Return whether answers N×K are probabilities: each from 0 to 1, and of several each row sums to 1."""
+    if not torch.isfinite(answers).all() or float(answers.min()) < 0 or float(answers.max()) > 1:
+        return False
+    return answers.shape[1] == 1 or bool((answers.float().sum(1) - 1).abs().max() < 1e-3)
+
+
+def logits_of(probabilities: torch.Tensor) -> torch.Tensor:
+    """Return the logits N×K of probabilities N×K: their logarithms; of one probability p, log(p / (1 - p))."""
+    if probabilities.shape[1] == 1:
+        return torch.logit(probabilities.float(), eps=_SMALLEST_PROBABILITY)
+    return probabilities.float().clamp_min(_SMALLEST_PROBABILITY).log()
+
+
+_SMALLEST_PROBABILITY = 1e-7
 
 
 def outputs_of(output: Any, batch: int) -> list[Output]:

@@ -7,6 +7,7 @@ from torch import fx
 from torch.fx.node import Argument
 
 from isplit.design.graph.ops import is_in_place, op_name
+from isplit.design.graph.outputs import logits_of
 from isplit.design.graph.values import TensorValue, Value, is_data, memory_bases
 from isplit.errors import ModelError
 
@@ -182,12 +183,24 @@ _PASSES = frozenset(
 )
 
 
-def finish_with_logits(module: fx.GraphModule, values: Mapping[fx.Node, Value]) -> list[str]:
+def finish_with_logits(
+    module: fx.GraphModule, values: Mapping[fx.Node, Value], *, gives_probabilities: bool = False
+) -> list[str]:
     """Make the graph end in logits N×K, in float32, and say what was changed for that.
 
     A last softmax or sigmoid is taken away: the importance of a cut is defined by the gradient of a logit, which
-    vanishes behind a saturated softmax, and training applies a softmax of its own. One logit z for two classes becomes
-    (0, z), whose softmax is the sigmoid of z.
+    vanishes behind a saturated softmax, and training applies a softmax of its own. Where the answers are probabilities
+    for another reason (an average of several softmaxes, a division by the sum), their logarithms are taken. One logit z
+    for two classes becomes (0, z), whose softmax is the sigmoid of z.
+
+    Args:
+        module: The graph; it is changed.
+        values: What each of its nodes computes.
+        gives_probabilities: Whether the model answers with probabilities.
+
+    Returns:
+        A notice for each change that the user should know about.
+
     """
     notices: list[str] = []
     output = output_node(module)
@@ -207,6 +220,9 @@ def finish_with_logits(module: fx.GraphModule, values: Mapping[fx.Node, Value]) 
             end = graph.call_method("flatten", (end, 1))
         if value.dtype != torch.float32:
             end = graph.call_method("float", (end,))
+        if gives_probabilities and not removed:
+            notices.append("the model answers with probabilities: their logarithms are taken for the logits")
+            end = graph.call_function(logits_of, (end,))
         if len(shape) == 1 or shape[1:2] == (1,):
             notices.append("the model has one logit z: it is taken as (0, z) for two classes, z for the second")
             zero = graph.call_function(torch.zeros_like, (end,))

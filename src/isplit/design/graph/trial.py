@@ -1,7 +1,7 @@
 """Try a model on a few images: does it run, are its answers repeatable, and is each image answered on its own?"""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,14 @@ from torch import nn
 
 from isplit.design.graph.diagnosis import first_line, place_of, random_operations
 from isplit.design.graph.isolation import preserved
-from isplit.design.graph.outputs import ModelCall, as_matrix, check_inputs, choose_output, outputs_of
+from isplit.design.graph.outputs import (
+    ModelCall,
+    are_probabilities,
+    as_matrix,
+    check_inputs,
+    choose_output,
+    outputs_of,
+)
 from isplit.errors import ModelError
 
 # Shares of the difference between images. Rounding stays far below the first; a float32 run that cannot be repeated
@@ -59,7 +66,23 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
             "running statistics does that): such a model cannot be analysed image by image"
         )
         raise ModelError(msg)
-    return Trial(call, logits)
+    return Trial(replace(call, gives_probabilities=gives_probabilities(model, images, call)), logits)
+
+
+def gives_probabilities(model: nn.Module, images: torch.Tensor, call: ModelCall) -> bool:
+    """Return whether a model answers with probabilities, on images of usual and of very large values.
+
+    Logits may all lie between 0 and 1 on some images by chance, but not on these as well.
+    """
+    for factor in (1, 1e4, -1e4):
+        try:
+            with torch.no_grad(), preserved(model):
+                answers = as_matrix(call.pick(call(model, images * factor)))
+        except Exception:  # noqa: BLE001 - the user's own layers may refuse such values in any way
+            return False
+        if answers is None or not are_probabilities(answers):
+            return False
+    return True
 
 
 def _run(model: nn.Module, images: torch.Tensor, call: ModelCall) -> Any:

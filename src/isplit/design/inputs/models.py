@@ -17,8 +17,10 @@ from isplit.design.graph.outputs import (
     as_matrix,
     check_inputs,
     choose_output,
+    logits_of,
     outputs_of,
 )
+from isplit.design.graph.trial import gives_probabilities
 from isplit.design.inputs.built import Built
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
@@ -26,6 +28,7 @@ from isplit.design.inputs.preprocessing import make_preprocessing
 from isplit.design.inputs.private_copy import in_float32, prepare, private_copy
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint
 from isplit.design.inputs.weights_file import check_plain, read_weights
+from isplit.design.running import evaluating
 from isplit.errors import ModelError
 from isplit.records import ModelSource, Preprocessing
 
@@ -61,8 +64,13 @@ class LoadedModel:
         return (self.preprocessing.channels, *self.preprocessing.image_size)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Run images N×C×H×W and return the logits N×K; one logit z stands for (0, z)."""
+        """Run images N×C×H×W and return the logits N×K; one logit z stands for (0, z).
+
+        Of a model that answers with probabilities these are their logarithms.
+        """
         matrix = self.call.logits(self.module, images)
+        if self.call.gives_probabilities:
+            matrix = logits_of(matrix)
         return torch.cat([torch.zeros_like(matrix), matrix], 1) if matrix.shape[1] == 1 else matrix
 
     def graph(self, *, channel_axes: Mapping[str, int] | None = None, keep_layout: bool = False) -> ModelGraph:
@@ -101,7 +109,7 @@ class LoadedModel:
         (output,) = fitting
         return replace(
             self,
-            call=replace(self.call, path=output.path),
+            call=_with_path(self.call, output, self.module, self.preprocessing),
             source=self.source.model_copy(update={"output": output.name, "num_outputs": output.width}),
             warnings=(
                 *(warning for warning in self.warnings if warning != doubtful),
@@ -178,9 +186,18 @@ def load_model(
         class_names=names if names is not None and len(names) == source.num_outputs else None,
         warnings=(*built.warnings, *([choice.doubt] if choice.doubt else [])),
         notices=(*notices, *more),
-        call=replace(call, path=choice.output.path),
+        call=_with_path(call, choice.output, built.module, preprocessing),
         outputs=tuple(outputs),
     )
+
+
+def _with_path(call: ModelCall, output: Output, module: nn.Module, preprocessing: Preprocessing) -> ModelCall:
+    """Return the call that gives one of the outputs, and tell whether that holds probabilities."""
+    call = replace(call, path=output.path)
+    shape = (2, preprocessing.channels, *preprocessing.image_size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with evaluating(module):
+        return replace(call, gives_probabilities=gives_probabilities(module, images, call))
 
 
 def _source(

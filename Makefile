@@ -53,7 +53,8 @@ peers: .venv-peers/installed
 	.venv-peers/bin/pip install --quiet --requirement tests/peers/requirements.txt
 	@touch $@
 
-# dist/isplit-VERSION-py3-none-any.whl: what `pip install` takes on a device or another workstation.
+# What `pip install` takes on a device or another workstation: dist/isplit-VERSION-cp311-abi3-PLATFORM.whl, or without a
+# C compiler dist/isplit-VERSION-py3-none-any.whl, which codes in numpy.
 wheel: install
 	rm -f dist/isplit-*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

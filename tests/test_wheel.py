@@ -1,8 +1,10 @@
 """The wheel: all that a device or another workstation gets from `pip install`."""
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -14,34 +16,107 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+NAME = f"isplit-{PROJECT['version']}"
+
+
+def build_wheel(directory, *, kind="wheel", **environment):
+    """Build this checkout's wheel into a directory, and return its path and what the build said."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(directory)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert 0 == done.returncode, done.stderr
+    (wheel,) = directory.glob("*.whl")
+    return wheel, done.stdout + done.stderr
+
+
+def unpack(wheel, directory):
+    """Unpack a wheel as pip would install it."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(directory)
+    return directory
+
+
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """The wheel of this checkout, unpacked as pip would install it."""
+    """The wheel of this checkout as it is without a C compiler, unpacked."""
     directory = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    (wheel,) = directory.glob("*.whl")
-    assert f"isplit-{PROJECT['version']}-py3-none-any.whl" == wheel.name
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(directory / "site")
-    return directory / "site"
+    wheel, said = build_wheel(directory, CC="false", ISPLIT_COMPILED="")
+    assert "the entropy coder was not compiled, isplit will code in numpy" in said
+    assert f"{NAME}-py3-none-any.whl" == wheel.name
+    return unpack(wheel, directory / "site")
+
+
+def files(root, *, without=(".pyc",)):
+    """The files below a directory, but for those of some endings."""
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix not in without}
+
+
+def coder_of(site, tmp_path):
+    """Return which coder the package in a directory uses, and the bytes that it makes."""
+    code = (
+        "import numpy as np; from isplit.codec.rans import Rans, RansTables, normalise, rans_coder\n"
+        "coder = Rans(RansTables(frequencies=normalise(np.arange(1, 17)[None]), lanes=1))\n"
+        "print(rans_coder(), coder.encode(np.arange(100, dtype=np.uint8) % 16).hex())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout.split()
+
+
+def test_a_compiler_brings_the_compiled_coder(unpacked, tmp_path):
+    """With a C compiler the wheel is this platform's and every Python's, and codes in C, with the same bytes."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler is installed")
+    wheel, _ = build_wheel(tmp_path / "dist", ISPLIT_COMPILED="1")
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert f"{NAME}-cp311-abi3-{platform}.whl" == wheel.name
+    site = unpack(wheel, tmp_path / "site")
+
+    (extension,) = files(site / "isplit") - files(unpacked / "isplit")
+    assert extension.startswith("codec/_rans.")
+    assert "Root-Is-Purelib: false" in (site / f"{NAME}.dist-info" / "WHEEL").read_text("utf-8")
+    assert ["compiled", "numpy"] == [coder_of(site, tmp_path)[0], coder_of(unpacked, tmp_path)[0]]
+    assert coder_of(site, tmp_path)[1] == coder_of(unpacked, tmp_path)[1]
+
+
+def test_nothing_is_compiled_unless_wanted(tmp_path):
+    """ISPLIT_COMPILED=0 makes the pure wheel wherever it is built, and says nothing."""
+    wheel, said = build_wheel(tmp_path, ISPLIT_COMPILED="0")
+    assert f"{NAME}-py3-none-any.whl" == wheel.name
+    assert "numpy" not in said
+
+
+def test_a_release_does_not_go_without(tmp_path):
+    """ISPLIT_COMPILED=1 fails where it cannot be compiled, so that no release lacks it unnoticed."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    environment = {**os.environ, "CC": "false", "ISPLIT_COMPILED": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120, check=False)
+    assert 0 != done.returncode
+    assert [] == list(tmp_path.glob("*.whl"))
+
+
+def test_editable_without_a_compiler(tmp_path):
+    """What `pip install --editable` builds is made without a compiler too."""
+    wheel, said = build_wheel(tmp_path, kind="wheel:editable", CC="false", ISPLIT_COMPILED="")
+    assert "isplit will code in numpy" in said
+    assert f"{NAME}-py3-none-any.whl" == wheel.name
 
 
 def test_every_file_is_there(unpacked):
     """Every file of the package is in the wheel: modules, templates, the calibration, units; and nothing else."""
-    source = ROOT / "src" / "isplit"
+    source = files(ROOT / "src" / "isplit", without=(".pyc", ".c", ".h", ".so", ".pyd"))
 
-    def files(root):
-        return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"}
-
-    assert files(source) == files(unpacked / "isplit")
+    assert source == files(unpacked / "isplit")
     assert {"py.typed", "design/measure/calibration.json"} <= files(unpacked / "isplit")
-    assert ["isplit", f"isplit-{PROJECT['version']}.dist-info"] == sorted(path.name for path in unpacked.iterdir())
+    assert ["isplit", f"{NAME}.dist-info"] == sorted(path.name for path in unpacked.iterdir())
 
 
 def test_metadata(unpacked):
     """The metadata have name, version, Python, licence, description, every dependency and every extra."""
-    directory = unpacked / f"isplit-{PROJECT['version']}.dist-info"
+    directory = unpacked / f"{NAME}.dist-info"
     metadata = Parser().parsestr((directory / "METADATA").read_text("utf-8"))
 
     assert ("isplit", PROJECT["version"]) == (metadata["Name"], metadata["Version"])

@@ -5,19 +5,18 @@ each symbol came up, and stored with the codec. Encoding and decoding are intege
 machine gives the same bytes.
 """
 
-from bisect import bisect_right
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.codec import compiled_rans
 from isplit.codec.coders import check_symbols, decode_nothing
+from isplit.codec.compiled_rans import CompiledRans
+from isplit.codec.numpy_rans import PRECISION, STATE_BYTES, NumpyRans
 from isplit.errors import InputError, PayloadError
-
-PRECISION = 16
-"""Frequencies sum to 2 ** PRECISION: fine enough that the 1 kept for each symbol never seen costs next to nothing."""
 
 MAX_LANES = 1024
 
@@ -25,10 +24,6 @@ CODER_BYTES = 4
 """Bytes that a lone lane adds to the entropy: it ends with a state of 4 bytes, and words are whole."""
 
 _TOTAL = 1 << PRECISION
-_MASK = _TOTAL - 1
-_START = 1 << 16  # lower end of the states' range [2**16, 2**32); both the encoder's first state and the decoder's last
-_WORD_BITS = 16
-_STATE_BYTES = 4
 
 # One lane is a Python loop; vectors overtake it at about 50 lanes (benchmarks/codec.py). A lane costs 3 bytes: a state
 # of 4, less what of it is information. So one lane up to 8 KiB, and above it one per 128 bytes, which is 2.3 %.
@@ -116,133 +111,75 @@ class Rans:
       the lane that needs one first.
     - A state MUST be at least 65536. After the last symbol each MUST be 65536 and no word may be left.
     - An encoder does the same backwards, starting with all states at 65536. There is one encoding of given symbols.
+
+    Args:
+        tables: What the symbols are expected to be.
+        compiled: Whether the compiled coder is used, or the one in numpy. Both give the same bytes, symbols and errors.
+
     """
 
     tables: RansTables
+    compiled: bool = compiled_rans.AVAILABLE
 
     def encode(self, symbols: NDArray[np.uint8]) -> bytes:
         """Encode the last symbol first."""
         check_symbols(symbols, levels=self.tables.levels)
         if symbols.size == 0:
             return b""
-        entries = self.tables.entries(symbols)
-        frequencies, starts = self._frequencies[entries], self._starts[entries]
-        if (lanes := self._lanes(symbols.size)) == 1:
-            return _encode_alone(frequencies.tolist(), starts.tolist())
-        return _encode_lanes(frequencies, starts, lanes)
+        self.tables.positions(symbols.size)  # refuses what the tables cannot share out
+        return self._coder.encode(symbols)
 
     def decode(self, payload: bytes, count: int) -> NDArray[np.uint8]:
         """Decode the first symbol first."""
         if count == 0:
             return decode_nothing(payload)
-        lanes = self._lanes(count)
-        head = lanes * _STATE_BYTES
+        self.tables.positions(count)
+        head = self._lanes(count) * STATE_BYTES
         if len(payload) < head or len(payload) % 2:
-            msg = f"{lanes} states and whole words are at least {head} bytes and an even number, got {len(payload)}"
+            msg = (
+                f"{self._lanes(count)} states and whole words are at least {head} bytes and an even number, "
+                f"got {len(payload)}"
+            )
             raise PayloadError(msg)
-        states = np.frombuffer(payload[:head], "<u4").astype(np.int64)
-        words = np.frombuffer(payload[head:], "<u2").astype(np.int64)
-        if (states < _START).any():
-            msg = f"a rans state is {states.min()}, not at least {_START}"
-            raise PayloadError(msg)
-        if lanes == 1:
-            return self._decode_alone(int(states[0]), words.tolist(), count)
-        return self._decode_lanes(states, words, count)
+        return self._coder.decode(payload, count)
 
     def sizes(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return the length of `encode` for each row of (images, symbols), many times faster than encoding them.
+        """Return the length of `encode` for each row of (images, symbols); in numpy, many times faster than encoding.
 
-        All rows take one step together, and only their states are kept.
+        Without the compiled coder all rows take one step together, and only their states are kept.
         """
-        images, count = symbols.shape
-        if count == 0 or self._lanes(count) > 1:
+        count = symbols.shape[1]
+        if self.compiled or count == 0 or self._lanes(count) > 1:
             return np.array([len(self.encode(row)) for row in symbols], np.int64)
         check_symbols(symbols.ravel(), levels=self.tables.levels)
-        columns = np.ascontiguousarray(symbols.T)
-        offsets = self.tables.tables_of(count) * self.tables.levels
-        states, words = np.full(images, _START, np.int64), np.zeros(images, np.int64)
-        for column, offset in zip(columns[::-1], offsets[::-1], strict=True):
-            entries = column + offset
-            frequencies = self._frequencies[entries]
-            full = states >= frequencies << _WORD_BITS
-            words += full
-            states >>= full * _WORD_BITS
-            whole, rest = np.divmod(states, frequencies)
-            states = (whole << PRECISION) + rest + self._starts[entries]
-        return _STATE_BYTES + 2 * words
+        self.tables.positions(count)
+        return self._numpy_coder.sizes(symbols)
 
     def max_bytes(self, count: int) -> int:
         """Return a bound: no symbol takes more than a word."""
-        return self._lanes(count) * _STATE_BYTES + count * 2
+        return self._lanes(count) * STATE_BYTES + count * 2
 
     def _lanes(self, count: int) -> int:
         return min(self.tables.lanes, count)
 
     @cached_property
-    def _frequencies(self) -> NDArray[np.int64]:
-        return self.tables.frequencies.astype(np.int64).ravel()
+    def _numpy_coder(self) -> NumpyRans:
+        return NumpyRans(self.tables.frequencies, self.tables.lanes)
 
     @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """Where each symbol begins within its own table."""
-        frequencies = self.tables.frequencies.astype(np.int64)
-        return (np.cumsum(frequencies, axis=1) - frequencies).ravel()
+    def _coder(self) -> CompiledRans | NumpyRans:
+        return CompiledRans(self.tables.frequencies, self.tables.lanes) if self.compiled else self._numpy_coder
 
-    @cached_property
-    def _starts_in_row(self) -> NDArray[np.int64]:
-        """Where each symbol begins when the tables are laid end to end: sorted, so that one search serves all."""
-        rows = np.arange(len(self.tables.frequencies), dtype=np.int64)
-        return self._starts + np.repeat(rows << PRECISION, self.tables.levels)
 
-    @cached_property
-    def _rows(self) -> list[tuple[list[int], list[int]]]:
-        """Each table's frequencies and starts, as lists."""
-        levels = self.tables.levels
-        frequencies: list[int] = self._frequencies.tolist()
-        starts: list[int] = self._starts.tolist()
-        return [(frequencies[i : i + levels], starts[i : i + levels]) for i in range(0, len(starts), levels)]
+def rans_coder() -> Literal["compiled", "numpy"]:
+    """Return which coder this installation uses: "compiled" where the wheel has it, else "numpy", which is slower.
 
-    def _decode_alone(self, state: int, words: list[int], count: int) -> NDArray[np.uint8]:
-        """Decode one lane in plain Python, which is faster than vectors of one element."""
-        symbols = bytearray()
-        next_word = iter(words)
-        positions = self.tables.positions(count)
-        for frequencies, starts in self._rows:
-            for _ in range(positions):
-                slot = state & _MASK
-                symbol = bisect_right(starts, slot) - 1
-                state = frequencies[symbol] * (state >> PRECISION) + slot - starts[symbol]
-                if state < _START:
-                    word = next(next_word, None)
-                    if word is None:
-                        raise _bad_end(f"ends after {len(symbols)} of {count} symbols")
-                    state = state << _WORD_BITS | word
-                symbols.append(symbol)
-        if state != _START or next(next_word, None) is not None:
-            raise _bad_end(f"does not end with its {count} symbols")
-        return np.frombuffer(symbols, np.uint8)
+    Examples:
+        >>> rans_coder() in ("compiled", "numpy")
+        True
 
-    def _decode_lanes(self, states: NDArray[np.int64], words: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
-        """Decode a symbol of every lane at a time."""
-        lanes = states.size
-        tables = self.tables.tables_of(count)
-        symbols = np.empty(count, np.uint8)
-        read = 0
-        for first in range(0, count, lanes):
-            table = tables[first : first + lanes]
-            now = states[: table.size]  # in the last round there may be fewer symbols than lanes
-            slots = (now & _MASK) + (table << PRECISION)
-            entries = np.searchsorted(self._starts_in_row, slots, side="right") - 1
-            symbols[first : first + lanes] = entries - table * self.tables.levels
-            now[:] = self._frequencies[entries] * (now >> PRECISION) + slots - self._starts_in_row[entries]
-            (short,) = np.nonzero(now < _START)
-            if read + short.size > words.size:
-                raise _bad_end(f"ends after {first} of {count} symbols")
-            now[short] = now[short] << _WORD_BITS | words[read : read + short.size]
-            read += short.size
-        if read != words.size or (states != _START).any():
-            raise _bad_end(f"does not end with its {count} symbols")
-        return symbols
+    """
+    return "compiled" if compiled_rans.AVAILABLE else "numpy"
 
 
 def count_symbols(symbols: NDArray[np.uint8], *, channel_axis: int, levels: int) -> NDArray[np.int64]:
@@ -285,36 +222,3 @@ def normalise(counts: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
     left_over = _TOTAL - frequencies.sum(axis=1, keepdims=True)
     ranks = np.argsort(np.argsort(-remainders, axis=1, kind="stable"), axis=1)
     return (frequencies + (ranks < left_over)).astype(np.uint16)
-
-
-def _encode_alone(frequencies: list[int], starts: list[int]) -> bytes:
-    """Encode one lane in plain Python; see `Rans` for what it undoes."""
-    state = _START
-    words: list[int] = []
-    for frequency, start in zip(reversed(frequencies), reversed(starts), strict=True):
-        if state >= frequency << _WORD_BITS:
-            words.append(state & 0xFFFF)
-            state >>= _WORD_BITS
-        whole, rest = divmod(state, frequency)
-        state = (whole << PRECISION) + rest + start
-    words.reverse()
-    return state.to_bytes(_STATE_BYTES, "little") + np.array(words, "<u2").tobytes()
-
-
-def _encode_lanes(frequencies: NDArray[np.int64], starts: NDArray[np.int64], lanes: int) -> bytes:
-    """Encode a symbol of every lane at a time."""
-    states = np.full(lanes, _START, np.int64)
-    words: list[bytes] = []
-    for first in range((frequencies.size - 1) // lanes * lanes, -1, -lanes):
-        frequency = frequencies[first : first + lanes]
-        now = states[: frequency.size]  # in the last round, which comes first here, there may be fewer symbols
-        (full,) = np.nonzero(now >= frequency << _WORD_BITS)
-        words.append((now[full] & 0xFFFF).astype("<u2").tobytes())
-        now[full] >>= _WORD_BITS
-        whole, rest = np.divmod(now, frequency)
-        now[:] = (whole << PRECISION) + rest + starts[first : first + lanes]
-    return states.astype("<u4").tobytes() + b"".join(reversed(words))
-
-
-def _bad_end(what: str) -> PayloadError:
-    return PayloadError(f"the rans payload {what}: it is damaged, or was made with other tables")

@@ -26,4 +26,4 @@ def test_a_system_without_proc(tmp_path):
 
 def test_versions():
     """A profile records the libraries that its times depend on."""
-    assert {"python", "onnxruntime", "numpy", "pillow"} == set(runtime_versions())
+    assert {"python", "onnxruntime", "numpy", "pillow", "rans coder"} == set(runtime_versions())

@@ -5,6 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from isplit.codec.rans import rans_coder
 from isplit.records import Machine
 
 _DEFAULT_AVAILABLE_BYTES = 2**30
@@ -27,7 +28,7 @@ def available_memory_bytes(*, proc: Path = Path("/proc")) -> int:
 
 
 def runtime_versions() -> dict[str, str]:
-    """Return the versions of the libraries whose speed a profile depends on."""
+    """Return the versions of the libraries whose speed a profile depends on, and which entropy coder runs here."""
     import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
     versions = {"python": platform.python_version(), "onnxruntime": str(getattr(onnxruntime, "__version__", "unknown"))}
@@ -36,6 +37,7 @@ def runtime_versions() -> dict[str, str]:
             versions[name] = version(name)
         except PackageNotFoundError:  # pragma: no cover - both are dependencies
             continue
+    versions["rans coder"] = rans_coder()
     return versions
 
 

@@ -11,6 +11,7 @@ stalled      100 messages of 31 MiB that stop one byte short of their end, on te
 connections  1,000 connections that say hello and nothing else.
 mixed        All of them together.
 
+The attacker runs at a low priority, because on its own machine it would take no processor time from the server.
 What the server ends is begun again at once. Meanwhile rightful clients ask over a connection of their own: small
 payloads all the time, a compressed image of 300 KiB twice a second, and a payload over a new connection and a health
 check each second. `isplit serve` runs in a process of its own. Every round first measures at rest, with the same
@@ -281,7 +282,16 @@ def measure_round(kind: str, who: str, link: str, *, seconds: float, source: Pat
                 rightful.measure(2)  # what is loaded when first needed
                 rest = rightful.measure(min(10.0, seconds))
                 texts = [json.dumps(asdict(attack)) for attack in attacks(kind, token=token, link=link, keys=keys)]
-                command = [sys.executable, str(Path(__file__).parent / "attacks.py"), serving.address, *texts]
+                # Real strangers use processors of their own: here they get what the server and its clients leave.
+                command = [
+                    "nice",
+                    "-n",
+                    "19",
+                    sys.executable,
+                    str(Path(__file__).parent / "attacks.py"),
+                    serving.address,
+                    *texts,
+                ]
                 with subprocess.Popen(command) as attacker:
                     attacked = rightful.measure(seconds)
                     alive = attacker.poll() is None

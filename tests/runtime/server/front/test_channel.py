@@ -113,12 +113,12 @@ def test_peer_that_does_not_read(start_front, connect, http2):
 
 @pytest.mark.parametrize(("link", "expected"), [(None, (1024, 65_536)), ("tls", (1024, 16_384))])
 def test_pieces(start_front, contexts, link, expected):
-    """A stranger is read 1 KiB at a time, a known peer 64 KiB, or one record of TLS."""
+    """A stranger is read 1 KiB at a time, a trusted peer 64 KiB, or one record of TLS."""
 
     def sizes(hub):
         channel = Channel(hub, link and contexts[link][0])
         stranger = len(channel.get_buffer(-1))
-        channel.connection = SimpleNamespace(known=True)
+        channel.connection = SimpleNamespace(trusted=True)
         return stranger, len(channel.get_buffer(-1))
 
     assert expected == start_front().look(sizes)

@@ -317,3 +317,50 @@ def test_a_call_that_ends_while_it_waits_for_room(start_front, connect, http2):
     http2.until(lambda: 0 == front.look(lambda hub: hub.receiving.calls))
     assert 0 == front.look(lambda hub: hub.receiving.bytes)
     assert "0" == connect(front.port).ask(bytes(size)).status
+
+
+def test_cost_without_answers(start_front, connect, http2):
+    """A peer with the token that costs much and is answered nothing waits like a stranger, and is forgiven later."""
+    front = start_front()
+    costly, other = connect(front.port), connect(front.port)
+    assert ("0", "0") == (costly.ask().status, other.ask().status)
+    first, _ = front.look(lambda hub: [channel.connection for channel in hub.channels])
+    front.look(lambda hub: first.debt.cost(1.0, now=hub.now()))
+    assert first.known
+    assert not first.trusted
+    front.look(lambda hub: hub.strangers.spend(1.0))
+    waiting = costly.call()
+    costly.send(waiting, http2.framed(b"later"), end_stream=True)
+    assert "0" == other.ask().status
+    assert b"later" not in front.arrived
+    assert "0" == costly.result(waiting).status
+    assert not first.trusted
+    now = front.look(lambda hub: hub.now())
+    front.look(lambda hub: setattr(hub, "now", lambda: now + 60))
+    assert first.trusted
+
+
+def test_answers_pay(start_front, connect, http2):
+    """The answers that a peer gets pay for what it costs."""
+    front = start_front()
+    client = connect(front.port)
+    assert "0" == client.ask().status
+    (connection,) = front.look(lambda hub: [channel.connection for channel in hub.channels])
+    now = front.look(lambda hub: hub.now())
+    front.look(lambda hub: setattr(hub, "now", lambda: now))  # so that nothing is forgiven
+    front.look(lambda hub: connection.debt.cost(0.52, now=now))
+    assert not connection.trusted
+    assert "0" == client.ask(bytes(2**22 - 10)).status
+    http2.until(lambda: connection.trusted)
+
+
+@pytest.mark.parametrize("path", ["/test.Service/Unknown", "/test.Service/Health"])
+def test_refused_calls_cost(start_front, connect, http2, path):
+    """Whoever makes many calls that are refused is no longer trusted."""
+    front = start_front(max_health_streams=0)
+    client = connect(front.port)
+    assert "0" == client.ask().status
+    (connection,) = front.look(lambda hub: [channel.connection for channel in hub.channels])
+    for _ in range(40):
+        assert "0" != client.result(client.call(path)).status
+    http2.until(lambda: not connection.trusted)

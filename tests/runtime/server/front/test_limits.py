@@ -10,7 +10,7 @@ def test_usual_limits():
     expected = {
         "message_bytes": 10_000_000,
         "max_connections": 1024,
-        "max_strangers": 512,
+        "max_strangers": 256,
         "max_parked": 4096,
         "max_receiving": 1024,
         "max_streams": 100,

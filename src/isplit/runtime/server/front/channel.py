@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import ssl
+import time
 from typing import TYPE_CHECKING, cast
 
 from isplit.runtime.server.front.connection import Connection
@@ -54,9 +55,9 @@ class Channel(asyncio.BufferedProtocol):
             self._tls = tls.wrap_bio(self._in, self._out, server_side=True)
 
     @property
-    def known(self) -> bool:
-        """Whether the peer has shown that it may ask."""
-        return self.connection is not None and self.connection.known
+    def trusted(self) -> bool:
+        """Whether the peer has shown that it may ask, and costs no more than others."""
+        return self.connection is not None and self.connection.trusted
 
     @property
     def idle(self) -> bool:
@@ -77,16 +78,16 @@ class Channel(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer to read into."""
-        size = _STRANGER_BYTES if not self.known else _TLS_BYTES if self._tls else len(self.hub.read_buffer)
+        size = _STRANGER_BYTES if not self.trusted else _TLS_BYTES if self._tls else len(self.hub.read_buffer)
         return memoryview(self.hub.read_buffer)[:size]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Process the bytes that were read: at once for a known peer, in its turn for a stranger."""
+        """Process the bytes that were read: at once for a trusted peer, in its turn for another."""
         if self._goodbye is not None:
             self.leave()
             return
         self._piece = bytes(memoryview(self.hub.read_buffer)[:nbytes])
-        if self.known:
+        if self.trusted:
             self.work()
             return
         self.heard_at = self.hub.now()
@@ -120,20 +121,23 @@ class Channel(asyncio.BufferedProtocol):
     # Methods that the connection and the hub call:
 
     def work(self) -> None:
-        """Pass the bytes that were read to the connection."""
+        """Pass the bytes that were read to the connection, and count the processor time that this takes."""
+        started_s = time.thread_time()
         piece, self._piece = self._piece, b""
         if self._waiting:
             self._waiting = False
             self._adjust()
-        if self._transport is None or self._transport.is_closing() or not piece:
+        if self._transport is None or self._transport.is_closing():
             return
         if self._tls is None:
-            assert self.connection
-            self.connection.receive(piece)
-            return
-        self._in.write(piece)
-        if self._handshaken or self._handshake(self._tls):
-            self._read_tls(self._tls)
+            if piece and self.connection:
+                self.connection.receive(piece)
+        else:
+            self._in.write(piece)
+            if self._handshaken or self._handshake(self._tls):
+                self._read_tls(self._tls)
+        if self.connection:
+            self.connection.debt.cost(time.thread_time() - started_s, now=self.hub.now())
 
     def write(self, data: bytes) -> None:
         """Send bytes; they are dropped once the connection closes."""
@@ -235,7 +239,7 @@ class Channel(asyncio.BufferedProtocol):
     def _read_tls(self, tls: ssl.SSLObject) -> None:
         while True:
             try:
-                data = tls.read(_TLS_BYTES)
+                data = tls.read(_TLS_BYTES if self.trusted else _STRANGER_BYTES)
             except ssl.SSLWantReadError:
                 self._flush_tls()  # TLS may have answered something by itself
                 return
@@ -250,6 +254,12 @@ class Channel(asyncio.BufferedProtocol):
             if self.connection is None or self.connection.closing:
                 return
             self.connection.receive(data)
+            if not self.trusted and tls.pending():
+                # One record may hold a hundred calls: the rest of it waits for the next turn.
+                self._waiting = True
+                self._adjust()
+                asyncio.get_running_loop().call_soon(self.hub.strangers.offer, self)
+                return
 
     def _flush_tls(self) -> None:
         if data := self._out.read():

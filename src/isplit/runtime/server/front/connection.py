@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -21,6 +21,7 @@ from h2.exceptions import H2Error
 from hyperframe.frame import GoAwayFrame
 
 from isplit.runtime.server.front.call import Call
+from isplit.runtime.server.front.debt import Debt
 from isplit.runtime.server.front.frames import FrameFloodError, FrameMeter
 from isplit.runtime.server.front.grpc_wire import RESPONSE_HEADERS, Headers, read_head, trailers
 from isplit.runtime.server.front.http2 import MAX_HEADER_BYTES, new_http2
@@ -29,26 +30,10 @@ from isplit.runtime.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.hub import Hub
+    from isplit.runtime.server.front.output import Output
 
 _WINDOW_STEP_BYTES = 2**14
 """Bytes in which the connection's window is refilled."""
-
-
-class Output(Protocol):
-    """The destination of a connection's bytes."""
-
-    @property
-    def peer(self) -> str:
-        """The address of the other side."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-        ...
-
-    def close(self) -> None:
-        """Close once everything has been sent."""
-        ...
 
 
 class Connection:
@@ -64,6 +49,8 @@ class Connection:
         self.active_at = hub.now()
         """The time of the last useful event: the start of the connection, or an answered call."""
         self.closing = False
+        self._collecting = False
+        self.debt = Debt()
         self._output = output
         self._meter = FrameMeter(max_header_bytes=MAX_HEADER_BYTES)
         self._http2 = new_http2(max_streams=hub.limits.max_streams)
@@ -78,16 +65,15 @@ class Connection:
         """The address of the other side."""
         return self._output.peer
 
+    @property
+    def trusted(self) -> bool:
+        """Whether the peer is known, and what it costs is for calls that are answered."""
+        return self.known and not self.debt.is_too_high(now=self.front.now())
+
     def receive(self, data: bytes) -> None:
         """Process bytes of the peer, and answer what can be answered at once."""
         try:
-            start = 0
-            while start < len(data) and not self.closing:
-                # A stranger's further calls are not processed before the first one is authorised.
-                end = self._meter.feed(data, start=start, one_block=not self.known)
-                for event in self._http2.receive_data(memoryview(data)[start:end]):
-                    self._handle(event)
-                start = end
+            self._take(data)
         except FrameFloodError as error:
             self._end(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
         except (H2Error, ValueError, KeyError, IndexError, UnicodeError) as error:
@@ -98,8 +84,8 @@ class Connection:
             self.flush()
 
     def flush(self) -> None:
-        """Send all bytes that are ready."""
-        if data := self._http2.data_to_send():
+        """Send all bytes that are ready; the answers to one piece of the peer's bytes are sent in one write."""
+        if not self._collecting and (data := self._http2.data_to_send()):
             self._output.write(data)
 
     def open_window(self, call: Call, missing: int) -> None:
@@ -112,6 +98,8 @@ class Connection:
     def refuse(self, call: Call, error: RefusedError) -> None:
         """End a call without an answer, and give the reason."""
         self.front.refused(call, error)
+        if call.state == "receiving":
+            self.debt.refused(now=self.front.now())
         self._finish(call)
         self._end_stream(call, trailers(error.status, str(error)))
         self.flush()
@@ -154,6 +142,18 @@ class Connection:
                 self._reset(call.stream_id, ErrorCodes.CANCEL)
         self.flush()
 
+    def _take(self, data: bytes) -> None:
+        self._collecting, start = True, 0
+        try:
+            while start < len(data) and not self.closing:
+                # A stranger's further calls are not processed before the first one is authorised.
+                end = self._meter.feed(data, start=start, one_block=not self.known)
+                for event in self._http2.receive_data(memoryview(data)[start:end]):
+                    self._handle(event)
+                start = end
+        finally:
+            self._collecting = False
+
     def _handle(self, event: Event) -> None:
         if isinstance(event, DataReceived):
             self._take_data(event)
@@ -184,6 +184,7 @@ class Connection:
             method, is_authorised = self.front.admit(head)
         except RefusedError as error:
             self.front.note(error.reason, peer=self.peer, detail=str(error))
+            self.debt.refused(now=self.front.now())
             self._respond_only(stream_id, [*RESPONSE_HEADERS, *trailers(error.status, str(error))])
             if error.status == "UNAUTHENTICATED" and not self.known:
                 self._end(ErrorCodes.NO_ERROR, None)  # A peer that continues without the token must connect again.
@@ -264,6 +265,7 @@ class Connection:
             call.release()
             self.answered += 1
             self.active_at = self.front.now()
+            self.debt.answered(call.length or 0, now=self.active_at)
             if reply is not None:
                 self.send_message(call, reply, last=True)
 
@@ -329,6 +331,7 @@ class Connection:
             self.front.note("protocol_error", peer=self.peer, detail=reason)
         for call in list(self.calls.values()):
             self._finish(call)
+        self._collecting = False
         self.flush()
         if code is not None:
             # The frame is written by hand, because h2 sends nothing after its own GOAWAY.

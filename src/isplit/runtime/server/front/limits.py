@@ -49,7 +49,7 @@ class FrontLimits:
 
     message_bytes: int
     max_connections: int = 1024
-    max_strangers: int = 512
+    max_strangers: int = 256
     max_parked: int = 4096
     max_receiving: int = 1024
     max_streams: int = 100

@@ -16,7 +16,9 @@ from typing import Protocol
 
 _BURST_S = 0.05
 """Time that strangers may use at once after a quiet time; some thirty handshakes take it."""
-_PAUSE_S = 0.002
+_SLICE_S = 0.001
+"""Time after which strangers pause, so that a call of somebody else waits for one slice and not for a whole burst."""
+_PAUSE_S = 0.001
 _LATE_S = 0.01
 _MAX_SQUEEZE = 8.0
 _LITTLE_S = 0.008
@@ -58,6 +60,8 @@ class StrangerTime:
         self._loop = loop
         self._thread_time = thread_time
         self._credit_s = _BURST_S
+        self._slice_s = 0.0
+        self._pause_ends_at = loop.time()
         self._refilled_at = loop.time()
         self._queue: list[tuple[int, int, Stranger]] = []
         self._order = itertools.count()
@@ -85,15 +89,19 @@ class StrangerTime:
             self._follow_use(elapsed_s)
             self._credit_s = min(_BURST_S, self._credit_s + elapsed_s * self._rate())
             self._refilled_at = now
-        return self._credit_s > 0
+        return self._credit_s > 0 and now >= self._pause_ends_at
 
     def spend(self, seconds: float) -> None:
         """Count processor time that strangers cost."""
         self._credit_s -= seconds
+        self._slice_s += seconds
+        if self._slice_s >= _SLICE_S:
+            self._slice_s = 0.0
+            self._pause_ends_at = self._loop.time() + _PAUSE_S
 
     def wait_s(self) -> float:
         """Return the seconds until there is time again."""
-        return max(_PAUSE_S, -self._credit_s / self._rate())
+        return max(_PAUSE_S, self._pause_ends_at - self._loop.time(), -self._credit_s / self._rate())
 
     def close(self) -> None:
         """Drop the queued work."""

@@ -1,4 +1,4 @@
-"""isplit run: classify images with a bundle, part of it on this device and part on a server."""
+"""Define `isplit run`, which classifies images with a bundle, partly on this device and partly on a server."""
 
 import contextlib
 import itertools
@@ -30,52 +30,62 @@ from isplit.text import terminal_text
 def run(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `isplit export` wrote.")],
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES|DIR|VIDEO|camera", help="What to classify; camera:1 is the second.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGES|DIR|VIDEO|camera", help="The images to classify; camera:1 is the second camera."
+        ),
     ],
     *,
-    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where `isplit serve` runs.")] = None,
+    server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The address of `isplit serve`.")] = None,
     placement: Annotated[
         str | None, typer.Option(help="A cut, remote or local. Default: the bundle's first cut, or local.")
     ] = None,
-    deadline_ms: Annotated[float | None, typer.Option(help="Per image, from when it is taken to its answer.")] = None,
-    depth: Annotated[int, typer.Option(help="Images under way at once.")] = 2,
+    deadline_ms: Annotated[
+        float | None, typer.Option(help="The time limit for each image, from when it is taken until its answer.")
+    ] = None,
+    depth: Annotated[int, typer.Option(help="Most images that are processed at a time.")] = 2,
     require_server: Annotated[
         bool | None,
         typer.Option(
             "--require-server/--no-require-server",
-            help="Ask the server once before the first image, and stop if it cannot be used. Default: with --server. "
-            "A device that must start without its server says --no-require-server.",
+            help="Ask the server once before the first image, and stop if it cannot be used. This is the default with "
+            "--server. Use --no-require-server for a device that must start before its server.",
             show_default=False,
         ),
     ] = None,
     no_fallback: Annotated[
-        bool, typer.Option("--no-fallback", help="Never run the whole model here when the server fails.")
+        bool, typer.Option("--no-fallback", help="Do not run the whole model on this device when the server fails.")
     ] = False,
     access: Annotated[AccessChoice, Options()],
     wire: Annotated[
-        str, typer.Option(help="payload (entropy-coded), or latent (plain uint8) for servers other than isplit's.")
+        str,
+        typer.Option(
+            help="The form of latents: payload (entropy-coded), or latent (uint8) for servers other than isplit's."
+        ),
     ] = "payload",
-    threads: Annotated[int, typer.Option(min=1, help="Threads for one image's head.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that run the head of one image.")] = 1,
     provider: Annotated[
         Provider,
         typer.Option(
-            help="What the models here run on, where the installed onnxruntime has it; else on the CPU, which is said "
-            "and recorded in every answer. auto: CUDA where there is one."
+            help="The execution provider that runs the models here. If the installed onnxruntime lacks it, the CPU "
+            "runs them, and every answer says so. auto: CUDA if available."
         ),
     ] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many images.")] = None,
     no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not hash the bundle's files: a quicker start.")
+        bool, typer.Option("--no-verify", help="Do not hash the bundle's files, for a quicker start.")
     ] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON lines here.")] = None,
-    logits: Annotated[bool, typer.Option("--logits", help="With the logits in every JSON line.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the answers to this file as JSON lines.")
+    ] = None,
+    logits: Annotated[bool, typer.Option("--logits", help="Include the logits in every JSON line.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON lines.")] = False,
     quiet: console.QuietOption = False,
 ) -> None:
-    """Classify IMAGES: the head runs here, the tail on the server; every image gets one answer.
+    """Classify IMAGES with the head on this device and the tail on the server. Every image gets one answer.
 
-    Exits 1 when an image could not be answered: a damaged file, or a server that fails and no model here to fall back
-    on. The reasons are in the answers.
+    The exit code is 1 if an image could not be answered, because its file is damaged, or because the server failed and
+    there is no fallback. The answers say why.
     """
     _silence_pillow()
     pictures = itertools.islice(open_sources(images), limit)
@@ -119,7 +129,7 @@ def run(
 
 
 def _open_client(bundle: Path, server: str | None, **options: Any) -> EdgeClient:
-    """Return the client; where its server cannot be used, say how to start without."""
+    """Return the client; if its server cannot be used, add to the error how to start without it."""
     try:
         return EdgeClient(bundle, server, **options)
     except ServerError as error:
@@ -128,7 +138,7 @@ def _open_client(bundle: Path, server: str | None, **options: Any) -> EdgeClient
 
 
 def _silence_pillow() -> None:
-    """Keep what Pillow thinks of damaged files off the terminal: their answers say it, escaped and in their place."""
+    """Keep Pillow's messages on damaged files off the terminal, because their answers hold them, escaped."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -138,7 +148,7 @@ def _open_output(path: Path | None) -> contextlib.AbstractContextManager[LineFil
 
 
 def _standard_output() -> Callable[[str | bytes], None]:
-    """Return what prints one line: whole or not at all where standard output is a file."""
+    """Return a function that prints one line, completely or not at all if standard output is a file."""
     try:
         sys.stdout.flush()
         lines = LineFile(sys.stdout.fileno(), name="standard output")
@@ -151,14 +161,14 @@ def _standard_output() -> Callable[[str | bytes], None]:
             lines.write(line.encode(encoding, "backslashreplace") if isinstance(line, str) else line)
         except OutputError as error:
             if isinstance(error.__cause__, BrokenPipeError):
-                raise error.__cause__ from None  # `isplit run ... | head`: that its reader left is no failure
+                raise error.__cause__ from None  # `isplit run ... | head`: the reader left, which is no failure
             raise
 
     return write
 
 
 def _in_words(answer: Answer) -> str:
-    """Return one line for people: what it is, how sure, from where, how long, and why not as asked."""
+    """Return one line for people: the class and its probability, the source, the time, and the reason."""
     what = "no answer" if answer.class_name is None else f"{answer.class_name} ({answer.probability:.0%})"
     late = ", late" if answer.late else ""
     reason = f": {answer.reason}" if answer.reason else ""
@@ -167,9 +177,9 @@ def _in_words(answer: Answer) -> str:
 
 
 def _show(summary: Summary, *, quiet: bool) -> None:
-    """Print the parts' times and, last, where the answers came from to standard error.
+    """Print the times of the parts, and last the number of answers of each source, to standard error.
 
-    With `quiet` nothing is printed, unless answers did not come from where they should.
+    With `quiet`, nothing is printed unless answers failed, came from a fallback, or ran on another provider.
     """
     if quiet and not summary.amiss and not summary.provider_fallbacks:
         return

@@ -1,4 +1,4 @@
-"""isplit serve: answer devices with the tails of a bundle."""
+"""Define `isplit serve`, which answers devices with the tails of a bundle."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="BUNDLE... [ADDRESS]",
-            help="Directories that `isplit export` wrote. With --ray, HOST:PORT of the cluster may come last.",
+            help="Directories that `isplit export` wrote. With --ray, the cluster's HOST:PORT may come last.",
         ),
     ] = None,
     config: Annotated[
@@ -33,49 +33,56 @@ def serve(
         typer.Option(
             is_eager=True,
             callback=config_reader(_PATHS),
-            help="A YAML file with these options under the same names, and `bundles`. What is given here goes first.",
+            help="A YAML file with these options under the same names, and `bundles`. The command line has priority.",
         ),
     ] = None,
     ray: Annotated[
         bool,
-        typer.Option("--ray", help="Compute on Ray Serve replicas: at ADDRESS, else on the cluster that runs here."),
+        typer.Option("--ray", help="Compute on Ray Serve replicas, at ADDRESS or on the cluster that runs here."),
     ] = False,
-    ray_replicas: Annotated[int, typer.Option(help="With --ray: most replicas; they grow with the load.")] = 4,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1",
+    ray_replicas: Annotated[int, typer.Option(help="With --ray: most replicas. Their number grows with the load.")] = 4,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: listens on all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one and prints it.")] = 8001,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate chain (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The private key of the certificate (PEM).")] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="Devices must show a certificate of this CA (mutual TLS).")
+        Path | None, typer.Option(help="Require devices to present a certificate of this CA (mutual TLS).")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="Devices must send what this file holds, as a bearer token.")
+        Path | None, typer.Option(help="Require devices to send the bearer token in this file.")
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or token.")
+        bool, typer.Option("--insecure", help="Listen to other machines without TLS or token.")
     ] = False,
-    max_batch: Annotated[int, typer.Option(help="Most images in a batch, and in a request; 1: no batching.")] = 32,
-    max_queue: Annotated[int, typer.Option(help="Most images waiting per model; more are refused.")] = 256,
-    threads: Annotated[int, typer.Option(help="Threads of onnxruntime per batch.")] = 1,
+    max_batch: Annotated[
+        int, typer.Option(help="Most images in a batch, and in a request; 1 switches batching off.")
+    ] = 32,
+    max_queue: Annotated[int, typer.Option(help="Most images that wait for one model; more are refused.")] = 256,
+    threads: Annotated[int, typer.Option(help="Threads of onnxruntime for one batch.")] = 1,
     provider: Annotated[
         Provider,
         typer.Option(
-            help="What the models run on, where the installed onnxruntime has it; else on the CPU, which the log says. "
-            "auto: CUDA where there is one."
+            help="The execution provider that runs the models. If the installed onnxruntime lacks it, the CPU runs "
+            "them, and the log says so. auto: CUDA if available."
         ),
     ] = "auto",
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port.")] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address for the metrics; they know no TLS.")] = "127.0.0.1",
-    drain_seconds: Annotated[float, typer.Option(help="On SIGTERM, finish what was taken for so long.")] = 10.0,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of the metrics, which are served without TLS.")
+    ] = "127.0.0.1",
+    drain_seconds: Annotated[float, typer.Option(help="How long to finish accepted requests after SIGTERM.")] = 10.0,
     max_connections: Annotated[
-        int, typer.Option(help="Most open connections; the least useful gives way to a new one.")
+        int, typer.Option(help="Most open connections; beyond it, the least useful one is closed for a new one.")
     ] = 1024,
-    receive_seconds: Annotated[float, typer.Option(help="How long a request's message may take to arrive.")] = 10.0,
+    receive_seconds: Annotated[
+        float, typer.Option(help="How long the message of a request may take to arrive.")
+    ] = 10.0,
     log_level: Annotated[_Level, typer.Option(help="Lowest level of the JSON lines on standard error.")] = "info",
 ) -> None:
     """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC).
 
-    SIGHUP reads certificates and token again. SIGTERM and Ctrl-C finish what was taken; a second one ends at once.
+    SIGHUP makes the server read the certificates and the token again. SIGTERM and Ctrl-C finish accepted requests; a
+    second signal ends the server at once.
     """
     from isplit.runtime.access import MIN_TOKEN_CHARACTERS, read_token
     from isplit.runtime.bundle import Bundle
@@ -125,8 +132,8 @@ def serve(
             make_engine = resources.enter_context(replicas)
         drained = asyncio.run(run(opened, settings, make_engine=make_engine, started=_announce, reload=read_access))
     if not drained:
-        msg = "stopped before every request that was taken had its answer; --drain-seconds allows more time"
-        # A thread may still compute what nobody waits for any longer, and the interpreter would wait for it.
+        msg = "stopped before every accepted request was answered; --drain-seconds allows more time"
+        # A thread may still compute what nobody waits for, and the interpreter would wait for it.
         fail(msg, 1, at_once=True)
 
 
@@ -138,6 +145,6 @@ def _split_address(arguments: list[str]) -> tuple[list[str], str | None]:
 
 
 def _announce(server: "Server") -> None:
-    """Print where the server listens: one line, for people and for scripts that wait for it."""
+    """Print the server's address in one line, for people and for scripts that wait for it."""
     metrics = f", metrics on port {server.metrics_port}" if server.metrics_port is not None else ""
     typer.echo(f"listening on {server.address}{metrics}: {', '.join(server.models)}")

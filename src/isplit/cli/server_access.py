@@ -1,4 +1,4 @@
-"""The options with which a verb shows a server who it is, shared by all verbs that talk to one."""
+"""Define the options for the token and TLS, shared by all verbs that talk to a server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,15 @@ from isplit.runtime.edge.security import Tls
 
 @dataclass(frozen=True, kw_only=True)
 class AccessChoice:
-    """What the server is shown, and how the way to it is protected.
+    """The token and certificates for a server, and the protection of the connection.
 
     Args:
         token_file: A file with the server's bearer token.
-        tls: TLS, trusting the system's certificate authorities.
-        tls_ca: TLS, trusting the authorities in this PEM file.
+        tls: Use TLS, and trust the system's certificate authorities.
+        tls_ca: Use TLS, and trust the certificate authorities in this PEM file.
         tls_cert: This device's certificate (PEM), for mutual TLS.
-        tls_key: Its key (PEM).
-        insecure: Send the token over a network without TLS all the same.
+        tls_key: The private key of this device's certificate (PEM).
+        insecure: Send the token over a network even without TLS.
 
     """
 
@@ -32,7 +32,7 @@ class AccessChoice:
     insecure: Annotated[bool, typer.Option("--insecure")] = False
 
     def read_token(self) -> str | None:
-        """Return the token in the file; None where no file was given.
+        """Return the token in the file; None if no file was given.
 
         Raises:
             InputError: the file cannot be read, or holds no token.
@@ -41,7 +41,7 @@ class AccessChoice:
         return None if self.token_file is None else read_token(self.token_file)
 
     def tls_files(self) -> Tls | None:
-        """Return the files for TLS; None where TLS was not asked for.
+        """Return the files for TLS; None if TLS was not asked for.
 
         Raises:
             InputError: a certificate without its key, or a key without its certificate.

@@ -1,1 +1,1 @@
-"""Run a bundle: the device agent, the server. No torch here: it installs and starts on a Raspberry Pi."""
+"""Run a bundle on the device and on the server. It needs no torch, so it installs and starts on a Raspberry Pi."""

@@ -1,7 +1,6 @@
-"""Read and check what proves who somebody is: PEM files and tokens; and tell which hosts are this machine.
+"""Read and check PEM files and tokens, and recognise the hosts that are this machine.
 
-Device and server share these rules, so that a token or a certificate that one side accepts is never refused by the
-other for its form.
+Device and server share these rules, so that neither refuses the form of a token or certificate that the other accepts.
 """
 
 import ipaddress
@@ -11,14 +10,14 @@ from isplit.errors import InputError
 from isplit.records.files import LARGEST_CREDENTIAL_BYTES, read_limited
 
 MIN_TOKEN_CHARACTERS = 16
-"""A server takes no shorter token. A device does, because another server may have issued it."""
+"""The shortest token that a server takes. A device takes shorter ones, because another server may have issued them."""
 
 
 def read_pem(path: Path) -> bytes:
     """Return the content of a PEM file.
 
     Raises:
-        InputError: The file cannot be read, or it is not in PEM form.
+        InputError: The file cannot be read, or is not in PEM form.
 
     """
     content = _read(path)
@@ -29,7 +28,7 @@ def read_pem(path: Path) -> bytes:
 
 
 def read_token(path: Path, *, min_characters: int = 1) -> str:
-    """Return the token in a file, without the white space around it.
+    """Return the token in a file, without surrounding white space.
 
     Raises:
         InputError: The file cannot be read, or `check_token_form` refuses its content.
@@ -41,7 +40,7 @@ def read_token(path: Path, *, min_characters: int = 1) -> str:
 
 
 def check_token_form(token: str, *, source: str = "the token", min_characters: int = 1) -> None:
-    """Refuse a token that no `authorization` header can carry, or that is too short. `source` names it in the message.
+    """Refuse a token that is too short or does not fit into an `authorization` header. `source` is its name.
 
     Raises:
         InputError: The token is short, or holds anything but printable ASCII characters without spaces.
@@ -56,9 +55,9 @@ def check_token_form(token: str, *, source: str = "the token", min_characters: i
 
 
 def is_loopback_host(host: str) -> bool:
-    """Say whether only this machine can reach `host`, a name or an address without a port.
+    """Return whether only this machine can reach `host`, a name or an address without a port.
 
-    A name other than localhost is not looked up, because it may point elsewhere tomorrow.
+    Names other than localhost are not looked up, because they may point elsewhere tomorrow.
     """
     try:
         return ipaddress.ip_address(host).is_loopback

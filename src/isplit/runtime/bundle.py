@@ -1,8 +1,8 @@
-"""Open a bundle: nothing in it is used before its path, its size and its hash are as the manifest says.
+"""Open a bundle, and check the path, size and hash of every file against the manifest before it is used.
 
     manifest.json --BundleRecord--> files --size, SHA-256--> ONNX's references to other files --> Bundle
 
-The manifest itself is trusted: who can replace it can replace the model. Nothing is unpickled, and no code is run.
+The manifest itself is trusted: whoever can replace it can replace the model. Nothing is unpickled, and no code is run.
 """
 
 import os
@@ -21,16 +21,16 @@ from isplit.records.files import FileTooLargeError
 from isplit.runtime.external_data import external_data
 
 MAX_MANIFEST_BYTES = 2**24
-"""Room for some 100,000 class names."""
+"""Enough for about 100,000 class names."""
 MAX_CODEC_BYTES = 2**26
-"""Of a codec's arrays, unpacked: rans tables of 100,000 channels."""
+"""Most bytes of a codec's unpacked arrays: rans tables of 100,000 channels."""
 
 _AGAIN = "copy or export the bundle again"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bundle:
-    """A bundle's manifest and where its files are; make one with `open`."""
+    """A bundle's manifest and the place of its files; `open` makes one."""
 
     directory: Path
     record: BundleRecord
@@ -40,12 +40,12 @@ class Bundle:
     def open(cls, directory: str | Path, *, verify: bool = True) -> Self:
         """Read the manifest and check every file against it.
 
-        With `verify` false, contents are not hashed (a start in milliseconds, for a bundle that was verified on the
-        same disk before); paths, sizes and references are checked all the same.
+        With `verify` false, contents are not hashed, for a start in milliseconds with a bundle that was verified on
+        the same disk before. Paths, sizes and references are checked all the same.
 
         Raises:
-            BundleError: it is no bundle; a file is missing, unknown, of another size or content; or a path leads
-                out of the bundle.
+            BundleError: the directory is not a bundle; a file is missing, unknown, or has another size or content; or
+                a path leads out of the bundle.
 
         """
         root = Path(directory)
@@ -64,17 +64,17 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """The bundle's name: models on the wire are called NAME.CUT and NAME.remote."""
+        """The bundle's name. Models on the wire are called NAME.CUT and NAME.remote."""
         return self.record.name
 
     @property
     def local_path(self) -> Path | None:
-        """The whole model for the device; None when the bundle does not hold it."""
+        """The whole model for the device; None if the bundle does not hold it."""
         return self.directory / self.record.local.file if self.record.local else None
 
     @property
     def remote_path(self) -> Path | None:
-        """The whole model for the server; None when the bundle does not hold it."""
+        """The whole model for the server; None if the bundle does not hold it."""
         return self.directory / self.record.remote.file if self.record.remote else None
 
     def head_path(self, cut: str) -> Path:
@@ -86,7 +86,7 @@ class Bundle:
         return self.directory / self.record.cut(cut).tail
 
     def codec(self, cut: str) -> Codec:
-        """Return a cut's codec, loaded when first asked for; KeyError for an unknown cut.
+        """Return a cut's codec, which is loaded when first asked for; KeyError for an unknown cut.
 
         Raises:
             BundleError: the codec is damaged, or made for another model, cut or shape.
@@ -132,7 +132,7 @@ def _read_manifest(root: Path) -> BundleRecord:
 
 
 def _check_present(root: Path, record: BundleRecord) -> None:
-    """Refuse files that the manifest does not know, and anything missing."""
+    """Refuse unknown and missing files."""
     names_found: set[str] = set()
     for directory, subdirectories, names in os.walk(root, onerror=_reraise):
         here = Path(directory)
@@ -155,7 +155,7 @@ def _reraise(error: OSError) -> None:
 
 
 def _check_file(root: Path, name: str, entry: BundledFile, *, verify: bool) -> None:
-    """Check one file: it lies in the bundle, is an ordinary one, and has its size and then its hash."""
+    """Check that a file lies in the bundle, is an ordinary file, and has its size and then its hash."""
     path = root / name
     if not path.resolve().is_relative_to(root.resolve()):
         msg = f"{path} is a link to {path.resolve()}, outside the bundle: {_AGAIN}"
@@ -180,10 +180,11 @@ def _models(record: BundleRecord) -> list[str]:
 
 
 def _check_references(root: Path, name: str, record: BundleRecord) -> None:
-    """Refuse an ONNX file that would open a file which the manifest does not vouch for."""
+    """Refuse an ONNX file that refers to a file which the manifest does not list."""
     parent = PurePosixPath(name).parent
     for reference in external_data(root / name):
-        # Written exactly so: no "..", no absolute path, nothing that a reader could understand in another way.
+        # The path must be written in exactly this form: no "..", no absolute path, nothing that two readers could read
+        # differently.
         target = record.files.get(str(parent / reference.location)) if reference.location else None
         if target is None or ".." in PurePosixPath(reference.location).parts:
             msg = f"{name} reads weights from {reference.location!r}, which is not a file of the bundle: {_AGAIN}"

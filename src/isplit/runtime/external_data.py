@@ -1,8 +1,8 @@
-"""Which other files an ONNX model reads its weights from, found without the onnx package.
+"""Find the files from which an ONNX model reads its weights, without the onnx package.
 
-An ONNX file is one protobuf message. A tensor in it may name another file, by path: whoever opens the model opens
-that file too. So before onnxruntime sees the model, every such path is read out here. Of the format we need only the
-way from the model to its tensors; all else is skipped by its length.
+An ONNX file is one protobuf message. A tensor in it may name another file by its path, and whoever opens the model
+opens that file too. This module therefore reads every such path before onnxruntime sees the model. It follows only the
+fields that lead from the model to its tensors, and skips all others by their length.
 """
 
 import mmap
@@ -14,7 +14,7 @@ from isplit.errors import BundleError
 from isplit.records.files import too_large
 from isplit.runtime.protobuf import LENGTH_DELIMITED, MalformedError, fields
 
-# message -> {field number: message of that field}, for every way that leads to a tensor (onnx.proto, IR version 13).
+# message -> {field number: message of that field}, for every path that leads to a tensor (onnx.proto, IR version 13).
 _CHILDREN: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -28,14 +28,14 @@ _CHILDREN: dict[str, dict[int, str]] = {
 }
 _KEY, _VALUE = 1, 2
 LARGEST_MODEL_BYTES = 2**31
-"""The most that a protobuf message may have; weights beyond it are in a file of their own."""
+"""The largest size of a protobuf message. Larger models have their weights in a file of their own."""
 _MAX_DEPTH = 64
-"""Deeper nesting of subgraphs than any exporter writes."""
+"""A deeper nesting of subgraphs than any exporter writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExternalData:
-    """Where a tensor's bytes are: a path relative to the model's directory, and its range in the file."""
+    """The location of a tensor's bytes: a path relative to the model's directory, and a range in that file."""
 
     location: str
     end: int
@@ -46,7 +46,7 @@ def external_data(path: Path) -> list[ExternalData]:
     """Return every reference that an ONNX file makes to another file.
 
     Raises:
-        BundleError: the file is not an ONNX model, or says nonsense about its external data.
+        BundleError: the file is not an ONNX model, or its external data is malformed.
         OSError: it cannot be read.
 
     """
@@ -68,7 +68,7 @@ def external_data(path: Path) -> list[ExternalData]:
 
 
 def external_data_bytes(path: Path) -> int:
-    """Return how many bytes of other files an ONNX file reads.
+    """Return the number of bytes that an ONNX file reads from other files.
 
     Raises:
         BundleError, OSError: as `external_data`.
@@ -95,14 +95,14 @@ def _tensors(content: mmap.mmap, start: int, end: int, message: str, depth: int)
 
 
 def _reference(content: mmap.mmap, spans: list[tuple[int, int]]) -> ExternalData:
-    """Read a tensor's entries (key, value): location, offset, length; others do not matter."""
+    """Read a tensor's entries (key, value) for location, offset and length; others do not matter."""
     entries: dict[str, str] = {}
     for start, end in spans:
         texts = {_KEY: "", _VALUE: ""}
         for field in fields(content, start, end):
             if field.number in texts and field.wire_type == LENGTH_DELIMITED:
                 texts[field.number] = _text(content[field.start : field.end])
-        # Which of two would count is not written anywhere.
+        # The format does not say which of two equal keys would count.
         if texts[_KEY] in entries:
             msg = f"a tensor gives its external {texts[_KEY]!r} twice"
             raise MalformedError(msg)

@@ -1,11 +1,11 @@
-"""Delay and lose Ethernet frames between two interfaces: what netem does, for kernels without it.
+"""Delay and lose Ethernet frames between two interfaces, as netem does, for kernels without it.
 
-`python -m isplit.runtime.frame_relay A B DELAY_MS LOSS_A LOSS_B RATE_A RATE_B` passes frames on from A to B and back,
-each after the delay, and drops each with the probability of the interface that it came from. A frame also takes its
-bits over the rate (bits per second): a token bucket such as the kernel's tbf lets the first frames after a pause pass
-at once, which no cable and no radio does. `python -m isplit.runtime.frame_relay --plain INTERFACE` only
-switches off what makes the kernel hand over frames that no cable could carry (segmentation and checksum offload). Both
-take Linux and the right to open packet sockets.
+`python -m isplit.runtime.frame_relay A B DELAY_MS LOSS_A LOSS_B RATE_A RATE_B` passes frames from A to B and back.
+Each frame is delayed, and dropped with the loss probability of the interface that it came from. A frame also takes the
+time of its bits at the rate (bits per second). A token bucket such as the kernel's tbf lets the first frames after a
+pause pass at once, which neither a cable nor a radio does. `python -m isplit.runtime.frame_relay --plain INTERFACE`
+only switches off segmentation and checksum offload, with which the kernel hands over frames that no cable could carry.
+Both commands need Linux and the permission to open packet sockets.
 """
 
 import array
@@ -28,10 +28,10 @@ _SET_COMMANDS = (0x17, 0x19, 0x1F, 0x24, 0x2C)
 
 
 def switch_off_offloads(interface: str) -> None:
-    """Have the kernel compute checksums and cut segments itself on an interface.
+    """Make the kernel compute checksums and cut segments itself on an interface.
 
     Raises:
-        OSError: there is no such interface, or the right is missing.
+        OSError: there is no such interface, or the permission is missing.
 
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -48,7 +48,7 @@ def switch_off_offloads(interface: str) -> None:
 
 
 class FrameRelay:
-    """Passes frames between two interfaces; `losses` and `rates` (bits per second) are those from the first and second.
+    """Passes frames between two interfaces. `losses` and `rates` (bits per second) are from the first and the second.
 
     Frames of one direction leave one after the other, and arrive `delay_ms` after they have left.
     """
@@ -81,20 +81,20 @@ class FrameRelay:
                 try:
                     self._sockets[target].send(frame)
                 except OSError:
-                    continue  # the other end is down or its queue is full: a frame is lost, as on a cable
+                    continue  # The other end is down or its queue is full, so the frame is lost, as on a cable.
             timeout_s = None if not self._waiting else max(self._waiting[0][0] - time.monotonic(), 0.0)
             ready, _, _ = select.select(self._sockets, (), (), timeout_s)
             for source in ready:
                 self._take(self._sockets.index(source))
 
     def _take(self, source: int) -> None:
-        """Take the frames that an interface has received so far."""
+        """Read the frames that an interface has received so far."""
         while True:
             try:
                 frame, address = self._sockets[source].recvfrom(_LONGEST_FRAME_BYTES)
             except BlockingIOError:
                 return
-            if address[2] == socket.PACKET_OUTGOING:  # our own
+            if address[2] == socket.PACKET_OUTGOING:  # a frame that this process sent
                 continue
             sent_s = max(time.monotonic(), self._free_s[source]) + 8 * len(frame) / self._rates[source]
             self._free_s[source] = sent_s
@@ -123,7 +123,8 @@ def _main(arguments: list[str]) -> None:
     relay = FrameRelay(
         first, second, delay_ms=delay_ms, losses=(first_loss, second_loss), rates=(first_rate, second_rate)
     )
-    # It sleeps most of the time, and a frame that waits for the processor would be delayed for longer than it was told.
+    # The process sleeps most of the time. Without a high priority, a frame that waits for the processor would be
+    # delayed too long.
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     sys.stdout.write("relaying\n")

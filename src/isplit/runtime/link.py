@@ -1,11 +1,11 @@
-"""A link on this machine that is as slow as it is told: network namespaces joined by virtual devices.
+"""Make a link of a given speed on this machine, from network namespaces joined by virtual devices.
 
     this namespace (server) ─ tbf ─ veth ─ a namespace with the relay ─ veth ─ tbf ─ a namespace of its own (device)
 
-The rate and the queue are the kernel's (tbf); delay, loss and the time that the first packets take are those of a
-process of ours between the two (`isplit.runtime.frame_relay`), because not every kernel has netem. What runs inside the
-device's namespace reaches this machine only over that link. It takes Linux, iproute2 and the right to make namespaces
-(root, or CAP_NET_ADMIN and CAP_SYS_ADMIN).
+The kernel (tbf) limits the rate and the queue. A process of isplit between the two (`isplit.runtime.frame_relay`) adds
+the delay, the loss and the transmission time of the first packets, because not every kernel has netem. A process
+inside the device's namespace reaches this machine only over that link. This needs Linux, iproute2 and the permission
+to make namespaces (root, or CAP_NET_ADMIN and CAP_SYS_ADMIN).
 """
 
 import os
@@ -16,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-# A frame and a little, or what the rate brings within a tick of the kernel's clock.
+# A little more than one frame, or the bytes that the rate brings within a tick of the kernel's clock.
 _BURST_BYTES = 1_600
 _TICKS_PER_S = 250
 _QUEUE_MS = 400
@@ -25,7 +25,7 @@ _TIMEOUT_S = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """Where a server has to listen, and what a command line has to begin with to run on the other side.
+    """The address on which a server has to listen, and the prefix of commands that run on the other side.
 
     `rate_bits_per_s` is None on loopback, where nothing limits the rate; `reason` then says why.
     """
@@ -45,7 +45,7 @@ def open_link(
     loss_up: float = 0.0,
     loss_down: float = 0.0,
 ) -> Generator[Link]:
-    """Make a link for the length of the block; it is loopback, with the reason, where none can be made.
+    """Make a link while the block runs; if none can be made, yield loopback with the reason.
 
     Args:
         rate_bits_per_s: The rate from the device to the server, of IP packets with their Ethernet headers.
@@ -75,7 +75,7 @@ def open_link(
 
 def _make(name: str, up_bits_per_s: int, down_bits_per_s: int) -> Link:
     here, there = f"{name[-6:]}-h", f"{name[-6:]}-d"
-    # Of the network that is set aside for tests of such links (RFC 2544), a /30 that is unlikely to be taken.
+    # A /30 from the network that RFC 2544 reserves for tests of such links; it is unlikely to be in use.
     octets = f"198.18.{secrets.randbelow(256)}.{4 * secrets.randbelow(64)}".rsplit(".", 1)
     server, device = (f"{octets[0]}.{int(octets[1]) + number}" for number in (1, 2))
     inside = ("ip", "netns", "exec", name)
@@ -104,7 +104,7 @@ def _shape(rate_bits_per_s: int) -> tuple[str, ...]:
 
 
 def _start_relay(name: str, *figures: float) -> "subprocess.Popen[str]":
-    """Start the process that delays and loses frames; `figures` are those of its command line.
+    """Start the process that delays and loses frames; `figures` are its command-line arguments.
 
     Raises:
         OSError: it did not start.
@@ -126,7 +126,7 @@ def _start_relay(name: str, *figures: float) -> "subprocess.Popen[str]":
 
 
 def _remove(name: str) -> None:
-    """Remove the namespaces; their devices, and with them the one on this side, go too."""
+    """Remove the namespaces; this also removes their devices, including the one on this side."""
     for namespace in (name, f"{name}-r"):
         with suppress(OSError, subprocess.SubprocessError):
             _run("ip", "netns", "delete", namespace)

@@ -1,19 +1,19 @@
-"""Walk a protobuf message's fields without building it: to look at what is in it before memory is taken."""
+"""Walk the fields of a protobuf message without building it, to inspect it before memory is allocated."""
 
 import mmap
 from collections.abc import Iterator
 from typing import NamedTuple
 
 LENGTH_DELIMITED = 2
-"""The wire type of texts, bytes, messages and packed numbers."""
+"""The wire type of strings, bytes, messages and packed numbers."""
 
 
 class MalformedError(Exception):
-    """The bytes are not a protobuf message. Caught where it is known what they should have been."""
+    """The bytes are not a protobuf message. It is caught where the expected message is known."""
 
 
 class Field(NamedTuple):
-    """One field: its number, its wire type, and where its content starts and ends."""
+    """One field: its number, its wire type, and the start and end of its content."""
 
     number: int
     wire_type: int
@@ -22,10 +22,10 @@ class Field(NamedTuple):
 
 
 def fields(content: bytes | mmap.mmap | memoryview, start: int, end: int) -> Iterator[Field]:
-    """Yield the fields of the message in content[start:end], unknown ones too.
+    """Yield the fields of the message in content[start:end], including unknown ones.
 
     Raises:
-        MalformedError: a field is cut off, goes beyond `end`, or has a wire type that is no longer in use.
+        MalformedError: a field is cut off, extends beyond `end`, or has a wire type that is no longer in use.
 
     """
     at = start

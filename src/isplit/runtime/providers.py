@@ -1,6 +1,6 @@
-"""The execution providers of onnxruntime that a model may run on, by the names that isplit gives them.
+"""Choose the execution provider of onnxruntime that a model runs on, by isplit's names for them.
 
-Which of them an installed onnxruntime has depends on the package: `onnxruntime` has the CPU (on macOS CoreML too),
+The package decides which ones an installed onnxruntime has: `onnxruntime` has the CPU (and CoreML on macOS),
 `onnxruntime-gpu` CUDA and TensorRT, `onnxruntime-openvino` OpenVINO, `onnxruntime-qnn` QNN.
 """
 
@@ -11,14 +11,14 @@ from typing import Any, Literal, get_args
 from isplit.errors import InputError
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "xnnpack", "coreml", "qnn"]
-"""What may be asked for. "auto" is CUDA where onnxruntime has it, and the CPU elsewhere.
+"""The providers that may be requested. "auto" is CUDA if onnxruntime has it, and otherwise the CPU.
 
-The others are used only when they are named: TensorRT compiles for minutes before it runs, and OpenVINO, XNNPACK,
-CoreML and QNN may compute in another precision than the one in which the bundle's accuracy was measured.
+The others are used only by name: TensorRT compiles for minutes before it runs, and OpenVINO, XNNPACK, CoreML and QNN
+may compute in another precision than the one in which the bundle's accuracy was measured.
 """
 
 ProviderName = Literal["cpu", "cuda", "tensorrt", "openvino", "xnnpack", "coreml", "qnn"]
-"""What a model runs on."""
+"""The provider that a model runs on."""
 
 CPU: ProviderName = "cpu"
 
@@ -35,17 +35,17 @@ _EXECUTION_PROVIDERS: dict[ProviderName, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderChoice:
-    """What to run a model on: `name`, and where that is not what was asked for, why (`fallback`)."""
+    """The provider to run a model on (`name`), and the reason (`fallback`) if it is not the requested one."""
 
     name: ProviderName
     fallback: str | None = None
 
 
 def check_provider(provider: str) -> Provider:
-    """Return the name of a provider, if it is one.
+    """Return the name of a provider after checking it.
 
     Raises:
-        InputError: it is none; the message lists them.
+        InputError: there is no such provider; the message lists them.
 
     """
     for name in get_args(Provider):
@@ -56,7 +56,7 @@ def check_provider(provider: str) -> Provider:
 
 
 def choose_provider(provider: Provider, available: Collection[str]) -> ProviderChoice:
-    """Return what to run on, of what onnxruntime says is `available` (by onnxruntime's own names)."""
+    """Choose a provider among those that onnxruntime reports as `available` (by onnxruntime's own names)."""
     if provider == "auto":
         return ProviderChoice(name="cuda" if _EXECUTION_PROVIDERS["cuda"] in available else CPU)
     if _EXECUTION_PROVIDERS[provider] in available:
@@ -65,17 +65,17 @@ def choose_provider(provider: Provider, available: Collection[str]) -> ProviderC
 
 
 def execution_providers(name: ProviderName, *, threads: int) -> list[str | tuple[str, dict[str, Any]]]:
-    """Return onnxruntime's list for a provider: after it come those that run the operators which it lacks."""
+    """Return onnxruntime's list for a provider, followed by those that run the operators which it lacks."""
     names = [_EXECUTION_PROVIDERS[name]]
     if name == "tensorrt":
         names.append(_EXECUTION_PROVIDERS["cuda"])
     if name != CPU:
         names.append(_EXECUTION_PROVIDERS[CPU])
-    # XNNPACK has a pool of threads of its own, and would take every core.
+    # XNNPACK has its own pool of threads, and would take every core.
     options = {"xnnpack": {"intra_op_num_threads": str(threads)}, "openvino": {"num_of_threads": str(threads)}}
     return [(names[0], options[name]) if name in options else names[0], *names[1:]]
 
 
 def is_active(name: ProviderName, active: Collection[str]) -> bool:
-    """Say whether a session that was made for a provider really has it, of what onnxruntime says is `active`."""
+    """Return whether a session that was made for a provider really uses it, given the `active` ones."""
     return _EXECUTION_PROVIDERS[name] in active

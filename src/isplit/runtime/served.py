@@ -1,4 +1,4 @@
-"""A server as a process of its own for the length of a block, for measurements on this machine."""
+"""Run a server in a process of its own while a block runs, for measurements on this machine."""
 
 import re
 import subprocess
@@ -14,10 +14,10 @@ _TIMEOUT_S = 120
 
 @contextmanager
 def served(bundle: Path, *, host: str = "127.0.0.1", options: Sequence[str] = ()) -> Generator[str]:
-    """Run `isplit serve` on any free port for the length of the block, and yield its address, HOST:PORT.
+    """Run `isplit serve` on any free port while the block runs, and yield its address, HOST:PORT.
 
-    The address has to be one that nobody else reaches (loopback, or a network between two namespaces), because the
-    server then runs without protection.
+    Nobody else may be able to reach the address (loopback, or a network between two namespaces), because the server
+    runs without protection.
 
     Args:
         bundle: What `isplit export` wrote.

@@ -1,4 +1,4 @@
-"""One ONNX file in onnxruntime: one array in, one out. The same settings wherever isplit runs a model."""
+"""Run one ONNX file with one input and one output in onnxruntime, with the same settings everywhere in isplit."""
 
 import contextlib
 import io
@@ -21,21 +21,21 @@ from isplit.runtime.providers import (
     is_active,
 )
 
-# It comes without types.
+# The package comes without types.
 _ort: Any = onnxruntime
 
 
 class Session:
-    """A model that is loaded; safe to run from several threads at once.
+    """A loaded model, which several threads may run at once.
 
-    `threads` share one operator's work. They do not spin while there is none: a device has other things to do, and a
-    server other models.
+    `threads` share the work of one operator. They do not spin while there is none, because a device has other work to
+    do, and a server other models.
 
-    `provider` is what the model runs on (see `isplit.runtime.providers`). Where onnxruntime does not have it, cannot
-    start it, or fails with it later, the CPU takes over: `choice` says what is used now, and why.
+    `provider` is the execution provider (see `isplit.runtime.providers`). If onnxruntime does not have it, cannot
+    start it, or fails with it later, the CPU takes over; `choice` says what is used now, and why.
 
     Raises:
-        BundleError: on construction, when onnxruntime cannot load the file.
+        BundleError: on construction, if onnxruntime cannot load the file.
 
     """
 
@@ -44,7 +44,7 @@ class Session:
         self._threads = threads
         self._lock = threading.Lock()
         self.choice: ProviderChoice = choose_provider(provider, _ort.get_available_providers())
-        """What the model runs on now."""
+        """The provider that the model runs on now."""
         self._session = self._start()
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -52,13 +52,13 @@ class Session:
             raise BundleError(msg)
         self._input: str = inputs[0].name
         self.output_name: str = outputs[0].name
-        """What the file calls its output."""
+        """The name of the output in the file."""
 
     def run(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the model's output for a batch.
 
         Raises:
-            EngineError: onnxruntime failed: out of memory, or the array's shape is not the model's.
+            EngineError: onnxruntime failed, because it is out of memory or the array's shape does not fit the model.
 
         """
         session, choice = self._session, self.choice
@@ -73,13 +73,13 @@ class Session:
         return np.asarray(session.run([self.output_name], {self._input: array})[0])
 
     def _run_on_cpu(self, array: NDArray[Any], failed: ProviderName, error: Exception) -> NDArray[Any]:
-        """Run the model on the CPU after a provider failed; where that works, stay there.
+        """Run the model on the CPU after a provider failed, and stay there if that works.
 
         Raises:
-            EngineError: it fails on the CPU too, so that the provider was not to blame.
+            EngineError: it also fails on the CPU, so that the provider was not to blame.
 
         """
-        with self._lock:  # of several threads that see it fail, one loads the model again
+        with self._lock:  # several threads may see the failure; one of them loads the model again
             try:
                 session = self._session if self.choice.name == CPU else self._load(CPU)
                 output = self._run(session, array)
@@ -91,7 +91,7 @@ class Session:
             return output
 
     def _start(self) -> Any:
-        """Return a session on the provider that was chosen, or else on the CPU.
+        """Return a session on the chosen provider, or else on the CPU.
 
         Raises:
             BundleError: onnxruntime cannot load the file on the CPU either.
@@ -120,14 +120,15 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         if name in ("cuda", "tensorrt") and hasattr(_ort, "preload_dlls"):
-            # CUDA's libraries may come from Python packages, where no linker looks. It prints what it does not find.
+            # CUDA's libraries may come from Python packages, where no linker looks. The call prints what it does not
+            # find.
             with contextlib.redirect_stdout(io.StringIO()):
                 _ort.preload_dlls()
         return _ort.InferenceSession(
             str(self._path),
             options,
             providers=execution_providers(name, threads=self._threads),
-            enable_fallback=0,  # onnxruntime's own fallback prints to standard output, among the answers
+            enable_fallback=0,  # onnxruntime's own fallback prints to standard output, among the answers.
         )
 
     def _failure(self, array: NDArray[Any], error: Exception) -> EngineError:
@@ -135,5 +136,5 @@ class Session:
 
 
 def _words(error: Exception) -> str:
-    """Return an exception of onnxruntime on one line, and not at any length."""
+    """Return an exception of onnxruntime as one line of limited length."""
     return " ".join(str(error).split())[:300]

@@ -1,1 +1,1 @@
-"""The device's half of the runtime: heads, the wire, and what to do when the wire fails. No torch."""
+"""Run the device's half of a bundle: heads, requests to the server, and the fallback when these fail. No torch."""

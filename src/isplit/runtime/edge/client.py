@@ -1,10 +1,10 @@
-"""The device's half of a split: an image in, exactly one answer out, whatever becomes of the link or the server.
+"""Answer each image with a split, exactly once, even if the link or the server fails.
 
     image -> preprocess -> head -> encode -> breaker -> transport -> logits -> Answer
                   |                             | open, failed for good, or no time left
                   +-------> whole model --------+--> Answer (local-fallback, or failed)
 
-What is decided is in policy.py, what is sent in wire.py; here they come together.
+policy.py makes the decisions and wire.py the messages; this module puts them together.
 """
 
 import itertools
@@ -41,27 +41,27 @@ _BREAKER = BreakerSettings()
 
 
 class EdgeClient:
-    """Classify images with a bundle, part of it here and part on a server.
+    """Classify images with a bundle, partly on this device and partly on a server.
 
         with isplit.EdgeClient("bundle", "192.168.1.20:8001", deadline_ms=100) as client:
             answer = client.classify("cat.jpg")
             print(answer.class_name, answer.source, answer.timings.total_ms)
 
-    `server` is HOST:PORT, or None to run everything here. `placement` is what is used unless a call says otherwise
-    (None: the bundle's first cut; without a server, local), and `deadline_ms` likewise (None: none). `wire` "latent"
+    `server` is HOST:PORT, or None to run everything here. `placement` (by default the bundle's first cut, or local
+    without a server) and `deadline_ms` (by default none) apply to calls that do not give their own. `wire` "latent"
     sends plain uint8, for any server of the Open Inference Protocol. `fallback` runs the whole model here when the
-    server cannot be asked, where the bundle holds it: it costs that model's memory once it is needed.
+    server cannot be reached, if the bundle holds it; it takes that model's memory once it is needed.
 
-    `token` and `tls` are shown to the server; a token crosses a network in plain text only when `insecure` says so.
-    No attempt takes longer than `attempt_timeout_ms`. `threads` share the work of one operator of the head, and
-    `provider` is what models here run on (see `isplit.runtime.providers`); where it cannot be had the CPU takes over,
-    which every answer says. `verify` hashes the bundle's files first. `transport` replaces gRPC.
+    `token` and `tls` are for the server; a token crosses a network in plain text only with `insecure`. No attempt
+    takes longer than `attempt_timeout_ms`. `threads` share the work of one operator of the head. `provider` is the
+    execution provider of models here (see `isplit.runtime.providers`); if it is not available, the CPU takes over, and
+    every answer says so. `verify` hashes the bundle's files first. `transport` replaces gRPC.
 
-    With `require_server`, the server is asked about a sample image before the client is there, so that a wrong address,
-    token or bundle is an error at once, and not a fallback for ever (see `check_server`). None stands for True where
-    `server` is given. A device that must start without its server says False.
+    With `require_server`, the constructor asks the server about a sample image, so that a wrong address, token or
+    bundle is an error at once, and not a permanent fallback (see `check_server`). None stands for True if `server` is
+    given. Give False for a device that must start without its server.
 
-    Safe to share between threads. Models are loaded when first needed and stay; see `warm_up`.
+    A client may be shared between threads. Models are loaded when first needed and kept; see `warm_up`.
 
     Raises:
         BundleError: the bundle cannot be opened, or one of its models cannot be loaded.
@@ -104,10 +104,10 @@ class EdgeClient:
         self._fallback = fallback and LOCAL in self._placements
         self._reserve = Reserve()
         self._device = Device(self._bundle, plain=wire == "latent", threads=threads, provider=check_provider(provider))
-        self._name = secrets.token_hex(4)  # ids of two devices never meet in a server's log
+        self._name = secrets.token_hex(4)  # so that the ids of two devices never coincide in a server's log
         self._count = itertools.count()
         self._closed = False
-        # Last, for it has to be closed again.
+        # The transport comes last, because it has to be closed again.
         self._server: ServerSide | None = None
         if self._has_server:
             sender = Sender(
@@ -123,12 +123,12 @@ class EdgeClient:
 
     @property
     def placements(self) -> tuple[str, ...]:
-        """What `placement` may be: the bundle's cuts, then "remote" and "local" where it has them."""
+        """The possible placements: the bundle's cuts, then "remote" and "local" if it has them."""
         return self._placements
 
     @property
     def provider_fallbacks(self) -> tuple[str, ...]:
-        """Why models that were loaded so far do not run on the provider that was asked for; empty where they do."""
+        """Why loaded models do not run on the requested provider; empty if they do."""
         return self._device.provider_fallbacks()
 
     def classify(
@@ -136,8 +136,8 @@ class EdgeClient:
     ) -> Answer:
         """Return the answer to one image.
 
-        A damaged image, a failing server and a missed deadline are answers too; `Answer.source` and `Answer.reason`
-        tell. `name` is what the answer calls the image (default: its path, or its number).
+        A damaged image, a failing server and a missed deadline give answers too; see `Answer.source` and
+        `Answer.reason`. `name` is the image's name in the answer (default: its path, or its number).
 
         Raises:
             InputError: an unknown placement, a deadline that is not above zero, or the client was closed.
@@ -154,13 +154,14 @@ class EdgeClient:
         deadline_ms: float | None = None,
         depth: int = 2,
     ) -> Iterator[Answer]:
-        """Yield one answer per image, in order; the next image's head runs while the last is on the wire.
+        """Yield one answer per image, in order; the next image's head runs while the last image is on the wire.
 
-        `images` may come with names, as (name, image). At most `depth` images are under way. `placement` may be a
-        function that is asked before each image: a controller. A deadline counts from when the image was fetched.
+        `images` may be (name, image) pairs. At most `depth` images are processed at a time. `placement` may be a
+        function that is called before each image, such as a controller. A deadline counts from when the image was
+        fetched.
 
         Raises:
-            InputError, BundleError: as `classify`; and whatever `images` raises.
+            InputError, BundleError: as `classify`; and any exception that `images` raises.
 
         """
         if depth < 1:
@@ -175,7 +176,7 @@ class EdgeClient:
         return pipelined(images, prepare, self._finish, depth=depth)
 
     def warm_up(self, placement: str | None = None) -> None:
-        """Load what a placement needs here, and the fallback, so that the first image need not wait for it.
+        """Load what a placement needs here, and the fallback, so that the first image does not wait for it.
 
         Raises:
             InputError, BundleError: as `classify`.
@@ -189,7 +190,7 @@ class EdgeClient:
                 self._reserve.note_local(elapsed_ms)
 
     def check_server(self, placement: str | None = None) -> None:
-        """Ask the server about a sample image, and see whether its answer can be one of this bundle.
+        """Ask the server about a sample image, and check whether its answer can be one of this bundle.
 
         It takes at most ten seconds. For placement "local" there is nothing to check.
 
@@ -201,16 +202,16 @@ class EdgeClient:
         """
         chosen = self._check_placement(placement or self._placement)
         if chosen != LOCAL:
-            assert self._server is not None  # `_check_placement` has seen to it
+            assert self._server is not None  # `_check_placement` has checked this
             self._server.check(chosen, self._device.sample(chosen))
 
     def breaker_state(self, placement: str | None = None) -> BreakerState:
-        """Return where a placement's circuit breaker stands: open means that its requests are not even sent."""
+        """Return the state of a placement's circuit breaker; while it is open, requests are not even sent."""
         chosen = self._check_placement(placement or self._placement)
         return "closed" if self._server is None else self._server.state(chosen)
 
     def close(self) -> None:
-        """Close the connection; requests under way are answered as failed, or by the fallback."""
+        """Close the connection; pending requests are answered as failed, or by the fallback."""
         self._closed = True
         if self._server is not None:
             self._server.close()
@@ -226,7 +227,7 @@ class EdgeClient:
     def _prepare(
         self, image: Picture | NoPicture, *, placement: str | None, deadline_ms: float | None, name: str | None
     ) -> Job:
-        """Do all that comes before the wire; for local, all there is to do."""
+        """Do all work before the request; for local, do all work."""
         if self._closed:
             msg = "the client is closed; open a new one"
             raise InputError(msg)
@@ -250,7 +251,7 @@ class EdgeClient:
                 job.wire = self._encode(job, job.pixels)
         except BundleError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever one image leads to, the others are answered
+        except Exception as error:  # noqa: BLE001 - whatever fails for one image, the others are answered
             job.failed(_reason(error))
         return job
 
@@ -265,9 +266,9 @@ class EdgeClient:
             return self._device.encode(job.placement, latent)
 
     def _finish(self, job: Job) -> Answer:
-        """Ask the server, then if need be the fallback."""
+        """Ask the server, then the fallback if needed."""
         if job.wire is not None:
-            assert self._server is not None  # `_check_placement` has seen to it
+            assert self._server is not None  # `_check_placement` has checked this
             try:
                 self._server.ask(job, job.wire)
             except Exception as error:  # noqa: BLE001 - whatever a transport raises, the fallback may still answer
@@ -277,12 +278,12 @@ class EdgeClient:
         return job.answer(self._classes)
 
     def _fall_back(self, job: Job, pixels: NDArray[np.uint8]) -> Answer:
-        """Return the whole model's answer, and note how long it took from here on."""
+        """Compute the whole model's answer, and note how long it took from here on."""
         was_loaded = self._device.has_loaded(LOCAL)
         begun_s = time.perf_counter()
         try:
             self._run_here(job, pixels, "local-fallback")
-        except Exception as error:  # noqa: BLE001 - this image failed, the next may not
+        except Exception as error:  # noqa: BLE001 - this image failed, but the next may not
             job.failed(_reason(error))
             return job.answer(self._classes)
         answer = job.answer(self._classes)
@@ -297,7 +298,7 @@ class EdgeClient:
         job.source = source
 
     def _require_server(self) -> None:
-        """Check the server, and let go of the connection where it does not pass."""
+        """Check the server, and close the connection if the check fails."""
         if self._server is None:
             msg = "require_server is True, and no server is given: give its HOST:PORT, or do not require it"
             raise InputError(msg)
@@ -318,7 +319,7 @@ class EdgeClient:
 
 
 def _reason(error: Exception) -> str:
-    """Return why an image failed, in words for its answer."""
+    """Return the reason why an image failed, for its answer."""
     if isinstance(error, IsplitError):
         return str(error)
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -333,6 +334,6 @@ def _positive(value: float | None, name: str) -> float | None:
 
 
 def _connect(server: str, *, token: str | None, tls: Tls | None, insecure: bool) -> Transport:
-    from isplit.runtime.edge.grpc_transport import GrpcTransport  # grpc takes a while to import
+    from isplit.runtime.edge.grpc_transport import GrpcTransport  # importing grpc takes a while
 
     return GrpcTransport(server, token=token, tls=tls, insecure=insecure)

@@ -1,4 +1,4 @@
-"""What runs on the device itself: heads, codecs and the whole model, each loaded when it is first needed."""
+"""Run heads, codecs and the whole model on the device; each is loaded when it is first needed."""
 
 import threading
 import time
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 LOCAL, REMOTE = "local", "remote"
 
 _TIMED_RUNS, _TIMED_MS = 10, 250.0
-"""At a start the whole model is run so often, or until so much time has passed."""
+"""At the start, the whole model is run this often, or until this much time has passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wire:
-    """What goes to the server for one image: the tensor's name and shape, and its content."""
+    """What is sent to the server for one image: the tensor's name, shape and content."""
 
     tensor: TensorName
     content: bytes
@@ -36,9 +36,9 @@ class Wire:
 
 
 class Device:
-    """The device's side of a bundle. Safe to share between threads.
+    """The device's side of a bundle. It may be shared between threads.
 
-    `plain` sends latents as they are, for servers that know no codec. `threads` and `provider` are as for `Session`.
+    `plain` sends latents as they are, for servers without a codec. `threads` and `provider` are as for `Session`.
     """
 
     def __init__(self, bundle: Bundle, *, plain: bool, threads: int, provider: Provider) -> None:
@@ -50,19 +50,19 @@ class Device:
         self._sessions: dict[str, Session] = {}
 
     def preprocess(self, picture: Image.Image, *, name: str = "the image") -> NDArray[np.uint8]:
-        """Return the model's pixels, (H, W, C); `name` is what error messages call the picture.
+        """Return the model's pixels, (H, W, C); error messages call the picture `name`.
 
         Raises:
-            DataError: a picture of a kind that has no pixels for this model.
+            DataError: the picture has no pixels that fit this model.
 
         """
         return preprocess(picture, self._bundle.record.preprocessing, name=name)
 
     def head(self, cut: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return one image's latent, quantised; `pixels` are (H, W, C).
+        """Return one image's quantised latent; `pixels` are (H, W, C).
 
         Raises:
-            EngineError: onnxruntime failed, or the latent is not what the manifest says.
+            EngineError: onnxruntime failed, or the latent does not fit the manifest.
 
         """
         latent = self._session(cut).run(pixels[None])[0]
@@ -73,22 +73,22 @@ class Device:
         return latent
 
     def encode(self, cut: str, latent: NDArray[np.uint8]) -> Wire:
-        """Return what to send of a quantised latent."""
+        """Encode a quantised latent for the server."""
         if self._plain:
             return Wire(tensor="latent", content=latent.tobytes(), shape=(1, *latent.shape))
         return Wire(tensor="payload", content=self._bundle.codec(cut).encode_symbols(latent), shape=(1,))
 
     def compress(self, pixels: NDArray[np.uint8]) -> Wire:
-        """Return what to send of pixels, (H, W, C), as the bundle recommends."""
+        """Compress pixels, (H, W, C), as the bundle recommends."""
         remote = self._bundle.record.remote
-        assert remote is not None  # the client has seen to it
+        assert remote is not None  # the client has checked this
         return Wire(tensor="image", content=compress(pixels, remote.recommended), shape=(1,))
 
     def whole(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the whole model's logits, (K,).
 
         Raises:
-            EngineError: onnxruntime failed, or there is not one finite logit for each class.
+            EngineError: onnxruntime failed, or the logits are not finite or not as many as there are classes.
 
         """
         logits = self._session(LOCAL).run(pixels[None])[0]
@@ -102,21 +102,21 @@ class Device:
         return logits
 
     def sample(self, placement: str) -> Wire:
-        """Load what a placement runs on the device, run it on a sample image, and return what would be sent of it."""
-        Image.preinit()  # Pillow looks for its formats when it first opens a file
+        """Load what a placement needs on the device, run it on a sample image, and return what would be sent."""
+        Image.preinit()  # Pillow registers its formats when it first opens a file.
         pixels = self._sample_pixels()
         if placement == REMOTE:
             return self.compress(pixels)
         return self.encode(placement, self.head(placement, pixels))
 
     def time_whole(self) -> list[float]:
-        """Load the whole model, and return how long it takes on a sample image, in ms, a few times over.
+        """Load the whole model, and return several measurements of its time on a sample image, in ms.
 
-        The first run of a model takes longer, and is left out. A slow model is run twice only.
+        The first run of a model takes longer and is left out. A slow model is run only twice.
         """
         pixels = self._sample_pixels()[None]
         session = self._session(LOCAL)
-        session.run(pixels)  # not `whole`: that a sample gives NaN says nothing about real images
+        session.run(pixels)  # not `whole`, because NaN from a sample says nothing about real images
         times_ms: list[float] = []
         while len(times_ms) < _TIMED_RUNS and sum(times_ms) < _TIMED_MS:
             begun_s = time.perf_counter()
@@ -125,20 +125,20 @@ class Device:
         return times_ms
 
     def has_loaded(self, name: str) -> bool:
-        """Say whether a model (a cut's head, or "local") is loaded, so that to run it takes no longer than usual."""
+        """Return whether a model (a cut's head, or "local") is loaded, so that running it takes the usual time."""
         return name in self._sessions
 
     def ran_on(self, name: str) -> ProviderChoice:
-        """Return what a loaded model (a cut's head, or "local") runs on."""
+        """Return the execution provider of a loaded model (a cut's head, or "local")."""
         return self._sessions[name].choice
 
     def provider_fallbacks(self) -> tuple[str, ...]:
-        """Return why loaded models do not run on the provider that was asked for: each reason once."""
+        """Return why loaded models do not run on the requested provider, each reason once."""
         reasons = [session.choice.fallback for session in list(self._sessions.values())]
         return tuple(dict.fromkeys(reason for reason in reasons if reason))
 
     def _sample_pixels(self) -> NDArray[np.uint8]:
-        """Return a ramp from dark to light, (H, W, C): few bytes in every format, and not one value everywhere."""
+        """Return a ramp from dark to light, (H, W, C): few bytes in every format, but more than one value."""
         preprocessing = self._bundle.record.preprocessing
         height, width = preprocessing.image_size
         ramp = np.linspace(0, 255, width).astype(np.uint8)[None, :, None]
@@ -148,10 +148,10 @@ class Device:
         session = self._sessions.get(name)
         if session is not None:
             return session
-        # One thread loads; the others wait for it rather than load the same file again.
+        # One thread loads; the others wait instead of loading the same file again.
         with self._lock:
             if name not in self._sessions:
-                from isplit.runtime.session import Session  # onnxruntime takes as long to import as all the rest
+                from isplit.runtime.session import Session  # importing onnxruntime takes as long as everything else
 
                 self._sessions[name] = Session(self._path(name), threads=self._threads, provider=self._provider)
             return self._sessions[name]
@@ -160,11 +160,11 @@ class Device:
         if name != LOCAL:
             return self._bundle.head_path(name)
         path = self._bundle.local_path
-        assert path is not None  # the client has seen to it
+        assert path is not None  # the client has checked this
         return path
 
 
 def placements_of(record: BundleRecord) -> tuple[str, ...]:
-    """Return the names of a bundle's placements: its cuts in order, then remote and local where it has them."""
+    """Return the names of a bundle's placements: its cuts in order, then remote and local if it has them."""
     whole = tuple(name for name, held in ((REMOTE, record.remote), (LOCAL, record.local)) if held)
     return tuple(cut.name for cut in record.cuts) + whole

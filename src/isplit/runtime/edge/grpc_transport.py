@@ -1,4 +1,4 @@
-"""Requests over gRPC: one connection per client, TLS or a token where asked, and a new connection for a dead one."""
+"""Send requests over gRPC, with one connection per client, TLS and tokens, and a new connection for a dead one."""
 
 import threading
 import time
@@ -13,21 +13,22 @@ from isplit.runtime.edge.transport import STATUSES, Reply, Request, Status, Tran
 from isplit.runtime.edge.wire import read_reply, request_message
 
 MAX_REPLY_BYTES = 2**22
-"""The longest message that is read: a million logits."""
+"""The longest message that is accepted: a million logits."""
 
-# A link that swallows packets says nothing, and TCP goes on believing in it for many minutes. So after a timeout and
-# this much silence, the next request goes over a new connection.
+# A link that drops all packets gives no error, and TCP keeps trusting it for many minutes. After a timeout and this
+# much silence, the next request therefore uses a new connection.
 _DEAD_AFTER_S = 0.5
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
     ("grpc.max_send_message_length", -1),
-    # gRPC's own waits grow to two minutes: long after a server is back, it would still not have looked.
+    # gRPC's own waits grow to two minutes, so that it would not notice for a long time that a server is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 2000),  # how long a connection may take, despite its name
+    ("grpc.min_reconnect_backoff_ms", 2000),  # the time that a connection may take, despite the name
     ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_retries", 0),  # ours know the deadline, the breaker and the fallback
-    # Two clients of one process are two connections, and a new channel is a new connection.
+    ("grpc.enable_retries", 0),  # our own retries know the deadline, the breaker and the fallback
+    # gRPC shares connections by default. Here, two clients of one process have two, and a new channel is a new
+    # connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
@@ -36,8 +37,8 @@ class GrpcTransport:
     """A transport over gRPC to one server.
 
     Raises:
-        InputError: on construction: no address, unreadable TLS files, or a token that would cross a network in plain
-            text without `insecure`.
+        InputError: on construction, if there is no address, a TLS file cannot be read, or a token would cross a
+            network in plain text without `insecure`.
 
     """
 
@@ -54,14 +55,14 @@ class GrpcTransport:
         self._link = self._open()
 
     def infer(self, request: Request, *, timeout_s: float | None) -> Reply:
-        """Send the request and wait."""
+        """Send the request and wait for the reply."""
         link = self._take()
         try:
             message = link.infer(request_message(request), timeout=timeout_s, metadata=self._metadata)
             link.heard_s = time.monotonic()
         except grpc.RpcError as error:
             raise self._failure(cast("Any", error), link) from None
-        except ValueError:  # what grpc raises on a channel that was closed meanwhile
+        except ValueError:  # grpc raises this on a channel that was closed meanwhile
             raise TransportError("CANCELLED", "the connection was closed") from None
         finally:
             self._give_back(link)
@@ -82,7 +83,7 @@ class GrpcTransport:
             return self._link
 
     def _give_back(self, link: "_Link") -> None:
-        """Close a link that was replaced, once nobody waits on it any more: it may only have been slow."""
+        """Close a link that was replaced, once no request waits on it; it may only have been slow."""
         with self._lock:
             link.users -= 1
             unused = link is not self._link and link.users == 0
@@ -109,7 +110,7 @@ def open_channel(server: str, credentials: Any) -> Any:
         credentials: What `channel_credentials` returned; None for a connection without TLS.
 
     """
-    # A proxy from the environment never stands between a device and itself.
+    # A proxy from the environment must not stand between a device and itself.
     options = (*_OPTIONS, ("grpc.enable_http_proxy", 0)) if is_loopback(server) else _OPTIONS
     if credentials is None:
         return grpc.insecure_channel(server, options=options)
@@ -117,7 +118,7 @@ def open_channel(server: str, credentials: Any) -> Any:
 
 
 class _Link:
-    """A channel, how many requests are on it, and when it last gave a sign of life."""
+    """A channel, the number of requests on it, and the time of its last sign of life."""
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
@@ -127,7 +128,7 @@ class _Link:
 
 
 def channel_credentials(tls: Tls) -> Any:
-    """Return gRPC's credentials of TLS files.
+    """Return gRPC's credentials from TLS files.
 
     Raises:
         InputError: a file cannot be read or is not PEM.

@@ -1,4 +1,4 @@
-"""One image on its way through the client, and the answer that becomes of it."""
+"""Hold the state of one image in the client, and make its answer."""
 
 import math
 import time
@@ -18,11 +18,11 @@ from isplit.text import utf8_text
 
 @dataclass(kw_only=True)
 class Job:
-    """What is known of an image so far; one thread at a time works on it.
+    """The state of one image; one thread at a time works on it.
 
-    `pixels` (H, W, C) are there once the image was read, `wire` once there is something to send, `logits` once there
-    is an answer. `ran_on` says what the last model that ran here ran on. `reason` says why it is not the answer that
-    was asked for. `parts_ms` has the keys of `Timings`.
+    `pixels` (H, W, C) are set once the image was read, `wire` once there is something to send, and `logits` once there
+    is an answer. `ran_on` is the execution provider of the last model that ran here. `reason` says why the answer does
+    not come from the requested placement. `parts_ms` has the keys of `Timings`.
     """
 
     id: str
@@ -54,16 +54,16 @@ class Job:
 
     @property
     def remaining_ms(self) -> float | None:
-        """Time until the deadline; below zero once it has passed, None where there is none."""
+        """The time until the deadline in ms: negative once it has passed, None without a deadline."""
         return None if self.deadline_ms is None else self.deadline_ms - (time.perf_counter() - self.started_s) * 1000
 
     def heard(self, reply: Reply, *, round_trip_ms: float) -> None:
-        """Take over a server's logits and its timings."""
+        """Store a server's logits and its timings."""
         self.logits = reply.logits
         self.server_batch = reply.batch_size if reply.batch_size and reply.batch_size > 0 else None
         self.server_provider = reply.provider
         server_ms = _duration_ms(reply.server_ms)
-        # Two machines' clocks are never compared, only two durations.
+        # Only durations are compared, never the clocks of two machines.
         self.parts_ms |= {
             "wire_ms": max(0.0, round_trip_ms - (server_ms or 0.0)),
             "server_queue_ms": _duration_ms(reply.queue_ms),
@@ -73,11 +73,11 @@ class Job:
         }
 
     def failed(self, reason: str) -> None:
-        """Note why there is no answer, after the reasons that are known already."""
+        """Add a reason why there is no answer to the known ones."""
         self.reason = reason if self.reason is None else f"{self.reason}; {reason}"
 
     def answer(self, classes: tuple[str, ...]) -> Answer:
-        """Return the answer, its time taken now."""
+        """Return the answer; its total time is taken now."""
         label, probability = (None, None) if self.logits is None else _best(self.logits)
         total_ms = (time.perf_counter() - self.started_s) * 1000
         return Answer(
@@ -105,12 +105,12 @@ class Job:
 
 
 def _duration_ms(reported_ms: float | None) -> float | None:
-    """Return what a server says that it took; None where that can be no duration."""
+    """Return a duration that a server reports; None if it cannot be a duration."""
     return reported_ms if reported_ms is not None and 0 <= reported_ms < math.inf else None
 
 
 def _best(logits: NDArray[np.float32]) -> tuple[int, float]:
-    """Return the first largest logit's index and its softmax."""
+    """Return the index of the largest logit and its softmax."""
     label = int(logits.argmax())
-    # Shifted by the largest, so that no exponential overflows and the best one's is 1.
+    # Subtracting the largest logit keeps the exponentials from overflowing, and that of the largest is then 1.
     return label, 1.0 / float(np.exp(logits.astype(np.float64) - float(logits[label])).sum())

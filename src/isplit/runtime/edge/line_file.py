@@ -1,4 +1,4 @@
-"""Write lines to a file so that a full disk or an interrupt leaves whole lines only."""
+"""Write lines to a file so that only whole lines remain after a full disk or an interrupt."""
 
 import contextlib
 import os
@@ -17,24 +17,24 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
 
 
 class LineFile:
-    """A file descriptor that takes whole lines: a line is in the file completely, or not at all.
+    """A file descriptor for whole lines: a line is completely in the file, or not at all.
 
-    Where the line does not fit, what was written of it is taken back, unless the descriptor is a pipe or a terminal,
-    which cannot take anything back. Nothing is buffered, so that a process that dies loses no line.
+    If a line does not fit, its written part is removed again, except on a pipe or a terminal, where that is
+    impossible. Nothing is buffered, so that a process that dies loses no line.
 
-    `name` is what error messages call the file. A descriptor given to the constructor stays open; one that `create`
-    opened is closed by `close`.
+    `name` is the file's name in error messages. A descriptor given to the constructor stays open; `close` closes one
+    that `create` opened.
     """
 
     def __init__(self, descriptor: int, *, name: str) -> None:
         self._descriptor = descriptor
         self._name = name
         self.lines = 0
-        """How many lines were written."""
+        """The number of lines that were written."""
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """Open a new file, or an emptied one.
+        """Open a new file, or empty an existing one.
 
         Raises:
             InputError: it cannot be written.
@@ -42,12 +42,12 @@ class LineFile:
         """
         try:
             return cls(os.open(path, _CREATE, 0o666), name=str(path))
-        except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
+        except (OSError, ValueError) as error:  # ValueError: the name has a NUL byte
             msg = f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
             raise InputError(msg) from error
 
     def write(self, line: bytes) -> None:
-        """Write a line, its line end included.
+        """Write a line, including its line end.
 
         Raises:
             OutputError: the disk is full, a limit was reached, or the reader of a pipe has gone.
@@ -62,7 +62,7 @@ class LineFile:
             self._take_back(start, len(line))
             msg = f"cannot write {self._name}: {error.strerror}; the {self.lines} lines before this one are kept whole"
             raise OutputError(msg) from error
-        except BaseException:  # Ctrl-C, between two parts of a line
+        except BaseException:  # Ctrl-C between two parts of a line
             self._take_back(start, len(line))
             raise
         self.lines += 1
@@ -71,7 +71,7 @@ class LineFile:
         """Close the file.
 
         Raises:
-            OutputError: it could not be written after all, which some network file systems say only now.
+            OutputError: the file could not be written after all, which some network file systems report only now.
 
         """
         try:
@@ -89,17 +89,17 @@ class LineFile:
         self.close()
 
     def _end(self) -> int | None:
-        """Return the file's length, where the next line goes; None where lines cannot be taken back."""
+        """Return the file's length, where the next line goes; None if lines cannot be removed again."""
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             return None
         appends = sys.platform != "win32" and fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_APPEND
         if not appends and os.lseek(self._descriptor, 0, os.SEEK_CUR) != status.st_size:
-            return None  # somebody writes into the middle of a file, where truncation would remove what follows
+            return None  # the descriptor is in the middle of a file, where truncating would remove what follows
         return status.st_size
 
     def _take_back(self, start: int | None, length: int) -> None:
-        """Remove what there is of a line that began at `start`, unless all `length` bytes of it are there."""
+        """Remove the written part of a line that began at `start`, unless all `length` bytes are there."""
         if start is None:
             return
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Images as callers have them."""
+"""Open images in any form that callers have them."""
 
 import io
 import os
@@ -19,23 +19,24 @@ Picture = os.PathLike[str] | str | bytes | Image.Image | NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True)
 class NoPicture:
-    """Stands in a stream for an image that its source could not give; its answer is "failed", with this reason."""
+    """A placeholder for an image that its source could not give; its answer is "failed", with this reason."""
 
     reason: str
 
 
 def open_picture(picture: Picture | NoPicture, *, name: str) -> Image.Image:
-    """Return the picture decoded; pixels are taken as they are.
+    """Return the decoded picture; pixels are taken as they are.
 
     Raises:
-        DataError: there is no such file; it is no image, damaged or too large; or the object is no picture at all.
+        DataError: there is no such file; it is not an image, or is damaged or too large; or the object is not a
+            picture.
 
     """
     if isinstance(picture, NoPicture):
         raise DataError(picture.reason)
     if isinstance(picture, Image.Image):
         with damage_as_data_error(name):
-            picture.load()  # Pillow reads a file's pixels only when they are needed
+            picture.load()  # Pillow reads a file's pixels only when they are needed.
         return picture
     if isinstance(picture, np.ndarray):
         return _from_array(picture, name=name)

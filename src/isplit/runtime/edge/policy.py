@@ -1,10 +1,10 @@
-"""What a device decides when a request fails: try again, fail fast, or stop and run the model itself.
+"""Decide what a device does when a request fails: try again, fail fast, or run the model itself.
 
-    closed --so many failures in a row--> open --after a while--> half-open --the probe succeeds--> closed
-                                            ^                         |
-                                            +----the probe fails------+   (and the while is twice as long, to a limit)
+    closed --several failures in a row--> open --after a pause--> half-open --the probe succeeds--> closed
+                                           ^                         |
+                                           +----the probe fails------+   (and the pause doubles, up to a limit)
 
-Nothing here waits, sends or reads a clock of its own.
+Nothing in this module waits, sends, or reads a clock of its own.
 """
 
 import threading
@@ -16,10 +16,10 @@ from isplit.errors import InputError
 from isplit.runtime.edge.transport import Status
 
 RETRYABLE: frozenset[Status] = frozenset(
-    # A server that dies or drains under a request shows as any of the last four, depending on how far it had got.
+    # A server that dies or drains during a request shows as any of the last four, depending on how far it had got.
     ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN")
 )
-"""Statuses after which the same request may succeed. It may be sent again: to classify an image changes nothing."""
+"""Statuses after which the same request may succeed. Sending it again is safe, since classifying changes nothing."""
 
 BreakerState = Literal["closed", "open", "half-open"]
 
@@ -28,11 +28,11 @@ BreakerState = Literal["closed", "open", "half-open"]
 class Retry:
     """How often and how soon a failed request is sent again.
 
-    The n-th wait is drawn evenly from 0 to `first_ms` x 2^(n - 1), at most `max_ms` ("full jitter": clients that
+    The n-th wait is drawn uniformly from 0 to `first_ms` x 2^(n - 1), at most `max_ms` ("full jitter": clients that
     failed together do not come back together).
 
     Raises:
-        InputError: on construction, where a number makes no sense.
+        InputError: on construction, if a number is out of range.
 
     """
 
@@ -46,13 +46,13 @@ class Retry:
             raise InputError(msg)
 
     def delay_ms(self, failures: int, *, remaining_ms: float | None, draw: float) -> float | None:
-        """Return how long to wait after so many failures, or None to give up.
+        """Return how long to wait after this many failures, in ms, or None to give up.
 
-        `remaining_ms` is the time left (None: no limit), `draw` a random number in [0, 1).
+        `remaining_ms` is the time left (None: no limit), and `draw` a random number in [0, 1).
         """
         if failures >= self.attempts:
             return None
-        doublings = min(failures - 1, 64)  # beyond that any limit is reached, and in the end the float's range
+        doublings = min(failures - 1, 64)  # larger exponents reach any limit, and finally overflow a float
         delay = draw * min(self.max_ms, self.first_ms * 2.0**doublings)
         return None if remaining_ms is not None and delay >= remaining_ms else delay
 
@@ -62,7 +62,7 @@ class BreakerSettings:
     """When a circuit breaker opens, and for how long.
 
     Raises:
-        InputError: on construction, where a number makes no sense.
+        InputError: on construction, if a number is out of range.
 
     """
 
@@ -77,31 +77,31 @@ class BreakerSettings:
 
 
 class Breaker:
-    """Stops sending to a server that fails, and lets one request at a time through to see whether it is back.
+    """Stops sending to a server that fails, and admits one request at a time to test whether it is back.
 
-    `clock` returns seconds. Safe to share between threads. Every request that was admitted is reported, once, by the
-    thread that asked to admit it: so the failure of an earlier request does not end the probe of another thread.
+    `clock` returns seconds. A breaker may be shared between threads. The thread that got a request admitted reports
+    its outcome once, so the failure of an earlier request does not end the probe of another thread.
     """
 
     def __init__(self, settings: BreakerSettings, *, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
         self._lock = threading.Lock()
-        self._failures = 0  # in a row, while closed; begun anew when it closes
+        self._failures = 0  # consecutive failures while closed; reset when it closes
         self._open_ms = settings.open_ms
-        self._probe_at_s: float | None = None  # when a probe may go; None while closed
-        self._probing = False  # begun anew when it opens
+        self._probe_at_s: float | None = None  # the time at which a probe may go; None while closed
+        self._probing = False  # reset when it opens
 
     @property
     def state(self) -> BreakerState:
-        """Where the breaker stands now."""
+        """The state of the breaker now."""
         with self._lock:
             if self._probe_at_s is None:
                 return "closed"
             return "half-open" if self._probing or self._clock() >= self._probe_at_s else "open"
 
     def admit(self) -> bool:
-        """Say whether a request may be sent. Half-open, the first to ask is the probe."""
+        """Return whether a request may be sent. In the half-open state, the first request is the probe."""
         with self._lock:
             if self._probe_at_s is None:
                 return True
@@ -112,14 +112,14 @@ class Breaker:
             return True
 
     def succeeded(self) -> None:
-        """Report that the server answered, be it to refuse: it is there."""
+        """Report that the server answered, even if it refused."""
         with self._lock:
             self._failures = 0
             self._open_ms = self._settings.open_ms
             self._probe_at_s = None
 
     def failed(self) -> None:
-        """Report that the server did not answer. While open, stragglers that were sent before count for nothing."""
+        """Report that the server did not answer. While open, requests that were sent earlier do not count."""
         with self._lock:
             if self._probe_at_s is None:
                 self._failures += 1

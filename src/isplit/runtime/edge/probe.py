@@ -1,8 +1,8 @@
-"""Measure the link to a server of ours: rates both ways, round trip, jitter, and an estimate of loss.
+"""Measure the link to a server of isplit: the rates in both directions, round trip, jitter, and an estimate of loss.
 
-round trip, jitter   how long the kernel takes to open a TCP connection, again and again on the idle link
-rates                messages over several warm connections at once, after TCP has found its speed
-loss                 segments that this machine's TCP sent again meanwhile, where Linux tells
+round trip, jitter   the time in which the kernel opens TCP connections, one after the other on the idle link rates
+messages over several warm connections at once, after TCP has reached its speed loss                 segments that this
+machine's TCP sent again meanwhile, if the system counts them
 """
 
 import math
@@ -29,11 +29,11 @@ _LEAST_BYTES = 512
 _SECONDS_PER_MESSAGE = 0.05
 _TIMEOUT_S = 30.0
 _LOST_SYN_S = 0.9
-"""Linux sends the packet that opens a connection again after a second: such a connection tells of loss, not of RTT."""
+"""Linux repeats the packet that opens a connection after a second, so such a connection shows loss and not RTT."""
 _MESSAGE_OVERHEAD_BYTES = 70
-"""HTTP/2 frames and headers of a call on a warm connection, about."""
+"""Approximate bytes of HTTP/2 frames and headers of a call on a warm connection."""
 _PACKET_SHARE = 1500 / 1448
-"""Bytes of IP packets over those of TCP's stream, with timestamps."""
+"""Bytes of IP packets divided by those of TCP's stream, with timestamps."""
 
 _ADVICE = {
     "UNAVAILABLE": "is `isplit serve` running there, and do both sides use TLS, or neither?",
@@ -115,7 +115,7 @@ def probe(
         raise InputError(msg)
     started_unix_s, begun_s = time.time(), time.monotonic()
     with _Connections(server, token=token, tls=tls) as connections:
-        connections.exchange(1, 1)  # says what is wrong before anything is measured
+        connections.exchange(1, 1)  # reports what is wrong before anything is measured
         rtt_ms, jitter_ms, lost_connections = _round_trips(server, settings.round_trips)
         before = _tcp_counters()
         up = _measure_rate(connections, settings, rtt_ms=rtt_ms, up=True)
@@ -152,7 +152,7 @@ class _Rate:
 
 
 class _Connections:
-    """Several warm connections to the server: one alone could be held back by a single lost packet."""
+    """Several warm connections to the server, because a single lost packet could hold back a single one."""
 
     def __init__(self, server: str, *, token: str | None, tls: Tls | None) -> None:
         credentials = None if tls is None else channel_credentials(tls)
@@ -169,7 +169,7 @@ class _Connections:
             channel.close()
 
     def exchange(self, sent_bytes: int, answer_bytes: int, *, number: int = 0) -> None:
-        """Send so many bytes over one of the connections, and wait for as many as are wanted back."""
+        """Send this many bytes over one of the connections, and wait for the number of bytes wanted back."""
         request = answer_bytes.to_bytes(PROBE_SIZE_BYTES, "big") + bytes(max(sent_bytes - PROBE_SIZE_BYTES, 0))
         grpc: Any = import_module("grpc")
         try:
@@ -189,7 +189,7 @@ class _Connections:
 
 
 def _round_trips(server: str, count: int) -> tuple[float, float, int]:
-    """Return the median and standard deviation of connection times in ms, and how many lost a packet."""
+    """Return the median and standard deviation of connection times in ms, and how many connections lost a packet."""
     host, _, port = server.rpartition(":")
     times_ms: list[float] = []
     lost = 0
@@ -253,7 +253,7 @@ def _message_bytes(exchange: Callable[[int], None], *, rtt_ms: float) -> int:
 
 
 def _steady_bits_per_s(done: list[tuple[float, int]], begun_s: float) -> float:
-    """Return the rate over the last two thirds of the time, in which TCP has found its speed."""
+    """Return the rate over the last two thirds of the time, in which TCP has reached its speed."""
     if not done:
         msg = "the link is so slow that no message got through in the time: measure for longer (`seconds=60`)"
         raise ServerError(msg)
@@ -280,7 +280,7 @@ def _tcp_counters(path: Path = Path("/proc/net/snmp")) -> dict[str, int] | None:
 def _loss(
     before: dict[str, int] | None, after: dict[str, int] | None, *, lost_connections: int, round_trips: int
 ) -> tuple[float, str]:
-    """Return the estimated share of packets lost, and in words how it was estimated."""
+    """Return the estimated share of lost packets, and a description of the estimate."""
     if before is None or after is None:
         share = lost_connections / (2 * round_trips)
         return share, "connections whose first packet was sent again; TCP hides other losses"

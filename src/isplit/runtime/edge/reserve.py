@@ -1,10 +1,10 @@
-"""Decide how much of a deadline the server may use, so that a fallback on the device still comes in time.
+"""Decide how much of a deadline the server may use, so that a fallback on the device still finishes in time.
 
     |<------------------ time left until the deadline ------------------>|
     |<-- the server's budget -->|<- timer's lateness ->|<- local model ->|
                                 |<--------- held back by `Reserve` ----->|
 
-Nothing here waits or reads a clock of its own.
+Nothing in this module waits, or reads a clock of its own.
 """
 
 import math
@@ -13,25 +13,25 @@ from collections import deque
 from collections.abc import Iterable
 
 WINDOW = 128
-"""So many of the latest measurements count."""
+"""The number of latest measurements that count."""
 QUANTILE = 0.99
 FIRST_LATENESS_MS = 6.0
-"""What a timer is taken to be late by before any was measured."""
+"""The assumed lateness of a timer before any was measured."""
 MARGIN_MS = 1.0
 _SMALL_SAMPLE = 0.5
-"""How much more than the quantile of a sample is held back: this share, divided by the number of measurements.
+"""How much more than the quantile of a sample is reserved: this share, divided by the number of measurements.
 
-The largest of few measurements is no high quantile of those to come.
+The largest of few measurements is not a high quantile of those to come.
 """
 FULL_TRY_EVERY = 100
-"""After a timeout, one image in so many gives the server the whole deadline, to see whether it is back."""
+"""After a timeout, one in this many images gives the server the whole deadline, to see whether it is back."""
 
 
 class Reserve:
-    """Estimates from past measurements how long a fallback will take, and how late a timer will fire.
+    """Estimates from measurements how long a fallback will take, and how late a timer will fire.
 
-    It is a high quantile of the latest measurements of either, for a mean would make every second answer late. Safe to
-    share between threads.
+    Each estimate is a high quantile of the latest measurements, because with the mean every second answer would be
+    late. It may be shared between threads.
     """
 
     def __init__(self) -> None:
@@ -40,12 +40,12 @@ class Reserve:
         self._lateness_ms: deque[float] = deque((FIRST_LATENESS_MS,), maxlen=WINDOW)
 
     def note_local(self, elapsed_ms: float) -> None:
-        """Take in how long the whole model took on the device, its answer included."""
+        """Record how long the whole model took on the device, including its answer."""
         with self._lock:
             self._local_ms.append(elapsed_ms)
 
     def note_lateness(self, elapsed_ms: float) -> None:
-        """Take in how long after its budget had ended a request to the server was given up."""
+        """Record how long after the end of its budget a request to the server was given up."""
         with self._lock:
             self._lateness_ms.append(elapsed_ms)
 
@@ -59,20 +59,20 @@ class Reserve:
 
 
 def high_quantile(values: Iterable[float]) -> float:
-    """Return the value that `QUANTILE` of the values do not exceed: the largest of fewer than 100."""
+    """Return the value that `QUANTILE` of the values do not exceed; for fewer than 100 values, the largest."""
     ordered = sorted(values)
     return ordered[math.ceil(QUANTILE * len(ordered)) - 1]
 
 
 class Doubt:
-    """Remembers whether a server that timed out has answered since. Safe to share between threads."""
+    """Remembers whether a server that timed out has answered since. It may be shared between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._since: int | None = None  # images since the server last had the whole deadline; None without doubt
 
     def of_next(self) -> bool:
-        """Say whether the next image should be answered in time at any cost; call it once for each image."""
+        """Return whether the next image must be answered in time at any cost; call it once for each image."""
         with self._lock:
             if self._since is None:
                 return False
@@ -80,7 +80,7 @@ class Doubt:
             return self._since < FULL_TRY_EVERY
 
     def tried(self) -> None:
-        """Note that a request that had the whole deadline was sent: the next one is due in `FULL_TRY_EVERY` images."""
+        """Note that a request with the whole deadline was sent; the next one is due in `FULL_TRY_EVERY` images."""
         with self._lock:
             if self._since is not None:
                 self._since = 0
@@ -98,11 +98,12 @@ class Doubt:
 
 
 def server_budget_ms(remaining_ms: float | None, *, held_back_ms: float | None, doubtful: bool) -> float | None:
-    """Return how much of the time left the server may take.
+    """Return how much of the remaining time the server may take.
 
-    `held_back_ms` is what a fallback needs, None where there is none or its time is not known. That much is held back.
-    Where it is more than half of the time left, a server that has been answering gets everything, as the better hope;
-    one that timed out gets the rest only, which may be nothing (0). No limit stays none.
+    `held_back_ms` is the time that a fallback needs; None if there is no fallback or its time is not known. That much
+    is held back. If it is more than half of the remaining time, a server that has been answering gets all of it,
+    because it is more likely to answer. A server that timed out gets only the rest, which may be nothing (0). Without
+    a limit, there is none for the server.
     """
     if remaining_ms is None or held_back_ms is None:
         return remaining_ms

@@ -1,4 +1,4 @@
-"""Where a server is, and what a device shows it and expects of it."""
+"""Check a server's address, and the token and certificates that a device uses with it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ from isplit.runtime.access import check_token_form, is_loopback_host
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """Files in PEM form. `ca` is whom to trust (None: the system's list); `cert` and `key` are ours, for mTLS.
+    """Files in PEM form. `ca` is the trusted authority (None: the system's list); `cert` and `key` are the device's.
 
     Raises:
-        InputError: on construction, a certificate without its key, or a key without its certificate.
+        InputError: on construction, if a certificate has no key, or a key no certificate.
 
     """
 
@@ -27,10 +27,10 @@ class Tls:
 
 
 def check_address(server: str) -> None:
-    """Refuse what is no address.
+    """Refuse a string that is not an address.
 
     Raises:
-        InputError: not HOST:PORT, [IPV6]:PORT or unix:PATH.
+        InputError: it is not HOST:PORT, [IPV6]:PORT or unix:PATH.
 
     """
     if server.startswith("unix:") and len(server) > len("unix:"):
@@ -44,17 +44,17 @@ def check_address(server: str) -> None:
 
 
 def is_loopback(server: str) -> bool:
-    """Say whether an address stays on this machine."""
+    """Return whether an address is on this machine."""
     if server.startswith("unix:"):
         return True
     return is_loopback_host(server.rpartition(":")[0].strip("[]"))
 
 
 def check_token(server: str, token: str | None, *, tls: Tls | None, insecure: bool) -> None:
-    """Refuse to show a token to whoever listens on the way.
+    """Refuse to send a token where others could read it.
 
     Raises:
-        InputError: a token, a network, no TLS, and nobody said that this is meant; or a token that no header can hold.
+        InputError: the token would cross a network without TLS or `insecure`, or no header can hold it.
 
     """
     if token is None:

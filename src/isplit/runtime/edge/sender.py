@@ -1,4 +1,4 @@
-"""One request until it is answered or given up: attempts, waits, and a circuit breaker for each model."""
+"""Send a request until it is answered or given up, with retries, waits, and a circuit breaker for each model."""
 
 import random
 import threading
@@ -13,7 +13,7 @@ from isplit.runtime.edge.transport import Reply, Request, Status, Transport, Tra
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """A reply, and what it took: requests sent, the last one's round trip, and the time lost before that one."""
+    """A reply, the number of attempts, the round trip of the last one, and the time lost before it."""
 
     reply: Reply
     attempts: int
@@ -22,9 +22,9 @@ class Sent:
 
 
 class GaveUpError(IsplitError):
-    """A request is not going to be answered; says why, after how many attempts, and how long they took.
+    """A request was given up. The error holds the reason, the number of attempts, and the time that they took.
 
-    `status` is what the last attempt ended with; None where nothing was sent.
+    `status` is the status of the last attempt; None if nothing was sent.
     """
 
     def __init__(self, reason: str, *, attempts: int, retry_ms: float, status: Status | None) -> None:
@@ -35,11 +35,11 @@ class GaveUpError(IsplitError):
 
 
 class Sender:
-    """Sends requests through a transport; safe to share between threads.
+    """Sends requests through a transport. It may be shared between threads.
 
-    No attempt takes longer than `attempt_timeout_ms`: without a deadline, a link that swallows everything would hold
-    a request for ever. `clock` returns seconds, `wait` waits so many (and returns whether the sender was closed
-    meanwhile), `draw` returns a random number in [0, 1).
+    No attempt takes longer than `attempt_timeout_ms`; without it and without a deadline, a link that drops everything
+    would hold a request for ever. `clock` returns seconds. `wait` waits for a number of seconds, and returns whether
+    the sender was closed meanwhile. `draw` returns a random number in [0, 1).
     """
 
     def __init__(
@@ -63,13 +63,15 @@ class Sender:
         self._draw = draw
         self._lock = threading.Lock()
         self._breakers: dict[str, Breaker] = {}
-        self._last_failure: dict[str, str] = {}  # by model: what an open circuit is open for
+        self._last_failure: dict[str, str] = {}  # by model: why its circuit is open
 
     def send(self, request: Request, *, budget_ms: float | None) -> Sent:
         """Return the reply to a request.
 
+        A refusal is final. Other failures are retried while the policy, the budget and the breaker allow it.
+
         Raises:
-            GaveUpError: it was refused, the attempts or the budget are used up, the breaker is open, or the sender
+            GaveUpError: the server refused, the attempts or the budget are used up, the breaker is open, or the sender
                 was closed.
 
         """
@@ -108,23 +110,24 @@ class Sender:
                 )
 
     def state(self, model: str) -> BreakerState:
-        """Return where the breaker of a model stands."""
+        """Return the state of a model's breaker."""
         return self._breaker(model).state
 
     def close(self) -> None:
-        """Give up what is waiting, and close the transport."""
+        """Give up waiting requests, and close the transport."""
         self._closed.set()
         self._transport.close()
 
     def _attempt(self, request: Request, breaker: Breaker, left_ms: float | None) -> Reply:
-        """Send once, and tell the breaker how it went, whatever happens."""
+        """Send once, and always report the outcome to the breaker."""
         limit_ms = self._attempt_timeout_ms
         timeout_ms = limit_ms if left_ms is None else min(limit_ms, left_ms)
         answered = False
         try:
             reply = self._transport.infer(request, timeout_s=timeout_ms / 1000)
             if reply.id not in ("", request.id):
-                # The late answer to another image; ours may yet come, but nobody would know which is which.
+                # This is the late answer to another image. The right answer may still come, but could not be told
+                # apart.
                 raise TransportError("UNKNOWN", f"the answer to {reply.id} came for {request.id}, and was dropped")
             answered = True
             return reply

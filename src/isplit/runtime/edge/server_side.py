@@ -1,4 +1,4 @@
-"""What a device does with its server: ask it about an image within a budget, and check that it is the right one."""
+"""Ask the server about an image within a budget, and check that it is the right server."""
 
 import threading
 from collections import defaultdict
@@ -15,7 +15,7 @@ from isplit.runtime.edge.sender import GaveUpError, Sender
 from isplit.runtime.edge.transport import Reply, Request, Status
 
 CHECK_MS = 10_000.0
-"""How long a server may take to answer the check: a first connection looks up a name and shakes hands."""
+"""Milliseconds that a server may take to answer the check; a first connection includes name lookup and handshakes."""
 
 _ADVICE: dict[Status | None, str] = {
     "UNAVAILABLE": "is `isplit serve` running there, and do both sides use TLS, or neither?",
@@ -29,9 +29,9 @@ _ADVICE: dict[Status | None, str] = {
 
 
 class ServerSide:
-    """The server as a device sees it. Safe to share between threads.
+    """The server as a device sees it. It may be shared between threads.
 
-    `reserve` knows what a fallback takes; None where there is no fallback.
+    `reserve` knows how long a fallback takes; None if there is no fallback.
     """
 
     def __init__(self, sender: Sender, record: BundleRecord, *, reserve: Reserve | None) -> None:
@@ -42,7 +42,7 @@ class ServerSide:
         self._doubts: defaultdict[str, Doubt] = defaultdict(Doubt)
 
     def ask(self, job: Job, wire: Wire) -> None:
-        """Send what there is to send of an image; afterwards the job has logits, or a reason why not."""
+        """Send an image's request; afterwards the job has logits, or a reason why not."""
         request = self._request(job.id, job.placement, wire)
         doubt = self._doubt(job.placement)
         remaining_ms, held_back_ms = job.remaining_ms, self._reserve.held_back_ms() if self._reserve else None
@@ -68,12 +68,13 @@ class ServerSide:
         job.source = "remote" if job.placement == REMOTE else "split"
 
     def check(self, placement: str, wire: Wire) -> None:
-        """Send a sample and see whether the server answers it as this bundle's server would.
+        """Send a sample and check whether the server answers it as this bundle's server would.
 
-        The request says which file the server should run. isplit's servers compare; others do not look at it.
+        The request names the file that the server should run. isplit's servers compare it with theirs; others ignore
+        it.
 
         Raises:
-            ServerError: nobody answers, the answer is a refusal, or it comes from another bundle.
+            ServerError: nobody answers, the server refuses, or it serves another bundle.
 
         """
         request = self._request("check", placement, wire, model_sha256=self._sha256(placement))
@@ -87,11 +88,11 @@ class ServerSide:
             raise ServerError(msg)
 
     def state(self, placement: str) -> BreakerState:
-        """Return where the circuit breaker of a placement stands."""
+        """Return the state of a placement's circuit breaker."""
         return self._sender.state(self._model(placement))
 
     def close(self) -> None:
-        """Give up requests under way, and close the connection."""
+        """Give up pending requests, and close the connection."""
         self._sender.close()
 
     def _learn(
@@ -104,7 +105,7 @@ class ServerSide:
         budget_ms: float | None,
         doubtful: bool,
     ) -> None:
-        """Note what a request that failed tells about the server, and about the timer that ended it."""
+        """Record what a failed request tells about the server, and about the timer that ended it."""
         if status == "DEADLINE_EXCEEDED":
             doubt.timed_out()
         if not doubtful:
@@ -117,7 +118,7 @@ class ServerSide:
             self._reserve.note_lateness(lateness_ms)
 
     def _fault(self, model: str, reply: Reply) -> str | None:
-        """Say what is wrong with a reply; None where nothing is."""
+        """Return what is wrong with a reply; None if nothing is."""
         classes = len(self._record.group.classes)
         if reply.logits.size != classes:
             return (

@@ -1,4 +1,4 @@
-"""Where images come from: files, folders, videos, a camera. Each yields (name, image) pairs, one when it is asked."""
+"""Yield images from files, folders, videos and a camera, as (name, image) pairs on demand."""
 
 import os
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ NamedPictures = Iterator[tuple[str, Picture | NoPicture]]
 def open_sources(names: list[str]) -> NamedPictures:
     """Yield the images of all sources, one after the other, each named by its path (and frame).
 
-    A source is an image file, a folder (its image files and its subfolders', in order of their paths), a video file,
-    "camera" or "camera:N". That all of them are there is checked before the first image. Whatever in a folder has an
-    image's suffix is yielded, links that lead nowhere included: it is for the caller to answer for each. A video that
-    gives no frame, or stops with an error, yields one `NoPicture`, and the next source follows.
+    A source is an image file, a folder (its image files and those of its subfolders, in the order of their paths), a
+    video file, "camera" or "camera:N". All sources are checked before the first image. Every file in a folder with an
+    image's suffix is yielded, including dangling links, because the caller has to answer for each. A video that gives
+    no frame, or stops with an error, yields one `NoPicture`, and the next source follows.
 
     Raises:
-        InputError: a source is not there or cannot be read, or a folder holds no image.
+        InputError: a source does not exist or cannot be read, or a folder holds no image.
         DataError: a camera or a video cannot be opened, or a camera stops.
-        MissingExtraError: a video or a camera, and OpenCV is not installed.
+        MissingExtraError: a source is a video or a camera, and OpenCV is not installed.
 
     """
-    sources = [_open(name) for name in names]  # a list: so that the last one is checked before the first is read
+    sources = [_open(name) for name in names]  # a list, so that the last source is checked before the first is read
     return (pair for source in sources for pair in source)
 
 
@@ -45,7 +45,7 @@ def _open(name: str) -> NamedPictures:
     except FileNotFoundError as error:
         msg = f"there is no {path}; give image files, folders, a video, or 'camera'"
         raise InputError(msg) from error
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
+    except (OSError, ValueError) as error:  # ValueError: the name has a NUL byte
         _refuse(path, error)
     if path.is_dir():
         files = _image_files(path)
@@ -59,10 +59,10 @@ def _open(name: str) -> NamedPictures:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    """Return the image files of a folder and of its subfolders, in order of their paths.
+    """Return the image files of a folder and its subfolders, in the order of their paths.
 
     Raises:
-        InputError: a folder cannot be read, so that images in it would go without an answer.
+        InputError: a folder cannot be read, so that its images would get no answer.
 
     """
 
@@ -98,7 +98,7 @@ def _capture(source: int | str, name: str) -> Any:
         )
         raise DataError(msg)
     if isinstance(source, int):
-        # Old frames are of no use: a slow device is to see what is there now.
+        # Old frames are of no use, because a slow device should see what is there now.
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return capture
 
@@ -107,7 +107,7 @@ def _camera(name: str, capture: Any) -> NamedPictures:
     """Yield frames until the camera stops.
 
     Raises:
-        DataError: it stopped, which a camera never does by itself.
+        DataError: it stopped, which a camera does only after a fault.
 
     """
     count = 0
@@ -119,7 +119,7 @@ def _camera(name: str, capture: Any) -> NamedPictures:
 
 
 def _video(name: str, capture: Any) -> NamedPictures:
-    """Yield a video's frames; where it gives none, or fails in the middle, one NoPicture says so."""
+    """Yield a video's frames, and one NoPicture if it gives none or fails in the middle."""
     count = 0
     try:
         for frame in _frames(name, capture):

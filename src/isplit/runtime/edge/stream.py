@@ -1,9 +1,9 @@
-"""Several images under way at once, answered in order.
+"""Process several images at once, and answer them in order.
 
     images --head thread: prepare--> jobs --`depth` workers: finish--> answers, in order --> the caller
 
-While one image is on the wire the next is in the head. At most `depth` are under way: a slot is taken before an image
-is fetched, and given back when its answer has been taken.
+While one image is on the wire, the next is in the head. At most `depth` images are processed at a time: a slot is
+taken before an image is fetched, and returned when its answer has been taken.
 """
 
 import queue
@@ -17,18 +17,19 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _PATIENCE_S = 5.0
-"""How long a source of items may take to give the one that it was asked for when the stream was closed."""
+"""Seconds that a source may take for the item that it was asked for when the stream was closed."""
 
 
 def pipelined(
     items: Iterable[Item], prepare: Callable[[Item], Job], finish: Callable[[Job], Result], *, depth: int
 ) -> Iterator[Result]:
-    """Yield finish(prepare(item)) for every item, in order and each once.
+    """Yield finish(prepare(item)) for every item, in order and exactly once.
 
-    `items` is read and `prepare` called on one thread, `finish` on as many as `depth`. What any of them raises is
-    raised here, in its place in the order. Closing the iterator stops the reading of items.
+    One thread reads `items` and calls `prepare`; `depth` threads call `finish`. Their exceptions are raised here, at
+    their place in the order. Closing the iterator stops the reading of items.
     """
-    # Not a semaphore: an interrupt while it is released could leave its lock taken, and `finally` waiting for it.
+    # This is not a semaphore: an interrupt during its release could leave its lock taken, and `finally` waiting for
+    # it.
     slots: queue.SimpleQueue[None] = queue.SimpleQueue()
     for _ in range(depth):
         slots.put(None)
@@ -54,7 +55,7 @@ def pipelined(
         pending.put(None)
 
     pool = ThreadPoolExecutor(depth, thread_name_prefix="isplit-wire")
-    # A daemon: a source that blocks for ever (a camera unplugged) must not keep the process.
+    # A daemon, because a source that blocks for ever (an unplugged camera) must not keep the process alive.
     feeder = threading.Thread(target=feed, args=(pool,), name="isplit-head", daemon=True)
     feeder.start()
     try:
@@ -65,6 +66,6 @@ def pipelined(
     finally:
         stopped.set()
         slots.put(None)
-        # Whoever leaves early is not kept waiting for requests whose answers nobody will read.
+        # A caller that leaves early does not wait for requests whose answers nobody will read.
         pool.shutdown(wait=False, cancel_futures=True)
         feeder.join(timeout=_PATIENCE_S)

@@ -1,4 +1,4 @@
-"""Many answers in a few numbers: where they came from, and the median and 95th percentile of every part."""
+"""Summarise answers: where they came from, and the median and 95th percentile of every part's time."""
 
 from array import array
 from collections import Counter
@@ -11,7 +11,7 @@ from isplit.records import Answer, AnswerSource, Timings
 
 @dataclass(frozen=True, kw_only=True)
 class PartTime:
-    """One part of the time, in milliseconds, over the `answers` that have it."""
+    """One part's time in milliseconds, over the `answers` that have it."""
 
     name: str
     answers: int
@@ -20,30 +20,30 @@ class PartTime:
 
 
 class Summary:
-    """Add up answers; only numbers are kept, so that a camera may run for days."""
+    """Adds up answers. It keeps only numbers, so that a camera may run for days."""
 
     def __init__(self) -> None:
         self.sources: Counter[AnswerSource] = Counter()
         self.late = 0
         self.last_reason: str | None = None
-        """Why the last answer that came from elsewhere than asked, or failed, did so."""
+        """The reason of the last answer that failed or did not come from the requested placement."""
         self.provider_fallbacks: Counter[str] = Counter()
-        """How many answers came from a model that did not run on the provider that was asked for, by the reason."""
+        """The number of answers from a model that did not run on the requested provider, by the reason."""
         self.payload_bytes = array("d")
         self._parts = {name: array("d") for name in Timings.model_fields}
 
     @property
     def answers(self) -> int:
-        """How many there were."""
+        """The number of answers."""
         return self.sources.total()
 
     @property
     def amiss(self) -> int:
-        """How many answers are failed, or a fallback's."""
+        """The number of answers that failed or came from a fallback."""
         return self.sources["failed"] + self.sources["local-fallback"]
 
     def add(self, answer: Answer) -> None:
-        """Count an answer in."""
+        """Count an answer."""
         self.sources[answer.source] += 1
         self.late += answer.late
         self.last_reason = answer.reason or self.last_reason
@@ -57,7 +57,7 @@ class Summary:
                 times.append(time_ms)
 
     def parts(self) -> tuple[PartTime, ...]:
-        """Return the parts that took place, in the order in which they do; the total comes last."""
+        """Return the parts that took place, in their order; the total comes last."""
         return tuple(
             PartTime(
                 name=name.removesuffix("_ms"),

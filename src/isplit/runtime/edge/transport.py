@@ -1,4 +1,4 @@
-"""How requests leave the device: the contract that gRPC fulfils, and that a test replaces."""
+"""Define the contract of a transport, which gRPC fulfils and tests replace."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
@@ -38,9 +38,9 @@ TensorName = Literal["payload", "latent", "image"]
 class Request:
     """One image for one model of the server.
 
-    `content` is the payload, the image file, or the latent's bytes; `shape` the tensor's: (1,) for the first two,
-    (1, *latent_shape) for a latent. `id` is the same at every attempt. `model_sha256`, where it is given, says which
-    file the server should run: a server that can compare refuses where it runs another.
+    `content` is the payload, the image file, or the latent's bytes. `shape` is the tensor's: (1,) for the first two,
+    (1, *latent_shape) for a latent. `id` is the same at every attempt. `model_sha256` optionally names the file that
+    the server should run; a server that can compare refuses if it runs another.
     """
 
     id: str
@@ -53,9 +53,9 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """The answer to a request: `logits` float32 (K,), and what the server says of itself (None: nothing).
+    """The answer to a request: `logits`, float32 (K,), and what the server reports of itself (None: nothing).
 
-    `id` is the request's; empty where a server does not repeat it.
+    `id` is that of the request; empty if a server does not repeat it.
     """
 
     id: str
@@ -69,13 +69,13 @@ class Reply:
 
 
 MAX_DETAILS = 300
-"""The longest explanation that is taken from a server, in characters."""
+"""Most characters of an explanation that is taken from a server."""
 
 
 class TransportError(IsplitError):
-    """A request was not answered. Never leaves the edge client, which makes an answer of it.
+    """A request was not answered. The edge client turns this exception into an answer and never raises it.
 
-    `details` may be a server's own words: they are made one line, and cut where they are long.
+    `details` may quote a server: they are put on one line, and cut if they are long.
     """
 
     def __init__(self, status: Status, details: str) -> None:
@@ -91,11 +91,11 @@ class Transport(Protocol):
         """Return the server's reply.
 
         Raises:
-            TransportError: there was none within the time, or it was a refusal.
+            TransportError: there was no reply in time, or the server refused.
 
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections; requests under way fail with CANCELLED."""
+        """Close connections; pending requests fail with CANCELLED."""
         ...

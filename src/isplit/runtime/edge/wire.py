@@ -1,7 +1,7 @@
-"""Requests and replies as messages of the Open Inference Protocol v2; no connection here.
+"""Convert requests and replies to and from messages of the Open Inference Protocol v2, without a connection.
 
-A tensor of bytes travels in raw_input_contents, each element after its length in four bytes, little endian; a tensor
-of numbers as its bytes, little endian and row by row.
+A tensor of bytes travels in raw_input_contents, each element after its length in four bytes, little endian. A tensor
+of numbers travels as its bytes, little endian and row by row.
 """
 
 from typing import Any, cast
@@ -13,12 +13,12 @@ from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeSt
 from isplit.runtime.edge.transport import Reply, Request, TransportError
 from isplit.runtime.names import MODEL_SHA256, PROVIDER
 
-# The generated module is made at run time, so that type checkers know nothing of it.
+# Type checkers know nothing of the generated module, because it is made at run time.
 _pb: Any = service_pb2
 
 OUTPUT = "logits"
 _MAX_PROVIDER = 100
-"""Characters that are taken of a server's word for what it runs on."""
+"""Most characters of a provider's name that are taken from a server."""
 
 
 def request_message(request: Request) -> Any:
@@ -47,7 +47,7 @@ def read_reply(message: Any) -> Reply:
 
 
 def _logits(message: Any) -> NDArray[np.float32]:
-    """Find the output called logits, or the only one there is: other servers' models may call it otherwise."""
+    """Find the output called logits, or the only output, because models of other servers may call it otherwise."""
     names = [str(output.name) for output in message.outputs]
     if OUTPUT in names:
         index = names.index(OUTPUT)
@@ -74,7 +74,7 @@ def _logits(message: Any) -> NDArray[np.float32]:
 
 
 def _number(parameters: Any, name: str) -> float | None:
-    """Read a parameter that a server may give as either kind of number, or not at all."""
+    """Read a parameter that a server may give as either kind of number, or leave out."""
     if name not in parameters:
         return None
     parameter = parameters[name]

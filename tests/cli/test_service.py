@@ -1,6 +1,8 @@
 """Units for systemd: they call the command as it is, and are written only where nothing else is lost."""
 
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,3 +49,13 @@ def test_nowhere(isplit, tmp_path):
     result = isplit("service", "install", "run", "--directory", tmp_path / "none")
     assert 2 == result.code
     assert "cannot write" in result.err
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+@pytest.mark.parametrize("unit", ["serve", "run"])
+def test_systemd_takes_it(isplit, tmp_path, unit):
+    """Systemd finds no fault in the unit that is installed."""
+    assert 0 == isplit("service", "install", unit, "--directory", tmp_path).code
+    path = tmp_path / f"isplit-{unit}.service"
+    checked = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
+    assert (0, "") == (checked.returncode, checked.stderr)

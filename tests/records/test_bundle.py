@@ -133,6 +133,12 @@ def test_refused(changes, match):
         record(**changes)
 
 
+def test_head_above_the_whole():
+    """A late head and its encoder may take more operations than the whole model, and the manifest says so."""
+    cut = GOLDEN["cuts"][0] | {"head_mac_share": 1.05}
+    assert 1.05 == record(cuts=[cut]).cuts[0].head_mac_share
+
+
 def test_unknown_cut():
     """A cut that is not there is a KeyError."""
     with pytest.raises(KeyError, match=r"features\.1"):

@@ -1,4 +1,4 @@
-"""Find out until when a server's certificate is valid, by a handshake of the server with itself."""
+"""Find out until when a server's certificate and its client CA are valid."""
 
 import ssl
 import time
@@ -26,7 +26,10 @@ class CertificateState:
 
 
 def check_certificate(tls: ServerTls) -> CertificateState:
-    """Return the state of the first certificate of a chain. Its issuer and its name are not checked here."""
+    """Return the state of the first certificate of a chain, from a handshake of the server with itself.
+
+    The issuer and the name are not checked here.
+    """
     server = ServerTls(certificate=tls.certificate, key=tls.key).context()
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -53,3 +56,24 @@ def check_certificate(tls: ServerTls) -> CertificateState:
     details = asking.getpeercert() or {}
     ends = details.get("notAfter")
     return CertificateState(valid=True, ends_at_s=ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None)
+
+
+def check_client_ca(tls: ServerTls) -> CertificateState | None:
+    """Return the state of the client CA's certificate that ends first; None without a client CA."""
+    if tls.client_ca is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_verify_locations(cadata=tls.client_ca.decode("ascii"))
+    # A certificate that is no authority is not listed: it is pinned, and has no other dates than a client's own.
+    spans = [
+        (ssl.cert_time_to_seconds(str(details["notBefore"])), ssl.cert_time_to_seconds(str(details["notAfter"])))
+        for details in context.get_ca_certs()
+    ]
+    if not spans:
+        return CertificateState(valid=True)
+    starts_at_s, ends_at_s = min(spans, key=lambda span: span[1])
+    if ends_at_s <= time.time():
+        return CertificateState(valid=False, problem="it has expired")
+    if starts_at_s > time.time():
+        return CertificateState(valid=False, problem="it is not valid yet")
+    return CertificateState(valid=True, ends_at_s=ends_at_s)

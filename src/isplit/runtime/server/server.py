@@ -17,7 +17,7 @@ from isplit.errors import InputError
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.providers import Provider
 from isplit.runtime.server.batcher import Batcher
-from isplit.runtime.server.certificate import SOON_DAYS, check_certificate
+from isplit.runtime.server.certificate import SOON_DAYS, CertificateState, check_certificate, check_client_ca
 from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
 from isplit.runtime.server.front.hub import Hub
 from isplit.runtime.server.front.limits import FrontLimits
@@ -255,16 +255,15 @@ class Server:
         return longest + _MESSAGE_OVERHEAD_BYTES
 
     def _tell_certificate(self) -> None:
-        """Log a certificate that has expired or soon will, and show its end in the metrics."""
+        """Log that a certificate or a client CA has expired or soon will, and set its metric."""
         if self._settings.tls is None:
             return
         state = check_certificate(self._settings.tls)
         if state.ends_at_s is not None:
             self._metrics.certificate_ends.set(state.ends_at_s)
-        if not state.valid:
-            event("the certificate is not valid: devices will refuse it", level=logging.ERROR, problem=state.problem)
-        elif state.days_left is not None and state.days_left < SOON_DAYS:
-            event("the certificate expires soon", level=logging.WARNING, days_left=state.days_left)
+        _tell_dates("the certificate", state, effect="devices will refuse it")
+        if ca_state := check_client_ca(self._settings.tls):
+            _tell_dates("the client CA", ca_state, effect="no device can join")
 
     def _serve_metrics(self, host: str, port: int) -> None:
         try:
@@ -319,3 +318,10 @@ def _onnx_engine(
 
 def _join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _tell_dates(what: str, state: CertificateState, *, effect: str) -> None:
+    if not state.valid:
+        event(f"{what} is not valid: {effect}", level=logging.ERROR, problem=state.problem)
+    elif state.days_left is not None and state.days_left < SOON_DAYS:
+        event(f"{what} expires soon", level=logging.WARNING, days_left=state.days_left)

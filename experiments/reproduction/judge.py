@@ -7,11 +7,10 @@ from math import hypot, log10
 from pathlib import Path
 from statistics import fmean
 
-from sklearn.isotonic import IsotonicRegression
+from intervals import fit_calibration
 from sklearn.linear_model import LinearRegression
 from truth import Row, Scores, Truth, gather, loss_before, predictors, scores_of
 
-from isplit.design.measure.calibration import Calibration
 from isplit.design.measure.ranking import kendall_tau, regret
 
 PACKAGE = Path(__file__).parent.parent.parent / "src" / "isplit"
@@ -124,7 +123,7 @@ def other_networks(truth: Truth, lines: Sequence[Row]) -> tuple[Truth, Truth] | 
 
 def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
     """Predict a pair's trained accuracies from the splits of other pairs: what ships."""
-    fitted = calibration([row for other in others for row in other.rows.values()])
+    fitted = fit_calibration([row for other in others for row in other.rows.values()])
     return {cut: row["whole_test"] - fitted.loss_after(loss_before(row)) for cut, row in truth.rows.items()}
 
 
@@ -151,7 +150,7 @@ def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, flo
 
     CUI has no unit that two networks share, so it counts by how far it is, in powers of ten, from its pair's mean.
     """
-    curve = calibration([row for other in others for row in other.rows.values()])
+    curve = fit_calibration([row for other in others for row in other.rows.values()])
 
     def features(one: Truth) -> list[list[float]]:
         importance = {cut: log10(max(row["cui"] or 0.0, 1e-12)) for cut, row in one.rows.items()}
@@ -167,15 +166,6 @@ def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, flo
     return {cut: row["whole_test"] - float(loss) for (cut, row), loss in zip(truth.rows.items(), losses, strict=True)}
 
 
-def calibration(rows: Sequence[Row], *, name: str = "", stderr: float = 0.0) -> Calibration:
-    """Fit the loss after training, on the test part, as a rising curve of the loss before it, on the select part."""
-    before = [loss_before(row) for row in rows]
-    after = [row["whole_test"] - row["trained_test"] for row in rows]
-    fitted = IsotonicRegression(out_of_bounds="clip").fit(before, after)
-    corners = zip(fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist(), strict=True)
-    return Calibration(name=name, splits=len(rows), curve=tuple(corners), stderr=stderr)
-
-
 def ship_calibration(truths: Sequence[Truth]) -> None:
     """Write what comes with the package: fitted to all pairs, with the error on pairs left out."""
     pairs = list(dict.fromkeys(truth.pair for truth in truths))
@@ -189,4 +179,5 @@ def ship_calibration(truths: Sequence[Truth]) -> None:
     ]
     rows = [row for truth in truths for row in truth.rows.values()]
     name = f"{len(rows)} splits of {len(pairs)} pairs of network and data ({', '.join(pairs)})"
-    calibration(rows, name=name, stderr=fmean(error**2 for error in errors) ** 0.5).save(PACKAGE / "design")
+    shipped = fit_calibration(rows, name=name, stderr=fmean(error**2 for error in errors) ** 0.5)
+    shipped.save(PACKAGE / "design" / "measure")

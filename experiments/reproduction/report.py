@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from figures import draw
+from intervals import coverage_text
 from judge import ceilings, from_fewer_images, judge, judge_all, mean, no_loss, ship_calibration
 from pairs import PAIRS
 from text import PREFACE, subsets_text, verdict
@@ -38,6 +39,7 @@ def main() -> None:
         pairs_section(lines, ratio),
         predictors_section("## Predictors at one in 64 of the elements", ratio, truths, scores, lines),
         predictors_section("## Predictors at a few bytes", few, truths, scores, lines),
+        coverage_text([row for truth in truths for row in truth.rows.values()]) if truths else "",
         images_section(ratio, scores),
         subsets_section(lines),
         autoencoder_section(lines),

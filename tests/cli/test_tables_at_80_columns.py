@@ -119,7 +119,8 @@ def predictions(calibration):
         "bytes": 10,
         "measurement": MEASUREMENT.model_copy(update={"part": "select"}),
         "predicted_accuracy": 0.877 if calibration else None,
-        "predicted_stderr": 0.1234 if calibration else None,
+        "predicted_low": 0.754 if calibration else None,
+        "predicted_high": 1.0 if calibration else None,
     }
     return PredictionsRecord(
         calibration=calibration,
@@ -156,7 +157,7 @@ def test_predict(printed, calibration):
     assert "1 of 1 JPEG/WebP settings is Pareto-optimal (200 images of the select part)" in text
     for words in ("1,048,576", "1in1024", "123,456", "87.5% (86.6–88.4)", "WebP quality 100, side × 0.75"):
         assert words in text
-    assert ("87.7% ± 12.3" in text) == bool(calibration)
+    assert ("87.7% (75–100)" in text) == bool(calibration)
     assert "234,567" not in text
     assert NAME in columns_of(text)
 
@@ -167,7 +168,7 @@ def test_predict_wide(capsys):
     show_predictions(record, record.predictions, group="all classes", wide=True)
 
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(NAME))
-    for words in ("1,048,576", "123,456", "234,567", "−17.8 ± 1.2", "87.7% ± 12.3"):
+    for words in ("1,048,576", "123,456", "234,567", "−17.8 ± 1.2", "87.7% (75–100)"):
         assert words in row
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from isplit.design.fit import fit
-from isplit.design.measure.calibration import Calibration
+from isplit.design.measure.calibration import Calibration, IntervalWidth
 from isplit.design.verify import verify
 from isplit.errors import InputError
 from isplit.records import Budget, CurveRecord, PredictionsRecord, VerificationRecord
@@ -14,7 +14,8 @@ CUTS = ("relu1", "pool1", "pool2")
 
 def test_verification(study, fast, monkeypatch):
     """The record holds each cut as predicted on select and as trained on test, and a score for every rule."""
-    half = Calibration(name="half of the loss stays", splits=2, curve=((0, 0), (1, 0.5)), stderr=0)
+    width = IntervalWidth(constant=0.1, per_loss=0, per_decade_of_bytes=0, per_decade_of_numbers=0)
+    half = Calibration(name="half of the loss stays", splits=2, curve=((0, 0), (1, 0.5)), stderr=0, width=width)
     monkeypatch.setattr("isplit.design.predict.packaged_calibration", lambda: half)
     record = verify(study, BUDGET, cuts=CUTS, settings=fast(epochs=1))
     assert record == VerificationRecord.load(study.directory)

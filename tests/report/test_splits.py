@@ -62,12 +62,13 @@ def test_series_by_hand(predictions: PredictionsRecord, trained: tuple[SplitReco
 def test_calibrated_predictions_are_compared(predictions: PredictionsRecord, trained: tuple[SplitRecord, ...]):
     """Where the accuracy after training was predicted, that is what is held against the measured one."""
     rows = [
-        one.model_copy(update={"predicted_accuracy": 0.77, "predicted_stderr": 0.02}) for one in predictions.predictions
+        row.model_copy(update={"predicted_accuracy": 0.77, "predicted_low": 0.70, "predicted_high": 0.79})
+        for row in predictions.predictions
     ]
     record = predictions.model_copy(update={"predictions": tuple(rows), "calibration": "ours"})
     (pair,) = group_series(record, trained, order=["features.4", "features.13", "features.28"])[0].pairs
 
-    assert (77.0, 4.0, 4.0) == pytest.approx((pair.x, pair.x_above, pair.x_below))
+    assert (77.0, 2.0, 7.0) == pytest.approx((pair.x, pair.x_above, pair.x_below))
 
 
 def test_a_point_says_what_it_is(predictions: PredictionsRecord):

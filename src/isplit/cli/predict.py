@@ -10,7 +10,7 @@ from isplit.cli import console
 from isplit.cli.options import Options
 from isplit.cli.study_options import CutOptions, GroupOption, MovedOptions
 from isplit.cli.tables import Column, print_table
-from isplit.cli.wording import percent_with_interval, points_with_error
+from isplit.cli.wording import count_with_unit, percent_with_interval, points_with_error
 from isplit.design.budgets import DEFAULT_BUDGETS
 from isplit.design.settings import PredictSettings
 from isplit.errors import InputError, needs_extra
@@ -119,6 +119,8 @@ def show_predictions(
     """Print splits and the whole model, then compressed images, and whether splitting is worth it."""
     _show_splits(record, predictions, wide=wide)
     _show_images(record, group=group, wide=wide)
+    for text in record.warnings:
+        typer.echo(f"warning: {text}", err=True)
     for text in verdict.verdict_texts(record, group=group):
         console.output().print(text, markup=False, highlight=False)
 
@@ -132,6 +134,13 @@ def _show_splits(record: PredictionsRecord, predictions: Sequence[Prediction], *
         Column[SplitRow]("wire\nup", lambda row: f"{row.prediction.measurement.wire_bytes.up:,.0f}"),
         Column[SplitRow]("p95", lambda row: f"{row.prediction.measurement.payload_bytes.p95:,.0f}", wide=True),
         Column[SplitRow]("device\nMACs", lambda row: f"{row.prediction.measurement.head_mac_share:.0%}"),
+        Column[SplitRow](
+            "encoder\nMACs", lambda row: count_with_unit(row.prediction.measurement.encoder_macs), wide=True
+        ),
+        Column[SplitRow](
+            "encoder\nparams", lambda row: count_with_unit(row.prediction.measurement.encoder_parameters), wide=True
+        ),
+        Column[SplitRow]("encoder\nKiB", lambda row: f"{_encoder_kib(row.prediction):,.0f}", wide=True),
         Column[SplitRow]("accuracy (95 %)", lambda row: percent_with_interval(row.prediction.measurement.accuracy)),
         Column[SplitRow](
             "against whole", lambda row: points_with_error(row.prediction.measurement.against_whole), wide=calibrated
@@ -155,7 +164,10 @@ def _show_splits(record: PredictionsRecord, predictions: Sequence[Prediction], *
         back = f"{predictions[0].measurement.wire_bytes.down:,.0f} come back"
         typer.echo(f"Bytes are of payloads; the protocol adds to them up the wire, and {back}.")
     if calibrated:
-        text = f"After training: estimated from {record.calibration}; –: outside the calibrated range.\n"
+        text = (
+            f"After training: estimated from {record.calibration}, with the interval of 90 % of such splits; never "
+            "above the whole model, though its interval may be; –: outside the calibrated range.\n"
+        )
     else:
         text = "Accuracy after training is not estimated; training mostly adds to these figures.\n"
     console.output().print(text, markup=False, highlight=False)
@@ -185,6 +197,11 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
     print_table(efficient, columns, title=title, wide=wide)
 
 
+def _encoder_kib(prediction: Prediction) -> float:
+    """Return the memory that the encoder's parameters take on the device, as float32."""
+    return 4 * prediction.measurement.encoder_parameters / 2**10
+
+
 def _budget(budget: Budget) -> str:
     return budget.tag if budget.payload_bytes is None else f"{budget.payload_bytes:,}"
 
@@ -192,5 +209,6 @@ def _budget(budget: Budget) -> str:
 def _after_training(prediction: Prediction) -> str:
     if prediction.predicted_accuracy is None:
         return "–"
-    spread = "" if prediction.predicted_stderr is None else f" ± {100 * prediction.predicted_stderr:.1f}"
-    return f"{prediction.predicted_accuracy:.1%}{spread}"
+    low, high = prediction.predicted_low, prediction.predicted_high
+    interval = "" if low is None or high is None else f" ({100 * low:.0f}–{100 * high:.0f})"
+    return f"{prediction.predicted_accuracy:.1%}{interval}"

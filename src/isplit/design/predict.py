@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from isplit.design.budgets import DEFAULT_BUDGETS, Budgets, read_budgets
 from isplit.design.closed_form.build import ClosedForm, closed_forms
+from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.measure.calibration import Calibration, packaged_calibration
 from isplit.design.measure.compressed_images import measure_remote
@@ -38,6 +39,11 @@ from isplit.records import (
     SplitRecord,
 )
 from isplit.records.split_files import read_split_files
+
+_NOTABLE_EXCESS = 0.02
+"""A mean payload above the budget by more than this share is reported."""
+_BYTES_OF_A_NUMBER = 4
+"""The size of a cut is given in bytes of float32."""
 
 
 def predict(
@@ -253,17 +259,41 @@ class _PredictRun:
         calibration = packaged_calibration()
         groups = {row.group for row in remote}
         kept = [row for row in record.remote if row.group not in groups] if record else []
+        splits = tuple(
+            _calibrated(row, calibration)
+            for row in sorted(rows.values(), key=lambda row: (row.group, depth[row.cut], row.budget.order))
+        )
         return PredictionsRecord(
             calibration=calibration.name if calibration else None,
             statistics_images=self.settings.statistics_images,
             images=len(self.images),
             seconds=time.perf_counter() - self.started,
-            predictions=tuple(
-                _calibrated(row, calibration)
-                for row in sorted(rows.values(), key=lambda row: (row.group, depth[row.cut], row.budget.order))
-            ),
+            predictions=splits,
             remote=(*kept, *remote),
+            warnings=self.warnings([row for row in splits if (row.group, row.design) == (self.view.name, self.design)]),
         )
+
+    def warnings(self, rows: Sequence[Prediction]) -> tuple[str, ...]:
+        """Say that moments and tables are from the same images where that is so, and how far budgets are exceeded."""
+        images = StatisticsImages.of(self.view, self.settings)
+        if not images.are_shared:
+            return ()
+        text = (
+            f"the fit part has {len(images.held_out):,} images, too few to take the statistics of the closed forms and "
+            "their code tables from different ones: payloads of other images may be longer than the budget."
+        )
+        over = [
+            row.measurement.payload_bytes.mean / row.budget.payload_bytes - 1
+            for row in rows
+            if row.budget.payload_bytes
+        ]
+        exceeding = [share for share in over if share > _NOTABLE_EXCESS]
+        if exceeding:
+            text += (
+                f" On the select part {len(exceeding)} of {len(over)} splits exceed their budget by more than "
+                f"{_NOTABLE_EXCESS:.0%}, at most by {max(exceeding):.0%}."
+            )
+        return (text,)
 
 
 def _importance(view: StudyView) -> dict[str, float | None]:
@@ -277,6 +307,13 @@ def _importance(view: StudyView) -> dict[str, float | None]:
 
 def _calibrated(row: Prediction, calibration: Calibration | None) -> Prediction:
     """Add the accuracy after training, or take it away where nothing is known of it: plain PCA is not trained."""
-    accuracy = calibration.after_training(row.measurement) if calibration and row.design == "linear" else None
-    stderr = calibration.stderr if calibration and accuracy is not None else None
-    return row.model_copy(update={"predicted_accuracy": accuracy, "predicted_stderr": stderr})
+    after = None
+    if calibration and row.design == "linear":
+        after = calibration.after_training(row.measurement, cut_numbers=row.bytes / _BYTES_OF_A_NUMBER)
+    changes = {
+        "predicted_accuracy": after and after.accuracy,
+        "predicted_stderr": after and after.stderr,
+        "predicted_low": after and after.low,
+        "predicted_high": after and after.high,
+    }
+    return row.model_copy(update=changes)

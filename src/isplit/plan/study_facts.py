@@ -22,8 +22,6 @@ from isplit.records import (
 )
 from isplit.records.split_files import split_records
 
-_Z975 = 1.959963984540054
-
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
@@ -160,13 +158,14 @@ def _measured(measurement: Measurement, *, trained: bool) -> PlannedAccuracy:
 def _predicted(prediction: Prediction) -> SplitFacts:
     accuracy = _measured(prediction.measurement, trained=False)
     if prediction.predicted_accuracy is not None:
-        spread = _Z975 * (prediction.predicted_stderr or 0.0)
+        known = prediction.predicted_accuracy
+        low, high = prediction.predicted_low, prediction.predicted_high
         whole = prediction.measurement.whole.accuracy
         accuracy = PlannedAccuracy(
-            accuracy=prediction.predicted_accuracy,
-            low=max(prediction.predicted_accuracy - spread, 0.0),
-            high=min(prediction.predicted_accuracy + spread, 1.0),
-            difference=prediction.predicted_accuracy - whole,
+            accuracy=known,
+            low=known if low is None else low,
+            high=known if high is None else high,
+            difference=known - whole,
             stderr=prediction.predicted_stderr,
             source="predicted",
         )

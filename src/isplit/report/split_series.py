@@ -197,7 +197,9 @@ def _pair(trained: SplitRecord, before: Prediction | None, shades: dict[str, flo
     predicted, above, below = x.accuracy, x.high - x.accuracy, x.accuracy - x.low
     if before.predicted_accuracy is not None:
         predicted = before.predicted_accuracy
-        above = below = 2 * (before.predicted_stderr or 0.0)
+        above = below = 0.0
+        if before.predicted_low is not None and before.predicted_high is not None:
+            above, below = max(before.predicted_high - predicted, 0.0), max(predicted - before.predicted_low, 0.0)
     return Pair(
         cut=trained.cut,
         x=100 * predicted,

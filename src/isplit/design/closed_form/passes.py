@@ -29,6 +29,7 @@ class StatisticsImages:
         held_out: Images that the moments are not from, where there are enough; latents are chosen and tables made from
             them, because those of the moments' own images are atypical.
         joint_maps: Whether there are enough of both for maps over all positions.
+        are_shared: Whether images of the moments are among those held out, because there are too few.
 
     """
 
@@ -36,6 +37,7 @@ class StatisticsImages:
     pilot: NDArray[int64]
     held_out: NDArray[int64]
     joint_maps: bool
+    are_shared: bool
 
     @classmethod
     def of(cls, view: StudyView, settings: PredictSettings) -> Self:
@@ -48,6 +50,7 @@ class StatisticsImages:
             pilot=moments[: tuning.pilot_images],
             held_out=(others if enough else every)[: settings.statistics_images],
             joint_maps=enough and len(moments) >= tuning.held_out_images,
+            are_shared=not enough,
         )
 
 

@@ -1,22 +1,67 @@
 """From the loss in closed form to the loss after training: a curve fitted to splits that were trained."""
 
 from functools import cache
+from math import log10, sqrt
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from isplit.records import Measurement, Record
+from isplit.records import Measurement, Part, Record
 
 _ROUNDING = 1e-9
+_Z = 1.6448536269514722  # 90 % of a normal distribution are within so many standard deviations
+_CALIBRATION_IMAGES = 1000
+"""The losses that calibrations are fitted to were measured on about this number of images."""
+
+
+class IntervalWidth(Part):
+    """How far from its prediction a loss after training may be, on either side, as a share of the images.
+
+    A sum of terms, none of which is negative: `constant`; `per_loss` for the loss in closed form; `per_decade_of_bytes`
+    for each power of ten that the mean payload is below 1,000 bytes; `per_decade_of_numbers` for each power of ten by
+    which the latent has fewer numbers than the tensor that it stands for.
+    """
+
+    constant: float
+    per_loss: float
+    per_decade_of_bytes: float
+    per_decade_of_numbers: float
+
+    def at(self, loss: float, *, payload_bytes: float, kept_share: float) -> float:
+        """Return the half width for a loss in closed form, a mean payload, and the share of numbers that is kept."""
+        features = width_features(loss, payload_bytes=payload_bytes, kept_share=kept_share)
+        coefficients = (self.constant, self.per_loss, self.per_decade_of_bytes, self.per_decade_of_numbers)
+        return sum(feature * coefficient for feature, coefficient in zip(features, coefficients, strict=True))
+
+
+def width_features(loss: float, *, payload_bytes: float, kept_share: float) -> tuple[float, float, float, float]:
+    """Return what the width of an interval is a sum of, in the order of the fields of `IntervalWidth`."""
+    return 1.0, max(loss, 0.0), max(3 - log10(max(payload_bytes, 1.0)), 0.0), max(-log10(kept_share), 0.0)
+
+
+class TrainedAccuracy(Part):
+    """The accuracy that a split is predicted to have after training, with its 90 % interval.
+
+    `accuracy` is never above the whole model's, though training brings some splits above it: `high` may be. `stderr` is
+    the standard error of a normal distribution of which 90 % lie within the larger side of the interval.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    stderr: float
 
 
 class Calibration(Record):
     """The loss after training as a rising curve of the loss before it, both as shares of the images.
 
-    `curve` holds its corners (before, after) in rising order; between them it is straight. `stderr` is the root mean
-    square error on pairs of network and data that were left out when it was fitted. `name` tells users what it was
-    fitted to, and so where it holds.
+    `curve` holds its corners (before, after) in rising order; between them it is straight. `width` gives intervals that
+    hold 90 % of the splits of a pair of network and data that the curve was not fitted to: the largest 90 % quantile
+    over the pairs, each left out in turn, of an error in units of a width that was itself fitted to the errors as
+    their 90 % quantile (Romano, Patterson and Candès 2019; the largest over groups instead of one over all splits,
+    because the splits of a pair err together). `stderr` is the root mean square error on the pairs left out. `name`
+    tells users what it was fitted to, and so where it holds.
     """
 
     schema_name: ClassVar[str] = "isplit.calibration/1"
@@ -26,16 +71,41 @@ class Calibration(Record):
     splits: int
     curve: tuple[tuple[float, float], ...]
     stderr: float
+    width: IntervalWidth
 
-    def after_training(self, closed_form: Measurement) -> float | None:
+    def after_training(self, closed_form: Measurement, *, cut_numbers: float) -> TrainedAccuracy | None:
         """Return the accuracy that a split is predicted to have after training.
 
-        None where it loses more before training than any split that the curve was fitted to.
+        None where it loses more before training than any split that the curve was fitted to. Where it was measured on
+        fewer images than the curve's splits were, the interval is wider by what its loss may be off.
+
+        Args:
+            closed_form: What was measured without training.
+            cut_numbers: How many numbers the tensor has that the latent stands for.
+
         """
-        loss = closed_form.whole.accuracy - closed_form.accuracy.accuracy
-        if loss > self.curve[-1][0] + _ROUNDING:
+        whole, images = closed_form.whole.accuracy, closed_form.accuracy.images
+        loss = whole - closed_form.accuracy.accuracy
+        if not self.covers(loss):
             return None
-        return float(np.clip(closed_form.whole.accuracy - self.loss_after(loss), 0, 1))
+        width = self.width.at(
+            loss,
+            payload_bytes=closed_form.payload_bytes.mean,
+            kept_share=min(closed_form.elements / cut_numbers, 1.0),
+        )
+        unsure = _Z * closed_form.against_whole.stderr * sqrt(max(1 - images / _CALIBRATION_IMAGES, 0.0))
+        least, most = self.loss_after(loss - unsure) - width, self.loss_after(loss + unsure) + width
+        expected = max(self.loss_after(loss), 0.0)
+        return TrainedAccuracy(
+            accuracy=float(np.clip(whole - expected, 0, 1)),
+            stderr=max(expected - least, most - expected) / _Z,
+            low=float(np.clip(whole - most, 0, 1)),
+            high=float(np.clip(whole - least, 0, 1)),
+        )
+
+    def covers(self, before: float) -> bool:
+        """Say whether the curve was fitted to a loss before training as large as this one."""
+        return before <= self.curve[-1][0] + _ROUNDING
 
     def loss_after(self, before: float) -> float:
         """Return the loss after training; beyond its ends the curve is level."""

@@ -252,7 +252,10 @@ def test_a_cut_has_other_patches_for_other_budgets(study: Study) -> None:
 
 @pytest.mark.parametrize("coder", CODERS)
 def test_every_coder_keeps_the_budget(study: Study, coder: str) -> None:
-    """Payloads are those of the coder that is asked for, and fill the budget on the images that they were fitted to."""
+    """Payloads are those of the coder that is asked for, and keep the budget on the images that they were fitted to.
+
+    Tables of rans fit these few images far better than others, for which the budget leaves room.
+    """
     budget = Budget(payload_bytes=60)
     settings = replace(SETTINGS, coder=coder, images=None)
     (row,) = predict(study, budget, cuts=("pool1",), settings=settings).predictions
@@ -264,7 +267,8 @@ def test_every_coder_keeps_the_budget(study: Study, coder: str) -> None:
     (again,) = evaluate_splits(study.view(), [saved.at(study.cuts(("pool1",))[0])], images=images)
 
     assert coder == saved.record.coder == saved.codec.coder
-    assert 45 < again.payload_bytes.mean() <= 60
+    assert (35 if coder == "rans" else 45) < again.payload_bytes.mean() <= 60
+    assert 35 < row.measurement.payload_bytes.mean <= 66
     assert row.measurement == saved.record.measurement
     seen, progress = recorded()
     predict(study, budget, cuts=("pool1",), settings=settings, progress=progress)

@@ -66,6 +66,20 @@ def test_real_payloads_keep_a_budget_of_bytes(coder, budget):
     assert sum(lengths) / len(lengths) <= budget
 
 
+@pytest.mark.parametrize("images", [20, 60, 300])
+@pytest.mark.parametrize("budget", [24, 40])
+def test_other_images_keep_the_budget(images, budget):
+    """Tables fit their own images best: payloads of other images are as long as the budget says, to a few per cent."""
+    generator = torch.Generator().manual_seed(1)
+    deviations = torch.tensor([8.0, 6.0, 4.0, 3.0, 2.0, 1.0])
+    latents, others = (torch.randn(count, 6, 6, generator=generator) * deviations[:, None] for count in (images, 400))
+
+    built = build_split(VIEW, basis_of(latents), Budget(payload_bytes=budget))
+
+    mean = sum(payloads(built, others)) / len(others)
+    assert 0.93 * budget < mean <= 1.02 * budget
+
+
 def test_a_coder_that_beats_rans_gets_a_finer_step():
     """Where an image's positions are all alike, runs take few bytes: rans would take nearly twice the budget."""
     latents = noise(4.0, images=60, positions=1).repeat(1, 1, 64)

@@ -41,6 +41,14 @@ BudgetVectors = dict[Budget, CutVectors]
 BudgetBases = dict[Budget, Basis]
 """For one cut: the latents that each budget chooses among."""
 
+_FOLDS = 10
+"""Tables that payloads are measured with are made from all but one of so many parts of the images."""
+_MOST_RATES = 8
+_NEAR = 0.004
+"""The share of a budget that may be left unused."""
+_SAME_RATE = 0.25
+"""Rates that are fewer bytes apart than this are the same."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClosedForm:
@@ -232,15 +240,32 @@ def build_split(view: StudyView, basis: Basis, budget: Budget, *, coder: CoderNa
     assert budget.payload_bytes is not None
     if coder != "rans":
         return _fill_budget(view, basis, budget.payload_bytes, coder=coder)
-    wanted = float(budget.payload_bytes)
-    # The estimate from the histogram is within a byte or two; real payloads decide.
-    while True:
-        allocation = allocate_bytes(basis.latents, wanted)
-        built = built_with_tables(view, basis, allocation)
-        real = mean_payload_bytes(built, basis, allocation)
-        if real <= budget.payload_bytes or wanted <= smallest_payload_bytes():
-            return built
-        wanted = max(float(smallest_payload_bytes()), wanted - (real - budget.payload_bytes) - 0.25)
+    return _largest_within(view, basis, budget.payload_bytes)
+
+
+def _largest_within(view: StudyView, basis: Basis, budget_bytes: int) -> BuiltSplit:
+    """Choose the largest rate whose cross-validated mean payload meets the budget.
+
+    The rate is what an allocation is estimated to take. It is moved by what the payloads are off the budget, and
+    bisected once rates on both sides of the budget are known.
+    """
+    smallest = float(smallest_payload_bytes())
+    low, high = smallest, 2.0 * budget_bytes
+    best: Allocation | None = None
+    rate = float(budget_bytes)
+    for _ in range(_MOST_RATES):
+        allocation = allocate_bytes(basis.latents, rate)
+        mean = cross_validated_payload_bytes(view, basis, allocation)
+        if mean <= budget_bytes:
+            best, low = allocation, rate
+        else:
+            high = rate
+        if rate <= smallest or high - low <= _SAME_RATE or 0 <= budget_bytes - mean <= _NEAR * budget_bytes:
+            break
+        rate += budget_bytes - mean
+        if not low < rate < high:
+            rate = (low + high) / 2
+    return built_with_tables(view, basis, best or allocate_bytes(basis.latents, smallest))
 
 
 def _fill_budget(view: StudyView, basis: Basis, budget_bytes: int, *, coder: CoderName) -> BuiltSplit:
@@ -282,6 +307,23 @@ def mean_payload_bytes(built: BuiltSplit, basis: Basis, allocation: Allocation) 
     """Return the mean length of real payloads of the basis's latents, header included."""
     symbols = built.quantiser.symbols(lay_out(_kept(basis, allocation)))
     return float(built.codec.payload_bytes(symbols.numpy()).mean())
+
+
+def cross_validated_payload_bytes(view: StudyView, basis: Basis, allocation: Allocation) -> float:
+    """Return the mean length of payloads of the basis's latents, each coded with tables of other images.
+
+    Tables fit the images that they are made from better than any others: with few images by several per cent.
+    """
+    built = built_with_tables(view, basis, allocation)
+    quantiser = LatentQuantiser(built.codec.quantiser, built.bottleneck.channel_axis)
+    symbols = quantiser.symbols(lay_out(_kept(basis, allocation)))
+    owner, fold_of = CodecOwner(view.fingerprint, basis.cut.name), torch.arange(len(symbols)) % _FOLDS
+    lengths: list[NDArray[np.int64]] = []
+    for fold in fold_of.unique():
+        others = symbols[fold_of != fold] if len(symbols) > 1 else symbols
+        codec = owner.make_codec(quantiser, others)
+        lengths.append(codec.payload_bytes(symbols[fold_of == fold].numpy()))
+    return float(np.concatenate(lengths).mean())
 
 
 def _kept(basis: Basis, allocation: Allocation) -> list[torch.Tensor]:

@@ -1,1 +1,1 @@
-"""Images and tensors to bytes and back. numpy and Pillow only: the device and the workstation share it."""
+"""Turn images and tensors into bytes and back, with numpy and Pillow only; device and workstation share this code."""

@@ -1,10 +1,10 @@
-"""Code one cut's latents as framed payloads, and decode them.
+"""Encode one cut's latents as framed payloads, and decode them.
 
     latent --Quantiser--> symbols --coder--> bytes --frame--> payload
     latent' <-Quantiser-- symbols <--coder-- bytes <--frame-- payload
 
-Everything is fixed when the codec is made, and the codec's id is a hash of it all. So a payload need not describe
-itself, and the size of what it decodes to is known before a byte of it is read.
+Everything is fixed when the codec is made, and the codec's id is a hash of it all. A payload therefore need not
+describe itself, and the size of its content is known before a byte of it is read.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from isplit.records import Record, load_arrays, save_arrays
 MAX_SYMBOLS = 2**24
 """The largest latent: larger than any feature map at 224 pixels, and small enough to decode on a device."""
 
-# rans is not here: it needs more than the number of levels.
+# rans is not here, because it needs more than the number of levels.
 _PLAIN_CODERS: dict[CoderName, Callable[[int], Coder]] = {"raw": Raw, "zstd": Zstd, "rle": Rle}
 
 
@@ -47,9 +47,9 @@ def smallest_payload_bytes() -> int:
 
 
 class _Fields(Record):
-    """All of a codec that is not an array. It is part of the codec's id: a change here changes every codec's id.
+    """All fields of a codec that are not arrays. A change here changes the id of every codec.
 
-    Codecs from before there was a second version of the frame do not say which they write: it is the first.
+    Codecs from before version 2 of the frame do not name a version; they use the first.
     """
 
     schema_name: ClassVar[str] = "isplit.codec/1"
@@ -70,10 +70,10 @@ class _Fields(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Codec:
-    """A latent of `shape` (one image's, floats) to bytes and back.
+    """Turns a latent of `shape` (floats of one image) into bytes and back.
 
-    `model` (its fingerprint) and `cut` tie the codec to the place it was made for. `channel_axis` is the axis that
-    the quantiser's steps and the coder's tables run along; `tables` are for rans alone. `frame` is the version of the
+    `model` (its fingerprint) and `cut` tie the codec to the place it was made for. `channel_axis` is the axis that the
+    quantiser's steps and the coder's tables run along; `tables` are for rans alone. `frame` is the version of the
     frames that the codec writes and reads.
 
     Raises:
@@ -123,7 +123,7 @@ class Codec:
         """Return the payload of a latent, header included.
 
         Raises:
-            InputError: another shape than the codec's.
+            InputError: the latent's shape is not the codec's.
             NonFiniteError: the latent holds NaN or infinity.
 
         """
@@ -134,13 +134,13 @@ class Codec:
         """Return the latent of a payload.
 
         Raises:
-            PayloadError: the payload is damaged, hostile, or another codec's.
+            PayloadError: the payload is damaged, hostile, or from another codec.
 
         """
         return self.quantiser.dequantise(self.decode_symbols(payload), channel_axis=self.channel_axis)
 
     def encode_symbols(self, symbols: NDArray[np.uint8]) -> bytes:
-        """Return the payload of a latent that is quantised already (its shape is the codec's)."""
+        """Return the payload of a latent that is already quantised (its shape is the codec's)."""
         self._check_shape(symbols)
         coded = self._coder.encode(np.moveaxis(symbols, self.channel_axis, 0).ravel())
         return pack_frame(coded, coder=CODER_IDS[self.coder], codec_id=self.codec_id, version=self.frame)
@@ -148,7 +148,7 @@ class Codec:
     def payload_bytes(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the length of each image's payload, header included; symbols are (images, *shape).
 
-        The same as encoding them one by one, but faster where the coder knows lengths without coding.
+        The result equals that of encoding them one by one, but is faster if the coder knows lengths without coding.
         """
         if len(symbols):
             self._check_shape(symbols[0])
@@ -173,12 +173,12 @@ class Codec:
 
     @cached_property
     def max_payload_bytes(self) -> int:
-        """The longest payload that `encode` can return, header included; `decode` looks at nothing longer."""
+        """The longest payload that `encode` can return, header included; `decode` refuses longer ones."""
         return header_bytes(self.frame) + self._coder.max_bytes(prod(self.shape))
 
     @cached_property
     def codec_id(self) -> bytes:
-        """The first 8 bytes of a SHA-256 over all that decoding depends on; see `_canonical`."""
+        """The first 8 bytes of a SHA-256 over everything that decoding depends on; see `_canonical`."""
         return hashlib.sha256(self._canonical()).digest()[:CODEC_ID_BYTES]
 
     def with_rans(self, counts: NDArray[np.integer[Any]], *, images: int) -> Self:
@@ -199,7 +199,7 @@ class Codec:
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> Self:
-        """Undo `to_arrays`.
+        """Make a codec from the arrays of `to_arrays`.
 
         Raises:
             InputError: the arrays are not a codec's.

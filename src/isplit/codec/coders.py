@@ -1,7 +1,8 @@
-"""Symbols to bytes and back without loss: the contract, and the two simplest coders.
+"""Turn symbols into bytes and back without loss: the contract of a coder, and the two simplest ones.
 
-A coder takes a flat uint8 array of symbols below `levels`, channel after channel. No symbols are no bytes. What comes
-from the wire is checked before memory is taken: a coder is told how many symbols to expect and never asks the payload.
+A coder takes a flat uint8 array of symbols below `levels`, channel after channel. An empty array gives no bytes. Bytes
+from the wire are checked before memory is allocated: the caller tells a coder how many symbols to expect, and the
+payload does not.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ from isplit.errors import InputError, PayloadError
 from isplit.records import CoderName
 
 CODER_IDS: dict[CoderName, int] = {"raw": 1, "zstd": 2, "rle": 3, "rans": 4}
-"""What a frame calls each coder, 1 to 255. Written for ever: a number is never given to another coder."""
+"""The number of each coder in a frame, 1 to 255. It is permanent: a number is never given to another coder."""
 
-# Latents of some hundred bytes get no shorter above this level, only slower.
+# A higher level does not shorten latents of some hundred bytes, and is slower.
 _ZSTD_LEVEL = 12
 
 
 class Coder(Protocol):
-    """Symbols <-> bytes; equal symbols give equal bytes on every machine."""
+    """Turns symbols into bytes and back; equal symbols give equal bytes on every machine."""
 
     def encode(self, symbols: NDArray[np.uint8]) -> bytes:
         """Return the bytes of a flat array of symbols.
@@ -43,13 +44,13 @@ class Coder(Protocol):
         ...
 
     def max_bytes(self, count: int) -> int:
-        """Return the most bytes that `encode` can give for `count` symbols; nothing longer needs to be looked at."""
+        """Return the most bytes that `encode` can return for `count` symbols; longer payloads are refused."""
         ...
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Symbols in as many bits as the levels need, the first bit highest; the last byte is filled with zeros."""
+    """Writes symbols in as many bits as the levels need, the highest bit first; the last byte is filled with zeros."""
 
     levels: int
 
@@ -69,7 +70,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Zstd:
-    """One Zstandard frame (RFC 8878) of one byte per symbol, its content size written and no checksum."""
+    """Writes one Zstandard frame (RFC 8878) of one byte per symbol, with its content size and without a checksum."""
 
     levels: int
 
@@ -81,7 +82,7 @@ class Zstd:
         return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_content_size=True).compress(symbols.tobytes())
 
     def decode(self, payload: bytes, count: int) -> NDArray[np.uint8]:
-        """Decompress, once the frame has been seen to declare exactly `count` bytes."""
+        """Decompress a payload after checking that its frame declares exactly `count` bytes."""
         if count == 0:
             return decode_nothing(payload)
         try:
@@ -107,7 +108,7 @@ class Zstd:
 
 
 def check_symbols(symbols: NDArray[np.uint8], *, levels: int) -> None:
-    """Refuse to encode what is not a flat array of symbols below `levels`.
+    """Refuse to encode anything but a flat array of symbols below `levels`.
 
     Raises:
         InputError: it is not.
@@ -139,12 +140,12 @@ def packed_bytes(count: int, *, levels: int) -> int:
 
 
 def bits_for(levels: int) -> int:
-    """Return the bits that tell `levels` symbols apart."""
+    """Return the number of bits that distinguish `levels` symbols."""
     return (levels - 1).bit_length()
 
 
 def pack_bits(symbols: NDArray[np.uint8], *, levels: int) -> bytes:
-    """Return the symbols' lowest bits one after another, the highest of each first, zeros after the last."""
+    """Return the lowest bits of the symbols one after another, the highest first, and zeros after the last."""
     bits = bits_for(levels)
     if bits == 8:
         return symbols.tobytes()

@@ -1,10 +1,10 @@
-"""From an image file to the model's pixels: one resize for design and runtime, with Pillow and numpy only.
+"""Turn an image file into the model's pixels with one resize for design and runtime, using Pillow and numpy only.
 
     file --decode_image--> PIL image --preprocess--> (H, W, C) uint8 --(x / 255 - mean) / std--> the model
                                                          |
                                                          +--compress--> a small file --restore--> (H, W, C) uint8
 
-The last step is left to whoever runs the model: the data loader in training, the exported head on a device.
+Whoever runs the model does the last step: the data loader in training, the exported head on a device.
 """
 
 import errno
@@ -25,16 +25,17 @@ from isplit.records import Compression, Interpolation, Preprocessing
 from isplit.records.files import LARGEST_IMAGE_BYTES, too_large
 
 MAX_PIXELS = 89_478_485
-"""The largest image that is decoded, in pixels: where Pillow begins to warn of a decompression bomb."""
+"""The largest image that is decoded, in pixels; it is where Pillow begins to warn of a decompression bomb."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 """The files of a folder that count as images, in a study and on a device; the case of the letters does not matter."""
 
-# Only formats of pixels. Pillow's others bring parsers that nobody here needs; EPS would even start Ghostscript.
+# Only formats of pixels are accepted. Pillow's others bring parsers that are not needed here; EPS would even start
+# Ghostscript.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
 _DEVICE_FAULTS = frozenset((errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE))
-"""What the operating system says of a disk that fails; other errors while decoding come of a damaged file's offsets."""
+"""Errors of the operating system when a disk fails. Other errors while decoding come from a damaged file's offsets."""
 
 _FILTERS: dict[Interpolation, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
@@ -103,7 +104,7 @@ def damage_as_data_error(name: str) -> Generator[None]:
 
 
 def _open(path: Path, *, name: str) -> BinaryIO:
-    """Open an ordinary file; to open a pipe would wait until somebody writes to it."""
+    """Open an ordinary file; opening a pipe would wait until another process writes to it."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -116,7 +117,7 @@ def _open(path: Path, *, name: str) -> BinaryIO:
     except FileNotFoundError as error:
         msg = f"there is no file {name}: was it moved or removed?"
         raise DataError(msg) from error
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL byte
+    except (OSError, ValueError) as error:  # ValueError: the name has a NUL byte
         if isinstance(error, DataError):
             raise
         msg = f"cannot read {name}: {getattr(error, 'strerror', None) or error}"
@@ -146,9 +147,9 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing, *, name: str = 
 
 
 def compress(pixels: NDArray[np.uint8], setting: Compression) -> bytes:
-    """Return the model's pixels, (H, W, C), as the image file that a device sends instead of them.
+    """Compress the model's pixels, (H, W, C), into the image file that a device sends instead of them.
 
-    Compressed is what `preprocess` left: a device that holds a larger image sends no more than the model looks at.
+    The input is the result of `preprocess`, so a device with a larger image sends no more than the model looks at.
     """
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     if setting.scale != 1:
@@ -165,10 +166,10 @@ def compress(pixels: NDArray[np.uint8], setting: Compression) -> bytes:
 
 
 def restore(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Return the model's pixels, (H, W, C), of an image that a server was sent.
+    """Return the model's pixels, (H, W, C), of an image that a server received.
 
-    An image of the model's proportions that is no larger than its input is what `compress` made: resized it may be,
-    but cut it was already. Any other is a picture as it comes, and is preprocessed.
+    An image of the model's proportions that is no larger than its input comes from `compress`. It may need resizing,
+    but it is already cropped. Any other image is preprocessed.
 
     Raises:
         DataError: as `preprocess`.

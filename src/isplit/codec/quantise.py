@@ -1,4 +1,4 @@
-"""Latents to symbols of at most eight bits and back, with scales fixed at build time.
+"""Quantise latents to symbols of at most eight bits and back, with scales that are fixed at build time.
 
     x --(x - offset) / step--> round half to even --clip--> symbol, 0 .. levels - 1
     symbol --(lowest + symbol) * step + offset--> x'
@@ -124,18 +124,18 @@ class Quantiser:
         return (clipped - np.float32(self.lowest)).astype(np.uint8)
 
     def count_clipped(self, latent: NDArray[np.floating[Any]], *, channel_axis: int = 0) -> int:
-        """Return how many values are so far out that `quantise` moves them to an end of the range."""
+        """Return the number of values outside the range, which `quantise` moves to an end of it."""
         integers = self._round(latent, channel_axis)
         return int(np.count_nonzero((integers < self.lowest) | (integers > self.highest)))
 
     def dequantise(self, symbols: NDArray[np.uint8], *, channel_axis: int = 0) -> NDArray[np.float32]:
-        """Return the value that each symbol stands for; `quantise` gives back the same symbols."""
+        """Return the value of each symbol; `quantise` gives the same symbols back."""
         steps, offsets = self._along(symbols, channel_axis)
         return (symbols.astype(np.float32) + np.float32(self.lowest)) * steps + offsets
 
     @property
     def highest(self) -> int:
-        """The integer that the last symbol stands for."""
+        """The integer of the last symbol."""
         return self.lowest + self.levels - 1
 
     def _round(self, latent: NDArray[np.floating[Any]], channel_axis: int) -> NDArray[np.float32]:
@@ -167,9 +167,9 @@ class Quantiser:
 
 
 def levels_for_peak(peak: int) -> int:
-    """Return how many levels of a common step hold integers from -`peak` to `peak`, as far as one byte can.
+    """Return how many levels of a common step hold the integers from -`peak` to `peak`, up to one byte.
 
-    Each level costs the entropy coder's tables a little, so no more are taken than are needed.
+    Each level costs the entropy coder's tables a little, so there are no more than needed.
     """
     return min(2 * peak + 2, MAX_LEVELS)
 

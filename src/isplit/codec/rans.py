@@ -33,13 +33,13 @@ _FEWEST_LANES = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RansTables:
-    """How often each symbol is expected, as integers.
+    """The expected frequency of each symbol, as integers.
 
-    `frequencies` is (tables, levels) uint16, one table per channel or one for all; each is at least 1, and those of
-    a table sum to 65536. `lanes` is the number of interleaved states.
+    `frequencies` is (tables, levels) uint16, one table per channel or one for all. Each is at least 1, and those of a
+    table sum to 65536. `lanes` is the number of interleaved states.
 
     Raises:
-        InputError: on construction, when that is not so.
+        InputError: on construction, if the values break these rules.
 
     """
 
@@ -60,7 +60,7 @@ class RansTables:
 
     @classmethod
     def from_counts(cls, counts: NDArray[np.integer[Any]], *, images: int) -> Self:
-        """Make tables from how often each symbol came up, (tables, levels), in so many images together."""
+        """Make tables from the counts of each symbol, (tables, levels), in `images` images together."""
         one_lane = cls(frequencies=normalise(counts), lanes=1)
         bits = float((counts * one_lane.symbol_bits).sum())
         lanes = min(int(bits / 8 / max(images, 1)) // _LANE_BYTES, MAX_LANES)
@@ -73,7 +73,7 @@ class RansTables:
 
     @property
     def symbol_bits(self) -> NDArray[np.float64]:
-        """What each symbol costs an ideal coder with these tables, in bits (tables, levels)."""
+        """The bits that each symbol costs an ideal coder with these tables, (tables, levels)."""
         return PRECISION - np.log2(self.frequencies.astype(np.float64))
 
     def entries(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
-"""Run-length coding of the most frequent symbol, usually zero.
+"""Code runs of the most frequent symbol, usually zero, by their length.
 
-After "Quantization and run-length coding are enough" (GLOBECOM 2023). We differ in packing the other symbols' bits,
-and in keeping a run among the literals where a token of its own would be longer.
+This follows "Quantization and run-length coding are enough" (GLOBECOM 2023). isplit differs in packing the bits of the
+other symbols, and in keeping a run among the literals if a token of its own would be longer.
 """
 
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ _MAX_LENGTH_BYTES = 5
 
 @dataclass(frozen=True)
 class Rle:
-    """Runs of one symbol, and the rest as literals.
+    """Writes runs of one symbol, and the rest as literals.
 
         payload = run symbol, 1 byte | lengths | literals
         lengths = run, literals, run, literals, ... : how many symbols of each kind follow, until all are counted
 
     - No symbols are no bytes; otherwise the run symbol MUST be below `levels`.
     - A length is in groups of seven bits, lowest first; the top bit of a byte says that another follows (LEB128). It
-      MUST NOT be longer than needed, nor zero, but for the first run.
+    MUST NOT be longer than needed, nor zero, but for the first run.
     - The lengths MUST sum to the number of symbols exactly; the last may be of either kind.
     - The literals are packed as in `Raw`: as many bits each as the levels need, zeros after the last.
     - An encoder MAY take any symbol as the run symbol and MAY write any run as literals. Ours takes the most frequent
-      (the lowest of several), and writes runs of up to 16 bits as literals.
+    (the lowest of several), and writes runs of up to 16 bits as literals.
     """
 
     levels: int
@@ -81,7 +81,7 @@ class Rle:
         return symbols
 
     def max_bytes(self, count: int) -> int:
-        """Return a bound: all literals, and a byte lost per run that follows 128 or more of them."""
+        """Return an upper bound: all literals, and one more byte for each run that follows 128 or more of them."""
         return packed_bytes(count, levels=self.levels) + count // 64 + 2 + _MAX_LENGTH_BYTES if count else 0
 
 
@@ -104,7 +104,7 @@ def _write_length(length: int) -> bytes:
 
 
 def _read_length(payload: bytes, at: int) -> tuple[int, int]:
-    """Return the length written at `at`, and where the next begins."""
+    """Return the length that is written at `at`, and the position after it."""
     length = 0
     for i, byte in enumerate(payload[at : at + _MAX_LENGTH_BYTES]):
         length |= (byte & 127) << 7 * i

@@ -1,4 +1,4 @@
-"""From a study's records to one self-contained HTML page and a figure for a paper. Needs no torch."""
+"""Make one self-contained HTML page and a figure for a paper from a study's records, without torch."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -30,10 +30,10 @@ __all__ = ["FurtherRecords", "curve_svg", "predictions_html", "report_html", "st
 def write_report(directory: Path) -> tuple[Path, ...]:
     """Write report.html and curve.svg from the records in `directory`, and return their paths.
 
-    The page holds everything that it shows and asks no network for anything. It shows importance maps if the study has
+    The page contains everything that it shows and makes no network request. It shows importance maps if the study has
     overlays.npz, splits if it has predictions.json or trained splits, how well their order was predicted if it has
-    verification.json, latencies if it has runs.json, and where the
-    model should run if it has plan.json. All files are drawn before the first is written.
+    verification.json, latencies if it has runs.json, and where the model should run if it has plan.json. All files are
+    drawn before the first is written.
 
     Raises:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.

@@ -1,4 +1,4 @@
-"""The accuracy of the best splits by class, one table for each set of classes."""
+"""Tabulate the accuracy of the best splits by class, in one table for each set of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ MOST_SPLITS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class BestSplit:
-    """A column: which split, and whether it was trained."""
+    """A column: a split, and whether it was trained."""
 
     cut: str
     budget: Budget
@@ -19,7 +19,7 @@ class BestSplit:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """A class and its accuracy at each split; None where the split was measured on none of its images."""
+    """A class and its accuracy with each split; None if the split was measured on none of its images."""
 
     name: str
     accuracies: tuple[Accuracy | None, ...]
@@ -42,7 +42,7 @@ def class_tables(predictions: PredictionsRecord | None, trained: Sequence[SplitR
 
 
 def _best(splits: list[Prediction | SplitRecord]) -> list[Prediction | SplitRecord]:
-    """Return the most accurate of each budget and state; among equals the one with the fewest MACs on the device."""
+    """Return the most accurate split of each budget and state; among equals, that with the fewest device MACs."""
 
     def order(split: Prediction | SplitRecord) -> tuple[float, float]:
         return -split.measurement.accuracy.accuracy, split.measurement.head_mac_share

@@ -1,7 +1,7 @@
-"""Colours of the page and of the figures: two themes, and ramps of even lightness steps for what is shown as colour.
+"""Define the colours of the page and of the figures: two themes, and ramps with even steps of lightness.
 
 Ramps are computed in OKLCH (B. Ottosson, "A perceptual color space for image processing", 2020), whose lightness
-follows what the eye sees. Steps of a ramp are therefore equally far apart, and lines of one lightness are equally
+matches human perception. The steps of a ramp are therefore equally far apart, and lines of equal lightness are equally
 visible on a background.
 """
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHADES = 16
-"""The number of colours that tell early cuts from late ones."""
+"""The number of colours that distinguish early cuts from late ones."""
 
 RGB = tuple[float, float, float]
 
 
 def oklch(lightness: float, chroma: float, hue_degrees: float) -> RGB:
-    """Return a colour of OKLCH as red, green and blue in [0, 1]; what a screen cannot show is clipped."""
+    """Return a colour of OKLCH as red, green and blue in [0, 1]; colours that a screen cannot show are clipped."""
     a, b = chroma * cos(hue_degrees * pi / 180), chroma * sin(hue_degrees * pi / 180)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
@@ -61,7 +61,7 @@ def _ramp(lightness: tuple[float, float], chroma: float, hues: tuple[float, floa
     colours = []
     for place in np.linspace(0.0, 1.0, 256):
         bright = lightness[0] + place * (lightness[1] - lightness[0])
-        # A screen shows strong colours at middle lightness only.
+        # A screen can show strong colours only at middle lightness.
         strong = chroma * sin(pi * bright) ** 0.6
         colours.append(oklch(bright, strong, hues[0] + place * (hues[1] - hues[0])))
     return np.rint(255 * np.array(colours)).astype(np.uint8)
@@ -134,7 +134,7 @@ DARK: dict[str, str] = {
     "warning-ground": "#2a2211",
     **_shades(0.76, 0.125),
 }
-"""The colours of the page by the part that they play; both themes have the same names."""
+"""The colours of the page by their role; both themes have the same names."""
 
 NOTEBOOK: dict[str, str] = {
     **LIGHT,
@@ -147,7 +147,7 @@ NOTEBOOK: dict[str, str] = {
     "accent": "#d9541e",
     "slate": "#7b8794",
 }
-"""The colours of a fragment, whose page may be light or dark: they stand out from both."""
+"""The colours of a fragment, whose page may be light or dark: they are visible on both."""
 
 
 def css_variables(theme: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The curves that the page's script can draw, as compressed JSON: the page of a thousand classes stays small."""
+"""Pack the curves for the page's script as compressed JSON, so that a page with a thousand classes stays small."""
 
 from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, StudyRecord
 from isplit.report.curve_series import CurveSeries, curves, mac_share, method_label, shape_text
@@ -8,7 +8,7 @@ from isplit.report.scales import even_ticks
 from isplit.report.text import kib
 
 FEW_VALUES = 20_000
-"""Up to so many values they keep six digits, and errors three; beyond it three and two, as the page writes them."""
+"""Up to this many values, they keep six digits and errors three; beyond it, three and two, as in the page's text."""
 
 
 def curve_data(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> str:

@@ -1,4 +1,4 @@
-"""From records to the plain series that the plots and the table draw. Pure: no plotting library, no HTML.
+"""Turn records into the plain series that the plots and the table draw, without a plotting library or HTML.
 
     graph, curve, candidates ──> curves ──────┐
                              ──> sizes ───────┼──> figures/ (SVG), page.py (HTML)
@@ -28,7 +28,7 @@ _SIZE_RULES: frozenset[Rule] = frozenset({"natural-bottleneck", "size-minimum"})
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A marked point of a curve: its index among the points, what it is, and its rank where it is a candidate."""
+    """A marked point of a curve: its index among the points, its kind, and its rank if it is a candidate."""
 
     index: int
     kind: MarkKind
@@ -37,10 +37,10 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveSeries:
-    """One importance curve: all classes, a subset, or one class.
+    """One importance curve: of all classes, a subset, or one class.
 
-    `log10`, `low` and `high` are log10 of the value and of the value ± 2 standard errors. `low` and `high` are gaps
-    together wherever the lower end is not positive, because half a band would mislead.
+    `log10`, `low` and `high` are log10 of the value and of the value ± 2 standard errors. `low` and `high` are both
+    gaps wherever the lower end is not positive, because half a band would mislead.
     """
 
     label: str
@@ -55,7 +55,7 @@ class CurveSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeSeries:
-    """KiB per image that cross each cut, and what the input itself takes as fp32 and as uint8."""
+    """KiB per image that cross each cut, and the size of the input as fp32 and as uint8."""
 
     kib: tuple[float, ...]
     input_fp32_kib: float
@@ -77,7 +77,7 @@ class HeatMap:
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
-    """One cut of graph.json with everything the table shows; figures are per image."""
+    """One cut of graph.json with all values that the table shows; figures are per image."""
 
     depth: int
     cut: str
@@ -96,12 +96,12 @@ class TableRow:
 
 
 def log10_or_gap(value: float | None) -> float | None:
-    """Return log10, or None for what has none: a gap, zero, a negative number, infinity."""
+    """Return log10, or None for values without one: a gap, zero, a negative number, infinity."""
     return log10(value) if value is not None and value > 0 and isfinite(value) else None
 
 
 def error_band(value: float | None, stderr: float | None) -> tuple[float | None, float | None]:
-    """Return log10 of `value` ± 2 `stderr`, or two gaps where the lower end is not positive."""
+    """Return log10 of `value` ± 2 `stderr`, or two gaps if the lower end is not positive."""
     if value is None or stderr is None:
         return None, None
     low, high = log10_or_gap(value - BAND_STDERRS * stderr), log10_or_gap(value + BAND_STDERRS * stderr)
@@ -109,9 +109,9 @@ def error_band(value: float | None, stderr: float | None) -> tuple[float | None,
 
 
 def highest_interior_maximum(values: Values) -> int | None:
-    """Return the index of the highest local maximum that is no end point, or None.
+    """Return the index of the highest local maximum that is not an end point, or None.
 
-    A plateau counts once, at its first point. A point beside a gap is no maximum: its neighbour is not known.
+    A plateau counts once, at its first point. A point beside a gap is not a maximum, because its neighbour is unknown.
     """
     best: int | None = None
     best_value = float("-inf")
@@ -129,16 +129,16 @@ def highest_interior_maximum(values: Values) -> int | None:
 
 
 def mark_kind(candidate: Candidate) -> MarkKind:
-    """Say how a candidate is drawn; importance goes before size where both rules found it."""
+    """Return how a candidate is drawn; importance goes before size if both rules found it."""
     if "importance-maximum" in candidate.found_by:
         return "unsettled" if candidate.settled is False else "maximum"
     return "size" if _SIZE_RULES & set(candidate.found_by) else "trend"
 
 
 def class_labels(study: StudyRecord, curve: CurveRecord) -> dict[str, str]:
-    """Return the title of each class in the curve; its name is added where titles repeat, as ImageNet's `crane`.
+    """Return the title of each class in the curve, followed by its name if titles repeat, as ImageNet's `crane`.
 
-    What is no class of study.json, such as several merged into one, keeps the name that it has in the curve.
+    An entry that is not a class of study.json, such as a merged class, keeps its name in the curve.
     """
     titles = dict(zip(study.data.classes, study.data.class_titles, strict=True))
     names = list(curve.points[0].per_class) if curve.points else []
@@ -165,7 +165,7 @@ def curves(study: StudyRecord, curve: CurveRecord, candidates: CandidatesRecord)
 
 
 def _marks(ranked: tuple[Candidate, ...], cuts: list[str]) -> tuple[Mark, ...]:
-    """Mark the candidates that lie on the curve; the others are in the table only."""
+    """Return marks for the candidates that lie on the curve; the table has the others."""
     places = {cut: index for index, cut in enumerate(cuts)}
     return tuple(
         Mark(index=places[candidate.cut], kind=mark_kind(candidate), rank=candidate.rank)
@@ -201,10 +201,10 @@ def _series(label: str, kind: CurveKind, value: Values, stderr: Values, marks: t
 
 
 def value_range(series: CurveSeries) -> tuple[float, float]:
-    """Return the limits of a log10 axis that shows the curve whole, with room above for the ranks.
+    """Return the limits of a log10 axis that shows the whole curve, with room above for the ranks.
 
-    The band's lower end runs towards minus infinity as it nears its drop-out, so it may only take a third of the
-    curve's own height.
+    The band's lower end tends to minus infinity before it disappears, so it may take at most a third of the curve's
+    own height.
     """
     drawn = [value for value in series.log10 if value is not None] or [0.0]
     bottom, top = min(drawn), max(drawn)
@@ -215,7 +215,7 @@ def value_range(series: CurveSeries) -> tuple[float, float]:
 
 
 def sizes(graph: GraphRecord, curve: CurveRecord) -> SizeSeries:
-    """Return the size of what crosses at each point of the curve, beside that of the input."""
+    """Return the size of the crossing tensors at each point of the curve, beside that of the input."""
     by_name = {cut.name: cut for cut in graph.cuts}
     return SizeSeries(
         kib=tuple(by_name[point.cut].bytes / KIB for point in curve.points),
@@ -243,7 +243,7 @@ def _difference(value: float | None, reference: float | None) -> float | None:
 
 
 def shape_text(cut: Cut) -> str:
-    """Return the shape of what crosses, as "64×32×32"; several tensors are joined by " + "."""
+    """Return the shape of the crossing tensors, as "64×32×32"; several are joined by " + "."""
     return " + ".join("×".join(map(str, tensor.shape)) or "1" for tensor in cut.crossing)
 
 
@@ -253,7 +253,7 @@ def mac_share(cut: Cut, graph: GraphRecord) -> float:
 
 
 def table_rows(graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> tuple[TableRow, ...]:
-    """Return one row for each cut of the graph, those beyond the curve included."""
+    """Return one row for each cut of the graph, including those beyond the curve."""
     values = {point.cut: point.cui for point in curve.points}
     ranked = {candidate.cut: candidate for candidate in candidates.candidates}
     return tuple(_table_row(cut, graph, values.get(cut.name), ranked.get(cut.name)) for cut in graph.cuts)
@@ -286,17 +286,17 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 
 def method_label(method: str) -> str:
-    """Return a method's name as an axis shows it: "CUI" for the paper's, else the name itself."""
+    """Return a method's name as an axis shows it: "CUI" for the paper's, otherwise the name itself."""
     return "CUI" if method.lower() == "cui" else method
 
 
 def short_name(name: str, *, limit: int) -> str:
-    """Shorten a cut's name to `limit` characters; the end tells neighbours apart, so the start is dropped."""
+    """Shorten a cut's name to `limit` characters by dropping its start, because the end distinguishes neighbours."""
     return name if len(name) <= limit else "…" + name[-(limit - 1) :]
 
 
 def labelled_ticks(count: int, *, first: list[int], room: int) -> list[int]:
-    """Choose at most about `room` of `count` ticks to label: those in `first`, then an even spread of the others.
+    """Choose about `room` of `count` ticks to label: those in `first`, then an even spread of the others.
 
     No two labels are closer than an even spread would put them, except that the earliest of `first` always stays.
     """

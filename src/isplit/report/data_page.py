@@ -1,4 +1,4 @@
-"""The page of `isplit data`: parts, classes beside the model's outputs, and samples, in one small HTML file."""
+"""Make the page of `isplit data`: parts, classes beside the model's outputs, and samples, in one small HTML file."""
 
 from markupsafe import Markup
 

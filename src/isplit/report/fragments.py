@@ -1,6 +1,6 @@
-"""A study and its predictions as fragments of HTML that a notebook shows: no script, no style sheet, no outer files.
+"""Show a study and its predictions in a notebook, as HTML without scripts, style sheets or outer files.
 
-A fragment looks the same on a light and on a dark page: words have the colour of the page around them.
+A fragment looks the same on a light and on a dark page, because its text takes the colour of the page.
 """
 
 from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, PredictionsRecord, StudyRecord
@@ -11,14 +11,14 @@ from isplit.report.templating import render
 
 MOST_CANDIDATES = 8
 MOST_ROWS = 100
-"""So many rows of predictions are shown; a notebook has the record itself for the others."""
+"""Most rows of predictions that are shown; a notebook has the record itself for the others."""
 
 
 def study_html(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> str:
-    """Return a study as a fragment: how good the network is, the ranked candidates, and the curve as inline SVG.
+    """Return a study as a fragment: the network's accuracy, the ranked candidates, and the curve as inline SVG.
 
     Args:
-        study: Where it came from.
+        study: The study's record.
         graph: The cuts.
         curve: Their importance.
         candidates: The ranking.

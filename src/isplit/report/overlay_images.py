@@ -1,6 +1,6 @@
-"""Importance maps and their images as data URIs, which the page lays over each other.
+"""Turn importance maps and their images into data URIs, which the page lays over each other.
 
-Each image is stored once per row and each map as a small coloured picture, so that a page with many maps stays light.
+Each image is stored once per row, and each map as a small coloured picture, so that a page with many maps stays light.
 """
 
 import base64
@@ -16,7 +16,7 @@ from isplit.records import Overlays
 from isplit.report.colours import map_ramp
 
 SMALLEST_SIDE_PX = 128
-"""Images with a shorter side below this are shown with true pixels, and stored without loss."""
+"""Images with a shorter side below this are shown with their true pixels, and stored without loss."""
 LARGEST_SIDE_PX = 256
 MAP_SIDE_PX = 64
 WEBP_QUALITY = 85

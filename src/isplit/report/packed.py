@@ -1,4 +1,4 @@
-"""Numbers for the page's scripts, as compressed JSON that needs no escaping."""
+"""Pack numbers for the page's scripts as compressed JSON that needs no escaping."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ def pack(content: object) -> str:
     """Return JSON compressed by zlib, in base64; charts.js unpacks it.
 
     Raises:
-        ValueError: a number is not finite; JSON has no word for it.
+        ValueError: a number is not finite, which JSON cannot express.
 
     """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -17,5 +17,5 @@ def pack(content: object) -> str:
 
 
 def rounded(value: float | None, digits: int) -> float | None:
-    """Return a number with so many significant digits."""
+    """Return a number rounded to the given number of significant digits."""
     return None if value is None else float(f"{value:.{digits}g}")

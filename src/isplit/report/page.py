@@ -1,10 +1,10 @@
-"""The report: one HTML page that works without a network, on a laptop, on a phone and on paper.
+"""Make the report: one HTML page that works without a network, on a laptop, on a phone and on paper.
 
     records ──> series, figures, tables ──> templates/page.html ──> report.html
 
-Python works out the numbers and draws the figures; templates hold the words, and the scripts only say what the reader
-points at, choose among what is there, and sort. Every text from a record is escaped, and a content security policy
-lets no other script run and no request leave.
+Python computes the numbers and draws the figures. Templates hold the words. Scripts only describe what the reader
+points at, switch between what is there, and sort. Every text from a record is escaped, and a content security policy
+prevents other scripts and all requests.
 """
 
 import base64
@@ -47,7 +47,7 @@ from isplit.report.text import PREDICTOR_NAMES
 
 @dataclass(frozen=True, kw_only=True)
 class OverlayHeading:
-    """A column of maps: its cut, the grid of its maps, and its rank where it is a candidate."""
+    """A column of maps: its cut, the grid of its maps, and its rank if it is a candidate."""
 
     cut: str
     height: int
@@ -66,11 +66,11 @@ class OverlaySection:
 
 @dataclass(frozen=True, kw_only=True)
 class FurtherRecords:
-    """What a study may have beside its analysis; what it lacks is left out of the page.
+    """The records that a study may have beside its analysis. The page leaves out what is missing.
 
-    `overlays` are importance maps over images, `predictions` splits before training and compressed images, `trained`
-    splits that were trained, `verification` how well their order had been predicted, `runs` placements that were run
-    over a link, and `plan` where the model should run, which leads the page.
+    `overlays` are importance maps over images. `predictions` are splits before training and compressed images, and
+    `trained` are trained splits. `verification` says how well their order had been predicted. `runs` are placements
+    that were run over a link. `plan` says where the model should run; it comes first on the page.
     """
 
     overlays: Overlays | None = None
@@ -91,11 +91,11 @@ def report_html(
     """Return the whole page as text.
 
     Args:
-        study: Where it came from.
+        study: The study's record.
         graph: The cuts.
         curve: Their importance.
         candidates: The ranking.
-        further: What else the study has.
+        further: The study's other records.
 
     """
     further = further or FurtherRecords()
@@ -127,7 +127,7 @@ def report_html(
 
 
 def _split_context(further: FurtherRecords, cut_numbers: dict[str, int], *, has_overlays: bool) -> dict[str, object]:
-    """Return what the sections about splits show, and the numbers of the figures from there on."""
+    """Return the context of the sections about splits, and the numbers of the figures from there on."""
     predictions, trained = further.predictions, further.trained
     groups = group_series(predictions, trained, order=list(cut_numbers))
     return {
@@ -144,7 +144,7 @@ def _split_context(further: FurtherRecords, cut_numbers: dict[str, int], *, has_
 
 
 def _plan_context(plan: PlanRecord | None, cut_numbers: dict[str, int]) -> dict[str, object]:
-    """Return what the plan's section shows; its script is in the page only where there is a plan."""
+    """Return the context of the plan's section; its script is in the page only if there is a plan."""
     if plan is None:
         return {"plan": None}
     return {
@@ -163,7 +163,7 @@ def _curve_context(
     candidates: CandidatesRecord,
     series: tuple[CurveSeries, ...],
 ) -> dict[str, object]:
-    """Return what the sections of figures 1 and 2 show."""
+    """Return the context of the sections with figures 1 and 2."""
     kinds: tuple[CurveKind, ...] = ("all", "subset", "class")
     counts = list(curve.images_per_class.values())
     low, high = min(counts, default=0), max(counts, default=0)
@@ -183,14 +183,14 @@ def _curve_context(
 
 
 def _verdicts(predictions: PredictionsRecord | None, groups: Sequence[GroupSeries]) -> list[tuple[str, str]]:
-    """Return whether splitting is worth it, for every set of classes; nothing where nothing was predicted."""
+    """Return whether splitting is worth it, for every set of classes; nothing without predictions."""
     if predictions is None or not predictions.predictions:
         return []
     return [(group.name, " ".join(verdict_texts(predictions, group=group.name))) for group in groups]
 
 
 def _numbers(groups: Sequence[GroupSeries], *, has_overlays: bool) -> dict[str, int | None]:
-    """Return the numbers of the figures after the second, which depend on what is there."""
+    """Return the numbers of the figures after the second, which depend on the records that are there."""
     first = 4 if has_overlays else 3
     pairs = first + 1 if any(group.pairs for group in groups) else None
     return {
@@ -221,11 +221,11 @@ def _overlay_section(
     )
 
 
-# ---- the page's machinery ----
+# ---- style sheet, scripts and policy ----
 
 
 def _machinery(*, has_plan: bool) -> dict[str, object]:
-    """Return style sheet, scripts and their policy. These are ours, and the only texts that are not escaped."""
+    """Return the style sheet, the scripts and their policy. Only these are not escaped, as parts of isplit."""
     names = ("theme", "charts", "curves", "tables", *(("plan",) if has_plan else ()))
     scripts = {name: Markup(asset(f"{name}.js")) for name in names}
     sheet = asset("page.css").replace("/* light */", css_variables(LIGHT)).replace("/* dark */", css_variables(DARK))
@@ -238,7 +238,7 @@ def _machinery(*, has_plan: bool) -> dict[str, object]:
 
 
 def _policy(scripts: tuple[str, ...]) -> str:
-    """Allow exactly these scripts, the page's own styles, and images that the page itself holds."""
+    """Allow exactly these scripts, the page's own styles, and images that the page itself contains."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii") for script in scripts)
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
     return (

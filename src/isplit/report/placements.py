@@ -1,6 +1,6 @@
-"""Rank splits, and leave out the image settings that others beat, for the terminal and for the page.
+"""Rank splits, and leave out image settings that others beat, for the terminal and the page.
 
-Whether splitting is worth it is said in `isplit.plan.verdict`.
+`isplit.plan.verdict` decides whether splitting is worth it.
 """
 
 from collections import defaultdict
@@ -14,8 +14,8 @@ from isplit.records import Prediction, RemoteImage
 class SplitRow:
     """A predicted split with its ranks among those of the same classes, design and budget; equals share a rank.
 
-    `accuracy_rank` is by the closed form's accuracy, `cui_rank` by importance (None off the curve), `size_rank` by the
-    size of what crosses as fp32, the smallest first.
+    `accuracy_rank` is by the closed form's accuracy, `cui_rank` by importance (None off the curve), and `size_rank` by
+    the size of the crossing tensors as fp32, the smallest first.
     """
 
     prediction: Prediction
@@ -25,7 +25,7 @@ class SplitRow:
 
 
 def split_rows(predictions: Sequence[Prediction]) -> tuple[SplitRow, ...]:
-    """Rank predictions within classes, design and budget; their order stays."""
+    """Rank predictions within classes, design and budget, without changing their order."""
     fields: dict[tuple[str, str, str], list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         fields[_field(prediction)].append(prediction)
@@ -45,7 +45,7 @@ def split_rows(predictions: Sequence[Prediction]) -> tuple[SplitRow, ...]:
 
 
 def _field(prediction: Prediction) -> tuple[str, str, str]:
-    """Return what predictions share that are ranked together."""
+    """Return the properties that predictions share which are ranked together."""
     return prediction.group, prediction.design, prediction.budget.tag
 
 

@@ -1,8 +1,8 @@
-"""The plan's section: what it says, its table, and the numbers from which the page works out other plans.
+"""Show a plan: its answer, its table, and the numbers from which the page computes other plans.
 
-The page repeats the planner's cost model (isplit.plan.evaluate and isplit.plan.transfer) from the record's own numbers:
-what each placement takes the device and the server, and the bytes that it sends. Sliders change the rate and the round
-trip of the link, the speed of the device, and limits.
+The page repeats the planner's cost model (isplit.plan.evaluate and isplit.plan.transfer) with the record's own
+numbers: the time that each placement takes on the device and on the server, and the bytes that it sends. Sliders
+change the rate and the round trip of the link, the speed of the device, and limits.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,14 +15,14 @@ from isplit.report.tables import NOTHING, Cell, Column, Row, Table
 from isplit.report.text import minus
 
 FOLLOWED_LIMITS = {"max_latency_ms", "max_accuracy_loss"}
-"""The limits that the page checks anew; all others stay as the plan found them."""
+"""The limits that the page checks again; all others stay as the plan found them."""
 
 PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("device", "run-device", ("preprocess", "head", "encode", "finish")),
     ("link", "run-link", ("up", "down")),
     ("server", "run-server", ("queue", "decode", "tail", "middle")),
 )
-"""What a bar shows of the latency: its name, its style, and the parts of the record that belong to it."""
+"""The parts of a latency bar: name, style, and the parts of the record that belong to it."""
 
 _ENERGY = 10
 _LIMIT_WORDS = {
@@ -45,7 +45,7 @@ _LIMIT_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Slider:
-    """A slider of the page: what it changes, and its position in the unit that the script makes of it."""
+    """A slider of the page: what it changes, and its position in the unit that the script expects."""
 
     name: str
     label: str
@@ -57,7 +57,7 @@ class Slider:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanView:
-    """What the section shows of a plan."""
+    """The content of a plan's section."""
 
     record: PlanRecord
     sliders: tuple[Slider, ...]
@@ -66,14 +66,14 @@ class PlanView:
 
 
 def plan_view(record: PlanRecord, *, cut_numbers: dict[str, int]) -> PlanView:
-    """Return what the page shows of a plan."""
+    """Return the content of the section for a plan."""
     return PlanView(
         record=record, sliders=_sliders(record), table=_table(record, cut_numbers), data=pack(_numbers(record))
     )
 
 
 def _sliders(record: PlanRecord) -> tuple[Slider, ...]:
-    """Return the sliders at the positions of the plan; limits without a value stand at the upper end."""
+    """Return the sliders at the positions of the plan; limits without a value are at the upper end."""
     link, limits = record.links[0], record.limits
     latency = limits.max_latency_ms
     loss = limits.max_accuracy_loss

@@ -1,11 +1,11 @@
-"""What was run over a link, as bars of one scale: where the time of each placement went."""
+"""Show placements that were run over a link as bars on one scale, divided into the parts of their time."""
 
 from dataclasses import dataclass
 
 from isplit.records import PlacementRun, RunsRecord
 from isplit.report.text import percent
 
-# What is shown of the time, in its order: the name of the bar's part, the timings that it holds, and its style.
+# The parts of a bar in their order: name, the timings that it contains, and style.
 _PARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("device", ("decode_image", "preprocess", "head", "encode", "local"), "run-device"),
     ("link", ("wire", "retry"), "run-link"),
@@ -37,7 +37,7 @@ class RunBar:
 
 @dataclass(frozen=True, kw_only=True)
 class RunBars:
-    """All placements that were run over a link, which `link` names in words; `planned` where a plan stands beside."""
+    """All placements that were run over a link, which `link` describes; `planned` if a plan is shown beside them."""
 
     link: str
     bars: tuple[RunBar, ...]
@@ -81,6 +81,6 @@ def _bar(run: PlacementRun, longest_ms: float, *, planned: bool) -> RunBar:
 
 
 def _beside_plan(run: PlacementRun) -> tuple[str, str]:
-    """Return the plan's latency and the measured one from the same start, the decoded picture."""
+    """Return the plan's latency and the measured one, both counted from the decoded picture."""
     predicted, measured = run.predicted_ms, run.from_picture_median_ms
     return "" if predicted is None else f"{predicted:.1f}", "" if measured is None else f"{measured:.1f}"

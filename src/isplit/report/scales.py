@@ -1,4 +1,4 @@
-"""Where the ticks of an axis stand, and how they are labelled."""
+"""Compute the ticks of an axis and their labels."""
 
 from dataclasses import dataclass
 from math import ceil, floor, log10
@@ -6,14 +6,14 @@ from math import ceil, floor, log10
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A tick: its value in the axis's own unit (log10 of it on a logarithmic axis), and its label."""
+    """A tick: its value in the axis's unit (log10 of it on a logarithmic axis), and its label."""
 
     value: float
     label: str
 
 
 def even_ticks(low: float, high: float, *, about: int = 5) -> tuple[Tick, ...]:
-    """Return ticks at whole multiples of 1, 2, 2.5 or 5 times a power of ten, about so many between the limits."""
+    """Return about `about` ticks between the limits, at whole multiples of 1, 2, 2.5 or 5 times a power of ten."""
     span = high - low
     if span <= 0:
         return ()
@@ -28,7 +28,7 @@ def even_ticks(low: float, high: float, *, about: int = 5) -> tuple[Tick, ...]:
 
 
 def log_ticks(low: float, high: float, *, about: int = 6) -> tuple[Tick, ...]:
-    """Return ticks of a logarithmic axis between two powers of ten: each power, or 1, 2 and 5 of each where few fit.
+    """Return ticks of a logarithmic axis between two powers of ten: each power, or 1, 2 and 5 of each if few fit.
 
     Args:
         low: log10 of the axis's lower limit.
@@ -51,5 +51,5 @@ def log_ticks(low: float, high: float, *, about: int = 6) -> tuple[Tick, ...]:
 
 
 def _plain(value: float) -> str:
-    """Write a number out, without an exponent."""
+    """Write a number without an exponent."""
     return f"{value:,.10f}".rstrip("0").rstrip(".") if value < 1 else f"{value:,.0f}"

@@ -1,6 +1,6 @@
-"""From predicted and trained splits to what the figures draw: accuracy over bytes, and predicted against measured.
+"""Turn predicted and trained splits into what the figures draw: accuracy over bytes, and predicted against measured.
 
-Pure, like curve_series.py: no drawing and no markup. Each point carries its text: a title, and lines below it.
+As in curve_series.py, there is no drawing and no markup. Each point has a text: a title, and lines below it.
 """
 
 from collections import defaultdict
@@ -16,15 +16,15 @@ _DESIGNS = {"linear": "", "pca": " (PCA)", "undercomplete": " (undercomplete)", 
 
 
 def _written(design: str) -> str:
-    """Return a design as it stands behind a cut's name; a user's own design has the name of its class."""
+    """Return a design as it appears after a cut's name; a user's own design has the name of its class."""
     return _DESIGNS.get(design, f" ({design})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dot:
-    """A measured placement: mean bytes, accuracy with its 95 % interval as distances, all in per cent.
+    """A measured placement: mean bytes, and accuracy with its 95 % interval as distances, in per cent.
 
-    `tip` is what is said about it: the first line is its title.
+    `tip` is its text: the first line is its title.
     """
 
     bytes: float
@@ -71,10 +71,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSeries:
-    """All that was measured for one set of classes.
+    """All measurements for one set of classes.
 
-    `images` are the compressed-image settings, `efficient` the indices of those that no other beats. `calibrated` says
-    whether `pairs` hold predictions of trained accuracy, or the closed form's accuracy.
+    `images` are the compressed-image settings, and `efficient` the indices of those that no other beats. `calibrated`
+    says whether `pairs` hold predictions of trained accuracy, or the closed form's accuracy.
     """
 
     name: str
@@ -90,10 +90,10 @@ class GroupSeries:
 def group_series(
     predictions: PredictionsRecord | None, trained: Sequence[SplitRecord], *, order: Sequence[str]
 ) -> tuple[GroupSeries, ...]:
-    """Return the series of every set of classes that anything was measured for.
+    """Return the series of every set of classes with measurements.
 
     Args:
-        predictions: What `predict` wrote.
+        predictions: The record of `predict`.
         trained: Trained splits.
         order: All cuts of the model, in the order of computation.
 
@@ -185,7 +185,7 @@ def design_of(split: Prediction | SplitRecord) -> str:
 
 
 def _before(trained: SplitRecord, predictions: list[Prediction]) -> Prediction | None:
-    """Return what was predicted for a trained split: of its own design if there is one."""
+    """Return the prediction for a trained split: that of its own design if there is one."""
     same = [row for row in predictions if (row.cut, row.budget) == (trained.cut, trained.budget)]
     return min(same, key=lambda row: row.design != trained.bottleneck.design, default=None)
 
@@ -213,7 +213,7 @@ def _pair(trained: SplitRecord, before: Prediction | None, shades: dict[str, flo
     )
 
 
-# ---- what is said about a point ----
+# ---- the texts of points ----
 
 
 def _share(accuracy: Accuracy) -> str:

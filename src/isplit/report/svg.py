@@ -1,8 +1,8 @@
-"""Shapes as SVG, on an area that is as wide as the page allows or that has a fixed width.
+"""Draw shapes as SVG, on an area that is as wide as the page allows or has a fixed width.
 
-In a page the drawing is *fluid*: horizontal places are per cent of the area, so that one drawing fits every screen and
-its text keeps its size; colours come from the page's style sheet. A *fixed* drawing is a file or a fragment that
-stands alone: places are numbers, and colours are written at each shape.
+In a page, a drawing is *fluid*: horizontal places are per cent of the area, so that one drawing fits every screen and
+its text keeps its size. Colours come from the page's style sheet. A *fixed* drawing is a file or a fragment on its
+own: places are numbers, and each shape contains its colours.
 
 Places are given as (share, y): the share of the area's width in [0, 1], and pixels from its top.
 """
@@ -20,7 +20,7 @@ Point = tuple[float, float]
 Shape = ElementTree.Element
 
 MONOSPACE = 'ui-monospace, "DejaVu Sans Mono", Consolas, monospace'
-# The box of a path in a fluid drawing is this wide, whatever the screen; six digits would be too coarse for per cent.
+# The box of a path in a fluid drawing has this width on every screen; per cent would be too coarse with six digits.
 _PATH_WIDTH = 1000.0
 
 
@@ -46,7 +46,7 @@ SYMBOLS: dict[str, str] = {
     "square": "M-3.2 -3.2H3.2V3.2H-3.2Z",
     "small-square": "M-2.5 -2.5H2.5V2.5H-2.5Z",
 }
-"""Outlines of the marks around their own place."""
+"""Outlines of the marks around their place."""
 
 STYLES: dict[str, dict[str, str]] = {
     "grid": {"stroke": "{grid}", "stroke-width": "1"},
@@ -89,7 +89,7 @@ STYLES: dict[str, dict[str, str]] = {
     "cut-bar": {"stroke": "currentColor", "stroke-width": "1", "opacity": "0.45"},
     "cut-mark": {"fill": "currentColor", "stroke": "{paper}", "stroke-width": "1"},
 }
-"""How shapes look, by SVG's property names; names in braces are colours of a theme."""
+"""The styles of shapes, by SVG's property names; names in braces are colours of a theme."""
 
 
 def style_sheet() -> str:

@@ -1,4 +1,4 @@
-"""The page's large tables as rows of cells: what each says, and what it sorts by."""
+"""Make the page's large tables as rows of cells, each with its text and the value that it sorts by."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from isplit.report.text import SHORT_RULES, budget_text, minus, signed_points
 _Item = TypeVar("_Item")
 
 NOTHING = "–"
-"""What stands for a value that is not known."""
+"""The text for an unknown value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What a cell says, and the value that it sorts by; cells without a value come last."""
+    """The text of a cell, and the value that it sorts by; cells without a value come last."""
 
     text: str
     value: float | str | None
@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row; `cut` is the number by which all figures and tables of a page know its cut, None for other placements."""
+    """A row; `cut` is the number of its cut in all figures and tables of a page, or None for other placements."""
 
     cells: tuple[Cell, ...]
     cut: int | None = None
@@ -61,7 +61,7 @@ class Table:
     rows: tuple[Row, ...]
 
     def without(self, left_out: set[int]) -> "Table":
-        """Return the table without the columns of those numbers."""
+        """Return the table without the columns of these numbers."""
 
         def kept(items: Sequence[_Item]) -> tuple[_Item, ...]:
             return tuple(item for number, item in enumerate(items) if number not in left_out)
@@ -76,7 +76,7 @@ class Table:
 
 
 def cuts_table(graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord, *, method: str) -> Table:
-    """Return every cut of the graph with its figures, those beyond the curve included."""
+    """Return every cut of the graph with its figures, including those beyond the curve."""
     columns = (
         Column(title="Depth", style="number"),
         Column(title="Cut", style="cut"),
@@ -145,7 +145,7 @@ def placements_table(
 ) -> Table:
     """Return trained splits, predicted splits, the whole model, and compressed images.
 
-    Columns that would say the same everywhere are left out.
+    Columns that would hold the same value everywhere are left out.
     """
     rows = [_trained_row(split, cut_numbers) for split in trained]
     if predictions is not None:
@@ -241,7 +241,7 @@ def _local_rows(predictions: Sequence[Prediction]) -> list[Row]:
         whole = max((measured.whole for measured in measurements), key=lambda whole: whole.images)
         measured_cells = (
             Cell(text="100.0", value=1.0),
-            *(Cell(text="0", value=0) for _ in range(4)),  # mean and 95 % of the payload, up and down the wire
+            *(Cell(text="0", value=0) for _ in range(4)),  # mean and 95 % of the payload; bytes up and down the wire
             Cell(text=f"{100 * whole.accuracy:.1f}", value=whole.accuracy),
             Cell(text=f"{100 * whole.low:.1f}–{100 * whole.high:.1f}", value=whole.low),
             Cell(text="0.0", value=0.0),

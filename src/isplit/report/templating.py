@@ -1,6 +1,6 @@
-"""The templates of the page and of the fragments: Jinja2 with autoescape, and filters for names and numbers.
+"""Fill in the templates of the page and of the fragments: Jinja2 with autoescape, and filters for names and numbers.
 
-Whatever a template prints is escaped, unless Python made it as Markup: drawings, style sheets and scripts.
+Everything that a template prints is escaped, unless Python made it as Markup: drawings, style sheets and scripts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def code(name: str) -> Markup:
 
 
 def prose(text: str) -> Markup:
-    """Return a sentence of a record, with what stands between backticks as code."""
+    """Return a sentence of a record, with text between backticks as code."""
     pieces = text.split("`")
     if len(pieces) % 2 == 0:  # a single backtick is a character like any other
         return Markup("{}").format(text)
@@ -52,7 +52,7 @@ def prose(text: str) -> Markup:
 
 
 def words(items: Sequence[str]) -> Markup:
-    """Join as prose, keeping markup: "a", "a and b", "a, b and c"."""
+    """Join items as prose, keeping markup: "a", "a and b", "a, b and c"."""
     *firsts, last = items
     return Markup("{} and {}").format(Markup(", ").join(firsts), last) if firsts else Markup("{}").format(last)
 

@@ -1,4 +1,4 @@
-"""Numbers and names as words, for the terminal's tables, the page and its figures. Plain text: templates escape it."""
+"""Write numbers and names as plain text, for the terminal's tables, the page and its figures; templates escape it."""
 
 from collections.abc import Sequence
 
@@ -68,7 +68,7 @@ def budget_words(budget: Budget) -> str:
 
 
 def found_by(rules: Sequence[Rule]) -> str:
-    """Say what a candidate is: "local maximum of the importance and natural bottleneck"."""
+    """Return the kind of a candidate in words: "local maximum of the importance and natural bottleneck"."""
     return join_words([RULES[rule] for rule in rules])
 
 

@@ -35,9 +35,9 @@ class Capture:
 
     `returned_by` names, per node, the innermost module that is called exactly once and returns that node's value.
     `enclosing` gives the innermost module (not a leaf) in whose forward the node is computed, "" for the model itself.
-    `notices` say in which ways the graph is not the model as it was given. `call` is how the model is called, and
-    `ends_as_model` tells whether the graph's result is the model's own: not where a last softmax was taken away, or
-    autocast was left out.
+    `notices` describe how the graph differs from the model as it was given. `call` is how the model is called.
+    `ends_as_model` tells whether the graph's result is the model's own, which it is not if a last softmax was removed
+    or autocast was left out.
     """
 
     module: fx.GraphModule
@@ -106,7 +106,7 @@ _WITH_AUTOCAST = "torch.export, functional"
 def _first_that_holds(
     ways: Sequence[str], model: nn.Module, images: torch.Tensor, trial: Trial
 ) -> tuple[tuple[Capture, dict[fx.Node, Value]] | None, list[str]]:
-    """Capture a model in the first of some ways whose graph is the model; also return why those before it failed."""
+    """Capture a model in the first way whose graph equals the model; also return why the ways before it failed."""
     failures: list[str] = []
     for name in ways:
         captured_by, trace = WAYS[name]
@@ -133,7 +133,7 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
     """Rewrite a traced graph, and check that it answers as the model does.
 
     Raises:
-        ModelError: it does not.
+        ModelError: its answers differ.
 
     """
     rewrite.thread_in_place(module)
@@ -162,7 +162,7 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
 
 
 def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial) -> str | None:
-    """Say why no graph can hold the model, if it is what it most often is: a decision in Python about pixel values."""
+    """Return why no graph can hold the model, if it is the usual one, a decision in Python about pixel values."""
 
     def run(batch: torch.Tensor) -> None:
         with preserved(model):

@@ -1,4 +1,4 @@
-"""Which dimension of a crossing tensor holds its channels."""
+"""Find the dimension of a crossing tensor that holds its channels."""
 
 from collections import deque
 

@@ -1,4 +1,4 @@
-"""A captured model and every place where it can be cut."""
+"""Enumerate every place where a captured model can be cut."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Say which line of a model's own code stands in the way of analysing it."""
+"""Find the line of a model's own code that stands in the way of analysing it."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _READS_WHOLE = frozenset(("numpy", "tolist", "__array__", "__bool__", "__int__",
 
 @dataclass(frozen=True)
 class Event:
-    """An operation of a run that matters: where it stands in the model's code, and what it gave."""
+    """A relevant operation of a run: its line in the model's code, and its result."""
 
     operation: str
     place: str
@@ -26,7 +26,7 @@ class Event:
 
 
 class Watch(TorchDispatchMode):
-    """Notes random operations, and every reading of a tensor's values into Python, with the lines they stand in."""
+    """Records random operations, and every reading of a tensor's values into Python, with their lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Watch(TorchDispatchMode):
 
 
 class _WholeReads(TorchFunctionMode):
-    """Notes where a whole tensor leaves torch: numpy(), tolist()."""
+    """Records where a whole tensor leaves torch: numpy(), tolist()."""
 
     def __init__(self, reads: list[Event]) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def random_operations(run: Callable[[], object]) -> list[Event]:
 
 
 def pixel_reads(run: Callable[[torch.Tensor], object], batches: Sequence[torch.Tensor]) -> list[Event]:
-    """Return the readings into Python whose values differ between batches: they depend on pixel values."""
+    """Return the readings into Python whose values differ between batches, because they depend on pixel values."""
     runs: list[list[Event]] = []
     for images in batches:
         with Watch() as watch, _WholeReads(watch.reads):
@@ -92,7 +92,7 @@ def own_place(stack: traceback.StackSummary) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """Say in which line of the model's own code an error came up."""
+    """Return the line of the model's own code that raised an error."""
     place = own_place(traceback.extract_tb(error.__traceback__))
     return place if place == "inside torch" else f"at {place}"
 

@@ -14,7 +14,7 @@ _INNER = "model"
 
 
 class _OneInput(nn.Module):
-    """A model as a module of one positional input and one output, for those whose forward is another.
+    """Wraps a model whose forward has other arguments or results into one with one positional input and one output.
 
     Args:
         model: The model.

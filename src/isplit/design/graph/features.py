@@ -1,4 +1,4 @@
-"""What crosses many cuts, from one forward pass."""
+"""Compute the crossing tensors of many cuts with one forward pass."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Visit = Callable[[Cut, torch.Tensor], None]
 
 
 class FeaturePass:
-    """Runs a batch forwards once and shows every cut's tensor as it is computed; nothing is kept.
+    """Runs a batch forwards once and shows every cut's tensor as it is computed; it stores none of them.
 
     Args:
         graph: The captured model.
@@ -29,8 +29,8 @@ class FeaturePass:
     def __call__(self, images: torch.Tensor, visit: Visit, *, precision: Precision = "fp32") -> torch.Tensor:
         """Run images N×C×H×W without gradients, call `visit` at every cut, and return the logits N×K in float32.
 
-        A visitor must not change the tensor it is shown, and must copy what it wants to keep: a later operation may
-        work in place. It is shown float32, and computes in it, whatever the precision of the model's own passes.
+        A visitor must not change the tensor that it is shown, and must copy what it wants to keep, because a later
+        operation may work in place. The tensor is float32, whatever the precision of the model's own passes.
         """
         with evaluating(self.graph.module), torch.no_grad(), autocast(precision):
             return _Run(self, visit).run(images).float()

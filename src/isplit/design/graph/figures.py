@@ -1,6 +1,6 @@
-"""Work out the figures of a graph and of its cuts: multiply-accumulates, parameters, bytes and peak memory.
+"""Compute the figures of a graph and of its cuts: multiply-accumulates, parameters, bytes and peak memory.
 
-All figures are for one image, though the graph was observed with batches of two and three.
+All figures are for one image, although the graph was observed with batches of two and three.
 """
 
 from functools import cached_property

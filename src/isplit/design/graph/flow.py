@@ -28,7 +28,7 @@ class CutPoint:
 
 
 class Flow:
-    """The data flow of a captured graph.
+    """Follows the data through a captured graph.
 
     Args:
         capture: The captured model.

@@ -1,4 +1,4 @@
-"""Forward passes of torch.nn's composed modules that torch.fx can follow.
+"""Define forward passes of torch.nn's composed modules that torch.fx can follow.
 
 torch.fx keeps torch.nn's modules whole, because their own forward passes check shapes and choose fused kernels. For
 those that hold layers of their own this hides the cuts between the layers. The functions here compute the same, step
@@ -78,7 +78,7 @@ OPENED: dict[Callable[..., Any], Callable[..., Any]] = {
     nn.TransformerDecoder.forward: decoder,
     nn.Transformer.forward: transformer,
 }
-"""What is traced instead of the forward pass of a module that has not got one of its own."""
+"""Functions that are traced instead of the forward passes of modules that hold layers of their own."""
 
 CONTAINERS = (nn.TransformerEncoderLayer, nn.TransformerEncoder, nn.TransformerDecoderLayer, nn.TransformerDecoder)
 """Modules of torch.nn that are traced into; with `nn.Transformer`."""

@@ -1,4 +1,4 @@
-"""Names and kinds of the operations of a graph, whichever way it was captured.
+"""Name and classify the operations of a graph, in whichever way it was captured.
 
 `op_name` reduces a module (`nn.Conv2d`), a function (`F.relu`), a method (`"flatten"`) and an ATen operator
 (`aten.relu_.default`) to one lower-case name without in-place marks, so that one table serves all of them.
@@ -49,7 +49,7 @@ def op_name(module: fx.GraphModule, node: fx.Node) -> str:
 
 
 def is_in_place(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the operation overwrites its first argument."""
+    """Return whether the operation overwrites its first argument."""
     if node.op == "call_module":
         return getattr(module.get_submodule(str(node.target)), "inplace", False) is True
     if isinstance(node.target, torch._ops.OpOverload):
@@ -61,7 +61,7 @@ def is_in_place(module: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def kind_of(name: str) -> Kind:
-    """Return the kind of an operation; what is not known is taken for computation, so that it gets a cut of its own."""
+    """Return the kind of an operation; an unknown one counts as computation, so that it gets a cut of its own."""
     if name.startswith(tuple(_NORMS)):
         return "norm"
     if any(pool in name for pool in _POOLS):

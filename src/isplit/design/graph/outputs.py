@@ -1,4 +1,4 @@
-"""How a model is called with a batch of images, and which of its outputs is the logits."""
+"""Find out how a model is called with a batch of images, and which of its outputs is the logits."""
 
 import dataclasses
 import inspect
@@ -19,7 +19,7 @@ _IMAGE_NAMES = ("pixel_values",)
 
 @dataclass(frozen=True)
 class Output:
-    """A tensor in a model's output that may be the logits: where it is, and how many classes it tells apart."""
+    """A tensor in a model's output that may be the logits: its place, and the number of classes that it tells apart."""
 
     path: tuple[Step, ...]
     width: int
@@ -32,7 +32,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCall:
-    """How to call a model with images, and where its answer is.
+    """How to call a model with images, and where in its output the answer is.
 
     Args:
         path: The steps from the model's output to the logits; empty if the output is a tensor.
@@ -196,7 +196,7 @@ def _leaves(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ..
 
 @dataclass(frozen=True)
 class Choice:
-    """The output that is taken for the logits; `doubt` says what else it might have been, "" if nothing."""
+    """The output that is taken for the logits; `doubt` says what else it might have been, or is ""."""
 
     output: Output
     doubt: str = ""

@@ -94,7 +94,7 @@ def _tail(flow: Flow, point: CutPoint) -> fx.GraphModule:
 
 
 def _ancestors(ends: tuple[fx.Node, ...], stop: frozenset[fx.Node]) -> set[fx.Node]:
-    """Return `ends` and all that they are computed from, no further back than `stop`."""
+    """Return `ends` and everything that they are computed from, no further back than `stop`."""
     ancestors: set[fx.Node] = set()
     waiting = list(ends)
     while waiting:

@@ -1,4 +1,4 @@
-"""Where the tokens of a sequence lie in the image: the grid of patches, and the tokens in front of it."""
+"""Locate the tokens of a sequence in the image: the grid of patches, and the tokens before it."""
 
 from isplit.records import Cut
 

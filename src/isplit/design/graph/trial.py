@@ -1,4 +1,4 @@
-"""Try a model on a few images: does it run, are its answers repeatable, and is each image answered on its own?"""
+"""Try a model on a few images: check that it runs, repeats its answers, and answers each image on its own."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ _COARSE = 0.2
 
 @dataclass(frozen=True)
 class Trial:
-    """What a model answered: the call with the logits' path, and the logits N×K of three images."""
+    """The answers of a model: the call with the logits' path, and the logits N×K of three images."""
 
     call: ModelCall
     logits: torch.Tensor

@@ -1,7 +1,8 @@
-"""What every node of a captured graph computes: shapes, sizes, and which values follow the batch size.
+"""Observe what every node of a captured graph computes: shapes, sizes, and values that follow the batch size.
 
-The graph is run twice, with batches of 2 and of 3. What grows with the batch is data; an integer that does not change
-is a constant of the image size; an integer that is k times the batch is written so in the tail of a cut.
+The graph is run twice, with batches of 2 and of 3. A tensor that grows with the batch is data. An integer that does
+not change is a constant of the image size. An integer that is k times the batch size is written in this form in the
+tail of a cut.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ BATCHES = (2, 3)
 
 @dataclass(frozen=True)
 class TensorValue:
-    """A tensor: its shape at a batch of 2 and of 3, and whose memory it shares (None: its own)."""
+    """A tensor: its shapes at batches of 2 and of 3, and the node whose memory it shares (None: its own)."""
 
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     dtype: torch.dtype
@@ -28,7 +29,7 @@ class TensorValue:
 
     @property
     def batch_first(self) -> bool:
-        """Whether the first dimension, and only that one, is the batch."""
+        """Whether the first dimension, and no other, is the batch."""
         first, second = self.shapes
         return len(first) > 0 and (first[0], second[0]) == BATCHES and first[1:] == second[1:]
 
@@ -44,7 +45,7 @@ class TupleValue:
 
 @dataclass(frozen=True)
 class ScalarValue:
-    """Anything that is no tensor. `pixel_dependent` if it was read out of pixel values and not out of shapes."""
+    """A value that is not a tensor. `pixel_dependent` is true if it was read from pixel values and not from shapes."""
 
     values: tuple[Any, Any]
     pixel_dependent: bool
@@ -52,7 +53,7 @@ class ScalarValue:
 
 Value = TensorValue | TupleValue | ScalarValue
 
-# What reads a tensor's description and not its values.
+# These read a tensor's description and not its values.
 _DESCRIBES = frozenset(
     ("size", "dim", "numel", "nelement", "stride", "is_floating_point", "element_size", "sym_size", "sym_numel", "len")
 )
@@ -157,5 +158,5 @@ def _describes_shape(node: fx.Node) -> bool:
 
 
 def is_data(value: Value) -> bool:
-    """Whether the value is, or holds, a tensor computed from the image."""
+    """Return whether the value is, or holds, a tensor that is computed from the image."""
     return isinstance(value, TensorValue | TupleValue) and value.data

@@ -1,1 +1,1 @@
-"""Importance at every cut from one forward and one backward pass."""
+"""Compute the importance of the tensor at every cut with one forward and one backward pass."""

@@ -1,4 +1,4 @@
-"""From a curve and the cuts' sizes to a ranking of the cuts worth trying. Pure: records in, records out."""
+"""Rank the cuts worth trying, from a curve and the sizes of the cuts. The functions map records to records."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -11,11 +11,11 @@ from isplit.records import Candidate, CurvePoint, Cut, GraphRecord, Ranking, Rul
 def rank_cuts(graph: GraphRecord, name: str, classes: Sequence[str], points: Sequence[CurvePoint]) -> Ranking:
     """Rank the cuts worth trying for a set of classes.
 
-    First the interior local maxima of the curve, highest first (I-SPLIT: split right after a maximum; the highest is
-    the first choice). Then what only the size rules find, by importance: natural bottlenecks (fewer bytes than the
-    input and than every earlier cut: our reading of CDE, SECON 2021), and local minima of the size curve. A curve
-    without an interior maximum ranks natural bottlenecks first, then the cuts that lie highest above the straight
-    line between the ends of the log curve.
+    The interior local maxima of the curve come first, the highest first (I-SPLIT: split right after a maximum; the
+    highest is the first choice). Cuts that only the size rules find follow, by importance. These are natural
+    bottlenecks (fewer bytes than the input and than every earlier cut: our reading of CDE, SECON 2021) and local
+    minima of the size curve. For a curve without an interior maximum, natural bottlenecks come first, followed by the
+    cuts that lie highest above the straight line between the ends of the log curve.
 
     Args:
         graph: The cuts and their sizes.
@@ -92,9 +92,9 @@ def size_minima(cuts: Sequence[Cut]) -> list[str]:
 
 
 def above_trend(values: Sequence[float]) -> list[int]:
-    """Return the interior positions above the line that joins the ends of the log curve, farthest above first.
+    """Return the interior positions above the line that joins the ends of the log curve, the farthest above first.
 
-    Zeros have no logarithm and are passed over; with fewer than three other values there is no interior.
+    Zeros have no logarithm and are skipped; with fewer than three other values there is no interior.
     """
     positive = [index for index, value in enumerate(values) if value > 0]
     if len(positive) < 3:
@@ -106,7 +106,7 @@ def above_trend(values: Sequence[float]) -> list[int]:
 
 
 def disagreement(rankings: Sequence[Ranking]) -> str | None:
-    """Say in words where the subsets' first choices differ; None with fewer than two rankings."""
+    """Describe where the subsets' first choices differ; None with fewer than two rankings."""
     if len(rankings) < 2:
         return None
     firsts = {ranking.name: ranking.candidates[0].cut if ranking.candidates else "none" for ranking in rankings}
@@ -124,7 +124,7 @@ def disagreement(rankings: Sequence[Ranking]) -> str | None:
 
 
 def _is_settled(points: Sequence[CurvePoint], values: Sequence[float], first: int, last: int) -> bool:
-    """Whether the maximum stands out from both neighbours by more than two standard errors of the difference."""
+    """Return whether the maximum exceeds both neighbours by more than two standard errors of the difference."""
     steps = ((first - 1, first, first), (last, last + 1, last + 1))
     return all(_exceeds(values[left] - values[right], points[step].step_stderr) for left, right, step in steps)
 

@@ -1,4 +1,4 @@
-"""From scores of single images to the curve over the cuts, with standard errors. Pure numpy."""
+"""Average scores of single images to the curve over the cuts, with standard errors, in numpy."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ def curve_points(
 ) -> tuple[CurvePoint, ...]:
     """Average scores per class, then over the classes.
 
-    The mean of the class means gives every class the same say, however many of its images were seen. Its variance is
-    the sum of the classes' own variances of the mean over the number of classes squared (stratified sampling).
+    The mean of the class means gives every class the same weight, however many of its images were seen. Its variance
+    is the sum of the variances of the class means, divided by the squared number of classes (stratified sampling).
 
     Args:
         cuts: K cut names, in order.

@@ -1,9 +1,10 @@
-"""Importance methods: scores of how much a tensor matters for a decision.
+"""Score how much a tensor matters for a decision.
 
-isplit's own methods score each activation with the gradient of the decision there: a function (activation, gradient,
-channel_axis) -> one value per image. Activation and gradient have the same shape: N×C×H×W or N×C×… (channel_axis 1), or
-N×…×C (channel_axis -1: tokens, channels-last maps). Values are at least 0, in units of the logit, and computed per
-image, so that a batch gives what its images give one by one. Other methods may ask for several passes.
+isplit's own methods score each activation with the gradient of the decision there: a function maps (activation,
+gradient, channel_axis) to one value per image. Activation and gradient have the same shape: N×C×H×W or N×C×…
+(channel_axis 1), or N×…×C (channel_axis -1: tokens, channels-last maps). Values are at least 0, in units of the logit,
+and computed per image, so that a batch gives the same values as its images one by one. Other methods may ask for
+several passes.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ def cam(activation: torch.Tensor, gradient: torch.Tensor, channel_axis: int) -> 
 
 
 def cui(activation: torch.Tensor, gradient: torch.Tensor, channel_axis: int) -> torch.Tensor:
-    """Return the cumulated importance: the mean of `cam` over positions (I-SPLIT, Cunico et al., ICPR 2022)."""
+    """Return CUI, the cumulated importance: the mean of `cam` over positions (I-SPLIT, Cunico et al., ICPR 2022)."""
     return cam(activation, gradient, channel_axis).mean(1)
 
 
@@ -65,7 +66,7 @@ def gradient_activation(activation: torch.Tensor, gradient: torch.Tensor, channe
 
 
 def gradient_energy(activation: torch.Tensor, gradient: torch.Tensor, channel_axis: int) -> torch.Tensor:
-    """Return the mean of gradient² over all elements: what unit noise on the tensor does to the logit, squared."""
+    """Return the mean of gradient² over all elements, the squared effect of unit noise on the logit."""
     return gradient.square().mean(tuple(range(1, gradient.dim())), dtype=torch.float32)
 
 
@@ -79,7 +80,7 @@ class ImportanceMethod(Protocol):
 
     @property
     def name(self) -> str:
-        """A short name for records, tables and plots."""
+        """The short name in records, tables and plots."""
         ...
 
     def __call__(self, passes: ImagePasses) -> torch.Tensor:
@@ -89,7 +90,7 @@ class ImportanceMethod(Protocol):
 
 @dataclass(frozen=True)
 class GradientMethod:
-    """An importance method that needs one forward and one backward pass: a score of each activation and its gradient.
+    """Scores each activation with its gradient, in one forward and one backward pass.
 
     Args:
         name: The method's name in records.
@@ -105,7 +106,7 @@ class GradientMethod:
         return torch.stack(passes.gradients(self.reduce), dim=1)
 
     def reduce(self, activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
-        """Return one value per image of a cut."""
+        """Return one value per image for a cut."""
         return self.score(activation, gradient, cut.channel_axis or 1)
 
 
@@ -117,7 +118,7 @@ METHODS: dict[str, GradientMethod] = {
         GradientMethod("gradient-energy", gradient_energy),
     )
 }
-"""The importance methods that isplit brings; `METHOD_TITLES` of the records has their titles."""
+"""The importance methods of isplit; `METHOD_TITLES` of the records has their titles."""
 
 
 def resolve_method(method: str | ImportanceMethod) -> ImportanceMethod:
@@ -147,10 +148,10 @@ def resolve_method(method: str | ImportanceMethod) -> ImportanceMethod:
 
 
 def method_fingerprint(method: ImportanceMethod) -> str:
-    """Return a text that changes when a method does, so that scores of another version are not taken for its own.
+    """Return a text that changes when a method does, so that scores of another version are not reused.
 
-    For a method of isplit's own it is the name; for others it includes the source code and the parameters that the
-    method's `repr` shows.
+    For a method of isplit it is the name; for others it includes the source code and the parameters that the method's
+    `repr` shows.
     """
     if METHODS.get(method.name) is method:
         return method.name
@@ -158,7 +159,7 @@ def method_fingerprint(method: ImportanceMethod) -> str:
     try:
         source = inspect.getsource(kind)
     except (OSError, TypeError):
-        source = ""  # typed into an interpreter: the name and the parameters have to do
+        source = ""  # typed into an interpreter, so only the name and the parameters are available
     described = repr(method) if type(method).__repr__ is not object.__repr__ else ""
     return f"{method.name} {hashlib.sha256(f'{kind.__qualname__} {described} {source}'.encode()).hexdigest()}"
 

@@ -1,4 +1,4 @@
-"""Importance maps of a few images at the candidates, for the report."""
+"""Draw importance maps of a few images at the candidates, for the report."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def draw_overlays(
 ) -> Overlays:
     """Compute Grad-CAM's maps of the images at `indices` at every cut in one pass.
 
-    Tokens are laid out as the square they came from, without those in front of them (class and register tokens).
+    Tokens are arranged as the square that they came from, without class and register tokens.
     """
     (batch,) = iter_batches(dataset, indices, preprocessing, batch_size=len(indices))
     labels = torch.from_numpy(group.label_map)[batch.labels]
@@ -47,10 +47,10 @@ def draw_overlays(
 
 
 def lay_out(values: NDArray[np.float32], cut: Cut, preprocessing: Preprocessing) -> NDArray[np.float32] | None:
-    """Lay out N×P values as N maps h×w over the image.
+    """Arrange N×P values as N maps h×w over the image.
 
-    Tokens fill the grid of the image's proportions from the end: class and register tokens stand in front and are
-    left out. None where the positions are no such grid (the windows of MaxViT).
+    Tokens fill a grid of the image's proportions from the end; class and register tokens come before it and are left
+    out. None if the positions form no such grid (the windows of MaxViT).
     """
     height, width = preprocessing.image_size
     extents = cut.shape[1:] if cut.channel_axis == 1 else cut.shape[:-1]

@@ -1,4 +1,4 @@
-"""The passes of a model over one batch of images that an importance method can ask for."""
+"""Run the passes of a model over one batch of images that an importance method asks for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from isplit.design.running import autocast, evaluating
 from isplit.records import Cut, Precision, Target
 
 Reduce = Callable[[torch.Tensor, torch.Tensor, Cut], torch.Tensor]
-"""Maps a cut's activation and its gradient, both N×…, and the cut to one value per image (N)."""
+"""Maps a cut's activation, its gradient (both N×…) and the cut to one value per image (N)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImagePasses:
-    """A batch of images at which an importance method may look with as many passes of the model as it needs.
+    """A batch of images, on which an importance method may run as many passes of the model as it needs.
 
     Attributes:
         gradient_pass: Runs forwards and backwards once for all cuts.
@@ -60,7 +60,7 @@ class ImagePasses:
         return values
 
     def activations(self, *, images: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """Run one forward pass, and return a float32 copy of what crosses each cut, in their order."""
+        """Run one forward pass, and return a float32 copy of the crossing tensor of each cut, in their order."""
         tensors: dict[str, torch.Tensor] = {}
         run = FeaturePass(self.gradient_pass.graph, self.cuts)
         run(
@@ -71,7 +71,7 @@ class ImagePasses:
         return [tensors[cut.name] for cut in self.cuts]
 
     def decisions_after(self, cut: Cut, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the decision's logit (N, float32) when `tensor` crosses a cut in place of the model's own.
+        """Return the decision's logit (N, float32) when `tensor` crosses a cut instead of the model's own tensor.
 
         Args:
             cut: One of `cuts`.

@@ -1,4 +1,4 @@
-"""Score images batch by batch: resumable, interruptible, and stopping early when the order is settled."""
+"""Score images batch by batch. A run can be interrupted and continued, and may stop early when the order is settled."""
 
 import time
 from collections.abc import Callable
@@ -20,18 +20,18 @@ from isplit.design.inputs.data import Dataset
 from isplit.progress import Progress, silent
 from isplit.records import Precision, Preprocessing, Target
 
-# What is computed within this time is what a killed process loses.
+# A killed process loses at most the work of this many seconds.
 _SAVE_EVERY_S = 20.0
-# A variance from fewer images than this says little.
+# Fewer images of a class than this give no useful variance.
 _MIN_IMAGES_PER_CLASS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreJob:
-    """What is scored and how.
+    """The images, method and limits of a scoring run.
 
-    `order` holds the data set's indices in the order to take them (class-balanced, so that any prefix is). With
-    `tolerance` the job may stop early: see `order_is_settled`.
+    `order` holds indices of the data set in the order to take them (every prefix is balanced by class). With
+    `tolerance`, the run may stop early: see `order_is_settled`.
     """
 
     method: ImportanceMethod
@@ -55,10 +55,10 @@ def score_images(
 ) -> tuple[ScoreTable, str]:
     """Add rows to `table` until the job is done.
 
-    Whatever ends it, an error and Ctrl-C included, what was computed is saved first.
+    Whatever ends it, including errors and Ctrl-C, the computed rows are saved first.
 
     Returns:
-        The table, and in words why it ends where it does.
+        The table, and the reason why it ends where it does.
 
     """
     if not np.array_equal(table.images, job.order[: len(table)]):

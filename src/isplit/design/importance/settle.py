@@ -1,4 +1,4 @@
-"""When more images would no longer change the order of the candidates."""
+"""Decide when more images would no longer change the order of the candidates."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -17,12 +17,12 @@ def order_is_settled(
     num_classes: int,
     tolerance: float,
 ) -> bool:
-    """Whether every comparison that the ranking rests on is decided, or too close to matter.
+    """Return whether every comparison behind the ranking is decided, or too close to matter.
 
-    The comparisons: every cut with the next, since each of these says where a maximum is, and maxima of neighbouring
-    rank with each other. One is decided when the paired difference exceeds two standard errors; it is too close to
-    matter when two standard errors are within `tolerance` of the larger value. Looking again after every batch makes a
-    false decision somewhat likelier than a single look's 5 %.
+    The comparisons are those of every cut with the next, since each decides where a maximum is, and of maxima of
+    neighbouring rank with each other. A comparison is decided when the paired difference exceeds two standard errors.
+    It is too close to matter when two standard errors are within `tolerance` of the larger value. Checking again after
+    every batch makes a false decision somewhat likelier than the 5 % of a single check.
     """
     values = [point.cui for point in points]
     if any(value is None for value in values):

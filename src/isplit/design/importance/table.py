@@ -1,4 +1,4 @@
-"""Scores of single images, kept so that a run can be resumed and any class subset's curve drawn from them."""
+"""Store scores of single images, so that a run can be continued and the curve of any class subset drawn from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class ScoreTable:
 
     @classmethod
     def load(cls, directory: Path, key: str, cuts: int) -> Self:
-        """Read the table of that key; an empty one if nothing was saved under it.
+        """Read the table with that key; return an empty one if nothing was saved under it.
 
         Raises:
             StudyError: the file is damaged, or is not what its name says.

@@ -1,1 +1,1 @@
-"""Where a model, its weights and its data come from."""
+"""Load models, their weights and labelled data."""

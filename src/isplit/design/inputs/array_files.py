@@ -1,4 +1,4 @@
-"""Sources made of arrays: .npz files, IDX files, and sets that are held in memory."""
+"""Make sources from arrays: .npz files, IDX files, and sets in memory."""
 
 import gzip
 import hashlib
@@ -55,7 +55,7 @@ def array_source(
 
 
 def read_npz(path: Path, *, spec: str, split: str | None) -> Source:
-    """Read `images`, `labels` and perhaps `classes`, or arrays by part such as `train_images` and `train_labels`.
+    """Read `images`, `labels` and optionally `classes`, or arrays by part such as `train_images` and `train_labels`.
 
     Images are uint8 N×H×W[×C], or floats in [0, 1], which are scaled and rounded.
 
@@ -95,7 +95,7 @@ def read_npz(path: Path, *, spec: str, split: str | None) -> Source:
 def _as_bytes(images: NDArray[Any], *, spec: str) -> NDArray[np.uint8]:
     if images.dtype.kind != "f":
         return images
-    if images.size and not 0 <= images.min() <= images.max() <= 1:  # false for NaN as well
+    if images.size and not 0 <= images.min() <= images.max() <= 1:  # also false for NaN
         msg = f"{spec}: float images must lie in [0, 1], not [{images.min()}, {images.max()}]: scale them or save uint8"
         raise DataError(msg)
     return np.round(images * 255).astype(np.uint8)
@@ -125,7 +125,7 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
             header = file.read(4 * magic[3])
             shape = struct.unpack(f">{len(header) // 4}I", header[: len(header) // 4 * 4])
             size = math.prod(shape)
-            # What the file cannot possibly hold is refused before memory is taken for it.
+            # What the file cannot hold is refused before memory is allocated for it.
             possible = path.stat().st_size * (_DEFLATE_RATIO if compressed else 1)
             check_bytes(size, MAX_ARRAY_BYTES, name=str(path))
             values = file.read(size) if len(shape) == magic[3] and size <= possible else b""

@@ -1,4 +1,4 @@
-"""Images on their way from a data set to a model: decoded one batch ahead, normalised, stacked."""
+"""Prepare images of a data set for a model: decode them one batch ahead, normalise and stack them."""
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A module as a library or a user made it, and what is known of its input."""
+"""Describe a module as a library or a user made it, and its input."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 @dataclass(kw_only=True)
 class Built:
-    """A module as it was made, and what its library or itself says about it.
+    """A module as it was made, and what its library or the module itself says about its input.
 
     Attributes:
         module: The module.

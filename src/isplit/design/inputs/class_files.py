@@ -19,7 +19,7 @@ FORMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFile:
-    """What a classes.json says: the classes in their order, titles by class, and groups of classes."""
+    """The content of a classes.json: the classes in their order, titles by class, and groups of classes."""
 
     order: tuple[str, ...]
     titles: Mapping[str, str] = field(default_factory=dict)

@@ -28,8 +28,8 @@ _BATCH_SIZE = 16
 class ClassMatch:
     """The model output of each of the data's classes.
 
-    `rule` says in words how they were matched, and `notices` what the user has to check. `other_outputs` is a second
-    order that the names of the classes allow as well: numbers that sort differently as text ("10" before "2").
+    `rule` describes how they were matched, and `notices` say what the user has to check. `other_outputs` is a second
+    order that the names of the classes also allow: numbers that sort differently as text ("10" before "2").
     """
 
     outputs: tuple[int, ...]
@@ -74,16 +74,16 @@ def match_classes(
     titles: Sequence[str] | None = None,
     class_map: Path | None = None,
 ) -> ClassMatch:
-    """Return the model output of each of the data's classes, as far as names and numbers tell it.
+    """Return the model output of each of the data's classes, as far as names and numbers determine it.
 
     The first of these rules that applies decides:
 
-    1. `class_map`, a JSON file: {class: output}, or a list of the classes in the order of the outputs.
-    2. The names of the model's outputs, if each class's name or title (or the first of its synonyms, "tabby, tabby
-       cat") is among them. Case, underscores and the Unicode form of names do not matter.
-    3. Position, if there are as many classes as outputs. Classes that are numbers are put into the order of the
-       numbers; where their order as text is another one, `other_outputs` holds it.
-    4. ImageNet's order, if the classes are ImageNet ids (n02085620) and there are 1000 outputs (needs timm).
+    1. `class_map`, a JSON file: {class: output}, or a list of the classes in the order of the outputs. 2. The names of
+    the model's outputs, if each class's name or title (or the first of its synonyms, "tabby, tabby cat") is among
+    them. Case, underscores and the Unicode form of names do not matter. 3. Position, if there are as many classes as
+    outputs. Classes that are numbers are put into the order of the numbers; where their order as text is another one,
+    `other_outputs` holds it. 4. ImageNet's order, if the classes are ImageNet ids (n02085620) and there are 1000
+    outputs (needs timm).
 
     Raises:
         ModelError: No rule applies; the class map lacks a class, repeats an output or names one that there is not; or
@@ -127,7 +127,7 @@ def match_classes(
 def _by_position(
     classes: Sequence[str], titles: Sequence[str], named: Sequence[int | None], class_names: Sequence[str] | None
 ) -> ClassMatch:
-    """Match the k-th class to the k-th output, after checking that nothing which is known speaks against it."""
+    """Match the k-th class to the k-th output, after checking that nothing that is known contradicts this."""
     positions = tuple(range(len(classes)))
     wrong = [k for k in positions if named[k] not in (None, k)]
     if wrong and class_names is not None:
@@ -167,7 +167,7 @@ def _outputs_by_name(classes: Sequence[str], titles: Sequence[str], names: Seque
     """Return the output whose name each class has, or None."""
     keys = [_name_key(name) for name in names]
     counts = Counter(keys)
-    # ImageNet has two cranes and two maillots: a name that is not unique tells nothing.
+    # ImageNet has two cranes and two maillots; a name that is not unique cannot decide.
     outputs = {key: index for index, key in enumerate(keys) if counts[key] == 1}
     matches: list[int | None] = []
     for name, title in zip(classes, titles, strict=True):
@@ -177,7 +177,7 @@ def _outputs_by_name(classes: Sequence[str], titles: Sequence[str], names: Seque
 
 
 def _name_key(name: str) -> str:
-    """Return what is compared of a name: its Unicode form, case, underscores and spaces do not matter."""
+    """Return the form of a name that is compared, without case, Unicode form, underscores and spaces."""
     return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
@@ -232,7 +232,7 @@ def _read_class_map(path: Path, classes: Sequence[str], titles: Sequence[str], *
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a dictionary; ValueError for a key that stands twice, of which JSON readers keep the last in silence."""
+    """Build a dictionary; ValueError for a repeated key, of which JSON readers silently keep the last."""
     counts = Counter(key for key, _ in pairs)
     twice = next((key for key, count in counts.items() if count > 1), None)
     if twice is not None:

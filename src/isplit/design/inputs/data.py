@@ -32,7 +32,7 @@ SPECS = (
     "a folder or .zip of CLASS/IMAGE or train/CLASS/IMAGE (or with a labels.csv), a .csv or .npz file, "
     "idx:IMAGES,LABELS, torchvision:NAME, hfdata:DIR_OR_NAME, sklearn:digits, ./file.py:factory, package.module:factory"
 )
-"""What `open_data` understands, in words."""
+"""The forms of data that `open_data` takes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -163,7 +163,7 @@ def open_data(data: Any, *, split: str | None = None, seed: int = 0, data_root: 
 
 
 def _notices_of_empty_classes(source: Source, division: Division) -> tuple[str, ...]:
-    """Name the classes without any image; and those without one to fit on, unless the division has told of them."""
+    """Name the classes without any image, and those without one to fit on, unless the division has reported them."""
     counts = np.bincount(source.labels, minlength=len(source.classes))
     fit_counts = np.bincount(source.labels[division.parts["fit"]], minlength=len(source.classes))
     notices: list[str] = []
@@ -185,7 +185,7 @@ def _notices_of_empty_classes(source: Source, division: Division) -> tuple[str, 
 
 
 def _distinct_titles(source: Source) -> tuple[str, ...]:
-    """Return the classes' display names; those that clash are told apart: "crane (n01)" and "crane (n02)"."""
+    """Return the classes' display names; equal ones are told apart, as "crane (n01)" and "crane (n02)"."""
     titles = [source.titles.get(name, name) for name in source.classes]
     counts = Counter(titles)
     named = zip(titles, source.classes, strict=True)

@@ -1,4 +1,4 @@
-"""Make a source of images that are files or file contents, listed one by one with their labels."""
+"""Make a source of images that are files or contents of files, listed one by one with their labels."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ _HASHED_IMAGES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedImages:
-    """One part of a data set: a label for each image, the content of each image's file, and what messages call it."""
+    """One part of a data set: a label for each image, the content of its file, and its name in messages."""
 
     labels: Any
     read: Callable[[int], bytes]

@@ -1,4 +1,4 @@
-"""Trees of files, in a directory or in a zip file that is read in place."""
+"""Read trees of files, from a directory or in place from a zip file."""
 
 import contextlib
 import os

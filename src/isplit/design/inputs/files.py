@@ -1,4 +1,4 @@
-"""Files of data: their hashes, and limits on what is read from them."""
+"""Hash files of data, and limit what is read from them."""
 
 import hashlib
 import zipfile

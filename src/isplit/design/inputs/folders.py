@@ -1,4 +1,4 @@
-"""Read folders of images: one folder for each class, perhaps inside one folder for each part."""
+"""Read folders of images: one folder for each class, optionally inside one folder for each part."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ _UNREAD_SUFFIXES = (
     ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif", ".tga", ".svg", ".psd", ".pbm", ".pnm", ".dcm", ".npy", ".raw",
     ".cr2", ".nef", ".dng",
 )  # fmt: skip
-"""Files that hold images, too, and that are left out with a notice."""
+"""Suffixes of image files that are not read; they are left out with a notice."""
 
 
 def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
@@ -139,7 +139,7 @@ def _find_parts(tree: FileTree, *, split: str | None, spec: str) -> tuple[str, d
 
 
 def _enter_enclosing_folders(images: Sequence[str], *, split: str | None) -> tuple[str, set[str], set[str]]:
-    """Go down while there is only one folder and it is no part.
+    """Go down while there is only one folder and it is not a part.
 
     Returns:
         The path of the root; its folders that hold images; and its folders that hold only folders of images.
@@ -157,7 +157,7 @@ def _enter_enclosing_folders(images: Sequence[str], *, split: str | None) -> tup
 
 
 def _enter_part(images: Sequence[str], folder: str) -> str:
-    """Go down where a part's folder holds only one that is called like a part again: training_set/training_set/cats."""
+    """Go down where a part's folder holds only one that is called like a part, too: training_set/training_set/cats."""
     while True:
         direct, nested = _folders_in(images, folder)
         if direct or len(nested) != 1:
@@ -178,7 +178,7 @@ def _folders_in(images: Sequence[str], prefix: str) -> tuple[set[str], set[str]]
 def _check_no_parts(
     images: Sequence[str], prefix: str, direct: set[str], nested: set[str], *, has_names: bool, spec: str
 ) -> None:
-    """Refuse folders that are no classes: parts under other names, or parts without class folders.
+    """Refuse folders that are not classes: parts under other names, or parts without class folders.
 
     Raises:
         DataError: Folders hold the same subfolders, as parts do, or all of them are called like parts.

@@ -41,7 +41,7 @@ def read_hugging_face(rest: str, *, spec: str, split: str | None) -> Source:
         else:
             with _offline(on=options.get("download") != "yes"):
                 value = datasets.load_dataset(str(path) if path.is_dir() else where, options.get("config"))
-    except Exception as error:  # the library raises its own classes, and those of many others
+    except Exception as error:  # the library raises its own exceptions, and those of many others
         reason = " ".join(str(error).split())[:300]
         hint = "" if saved or options.get("download") == "yes" else "; add ',download=yes' to fetch it from the hub"
         msg = f"{spec} cannot be read: {type(error).__name__}: {reason}{hint}"
@@ -65,7 +65,7 @@ def _offline(*, on: bool) -> Generator[None]:
 
 
 def is_hugging_face(value: Any) -> bool:
-    """Whether an object is a data set of the library (or a dictionary of them), without importing it."""
+    """Return whether an object is a data set of the library (or a dictionary of them), without importing it."""
     return any(base.__module__.split(".")[0] == "datasets" for base in type(value).__mro__)
 
 
@@ -157,7 +157,7 @@ def _only(
 
 
 def _labels_of(items: Any, column: str, *, spec: str) -> tuple[Any, tuple[str, ...] | None]:
-    """Return the labels (N) and the names of the classes, where the set has names."""
+    """Return the labels (N), and the names of the classes if the set has names."""
     values = list(items[column])
     names = getattr(items.features[column], "names", None)
     if names is not None or all(isinstance(value, int | np.integer) for value in values):

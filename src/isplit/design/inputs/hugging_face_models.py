@@ -1,4 +1,4 @@
-"""Image classifiers of Hugging Face, with their configuration, weights and image processor."""
+"""Load image classifiers of Hugging Face, with their configuration, weights and image processor."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ def build_hugging_face(name: str, *, weights: str | None, num_classes: int | Non
         from transformers.utils import logging
     local = {"local_files_only": weights != "default"}
     outputs: dict[str, Any] = {} if num_classes is None else {"num_labels": num_classes}
-    # Its bars would be printed into those of isplit.
+    # Its progress bars would be printed into those of isplit.
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(name, **local)
@@ -48,7 +48,7 @@ def build_hugging_face(name: str, *, weights: str | None, num_classes: int | Non
         raise ModelError(_refusal(name, error, downloads=weights == "default")) from error
     try:
         processor = AutoImageProcessor.from_pretrained(name, **local).to_dict()
-    except Exception:  # noqa: BLE001 - without a processor the configuration says the image size
+    except Exception:  # noqa: BLE001 - without a processor, the configuration gives the image size
         processor = {}
     hints = _preprocessing(processor, config.to_dict(), spec=f"hf:{name}")
     if processor.get("do_flip_channel_order"):
@@ -82,7 +82,7 @@ def _refusal(name: str, error: Exception, *, downloads: bool) -> str:
 
 
 def _preprocessing(processor: Mapping[str, Any], config: Mapping[str, Any], *, spec: str) -> dict[str, Any]:
-    """Return the fields of `Preprocessing` that an image processor says, or else the configuration."""
+    """Return the fields of `Preprocessing` from an image processor, or else from the configuration."""
     hints: dict[str, Any] = {"channels": config.get("num_channels")}
     size = processor.get("size") or {}
     crop = processor.get("crop_size") if processor.get("do_center_crop") else None

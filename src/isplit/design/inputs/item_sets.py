@@ -1,4 +1,4 @@
-"""Read sets like torch's: sized and indexable, each item an image and its label."""
+"""Read sets like torch's, which have a length and items of an image and its label."""
 
 import hashlib
 import threading
@@ -19,12 +19,12 @@ _HASHED_ITEMS = 8
 _CHECKED_CLASSES = 32
 
 _LABEL_ATTRIBUTES = ("targets", "labels", "_labels")
-"""Where sets keep the labels of all items; torchvision's use all three names."""
+"""Attributes in which sets store the labels of all items; torchvision's use all three names."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Labels:
-    """The labels of a set's items (N), the names of its classes where they are known to fit, and what to tell."""
+    """The labels of a set's items (N), the names of its classes if they are known to fit, and notices."""
 
     values: NDArray[Any]
     classes: tuple[str, ...] | None
@@ -96,7 +96,7 @@ def read_sets(sets: Mapping[str, Any], *, spec: str) -> Source:
 
 
 def _read_labels(items: Any, *, spec: str) -> _Labels:
-    """Return the labels that the items give, and the names of the classes where these are known to fit."""
+    """Return the labels of the items, and the names of the classes if these are known to fit."""
     if type(items) is Subset:
         whole = _read_labels(items.dataset, spec=spec)
         return _Labels(
@@ -117,7 +117,7 @@ def _read_labels(items: Any, *, spec: str) -> _Labels:
     values = np.array([read_item(items, i, spec=spec)[1] for i in range(len(items))])
     if classes is None or attribute is None or np.array_equal(values, kept):
         return _Labels(values=values, classes=classes)
-    if _holds(items, "classes") and not _holds(items, attribute):  # a wrapper that names its own classes
+    if _holds(items, "classes") and not _holds(items, attribute):  # a wrapper with its own names of classes
         return _Labels(values=values, classes=classes)
     notice = (
         f"{spec}: the items have other labels than the set's attribute {attribute!r}"
@@ -129,7 +129,7 @@ def _read_labels(items: Any, *, spec: str) -> _Labels:
 
 
 def _kept_labels(items: Any) -> tuple[str | None, Any]:
-    """Return the attribute in which a set keeps one label for each item, and these; or None."""
+    """Return the attribute in which a set stores one label for each item, and these labels; or None."""
     for attribute in _LABEL_ATTRIBUTES:
         kept = getattr(items, attribute, None)
         if kept is None or isinstance(kept, str | bytes) or not hasattr(kept, "__len__") or len(kept) != len(items):
@@ -141,13 +141,13 @@ def _kept_labels(items: Any) -> tuple[str | None, Any]:
 
 
 def _has_no_target_transform(items: Any) -> bool:
-    # torchvision wraps both transforms into `transforms` as well.
+    # torchvision also wraps both transforms into `transforms`.
     joint = getattr(items, "transforms", None)
     return getattr(items, "target_transform", None) is None and getattr(joint, "target_transform", None) is None
 
 
 def _agrees(items: Any, kept: NDArray[Any], *, spec: str) -> bool:
-    """Whether some items, evenly spaced and of as many classes as possible, have the labels that the set keeps."""
+    """Return whether some items, evenly spaced and of as many classes as possible, have the labels in `kept`."""
     _, first_of_class = np.unique(kept, return_index=True)
     spread = np.linspace(0, len(kept) - 1, _HASHED_ITEMS).astype(int)
     of_classes = first_of_class[np.linspace(0, len(first_of_class) - 1, _CHECKED_CLASSES).astype(int)]
@@ -155,12 +155,12 @@ def _agrees(items: Any, kept: NDArray[Any], *, spec: str) -> bool:
 
 
 def _holds(items: Any, attribute: str) -> bool:
-    """Whether an object has an attribute itself or by its class, and does not only pass another's on."""
+    """Return whether an object has an attribute itself or by its class, and does not only pass on another object's."""
     return attribute in getattr(items, "__dict__", {}) or any(attribute in vars(base) for base in type(items).__mro__)
 
 
 def _common_classes(names: Sequence[tuple[str, ...] | None], *, spec: str) -> tuple[str, ...] | None:
-    """Return the names of the classes that all sets share, or None if none of them has any.
+    """Return the names of the classes that all sets share, or None if none of them has names.
 
     Raises:
         DataError: The sets have different classes, so that one label would stand for several.
@@ -241,7 +241,7 @@ def as_image(value: Any, *, name: str) -> Image.Image:
 
 
 def _hash_pixels(items: Any, digest: Any, *, spec: str) -> None:
-    """Hash all pixels where a set holds them in memory, else those of a few items, evenly spaced.
+    """Hash all pixels if a set holds them in memory, otherwise those of a few items, evenly spaced.
 
     Raises:
         DataError: An item has other pixels when it is read again.

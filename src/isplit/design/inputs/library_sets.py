@@ -1,4 +1,4 @@
-"""Read data sets that libraries or users' own functions hold: torchvision's, scikit-learn's digits, factories'."""
+"""Read data sets of libraries or of a user's function: torchvision's, scikit-learn's digits, factories."""
 
 import hashlib
 import inspect

@@ -1,4 +1,4 @@
-"""Modules built by name, with torchvision, timm or the user's factory, and what is known of their input."""
+"""Build modules by name, with torchvision, timm or the user's factory, and describe their input."""
 
 import inspect
 import math
@@ -19,11 +19,11 @@ from isplit.errors import ModelError, needs_extra
 from isplit.records import Preprocessing
 
 SPECS = "torchvision:NAME, timm:NAME, hf:FOLDER, model.onnx, ./file.py:factory, package.module:factory"
-"""What `load_model` understands."""
+"""The forms of models that `load_model` takes."""
 
 
 def name_of(spec: str | nn.Module) -> str:
-    """Return what a record calls a model: its spec, or `python:CLASS` for a module given as is."""
+    """Return the name of a model in records: its spec, or `python:CLASS` for a module."""
     return spec if isinstance(spec, str) else f"python:{type(spec).__qualname__}"
 
 
@@ -64,7 +64,7 @@ def build(spec: str | nn.Module, *, weights: str | None, num_classes: int | None
 
 
 def _torchvision_models() -> Any:
-    """Import torchvision's models, which takes as long as importing torch: only where one is asked for."""
+    """Import torchvision's models only when one is asked for, because that takes as long as importing torch."""
     with needs_extra("design"):
         from torchvision import models
     return models
@@ -91,7 +91,7 @@ def _build_torchvision(name: str, *, weights: str | None, num_classes: int | Non
         "std": transforms.std,
     }
     if weights != "default":
-        # Two of these warn unless told how to start, and none need start slowly when a file overwrites it.
+        # Two of these models warn unless told how to start, and none needs a slow start when a file overwrites it.
         start = {"init_weights": weights is None} if name.startswith(("googlenet", "inception", "vgg")) else {}
         outputs = {} if num_classes is None else {"num_classes": num_classes}
         return Built(module=models.get_model(name, weights=None, **start, **outputs), hints=hints)
@@ -150,14 +150,14 @@ def _build_timm(name: str, *, pretrained: bool, num_classes: int | None) -> Buil
     outputs: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     try:
         module = timm.create_model(name, pretrained=pretrained, **outputs)
-    except Exception as error:  # the hub's client, on whose version it depends, raises errors of many kinds
+    except Exception as error:  # the hub's client raises errors of many kinds, depending on its version
         what = "default weights could not be downloaded" if pretrained else "model could not be built"
         msg = f"the {what} for timm:{name}: {type(error).__name__}: {error}; pass a file with `weights=FILE`"
         raise ModelError(msg) from error
     config = resolve_model_data_config(module)
     _, height, width = config["input_size"]
     hints = {key: config[key] for key in ("interpolation", "mean", "std")}
-    # As timm's evaluation does it, but for its other ways of cropping.
+    # This follows timm's evaluation, except for its other ways of cropping.
     resize = math.floor(min(height, width) / config["crop_pct"])
     built = Built(module=module, hints={**hints, "image_size": (height, width), "resize_size": resize})
     if config["crop_mode"] != "center":
@@ -195,7 +195,7 @@ def _call_model_factory(factory: Callable[..., Any], *, spec: str, num_classes: 
     try:
         return call_factory(factory, spec=spec, error=ModelError, num_classes=num_classes)
     except ModelError as error:
-        # What the keyword arguments are passed on to may know no num_classes.
+        # The function that gets the keyword arguments may not know num_classes.
         if by_name or not isinstance(error.__cause__, TypeError) or "num_classes" not in str(error):
             raise
         return call_factory(factory, spec=spec, error=ModelError)
@@ -208,13 +208,13 @@ def _refuse_default_weights(weights: str | None, *, spec: str) -> None:
 
 
 def _said(module: nn.Module, attribute: str) -> Any:
-    """Return an attribute of a module, or of what it wraps."""
+    """Return an attribute of a module, or of the module that it wraps."""
     said = getattr(module, attribute, None)
     return getattr(unwrap(module), attribute, None) if said is None else said
 
 
 def _describe(module: nn.Module, *, spec: str) -> Built:
-    """Return a user's module with what its attributes `preprocessing` and `class_names` say."""
+    """Return a user's module with the content of its attributes `preprocessing` and `class_names`."""
     hints = _said(module, "preprocessing")
     hints = {} if hints is None else hints
     hints = hints.model_dump() if isinstance(hints, Preprocessing) else hints

@@ -1,4 +1,4 @@
-"""Models by name or path, or as they are: given their weights, checked and described."""
+"""Load models by name or path, or take modules; give them their weights, check them and describe them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -98,10 +98,7 @@ class LoadedModel:
         )
 
     def for_classes(self, count: int) -> "LoadedModel":
-        """Return the model with the output that is as wide as there are classes, if only one of several is.
-
-        An output that the user chose, or that is called "logits", stays.
-        """
+        """Return the model with the output that is as wide as there are classes, if exactly one of several is."""
         fitting = [output for output in self.outputs if output.width == count]
         doubtful = choose_output(self.outputs).doubt if self.outputs else ""
         if not doubtful or doubtful not in self.warnings or len(fitting) != 1:
@@ -217,7 +214,7 @@ def _source(
 
 
 def _num_outputs(output: Output, num_classes: int | None, *, spec: str) -> int:
-    """Return the number of logits, two where one logit z stands for (0, z); raise if another number was asked for."""
+    """Return the number of logits, two if one logit z stands for (0, z); raise if another number was asked for."""
     num_outputs = max(2, output.width)
     if num_classes not in (None, num_outputs):
         msg = f"{spec} has {num_outputs} outputs, not {num_classes}: its factory has to take num_classes and use it"

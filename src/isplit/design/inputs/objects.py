@@ -80,7 +80,7 @@ def _as_pixels(images: Any, *, spec: str) -> Any:
         pixels = pixels.transpose(0, 2, 3, 1)
     if pixels.dtype.kind == "f":
         scaled = pixels.astype(np.float64) * 255
-        if not pixels.size or not 0 <= pixels.min() <= pixels.max() <= 1:  # false for NaN as well
+        if not pixels.size or not 0 <= pixels.min() <= pixels.max() <= 1:  # also false for NaN
             msg = f"{spec}: float images must lie in [0, 1], not normalised: give uint8, or scale them"
             raise DataError(msg)
         return np.round(scaled).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Models that are ONNX files: turned into modules by onnx2torch, and compared with onnxruntime."""
+"""Turn ONNX files into modules with onnx2torch, and compare these with onnxruntime."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ _TOLERANCE = 1e-3  # of the largest logit
 
 
 def is_onnx_file(spec: str) -> bool:
-    """Whether a model's name is that of an ONNX file."""
+    """Return whether a model's name is that of an ONNX file."""
     return spec.lower().endswith(".onnx")
 
 
@@ -70,7 +70,7 @@ def check_against_onnxruntime(spec: str, images: torch.Tensor, logits: torch.Ten
 
     try:
         expected = run_outputs(Path(spec).expanduser(), images.numpy())
-    except Exception as error:  # its exceptions share no base class but this one
+    except Exception as error:  # onnxruntime's exceptions share no other base class
         msg = f"onnxruntime cannot run {spec}, so that nothing tells whether the module is right: {first_line(error)}"
         raise ModelError(msg) from error
     limit = _TOLERANCE * max(1.0, float(logits.abs().max()))

@@ -1,4 +1,4 @@
-"""Compare exported files with torch: they give the same latents and answers to real images, or there is no bundle."""
+"""Compare exported files with torch on real images; if latents or answers differ, no bundle is written."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ from isplit.errors import ExportError
 from isplit.records import ExportCheck, PartName
 
 MAX_LSB = 1
-"""A value within a rounding error of the border between two symbols may fall on either side, and no further."""
+"""The largest difference of a symbol: a value within a rounding error of a border may fall on either side of it."""
 MAX_DIFFERENT_SHARE = 1e-3
-"""Of the symbols that may differ so."""
+"""The largest share of symbols that may differ."""
 
 _BATCH = 8
 
@@ -34,21 +34,21 @@ def run_file(path: Path, array: NDArray[np.uint8]) -> NDArray[Any]:
     """
     try:
         return run_outputs(path, array)[0]
-    except Exception as error:  # its exceptions share no base class but this one
+    except Exception as error:  # onnxruntime's exceptions share no other base class
         msg = f"onnxruntime cannot load the exported {path.name}: {' '.join(str(error).split())[:300]}"
         raise ExportError(msg) from error
 
 
 @dataclass(frozen=True, eq=False)
 class TorchAnswers:
-    """What torch answers to some images: logits of the group N×K and, for a split, its latents N×latent_shape."""
+    """torch's answers to some images: logits of the group, N×K, and, for a split, its latents, N×latent_shape."""
 
     logits: NDArray[np.float32]
     latents: NDArray[np.uint8] | None = None
 
 
 class TorchSplit:
-    """A split in torch, in the operations of `evaluate_splits`: what its files have to equal."""
+    """Runs a split in torch with the operations of `evaluate_splits`. Its files have to give the same results."""
 
     def __init__(self, view: StudyView, chosen: ChosenSplit) -> None:
         self._view = view
@@ -101,7 +101,7 @@ def check_whole(path: Path, pixels: NDArray[np.uint8], expected: TorchAnswers, *
     """Compare the whole model's file with torch.
 
     Raises:
-        ExportError: it answers otherwise.
+        ExportError: its answers differ.
 
     """
     logits = run_file(path, pixels)
@@ -117,7 +117,7 @@ def check_split(
     `tolerance` is the largest difference of a logit.
 
     Raises:
-        ExportError: they answer otherwise.
+        ExportError: their results differ.
 
     """
     expected = reference(pixels)
@@ -125,7 +125,8 @@ def check_split(
     latents = run_file(head, pixels)
     _check_latents(head.name, latents, expected.latents)
     logits = run_file(tail, latents)
-    # On the latents that the head really gave: one symbol on the other side can move a logit by more than any rounding.
+    # The tail gets the latents that the head really gave, because one different symbol can move a logit further than
+    # rounding.
     same = bool(np.array_equal(latents, expected.latents))
     wanted = expected.logits if same else reference.logits(latents)
     difference = _check_logits(tail.name, logits, wanted, tolerance)
@@ -148,11 +149,11 @@ def _check_latents(name: str, got: NDArray[np.uint8], wanted: NDArray[np.uint8])
 
 
 def _check_logits(name: str, got: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> float:
-    """Return the largest difference, if it is within the tolerance."""
+    """Return the largest difference of a logit, after checking that it is within the tolerance."""
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         msg = f"{name} gives {got.dtype} {got.shape}, torch {wanted.dtype} {wanted.shape}: nothing was written"
         raise ExportError(msg)
-    # Written so that NaN fails too.
+    # The comparison is written so that NaN fails too.
     difference = float(np.abs(got - wanted).max(initial=0))
     if not difference <= tolerance:
         msg = (
@@ -165,7 +166,7 @@ def _check_logits(name: str, got: NDArray[np.float32], wanted: NDArray[np.float3
 
 
 def _check_answers(name: str, got: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> None:
-    """Refuse another first choice, unless torch's two best are nearer to each other than the tolerance."""
+    """Refuse another first choice, unless torch's two best logits are closer to each other than the tolerance."""
     best = np.sort(wanted, axis=1)
     tied = best[:, -1] - best[:, -2] <= tolerance
     changed = (got.argmax(1) != wanted.argmax(1)) & ~tied

@@ -1,4 +1,4 @@
-"""A module as an ONNX file: exported by torch's dynamo exporter, its weights in a file that all models share."""
+"""Write modules as ONNX files with torch's dynamo exporter, and their weights to a file that all models share."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ BATCH = "batch"
 """The name of the first dimension of every input and output."""
 
 WEIGHTS = "weights.bin"
-"""Where all models of a bundle keep their weights."""
+"""The file with the weights of all models of a bundle."""
 
-# Smaller tensors stay in the model: shapes among them, which onnxruntime has to see to plan.
+# Smaller tensors stay in the model, among them the shapes that onnxruntime needs for planning.
 _SMALLEST_SHARED_BYTES = 1024
-# A file is mapped into memory in pages: large tensors start at one.
+# A file is mapped into memory in pages, so large tensors start at a page.
 _PAGE_BYTES, _ALIGNED_BYTES = 4096, 64
 
 
@@ -55,13 +55,13 @@ def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: st
                 external_data=False,
                 verbose=False,
             )
-    except Exception as error:  # the exporter and what it calls raise errors of every kind
+    except Exception as error:  # the exporter and its callees raise errors of every kind
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         msg = f"torch.onnx cannot export the part of the model that gives {target!r}: {first.strip()}"
         raise ModelError(msg) from error
     assert program is not None
     model = program.model_proto
-    # Where a module turns the batch into a number of its own, the exporter takes it for a constant without a word.
+    # If a module turns the batch size into a number of its own, the exporter silently takes it for a constant.
     if any(
         value.type.tensor_type.shape.dim[0].dim_param != BATCH for value in (*model.graph.input, *model.graph.output)
     ):
@@ -72,9 +72,9 @@ def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: st
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:
-    """Take stack traces and names of source files out: a bundle says nothing about the machine it was made on.
+    """Remove stack traces and names of source files, so that a bundle says nothing about the machine that made it.
 
-    What stays is which part of the exported module a node belongs to (head, encoder, ...), in its `doc_string`.
+    A node's `doc_string` still names the part of the exported module that it belongs to (head, encoder, ...).
     """
     model.producer_name, model.doc_string = "isplit", ""
     del model.metadata_props[:]
@@ -98,9 +98,9 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 class WeightsFile:
-    """The file of all models' weights: what has the same bytes is there once.
+    """Stores the weights of all models in one file, where equal bytes are stored once.
 
-    Use as a context manager; `add` while it is open.
+    Use it as a context manager; `add` while it is open.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -120,7 +120,7 @@ class WeightsFile:
         self._file.close()
 
     def add(self, model: onnx.ModelProto) -> None:
-        """Move a model's large tensors into the file; the model changes, and is then small."""
+        """Move a model's large tensors into the file. This changes the model, which is then small."""
         for graph in _graphs(model.graph):
             for tensor in graph.initializer:
                 content = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
@@ -148,23 +148,23 @@ class WeightsFile:
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:
-    """Return how many bytes a model's tensors take; none of them may be in another file."""
+    """Return the number of bytes of a model's tensors; none of them may be in another file."""
     return sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
 
 
 def export_versions() -> dict[str, str]:
-    """Return the versions of what made the files, the ONNX opset included."""
+    """Return the versions of the software that made the files, and the ONNX opset."""
     names = ("onnx", "onnxscript", "onnxruntime")
     return {name: metadata.version(name) for name in names} | {"opset": str(OPSET)}
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> None:
-    """Write a model: with weights inside, at most 2 GiB."""
+    """Write a model with its weights inside, at most 2 GiB."""
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _part(node: onnx.NodeProto) -> str:
-    """Return the name of the exported module's child that a node is from, as the exporter noted it; "" for none."""
+    """Return the name of the exported module's child of a node, as the exporter recorded it; "" for none."""
     notes = {entry.key: entry.value for entry in node.metadata_props}
     # ": package.HeadModel/encoder: package.Encode/view: aten.view.default"
     scopes = notes.get("namespace", "").split("/")

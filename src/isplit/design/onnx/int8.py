@@ -1,4 +1,4 @@
-"""Heads that compute in eight bits: static quantisation with onnxruntime, and what it costs."""
+"""Quantise heads statically to eight bits with onnxruntime, and measure the cost."""
 
 import logging
 from collections.abc import Generator
@@ -29,14 +29,14 @@ _BATCH = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Int8Measured:
-    """What an int8 head costs, and how many bytes cross with it."""
+    """The cost of an int8 head: accuracy, equal answers and payload bytes."""
 
     cost: Int8Cost
     payload_bytes: PayloadBytes
 
 
 def quantise_head(path: Path, calibration: NDArray[np.uint8]) -> onnx.ModelProto:
-    """Quantise the products of a head, weights per channel, activations by the ranges that images give them.
+    """Quantise the products of a head: weights per channel, activations by their ranges on images.
 
     The encoder stays in float32: it is small, and its output is quantised with the codec's own steps. Weights get
     seven bits: with eight, the 16-bit sums of some x86 processors saturate, and machines would answer differently.
@@ -48,7 +48,7 @@ def quantise_head(path: Path, calibration: NDArray[np.uint8]) -> onnx.ModelProto
     with TemporaryDirectory(prefix="isplit-int8-") as scratch, _quiet():
         fused, quantised = Path(scratch) / "fused.onnx", Path(scratch) / "int8.onnx"
         try:
-            # Folds batch normalisation into the convolutions: quantised apart they would lose more.
+            # This folds batch normalisation into the convolutions, because quantising them separately would lose more.
             quant_pre_process(str(path), str(fused), skip_symbolic_shape=True)
             quantize_static(
                 str(fused),
@@ -62,7 +62,7 @@ def quantise_head(path: Path, calibration: NDArray[np.uint8]) -> onnx.ModelProto
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
             )
-        except Exception as error:  # onnxruntime's errors share no base class but this one
+        except Exception as error:  # onnxruntime's errors share no other base class
             reason = " ".join(str(error).split())[:300]
             msg = f"onnxruntime cannot quantise {path.name}: {reason}; export without `int8=True`"
             raise ExportError(msg) from error
@@ -108,20 +108,20 @@ def _accuracy(right: NDArray[np.bool_]) -> Accuracy:
 
 
 class _Reader(CalibrationDataReader):
-    """Gives the calibration a few images at a time."""
+    """Passes a few images at a time to the calibration."""
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self._batches = iter([pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)])
 
     def get_next(self) -> dict[str, Any] | None:  # type: ignore[override] - its annotation leaves the end out
-        """Return the next batch by the input's name, None after the last."""
+        """Return the next batch by the input's name, or None after the last."""
         batch = next(self._batches, None)
         return None if batch is None else {"image": batch}
 
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Keep onnxruntime's advice on how to call its own tools off the user's screen."""
+    """Keep onnxruntime's advice for callers of its tools off the user's screen."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,8 +1,7 @@
-"""The modules that are exported: one for each file, with everything inside that the runtime should not have to know.
+"""Define the modules that are exported, one for each file, with everything inside that the runtime need not know.
 
-head   image  uint8 N×H×W×C ─> normalise ─> head ─> encode ─> quantise ─> latent uint8 N×latent_shape
-tail   latent ─> dequantise ─> decode ─> tail ─> the group's logits N×K
-whole  image ─> normalise ─> model ─> the group's logits N×K
+head   image  uint8 N×H×W×C ─> normalise ─> head ─> encode ─> quantise ─> latent uint8 N×latent_shape tail   latent ─>
+dequantise ─> decode ─> tail ─> the group's logits N×K whole  image ─> normalise ─> model ─> the group's logits N×K
 """
 
 import torch
@@ -13,11 +12,11 @@ from isplit.design.splits import BuiltSplit
 from isplit.records import Preprocessing
 
 ENCODER = "encoder"
-"""The name of the part of a head that makes the latent of what crosses."""
+"""The name of the part of a head that computes the latent from the crossing tensor."""
 
 
 class _Pixels(nn.Module):
-    """Pixels N×H×W×C uint8 to the model's input, with the operations of `batches.normalise`."""
+    """Maps pixels N×H×W×C uint8 to the model's input, with the operations of `batches.normalise`."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -42,7 +41,7 @@ class _Encode(nn.Module):
 
 
 class HeadModel(nn.Module):
-    """Images to quantised latents; `head` maps normalised images to what crosses."""
+    """Maps images to quantised latents; `head` maps normalised images to the crossing tensor."""
 
     def __init__(self, head: nn.Module, built: BuiltSplit, *, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -56,7 +55,7 @@ class HeadModel(nn.Module):
 
 
 class TailModel(nn.Module):
-    """Quantised latents to logits; `tail` maps what crossed to all logits of the model."""
+    """Maps quantised latents to logits; `tail` maps the crossing tensor to all logits of the model."""
 
     def __init__(self, tail: nn.Module, built: BuiltSplit, *, group: ClassSubset, outputs: int) -> None:
         super().__init__()
@@ -71,7 +70,7 @@ class TailModel(nn.Module):
 
 
 class WholeModel(nn.Module):
-    """The model without a split."""
+    """Maps images to logits with the model without a split."""
 
     def __init__(self, model: nn.Module, *, preprocessing: Preprocessing, group: ClassSubset, outputs: int) -> None:
         super().__init__()

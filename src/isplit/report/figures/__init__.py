@@ -1,1 +1,1 @@
-"""The figures of the page, each from series to a drawing and to what its scripts need."""
+"""Draw the figures of the page; each module turns series into a drawing and into what its scripts need."""

@@ -1,4 +1,4 @@
-"""Figure 2: the importance of every cut for every class, as a picture with one pixel for each."""
+"""Draw figure 2: the importance of every cut for every class, as a picture with one pixel for each."""
 
 import base64
 import io
@@ -18,17 +18,17 @@ from isplit.report.svg import Drawing
 LARGEST_ROW_PX, SMALLEST_ROW_PX, TALLEST_PX = 26.0, 2.0, 1600.0
 GAPS_UP_TO_CUTS, GAPS_FROM_ROW_PX = 60, 12.0
 MANY_CELLS = 20_000
-"""With more cells than this a picture has 64 colours, which take half the bytes and look the same."""
+"""With more cells than this, a picture has 64 colours, which take half the bytes and look the same."""
 LETTER_PX = 6.2
 
-# Relative importance is drawn as a colour over the page's own background, the stronger the further from the average.
+# Relative importance is drawn as a colour over the page's background, stronger the further it is from the average.
 MORE, LESS, MISSING = (214, 52, 71), (46, 118, 214), (139, 148, 160)
 _CHARACTERS = {"narrow": 13, "middle": 20, "wide": 24}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeatScale:
-    """The legend of one way to colour the map: CSS colours from left to right, and the values at both ends."""
+    """The legend of one colouring of the map: CSS colours from left to right, and the values at both ends."""
 
     colours: str
     low: str
@@ -93,7 +93,8 @@ def _draw_labels(drawing: Drawing, labels: tuple[str, ...], *, row_px: float, wi
     group = drawing.group(drawing.root, data_width=width.name)
     longest = 0
     for row in range(0, len(labels), every):
-        # The start tells classes apart, where cuts are told apart by their end.
+        # Class names are cut at their end, because their start distinguishes them; cuts are distinguished by their
+        # end.
         characters = _CHARACTERS[width.name]
         label = labels[row] if len(labels[row]) <= characters else labels[row][: characters - 1] + "…"
         longest = max(longest, len(label))

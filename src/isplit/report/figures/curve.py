@@ -1,4 +1,4 @@
-"""Figure 1: importance along the network above the size of what crosses, for the page, for papers and for notebooks."""
+"""Draw figure 1: importance along the network above the size of the crossing tensors, for page, paper and notebook."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from isplit.report.scales import Tick, even_ticks, log_ticks
 from isplit.report.svg import Drawing, Margins, Point, Shape
 
 Scale = Callable[[float], float]
-"""From a value to pixels from the top."""
+"""Maps a value to pixels from the top."""
 
 MARKS: dict[MarkKind, tuple[str, str, str]] = {
     "maximum": ("star", "maximum", "candidate: local maximum"),
@@ -36,16 +36,16 @@ MARKS: dict[MarkKind, tuple[str, str, str]] = {
 """The symbol, the style and the meaning of each kind of mark."""
 
 MANY_CUTS = 60
-"""With more cuts than this the points are drawn small."""
+"""With more cuts than this, the points are drawn small."""
 GUIDED_RANKS = 3
-"""So many candidates have lines down to their sizes."""
+"""The number of candidates with lines down to their sizes."""
 LETTER_PX = 6.2
 """The mean width of a letter at 11 px, to lay out a legend."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveLayout:
-    """Where the two panels lie, in pixels from the top of the drawing."""
+    """The positions of the two panels, in pixels from the top of the drawing."""
 
     upper_top: float
     upper_height: float
@@ -98,7 +98,7 @@ def curve_figure(
 
 
 def curve_svg(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> bytes:
-    """Draw the all-classes curve with its candidates above the size of what crosses, as a file 7 inches wide.
+    """Draw the all-classes curve with its candidates above the size of the crossing tensors, as a file 7 inches wide.
 
     The same records give the same bytes. Texts stay texts, so that an editor can change them.
     """
@@ -114,7 +114,7 @@ def curve_svg(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candid
 
 
 def notebook_svg(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Markup:
-    """Draw the all-classes curve as an element for a notebook, which has neither our style sheet nor our scripts."""
+    """Draw the all-classes curve as an element for a notebook, which has neither the style sheet nor the scripts."""
     series = curves(study, curve, candidates)[0]
     drawing = Drawing(width=NOTEBOOK_WIDTH - 58 - 84, height=NOTEBOOK_LAYOUT.bottom, theme=NOTEBOOK)
     bottom = _draw(drawing, NOTEBOOK_LAYOUT, graph, curve, series)

@@ -1,4 +1,4 @@
-"""The axis of cuts, which several figures share: as many names as there is room for, candidates first."""
+"""Draw the axis of cuts, which several figures share, with as many names as there is room for, candidates first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from isplit.report.svg import Drawing, Shape
 CHARACTER_PX = 6.7
 """The width of a monospaced character at 11 px."""
 LINE_PX = 15.0
-"""The least distance between two names that stand upright beside each other."""
+"""The least distance between two upright names beside each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ WIDTHS = (
 
 
 def cut_share(index: float, count: int, *, pad: float = 0.6) -> float:
-    """Return where the cut of that index lies on the axis, as a share of its width; `pad` is room at both ends."""
+    """Return the place of the cut with that index on the axis, as a share of its width; `pad` is room at both ends."""
     return (index + pad) / (count - 1 + 2 * pad) if count else 0.5
 
 

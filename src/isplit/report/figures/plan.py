@@ -1,4 +1,4 @@
-"""The plan's figures: latency against accuracy, and the best placement over the uplink and the device's speed."""
+"""Draw the plan's figures: latency against accuracy, and the best placement over the uplink and the device's speed."""
 
 from math import log10, sqrt
 
@@ -21,7 +21,7 @@ _KIND_SHADES = {"local": 0, "remote": 14, "split": 6, "middle": 8, "tiers": 3, "
 def front_svg(record: PlanRecord) -> Markup:
     """Draw every placement of known accuracy; a script moves them when a slider moves.
 
-    The area of a circle grows with the bytes on the wire. The ends of the axis of latency are kept at the drawing.
+    The area of a circle grows with the bytes on the wire. The ends of the latency axis are attributes of the drawing.
     """
     shown = [placement for placement in record.placements if placement.accuracy is not None]
     drawing = Drawing(height=FRONT_HEIGHT)

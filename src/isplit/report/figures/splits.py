@@ -1,4 +1,4 @@
-"""Accuracy over bytes, and predicted against measured, for one set of classes."""
+"""Draw accuracy over bytes, and predicted against measured accuracy, for one set of classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PAIRS_HEIGHT = 400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """An entry of a legend: the series that it hides and shows, its label, its colour, and how it is drawn.
+    """An entry of a legend: the series that it hides and shows, its label, its colour, and its drawing.
 
     `line` is the style of a line through the entry, "" for none; `symbol` and `style` are those of its mark.
     """
@@ -32,7 +32,7 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFigures:
-    """The figures of one set of classes; `pairs` is empty where no split was trained after a prediction."""
+    """The figures of one set of classes; `pairs` is empty if no split was trained after a prediction."""
 
     name: str
     bytes: Markup
@@ -111,7 +111,7 @@ def _draw_bytes(group: GroupSeries, cut_numbers: dict[str, int]) -> tuple[Drawin
 
 
 def _bytes_axes(group: GroupSeries) -> _Axes:
-    """Return limits that show all splits; what is far below them (an image at quality 5) may leave the figure."""
+    """Return limits that show all splits; images far below them (such as quality 5) may lie outside the figure."""
     shown = [dot for line in (*group.lines, *group.trained) for dot in line.dots]
     shown += [group.images[index] for index in group.efficient]
     logs = [log10(dot.bytes) for dot in (*shown, *group.images)]

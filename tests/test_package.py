@@ -1,5 +1,6 @@
 """The package as others see it: it imports without torch, its exports are in order, and the README's code runs."""
 
+import os
 import re
 import subprocess
 import sys
@@ -141,3 +142,16 @@ def test_readme_without_example(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     with pytest.raises(AssertionError, match="no Python example"):
         readme_code()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("", ""), ("1", "1")])
+def test_nothing_is_reported(before, after):
+    """Onnxruntime reports nothing to its makers once isplit is imported, unless the user has said so."""
+    name = "ORT_DISABLE_TELEMETRY"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    if before is not None:
+        environment[name] = before
+    code = f"import os, isplit; print(repr(os.environ[{name!r}]))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert repr(after) == done.stdout.strip()

@@ -8,8 +8,13 @@
 Importing isplit loads no torch: what needs it is loaded when it is first asked for.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Since version 1.29, onnxruntime reports names and hashes of the models that it loads to its makers, unless this is set
+# before it is imported. Whoever wants that sets the variable to an empty value.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from isplit.api import *  # noqa: F403 - the names are those of `_EXPORTS`

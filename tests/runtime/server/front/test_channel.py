@@ -11,6 +11,14 @@ from h2.settings import SettingCodes
 from isplit.runtime.server import ServerTls
 from isplit.runtime.server.front.channel import Channel
 
+REFUSED_CALL = [
+    (":method", "POST"),
+    (":scheme", "https"),
+    (":path", "/test.Service/Echo"),
+    (":authority", "localhost"),
+    ("content-type", "application/grpc"),
+]
+
 
 @pytest.fixture(scope="module")
 def contexts(authority, server_pair):
@@ -157,3 +165,33 @@ def test_a_stranger_that_had_to_wait_is_read_on(start_front, connect):
     front.look(lambda hub: hub.strangers.spend(0.1))
     assert "0" == stranger.ask().status
     assert "0" == stranger.ask().status
+
+
+def test_refused_call_is_no_protocol_error(start_front, connect, contexts, http2):
+    """What a refused peer had sent in the same TLS record is not read, and not counted as a fault of its own."""
+    server, client = contexts["tls"]
+    front = start_front(tls=server)
+    stranger = connect(front.port, context=client)
+    stranger.until(lambda: stranger.http2.remote_settings.max_concurrent_streams == 100)
+    for _ in range(90):
+        stranger.http2.send_headers(stranger.http2.get_next_available_stream_id(), REFUSED_CALL)
+    stranger.flush()
+    stranger.until(lambda: stranger.closed)
+    assert 1 == front.refusals("token")
+    http2.until(lambda: 0 == front.look(lambda hub: len(hub.channels)))
+    assert 0 == front.refusals("protocol_error")
+
+
+def test_record_of_many_calls_takes_many_turns(start_front, connect, contexts, http2):
+    """A peer that is no longer trusted gets one KiB of a long TLS record at a time, and the rest in its next turns."""
+    server, client = contexts["tls"]
+    front = start_front(tls=server)
+    peer = connect(front.port, context=client)
+    assert "0" == peer.ask().status
+    (channel,) = front.look(lambda hub: list(hub.channels))
+    front.look(lambda hub: channel.connection.debt.cost(60.0, now=hub.now()))
+    turns = []
+    work = channel.work
+    front.look(lambda hub: setattr(channel, "work", lambda: (turns.append(1), work())))
+    assert ("0", 8_005) == ((outcome := peer.ask(bytes(8_000))).status, len(outcome.data))
+    assert len(turns) >= 8

@@ -11,8 +11,9 @@ mutant_drawing.py.
 Each mutant is run against the tests that mirror its module and those that `mutants.toml` names for it. The code is
 changed in a copy of the checkout in a temporary folder, never in the checkout. Results are kept in .cache/mutants.jsonl
 as they come: after an interrupt (Ctrl-C) the same command goes on where it stopped. `--again` runs those again that
-lived, after tests were added. A mutant that runs into the time limit is run a second time with twice the limit, and
-counts as killed (it hangs) only if it runs into that one as well. Results go to benchmarks/results/mutants.json.
+lived, after tests were added, but for those of which mutants.toml says why nobody can see them. A mutant that runs into
+the time limit is run a second time with twice the limit, and counts as killed (it hangs) only if it runs into that one
+as well. Results go to benchmarks/results/mutants.json.
 """
 
 import argparse
@@ -166,15 +167,29 @@ class Bench:
         session.add(key=mutant.key, outcome=word, seconds=round(seconds, 1), place=mutant.name)
 
 
+REASONS = {(entry["module"], entry["before"], entry["after"]): entry["reason"] for entry in TABLE["equivalent"]}
+
+
+def reason_of(mutant: Mutant) -> str | None:
+    """Return why nobody can see a change, as mutants.toml says it; None where it says nothing."""
+    return REASONS.get((mutant.module.removeprefix("src/isplit/"), mutant.before, mutant.after))
+
+
+def is_due(mutant: Mutant, session: Session, *, again: bool) -> bool:
+    """Return whether a mutant is to be run: a new one and, if asked for, one that lived though it can be seen."""
+    if mutant.key not in session:
+        return True
+    return again and session[mutant.key]["outcome"] == "lived" and reason_of(mutant) is None
+
+
 def report(mutants: Sequence[Mutant], session: Session) -> dict[str, Any]:
     """Print what lived, and the counts of each room; return them for the results file."""
-    reasons = {(entry["module"], entry["before"], entry["after"]): entry["reason"] for entry in TABLE["equivalent"]}
     done = [mutant for mutant in mutants if mutant.key in session]
     rooms: dict[str, Counter[str]] = {}
     survivors: list[dict[str, Any]] = []
     for mutant in done:
         outcome = session[mutant.key]["outcome"]
-        reason = reasons.get((mutant.module.removeprefix("src/isplit/"), mutant.before, mutant.after))
+        reason = reason_of(mutant)
         if reason and outcome == "killed":
             print(f"mutants.toml says that a killed mutant changes nothing: {mutant.name} {mutant.after}")
         if outcome == "lived":
@@ -205,7 +220,7 @@ def main() -> None:
         default="",
         help="of those drawn, only the ones whose path holds this; the results file stays as it is",
     )
-    parser.add_argument("--again", action="store_true", help="run those again that lived")
+    parser.add_argument("--again", action="store_true", help="run those again that lived and can be seen")
     parser.add_argument("--list", action="store_true", help="print the drawn mutants, and run nothing")
     options = parser.parse_args()
     mutants = [mutant for mutant in drawn(count=options.count, seed=options.seed) if options.only in mutant.name]
@@ -215,12 +230,7 @@ def main() -> None:
     for name in TABLE["preload"]:
         importlib.import_module(name)
     session = Session()
-    redone = {"lived"} if options.again else set()
-    todo = [
-        mutant
-        for mutant in mutants
-        if session.get(mutant.key, {"outcome": "lived"})["outcome"] in redone or mutant.key not in session
-    ]
+    todo = [mutant for mutant in mutants if is_due(mutant, session, again=options.again)]
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT also where a shell let it be ignored
         signal.signal(number, signal.default_int_handler)
     started = time.monotonic()

@@ -70,6 +70,7 @@ class RawClient:
         self.socket.close()
 
     def flush(self):
+        self.socket.settimeout(LIMIT_S)  # not the short one of `read`: what a slow server has no room for would be lost
         with contextlib.suppress(OSError):
             self.socket.sendall(self.http2.data_to_send())
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from isplit.design.graph.outputs import ModelCall, as_matrix, outputs_of
+from isplit.design.graph.outputs import ModelCall, are_probabilities, as_matrix, logits_of, outputs_of
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,35 @@ def test_further_inputs_are_repeated_for_every_image():
     torch.testing.assert_close(given["prompt"], prompt.repeat(4, 1, 1))
     assert (3, True) == (given["number"], given["pair"] is pair)
     assert [(4, 2, 3)] == [tuple(call.keywords(Scaled(), torch.zeros(4, 1))[name].shape) for name in ("prompt",)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "answers"),
+    [
+        (True, [[0.25, 0.75], [1.0, 0.0]]),
+        (True, [[0.2505, 0.75]]),
+        (False, [[0.252, 0.75]]),
+        (False, [[0.25, 0.75], [0.5, 0.4]]),
+        (False, [[-0.25, 1.25]]),
+        (False, [[0.5, -0.5, 1.0]]),
+        (False, [[float("nan"), 1.0]]),
+        (False, [[float("inf"), 0.0]]),
+        (True, [[0.0], [0.3], [1.0]]),
+        (False, [[0.3], [1.01]]),
+        (False, [[0.3], [-0.01]]),
+    ],
+)
+def test_are_probabilities(expected, answers):
+    """Numbers from 0 to 1 whose rows sum to 1, to a thousandth; a single one a row need not be 1."""
+    assert expected is are_probabilities(torch.tensor(answers))
+
+
+def test_logits_of_probabilities():
+    """Logarithms, of one probability against its opposite; 0 and 1 give large numbers, and no infinite ones."""
+    torch.testing.assert_close(logits_of(torch.tensor([[0.25, 0.75]])), torch.tensor([[0.25, 0.75]]).log())
+    torch.testing.assert_close(logits_of(torch.tensor([[0.75], [0.5]])), torch.tensor([[3.0], [1.0]]).log())
+    certain = logits_of(torch.tensor([[0.0], [1.0]]))
+    assert torch.isfinite(certain).all()
+    assert float(certain[0]) < -15
+    assert float(certain[1]) > 15
+    assert -16.2 < float(logits_of(torch.tensor([[0.0, 1.0]]))[0, 0]) < -16.1

@@ -1,4 +1,4 @@
-"""Frozen, versioned records: the only things that cross from room to room. Saved as JSON, one file each."""
+"""Define frozen, versioned records, the only values that rooms exchange. Each is saved as one JSON file."""
 
 from isplit.records.answers import Answer, AnswerSource, Timings, read_answers
 from isplit.records.arrays import load_arrays, save_arrays

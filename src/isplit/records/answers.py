@@ -1,4 +1,4 @@
-"""What a device was answered, and how long every part of it took: the one definition, a line of JSON each."""
+"""Record what a device was answered and how long each part took, as one line of JSON per image."""
 
 import json
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ AnswerSource = Literal["split", "remote", "local", "local-fallback", "failed"]
 
 
 class Timings(Part):
-    """Where an answer's time went, in milliseconds. None where that part did not take place.
+    """The parts of an answer's time, in milliseconds. A part that did not take place is None.
 
-    On the device, in order: `decode_image_ms` (file to picture), `preprocess_ms` (picture to the model's pixels),
-    `head_ms`, `encode_ms` (latent or pixels to payload), then `wire_ms`; or `local_ms`, the whole model.
-    On the server, as it reported: `server_queue_ms`, `server_decode_ms`, `server_infer_ms`, and `server_ms`, from the
+    On the device, the parts are, in order, `decode_image_ms` (file to picture), `preprocess_ms` (picture to the
+    model's pixels), `head_ms`, `encode_ms` (latent or pixels to payload) and `wire_ms`; or `local_ms`, the whole
+    model. The server reports `server_queue_ms`, `server_decode_ms`, `server_infer_ms`, and `server_ms`, from the
     request's arrival there to its answer.
 
-    `wire_ms` is the round trip of the attempt that was answered, less `server_ms` (all of it where the server reports
-    no times). `retry_ms` is what attempts that failed and the waits between them took. `total_ms` runs from when the
-    image was handed over until its answer was ready; what it has beyond the parts is the client's own work.
+    `wire_ms` is the round trip of the attempt that was answered, minus `server_ms` (the whole round trip if the server
+    reports no times). `retry_ms` is the time of failed attempts and of the waits between them. `total_ms` runs from
+    when the image was handed over until its answer was ready; what it exceeds the parts by is the client's own work.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -44,19 +44,19 @@ class Timings(Part):
 
 
 class Answer(Record):
-    r"""What one image was answered.
+    r"""The answer to one image.
 
-    `placement` is what was asked for ("local", "remote" or a cut), `source` where the answer came from. `reason` says
-    why it is "local-fallback" or "failed". A failed answer has no label, and no answer a NaN or an infinite number.
-    `late` marks an answer that came after its deadline. `label` is an index into the bundle's classes, `probability`
-    its softmax. `attempts` counts the requests that were sent; `payload_bytes` is one request's payload, header
-    included and gRPC's framing not. `server_batch` is how many images the server ran together. `started_unix_s` is the
-    device's clock when it was handed the image. `image` is the image's name; bytes of it that are not UTF-8 are
-    written as `\xNN`.
+    `placement` is the requested placement ("local", "remote" or a cut), and `source` tells where the answer came from.
+    `reason` says why the source is "local-fallback" or "failed". A failed answer has no label, and no answer holds NaN
+    or an infinite number. `late` marks an answer that came after its deadline. `label` is an index into the bundle's
+    classes, and `probability` its softmax. `attempts` counts the requests that were sent. `payload_bytes` is the
+    payload of one request, with its header and without gRPC's framing. `server_batch` is the number of images that the
+    server ran together. `started_unix_s` is the device's clock when it was handed the image. `image` is the image's
+    name; its bytes that are not UTF-8 are written as `\xNN`.
 
-    `provider` is what ran this answer's model on the device ("cpu", "cuda", and so on; None where no model ran here),
-    and `provider_fallback` why it is not the one that was asked for. `server_provider` is the server's, where it
-    reports one: isplit's does where that is not the CPU, or not what it was asked for.
+    `provider` is the execution provider of this answer's model on the device ("cpu", "cuda", and so on; None if no
+    model ran here), and `provider_fallback` says why it is not the requested one. `server_provider` is the server's,
+    if the server reports one; isplit's does if it is not the CPU, or not the requested one.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -88,8 +88,7 @@ class Answer(Record):
     def to_line(self, *, logits: bool = False) -> str:
         """Return the answer as one line of JSON, its schema first; logits are long and left out unless wanted.
 
-        Every character that is not printable is written as an escape, so that the line is one line for every reader
-        and a terminal shows it rather than obeys it.
+        Every character that is not printable is escaped, so that every reader sees one line and no terminal obeys it.
         """
         fields = self.model_dump(mode="json", exclude=None if logits else {"logits"})
         document = json.dumps(
@@ -102,10 +101,10 @@ _LONGEST_LINE_BYTES = 2**24  # logits of 100,000 classes take 2 MiB
 
 
 def read_answers(path: Path) -> Iterator[Answer]:
-    """Read a file of answers, a line at a time.
+    """Read a file of answers, line by line.
 
     Raises:
-        DataError: the file cannot be read, or a line is no answer; the message gives its number.
+        DataError: the file cannot be read, or a line is not an answer; the message gives its number.
 
     """
     try:

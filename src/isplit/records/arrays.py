@@ -1,4 +1,4 @@
-"""Arrays beside the records: .npz files that are whole or absent, and hold no pickles."""
+"""Save arrays beside the records, as .npz files that are complete or absent and hold no pickles."""
 
 import io
 import zipfile
@@ -12,7 +12,7 @@ from isplit.errors import StudyError
 from isplit.records.files import FileTooLargeError, read_limited, too_large, write_whole
 
 LARGEST_ARRAYS_BYTES = 4 * 2**30
-"""The largest file of arrays, and the most that it may unpack to: scores of 5 million images at 100 cuts."""
+"""The largest file of arrays, and its largest unpacked size: scores of 5 million images at 100 cuts."""
 
 
 def pack_arrays(arrays: dict[str, NDArray[Any]]) -> bytes:

@@ -1,4 +1,4 @@
-"""What every record shares: frozen fields, a schema name with a version, and files that are whole or absent."""
+"""Define what every record shares: frozen fields, a schema name with a version, and files that are whole or absent."""
 
 import json
 import math
@@ -19,7 +19,7 @@ class Part(BaseModel):
     """A piece of a record: immutable, and strict about unknown fields."""
 
     # NaN and infinity are refused where a record is read and written (`Record.from_json`, `Record.to_json`).
-    # Built when first used: a device imports all records and uses four.
+    # Validators are built when first used, because a device imports all records and uses four.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
 
 
@@ -28,10 +28,10 @@ class LaterSchemaError(ValueError):
 
 
 class Record(Part):
-    """A part that is saved as a file of its own and says which schema it follows.
+    """A part that is saved as a file of its own and names the schema that it follows.
 
-    A subclass sets `schema_name` ("isplit.curve/1") and `file_name` ("curve.json"). The schema's number grows
-    whenever an older reader would misunderstand the file. `remedy` says what to do about a damaged file: `{path}` and
+    A subclass sets `schema_name` ("isplit.curve/1") and `file_name` ("curve.json"). The number of the schema grows
+    whenever an older reader would misunderstand the file. `remedy` says what to do about a damaged file; `{path}` and
     `{directory}` in it are replaced.
     """
 
@@ -63,11 +63,12 @@ class Record(Part):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read what `to_json` wrote.
+        """Make a record from the text of `to_json`.
 
         Raises:
             LaterSchemaError: a later version of isplit wrote it.
-            ValueError: not JSON, no schema or another one, fields that do not fit it, or a number that is not finite.
+            ValueError: it is not JSON, has no schema or another one, does not fit it, or holds a number that is not
+                finite.
 
         """
         data = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
@@ -167,13 +168,13 @@ def _refuse_number(word: str) -> float:
 
 
 def _finite(text: str) -> float:
-    """Read a number; JSON allows more digits than a number of the machine has."""
+    """Parse a number, because JSON allows more digits than a float has."""
     number = float(text)
     return number if math.isfinite(number) else _refuse_number(text[:40])
 
 
 def _first_non_finite(value: _Json, where: str = "") -> str | None:
-    """Return the place of the first number that is NaN or infinite ("points.3.cui"), None where all are finite."""
+    """Return the place of the first number that is NaN or infinite ("points.3.cui"), or None."""
     if isinstance(value, float):
         return None if math.isfinite(value) else where
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()

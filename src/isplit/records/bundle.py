@@ -1,4 +1,4 @@
-"""What a bundle holds: the manifest of a directory that a device and a server can run."""
+"""Describe a bundle: the manifest of a directory that a device and a server can run."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from isplit.records.study import Accuracy, ClassGroup, PartName, Preprocessing
 from isplit.records.tables import TableRecord
 
 RESERVED_CUTS = frozenset(("local", "remote"))
-"""Names of the other placements, which no cut may have."""
+"""The names of the other placements, which a cut must not have."""
 
 
 def _bundle_name(name: str) -> str:
@@ -26,7 +26,7 @@ def _bundle_name(name: str) -> str:
 
 
 def _relative_path(path: str) -> str:
-    """Accept a path only as this bundle would write it: relative, with slashes, going down."""
+    """Accept a path only in the form that a bundle writes: relative, with slashes, going down."""
     parts = PurePosixPath(path).parts
     plain = path.isprintable() and "\\" not in path and ":" not in path
     if not parts or not plain or str(PurePosixPath(path)) != path or parts[0] == "/" or ".." in parts or path == ".":
@@ -48,7 +48,7 @@ class BundledFile(Part):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Describe a file that is there.
+        """Describe an existing file.
 
         Raises:
             OSError: it cannot be read.
@@ -59,11 +59,12 @@ class BundledFile(Part):
 
 
 class ExportCheck(Part):
-    """How exported files answered in onnxruntime beside torch, on images of the select part.
+    """The comparison of exported files in onnxruntime with torch, on images of the select part.
 
-    `classes_answered` is how many different answers torch gave: with one, equal answers mean nothing. Latents are
-    compared in symbols: the largest difference, and the share that differ. `logits_difference_max` and `top1_changed`
-    (images) are from the image to the logits; `tail_difference_max` is with the same latents on both sides.
+    `classes_answered` is the number of different answers that torch gave; if it is one, equal answers mean nothing.
+    Latents are compared in symbols: the largest difference, and the share that differ. `logits_difference_max` and
+    `top1_changed` (images) are computed from the image to the logits; `tail_difference_max` with the same latents on
+    both sides.
     """
 
     images: int
@@ -76,10 +77,11 @@ class ExportCheck(Part):
 
 
 class Int8Cost(Part):
-    """What a head that computes in eight bits costs beside the same head in float32, on the select part.
+    """The cost of a head that computes in eight bits, beside the same head in float32, on the select part.
 
-    `against_float32` pairs both splits on the same images, `agreement` is the share of images that both answer alike.
-    `calibration_images` are of the fit part. Bytes are of one image, header included; `head_bytes` of the weights.
+    `against_float32` pairs both splits on the same images, and `agreement` is the share of images with equal answers.
+    `calibration_images` are of the fit part. Bytes are of one image, header included; `head_bytes` are those of the
+    weights.
     """
 
     calibration_images: int
@@ -97,7 +99,7 @@ class Int8Cost(Part):
 class LocalPlacement(Part):
     """The whole model on the device: ONNX, input `image` uint8 N×H×W×C, output `logits` float32 N×K.
 
-    `part` names the part of the data that `accuracy` is of (None: a bundle of an older version, which did not say).
+    `part` names the part of the data that `accuracy` was measured on (None in bundles of older versions).
     """
 
     file: BundlePath
@@ -107,10 +109,10 @@ class LocalPlacement(Part):
 
 
 class ImageSetting(Compression):
-    """A compression with what it costs; bytes are of one image.
+    """A compression setting and its cost; bytes are of one image.
 
-    `accuracy` and `against_whole` (the whole model first, on the same images) are of the data's part `part`; None where
-    nothing was measured, or the bundle is of an older version.
+    `accuracy` and `against_whole` (the whole model first, on the same images) were measured on the data's part `part`.
+    They are None if nothing was measured, and in bundles of older versions.
     """
 
     accuracy: Accuracy | None
@@ -121,10 +123,10 @@ class ImageSetting(Compression):
 
 
 class RemotePlacement(Part):
-    """The whole model on the server, fed with compressed images. Its file is as in `LocalPlacement`.
+    """The whole model on the server, which gets compressed images. Its file is as in `LocalPlacement`.
 
-    The server refuses images of other formats than `accepted_formats`, longer than `max_image_bytes`, or of more
-    pixels than `max_image_pixels`, before it decodes them.
+    Before it decodes images, the server refuses formats that are not in `accepted_formats`, and images longer than
+    `max_image_bytes` or of more pixels than `max_image_pixels`.
     """
 
     file: BundlePath
@@ -176,13 +178,13 @@ class CutPlacement(Part):
 
 
 class BundleRecord(TableRecord):
-    """manifest.json: every placement of one model, every file with its hash.
+    """manifest.json: every placement of one model, and every file with its hash.
 
-    The bundle's `name` goes before each model's on the wire: NAME.CUT, NAME.remote. `model_fingerprint` is that of
-    the study's model. Logits are of the classes of `group`, in its order. `versions` are of the libraries that made
-    the bundle. An ONNX file may keep weights in another file of the bundle (`weights.bin`, which heads share): in
-    its own directory or below. `check` is of the whole model's file. `base_accuracy` is the study's own, of its test
-    part (of a class subset: the whole model's beside the first cut); accuracies of placements are of the images on
+    The bundle's `name` precedes the model names on the wire: NAME.CUT, NAME.remote. `model_fingerprint` is that of the
+    study's model. Logits belong to the classes of `group`, in its order. `versions` are those of the libraries that
+    made the bundle. An ONNX file may keep weights in another file of the bundle (`weights.bin`, which heads share), in
+    its own directory or below. `check` is that of the whole model's file. `base_accuracy` is the study's, on its test
+    part (for a class subset, the whole model's beside the first cut). Accuracies of placements are of the images on
     which their splits were measured.
     """
 

@@ -1,4 +1,4 @@
-"""The cuts worth trying first, and which rule found each."""
+"""Record the cuts worth trying first, and the rule that found each."""
 
 from typing import ClassVar, Literal
 
@@ -11,8 +11,8 @@ Rule = Literal["importance-maximum", "natural-bottleneck", "size-minimum", "abov
 class Candidate(Part):
     """A cut worth trying.
 
-    `settled` is False for a maximum whose paired difference to a neighbour is within two standard errors: more
-    images may move it. It is None where the curve did not find the cut.
+    `settled` is False for a maximum whose paired difference to a neighbour is within two standard errors, because more
+    images may move it. It is None if the curve did not find the cut.
     """
 
     rank: int
@@ -26,7 +26,7 @@ class Candidate(Part):
 
 
 class Ranking(Part):
-    """Candidates for one set of classes, first choice first; `note` says what the reader has to know about it."""
+    """Candidates for one set of classes, first choice first; `note` is what the reader has to know about it."""
 
     name: str
     classes: tuple[str, ...]

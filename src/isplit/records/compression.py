@@ -1,4 +1,4 @@
-"""How an image is compressed when it is sent instead of a latent."""
+"""Describe the compression of an image that is sent instead of a latent."""
 
 from typing import Literal
 
@@ -10,10 +10,10 @@ ImageFormat = Literal["jpeg", "webp", "png"]
 
 
 class Compression(Part):
-    """How an image is compressed for the server.
+    """A compression of images for the server.
 
-    `quality` is the encoder's (None: lossless). `scale` is the share of the model's input side that is sent; the server
-    enlarges it again.
+    `quality` is the encoder's (None: lossless). `scale` is the share of the model's input side that is sent; the
+    server enlarges the image again.
     """
 
     format: ImageFormat

@@ -1,4 +1,4 @@
-"""How important each cut's tensor is for the decision: one value per cut, overall and per class."""
+"""Record how important each cut's tensor is for the decision: one value per cut, overall and per class."""
 
 from typing import ClassVar, Literal
 
@@ -15,21 +15,21 @@ METHOD_TITLES = {
     "gradient-activation": "|gradient × activation|",
     "gradient-energy": "gradient energy",
 }
-"""The titles of the importance methods that isplit brings; a method of a user's own is shown by its name."""
+"""The titles of isplit's importance methods; a user's own method is shown by its name."""
 
 
 def method_title(name: str) -> str:
-    """Return what tables and plots call an importance method."""
+    """Return the title of an importance method in tables and plots."""
     return METHOD_TITLES.get(name, name)
 
 
 class CurvePoint(Part):
     """The importance at one cut.
 
-    `cui` is the mean of the class means (for other methods than CUI: their own score), `stderr` its standard error.
-    `step_stderr` is the standard error of the *paired* difference to the point before (None at the first): the same
-    images are seen at every cut, so neighbours are compared far more sharply than their own errors suggest.
-    A value is None (null) where any image gave NaN or infinity; `non_finite` counts those images.
+    `cui` is the mean of the class means (for methods other than CUI, their own score), and `stderr` its standard
+    error. `step_stderr` is the standard error of the *paired* difference to the point before (None at the first). The
+    same images are seen at every cut, so neighbours are compared far more precisely than their own errors suggest. A
+    value is None (null) if any image gave NaN or infinity; `non_finite` counts those images.
     """
 
     cut: str
@@ -43,7 +43,7 @@ class CurvePoint(Part):
 
 
 class SubsetCurve(Part):
-    """The curve for a subset of the classes, and how many images it is taken from."""
+    """The curve for a subset of the classes, and the number of images behind it."""
 
     name: str
     classes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""How a data set is taken, before any long work: its parts, its classes beside the model's outputs, and samples."""
+"""Record how a data set is read, before any long work: parts, classes beside the model's outputs, and samples."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from isplit.records.study import PartName, Preprocessing
 class ClassRow(Part):
     """One class: its name and title, the model's output that it is matched to, and its images by part.
 
-    `output_name` is what the model itself calls the output, where that is known.
+    `output_name` is the model's own name of the output, if known.
     """
 
     name: str
@@ -22,8 +22,8 @@ class ClassRow(Part):
 class SampleImage(Part):
     """One image as the model sees it: a PNG file, base64, of the pixels before normalisation.
 
-    `answer` is the title of the class that the model takes it for, among all of its outputs; None where its answer is
-    none of the data's classes.
+    `answer` is the title of the class that the model chooses among all of its outputs; None if that is none of the
+    data's classes.
     """
 
     name: str
@@ -33,7 +33,7 @@ class SampleImage(Part):
 
 
 class DataCheckRecord(Record):
-    """What `isplit data` shows. `match_rule` says how classes and outputs were matched."""
+    """The content of `isplit data`. `match_rule` says how classes and outputs were matched."""
 
     schema_name: ClassVar[str] = "isplit.data-check/1"
     file_name: ClassVar[str] = "data.json"

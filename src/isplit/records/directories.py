@@ -1,4 +1,4 @@
-"""Directories that are whole or absent: built beside their place under another name, then put there in one step.
+"""Make directories that are whole or absent: built beside their place under another name, and moved in one step.
 
 .NAME.new-TOKEN   being built by a living process, or left by a dead one, or an old directory that is being deleted
 .NAME.old-TOKEN   the whole old directory for the moment in which the new one takes its place; only on file systems
@@ -20,7 +20,7 @@ from isplit.records.files import sync_directory
 
 try:
     import fcntl
-except ImportError:  # Windows: leftovers of dead processes stay there
+except ImportError:  # on Windows, leftovers of dead processes stay there
     fcntl = None
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -30,10 +30,10 @@ _ATTEMPTS = 16
 
 @contextmanager
 def new_directory(place: Path, *, overwrite: bool) -> Generator[Path]:
-    """Give a new directory, which becomes `place` when the block succeeds and disappears when it fails.
+    """Yield a new directory, which becomes `place` when the block succeeds and is removed when it fails.
 
-    At any moment, and after a kill or a power failure, `place` is the old directory or the new one, whole. What dead
-    processes left beside it is removed; what a living one builds there is left alone.
+    At any moment, and after a kill or a power failure, `place` is the complete old or new directory. Leftovers of dead
+    processes beside it are removed; what a living process builds there is left alone.
 
     Args:
         place: The directory to make, with its parents.
@@ -92,7 +92,7 @@ def recover(place: Path) -> bool:
     if os.path.lexists(place):
         return False
     for old in _beside(place, "old"):
-        with contextlib.suppress(OSError):  # a read-only disk, or somebody was faster
+        with contextlib.suppress(OSError):  # a read-only disk, or another process was faster
             os.rename(old, place)  # noqa: PTH104
             sync_directory(place.parent)
             return True

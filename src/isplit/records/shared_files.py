@@ -1,4 +1,4 @@
-"""Records that people share as files of any name: device profiles, links, plans and simulations."""
+"""Read and write records that people share as files of any name: device profiles, links, plans and simulations."""
 
 from pathlib import Path
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""What many devices that share a link and a server would see: latencies, misses, drops, loads and energy."""
+"""Record what many devices that share a link and a server would see: latencies, misses, drops, loads and energy."""
 
 from typing import ClassVar, Literal
 
@@ -79,7 +79,7 @@ class ScenarioResult(Part):
 
 
 class Scenario(Part):
-    """What was simulated: devices, their requests, the link, the server, and the seed that repeats it."""
+    """The simulated scenario: devices, their requests, the link, the server, and the seed that repeats it."""
 
     devices: int = Field(ge=1)
     arrivals: Arrivals

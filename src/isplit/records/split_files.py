@@ -1,11 +1,10 @@
-"""The files of a split: written so that split.json and the weights that it was measured with never come apart.
+"""Write the files of a split so that split.json and the weights that it was measured with always belong together.
 
-splits/NAME/split.json                         names the two others, and is written last
-splits/NAME/weights-<16 digits of SHA-256>.safetensors
-splits/NAME/codec-<16 digits of SHA-256>.npz
+splits/NAME/split.json                         names the two others, and is written last splits/NAME/weights-<16 digits
+of SHA-256>.safetensors splits/NAME/codec-<16 digits of SHA-256>.npz
 
-New weights have a new name, so the old ones stay until split.json names the new ones: killed at any moment, a folder
-holds the old split or the new one, whole. Afterwards the files that split.json does not name are removed.
+New weights get a new name, so the old ones stay until split.json names the new ones. If a process is killed at any
+moment, the folder holds the complete old or new split. Afterwards, files that split.json does not name are removed.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ SPLITS = "splits"
 """The folder of a study that holds its splits, each in a folder of its own."""
 
 LARGEST_WEIGHTS_BYTES = 64 * 2**30
-"""The largest file of a split's weights that is read where split.json does not say their size."""
+"""The largest file of a split's weights that is read if split.json does not give their size."""
 LARGEST_CODEC_BYTES = 2**26
 """The largest codec, as a file and unpacked: rans tables of 100,000 channels."""
 
@@ -31,7 +30,7 @@ _Part = Literal["weights", "codec"]
 _SUFFIXES: dict[_Part, str] = {"weights": ".safetensors", "codec": ".npz"}
 _LIMITS: dict[_Part, int] = {"weights": LARGEST_WEIGHTS_BYTES, "codec": LARGEST_CODEC_BYTES}
 
-# Files of this and of earlier versions, and what `write_whole` leaves of them when it is killed.
+# Files of this and of earlier versions, and what a killed `write_whole` leaves of them.
 _OURS = re.compile(
     r"(weights|codec)(-[0-9a-f]{16})?\.(safetensors|npz)"
     r"|\.[-.0-9a-z]+\.[0-9a-f]{16}"
@@ -41,7 +40,7 @@ _ATTEMPTS = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplitContent:
-    """What a split's files hold: its record, and the content of its weights and of its codec."""
+    """The content of a split's files: its record, its weights and its codec."""
 
     record: SplitRecord
     weights: bytes
@@ -91,7 +90,7 @@ def read_split_files(directory: Path) -> SplitContent:
                 codec=_content(directory, record, "codec"),
             )
         except OSError as error:
-            # Another process may have written a new split and removed the files of this one.
+            # Another process may have written a new split meanwhile, and removed the files of this one.
             newer = SplitRecord.load(directory)
             if newer == record:
                 reason = f"{error.filename}: {error.strerror or error}"

@@ -1,4 +1,4 @@
-"""Splits that were built: what they are made of, how accurate they are, and what crosses."""
+"""Record splits that were built: their construction, their accuracy, and the bytes that cross."""
 
 import builtins
 import hashlib
@@ -21,7 +21,7 @@ CoderName = Literal["raw", "zstd", "rle", "rans"]
 
 
 class PayloadBytes(Part):
-    """How many bytes cross per image, header included: mean, 95th percentile and largest of so many images."""
+    """The bytes of an image that cross, header included: mean, 95th percentile and largest over a number of images."""
 
     mean: float
     p95: float
@@ -48,12 +48,12 @@ class Budget(Part):
 
     @property
     def tag(self) -> str:
-        """A short name for files and tables: 512B or 1in64."""
+        """The short name in files and tables: 512B or 1in64."""
         return f"{self.payload_bytes}B" if self.payload_bytes is not None else f"1in{self.element_ratio:g}"
 
     @property
     def order(self) -> tuple[int, float]:
-        """What to sort by: bytes first, small before large; then ratios, those that send least first."""
+        """The sort key: bytes first, small before large; then ratios, those that send least first."""
         return (0, self.payload_bytes) if self.payload_bytes is not None else (1, -(self.element_ratio or 0))
 
 
@@ -79,7 +79,7 @@ class BottleneckSpec(Part):
 
 
 class Measurement(Part):
-    """A split on a part of the data: accuracy with its interval, what crosses, and what the device computes for it.
+    """A split measured on a part of the data: its accuracy with an interval, its bytes, and the device's computation.
 
     `against_whole` pairs the whole model (first) with the split (second) on the same images. `head_macs` are those of
     the device, encoder included; `head_mac_share` is over the whole model's. `elements` are numbers in the latent.
@@ -107,11 +107,11 @@ class Measurement(Part):
 
     @property
     def wire_bytes(self) -> WireBytes:
-        """The mean bytes of an image on the wire, the protocol included, in either direction."""
+        """The mean bytes of an image on the wire, including the protocol, for each direction."""
         return wire_overhead(len(self.per_class)).of_split(self.payload_bytes.mean)
 
     def row(self) -> dict[str, Any]:
-        """Return the figures that decide, as one row of a table."""
+        """Return the most important figures as one row of a table."""
         return {
             "part": self.part,
             **accuracy_row(self.accuracy, self.against_whole, self.payload_bytes, wire_bytes=self.wire_bytes),
@@ -140,9 +140,9 @@ def accuracy_row(
 class TrainingEpoch(Part):
     """One pass over the training images.
 
-    Epoch 0 of a stage is where it started. `losses` are means over the epoch by name. `select_accuracy` and
+    Epoch 0 of a stage is its starting point. `losses` are means over the epoch by name. `select_accuracy` and
     `payload_bytes` (mean, header included, on images of the fit part) are those of the split as it would be kept then;
-    None where a stage trains without a quantiser.
+    they are None if a stage trains without a quantiser.
     """
 
     stage: Literal["features", "task"]
@@ -154,13 +154,14 @@ class TrainingEpoch(Part):
 
 
 class Training(Part):
-    """How a split was trained: what was open, on what, when it stopped, and what it was before.
+    """How a split was trained: its trainable parts, its images, when it stopped, and its accuracy before.
 
     `best_epoch` is the epoch of the second stage whose weights were best, 0 for those it started from. `kept` says
     whether the record's split is that one, or the closed form, because no epoch was as accurate on the select part.
     `select` is the trained split on the select part, `closed_form_select` the closed form on the same images, and
     `before` the closed form on the same images as the record's own measurement; the last two are None for a random
-    start. `budget_note` says why the mean payload on the select part is not within 2 % of the budget; None where it is.
+    start. `budget_note` says why the mean payload on the select part is not within 2 % of the budget; None where it
+    is.
     """
 
     start: Literal["closed-form", "random"]
@@ -181,7 +182,7 @@ class Training(Part):
 
 
 class SplitFile(Part):
-    """A file beside split.json: its name, which holds the first digits of its hash, its size, and its SHA-256."""
+    """A file beside split.json: its name, which contains the first digits of its hash, its size, and its SHA-256."""
 
     name: str = Field(pattern=r"^(weights|codec)-[0-9a-f]{16}\.(safetensors|npz)$")
     bytes: int = Field(ge=0)
@@ -195,7 +196,7 @@ class SplitFile(Part):
 
 
 class SplitRecord(Record):
-    """split.json beside a split's weights: what it is, how it was made, and what was measured.
+    """split.json beside a split's weights: its construction and its measurements.
 
     `weights` and `codec` are the files that belong to it; None in records of earlier versions, whose files are called
     weights.safetensors and codec.npz.
@@ -238,12 +239,12 @@ class SplitRecord(Record):
 
 
 class Prediction(Part):
-    """What is known of a split before training: its accuracy with the closed form, measured.
+    """What is known of a split before training: the measured accuracy of its closed form.
 
-    `predicted_accuracy` is of the split after training, by the calibration named in the record; None where there is
-    none. It is never above the whole model's accuracy. 90 % of splits lie between `predicted_low` and `predicted_high`
-    (None in records of earlier versions), and `predicted_stderr` is the standard error that this width stands for.
-    `cui` is the importance of the cut (None where the curve does not cover it), `bytes` its size as fp32.
+    `predicted_accuracy` is that of the split after training, by the calibration named in the record; None without one.
+    It is never above the whole model's accuracy. 90 % of splits lie between `predicted_low` and `predicted_high` (None
+    in records of earlier versions), and `predicted_stderr` is the standard error that corresponds to this width. `cui`
+    is the importance of the cut (None if the curve does not cover it), and `bytes` its size as fp32.
     """
 
     cut: str
@@ -272,7 +273,7 @@ class RemoteImage(Compression):
 class PredictionsRecord(TableRecord):
     """predictions.json: splits before training at every cut, and beside them the compressed image.
 
-    `warnings` say in whole sentences what makes the figures of the last run less sure than they look.
+    `warnings` say in whole sentences why the figures of the last run are less certain than they look.
     """
 
     schema_name: ClassVar[str] = "isplit.predictions/1"
@@ -289,7 +290,7 @@ class PredictionsRecord(TableRecord):
     warnings: tuple[str, ...] = ()
 
     def wire_overhead(self, group: str) -> WireOverhead:
-        """Return what the protocol adds to a payload where the answers are of these classes."""
+        """Return the bytes that the protocol adds to a payload, for answers of these classes."""
         counts = [len(row.measurement.per_class) for row in self.predictions if row.group == group]
         return wire_overhead(max(counts, default=0))
 

@@ -1,4 +1,4 @@
-"""Where a study's model and data came from: enough to repeat it, and to refuse a changed input."""
+"""Record where a study's model and data came from, to repeat it and to refuse a changed input."""
 
 from math import sqrt
 from typing import ClassVar, Literal
@@ -12,7 +12,7 @@ PartName = Literal["fit", "select", "test"]
 
 
 class Preprocessing(Part):
-    """How an image file becomes the model's input.
+    """The steps from an image file to the model's input.
 
     Resize so that the shorter side is `resize_size` pixels (None: both sides straight to `image_size`), crop the
     middle `image_size` (height, width), convert to `channels` (1 grey, 3 RGB), scale to [0, 1], subtract `mean`,
@@ -28,7 +28,7 @@ class Preprocessing(Part):
 
 
 class ModelSource(Part):
-    """Which model it is.
+    """The source of the model.
 
     `fingerprint` is the SHA-256 over the names, shapes and bytes of its state. `output` names the one of several
     outputs that is taken for the logits, and `extra_inputs` holds the constants for further inputs.
@@ -45,7 +45,7 @@ class ModelSource(Part):
 
 
 class DataSource(Part):
-    """Which data it is, and how its images are divided.
+    """The source of the data, and the division of its images.
 
     `sha256` is over the data file where there is one (idx: over both files' hashes); for a folder, over its files'
     names, sizes and labels, and their contents (beyond 2 GiB, the contents of every n-th); for other sets, over labels
@@ -74,10 +74,10 @@ class Accuracy(Part):
 
     @classmethod
     def from_counts(cls, correct: int, images: int) -> "Accuracy":
-        """Work out the share and its interval; with no images the interval is [0, 1]."""
+        """Compute the share and its interval; with no images, the interval is [0, 1]."""
         if images == 0:
             return cls(correct=0, images=0, accuracy=0.0, low=0.0, high=1.0)
-        z = 1.959963984540054  # the normal distribution's 97.5 % point
+        z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
         share = correct / images
         centre = (share + z * z / (2 * images)) / (1 + z * z / images)
         half = z / (1 + z * z / images) * sqrt(share * (1 - share) / images + z * z / (4 * images * images))
@@ -85,7 +85,7 @@ class Accuracy(Part):
             correct=correct,
             images=images,
             accuracy=share,
-            # At 0 and 1 rounding could put the share itself outside.
+            # At 0 and 1, rounding could put the share itself outside the interval.
             low=min(share, max(0.0, centre - half)),
             high=max(share, min(1.0, centre + half)),
         )
@@ -104,11 +104,11 @@ class ClassGroup(Part):
 
 
 class StudyRecord(Record):
-    """study.json: what was analysed. Every later step checks its input against it.
+    """study.json: the analysed model and data. Every later step checks its input against it.
 
-    `graph_sha256` is over the captured operations and their arguments: a model's code may change with its weights.
-    `warnings` say why results may mean something else than they seem to; `notices` say what was done or assumed so
-    that the model and the data can be used.
+    `graph_sha256` is over the captured operations and their arguments, because a model's code may change without its
+    weights. `warnings` say why results may be misleading; `notices` say what was done or assumed so that the model and
+    the data can be used.
     """
 
     schema_name: ClassVar[str] = "isplit.study/1"

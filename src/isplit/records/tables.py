@@ -1,4 +1,4 @@
-"""Records with rows as tables: lists of flat dictionaries for data frames, and HTML for notebooks."""
+"""Turn records with rows into tables: lists of flat dictionaries for data frames, and HTML for notebooks."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

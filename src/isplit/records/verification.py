@@ -1,4 +1,4 @@
-"""How well the choice of a cut before training agrees with what training made of every cut."""
+"""Record how well the choice of a cut before training agrees with the accuracy of every cut after training."""
 
 from typing import Any, ClassVar, Literal
 
@@ -10,11 +10,12 @@ Predictor = Literal["cui", "size", "depth", "closed-form", "calibrated"]
 
 
 class VerifiedCut(Part):
-    """A cut as it was judged before training, and as it turned out.
+    """A cut as it was judged before training, and its result.
 
-    `cui` is its importance (None where the curve does not cover it), `bytes` the size of what crosses as fp32, `depth`
-    its number in the order of computation. `closed_form` was measured on the select part without training,
-    `calibrated_accuracy` predicted from it (None without a calibration); `trained` is measured on the test part.
+    `cui` is its importance (None if the curve does not cover it), `bytes` the size of the crossing tensors as fp32,
+    and `depth` its number in the order of computation. `closed_form` was measured on the select part without training,
+    and `calibrated_accuracy` is predicted from it (None without a calibration). `trained` is measured on the test
+    part.
     """
 
     cut: str

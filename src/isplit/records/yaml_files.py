@@ -1,4 +1,4 @@
-"""Read YAML files that people write: small ones, of plain values, each written out."""
+"""Read small YAML files of plain values that people write."""
 
 from pathlib import Path
 from typing import Any

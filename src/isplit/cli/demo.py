@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from PIL import Image
 
 from isplit.cli import console
 from isplit.cli.analyze import describe_base_accuracy, show_ranking
@@ -121,7 +122,9 @@ def _run(dataset: "Dataset", out: Path, cut: str) -> RunsRecord:
     classes: dict[str, str] = {}
     for index in dataset.parts["test"][:_IMAGES].tolist():
         path = directory / f"{index:04}.png"
-        dataset.image(index).save(path)
+        image = dataset.image(index)
+        assert isinstance(image, Image.Image)  # the demo's images are RGB
+        image.save(path)
         classes[str(path)] = dataset.classes[int(dataset.labels[index])]
     placements = ("local", "remote", cut)
     return measure_placements(

@@ -13,12 +13,13 @@ import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from isplit.codec.bands import Picture, bands, has_bands, plain_picture, stacked, unstacked
 from isplit.codec.image_modes import check_mode, grey_to_eight_bits, stored_pixels, to_eight_bits, upright
 from isplit.errors import DataError
 from isplit.records import Compression, Interpolation, Preprocessing
@@ -124,8 +125,10 @@ def _open(path: Path, *, name: str) -> BinaryIO:
         raise DataError(msg) from error
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing, *, name: str = "the image") -> NDArray[np.uint8]:
+def preprocess(image: Picture, preprocessing: Preprocessing, *, name: str = "the image") -> NDArray[np.uint8]:
     """Convert, resize and crop an image to the model's input pixels, (H, W, C) uint8.
+
+    For a model of other than one or three channels, each channel is resized as a grey picture of its own.
 
     The study and the device both call this function, on what `decode_image` returned. The result is pixel for pixel
     what torchvision's Resize and CenterCrop give for the same PIL image. Transparency is dropped, not composed over a
@@ -138,20 +141,29 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing, *, name: str = 
 
     """
     with damage_as_data_error(name):
-        image = _to_channels(image, preprocessing.channels, name=name)
-        width, height = _resized(*image.size, preprocessing)
-        _check_size(width, height, name=f"{name} of {image.width} x {image.height}, resized,")
-        if image.size != (width, height):
-            image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
-        return _pixels(_centre_crop(image, preprocessing.image_size))
+        image = plain_picture(image)
+        if has_bands(preprocessing.channels):
+            channels = bands(image, preprocessing.channels, name=name)
+            return np.concatenate([_fitted(channel, preprocessing, name=name) for channel in channels], axis=2)
+        return _fitted(_to_channels(image, preprocessing.channels, name=name), preprocessing, name=name)
+
+
+def _fitted(image: Image.Image, preprocessing: Preprocessing, *, name: str) -> NDArray[np.uint8]:
+    width, height = _resized(*image.size, preprocessing)
+    _check_size(width, height, name=f"{name} of {image.width} x {image.height}, resized,")
+    if image.size != (width, height):
+        image = image.resize((width, height), _FILTERS[preprocessing.interpolation])
+    return _pixels(_centre_crop(image, preprocessing.image_size))
 
 
 def compress(pixels: NDArray[np.uint8], setting: Compression) -> bytes:
     """Compress the model's pixels, (H, W, C), into the image file that a device sends instead of them.
 
+    Of other than one or three channels the file holds them one below the other, in grey.
+
     The input is the result of `preprocess`, so a device with a larger image sends no more than the model looks at.
     """
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image = stacked(pixels)
     if setting.scale != 1:
         width, height = (max(1, round(side * setting.scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.LANCZOS)
@@ -175,6 +187,9 @@ def restore(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint
         DataError: as `preprocess`.
 
     """
+    if has_bands(preprocessing.channels):
+        with damage_as_data_error("the image"):
+            return unstacked(image, preprocessing.channels, preprocessing.image_size)
     height, width = preprocessing.image_size
     # Scaling rounds each side by up to half a pixel.
     alike = abs(image.width * height - image.height * width) <= max(height, width)
@@ -193,8 +208,16 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _to_channels(image: Image.Image, channels: Literal[1, 3], *, name: str) -> Image.Image:
-    """Convert to mode L (1 channel) or RGB (3)."""
+def _to_channels(image: Picture, channels: int, *, name: str) -> Image.Image:
+    """Convert to mode L (1 channel) or RGB (3).
+
+    Raises:
+        DataError: an array of another number of channels.
+
+    """
+    if not isinstance(image, Image.Image):
+        msg = f"{name} is an array of shape {image.shape}, and the model takes {channels} channels: give H×W×{channels}"
+        raise DataError(msg)
     check_mode(image, name=name)
     if image.mode.startswith("I"):
         image = grey_to_eight_bits(image, name=name)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
+from isplit.codec.bands import shown, stacked
 from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.class_outputs import match_data
 from isplit.design.inputs.data import Dataset, balanced_order
@@ -82,5 +82,5 @@ def _samples(model: LoadedModel, data: Dataset, outputs: tuple[int, ...], *, see
 
 def _png_base64(pixels: np.ndarray) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, "PNG")
+    stacked(pixels if pixels.shape[2] in (1, 3) else shown(pixels)).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode("ascii")

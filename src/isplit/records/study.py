@@ -15,14 +15,15 @@ class Preprocessing(Part):
     """The steps from an image file to the model's input.
 
     Resize so that the shorter side is `resize_size` pixels (None: both sides straight to `image_size`), crop the
-    middle `image_size` (height, width), convert to `channels` (1 grey, 3 RGB), scale to [0, 1], subtract `mean`,
+    middle `image_size` (height, width), convert to `channels` (1 grey, 3 RGB; of any other
+    number a picture has to have as many), scale to [0, 1], subtract `mean`,
     divide by `std`.
     """
 
     image_size: tuple[int, int]
     resize_size: int | None
     interpolation: Interpolation
-    channels: Literal[1, 3]
+    channels: int = Field(ge=1, le=1024)
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

@@ -296,3 +296,28 @@ def test_a_softmax_that_is_used_further_stays():
     images = torch.randn(2, 3, 8, 8)
 
     torch.testing.assert_close(graph.module(images), model(images), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+def test_torchscript_inside_is_one_cut_and_as_a_model_is_refused():
+    """Its layers cannot be followed, but it is differentiated as a whole."""
+    model = Net()
+    model.b = torch.jit.script(nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()))
+    images = torch.randn(2, 3, 8, 8)
+    graph = load_model(model, image_size=8).graph(keep_layout=True)
+
+    assert torch.equal(model.eval()(images), split(graph, "b")(images))
+    with pytest.raises(ModelError, match="TorchScript"):
+        ModelGraph(torch.jit.script(Net()), (3, 8, 8))
+
+
+def test_images_may_be_a_keyword_only_parameter():
+    """`forward(self, *, image)` is called by that name."""
+
+    class KeywordOnly(Net):
+        def forward(self, *, image):
+            return super().forward(image)
+
+    model, images = KeywordOnly().eval(), torch.randn(2, 3, 8, 8)
+
+    assert torch.equal(model(image=images), load_model(model, image_size=8).graph(keep_layout=True).module(images))

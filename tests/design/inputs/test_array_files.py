@@ -74,7 +74,7 @@ def test_npz_parts(tmp_path, pattern, pixels, write_npz, indices):
         ({"labels": np.zeros((40, 2), int)}, "one integer per image"),
         ({"labels": np.array([None] * 40)}, "not unpickled"),
         ({"images": np.zeros((40, 8, 7), np.int32)}, "must be uint8"),
-        ({"images": np.zeros((40, 3, 8, 7), np.uint8)}, "must be uint8"),
+        ({"images": np.zeros((40, 3, 8, 7), np.uint8)}, "if their channels come first"),
         ({"images": np.full((40, 8, 7), 1.5)}, "must lie in"),
         ({"images": np.full((40, 8, 7), np.nan)}, "must lie in"),
         ({"images": np.zeros((0, 8, 7), np.uint8), "labels": np.zeros(0, int)}, "holds no images"),

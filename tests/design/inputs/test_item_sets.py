@@ -187,7 +187,7 @@ def test_pixels_of_several_kinds(pixels):
         (torch.randn(3, 8, 8), "floats from .* without its Normalize"),
         (torch.rand(3, 8, 8), "which are no pixels divided by 255"),
         (np.zeros((8, 8, 3), np.float32), "float32"),
-        (np.zeros((8, 8, 2), np.uint8), r"uint8 \(8, 8, 2\)"),
+        (np.zeros((2, 8, 8), np.uint8), r"uint8 \(2, 8, 8\)"),
         ("a.png", "give a PIL image"),
     ],
 )

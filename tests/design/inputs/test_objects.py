@@ -97,3 +97,26 @@ def test_a_recorded_object_cannot_be_opened_by_name():
     """What was in memory is passed again."""
     with pytest.raises(DataError, match="held in memory by a program: pass the data itself"):
         open_data("python:DataLoader")
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tensors", "set"])
+def test_any_number_of_channels(kind):
+    """Pictures of five channels, with the channels last in arrays and first in tensors."""
+    arrays = np.random.default_rng(0).integers(0, 256, (12, 20, 26, 5), dtype=np.uint8)
+    labels = np.arange(12) % 2
+    tensors = torch.from_numpy(arrays).permute(0, 3, 1, 2)
+    data = {
+        "arrays": (arrays, labels),
+        "tensors": (tensors, torch.from_numpy(labels)),
+        "set": torch.utils.data.TensorDataset(tensors, torch.from_numpy(labels)),
+    }[kind]
+
+    dataset = open_data(data)
+
+    np.testing.assert_array_equal(arrays[7], dataset.image(7))
+
+
+def test_arrays_with_their_channels_first_are_refused():
+    """Read as they are they would be a few rows of many channels."""
+    with pytest.raises(DataError, match=r"give images.transpose\(0, 2, 3, 1\)"):
+        open_data((np.zeros((12, 3, 32, 32), np.uint8), np.arange(12) % 2))

@@ -99,5 +99,9 @@ def place_of(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, cut to a readable length."""
+    if "Constraints violated (batch)" in str(error):
+        return (
+            "the model is bound to one size of batch: it loops over the images in Python, or takes their number as one"
+        )
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

@@ -108,6 +108,10 @@ class _Tracer(fx.Tracer):
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         path = self.path_of_module(m)
+        if isinstance(m, torch.jit.ScriptModule):  # it has no Python code to follow
+            result = self.create_proxy("call_module", path, args, kwargs)
+            self.names.note_return(result.node, path)
+            return result
         if isinstance(m, RECURRENT) and self.is_leaf_module(m, path):
             return self._call_recurrent(m, forward, args, kwargs)
         opened = OPENED.get(type(m).forward)

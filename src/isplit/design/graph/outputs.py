@@ -95,8 +95,11 @@ def _for_batch(value: Any, images: torch.Tensor) -> Any:
 
 def image_keyword(model: nn.Module) -> str | None:
     """Return the parameter of `forward` that the images must be passed to by name, or None for the first."""
-    names = list(_parameters(model))
-    return next((name for name in _IMAGE_NAMES if name in names[1:]), None)
+    parameters = _parameters(model)
+    first, *others = parameters or ("",)
+    if first and parameters[first].kind is inspect.Parameter.KEYWORD_ONLY:
+        return first
+    return next((name for name in _IMAGE_NAMES if name in others), None)
 
 
 def check_inputs(model: nn.Module, extra_inputs: Mapping[str, Any], *, name: str) -> None:

@@ -46,6 +46,12 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
 
     """
     call = call or ModelCall()
+    if isinstance(model, torch.jit.ScriptModule):
+        msg = (
+            "the model is TorchScript, whose layers cannot be followed: give the Python model that it was made from, "
+            "with its state_dict() as weights"
+        )
+        raise ModelError(msg)
     check_inputs(model, call.extra_inputs, name="the model")
     output = _run(model, images, call)
     if as_matrix(output) is None and not call.path:

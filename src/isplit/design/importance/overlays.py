@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isplit.codec.bands import shown
 from isplit.design.class_subsets import ClassSubset
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.gradients import GradientPass
@@ -40,7 +41,7 @@ def draw_overlays(
     pixels = np.stack([dataset.pixels(int(index), preprocessing) for index in indices])
     laid_out = {cut.name: lay_out(values.numpy(), cut, preprocessing) for cut, values in zip(cuts, maps, strict=True)}
     return Overlays(
-        images=np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels,
+        images=shown(pixels),
         titles=tuple(group.group.classes[int(label)] for label in labels),
         maps={name: values for name, values in laid_out.items() if values is not None},
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from isplit.codec.bands import MAX_CHANNELS, Picture, plain_picture
 from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
 from isplit.design.inputs.source import Source, check_labels, choose_parts, part_name
 from isplit.errors import DataError
@@ -29,8 +29,15 @@ def array_source(
 ) -> Source:
     """Make a source of uint8 images N×H×W[×C] and their labels, by part; without names, classes are "0", "1", ..."""
     for images, _ in parts.values():
-        if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
-            msg = f"{spec}: images must be uint8 N×H×W or N×H×W×C (C 1, 3 or 4), not {images.dtype} {images.shape}"
+        if images.dtype != np.uint8 or images.ndim not in (3, 4):
+            msg = f"{spec}: images must be uint8 N×H×W or N×H×W×C, not {images.dtype} {images.shape}"
+            raise DataError(msg)
+        if images.ndim == 4 and channels_come_first(images.shape[1:]):
+            height, width = images.shape[2:]
+            msg = (
+                f"{spec}: images of shape {images.shape} have {width} channels of {images.shape[1]} x {height} pixels; "
+                "if their channels come first, give images.transpose(0, 2, 3, 1)"
+            )
             raise DataError(msg)
     labels = [
         check_labels(labels_of_part, images=len(images), classes=classes, spec=spec)
@@ -39,9 +46,9 @@ def array_source(
     arrays = [images[..., 0] if images.shape[3:] == (1,) else images for images, _ in parts.values()]
     starts = np.cumsum([0, *map(len, arrays)])
 
-    def read(index: int) -> Image.Image:
+    def read(index: int) -> Picture:
         part = int(np.searchsorted(starts, index, side="right")) - 1
-        return Image.fromarray(np.ascontiguousarray(arrays[part][index - starts[part]]))
+        return plain_picture(arrays[part][index - starts[part]])
 
     all_labels = np.concatenate(labels)
     return Source(
@@ -52,6 +59,11 @@ def array_source(
         name_of=lambda index: f"{spec}: image {index}",
         sha256=sha256,
     )
+
+
+def channels_come_first(shape: Sequence[int]) -> bool:
+    """Return whether a picture's shape looks like C×H×W: its first extent is far smaller than its last."""
+    return len(shape) == 3 and shape[0] <= MAX_CHANNELS and shape[2] > 4 and 2 * shape[0] <= min(shape[1:])
 
 
 def read_npz(path: Path, *, spec: str, split: str | None) -> Source:

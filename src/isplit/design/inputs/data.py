@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
+from isplit.codec.bands import Picture
 from isplit.codec.image import preprocess
 from isplit.design.inputs.array_files import read_idx_pair, read_npz
 from isplit.design.inputs.file_trees import directory_tree, zip_tree
@@ -58,7 +58,7 @@ class Dataset:
     parts: Mapping[PartName, NDArray[np.int64]]
     part_rule: str
     sha256: str
-    read: Callable[[int], Image.Image]
+    read: Callable[[int], Picture]
     name_of: Callable[[int], str] = "image {}".format
     notices: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ class Dataset:
         parts = ", ".join(f"{name} {len(images)}" for name, images in self.parts.items())
         return f"Dataset({self.spec}: {len(self)} images of {len(self.classes)} classes; {parts})"
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int) -> Picture:
         """Decode one image; safe to call from several threads.
 
         Raises:

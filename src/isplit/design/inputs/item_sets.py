@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import ConcatDataset, Subset
 
+from isplit.codec.bands import Picture, plain_picture
+from isplit.design.inputs.array_files import channels_come_first
 from isplit.design.inputs.source import Source, check_labels
 from isplit.errors import DataError
 
@@ -60,7 +62,7 @@ def read_sets(sets: Mapping[str, Any], *, spec: str) -> Source:
     owners = [(items, i) for items, _ in parts for i in range(len(items))]
     lock = threading.Lock()  # a set made for torch's worker processes need not be safe for threads
 
-    def read(index: int) -> Image.Image:
+    def read(index: int) -> Picture:
         items, item = owners[index]
         with lock:
             image, label = read_item(items, item, spec=spec)
@@ -209,8 +211,8 @@ def read_item(items: Any, index: int, *, spec: str) -> tuple[Any, int]:
     return image, int(values.reshape(()))
 
 
-def as_image(value: Any, *, name: str) -> Image.Image:
-    """Return an item's image as a PIL image.
+def as_image(value: Any, *, name: str) -> Picture:
+    """Return an item's image as a PIL image, or as an array H×W×C if it is neither grey nor RGB nor RGBA.
 
     Taken are PIL images; uint8 arrays H×W or H×W×C; torch tensors of uint8, H×W or C×H×W; and float tensors that hold
     such an image divided by 255, as torchvision's ToTensor makes them.
@@ -222,7 +224,11 @@ def as_image(value: Any, *, name: str) -> Image.Image:
     if isinstance(value, Image.Image):
         return value
     pixels = np.asarray(value)
-    if isinstance(value, torch.Tensor) and pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4):
+    if (
+        isinstance(value, torch.Tensor)
+        and pixels.ndim == 3
+        and (pixels.shape[0] in (1, 3, 4) or channels_come_first(pixels.shape))
+    ):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.dtype.kind == "f" and isinstance(value, torch.Tensor) and pixels.size:
         scaled = pixels.astype(np.float64) * 255
@@ -234,10 +240,10 @@ def as_image(value: Any, *, name: str) -> Image.Image:
                 "255: give the set without its Normalize and Resize, since isplit resizes and normalises itself"
             )
             raise DataError(msg)
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))):
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels_come_first(pixels.shape):
         msg = f"{name} is {pixels.dtype} {pixels.shape}: give a PIL image or a uint8 array H×W or H×W×C, untransformed"
         raise DataError(msg)
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels))
+    return plain_picture(pixels)
 
 
 def _hash_pixels(items: Any, digest: Any, *, spec: str) -> None:

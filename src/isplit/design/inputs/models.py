@@ -147,7 +147,8 @@ def load_model(
         num_classes: Outputs of the model. With "default" weights another number puts an untrained classifier in.
         image_size: Height and width of the input, or one number for both, instead of what the library says. A module,
             given or a factory's, may say it in an attribute `preprocessing`: a `Preprocessing` or some of its fields.
-        channels: 1 (grey) or 3 (RGB), where the library does not say it and the first convolution does not tell.
+        channels: 1 (grey), 3 (RGB) or any other number, where the library does not say it and the first convolution
+            does not tell.
         mean: The mean of each channel, or one for all, of images in [0, 1].
         std: The standard deviation, likewise.
         output: Which of several outputs is the logits: its name ("logits", "aux.0") or its position.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler
 
-from isplit.design.inputs.array_files import array_source
+from isplit.design.inputs.array_files import array_source, channels_come_first
 from isplit.design.inputs.hugging_face import hugging_face_source, is_hugging_face
 from isplit.design.inputs.item_sets import read_sets
 from isplit.design.inputs.source import Source, choose_parts, part_name
@@ -76,7 +76,11 @@ def _arrays_source(parts: Mapping[str, Any], *, spec: str) -> Source:
 def _as_pixels(images: Any, *, spec: str) -> Any:
     """Return arrays as they are; tensors N×C×H×W as N×H×W×C."""
     pixels = np.asarray(images)
-    if isinstance(images, torch.Tensor) and pixels.ndim == 4 and pixels.shape[1] in (1, 3, 4):
+    if (
+        isinstance(images, torch.Tensor)
+        and pixels.ndim == 4
+        and (pixels.shape[1] in (1, 3, 4) or channels_come_first(pixels.shape[1:]))
+    ):
         pixels = pixels.transpose(0, 2, 3, 1)
     if pixels.dtype.kind == "f":
         scaled = pixels.astype(np.float64) * 255

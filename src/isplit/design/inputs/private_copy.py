@@ -47,7 +47,8 @@ def private_copy(module: nn.Module) -> tuple[nn.Module, list[str]]:
     ]
     memo = {id(value): value.detach().clone() for value in computed}
     try:
-        return copy.deepcopy(module, memo), []
+        with torch.no_grad():  # parameters of TorchScript would be copied with a history
+            return copy.deepcopy(module, memo), []
     except Exception as error:  # noqa: BLE001 - the user's classes may refuse to be copied in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return module, [f"the model cannot be copied ({reason}): it is used itself and stays in evaluation mode"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from isplit.codec.bands import Picture
 from isplit.errors import DataError
 from isplit.text import utf8_text
 
@@ -69,7 +69,7 @@ class Source:
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     parts: Mapping[str, NDArray[np.int64]]
-    read: Callable[[int], Image.Image]
+    read: Callable[[int], Picture]
     name_of: Callable[[int], str]
     sha256: str
     titles: Mapping[str, str] = field(default_factory=dict)

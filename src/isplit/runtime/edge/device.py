@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from isplit.codec.bands import Picture
 from isplit.codec.image import compress, preprocess
 from isplit.errors import EngineError
 from isplit.records import BundleRecord
@@ -49,7 +50,7 @@ class Device:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
 
-    def preprocess(self, picture: Image.Image, *, name: str = "the image") -> NDArray[np.uint8]:
+    def preprocess(self, picture: Picture, *, name: str = "the image") -> NDArray[np.uint8]:
         """Return the model's pixels, (H, W, C); error messages call the picture `name`.
 
         Raises:

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from isplit.codec.bands import Picture as DecodedPicture
+from isplit.codec.bands import plain_picture
 from isplit.codec.image import damage_as_data_error, decode_image
 from isplit.errors import DataError
 
 Picture = os.PathLike[str] | str | bytes | Image.Image | NDArray[np.uint8]
-"""An image file, its content, or its pixels: a PIL image, or uint8 of H×W, H×W×1 or H×W×3 (RGB)."""
+"""An image file, its content, or its pixels: a PIL image, or uint8 of H×W (grey) or H×W×C (3: RGB)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class NoPicture:
     reason: str
 
 
-def open_picture(picture: Picture | NoPicture, *, name: str) -> Image.Image:
+def open_picture(picture: Picture | NoPicture, *, name: str) -> DecodedPicture:
     """Return the decoded picture; pixels are taken as they are.
 
     Raises:
@@ -50,9 +52,8 @@ def open_picture(picture: Picture | NoPicture, *, name: str) -> Image.Image:
     return decode_image(path, name=name)
 
 
-def _from_array(pixels: NDArray[Any], *, name: str) -> Image.Image:
-    grey = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 1)
-    if pixels.dtype != np.uint8 or not (grey or (pixels.ndim == 3 and pixels.shape[2] == 3)) or 0 in pixels.shape:
-        msg = f"{name} is {pixels.dtype} of shape {pixels.shape}: give uint8, H×W (grey) or H×W×3 (RGB)"
+def _from_array(pixels: NDArray[Any], *, name: str) -> DecodedPicture:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
+        msg = f"{name} is {pixels.dtype} of shape {pixels.shape}: give uint8, H×W (grey) or H×W×C (3: RGB)"
         raise DataError(msg)
-    return Image.fromarray(pixels[:, :, 0] if grey and pixels.ndim == 3 else pixels)
+    return plain_picture(pixels)

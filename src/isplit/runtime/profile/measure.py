@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from isplit.codec.bands import Picture
 from isplit.errors import EngineError, InputError, ServerError
 from isplit.progress import Progress, silent
 from isplit.records import (
@@ -286,13 +287,16 @@ def _metered(bundle: Bundle, pixels: Sequence[NDArray[np.uint8]], settings: Prof
 
 
 def _request(
-    bundle: Bundle, pictures: Sequence[Image.Image], settings: ProfileSettings, not_measured: dict[str, str]
+    bundle: Bundle, pictures: Sequence[Picture], settings: ProfileSettings, not_measured: dict[str, str]
 ) -> TimeFigure | None:
     if not bundle.record.cuts and bundle.record.remote is None:
         not_measured["request"] = "the bundle has nothing for a server"
         return None
     files: list[bytes] = []
     for picture in pictures:
+        if not isinstance(picture, Image.Image):
+            not_measured["request"] = f"no image file holds {bundle.record.preprocessing.channels} channels"
+            return None
         file = io.BytesIO()
         picture.convert("RGB").save(file, "JPEG", quality=90)
         files.append(file.getvalue())

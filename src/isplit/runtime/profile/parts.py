@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from isplit.codec.bands import Picture
 from isplit.codec.image import compress, decode_image, preprocess, restore
 from isplit.records import Compression, CutPlacement, TimeFigure
 from isplit.runtime.bundle import Bundle
@@ -71,7 +71,7 @@ class BundleParts:
     once.
     """
 
-    def __init__(self, bundle: Bundle, pictures: Sequence[Image.Image], settings: ProfileSettings) -> None:
+    def __init__(self, bundle: Bundle, pictures: Sequence[Picture], settings: ProfileSettings) -> None:
         self._bundle = bundle
         self._pictures = pictures
         self._settings = settings

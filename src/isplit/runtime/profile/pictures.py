@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from isplit.codec.bands import Picture, plain_picture
 from isplit.errors import InputError
 from isplit.records import Preprocessing
 from isplit.runtime.edge.pictures import NoPicture, open_picture
@@ -15,7 +15,7 @@ from isplit.runtime.edge.sources import open_sources
 PICTURES = 8
 
 
-def load_pictures(sources: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[list[Image.Image], str]:
+def load_pictures(sources: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[list[Picture], str]:
     """Return pictures, and in words where they are from.
 
     The time to compress or entropy-code an image depends on what is in it, and the time to resize it on its size: give
@@ -32,7 +32,7 @@ def load_pictures(sources: Sequence[str | Path], preprocessing: Preprocessing) -
     """
     if not sources:
         return _drawn(preprocessing), "drawn pictures with the spectrum of photographs"
-    pictures: list[Image.Image] = []
+    pictures: list[Picture] = []
     for name, picture in itertools.islice(open_sources([str(source) for source in sources]), PICTURES):
         if isinstance(picture, NoPicture):
             continue
@@ -43,22 +43,19 @@ def load_pictures(sources: Sequence[str | Path], preprocessing: Preprocessing) -
     return pictures, f"{len(pictures)} of the user's own"
 
 
-def _drawn(preprocessing: Preprocessing) -> list[Image.Image]:
+def _drawn(preprocessing: Preprocessing) -> list[Picture]:
     """Draw noise whose amplitude falls about as 1 over the frequency (Field, 1987), in colours that are much alike."""
     height, width = preprocessing.image_size
     side = max(height, width, preprocessing.resize_size or 0)
     random = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
     frequency[0, 0] = np.inf
-    pictures: list[Image.Image] = []
+    pictures: list[Picture] = []
     for _ in range(PICTURES):
-        phases = np.exp(2j * np.pi * random.random((3, *frequency.shape)))
+        phases = np.exp(2j * np.pi * random.random((max(3, preprocessing.channels), *frequency.shape)))
         planes = np.fft.irfft2(phases / frequency**1.2, s=(side, side))
         planes = planes[:1] + 0.2 * planes
         planes = 128 + 48 * (planes - planes.mean()) / max(float(planes.std()), 1e-12)
         pixels = planes.clip(0, 255).astype(np.uint8)
-        if preprocessing.channels == 1:
-            pictures.append(Image.fromarray(pixels[0]))
-        else:
-            pictures.append(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))))
+        pictures.append(plain_picture(np.ascontiguousarray(pixels[: preprocessing.channels].transpose(1, 2, 0))))
     return pictures

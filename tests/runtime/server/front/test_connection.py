@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
+import weakref
 
 import pytest
 
@@ -364,3 +366,19 @@ def test_refused_calls_cost(start_front, connect, http2, path):
     for _ in range(40):
         assert "0" != client.result(client.call(path)).status
     http2.until(lambda: not connection.trusted)
+
+
+def test_lost_connection_takes_no_memory(start_front, connect, http2):
+    """What HTTP/2 keeps of a connection is free as soon as the connection is lost, without the garbage collector."""
+    front = start_front()
+    client = connect(front.port)
+    assert "0" == client.ask().status
+    state = front.look(lambda hub: weakref.ref(next(iter(hub.channels)).connection._http2))
+    assert state() is not None
+    gc.collect()
+    gc.disable()
+    try:
+        client.close()
+        http2.until(lambda: state() is None)
+    finally:
+        gc.enable()

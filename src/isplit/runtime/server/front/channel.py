@@ -254,7 +254,7 @@ class Channel(asyncio.BufferedProtocol):
             if self.connection is None or self.connection.closing:
                 return
             self.connection.receive(data)
-            if self.connection is None or self.connection.closing:
+            if self.connection.closing:
                 return
             if not self.trusted and tls.pending():
                 # One record may hold a hundred calls: the rest of it waits for the next turn.

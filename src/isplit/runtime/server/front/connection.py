@@ -131,6 +131,7 @@ class Connection:
         self.closing = True
         for call in list(self.calls.values()):
             self._finish(call)
+        self._http2.forget()
 
     def sweep(self, now: float) -> None:
         """Drop answers that the peer does not read."""

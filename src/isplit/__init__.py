@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "isplit.api": """
         AnalyzeSettings DEFAULT_BUDGETS Dataset ExportSettings FitRequest FitSettings LoadedModel PredictSettings Split
-        SplitFilter Study StudyView analyze export fit fit_on_ray list_cuts load_model open_data open_study predict
-        split_model verify write_report
+        SplitFilter Study StudyView analyze export fit fit_on_ray fit_remote list_cuts load_model open_data open_study
+        predict split_model verify write_report
     """,
     "isplit.errors": """
         BundleError DataError EngineError ExportError InputError IsplitError MissingExtraError ModelError

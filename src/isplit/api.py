@@ -31,9 +31,11 @@ from isplit.progress import Progress, silent
 from isplit.records import (
     Budget,
     BundleRecord,
+    Compression,
     PredictionsRecord,
     SplitRecord,
     StudyRecord,
+    TrainedRemote,
     VerificationRecord,
 )
 
@@ -59,6 +61,7 @@ __all__ = [
     "export",
     "fit",
     "fit_on_ray",
+    "fit_remote",
     "list_cuts",
     "load_model",
     "open_data",
@@ -222,6 +225,48 @@ def fit(
         record = fit_study(
             study, cut, budget, group=group, design=design, start=start, settings=settings, progress=report
         )
+    write_report(study)
+    return record
+
+
+def fit_remote(
+    study: Study | str | Path,
+    compression: Compression | str,
+    *,
+    after: str | None = None,
+    group: str | None = None,
+    settings: FitSettings | None = None,
+    progress: Progress | bool = False,
+) -> TrainedRemote:
+    """Train the model on compressed images, the fair opponent of trained splits, and draw the report again.
+
+    The network is trained like a split, from labels and from the whole model's answers, measured on the test part and
+    saved in the study. What was trained with the same settings is not trained again.
+
+    Args:
+        study: A study, or its directory; the model itself is not changed.
+        compression: A `Compression`, or its text: "webp:50@0.5" is WebP of quality 50 at half the side.
+        after: The cut after which the layers learn; None trains all layers.
+        group: A class subset of the study; None for all classes.
+        settings: How to train; those about bottlenecks say nothing here.
+        progress: True shows bars on standard error; a function is called as work goes on.
+
+    Raises:
+        InputError: a compression that is not understood or not available here, or an unknown cut or subset.
+        NonFiniteError: the loss is not a number any more.
+
+    Examples:
+        >>> study = isplit.open_study("study", allow_code=True)
+        >>> fast = isplit.FitSettings(epochs=1, images=12)
+        >>> isplit.fit_remote(study, "webp:50@0.5", settings=fast).measurement.part
+        'test'
+
+    """
+    from isplit.design.fit_remote import fit_remote as fit_network
+
+    study = open_study(study)
+    with _shown(progress) as report:
+        record = fit_network(study, compression, after=after, group=group, settings=settings, progress=report)
     write_report(study)
     return record
 

@@ -24,8 +24,30 @@ def test_before_and_after(isplit, study):
     assert lines[5].startswith("pool2 @30B linear, on 24 images of the test part:")
     for words in (" before training, ", " points against the whole model's ", " bytes of payload (p95 ", "33 images"):
         assert any(words in line for line in lines[:5])
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines[:10])) <= 80
     assert 2 == len(list(study.glob("splits/*-linear-trained/split.json")))
+
+
+def test_the_opponent_is_trained_and_named(isplit, study):
+    """A split alone is told to have no fair opponent; --remote trains one, and the verdict is then about that."""
+    options = ["--allow-code", "--cut", "pool2", "--bytes", "30", *QUICK]
+    result = isplit("fit", study, *options)
+    assert 0 == result.code, result.err
+    assert "No network was trained on compressed images" in " ".join(result.out.split())
+    result = isplit("fit", study, "--allow-code", "--remote", "webp:50@0.5", *QUICK)
+    assert 0 == result.code, result.err
+    assert result.out.startswith("remote webp:50@0.5, on 24 images of the test part:")
+    assert "trained all layers on 33 images" in result.out
+    result = isplit("fit", study, *options)
+    assert "with a network trained on such images" in " ".join(result.out.split())
+    assert "No network was trained" not in result.out
+
+
+def test_remote_settings_that_are_refused(bad_input, study):
+    """A setting that is none, and more cuts than one."""
+    bad_input("fit", study, "--allow-code", "--remote", "webp-50", says=["webp:50@0.5"])
+    cuts = ["--cuts", "pool1,pool2"]
+    bad_input("fit", study, "--allow-code", "--remote", "webp:50", *cuts, says=["--remote takes one --cut"])
 
 
 def test_json(isplit, study):

@@ -1,7 +1,8 @@
 """isplit fit: train splits of a study, and say what it brought."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,8 @@ from isplit.cli.study_options import BudgetOptions, CutOptions, GroupOption, Mov
 from isplit.cli.wording import percent_with_interval, points_with_error
 from isplit.design.settings import FitSettings
 from isplit.errors import InputError, needs_extra
-from isplit.records import SplitRecord
+from isplit.plan.opponent import trained_verdict_texts
+from isplit.records import PredictionsRecord, Record, SplitRecord, TrainedRemote, remote_records, wire_overhead
 
 _SIDES = ("encoder", "decoder", "tail")
 _TRAINING_PANEL = "Training"
@@ -51,6 +53,15 @@ def fit(
             rich_help_panel=_TRAINING_PANEL,
         ),
     ] = None,
+    remote: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT:QUALITY[@SCALE]",
+            help="Train the model on images compressed like this instead of a split: webp:50@0.5. With --cut, only the "
+            "layers after it learn. Repeatable.",
+            rich_help_panel=_TRAINING_PANEL,
+        ),
+    ] = None,
     group: GroupOption = None,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
@@ -60,8 +71,14 @@ def fit(
     A run that was stopped goes on after its last whole epoch. What was trained with the same settings is not trained
     again.
 
+    With --remote the model is trained on compressed images instead, as long as a split: the fair opponent.
+
     Example: isplit fit study --cut layer2.3 --bytes 512
     """
+    if remote:
+        options = _RemoteOptions(remote, cut_choice, settings, group=group, json=json, quiet=quiet)
+        _fit_remotes(study, inputs, options)
+        return
     cut_choice.require()
     cut_choice, budget_choice = cut_choice.planned(study, budget_choice, to_train=True)
     budget = budget_choice.require()
@@ -104,8 +121,80 @@ def fit(
             records.append(record)
             _show([record], quiet=silent)
     if json:
-        texts = [record.to_json().rstrip() for record in records]
-        typer.echo(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
+        _print_json(records)
+    elif not quiet:
+        show_trained_verdict(study, records, group=opened.view(group).name)
+
+
+@dataclass(frozen=True)
+class _RemoteOptions:
+    """What `isplit fit --remote` was asked for."""
+
+    remote: Sequence[str]
+    cut_choice: CutOptions
+    settings: FitSettings
+    group: str | None
+    json: bool
+    quiet: bool
+
+
+def _fit_remotes(study: Path, inputs: MovedOptions, options: _RemoteOptions) -> None:
+    """Train the model on compressed images, once for each setting, and say what it brought."""
+    with needs_extra("design"):
+        from isplit import api
+
+    opened = inputs.open(study)
+    names = options.cut_choice.names(opened, group=options.group)
+    if len(names) > 1:
+        msg = f"--remote takes one --cut, after which the layers learn, or none; got {len(names)}"
+        raise InputError(msg)
+    records: list[TrainedRemote] = []
+    for setting in options.remote:
+        with console.progress_bars(quiet=options.quiet or options.json) as progress:
+            record = api.fit_remote(
+                opened,
+                setting,
+                after=names[0] if names else None,
+                group=options.group,
+                settings=options.settings,
+                progress=progress,
+            )
+        records.append(record)
+        if not (options.quiet or options.json):
+            typer.echo(describe_remote(record, classes=len(opened.view(options.group).group.classes)))
+    if options.json:
+        _print_json(records)
+
+
+def _print_json(records: Sequence[Record]) -> None:
+    """Print one record, or a list of several."""
+    texts = [record.to_json().rstrip() for record in records]
+    typer.echo(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
+
+
+def describe_remote(record: TrainedRemote, *, classes: int) -> str:
+    """Say in a few lines what training on compressed images brought, on the test part."""
+    measured, before = record.measurement, record.before
+    wire = wire_overhead(classes).of_image(measured.payload_bytes.mean)
+    layers = "all layers" if record.after is None else f"the layers after {record.after}"
+    return (
+        f"remote {record.compression.tag}, on {measured.accuracy.images:,} images of the {measured.part} part:\n"
+        f"  accuracy {percent_with_interval(before.accuracy)} before training, "
+        f"{percent_with_interval(measured.accuracy)} after it\n"
+        f"  {points_with_error(measured.against_whole)} points against the whole model on the images themselves\n"
+        f"  {measured.payload_bytes.mean:,.0f} bytes of payload (p95 {measured.payload_bytes.p95:,.0f}); on the wire "
+        f"{wire.up:,.0f} up, {wire.down:,.0f} down\n"
+        f"  trained {layers} on {record.images:,} images for {record.seconds:,.0f} s; epoch {record.best_epoch} of "
+        f"{record.epochs} was best"
+    )
+
+
+def show_trained_verdict(study: Path, splits: Sequence[SplitRecord], *, group: str) -> None:
+    """Say whether these splits are worth it beside the study's network that was trained on compressed images."""
+    known = (study / PredictionsRecord.file_name).exists()
+    predictions = PredictionsRecord.load(study) if known else None
+    for text in trained_verdict_texts(splits, remote_records(study), predictions, group=group):
+        console.output().print(text, markup=False, highlight=False)
 
 
 def _with_frozen_sides(settings: FitSettings, sides: Sequence[str]) -> FitSettings:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from isplit.cli import console
+from isplit.cli.fit import describe_remote, show_trained_verdict
 from isplit.cli.options import Options
 from isplit.cli.study_options import BudgetOptions, CutOptions, GroupOption, MovedOptions, RayOptions
 from isplit.cli.tables import Column, print_table
@@ -13,6 +14,7 @@ from isplit.cli.wording import percent_with_interval, points_with_error
 from isplit.design.settings import FitSettings
 from isplit.errors import needs_extra
 from isplit.records import PredictorScore, SplitRecord, Verification, VerifiedCut
+from isplit.records.split_files import split_records
 from isplit.report.text import PREDICTOR_NAMES
 
 # Rules are compared on splits that are trained alike: from the closed form, and on the server's side of the cut.
@@ -26,6 +28,15 @@ def verify(
     budget_choice: BudgetOptions,
     settings: Annotated[FitSettings, Options("Training", without=_NOT_OFFERED)],
     inputs: MovedOptions,
+    remote: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT:QUALITY[@SCALE]",
+            help="Train the model on images compressed like this, too, and judge it on the test part: webp:50@0.5. "
+            "Repeatable.",
+            rich_help_panel="Training",
+        ),
+    ] = None,
     group: GroupOption = None,
     wide: console.WideOption = False,
     json: console.JsonOption = False,
@@ -65,10 +76,20 @@ def verify(
             fit_all=fit_on_ray if ray_choice.ray else None,
             progress=progress,
         )
+        opponents = [
+            api.fit_remote(opened, setting, group=group, settings=settings, progress=progress)
+            for setting in remote or ()
+        ]
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
-        show_verification(record.verifications[-1], wide=wide)
+        verification = record.verifications[-1]
+        show_verification(verification, wide=wide)
+        for opponent in opponents:
+            typer.echo(describe_remote(opponent, classes=len(opened.view(group).group.classes)))
+        cuts = {row.cut for row in verification.cuts}
+        splits = [split for split in split_records(study).values() if split.cut in cuts and split.budget == budget]
+        show_trained_verdict(study, splits, group=verification.group)
         typer.echo(f"Report: {study / 'report.html'}")
 
 

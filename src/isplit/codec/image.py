@@ -8,6 +8,7 @@ Whoever runs the model does the last step: the data loader in training, the expo
 """
 
 import errno
+import importlib
 import io
 import stat
 from collections.abc import Generator
@@ -17,12 +18,12 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from isplit.codec.bands import Picture, bands, has_bands, plain_picture, stacked, unstacked
 from isplit.codec.image_modes import check_mode, grey_to_eight_bits, stored_pixels, to_eight_bits, upright
-from isplit.errors import DataError
-from isplit.records import Compression, Interpolation, Preprocessing
+from isplit.errors import DataError, InputError
+from isplit.records import Compression, ImageFormat, Interpolation, Preprocessing
 from isplit.records.files import LARGEST_IMAGE_BYTES, too_large
 
 MAX_PIXELS = 89_478_485
@@ -172,9 +173,32 @@ def compress(pixels: NDArray[np.uint8], setting: Compression) -> bytes:
         image.save(file, "PNG", optimize=True)
     elif setting.format == "jpeg":
         image.save(file, "JPEG", quality=100 if setting.quality is None else setting.quality, optimize=True)
-    else:
+    elif setting.format == "webp":
         image.save(file, "WEBP", quality=setting.quality or 100, lossless=setting.quality is None, method=6)
+    else:
+        check_format(setting.format)
+        image.save(file, setting.format.upper(), quality=100 if setting.quality is None else setting.quality)
     return file.getvalue()
+
+
+def check_format(image_format: ImageFormat) -> None:
+    """Refuse a format of images that this machine cannot write.
+
+    AVIF is part of Pillow where its libavif was built in; JPEG XL comes with the package pillow-jxl-plugin.
+
+    Raises:
+        InputError: the format is not available here.
+
+    """
+    if image_format == "avif" and not features.check("avif"):
+        msg = "this Pillow was built without AVIF: install one with libavif, or choose webp or jpeg"
+        raise InputError(msg)
+    if image_format == "jxl":
+        try:
+            importlib.import_module("pillow_jxl")  # registers the format with Pillow
+        except ImportError as error:
+            msg = "JPEG XL needs the package pillow-jxl-plugin: install it, or choose avif, webp or jpeg"
+            raise InputError(msg) from error
 
 
 def restore(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from isplit.records import (
     StudyRecord,
     VerificationRecord,
 )
+from isplit.records.remote import REMOTES
 from isplit.records.split_files import SPLITS, tidy_split
 
 ANALYSIS_FILES = (CurveRecord.file_name, CandidatesRecord.file_name, Overlays.file_name, "report.html", "curve.svg")
@@ -39,6 +40,7 @@ DERIVED_FILES = (
     RunsRecord.file_name,
     PlanRecord.file_name,
     SPLITS,
+    REMOTES,
 )
 """Files that other commands derive from a study; they are deleted when its input changes."""
 

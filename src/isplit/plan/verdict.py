@@ -18,11 +18,14 @@ from isplit.records import (
     Prediction,
     PredictionsRecord,
     RemoteImage,
+    SplitRecord,
     WireBytes,
     WireOverhead,
 )
 
 _Row = TypeVar("_Row", Prediction, RemoteImage)
+
+_FORMAT_NAMES = {"jpeg": "JPEG", "webp": "WebP", "png": "PNG", "avif": "AVIF", "jxl": "JPEG XL"}
 
 LOSSES = (0.01, 0.03)
 """How far below the whole model a placement may be, as shares."""
@@ -64,19 +67,19 @@ class Verdict:
         return sent.up / image.up, (sent.up + sent.down) / (image.up + image.down)
 
 
-def within(placement: Prediction | RemoteImage, loss: float) -> bool:
+def within(placement: Prediction | SplitRecord | RemoteImage, loss: float) -> bool:
     """Say whether a placement's accuracy is at most `loss` below the whole model's, with 95 % confidence."""
     against, images = _paired(placement)
     return against.largest_loss(images) <= loss + 1e-9
 
 
-def is_open(placement: Prediction | RemoteImage, loss: float) -> bool:
+def is_open(placement: Prediction | SplitRecord | RemoteImage, loss: float) -> bool:
     """Say whether these images cannot tell if a placement stays within `loss`."""
     against, images = _paired(placement)
     return against.smallest_loss(images) <= loss < against.largest_loss(images) - 1e-9
 
 
-def _paired(placement: Prediction | RemoteImage) -> tuple[Paired, int]:
+def _paired(placement: Prediction | SplitRecord | RemoteImage) -> tuple[Paired, int]:
     if isinstance(placement, RemoteImage):
         return placement.against_whole, placement.accuracy.images
     return placement.measurement.against_whole, placement.measurement.accuracy.images
@@ -134,7 +137,7 @@ def verdict_texts(record: PredictionsRecord, *, group: str, losses: Sequence[flo
     for loss in losses:
         result = verdict(record, group=group, loss=loss)
         if before is not None and replace(result, loss=before.loss) == before:
-            texts.append(f"Within {_points(loss)}: the same.")
+            texts.append(f"Within {points_text(loss)}: the same.")
         else:
             texts.append(verdict_text(result))
         before = result
@@ -167,7 +170,7 @@ def _open_text(result: Verdict) -> str:
 
 
 def _settled_text(result: Verdict) -> str:
-    points = _points(result.loss)
+    points = points_text(result.loss)
     image, sent = "no compressed image surely stays that close", result.image_bytes()
     if result.remote is not None and sent is not None:
         payload = result.remote.payload_bytes.mean
@@ -191,11 +194,14 @@ def _settled_text(result: Verdict) -> str:
 
 def image_setting(image: RemoteImage) -> str:
     """Name a setting: "WebP quality 35, side × 0.5"."""
-    name = {"jpeg": "JPEG", "webp": "WebP", "png": "PNG"}[image.format]
-    return f"{name} quality {image.quality}" + (f", side × {image.scale:g}" if image.scale != 1 else "")
+    name = _FORMAT_NAMES[image.format]
+    return f"{name} {'lossless' if image.quality is None else f'quality {image.quality}'}" + (
+        f", side × {image.scale:g}" if image.scale != 1 else ""
+    )
 
 
-def _points(loss: float) -> str:
+def points_text(loss: float) -> str:
+    """Write a share of the images as points: "1 point", "3 points"."""
     return f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
 
 

@@ -72,6 +72,7 @@ from isplit.records.profile import (
     SegmentCorrection,
     TimeFigure,
 )
+from isplit.records.remote import RemoteEpoch, TrainedRemote, remote_records
 from isplit.records.runs import PlacementRun, RunsRecord
 from isplit.records.shared_files import read_shared, write_shared
 from isplit.records.simulation import (
@@ -190,6 +191,7 @@ __all__ = [
     "Ranking",
     "Recommendation",
     "Record",
+    "RemoteEpoch",
     "RemoteImage",
     "RemotePlacement",
     "Rule",
@@ -208,6 +210,7 @@ __all__ = [
     "TimeFigure",
     "Timings",
     "TracePoint",
+    "TrainedRemote",
     "Training",
     "TrainingAdvice",
     "TrainingEpoch",
@@ -224,6 +227,7 @@ __all__ = [
     "method_title",
     "read_answers",
     "read_shared",
+    "remote_records",
     "save_arrays",
     "wire_overhead",
     "write_shared",

@@ -1,12 +1,14 @@
 """Describe the compression of an image that is sent instead of a latent."""
 
+import re
 from typing import Literal
 
 from pydantic import Field
 
+from isplit.errors import InputError
 from isplit.records.base import Part
 
-ImageFormat = Literal["jpeg", "webp", "png"]
+ImageFormat = Literal["jpeg", "webp", "png", "avif", "jxl"]
 
 
 class Compression(Part):
@@ -19,6 +21,33 @@ class Compression(Part):
     format: ImageFormat
     quality: int | None = Field(ge=1, le=100)
     scale: float = Field(default=1.0, gt=0, le=1)
+
+    @property
+    def tag(self) -> str:
+        """The setting as it is written on the command line: "webp:50@0.5", and "png" where nothing is lost."""
+        quality = "" if self.quality is None else f":{self.quality}"
+        return f"{self.format}{quality}" + ("" if self.scale == 1 else f"@{self.scale:g}")
+
+    @classmethod
+    def from_tag(cls, text: str) -> "Compression":
+        """Read FORMAT[:QUALITY][@SCALE], such as webp:50@0.5 (half the side) or jpeg:75.
+
+        Raises:
+            InputError: the text is not of this form, or a figure is out of its range.
+
+        """
+        match = re.fullmatch(r"(jpeg|webp|png|avif|jxl)(?::(\d{1,3}))?(?:@(\d*\.?\d+))?", text)
+        try:
+            if match is None:
+                raise ValueError(text)
+            quality = None if match[2] is None else int(match[2])
+            return cls(format=match[1], quality=quality, scale=float(match[3] or 1))  # type: ignore[arg-type]
+        except ValueError as error:
+            msg = (
+                f"the setting of the compressed image is {text!r}; write FORMAT:QUALITY, or FORMAT:QUALITY@SCALE for "
+                "a smaller side, such as webp:50@0.5 (jpeg, webp, png, avif or jxl; quality 1 to 100; scale up to 1)"
+            )
+            raise InputError(msg) from error
 
 
 _QUALITIES: dict[ImageFormat, tuple[int, ...]] = {"jpeg": (95, 90, 75, 50, 25, 10), "webp": (90, 80, 65, 50, 35, 20, 5)}

@@ -15,6 +15,7 @@ from isplit.records import (
     SplitRecord,
     StudyRecord,
     VerificationRecord,
+    remote_records,
     write_whole,
 )
 from isplit.records.split_files import split_records
@@ -68,6 +69,7 @@ def write_report(directory: Path) -> tuple[Path, ...]:
         verification=verification,
         runs=runs,
         plan=plan,
+        remotes=remote_records(directory),
     )
     files = {
         "report.html": report_html(study, graph, curve, candidates, further).encode(),

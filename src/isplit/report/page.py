@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from isplit.plan.opponent import trained_verdict_texts
 from isplit.plan.verdict import verdict_texts
 from isplit.records import (
     CandidatesRecord,
@@ -25,6 +26,7 @@ from isplit.records import (
     RunsRecord,
     SplitRecord,
     StudyRecord,
+    TrainedRemote,
     VerificationRecord,
 )
 from isplit.report.class_tables import MOST_SPLITS, class_tables
@@ -70,7 +72,8 @@ class FurtherRecords:
 
     `overlays` are importance maps over images. `predictions` are splits before training and compressed images, and
     `trained` are trained splits. `verification` says how well their order had been predicted. `runs` are placements
-    that were run over a link. `plan` says where the model should run; it comes first on the page.
+    that were run over a link. `plan` says where the model should run; it comes first on the page. `remotes` are
+    networks that were trained on compressed images, beside which trained splits are judged.
     """
 
     overlays: Overlays | None = None
@@ -79,6 +82,7 @@ class FurtherRecords:
     verification: VerificationRecord | None = None
     runs: RunsRecord | None = None
     plan: PlanRecord | None = None
+    remotes: Sequence[TrainedRemote] = ()
 
 
 def report_html(
@@ -133,7 +137,7 @@ def _split_context(further: FurtherRecords, cut_numbers: dict[str, int], *, has_
     return {
         "predictions": predictions,
         "trained": trained,
-        "verdicts": _verdicts(predictions, groups),
+        "verdicts": _verdicts(further, groups),
         "numbers": _numbers(groups, has_overlays=has_overlays),
         "groups": [split_figures(group, number=number, cut_numbers=cut_numbers) for number, group in enumerate(groups)],
         "calibrated": any(group.calibrated for group in groups),
@@ -182,11 +186,16 @@ def _curve_context(
     }
 
 
-def _verdicts(predictions: PredictionsRecord | None, groups: Sequence[GroupSeries]) -> list[tuple[str, str]]:
-    """Return whether splitting is worth it, for every set of classes; nothing without predictions."""
-    if predictions is None or not predictions.predictions:
-        return []
-    return [(group.name, " ".join(verdict_texts(predictions, group=group.name))) for group in groups]
+def _verdicts(further: FurtherRecords, groups: Sequence[GroupSeries]) -> list[tuple[str, str]]:
+    """Return whether splitting is worth it, untrained and trained, for every set of classes of which it is known."""
+    predictions = further.predictions
+    verdicts: list[tuple[str, str]] = []
+    for group in groups:
+        texts = verdict_texts(predictions, group=group.name) if predictions and predictions.predictions else []
+        texts += trained_verdict_texts(further.trained, further.remotes, predictions, group=group.name)
+        if texts:
+            verdicts.append((group.name, " ".join(texts)))
+    return verdicts
 
 
 def _numbers(groups: Sequence[GroupSeries], *, has_overlays: bool) -> dict[str, int | None]:

@@ -3,12 +3,12 @@
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from isplit.design.inputs.data import Dataset
 from isplit.errors import InputError
 from isplit.records import Preprocessing
 
@@ -32,8 +32,21 @@ def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
     return images.sub_(mean).div_(std)
 
 
+class Pictures(Protocol):
+    """A data set as far as batches need it: the pixels H×W×C of each image, and the class of every one."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The class of every image."""
+        ...
+
+    def pixels(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """Return the pixels of the image at this index."""
+        ...
+
+
 def iter_batches(
-    dataset: Dataset, indices: ArrayLike, preprocessing: Preprocessing, *, batch_size: int
+    dataset: Pictures, indices: ArrayLike, preprocessing: Preprocessing, *, batch_size: int
 ) -> Generator[Batch, None, None]:
     """Yield the images at `indices`, in that order; the last batch may be smaller.
 
@@ -51,7 +64,7 @@ def iter_batches(
 
 
 def _batches(
-    dataset: Dataset, chunks: list[NDArray[np.int64]], preprocessing: Preprocessing
+    dataset: Pictures, chunks: list[NDArray[np.int64]], preprocessing: Preprocessing
 ) -> Generator[Batch, None, None]:
     def load(index: int) -> NDArray[np.uint8]:
         return dataset.pixels(index, preprocessing)

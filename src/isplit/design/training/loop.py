@@ -32,6 +32,7 @@ from isplit.design.training.checkpoint import (
     optimiser_tensors,
 )
 from isplit.design.training.features import Example, FeatureRows, Features
+from isplit.design.training.losses import share_of_rate, task_losses
 from isplit.design.training.rate import CodedLatents, Price, RateControl, SampleLatents, open_price
 from isplit.design.training.split_network import SplitNetwork
 from isplit.errors import NonFiniteError
@@ -188,7 +189,7 @@ class TrainingRun:
         with batches as examples:
             for step, example in enumerate(examples):
                 done = ((epoch - 1) * steps + step) / (stage.epochs * steps)
-                share = _share_of_rate(done, warmup=self.task.settings.warmup)
+                share = share_of_rate(done, warmup=self.task.settings.warmup)
                 for group, rate in zip(optimiser.param_groups, stage.highest_rates, strict=True):
                     group["lr"] = rate * share
                 optimiser.zero_grad()
@@ -229,23 +230,13 @@ class TrainingRun:
     ) -> dict[str, torch.Tensor]:
         """Return the loss of the second stage and its parts."""
         task, settings = self.task, self.task.settings
-        logits = task.classes(output.float())
-        soft = settings.temperature
-        label_loss = functional.cross_entropy(logits, example.labels)
-        distillation = soft**2 * functional.kl_div(
-            (logits / soft).log_softmax(1),
-            (example.teacher / soft).log_softmax(1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        loss = (1 - settings.distillation) * label_loss + settings.distillation * distillation
-        parts = {"task": label_loss, "distillation": distillation}
+        losses = task_losses(task.classes(output.float()), example.labels, example.teacher, settings)
         if price is not None:
-            parts["bytes"] = price(latents)
+            losses["bytes"] = price(latents)
             budget_bytes = task.rate_control.budget.payload_bytes
             assert budget_bytes is not None
-            loss = loss + price.price * parts["bytes"] / budget_bytes
-        return {"loss": loss, **parts}
+            losses["loss"] = losses["loss"] + price.price * losses["bytes"] / budget_bytes
+        return losses
 
     def _batches(self, stage: Stage, epoch: int) -> tuple[closing[Generator[Example]], int]:
         """Return the epoch's batches and their number."""
@@ -339,10 +330,3 @@ class TrainingRun:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return autocast(self._precision, device=self._device.type)
-
-
-def _share_of_rate(done: float, *, warmup: float) -> float:
-    """Return the share of the highest learning rate when that share of the steps is done."""
-    if done < warmup:
-        return (done + 1e-3) / (warmup + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1e-9, 1 - warmup)))

@@ -1,0 +1,178 @@
+"""Train the model on compressed images: the opponent that a trained split is fairly compared with.
+
+compressed images ─> copy of the model ─> logits ─┐
+images themselves ─> the model ─────────> logits ─┴─> distillation, and the labels
+"""
+
+import math
+import time
+from collections.abc import Generator
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from isplit.design.graph import split
+from isplit.design.inputs.batches import Batch, iter_batches
+from isplit.design.measure.compressed_images import CompressedImages
+from isplit.design.running import autocast, chosen_precision
+from isplit.design.settings import FitSettings
+from isplit.design.study import StudyView
+from isplit.design.training.losses import share_of_rate, task_losses
+from isplit.errors import NonFiniteError
+from isplit.progress import Progress
+from isplit.records import Compression, Cut, Precision, RemoteEpoch
+
+_EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """The network of the best epoch, and how it came about; epoch 0 is the network before training."""
+
+    network: nn.Module
+    curve: tuple[RemoteEpoch, ...]
+    best_epoch: int
+
+
+class RemoteNetwork(nn.Module):
+    """A copy of the model, of which all layers learn or those after a cut; it stays in evaluation mode like a split's.
+
+    Args:
+        view: The study; nothing of its model is changed.
+        after: The cut after which the layers learn; None for all layers.
+
+    """
+
+    def __init__(self, view: StudyView, after: Cut | None) -> None:
+        super().__init__()
+        self.head: nn.Module | None = None
+        if after is None:
+            self.tail: nn.Module = deepcopy(view.graph.module)
+        else:
+            sides = split(view.graph, after.name)
+            self.head, self.tail = deepcopy(sides.head).requires_grad_(False), deepcopy(sides.tail)
+        self.tail.requires_grad_(True)
+        self.eval()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of normalised images N×C×H×W."""
+        if self.head is None:
+            return self.tail(images)
+        with torch.no_grad():
+            crossing = self.head(images)
+        return self.tail(crossing)
+
+
+class RemoteTraining:
+    """Trains a `RemoteNetwork` as long as `fit` trains a split: the same losses, rates, epochs and patience.
+
+    Args:
+        view: The study, as a set of its classes sees it.
+        compression: What the device does to images.
+        settings: How to train; those about bottlenecks and cached features say nothing here.
+        progress: Called after each step.
+
+    """
+
+    def __init__(self, view: StudyView, compression: Compression, settings: FitSettings, *, progress: Progress) -> None:
+        self._view, self._settings, self._progress = view, settings, progress
+        self._compressed = CompressedImages(view.data, compression)
+        self._label_map = torch.from_numpy(view.classes.label_map)
+        self._precision: Precision = chosen_precision(settings.precision)
+        self._select = view.images("select", limit=settings.select_images)
+        self.images = view.images("fit", limit=settings.images)
+
+    def __call__(self, network: RemoteNetwork) -> TrainedNetwork:
+        """Train the network in place, and return it with the values of its best epoch.
+
+        Raises:
+            NonFiniteError: the loss is not a number any more.
+
+        """
+        settings = self._settings
+        best_loss, best_accuracy = math.inf, -1.0
+        best: dict[str, torch.Tensor] = {}
+        curve: list[RemoteEpoch] = []
+        best_epoch = 0
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.Adam(parameters, lr=settings.model_rate, fused=True)
+        teacher = self._teacher() if settings.epochs else torch.zeros(0)
+        for epoch in range(settings.epochs + 1):
+            started = time.perf_counter()
+            losses = self._epoch(network, optimiser, teacher, epoch) if epoch else {}
+            seconds = time.perf_counter() - started
+            accuracy, loss = self._judge(network)
+            curve.append(RemoteEpoch(epoch=epoch, losses=losses, select_accuracy=accuracy, seconds=seconds))
+            if (accuracy, -loss) > (best_accuracy, -best_loss):
+                best_accuracy, best_loss, best_epoch = accuracy, loss, epoch
+                best = {name: value.clone() for name, value in network.state_dict().items()}
+            if epoch - best_epoch >= settings.patience:
+                break
+        network.load_state_dict(best)
+        return TrainedNetwork(network.requires_grad_(False), tuple(curve), best_epoch)
+
+    def _teacher(self) -> torch.Tensor:
+        """Return the whole model's logits N×K of the uncompressed training images."""
+        view = self._view
+        parts: list[torch.Tensor] = []
+        batches = iter_batches(view.data, self.images, view.preprocessing, batch_size=_EVALUATION_BATCH)
+        with closing(batches), torch.no_grad(), autocast(self._precision):
+            for batch in batches:
+                parts.append(view.classes(view.graph.module(batch.images).float()))
+                self._progress("the whole model's answers", sum(map(len, parts)), len(self.images))
+        return torch.cat(parts)
+
+    def _batches(self, images: NDArray[np.int64], *, size: int) -> closing[Generator[Batch]]:
+        return closing(iter_batches(self._compressed, images, self._view.preprocessing, batch_size=size))
+
+    def _epoch(
+        self, network: RemoteNetwork, optimiser: torch.optim.Optimizer, teacher: torch.Tensor, epoch: int
+    ) -> dict[str, float]:
+        """Train on every image once and return the mean losses."""
+        view, settings = self._view, self._settings
+        order = np.random.default_rng((settings.seed, epoch)).permutation(len(self.images))
+        steps = -(-len(order) // settings.batch_size)
+        sums: dict[str, float] = {}
+        seen = 0
+        with self._batches(self.images[order], size=settings.batch_size) as batches:
+            for step, batch in enumerate(batches):
+                done = ((epoch - 1) * steps + step) / (settings.epochs * steps)
+                for group in optimiser.param_groups:
+                    group["lr"] = settings.model_rate * share_of_rate(done, warmup=settings.warmup)
+                optimiser.zero_grad()
+                with autocast(self._precision):
+                    output = network(batch.images)
+                rows = torch.from_numpy(order[seen : seen + len(batch.labels)])
+                seen += len(batch.labels)
+                losses = task_losses(
+                    view.classes(output.float()), self._label_map[batch.labels], teacher[rows], settings
+                )
+                losses["loss"].backward()
+                optimiser.step()
+                values = {name: float(value.detach()) for name, value in losses.items()}
+                label = f"compressed images: epoch {epoch} of {settings.epochs}"
+                if not math.isfinite(values["loss"]):
+                    msg = f"{label}: the loss is {values['loss']}; choose a smaller learning rate"
+                    raise NonFiniteError(msg)
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + value / steps
+                self._progress(label, step + 1, steps)
+        return sums
+
+    def _judge(self, network: RemoteNetwork) -> tuple[float, float]:
+        """Return accuracy and cross-entropy on the compressed images of the select part."""
+        right, loss = 0, 0.0
+        with self._batches(self._select, size=_EVALUATION_BATCH) as batches, torch.no_grad():
+            for batch in batches:
+                with autocast(self._precision):
+                    output = network(batch.images)
+                logits, labels = self._view.classes(output.float()), self._label_map[batch.labels]
+                right += int((logits.argmax(1) == labels).sum())
+                loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        return right / len(self._select), loss / len(self._select)

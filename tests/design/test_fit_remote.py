@@ -1,0 +1,115 @@
+"""The model trained on compressed images: what learns, what is kept, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import features
+
+from isplit.design.fit_remote import fit_remote, load_remote, remote_directory
+from isplit.design.inputs.weights import fingerprint
+from isplit.design.measure.compressed_images import measure_remote
+from isplit.design.training.remote import RemoteNetwork, RemoteTraining
+from isplit.errors import InputError, StudyError
+from isplit.progress import silent
+from isplit.records import Compression, TrainedRemote, remote_records
+
+SETTING = Compression(format="webp", quality=5, scale=0.5)
+
+
+@pytest.fixture
+def settings(fast):
+    """One epoch at a rate that moves the small network."""
+    return replace(fast(epochs=1), model_rate=1e-3)
+
+
+def test_record_is_of_the_network_that_is_saved(study, settings):
+    """Trained and untrained network are measured on the same compressed test images; loaded again it answers alike."""
+    before = fingerprint(study.graph.module)
+    record = fit_remote(study, "webp:5@0.5", settings=settings)
+
+    view = study.view()
+    assert before == fingerprint(study.graph.module)
+    assert (SETTING, "test", None, 1) == (record.compression, record.measurement.part, record.after, record.epochs)
+    assert len(view.images("test")) == record.measurement.accuracy.images == record.before.accuracy.images
+    assert record.before.payload_bytes == record.measurement.payload_bytes
+    (again,) = measure_remote(
+        view, images=view.images("test"), part="test", compressions=[SETTING], network=load_remote(study, record)
+    )
+    assert again == record.measurement
+    assert (record,) == remote_records(study.directory)
+
+
+def test_what_was_trained_is_not_trained_again(study, settings, monkeypatch):
+    """The same settings find the record; other settings, or lost weights, train anew."""
+    record = fit_remote(study, SETTING, settings=settings)
+    trained = []
+    train = RemoteTraining.__call__
+    monkeypatch.setattr(RemoteTraining, "__call__", lambda run, network: trained.append(1) or train(run, network))
+    assert record == fit_remote(study, SETTING, settings=settings)
+    assert [] == trained
+    fit_remote(study, SETTING, settings=replace(settings, seed=1))
+    assert [1] == trained
+    directory = remote_directory(study.view(), SETTING, after=None)
+    (weights,) = directory.glob("weights-*")
+    weights.unlink()
+    with pytest.raises(StudyError, match="damaged"):
+        load_remote(study, TrainedRemote.load(directory))
+    fit_remote(study, SETTING, settings=replace(settings, seed=1))
+    assert [1, 1] == trained
+
+
+def test_only_layers_after_a_cut_learn(study, settings):
+    """What comes before the cut keeps its weights; what comes after does not."""
+    view, (cut,) = study.view(), study.cuts(("pool1",))
+    network = RemoteNetwork(view, cut)
+    heads = {name: value.clone() for name, value in network.head.state_dict().items()}
+    tails = {name: value.clone() for name, value in network.tail.named_parameters()}
+    training = RemoteTraining(view, SETTING, settings, progress=silent)
+    optimiser = torch.optim.Adam([value for value in network.parameters() if value.requires_grad], lr=1e-3)
+    losses = training._epoch(network, optimiser, training._teacher(), 1)
+
+    assert 0 < losses["loss"]
+    assert all(torch.equal(heads[name], value) for name, value in network.head.state_dict().items())
+    assert all(not torch.equal(tails[name], value) for name, value in network.tail.named_parameters())
+    assert "pool1" == fit_remote(study, SETTING, after="pool1", settings=settings).after
+
+
+def test_the_best_epoch_is_kept(study, settings, monkeypatch):
+    """Epochs that lose on the select part are not kept; patience ends the training."""
+    accuracies = iter([0.5, 0.7, 0.6, 0.6])
+    monkeypatch.setattr(RemoteTraining, "_judge", lambda run, network: (next(accuracies), 1.0))
+    record = fit_remote(study, SETTING, settings=replace(settings, epochs=9, patience=2))
+    assert (1, 3) == (record.best_epoch, record.epochs)
+    assert [0.5, 0.7, 0.6, 0.6] == [epoch.select_accuracy for epoch in record.curve]
+
+
+def test_refused(study, settings):
+    """Mirrored images, what is no setting, and cuts that the study lacks."""
+    with pytest.raises(InputError, match="mirrored"):
+        fit_remote(study, SETTING, settings=replace(settings, flip=True))
+    with pytest.raises(InputError, match=r"webp:50@0\.5"):
+        fit_remote(study, "webp;50", settings=settings)
+    with pytest.raises(StudyError, match="no cut 'nowhere'"):
+        fit_remote(study, SETTING, after="nowhere", settings=settings)
+    assert not list(study.directory.glob("remotes/*/remote.json"))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif(study, settings):
+    """AVIF is a format like the others where Pillow has it."""
+    record = fit_remote(study, "avif:30", settings=replace(settings, epochs=0))
+    assert ("avif", 30) == (record.measurement.format, record.measurement.quality)
+    assert 0 < record.measurement.payload_bytes.mean
+    assert record.before.accuracy == record.measurement.accuracy
+
+
+def test_jpeg_xl_needs_its_plugin(study, settings):
+    """Without the plugin the message names it; with it, images are compressed."""
+    try:
+        import pillow_jxl  # noqa: F401 # pyright: ignore[reportMissingImports, reportUnusedImport]
+    except ImportError:
+        with pytest.raises(InputError, match="pillow-jxl-plugin"):
+            fit_remote(study, "jxl:50", settings=settings)
+    else:
+        assert "jxl" == fit_remote(study, "jxl:50", settings=replace(settings, epochs=0)).measurement.format

@@ -1,4 +1,4 @@
-"""Networks between a device and a server: one link, a link that changes over time, and what the protocol adds."""
+"""Record networks between a device and a server: a link, a link that changes over time, and the overhead."""
 
 import itertools
 from typing import Annotated, ClassVar, Literal, Self
@@ -16,7 +16,7 @@ BITS_PER_MEGABIT = 1_000_000
 
 
 class WireBytes(Part):
-    """The bytes of one image that cross the wire, the protocol included, in either direction."""
+    """The bytes of one image on the wire, including the protocol, for each direction."""
 
     up: float
     down: float
@@ -42,16 +42,16 @@ class WireOverhead(Part):
         return self.model_copy(update=changes)
 
     def of_split(self, payload_bytes: float) -> WireBytes:
-        """Return what crosses for a split that sends a payload of this length."""
+        """Return the bytes on the wire for a split that sends a payload of this length."""
         return WireBytes(up=payload_bytes + self.split_up_bytes, down=self.split_down_bytes)
 
     def of_image(self, payload_bytes: float) -> WireBytes:
-        """Return what crosses for a compressed image of this length."""
+        """Return the bytes on the wire for a compressed image of this length."""
         return WireBytes(up=payload_bytes + self.image_up_bytes, down=self.image_down_bytes)
 
 
 MEASURED_CLASSES = 10
-"""The number of classes that `MEASURED_WIRE_OVERHEAD` is of."""
+"""The number of classes that `MEASURED_WIRE_OVERHEAD` was measured with."""
 
 BYTES_PER_CLASS = 4
 """Bytes of an answer for each class: a logit is a float32."""
@@ -74,9 +74,9 @@ directions, for frames that HTTP/2 sends for itself.
 
 
 def wire_overhead(classes: int) -> WireOverhead:
-    """Return what the protocol of this version adds to a payload where answers have this number of classes.
+    """Return the bytes that this version's protocol adds to a payload, for answers with this number of classes.
 
-    0 classes stand for a number that is not known, for which `MEASURED_CLASSES` is taken.
+    0 classes stand for an unknown number, for which `MEASURED_CLASSES` is used.
     """
     return MEASURED_WIRE_OVERHEAD.with_classes(classes or MEASURED_CLASSES)
 
@@ -89,9 +89,9 @@ class Radio(Part):
 
 
 class ProbeDetails(Part):
-    """How a link was measured: the bytes moved each way, the round trips timed, the seconds it took, and with whom.
+    """How a link was measured: the bytes in each direction, the round trips, the seconds, and the server.
 
-    `loss_method` says in words how loss was estimated, since TCP hides it.
+    `loss_method` describes how loss was estimated, since TCP hides it.
     """
 
     server: str

@@ -1,4 +1,4 @@
-"""A few images and their importance maps, kept as arrays so that a report can be drawn without torch."""
+"""Store a few images and their importance maps as arrays, so that a report can be drawn without torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

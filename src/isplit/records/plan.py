@@ -1,9 +1,8 @@
-"""Where a model should run: every placement with its latency in parts, the front, and one answer in words.
+"""Record where a model should run: every placement with its latency in parts, the front, and one answer in words.
 
-PlanRecord
-├── inputs            devices, links, limits, objective, and which of them are estimated
-├── placements        PlannedPlacement: segments on tiers, latency, bytes, energy, memory, accuracy
-└── answer            Recommendation: sentences, the chosen placement, switching points, what to train next
+PlanRecord ├── inputs            devices, links, limits, objective, and which of them are estimated ├── placements
+PlannedPlacement: segments on tiers, latency, bytes, energy, memory, accuracy └── answer            Recommendation:
+sentences, the chosen placement, switching points, what to train next
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -43,7 +42,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Limits(Part):
-    """What a placement has to keep; None is no limit.
+    """Limits that a placement has to keep; None is no limit.
 
     Latencies are from the image in the device's memory to the answer on the device, per image. `max_wire_bytes` are
     bytes of one image in both directions; `max_bytes_per_day` multiplies them by `images_per_day`. `min_accuracy` is a
@@ -66,7 +65,7 @@ class Limits(Part):
 
 
 class LatencyParts(Part):
-    """Where the time of one image goes, in milliseconds; 0 where a part does not take place.
+    """The parts of one image's time, in milliseconds; 0 for a part that does not take place.
 
     On the device `preprocess`, `head`, `encode` (entropy coding, or image compression); then `up` (first byte sent to
     last byte received), `queue`, `decode` and `tail` on the server, and `down` back to the device. With the classifier
@@ -103,14 +102,14 @@ class Throughput(Part):
 
 
 class PlannedAccuracy(Part):
-    """The accuracy of a placement, its 95 % interval, and where it comes from.
+    """The accuracy of a placement, its 95 % interval, and its source.
 
-    `difference` is to the whole model on the same images, `stderr` its standard error, and `largest_loss` the one-sided
-    95 % bound on how much accuracy is lost (None where the images were not answered in pairs, as for a prediction).
-    "predicted" is the accuracy after training by a calibration; "closed form" was measured without training, "decoded
-    images" with the whole model on compressed images. "combined" adds the losses of two bottlenecks that were measured
-    one at a time. `images` is how many images it was measured on and `part` which part of the data they are of; None
-    for a prediction.
+    `difference` is to the whole model on the same images, `stderr` its standard error, and `largest_loss` the
+    one-sided 95 % bound on how much accuracy is lost (None where the images were not answered in pairs, as for a
+    prediction). "predicted" is the accuracy after training by a calibration; "closed form" was measured without
+    training, "decoded images" with the whole model on compressed images. "combined" adds the losses of two bottlenecks
+    that were measured one at a time. `images` is how many images it was measured on and `part` which part of the data
+    they are of; None for a prediction.
     """
 
     accuracy: float
@@ -125,7 +124,7 @@ class PlannedAccuracy(Part):
 
     @property
     def judged_loss(self) -> float | None:
-        """The loss that limits are checked against: its 95 % bound, or what is expected where there is no bound."""
+        """The loss that limits are checked against: its 95 % bound, or the expected loss if there is no bound."""
         if self.largest_loss is not None:
             return self.largest_loss
         return None if self.difference is None else -self.difference
@@ -149,8 +148,8 @@ class PlannedPlacement(Part):
     beside the user's, "capacity" (requests come faster than it can serve them; its latency is given without waiting)
     and "link_message" (a message is longer than the link takes). `delivery_share` is the probability that request and
     answer arrive whole (1 with TCP). `worth_considering` is False for a split that leaves the server less than a tenth
-    of the operations. `on_front` marks placements that no other beats in latency, bytes and accuracy together. `source`
-    is the weakest source of its times: "estimated" when one of them is.
+    of the operations. `on_front` marks placements that no other beats in latency, bytes and accuracy together.
+    `source` is the weakest source of its times: "estimated" when one of them is.
     """
 
     name: str
@@ -188,7 +187,7 @@ class SwitchingPoint(Part):
 
 
 class ExcludedBy(Part):
-    """How many placements a limit excludes, how many it alone excludes, and the closest that any placement comes."""
+    """The number of placements that a limit excludes, those that it alone excludes, and the closest value of any."""
 
     limit: LimitName
     limit_value: float

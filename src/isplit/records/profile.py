@@ -81,7 +81,7 @@ class SegmentCorrection(Part):
 class CodecTime(Part):
     """The time to turn the latent of a cut and budget into a payload (`encode`, device) and back (`decode`, server).
 
-    What the bundle's ONNX files compute themselves (linear maps, rounding) belongs to the head and tail, not here.
+    Work of the bundle's ONNX files (linear maps, rounding) belongs to the head and tail, not here.
     """
 
     cut: str
@@ -132,13 +132,13 @@ class Power(Part):
 
 
 class ComputeRates(Part):
-    """What a machine computes and moves in a second; estimates of parts that nobody timed are made from it.
+    """The operations and bytes that a machine processes in a second, for estimates of parts that nobody timed.
 
     A part takes the larger of its operations over `macs_per_s` and its bytes (weights, activations read and written)
     over `memory_bytes_per_s` (the roofline of Williams et al., 2009), and `overhead_ms` for each call. An image takes
-    its pixels over `pixels_per_s` to be resized or compressed as JPEG, and a latent its numbers over `symbols_per_s` to
-    be entropy-coded. `spread` is the 95th percentile of a time over its
-    median. `macs_per_s` is what onnxruntime reaches in float32, not a data sheet's peak.
+    its pixels over `pixels_per_s` to be resized or compressed as JPEG, and a latent its numbers over `symbols_per_s`
+    to be entropy-coded. `spread` is the 95th percentile of a time over its median. `macs_per_s` is what onnxruntime
+    reaches in float32, not a data sheet's peak.
     """
 
     macs_per_s: PositiveRate
@@ -151,7 +151,7 @@ class ComputeRates(Part):
 
 
 class Machine(Part):
-    """What the machine is, as far as it says. `memory_bytes` is its main memory, or what an application may use."""
+    """The machine's description of itself. `memory_bytes` is its main memory, or what an application may use."""
 
     processor: str
     architecture: str

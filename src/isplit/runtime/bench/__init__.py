@@ -1,1 +1,1 @@
-"""Run every placement of a bundle from a device's process, and measure what the answers alone do not say."""
+"""Run every placement of a bundle from a device's process, and measure what the answers alone do not show."""

@@ -1,8 +1,8 @@
-"""The device of a benchmark as a process of its own, so that its processor time and memory are its own.
+"""Run the device of a benchmark in a process of its own, so that its processor time and memory can be measured.
 
-`python -m isplit.runtime.bench.device_process` reads its task as JSON from standard input, classifies the images one by
-one, and prints one answer a line (the first images, which warm everything up, are not among them), then one line with
-what the process used.
+`python -m isplit.runtime.bench.device_process` reads its task as JSON from standard input and classifies the images
+one by one. It prints one answer a line, without those of the first images, which warm everything up, and then one line
+with the resources that the process used.
 """
 
 import json
@@ -22,11 +22,11 @@ from isplit.runtime.profile.memory import peak_memory_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceTask:
-    """What the device does.
+    """The task of the device.
 
-    `images` are files, `server` is HOST:PORT (None: none is needed). The first `warm_up` images are classified without
-    being counted. `tls` holds files for TLS (None: plain text). Between two images it waits
-    `pause_ms`, so that queues are empty and TCP is as it is between two images of a slow camera.
+    `images` are files, and `server` is HOST:PORT (None: none is needed). The first `warm_up` images are classified
+    without being counted. `tls` holds files for TLS (None: plain text). The device waits `pause_ms` between two
+    images, so that queues are empty and TCP is in the state that it has between two images of a slow camera.
     """
 
     bundle: str
@@ -100,7 +100,7 @@ def read_task(text: str) -> DeviceTask:
 
 
 def classify_here(task: DeviceTask) -> DeviceResult:
-    """Do a task in this process."""
+    """Run a task in this process."""
     needs_server = task.placement != "local"
     with EdgeClient(
         task.bundle,

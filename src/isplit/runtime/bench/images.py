@@ -1,4 +1,4 @@
-"""Labelled images of a folder: one subfolder for each class of the bundle."""
+"""List labelled images of a folder with one subfolder for each class of the bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""A TCP proxy that counts bytes, and that sends no faster and no sooner than it is told.
+"""Run a TCP proxy that counts bytes, and limits the rate and delays packets as it is told.
 
-It stands for a slow link where no network namespaces can be made. What it cannot do: TCP's own behaviour over the slow
-link (slow start, losses) stays between the proxy and either end, where the link is fast.
+It stands for a slow link where no network namespaces can be made. TCP's own behaviour over a slow link (slow start,
+losses) is not reproduced, because the links between the proxy and either end are fast.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 _CHUNK_BYTES = 1448
-"""As much as one packet of Ethernet holds of TCP's stream; each packet waits for the ones before it."""
+"""The part of TCP's stream that one Ethernet packet holds; each packet waits for the ones before it."""
 _PACKET_OVERHEAD_BYTES = 52
 _QUEUE_CHUNKS = 4096
 
 
 @dataclass(kw_only=True)
 class Counted:
-    """Bytes that crossed so far, without TCP and IP headers."""
+    """The bytes that crossed so far, without TCP and IP headers."""
 
     up_bytes: int = 0
     down_bytes: int = 0
@@ -27,7 +27,7 @@ class Counted:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyShape:
-    """What the proxy's link is: rates in bits per second of IP packets (None: unlimited), and the round trip."""
+    """The link of the proxy: rates in bits per second of IP packets (None: unlimited), and the round trip."""
 
     up_bits_per_s: float | None = None
     down_bits_per_s: float | None = None
@@ -88,7 +88,7 @@ class _Proxy:
                 self._pump(far_reader, writer, self._shape.down_bits_per_s, up=False),
             )
         except (OSError, asyncio.CancelledError):
-            pass  # one end has gone: the other is told by closing its connection
+            pass  # one end has gone; closing the connection tells the other
         finally:
             for each in writers:
                 each.close()

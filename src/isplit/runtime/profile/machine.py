@@ -1,4 +1,4 @@
-"""What the machine says of itself: processor, memory, versions."""
+"""Describe the machine by its own information: processor, memory, versions."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _DEFAULT_AVAILABLE_BYTES = 2**30
 
 
 def describe_machine(*, proc: Path = Path("/proc")) -> Machine:
-    """Describe this machine; `proc` is where Linux tells of it."""
+    """Describe this machine; `proc` is Linux's directory of system information."""
     return Machine(
         processor=_processor(proc),
         architecture=platform.machine() or "unknown",
@@ -23,7 +23,7 @@ def describe_machine(*, proc: Path = Path("/proc")) -> Machine:
 
 
 def available_memory_bytes(*, proc: Path = Path("/proc")) -> int:
-    """Return how much memory a new process may take; 1 GiB where the system does not say."""
+    """Return how much memory a new process may take; 1 GiB if the system does not say."""
     return _meminfo(proc, "MemAvailable") or _DEFAULT_AVAILABLE_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Measure everything of a bundle on this machine, with onnxruntime alone, and write it down as a profile."""
+"""Measure everything of a bundle on this machine, with onnxruntime alone, and record it as a profile."""
 
 import io
 import time
@@ -40,12 +40,14 @@ from isplit.runtime.profile.settings import ProfileSettings
 from isplit.runtime.session import Session
 
 _SHARE_OF_MEMORY = 0.4
-"""Of the free memory, what the models that are timed together may take on the disk; onnxruntime may need twice that."""
+"""The share of free memory that models timed together may take, by their size on disk; onnxruntime may need twice
+that.
+"""
 
 
 @dataclass(kw_only=True)
 class PartTimes:
-    """The times of ONNX files and of everything else, and how they were run."""
+    """The times of ONNX files and of all other parts, and how they were run."""
 
     times: dict[PartKey, TimeFigure] = field(default_factory=dict[PartKey, TimeFigure])
     loads: dict[PartKey, TimeFigure] = field(default_factory=dict[PartKey, TimeFigure])
@@ -225,10 +227,10 @@ def _part(timed: PartTimes, key: PartKey, budget: str) -> ModelPartTime:
 
 
 def _provider(bundle: Bundle, settings: ProfileSettings) -> str:
-    """Return what the models really run on."""
+    """Return the provider that the models really run on."""
     path = bundle.head_path(bundle.record.cuts[0].name) if bundle.record.cuts else bundle.local_path
     path = path or bundle.remote_path
-    assert path is not None  # a bundle has some placement
+    assert path is not None  # a bundle has at least one placement
     return Session(path, threads=settings.threads, provider=settings.provider).choice.name
 
 
@@ -252,7 +254,7 @@ def _memory(
 def _power(
     bundle: Bundle, pixels: Sequence[NDArray[np.uint8]], settings: ProfileSettings, not_measured: dict[str, str]
 ) -> Power | None:
-    """Return what the meter said, else the stated watts, else None with the reason."""
+    """Return the meter's figures, or else the stated watts, or else None with the reason."""
     if settings.energy:
         try:
             return _metered(bundle, pixels, settings)

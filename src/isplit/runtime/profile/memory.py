@@ -1,4 +1,4 @@
-"""Peak resident memory of one placement's share of the device, in a process that does nothing else.
+"""Measure the peak resident memory of one placement's share of the device, in a process that does nothing else.
 
 `python -m isplit.runtime.profile.memory BUNDLE PLACEMENT THREADS PROVIDER` is that process: it opens the bundle, runs
 the placement on a sample image a few times, and prints its memory before and after as JSON.
@@ -58,7 +58,7 @@ def peak_memory_bytes() -> int:
 
 def _measure_here(directory: str, placement: str, threads: str, provider: str) -> dict[str, int]:
     """Run a placement in this process, and return the peaks before and after."""
-    # What a device's client loads before it loads a model.
+    # A device's client loads this before it loads a model.
     import_module("isplit.runtime.edge.client")
     import_module("isplit.runtime.session")
     from isplit.runtime.bundle import Bundle

@@ -1,8 +1,8 @@
-"""Energy meters of the machine: RAPL of the processor through Linux, NVML of an NVIDIA accelerator.
+"""Read the machine's energy meters: RAPL of the processor through Linux, NVML of an NVIDIA accelerator.
 
 The meters count joules since some time in the past; energy is the difference of two readings. Nothing is estimated
-here: a machine without a meter has none. (The package zeus reads the same counters and more of them, and brings
-scikit-learn, httpx and others with it, too much for a device.)
+here: a machine without a meter has none. (The package zeus reads the same counters and more, but brings scikit-learn,
+httpx and others with it, too much for a device.)
 """
 
 import time
@@ -20,7 +20,7 @@ class Meter(Protocol):
 
     @property
     def kind(self) -> Literal["rapl", "nvml"]:
-        """What is read."""
+        """The name of the meter."""
         ...
 
     def read_joules(self) -> float:
@@ -84,7 +84,7 @@ class NvmlMeter:
         except ImportError as error:
             msg = "the package nvidia-ml-py is not installed"
             raise OSError(msg) from error
-        except Exception as error:  # NVML's errors share no base class but this one
+        except Exception as error:  # NVML's errors share no other base class
             raise OSError(str(error)) from error
         if not self._handles:
             msg = "NVML knows no accelerator"
@@ -96,7 +96,7 @@ class NvmlMeter:
 
 
 def open_meter(*, accelerator: bool, rapl: Path = RAPL_DIRECTORY) -> Meter:
-    """Return the meter of what computes: the accelerator's or the processor's.
+    """Open the meter of the accelerator, or else of the processor.
 
     Raises:
         OSError: the machine has none that may be read; the message says why.
@@ -107,7 +107,7 @@ def open_meter(*, accelerator: bool, rapl: Path = RAPL_DIRECTORY) -> Meter:
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyReading:
-    """What a task drew: mean power in watts while it ran over and over, and millijoules for each run."""
+    """The energy of a task: mean power in watts while it ran repeatedly, and millijoules for each run."""
 
     watts: float
     energy_mj: float
@@ -120,7 +120,7 @@ def measure_energy(
     seconds: float = 2.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> EnergyReading:
-    """Run something again and again for some seconds, and return what it drew, idle power included."""
+    """Run a function repeatedly for some seconds, and return the energy that it drew, idle power included."""
     runs = 0
     start_s, start_j = clock(), meter.read_joules()
     while clock() - start_s < seconds or runs == 0:

@@ -1,4 +1,4 @@
-"""The parts of a bundle as functions to be timed: each is what the device or the server runs for one image."""
+"""Wrap the parts of a bundle as functions to be timed, each of which does the work of one image."""
 
 import io
 import itertools
@@ -24,7 +24,7 @@ PartKind = Literal["preprocess", "whole", "head", "tail", "segment", "encode", "
 
 @dataclass(frozen=True, kw_only=True)
 class PartKey:
-    """Which part: its kind, and the cut or the compression that it belongs to. A segment runs from `start` to `cut`."""
+    """The identity of a part: its kind, and its cut or compression. A segment runs from `start` to `cut`."""
 
     kind: PartKind
     cut: str | None = None
@@ -46,7 +46,7 @@ class ModelFile:
         return weight_bytes(self.path)
 
     def open(self, settings: ProfileSettings) -> tuple[Callable[[], object], TimeFigure]:
-        """Load the file; return what runs it, and how long loading took.
+        """Load the file; return a function that runs it, and the time that loading took.
 
         Raises:
             BundleError: onnxruntime cannot load it.
@@ -60,7 +60,7 @@ class ModelFile:
 
 
 def weight_bytes(path: Path) -> int:
-    """Return how many bytes an ONNX file takes on the disk, with what it refers to."""
+    """Return the bytes that an ONNX file takes on the disk, including the files it refers to."""
     return path.stat().st_size + external_data_bytes(path)
 
 
@@ -94,7 +94,7 @@ class BundleParts:
             )
 
     def others(self, compressions: Sequence[Compression]) -> dict[PartKey, Callable[[], object]]:
-        """Return what is no ONNX file: preprocessing, entropy coding, and image compression."""
+        """Return the parts that are not ONNX files: preprocessing, entropy coding, and image compression."""
         parts: dict[PartKey, Callable[[], object]] = {}
         pictures = itertools.cycle(self._pictures)
         parts[PartKey(kind="preprocess")] = lambda: preprocess(next(pictures), self._preprocessing)
@@ -123,6 +123,6 @@ class BundleParts:
 
 
 def _each(function: Callable[[Any], object], arguments: Sequence[Any]) -> Callable[[], object]:
-    """Return a function of nothing that takes the next argument at each call."""
+    """Return a function without arguments that takes the next argument at each call."""
     endless = itertools.cycle(arguments)
     return lambda: function(next(endless))

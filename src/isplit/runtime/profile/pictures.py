@@ -1,4 +1,4 @@
-"""The pictures that a machine is measured with: the user's own, or drawn ones that compress as photographs do."""
+"""Load the pictures for measurements: the user's own, or drawn ones that compress like photographs."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ PICTURES = 8
 
 
 def load_pictures(sources: Sequence[str | Path], preprocessing: Preprocessing) -> tuple[list[Picture], str]:
-    """Return pictures, and in words where they are from.
+    """Return pictures, and a description of their source.
 
-    The time to compress or entropy-code an image depends on what is in it, and the time to resize it on its size: give
-    some that the device will really see.
+    The time to compress or entropy-code an image depends on its content, and the time to resize it on its size, so
+    give images that the device will really see.
 
     Args:
         sources: Image files or folders, of which the first eight images are taken; none to draw them.
@@ -44,7 +44,7 @@ def load_pictures(sources: Sequence[str | Path], preprocessing: Preprocessing) -
 
 
 def _drawn(preprocessing: Preprocessing) -> list[Picture]:
-    """Draw noise whose amplitude falls about as 1 over the frequency (Field, 1987), in colours that are much alike."""
+    """Draw noise whose amplitude falls about as 1 over the frequency (Field, 1987), in similar colours."""
     height, width = preprocessing.image_size
     side = max(height, width, preprocessing.resize_size or 0)
     random = np.random.default_rng(0)

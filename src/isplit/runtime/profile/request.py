@@ -1,4 +1,4 @@
-"""What a request costs beside the model, the codec and the link: the work of both ends of the protocol."""
+"""Measure the cost of a request beside the model, the codec and the link: the work of both ends of the protocol."""
 
 import time
 
@@ -15,10 +15,10 @@ _WARM_UP = 10
 
 
 def measure_request(bundle: Bundle, pictures: list[bytes], settings: ProfileSettings) -> TimeFigure:
-    """Serve the bundle from a process of its own on this machine, send requests one by one, and time what is left over.
+    """Serve the bundle from another process on this machine, send requests one by one, and time the remainder.
 
-    What is left of a request's time when preprocessing, head, encoding, decoding and tail are taken away is the client,
-    the server and the protocol between them: on the loopback device the link takes nothing.
+    The remainder is a request's time without preprocessing, head, encoding, decoding and tail. It is that of the
+    client, the server and the protocol between them, because the link takes no time on the loopback device.
 
     Args:
         bundle: A bundle with a cut, or with the whole model for the server.
@@ -56,7 +56,7 @@ def measure_request(bundle: Bundle, pictures: list[bytes], settings: ProfileSett
 
 
 def request_ms(answer: Answer) -> float:
-    """Return what an answer's time has beside the parts that are timed one by one; at least 0."""
+    """Return the part of an answer's time that is not timed separately; at least 0."""
     timings = answer.timings
     parts = (
         timings.decode_image_ms,

@@ -11,19 +11,20 @@ from isplit.records import TimeFigure
 Key = TypeVar("Key")
 
 PAUSE_S = 0.01
-"""Before every timed run. A device does other work between two images, or none: a part then finds the processor's
-caches cold. Timed back to back, the parts of MobileNetV2 took 25 to 45 % less time than for images that came every
-20 ms (on a server's processor, November 2026), so that predictions were too short."""
+"""The pause before every timed run, in seconds. Between two images a device does other work or waits, so a part finds
+the processor's caches cold. Timed back to back, the parts of MobileNetV2 took 25 to 45 % less time than for images
+that came every 20 ms (on a server's processor, November 2026), so that predictions were too short.
+"""
 
 _LEAST_RUNS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How often everything is run: `warm_up_runs` of each part, then `runs` rounds in which each is timed once.
+    """The number of runs: `warm_up_runs` of each part, then `runs` rounds in which each part is timed once.
 
-    Before a timed run is a pause of `pause_s`. After `seconds` no further round begins, unless a part has fewer than
-    five timed runs.
+    There is a pause of `pause_s` before every timed run. After `seconds` no further round begins, unless a part has
+    fewer than five timed runs.
     """
 
     runs: int

@@ -1,4 +1,4 @@
-"""How a machine is measured."""
+"""Define the settings of `isplit profile`."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from isplit.runtime.providers import Provider, check_provider
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileSettings:
-    """How `isplit profile` measures a machine.
+    """Settings of `isplit profile`.
 
     Args:
         runs: Timed runs of every part of the model, after the warm-up.

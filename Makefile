@@ -36,6 +36,7 @@ bench: install
 	$(QUIETLY) $(BIN)/python benchmarks/importance.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_server.py
+	$(QUIETLY) $(BIN)/python benchmarks/hostile_clients.py --only mixed
 
 # Small changes of the code that no test notices; Ctrl-C stops it, and the same command goes on. MUTANTS='--count 50' ...
 mutants: install

@@ -18,7 +18,8 @@ check each second. `isplit serve` runs in a process of its own. Every round firs
 rightful clients, and then under the attack; memory is the server's resident set, and its growth the peak under attack
 above the median at rest.
 
-With `--before`, the server of another checkout (its src directory) is measured too.
+With `--before`, the server of another checkout (its src directory) is measured too. Where its bundles are of another
+format, copy this file and attacks.py into the benchmarks of that checkout, and run them there.
 
 Results go to benchmarks/results/hostile_clients.json.
 """

@@ -3,10 +3,9 @@
 import platform
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torch import nn
 from isplit.design.class_subsets import ClassSubset
 from isplit.design.graph import ModelGraph
 from isplit.design.inputs.data import Dataset, balanced_order, open_data
-from isplit.design.inputs.models import LoadedModel, load_model
-from isplit.design.inputs.user_code import names_code
+from isplit.design.inputs.models import LoadedModel
+from isplit.design.recorded_inputs import load_recorded_model, recorded_spec
 from isplit.design.study_directory import StudyInputs, remove_leftovers
 from isplit.design.study_lock import study_lock
 from isplit.errors import InputError, StudyError
@@ -274,9 +273,9 @@ def open_study(
         return study
     directory = Path(study)
     record, graph_record = StudyRecord.load(directory), GraphRecord.load(directory)
-    model = model if model is not None else _recorded_spec(directory, record.model.spec, "model", allow_code)
-    data = data or _recorded_spec(directory, record.data.spec, "data", allow_code)
-    loaded = _load_recorded_model(record, model, weights, directory)
+    model = model if model is not None else recorded_spec(directory, record.model.spec, "model", allow_code)
+    data = data or recorded_spec(directory, record.data.spec, "data", allow_code)
+    loaded = load_recorded_model(record, model, weights, directory)
     root = None if data_root is None else Path(data_root)
     dataset = open_data(data, split=record.data.split, seed=record.seed, data_root=root)
     axes = {cut.name: cut.channel_axis for cut in graph_record.cuts if cut.channel_axis is not None}
@@ -313,58 +312,3 @@ def open_to_write(study: Study | str | Path) -> Generator[Study]:
         with suppress(OSError):  # they do no harm
             remove_leftovers(directory)
         yield opened
-
-
-def _recorded_spec(directory: Path, spec: str, kind: Literal["model", "data"], allow_code: bool) -> str:
-    """Return the recorded name of a model or data set as it can be found from here.
-
-    Raises:
-        StudyError: it names code that was not allowed, a file of the study itself, or a module in memory.
-
-    """
-    if spec.startswith("python:"):
-        msg = f"{directory} was made from a module in memory ({spec}): open it from Python and pass the module"
-        raise StudyError(msg)
-    if not names_code(spec):
-        return _located(directory, spec)
-    if not allow_code:
-        msg = (
-            f"{directory} names Python code as its {kind}, {spec}, and opening it would run that. If you trust the "
-            f"code, allow it: `allow_code=True`. Naming the {kind} again allows it too"
-        )
-        raise StudyError(msg)
-    where, _, name = spec.rpartition(":")
-    located = Path(_located(directory, where))
-    if located.suffix == ".py" and located.resolve().is_relative_to(directory.resolve()):
-        msg = f"{directory} names a file of its own as its {kind}, {spec}: a study is data, and its files are not run"
-        raise StudyError(msg)
-    return f"{located}:{name}" if where.endswith(".py") else spec
-
-
-def _located(directory: Path, path: str) -> str:
-    """Return a recorded path as it is found from here: as it stands, or from one of the folders around the study.
-
-    A study records paths as they were given, relative to the folder where `analyze` ran. Fingerprints are checked
-    afterwards, so that another file of the same name is noticed.
-    """
-    if Path(path).is_absolute() or Path(path).exists() or ":" in path:
-        return path
-    around = (parent / path for parent in directory.resolve().parents)
-    return next((str(candidate) for candidate in around if candidate.exists()), path)
-
-
-def _load_recorded_model(
-    record: StudyRecord, spec: nn.Module | str, weights: str | None, directory: Path
-) -> LoadedModel:
-    if weights is None and record.model.weights is not None:
-        weights = _located(directory, record.model.weights)
-    loaded = load_model(
-        spec,
-        weights=weights,
-        num_classes=record.model.num_outputs if isinstance(spec, str) else None,
-        image_size=record.preprocessing.image_size,
-        channels=record.preprocessing.channels,
-        output=record.model.output,
-        extra_inputs=record.model.extra_inputs,
-    )
-    return replace(loaded, preprocessing=record.preprocessing)

@@ -19,7 +19,7 @@ from isplit.records import (
     read_shared,
 )
 from isplit.runtime.bench.device_process import DeviceTask, run_device
-from isplit.runtime.bench.images import read_labelled_images
+from isplit.runtime.bench.images import LabelledImages, read_labelled_images
 from isplit.runtime.bench.proxy import ProxyShape, proxied
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.client import EdgeClient
@@ -124,27 +124,34 @@ def bench(
     with _reached(opened, access, shape, settings) as path:
         for number, placement in enumerate(chosen):
             progress("placements", number, len(chosen))
-            task = replace(path.task, images=images.paths, placement=placement)
-            result = run_device(task, prefix=path.prefix)
-            run = PlacementRun.from_answers(placement, result.answers, classes=images.classes)
-            up, down = _wire_bytes(opened, path, placement, images.paths, settings)
-            beside = planned_placement(planned, placement, opened.record)
-            runs.append(
-                run.model_copy(
-                    update={
-                        "wire_up_bytes": up,
-                        "wire_down_bytes": down,
-                        "device_cpu_ms": result.cpu_ms,
-                        "device_peak_bytes": result.peak_bytes,
-                        "predicted_ms": None if beside is None else beside.latency_ms,
-                        "predicted_accuracy": None
-                        if beside is None or beside.accuracy is None
-                        else beside.accuracy.accuracy,
-                    }
-                )
-            )
+            run = _measure(opened, path, placement, images, settings)
+            runs.append(run.model_copy(update=_expectation(planned_placement(planned, placement, opened.record))))
         progress("placements", len(chosen), len(chosen))
         return RunsRecord(link=path.words, link_bits_per_s=path.bits_per_s, shaping=path.shaping, runs=tuple(runs))
+
+
+def _measure(
+    bundle: Bundle, path: "_Path", placement: str, images: LabelledImages, settings: BenchSettings
+) -> PlacementRun:
+    task = replace(path.task, images=images.paths, placement=placement)
+    result = run_device(task, prefix=path.prefix)
+    run = PlacementRun.from_answers(placement, result.answers, classes=images.classes)
+    up, down = _wire_bytes(bundle, path, placement, images.paths, settings)
+    update = {
+        "wire_up_bytes": up,
+        "wire_down_bytes": down,
+        "device_cpu_ms": result.cpu_ms,
+        "device_peak_bytes": result.peak_bytes,
+    }
+    return run.model_copy(update=update)
+
+
+def _expectation(planned: PlannedPlacement | None) -> dict[str, float | None]:
+    """Return what a plan expects of a placement, as fields of its run."""
+    if planned is None:
+        return {}
+    accuracy = planned.accuracy and planned.accuracy.accuracy
+    return {"predicted_ms": planned.latency_ms, "predicted_accuracy": accuracy}
 
 
 @dataclass(frozen=True, kw_only=True)

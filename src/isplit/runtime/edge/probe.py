@@ -108,47 +108,67 @@ def probe(
 
     """
     settings = settings or ProbeSettings()
-    check_address(server)
-    check_token(server, token, tls=tls, insecure=insecure)
-    if server.startswith("unix:"):
-        msg = f"the server is {server!r}, a socket of this machine: there is no link to measure"
-        raise InputError(msg)
+    _check(server, token=token, tls=tls, insecure=insecure)
     started_unix_s, begun_s = time.time(), time.monotonic()
     with _Connections(server, token=token, tls=tls) as connections:
-        connections.exchange(1, 1)  # reports what is wrong before anything is measured
-        rtt_ms, jitter_ms, lost_connections = _round_trips(server, settings.round_trips)
-        before = _tcp_counters()
-        up = _measure_rate(connections, settings, rtt_ms=rtt_ms, up=True)
-        after = _tcp_counters()
-        down = _measure_rate(connections, settings, rtt_ms=rtt_ms, up=False)
-    loss, method = _loss(before, after, lost_connections=lost_connections, round_trips=settings.round_trips)
+        link = _measure(connections, server, settings)
+    details = ProbeDetails(
+        server=server,
+        up_bytes=link.up.bytes,
+        down_bytes=link.down.bytes,
+        round_trips=settings.round_trips,
+        seconds=max(time.monotonic() - begun_s, 1e-6),
+        started_unix_s=started_unix_s,
+        loss_method=link.loss_method,
+    )
     return LinkRecord(
         name=name,
         title=title or f"the link to {server}",
         source="measured",
         sources=("measured by `isplit probe`",),
-        up_bits_per_s=up.bits_per_s,
-        down_bits_per_s=down.bits_per_s,
-        rtt_ms=rtt_ms,
-        jitter_ms=jitter_ms,
-        loss_up=loss,
-        loss_down=loss,
-        probe=ProbeDetails(
-            server=server,
-            up_bytes=up.bytes,
-            down_bytes=down.bytes,
-            round_trips=settings.round_trips,
-            seconds=max(time.monotonic() - begun_s, 1e-6),
-            started_unix_s=started_unix_s,
-            loss_method=method,
-        ),
+        up_bits_per_s=link.up.bits_per_s,
+        down_bits_per_s=link.down.bits_per_s,
+        rtt_ms=link.rtt_ms,
+        jitter_ms=link.jitter_ms,
+        loss_up=link.loss,
+        loss_down=link.loss,
+        probe=details,
     )
+
+
+def _check(server: str, *, token: str | None, tls: Tls | None, insecure: bool) -> None:
+    check_address(server)
+    check_token(server, token, tls=tls, insecure=insecure)
+    if server.startswith("unix:"):
+        msg = f"the server is {server!r}, a socket of this machine: there is no link to measure"
+        raise InputError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Rate:
     bits_per_s: float
     bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Link:
+    rtt_ms: float
+    jitter_ms: float
+    up: _Rate
+    down: _Rate
+    loss: float
+    loss_method: str
+
+
+def _measure(connections: "_Connections", server: str, settings: ProbeSettings) -> _Link:
+    connections.exchange(1, 1)  # reports what is wrong before anything is measured
+    rtt_ms, jitter_ms, lost_connections = _round_trips(server, settings.round_trips)
+    before = _tcp_counters()
+    up = _measure_rate(connections, settings, rtt_ms=rtt_ms, up=True)
+    after = _tcp_counters()
+    down = _measure_rate(connections, settings, rtt_ms=rtt_ms, up=False)
+    loss, method = _loss(before, after, lost_connections=lost_connections, round_trips=settings.round_trips)
+    return _Link(rtt_ms=rtt_ms, jitter_ms=jitter_ms, up=up, down=down, loss=loss, loss_method=method)
 
 
 class _Connections:

@@ -90,10 +90,10 @@ def profile_bundle(
     timed = time_parts(parts.models(), parts.others(chosen), settings, progress=progress)
     not_measured: dict[str, str] = {}
     memory = _memory(bundle, settings, not_measured, progress=progress) if settings.memory else ()
-    power = _power(bundle, parts.pixels, settings, not_measured)
     request = _request(bundle, loaded, settings, not_measured)
     machine = describe_machine()
     tags = {cut.name: _tag(cut, not_measured) for cut in bundle.record.cuts}
+    execution = _execution(bundle, settings, timed, pictures=described, seconds=time.perf_counter() - begun_s)
     return ProfileRecord(
         isplit_version=version("isplit"),
         versions=runtime_versions(),
@@ -101,16 +101,7 @@ def profile_bundle(
         title=title or machine.processor,
         source="measured",
         machine=machine,
-        execution=Execution(
-            provider=_provider(bundle, settings),
-            threads=settings.threads,
-            warm_up_runs=settings.warm_up_runs,
-            runs=max(figure.runs for figure in timed.times.values()),
-            interleaved=True,
-            groups=timed.groups,
-            seconds=time.perf_counter() - begun_s,
-            pictures=described,
-        ),
+        execution=execution,
         model=bundle.name,
         model_fingerprint=bundle.record.model_fingerprint,
         preprocess=timed.times.get(PartKey(kind="preprocess")),
@@ -118,27 +109,37 @@ def profile_bundle(
         whole=timed.times.get(PartKey(kind="whole")),
         heads=tuple(_part(timed, PartKey(kind="head", cut=cut), tag) for cut, tag in tags.items()),
         tails=tuple(_part(timed, PartKey(kind="tail", cut=cut), tag) for cut, tag in tags.items()),
-        codecs=tuple(
-            CodecTime(
-                cut=cut,
-                budget=tag,
-                encode=timed.times[PartKey(kind="encode", cut=cut)],
-                decode=timed.times[PartKey(kind="decode", cut=cut)],
-            )
-            for cut, tag in tags.items()
-        ),
-        images=tuple(
-            ImageTime(
-                **compression.model_dump(),
-                encode=timed.times[PartKey(kind="compress", compression=compression)],
-                decode=timed.times[PartKey(kind="restore", compression=compression)],
-            )
-            for compression in chosen
-        ),
+        codecs=tuple(_codec(timed, cut, tag) for cut, tag in tags.items()),
+        images=tuple(_image(timed, compression) for compression in chosen),
         memory=memory,
-        power=power,
+        power=_power(bundle, parts.pixels, settings, not_measured),
         not_measured=not_measured,
     )
+
+
+def _execution(
+    bundle: Bundle, settings: ProfileSettings, timed: PartTimes, *, pictures: str, seconds: float
+) -> Execution:
+    return Execution(
+        provider=_provider(bundle, settings),
+        threads=settings.threads,
+        warm_up_runs=settings.warm_up_runs,
+        runs=max(figure.runs for figure in timed.times.values()),
+        interleaved=True,
+        groups=timed.groups,
+        seconds=seconds,
+        pictures=pictures,
+    )
+
+
+def _codec(timed: PartTimes, cut: str, tag: str) -> CodecTime:
+    encode, decode = (timed.times[PartKey(kind=kind, cut=cut)] for kind in ("encode", "decode"))
+    return CodecTime(cut=cut, budget=tag, encode=encode, decode=decode)
+
+
+def _image(timed: PartTimes, compression: Compression) -> ImageTime:
+    encode, decode = (timed.times[PartKey(kind=kind, compression=compression)] for kind in ("compress", "restore"))
+    return ImageTime(**compression.model_dump(), encode=encode, decode=decode)
 
 
 def time_parts(

@@ -44,7 +44,10 @@ def test_the_opponent_is_trained_and_named(isplit, study):
 
 
 def test_remote_settings_that_are_refused(bad_input, study):
-    """A setting that is none, and more cuts than one."""
+    """A setting that is none, more cuts than one, and options of splits."""
+    bad_input(
+        "fit", study, "--allow-code", "--remote", "webp:50", "--bytes", "30", says=["leave out --ray and --bytes"]
+    )
     bad_input("fit", study, "--allow-code", "--remote", "webp-50", says=["webp:50@0.5"])
     cuts = ["--cuts", "pool1,pool2"]
     bad_input("fit", study, "--allow-code", "--remote", "webp:50", *cuts, says=["--remote takes one --cut"])

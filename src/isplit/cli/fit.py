@@ -76,6 +76,11 @@ def fit(
     Example: isplit fit study --cut layer2.3 --bytes 512
     """
     if remote:
+        if ray_choice.ray or budget_choice.read() is not None:
+            msg = (
+                "--remote trains the model on compressed images, here and without a budget: leave out --ray and --bytes"
+            )
+            raise InputError(msg)
         options = _RemoteOptions(remote, cut_choice, settings, group=group, json=json, quiet=quiet)
         _fit_remotes(study, inputs, options)
         return

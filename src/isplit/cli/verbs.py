@@ -92,7 +92,7 @@ VERBS = (
     Verb(name="serve", summary="Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."),
     Verb(
         name="run",
-        summary="Classify IMAGES: the head runs here, the tail on the server; every image gets one answer.",
+        summary="Classify IMAGES with the head on this device and the tail on the server. Every image gets one answer.",
         kept="the answers given so far are kept",
         leaves_threads=True,
     ),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from isplit.errors import StudyError
-from isplit.records import RunsRecord, SplitRecord
+from isplit.records import PlanRecord, RunsRecord, SplitRecord
 from isplit.runtime.bundle import Bundle
 
 
@@ -29,7 +29,7 @@ def test_demo(demo):
 
 
 def test_demo_goes_the_whole_way(demo):
-    """The best split is trained within its budget, exported, served, and every image answered in every placement."""
+    """The planned split is trained within its budget, exported, served, and every image answered in every placement."""
     directory, result = demo
 
     study = directory / "isplit-demo" / "study"
@@ -48,7 +48,12 @@ def test_demo_goes_the_whole_way(demo):
         assert {source: run.images} == run.sources
         assert run.accuracy.accuracy > 0.85
         assert run.placement in result.out
-    assert "Measured over a link" in (study / "report.html").read_text()
+        assert run.predicted_ms > 0
+        assert run.from_picture_median_ms > 0
+    text = " ".join(result.out.split())
+    for words in ("On a Raspberry Pi 4", "over Ethernet, split after", "over 4G, run it on the device", "checked"):
+        assert words in text
+    assert PlanRecord.load(study).answer.text.split(":")[0] in (study / "report.html").read_text()
 
 
 @pytest.fixture

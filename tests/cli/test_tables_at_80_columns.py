@@ -7,12 +7,15 @@ import pytest
 import typer
 
 from isplit.cli.analyze import show_ranking
+from isplit.cli.bench import show_runs
 from isplit.cli.cuts import show_cuts
-from isplit.cli.demo import _show_runs
+from isplit.cli.demo import _LinkPlan, _show_checks, _show_plans
 from isplit.cli.export import show_bundle
 from isplit.cli.fit import describe
+from isplit.cli.plan import show_plan
 from isplit.cli.predict import show_predictions
 from isplit.cli.verify import show_verification
+from isplit.plan.planner import plan
 from isplit.records import (
     Accuracy,
     Budget,
@@ -42,6 +45,7 @@ from isplit.records import (
     Verification,
     VerifiedCut,
 )
+from tests.plan.conftest import make_graph, make_predictions, make_study
 
 NAME = "features.denseblock4.denselayer16.conv2"
 OTHER = "layers.3.blocks.1.mlp.fc2:gelu_12"
@@ -307,8 +311,11 @@ def test_export(printed):
     assert text.index("87.5% (82.2–91.4)") > text.index("Accuracy on 200 images")
 
 
-def test_demo(printed):
-    """Placements over a link."""
+def test_demo(printed, tmp_path):
+    """What is best over each link, and predicted beside measured milliseconds."""
+    make_study().save(tmp_path)
+    make_graph().save(tmp_path)
+    make_predictions().save(tmp_path)
     run = {
         "images": 60,
         "accuracy": Accuracy.from_counts(60, 60),
@@ -317,12 +324,66 @@ def test_demo(printed):
         "total_median_ms": 12_345.6,
         "total_p95_ms": 123_456.7,
         "part_ms": {},
+        "wire_up_bytes": 12_345.0,
+        "predicted_ms": 12_345.6,
+        "from_picture_median_ms": 12_346.7,
     }
     runs = RunsRecord(
-        link="over a link of 0.25 Mbit/s", link_bits_per_s=250_000, runs=(PlacementRun(placement=NAME, **run),)
+        link="over a link", link_bits_per_s=None, shaping="proxy", runs=(PlacementRun(placement=NAME, **run),)
+    )
+    record = plan(tmp_path, device="pi4", server="pi5", link="nb-iot")
+    entry = _LinkPlan(link=record.links[0], pi=record, here=record, runs=runs)
+
+    text = printed(_show_plans, [entry])
+    for words in ("estimated ms of an image", "NB-IoT", "<="):
+        assert words in text
+    text = printed(_show_checks, [entry])
+    for words in ("links made by a proxy", "100.0% (94.0–100.0)", "12,345.6", "12,346.7"):
+        assert words in text
+
+
+def test_bench(printed):
+    """Every figure of a placement over a link."""
+    run = PlacementRun(
+        placement=NAME,
+        images=5000,
+        accuracy=ACCURACY,
+        sources={"split": 4990, "failed": 10},
+        payload_bytes=PAYLOAD,
+        total_median_ms=12_345.6,
+        total_p95_ms=123_456.7,
+        part_ms={"head": 1.0},
+        wire_up_bytes=123_456.0,
+        wire_down_bytes=12_345.0,
+        device_cpu_ms=12_345.6,
+        device_peak_bytes=2**33,
+        predicted_ms=12_345.6,
+        predicted_accuracy=0.8,
+        from_picture_median_ms=12_346.7,
+        from_picture_p95_ms=123_456.7,
+    )
+    text = printed(
+        show_runs,
+        RunsRecord(link="over 1 Mbit/s up, 1 Mbit/s down, 50 ms, made by a proxy", link_bits_per_s=None, runs=(run,)),
     )
 
-    text = printed(_show_runs, runs)
+    for words in ("123,456", "12345.6", "12346.7", "8590", "10 of 5000 images were not answered", "(-0%)"):
+        assert words in " ".join(text.split())
 
-    for words in ("Measured over a link of 0.25 Mbit/s, on 60 test images", "100.0% (94.0–100.0)", "123456.7"):
+
+def test_plan(printed, tmp_path):
+    """Placements with long names, whether they are the answer or not."""
+    make_study().save(tmp_path)
+    make_graph().save(tmp_path)
+    make_predictions().save(tmp_path)
+    record = plan(tmp_path, device="pi4", server="pi5", link="lora")
+    renamed = [
+        placement.model_copy(update={"name": f"{NAME} @ 1048576B {number}"})
+        for number, placement in enumerate(record.placements)
+    ]
+
+    text = printed(show_plan, record.model_copy(update={"placements": tuple(renamed)}), every=True)
+
+    for words in (f"{len(renamed)} of {len(renamed)} placements, estimated", "B up", "acc. %"):
         assert words in text
+    assert NAME in columns_of("\n".join(line.strip() for line in text.splitlines())).replace(" ", "")

@@ -97,13 +97,14 @@ def bench(
     if json:
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
-        _show(record)
+        show_runs(record)
         typer.echo(f"record: {path}")
         if profile is not None:
             typer.echo(f"corrected: {profile}")
 
 
-def _show(record: RunsRecord) -> None:
+def show_runs(record: RunsRecord) -> None:
+    """Print every placement's figures, and predicted beside measured milliseconds."""
     columns = [
         Column[PlacementRun]("placement", lambda run: run.placement, words=True),
         Column[PlacementRun]("accuracy\n(95 %)", _accuracy),
@@ -119,13 +120,15 @@ def _show(record: RunsRecord) -> None:
     for run in record.runs:
         if run.predicted_ms is not None and run.from_picture_median_ms:
             error = run.predicted_ms / run.from_picture_median_ms - 1
-            typer.echo(
+            text = (
                 f"{run.placement}: predicted {run.predicted_ms:.1f} ms, measured {run.from_picture_median_ms:.1f} ms "
                 f"({error:+.0%})."
             )
+            console.output().print(text, markup=False, highlight=False)
         failed = run.sources.get("failed", 0)
         if failed:
-            typer.echo(f"{run.placement}: {failed} of {run.images} images were not answered.")
+            text = f"{run.placement}: {failed} of {run.images} images were not answered."
+            console.output().print(text, markup=False, highlight=False)
 
 
 def _accuracy(run: PlacementRun) -> str:

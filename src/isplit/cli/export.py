@@ -10,7 +10,7 @@ import typer
 
 from isplit.cli import console
 from isplit.cli.options import Options
-from isplit.cli.study_options import BudgetOptions, CutOptions, GroupOption, MovedOptions
+from isplit.cli.study_options import BudgetOptions, CutChoice, CutOptions, GroupOption, MovedInputs, MovedOptions
 from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import percent_with_interval, points_with_error
 from isplit.design.settings import ExportSettings
@@ -50,6 +50,14 @@ def export(
             rich_help_panel="Cuts and budget",
         ),
     ] = False,
+    segments: Annotated[
+        bool,
+        typer.Option(
+            "--segments",
+            help="Write the whole model in the segments of `isplit plan STUDY --max-device-memory SIZE`, which a small "
+            "device runs one after the other (`isplit run --placement segmented`).",
+        ),
+    ] = False,
     group: GroupOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="BUNDLE", help="The directory to write.")] = Path(
         "bundle"
@@ -68,6 +76,9 @@ def export(
 
     Example: isplit export study --cut layer2.3 --bytes 512 -o bundle
     """
+    if segments:
+        _export_segments(study, out, cut_choice, inputs, settings=settings, group=group, json=json, quiet=quiet)
+        return
     cut_choice.require()
     cut_choice, budget_choice = cut_choice.planned(study, budget_choice)
     with needs_extra("design"):
@@ -86,6 +97,44 @@ def export(
         show_bundle(record, wide=wide)
         typer.echo(f"Bundle: {out}")
         typer.echo(f"Next, answer devices with it: isplit serve {out}")
+
+
+def _export_segments(
+    study: Path,
+    out: Path,
+    cut_choice: CutChoice,
+    inputs: MovedInputs,
+    *,
+    settings: ExportSettings,
+    group: str | None,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Write and show a bundle of segments."""
+    if cut_choice.words:
+        msg = f"--segments and --cut {', '.join(cut_choice.words)} are two kinds of bundle: give one of them"
+        raise InputError(msg)
+    with needs_extra("design"):
+        from isplit.design.export_segments import export_segments, planned_segments
+
+    planned_segments(study)  # before the model is loaded
+    with console.progress_bars(quiet=quiet or json) as progress:
+        record = export_segments(inputs.open(study), out, group=group, settings=settings, progress=progress)
+    segmented = record.segmented
+    assert segmented is not None
+    if json:
+        typer.echo(record.to_json(), nl=False)
+    elif not quiet:
+        size = sum(file.bytes for file in record.files.values())
+        typer.echo(f"{record.name}: {len(segmented.files)} segments, {size / 2**20:.1f} MiB")
+        typer.echo(f"Divided after: {', '.join(segmented.bounds) or 'nothing, because the whole model fits'}")
+        planned_mb = (segmented.planned_peak_bytes or 0) / 1e6
+        typer.echo(
+            f"Between them cross {segmented.crossing_bytes:,} bytes of an image; the process is planned to take "
+            f"{planned_mb:,.0f} MB."
+        )
+        typer.echo(f"Bundle: {out}")
+        typer.echo(f"Next, on the device: isplit run {out} IMAGES --placement segmented")
 
 
 def _design(text: str | None) -> str | None:

@@ -64,6 +64,12 @@ def segment_memory(shape: ModelShape, *, runtime_bytes: float = RUNTIME_BYTES) -
     return np.where(later, runtime_bytes + weights + np.maximum(peak, ends), np.inf)
 
 
+def least_memory_bytes(shape: ModelShape, *, runtime_bytes: float = RUNTIME_BYTES) -> float:
+    """Return the least memory with which any division of a model runs: that of its largest step between two cuts."""
+    memory = segment_memory(shape, runtime_bytes=runtime_bytes)
+    return float(np.max(memory[np.arange(shape.end), np.arange(1, shape.end + 1)]))
+
+
 def split_into_segments(
     times: MachineTimes,
     *,

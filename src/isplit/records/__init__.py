@@ -13,6 +13,7 @@ from isplit.records.bundle import (
     Int8Cost,
     LocalPlacement,
     RemotePlacement,
+    SegmentedPlacement,
 )
 from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
 from isplit.records.compression import Compression, ImageFormat, compared_compressions
@@ -200,6 +201,7 @@ __all__ = [
     "Scenario",
     "ScenarioResult",
     "SegmentCorrection",
+    "SegmentedPlacement",
     "SimulationRecord",
     "SplitRecord",
     "StudyRecord",

@@ -14,7 +14,7 @@ from isplit.records.splits import Budget
 from isplit.records.study import Accuracy, ClassGroup, PartName, Preprocessing
 from isplit.records.tables import TableRecord
 
-RESERVED_CUTS = frozenset(("local", "remote"))
+RESERVED_CUTS = frozenset(("local", "remote", "segmented"))
 """The names of the other placements, which a cut must not have."""
 
 
@@ -106,6 +106,29 @@ class LocalPlacement(Part):
     accuracy: Accuracy | None
     part: PartName | None = None
     int8: bool = False
+
+
+class SegmentedPlacement(Part):
+    """The whole model on the device in parts that run one after the other, each loaded, run and freed.
+
+    `files` are ONNX in the order of computation. The first takes `image` uint8 N×H×W×C, each later one what the one
+    before gave (`crossing`, float32), and the last gives `logits` float32 N×K. `bounds` are the cuts between them, one
+    fewer than files. `crossing_bytes` is the sum of what crosses there for one image. `planned_peak_bytes` is the
+    resident memory that the plan expects of the process (None: no plan made the division).
+    """
+
+    files: tuple[BundlePath, ...] = Field(min_length=1)
+    bounds: tuple[str, ...]
+    crossing_bytes: int = Field(ge=0)
+    planned_peak_bytes: int | None = Field(default=None, ge=0)
+    accuracy: Accuracy | None
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if len(self.bounds) != len(self.files) - 1:
+            msg = f"there are {len(self.files)} segments and {len(self.bounds)} cuts between them: give one cut fewer"
+            raise ValueError(msg)
+        return self
 
 
 class ImageSetting(Compression):
@@ -202,6 +225,7 @@ class BundleRecord(TableRecord):
     local: LocalPlacement | None
     remote: RemotePlacement | None
     cuts: tuple[CutPlacement, ...]
+    segmented: SegmentedPlacement | None = None
     check: ExportCheck | None = None
     files: dict[BundlePath, BundledFile]
 
@@ -211,11 +235,12 @@ class BundleRecord(TableRecord):
         if len(set(names)) < len(names) or not RESERVED_CUTS.isdisjoint(names):
             msg = f"the cuts are {names}: names must differ, and be none of {', '.join(sorted(RESERVED_CUTS))}"
             raise ValueError(msg)
-        if not (self.cuts or self.local or self.remote):
-            msg = "there is no placement: give cuts, local or remote"
+        if not (self.cuts or self.local or self.remote or self.segmented):
+            msg = "there is no placement: give cuts, local, remote or segmented"
             raise ValueError(msg)
         wanted = {path for cut in self.cuts for path in (cut.head, cut.tail, cut.codec)}
         wanted |= {placement.file for placement in (self.local, self.remote) if placement}
+        wanted |= set(self.segmented.files if self.segmented else ())
         if missing := sorted(wanted - set(self.files)):
             msg = f"files does not list {', '.join(missing)}"
             raise ValueError(msg)

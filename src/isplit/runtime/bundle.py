@@ -176,6 +176,7 @@ def _models(record: BundleRecord) -> list[str]:
     """Return every ONNX file, each once."""
     paths = [path for cut in record.cuts for path in (cut.head, cut.tail)]
     paths += [placement.file for placement in (record.local, record.remote) if placement]
+    paths += record.segmented.files if record.segmented else ()
     return list(dict.fromkeys(paths))
 
 

@@ -29,7 +29,7 @@ class Session:
     """A loaded model, which several threads may run at once.
 
     `threads` share the work of one operator. They do not spin while there is none, because a device has other work to
-    do, and a server other models.
+    do, and a server other models. `lean` saves memory at the price of time, for models that run once and are freed.
 
     `provider` is the execution provider (see `isplit.runtime.providers`). If onnxruntime does not have it, cannot
     start it, or fails with it later, the CPU takes over; `choice` says what is used now, and why.
@@ -39,8 +39,9 @@ class Session:
 
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, provider: Provider = "cpu") -> None:
+    def __init__(self, path: Path, *, threads: int = 1, provider: Provider = "cpu", lean: bool = False) -> None:
         self._path = path
+        self._lean = lean
         self._threads = threads
         self._lock = threading.Lock()
         self.choice: ProviderChoice = choose_provider(provider, _ort.get_available_providers())
@@ -119,6 +120,10 @@ class Session:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        if self._lean:
+            # Weights stay where the file is mapped into memory, and what a run needs is given back after it.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            options.enable_cpu_mem_arena = False
         if name in ("cuda", "tensorrt") and hasattr(_ort, "preload_dlls"):
             # CUDA's libraries may come from Python packages, where no linker looks. The call prints what it does not
             # find.

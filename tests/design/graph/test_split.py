@@ -1,10 +1,14 @@
 """Head and tail."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from isplit.design.graph import ModelGraph, split
+from isplit.design.graph.split import segment
+from isplit.design.inputs.models import load_model
 from isplit.errors import ModelError
 from tests.design.graph.nets import Residual, Tokens, TwoLayers
 
@@ -60,3 +64,23 @@ def test_unknown_cut_lists_the_cuts() -> None:
     """The message gives the names to choose from."""
     with pytest.raises(ModelError, match=r"no cut 'conv9'; its default cuts are: relu, pool"):
         split(ModelGraph(TwoLayers(), (3, 8, 8)), "conv9")
+
+
+def test_segments_one_after_the_other(tiny_model_file):
+    """What the segments between three cuts compute in turn is what the model computes, bit for bit."""
+    model = load_model(f"{tiny_model_file}:build")
+    graph = model.graph(keep_layout=True)
+    images = torch.randn(3, 3, 16, 16)
+    crossing = images
+    for start, end in pairwise([None, "pool1", "relu2", "pool2", None]):
+        crossing = segment(graph, start, end)(crossing)
+    assert torch.equal(model.module.eval()(images), crossing)
+    assert torch.equal(crossing, segment(graph, None, None)(images))
+
+
+@pytest.mark.parametrize(("start", "end"), [("pool2", "pool1"), ("pool1", "pool1"), ("pool1", "nowhere")])
+def test_no_segment_between_cuts(tiny_model_file, start, end):
+    """Cuts in the wrong order, twice the same or unknown are refused."""
+    graph = load_model(f"{tiny_model_file}:build").graph()
+    with pytest.raises(ModelError, match=start if end != "nowhere" else end):
+        segment(graph, start, end)

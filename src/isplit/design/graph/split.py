@@ -40,6 +40,36 @@ def split(graph: ModelGraph, cut: str) -> Split:
         ModelError: the graph has no such cut, or it cannot be made.
 
     """
+    point = _point(graph, cut)
+    return Split(_head(graph.flow, point), _tail(graph.flow, point))
+
+
+def segment(graph: ModelGraph, start: str | None, end: str | None) -> fx.GraphModule:
+    """Return the part of a model between two cuts: what crosses the first to what crosses the second.
+
+    The segments between neighbouring cuts of a list, run one after the other, compute what the model computes.
+
+    Args:
+        graph: The captured model.
+        start: The cut at which the part begins; None begins with the images.
+        end: The cut at which it ends; None ends with the logits.
+
+    Raises:
+        ModelError: the graph has no such cut, a cut cannot be made, or `end` does not come after `start`.
+
+    """
+    if start is None:
+        return graph.module if end is None else split(graph, end).head
+    if end is None:
+        return split(graph, start).tail
+    first, last = _point(graph, start), _point(graph, end)
+    if graph.flow.nodes.index(last.crossing[0]) <= graph.flow.nodes.index(first.crossing[0]):
+        msg = f"a segment cannot begin at {start!r} and end at {end!r}: give the cuts in the order of computation"
+        raise ModelError(msg)
+    return _tail(graph.flow, first, ends=last.crossing)
+
+
+def _point(graph: ModelGraph, cut: str) -> CutPoint:
     try:
         point = graph.point(cut)
     except KeyError:
@@ -50,7 +80,7 @@ def split(graph: ModelGraph, cut: str) -> Split:
     if reason is not None:
         msg = f"the model cannot be cut at {cut!r}: {reason}"
         raise ModelError(msg)
-    return Split(_head(graph.flow, point), _tail(graph.flow, point))
+    return point
 
 
 def _head(flow: Flow, point: CutPoint) -> fx.GraphModule:
@@ -65,11 +95,13 @@ def _head(flow: Flow, point: CutPoint) -> fx.GraphModule:
     return _module(flow, copied, "Head")
 
 
-def _tail(flow: Flow, point: CutPoint) -> fx.GraphModule:
+def _tail(flow: Flow, point: CutPoint, *, ends: tuple[fx.Node, ...] = ()) -> fx.GraphModule:
+    """Return what follows a cut, up to `ends`, which are the logits where none are given."""
+    ends = ends or (flow.logits,)
     crossing = frozenset(point.crossing)
     # Numbers that only the head can read are written as constants and multiples of the batch.
     scalars = frozenset(node for node in flow.read_from if not flow.is_known_after(node, point))
-    needed = _ancestors((flow.logits,), stop=crossing | scalars)
+    needed = _ancestors(ends, stop=crossing | scalars)
     copied = fx.Graph()
     copies: dict[fx.Node, Any] = {node: copied.placeholder(node.name) for node in point.crossing}
     for node in point.crossing:
@@ -89,7 +121,8 @@ def _tail(flow: Flow, point: CutPoint) -> fx.GraphModule:
             copies[node] = _rebuild(copied, value.values, batch)
         else:
             copies[node] = copied.node_copy(node, copies.__getitem__)
-    copied.output(copies[flow.logits])
+    results = tuple(copies[node] for node in ends)
+    copied.output(results[0] if len(results) == 1 else results)
     return _module(flow, copied, "Tail")
 
 

@@ -1,5 +1,6 @@
 """Compare exported files with torch on real images; if latents or answers differ, no bundle is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ MAX_DIFFERENT_SHARE = 1e-3
 _BATCH = 8
 
 
-def run_file(path: Path, array: NDArray[np.uint8]) -> NDArray[Any]:
+def run_file(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     """Return an ONNX file's output for a batch, computed a few images at a time, on the CPU with one thread.
 
     Raises:
@@ -104,8 +105,22 @@ def check_whole(path: Path, pixels: NDArray[np.uint8], expected: TorchAnswers, *
         ExportError: its answers differ.
 
     """
-    logits = run_file(path, pixels)
-    difference = _check_logits(path.name, logits, expected.logits, tolerance)
+    return check_segments([path], pixels, expected, tolerance=tolerance)
+
+
+def check_segments(
+    paths: Sequence[Path], pixels: NDArray[np.uint8], expected: TorchAnswers, *, tolerance: float
+) -> ExportCheck:
+    """Compare files that are run one after the other, each on what the one before gave, with torch.
+
+    Raises:
+        ExportError: they answer otherwise.
+
+    """
+    logits: NDArray[Any] = pixels
+    for path in paths:
+        logits = run_file(path, logits)
+    difference = _check_logits(" and ".join(path.name for path in paths), logits, expected.logits, tolerance)
     return _summary(logits, expected, latents=None, tail_difference=difference)
 
 

@@ -69,6 +69,31 @@ class TailModel(nn.Module):
         return self._classes(self.tail(self.bottleneck.decode(self._quantiser.values(latent))))
 
 
+class SegmentModel(nn.Module):
+    """A part of the model between two cuts, from images where it is the first and to the group's logits where the last.
+
+    Args:
+        part: Maps what crosses the first cut (normalised images for the first part) to what crosses the second.
+        preprocessing: Of the images, for the first part; None for others.
+        group: Of the logits, for the last part; None for others.
+        outputs: How many logits the model has.
+
+    """
+
+    def __init__(
+        self, part: nn.Module, *, preprocessing: Preprocessing | None, group: ClassSubset | None, outputs: int
+    ) -> None:
+        super().__init__()
+        self.pixels = None if preprocessing is None else _Pixels(preprocessing)
+        self.part = part
+        self.classes = None if group is None else _Classes(group, outputs)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Map a batch of what comes in to what goes out."""
+        result = self.part(values if self.pixels is None else self.pixels(values))
+        return result if self.classes is None else self.classes(result)
+
+
 class WholeModel(nn.Module):
     """Maps images to logits with the model without a split."""
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from isplit.errors import BundleError, InputError, IsplitError
 from isplit.records import Answer, AnswerSource
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.edge.device import LOCAL, REMOTE, Device, Wire, placements_of
+from isplit.runtime.edge.device import LOCAL, ON_DEVICE, REMOTE, SEGMENTED, Device, Wire, placements_of
 from isplit.runtime.edge.job import Job
 from isplit.runtime.edge.pictures import NoPicture, Picture, open_picture
 from isplit.runtime.edge.policy import BreakerSettings, BreakerState, Retry
@@ -100,7 +100,7 @@ class EdgeClient:
         self._classes = self._bundle.record.group.classes
         self._placements = placements_of(self._bundle.record)
         self._has_server = server is not None or transport is not None
-        self._placement = self._check_placement(placement or (self._placements[0] if self._has_server else LOCAL))
+        self._placement = self._check_placement(placement or self._default_placement())
         self._fallback = fallback and LOCAL in self._placements
         self._reserve = Reserve()
         self._device = Device(self._bundle, plain=wire == "latent", threads=threads, provider=check_provider(provider))
@@ -183,7 +183,7 @@ class EdgeClient:
 
         """
         chosen = self._check_placement(placement or self._placement)
-        if chosen != LOCAL:
+        if chosen not in ON_DEVICE:
             self._device.sample(chosen)
         if chosen == LOCAL or self._fallback:
             for elapsed_ms in self._device.time_whole():
@@ -201,7 +201,7 @@ class EdgeClient:
 
         """
         chosen = self._check_placement(placement or self._placement)
-        if chosen != LOCAL:
+        if chosen not in ON_DEVICE:
             assert self._server is not None  # `_check_placement` has checked this
             self._server.check(chosen, self._device.sample(chosen))
 
@@ -245,7 +245,7 @@ class EdgeClient:
                 picture = open_picture(image, name=job.image)
             with job.timed("preprocess_ms"):
                 job.pixels = self._device.preprocess(picture, name=job.image)
-            if job.placement == LOCAL:
+            if job.placement in ON_DEVICE:
                 self._run_here(job, job.pixels, "local")
             else:
                 job.wire = self._encode(job, job.pixels)
@@ -273,7 +273,7 @@ class EdgeClient:
                 self._server.ask(job, job.wire)
             except Exception as error:  # noqa: BLE001 - whatever a transport raises, the fallback may still answer
                 job.failed(_reason(error))
-        if job.logits is None and job.pixels is not None and job.placement != LOCAL and self._fallback:
+        if job.logits is None and job.pixels is not None and job.placement not in ON_DEVICE and self._fallback:
             return self._fall_back(job, job.pixels)
         return job.answer(self._classes)
 
@@ -292,9 +292,10 @@ class EdgeClient:
         return answer
 
     def _run_here(self, job: Job, pixels: NDArray[np.uint8], source: AnswerSource) -> None:
+        name = SEGMENTED if job.placement == SEGMENTED else LOCAL
         with job.timed("local_ms"):
-            job.logits = self._device.whole(pixels)
-        job.ran_on = self._device.ran_on(LOCAL)
+            job.logits = self._device.segmented(pixels) if name == SEGMENTED else self._device.whole(pixels)
+        job.ran_on = self._device.ran_on(name)
         job.source = source
 
     def _require_server(self) -> None:
@@ -308,11 +309,17 @@ class EdgeClient:
             self.close()
             raise
 
+    def _default_placement(self) -> str:
+        """Return the first cut where there is a server, else what needs none."""
+        if self._has_server:
+            return self._placements[0]
+        return SEGMENTED if SEGMENTED in self._placements and LOCAL not in self._placements else LOCAL
+
     def _check_placement(self, placement: str) -> str:
         if placement not in self._placements:
             msg = f"there is no placement {placement!r} in this bundle; choose one of {', '.join(self._placements)}"
             raise InputError(msg)
-        if placement != LOCAL and not self._has_server:
+        if placement not in ON_DEVICE and not self._has_server:
             msg = f"placement {placement!r} needs a server; give one, or choose local"
             raise InputError(msg)
         return placement

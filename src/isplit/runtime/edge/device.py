@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,10 @@ from isplit.runtime.providers import Provider, ProviderChoice
 if TYPE_CHECKING:
     from isplit.runtime.session import Session
 
-LOCAL, REMOTE = "local", "remote"
+LOCAL, REMOTE, SEGMENTED = "local", "remote", "segmented"
+
+ON_DEVICE = frozenset((LOCAL, SEGMENTED))
+"""The placements that need no server."""
 
 _TIMED_RUNS, _TIMED_MS = 10, 250.0
 """At the start, the whole model is run this often, or until this much time has passed."""
@@ -49,6 +52,7 @@ class Device:
         self._provider: Provider = provider
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self._segment_choice: ProviderChoice | None = None
 
     def preprocess(self, picture: Picture, *, name: str = "the image") -> NDArray[np.uint8]:
         """Return the model's pixels, (H, W, C); error messages call the picture `name`.
@@ -92,7 +96,32 @@ class Device:
             EngineError: onnxruntime failed, or the logits are not finite or not as many as there are classes.
 
         """
-        logits = self._session(LOCAL).run(pixels[None])[0]
+        return self._checked_logits(self._session(LOCAL).run(pixels[None])[0])
+
+    def segmented(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits, (K,), of the segments run one after the other: each is loaded, run and freed.
+
+        Raises:
+            BundleError: onnxruntime cannot load a segment.
+            EngineError: onnxruntime failed, or there is not one finite logit for each class.
+
+        """
+        from isplit.runtime.session import Session
+
+        segmented = self._bundle.record.segmented
+        assert segmented is not None  # the client has seen to it
+        crossing: NDArray[Any] = pixels[None]
+        with self._lock:  # two images at once would need the memory of two segments
+            for file in segmented.files:
+                session = Session(
+                    self._bundle.directory / file, threads=self._threads, provider=self._provider, lean=True
+                )
+                crossing = session.run(crossing)
+                self._segment_choice = session.choice
+                del session
+        return self._checked_logits(crossing[0])
+
+    def _checked_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         classes = len(self._bundle.record.group.classes)
         if logits.shape != (classes,) or logits.dtype != np.float32:
             msg = f"the model on this device gives {logits.dtype} {logits.shape}, not {classes} float32 logits"
@@ -105,7 +134,7 @@ class Device:
     def sample(self, placement: str) -> Wire:
         """Load what a placement needs on the device, run it on a sample image, and return what would be sent."""
         Image.preinit()  # Pillow registers its formats when it first opens a file.
-        pixels = self._sample_pixels()
+        pixels = self.sample_pixels()
         if placement == REMOTE:
             return self.compress(pixels)
         return self.encode(placement, self.head(placement, pixels))
@@ -115,7 +144,7 @@ class Device:
 
         The first run of a model takes longer and is left out. A slow model is run only twice.
         """
-        pixels = self._sample_pixels()[None]
+        pixels = self.sample_pixels()[None]
         session = self._session(LOCAL)
         session.run(pixels)  # not `whole`, because NaN from a sample says nothing about real images
         times_ms: list[float] = []
@@ -130,7 +159,10 @@ class Device:
         return name in self._sessions
 
     def ran_on(self, name: str) -> ProviderChoice:
-        """Return the execution provider of a loaded model (a cut's head, or "local")."""
+        """Return the execution provider of a model that has run (a cut's head, "local" or "segmented")."""
+        if name == SEGMENTED:
+            assert self._segment_choice is not None  # a segment has run
+            return self._segment_choice
         return self._sessions[name].choice
 
     def provider_fallbacks(self) -> tuple[str, ...]:
@@ -138,7 +170,7 @@ class Device:
         reasons = [session.choice.fallback for session in list(self._sessions.values())]
         return tuple(dict.fromkeys(reason for reason in reasons if reason))
 
-    def _sample_pixels(self) -> NDArray[np.uint8]:
+    def sample_pixels(self) -> NDArray[np.uint8]:
         """Return a ramp from dark to light, (H, W, C): few bytes in every format, but more than one value."""
         preprocessing = self._bundle.record.preprocessing
         height, width = preprocessing.image_size
@@ -166,6 +198,7 @@ class Device:
 
 
 def placements_of(record: BundleRecord) -> tuple[str, ...]:
-    """Return the names of a bundle's placements: its cuts in order, then remote and local if it has them."""
-    whole = tuple(name for name, held in ((REMOTE, record.remote), (LOCAL, record.local)) if held)
+    """Return the names of a bundle's placements: its cuts in order, then those of the whole model that it has."""
+    held = ((REMOTE, record.remote), (LOCAL, record.local), (SEGMENTED, record.segmented))
+    whole = tuple(name for name, placement in held if placement)
     return tuple(cut.name for cut in record.cuts) + whole

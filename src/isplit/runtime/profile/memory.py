@@ -62,13 +62,16 @@ def _measure_here(directory: str, placement: str, threads: str, provider: str) -
     import_module("isplit.runtime.edge.client")
     import_module("isplit.runtime.session")
     from isplit.runtime.bundle import Bundle
-    from isplit.runtime.edge.device import LOCAL, Device
+    from isplit.runtime.edge.device import LOCAL, SEGMENTED, Device
 
     bundle = Bundle.open(directory, verify=False)
     device = Device(bundle, plain=False, threads=int(threads), provider=check_provider(provider))
     baseline = peak_memory_bytes()
     if placement == LOCAL:
         device.time_whole()
+    elif placement == SEGMENTED:
+        for _ in range(_RUNS):
+            device.segmented(device.sample_pixels())
     else:
         for _ in range(_RUNS):
             device.sample(placement)

@@ -36,8 +36,8 @@ from isplit.codec.coders import CODER_IDS
 from isplit.codec.frame import HEADER_BYTES, pack_frame
 from isplit.errors import DataError, PayloadError
 from isplit.runtime.bundle import Bundle
+from isplit.runtime.memory import bound_arenas
 from isplit.runtime.server import Server, serving
-from isplit.runtime.server.memory import bound_arenas
 from isplit.runtime.server.pictures import decode_picture
 from isplit.runtime.server.refusal import RefusedError
 from isplit.runtime.session import Session

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from isplit.runtime.server import ServerTls as ServerTls
     from isplit.runtime.server import serve as serve
     from isplit.runtime.server import serving as serving
-    from isplit.workflows.auto import AutoResult as AutoResult
-    from isplit.workflows.auto import AutoSettings as AutoSettings
     from isplit.workflows.auto import auto as auto
+    from isplit.workflows.auto_settings import AutoResult as AutoResult
+    from isplit.workflows.auto_settings import AutoSettings as AutoSettings
     from isplit.workflows.bench import BenchSettings as BenchSettings
     from isplit.workflows.bench import ServerAccess as ServerAccess
     from isplit.workflows.bench import bench as bench
@@ -66,7 +66,8 @@ _EXPORTS = {
     "isplit.runtime.edge.security": "Tls",
     "isplit.runtime.profile.settings": "ProfileSettings",
     "isplit.runtime.server": "ServerSettings ServerTls serve serving",
-    "isplit.workflows.auto": "AutoResult AutoSettings auto",
+    "isplit.workflows.auto": "auto",
+    "isplit.workflows.auto_settings": "AutoResult AutoSettings",
     "isplit.workflows.bench": "BenchSettings ServerAccess bench",
     "isplit.workflows.profile": "profile",
 }

@@ -22,7 +22,7 @@ from isplit.plan.planner import PlanSettings
 from isplit.records import Budget, StudyRecord
 
 if TYPE_CHECKING:
-    from isplit.workflows.auto import AutoResult
+    from isplit.workflows.auto_settings import AutoResult
 
 _DATA_PANEL, _MODEL_PANEL = "Data and classes", "Model"
 
@@ -113,7 +113,8 @@ def auto(
     means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
     with needs_extra("design"):
         from isplit import api
-        from isplit.workflows.auto import AutoSettings, prepare_auto
+        from isplit.workflows.auto import prepare_auto
+        from isplit.workflows.auto_settings import AutoSettings
 
     settings = AutoSettings(
         server=server,

@@ -8,7 +8,7 @@ from isplit.design.measure.speed import ModelSpeed
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.records import Budget, CandidatesRecord, GraphRecord, PredictionsRecord, SplitRecord
 
-# Fitted to runs of the demo's network, ResNet-18 and MobileNetV2 on one thread.
+# Rough factors, not fitted to runs: an estimate from them may be off by half.
 _IMAGE_SETTINGS = 21
 _START_S = 3.0
 _MOMENTS = 2.5

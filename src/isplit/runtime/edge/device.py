@@ -16,6 +16,7 @@ from isplit.errors import EngineError
 from isplit.records import BundleRecord
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.transport import TensorName
+from isplit.runtime.memory import release_freed
 from isplit.runtime.providers import Provider, ProviderChoice
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Device:
                 crossing = session.run(crossing)
                 self._segment_choice = session.choice
                 del session
+                release_freed()
         return self._checked_logits(crossing[0])
 
     def _checked_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from isplit.errors import InputError
+from isplit.runtime.memory import allow_files, bound_arenas
 from isplit.runtime.server.log import event
-from isplit.runtime.server.memory import allow_files, bound_arenas
 from isplit.runtime.server.models import EngineFactory
 from isplit.runtime.server.security import ServerTls
 from isplit.runtime.server.server import Bundles, Server

@@ -17,6 +17,16 @@ def bound_arenas() -> bool:
     return bool(mallopt and mallopt(_M_ARENA_MAX, _ARENAS))
 
 
+def release_freed() -> None:
+    """Give memory that was freed back to the system, where the C library is glibc; it would keep most of it.
+
+    Segments of a model that run one after the other would otherwise take as much as two of them: one image through
+    VGG16 peaked at 583 MB instead of 480.
+    """
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
 def allow_files(count: int) -> int:
     """Raise the limit of open files and sockets to `count`, or as far as the system allows; return the limit.
 

@@ -1,0 +1,77 @@
+"""What `isplit.auto` is told, and what it returns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isplit.design.budgets import DEFAULT_BUDGETS, Budgets, read_budgets
+from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
+from isplit.design.study import Study
+from isplit.errors import InputError
+from isplit.plan.devices import THIS_MACHINE
+from isplit.plan.planner import PlanSettings
+from isplit.records import BundleRecord, PlanRecord, ProfileRecord, SplitRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoSettings:
+    """Settings of `auto`.
+
+    Args:
+        server: The server: a preset's name, a file of `isplit profile`, "this-machine", or a profile.
+        budgets: The budgets that are predicted, and from which the plan chooses.
+        trainings: Train at most so many splits, those of earlier calls included. Only those are trained whose training
+            could settle or change the answer of the plan.
+        analyze: Settings of `analyze`.
+        predict: Settings of `predict`.
+        fit: Settings of `fit`.
+        plan: Settings of `plan`: the objective, the load.
+        classes: Class subsets; the plan is for the first.
+        class_map: A JSON file {class: model output}, where names and numbers do not tell.
+        seed: Seed of the choice of images.
+        overwrite: Whether a study of other input, and its bundle, may be replaced.
+
+    Raises:
+        InputError: a value outside its range.
+
+    Examples:
+        >>> isplit.AutoSettings(budgets=256, trainings=1).server
+        'this-machine'
+
+    """
+
+    server: str | Path | ProfileRecord = THIS_MACHINE
+    budgets: Budgets = DEFAULT_BUDGETS
+    trainings: int = 3
+    analyze: AnalyzeSettings = field(default_factory=AnalyzeSettings)
+    predict: PredictSettings = field(default_factory=PredictSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    classes: Sequence[str] = ()
+    class_map: str | Path | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        read_budgets(self.budgets)
+        if not 0 <= self.trainings <= 1000:
+            msg = f"trainings is {self.trainings}; give 0 to train nothing, or at most 1000"
+            raise InputError(msg)
+        if self.plan.middle or self.plan.tiers:
+            msg = "plan has a server in the middle or further machines, which no bundle can run: use `isplit.plan`"
+            raise InputError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoResult:
+    """What `auto` made: the study, the plan with its answer, and the bundle (None where nothing keeps the limits).
+
+    `trained` are the splits that this call trained. `serve_command` is None where no server is needed.
+    """
+
+    study: Study
+    plan: PlanRecord
+    trained: tuple[SplitRecord, ...]
+    bundle: BundleRecord | None
+    serve_command: str | None
+    run_command: str | None

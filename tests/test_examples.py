@@ -15,8 +15,8 @@ import isplit
 
 # In this order, because later examples use what earlier ones wrote.
 ORDER = (
-    "load_model open_data list_cuts split_model analyze open_study predict fit verify export profile write_report "
-    "probe bench serve serving auto"
+    "load_model open_data check_data list_cuts split_model analyze open_study predict fit verify export profile "
+    "write_report probe bench serve serving auto"
 ).split()
 SETTINGS = (
     "AnalyzeSettings AutoSettings BenchSettings ExportSettings FitSettings PredictSettings ProbeSettings "

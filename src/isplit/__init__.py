@@ -45,17 +45,17 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "isplit.api": """
         AnalyzeSettings DEFAULT_BUDGETS Dataset ExportSettings FitRequest FitSettings LoadedModel PredictSettings Split
-        SplitFilter Study StudyView analyze export fit fit_on_ray fit_remote list_cuts load_model open_data open_study
-        predict split_model verify write_report
+        SplitFilter Study StudyView analyze check_data export fit fit_on_ray fit_remote list_cuts load_model open_data
+        open_study predict split_model verify write_report
     """,
     "isplit.errors": """
         BundleError DataError EngineError ExportError InputError IsplitError MissingExtraError ModelError
         NonFiniteError OutputError PayloadError ServerError StudyError
     """,
     "isplit.records": """
-        Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut GraphRecord Limits LinkRecord
-        Measurement PlanRecord Prediction PredictionsRecord Preprocessing ProfileRecord SimulationRecord SplitRecord
-        StudyRecord VerificationRecord
+        Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut DataCheckRecord GraphRecord
+        Limits LinkRecord Measurement PlanRecord Prediction PredictionsRecord Preprocessing ProfileRecord
+        SimulationRecord SplitRecord StudyRecord VerificationRecord
     """,
     "isplit.plan.planner": "PlanSettings plan",
     "isplit.plan.simulation_settings": "SimulationSettings",

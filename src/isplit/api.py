@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from isplit.design.analyze import analyze as _analyze
 from isplit.design.budgets import DEFAULT_BUDGETS, Budgets
+from isplit.design.check_data import check_data
 from isplit.design.fit_on_ray import fit_on_ray
 from isplit.design.graph import Split
 from isplit.design.inputs.data import Dataset, open_data
@@ -58,6 +59,7 @@ __all__ = [
     "Study",
     "StudyView",
     "analyze",
+    "check_data",
     "export",
     "fit",
     "fit_on_ray",

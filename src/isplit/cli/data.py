@@ -42,11 +42,10 @@ def data(
     """
     with needs_extra("design"):
         from isplit import api
-        from isplit.design.check_data import check_data
 
     dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
     loaded = model_choice.load(model)
-    check = check_data(loaded, dataset, class_map=class_map, seed=seed)
+    check = api.check_data(loaded, dataset, class_map=class_map, seed=seed)
     if page is not None:
         from isplit.report.data_page import data_html
 

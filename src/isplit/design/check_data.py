@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from isplit.codec.bands import shown, stacked
 from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.class_outputs import match_data
-from isplit.design.inputs.data import Dataset, balanced_order
-from isplit.design.inputs.models import LoadedModel
+from isplit.design.inputs.data import Dataset, balanced_order, open_data
+from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.running import evaluating
 from isplit.records import ClassRow, DataCheckRecord, PartName, SampleImage
 
@@ -20,13 +21,17 @@ SAMPLES = 9
 
 
 def check_data(
-    model: LoadedModel, data: Dataset, *, class_map: str | Path | None = None, seed: int = 0
+    model: LoadedModel | nn.Module | str,
+    data: Dataset | str | Path,
+    *,
+    class_map: str | Path | None = None,
+    seed: int = 0,
 ) -> DataCheckRecord:
     """Return how the data is taken for a model: its parts, its classes beside the outputs, and nine samples.
 
     Args:
-        model: From `load_model`.
-        data: From `open_data`.
+        model: From `load_model`, or what that takes.
+        data: From `open_data`, or what that takes.
         class_map: A JSON file {class: model output}, where that cannot be told by number or name.
         seed: Seed of the choice of sample images.
 
@@ -34,7 +39,16 @@ def check_data(
         ModelError: The classes cannot be matched to the outputs.
         DataError: A sample image is damaged.
 
+    Examples:
+        >>> model = isplit.load_model("net.py:build", weights="net.safetensors")
+        >>> check = isplit.check_data(model, "photos")
+        >>> [(row.name, row.output) for row in check.classes]
+        [('blob', 0), ('grid', 1), ('ring', 2)]
+
     """
+    model = model if isinstance(model, LoadedModel) else load_model(model)
+    data = data if isinstance(data, Dataset) else open_data(str(data), seed=seed)
+    model = model.for_classes(len(data.classes))
     match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
     output_names = model.class_names
     counts: dict[PartName, np.ndarray] = {

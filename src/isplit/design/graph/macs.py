@@ -34,7 +34,7 @@ _FREE = frozenset(
     "lerp addcmul addcdiv norm normalize var std softmax log_softmax cosine_similarity cumsum sort topk argmax "
     "full_like zeros_like ones_like new_zeros new_full copy fill fill_diagonal repeat tile repeat_interleave unfold "
     "fold pixel_shuffle pixel_unshuffle channel_shuffle one_hot prelu rsqrt pow atan2 meshgrid split tensor_split "
-    "unbind broadcast_to broadcast_tensors expand_as view_as "
+    "unbind broadcast_to broadcast_tensors expand_as view_as reshape_as "
     "_get_relative_position_bias _patch_merging_pad _native_batch_norm_legit_no_training".split()
 )
 

@@ -1,0 +1,95 @@
+"""A model is tried before it is traced: it runs, repeats its answers, and answers each image on its own."""
+
+import pytest
+import torch
+from torch import nn
+
+from isplit.design.graph.outputs import ModelCall
+from isplit.design.graph.trial import gives_probabilities, is_close, try_model
+from isplit.errors import ModelError
+from tests.design.graph.nets import TwoLayers
+
+IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Changed(nn.Module):
+    """A model whose answer is changed by a function of it."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.inner, self.change = TwoLayers(), change
+
+    def forward(self, x):
+        return self.change(self.inner(x))
+
+
+def tried(model):
+    with torch.no_grad():
+        return try_model(model.eval(), IMAGES, None)
+
+
+def test_the_logits_and_their_path():
+    """The trial tells where in the output the logits are, and what they are for three images."""
+    model = Changed(lambda logits: {"embedding": logits[:, :2], "logits": logits})
+
+    trial = tried(model)
+
+    assert ("logits",) == trial.call.path
+    torch.testing.assert_close(trial.logits, model.inner(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: logits + torch.randn_like(logits), r"differently from run to run.*test_trial.py"),
+        (lambda logits: logits - logits.mean(0), "depends on the others in its batch"),
+        (lambda logits: logits.sum(), "holds no logits"),
+        (lambda logits: logits[:1], "holds no logits"),
+        (lambda logits: logits.reshape(7, -1), r"the model fails on images of shape \(3, 8, 8\), at .*test_trial.py"),
+    ],
+)
+def test_refusals(change, message):
+    """The reason is the true one, with the line of the model's code where there is one."""
+    with pytest.raises(ModelError, match=message):
+        tried(Changed(change))
+
+
+def test_torchscript_is_refused():
+    """A compiled model has no Python code to follow."""
+    with pytest.warns(Warning, match="torch.jit"):
+        model = torch.jit.trace(TwoLayers().eval(), IMAGES)
+
+    with pytest.raises(ModelError, match="TorchScript"):
+        tried(model)
+
+
+def test_the_input_of_the_caller_stays():
+    """A model that writes into its input gets a copy."""
+    before = IMAGES.clone()
+
+    tried(nn.Sequential(nn.ReLU(inplace=True), TwoLayers()))
+
+    assert torch.equal(before, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda logits: logits, False),
+        (lambda logits: logits.softmax(1), True),
+        (lambda logits: logits.sigmoid(), False),  # of several classes at once
+        (lambda logits: logits[:, 0].sigmoid(), True),
+        (lambda logits: logits[:, :1] * 1e-3 + 0.5, False),  # between 0 and 1 for usual images only
+    ],
+)
+def test_probabilities(change, expected):
+    """Told by their values, for usual images and for very large ones."""
+    assert expected is gives_probabilities(Changed(change).eval(), IMAGES, ModelCall())
+
+
+@pytest.mark.parametrize(("change", "expected"), [(0.0, True), (1e-6, True), (0.5, False)])
+def test_closeness_is_a_share_of_the_difference_between_images(change, expected):
+    """Rounding is far below it; another computation is not."""
+    logits = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
+
+    assert expected is bool(is_close(logits[:2] + change, logits))

@@ -1,73 +1,66 @@
-"""Graphs of torch.fx: modules stay modules, whatever they are called and however the model is called."""
+"""torch.fx keeps a model's modules, opens recurrent networks by layers, and names what cannot keep its name."""
 
 import pytest
 import torch
 from torch import nn
 
-from isplit.design.graph.fx_trace import trace_with_fx
-from isplit.design.graph.outputs import ModelCall
+from isplit.design.graph import ModelGraph
 
 
-class Net(nn.Module):
-    """A convolution and a linear layer, the latter called as an attribute of graph modules is."""
+class Sequence(nn.Module):
+    """The rows of an image 3×4×4 as a sequence of four vectors of 12, through a recurrent network."""
 
-    def __init__(self):
+    def __init__(self, layers: int, *, initial: bool = False) -> None:
         super().__init__()
-        self.conv, self.graph = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+        self.rows, self.last = nn.LSTM(12, 6, num_layers=layers, batch_first=True), nn.Linear(6, 2)
+        self.initial = initial
 
-    def forward(self, x, scale=1.0):
-        return [self.graph(torch.relu(self.conv(x)).mean((2, 3))) * scale]
-
-
-def test_modules_are_shared_and_named():
-    """The graph's layers are the model's own, so that they can be trained through it."""
-    model = Net().eval()
-
-    module, names = trace_with_fx(model, torch.empty(0), ModelCall(path=(0,)))
-
-    assert module.conv is model.conv
-    assert {"conv", "graph"} == set(names.returned_by().values())
-    assert {id(parameter) for parameter in model.parameters()} == {id(parameter) for parameter in module.parameters()}
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.permute(0, 2, 1, 3).flatten(2)
+        state = torch.zeros(self.rows.num_layers, rows.shape[0], 6)
+        sequence, _ = self.rows(rows, (state, state)) if self.initial else self.rows(rows)
+        return self.last(sequence[:, -1])
 
 
-@pytest.mark.parametrize("scale", [2.0, torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])])
-def test_further_inputs_are_constants(scale):
-    """A tensor for one image is repeated for every image of a batch."""
-    model, images = Net().eval(), torch.randn(4, 3, 8, 8)
+@pytest.mark.parametrize(
+    ("layers", "initial", "expected"),
+    [
+        (1, False, ["rows"]),
+        (2, False, ["rows.layer0", "rows.layer1"]),
+        (3, False, ["rows.layer0", "rows.layer1", "rows.layer2"]),
+        (2, True, ["rows"]),
+    ],
+)
+def test_a_recurrent_network_is_cut_between_its_layers(layers, initial, expected):
+    """Every layer's sequence is named by its number; one layer, or layers with initial states, stay one module."""
+    model = Sequence(layers, initial=initial).eval()
+    graph = ModelGraph(model, (3, 4, 4))
+    images = torch.randn(3, 3, 4, 4)
 
-    module, _ = trace_with_fx(model, torch.empty(0), ModelCall(path=(0,), extra_inputs={"scale": scale}))
+    assert expected == [cut.name for cut in graph.record(all_cuts=True).cuts if "rows" in cut.name]
+    assert "torch.fx" == graph.record().captured_by
+    torch.testing.assert_close(graph.module(images), model(images))
 
-    assert torch.equal(model(images)[0] * scale, module(images))
 
+def test_a_buffer_of_a_layer_may_be_read_beside_the_layer():
+    """A model that uses the running mean of a norm that it also calls; and one in a part that it opens."""
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_recurrent_layers_are_nodes_of_their_own(kind, layers):
-    """Each layer is one call, and the last state is that of the whole."""
-
-    class Recurrent(nn.Module):
-        def __init__(self):
+    class Reads(nn.Module):
+        def __init__(self) -> None:
             super().__init__()
-            self.rnn, self.last = kind(8, 6, num_layers=layers, batch_first=True), nn.Linear(6, 5)
+            self.stem, self.norm, self.last = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2)
+            self.part = nn.Module()
+            self.part.register_buffer("shift", torch.randn(4))
 
-        def forward(self, x):
-            sequence, states = self.rnn(x.flatten(1, 2))
-            state = states[0] if kind is nn.LSTM else states
-            return self.last(sequence.mean(1) + state[-1])
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.norm(self.stem(x))).mean((2, 3))
+            return self.last(x - self.norm.running_mean + self.part.shift)
 
-    model, images = Recurrent().eval(), torch.randn(4, 3, 8, 8)
+    model = Reads().eval()
+    model.norm.running_mean.normal_()
+    graph = ModelGraph(model, (3, 2, 2))
+    images = torch.randn(3, 3, 2, 2)
 
-    module, _ = trace_with_fx(model, torch.empty(0), ModelCall())
-
-    assert layers == sum(isinstance(child, kind) for child in module.modules())
-    torch.testing.assert_close(model(images), module(images))
-
-
-def test_hooks_of_the_model_itself_count():
-    """What a hook makes of the output is what the graph returns."""
-    model, images = Net().eval(), torch.randn(4, 3, 8, 8)
-    model.register_forward_hook(lambda module, inputs, output: [output[0] + 1])
-
-    module, _ = trace_with_fx(model, torch.empty(0), ModelCall(path=(0,)))
-
-    assert torch.equal(model(images)[0], module(images))
+    assert "torch.fx" == graph.record().captured_by
+    assert {"norm__running_mean", "part.shift"} == {str(n.target) for n in graph.flow.nodes if n.op == "get_attr"}
+    torch.testing.assert_close(graph.module(images), model(images), rtol=0, atol=0)

@@ -1,67 +1,62 @@
-"""What is noted of every node: shapes at two batches, numbers that follow the batch, and whose memory it shares."""
+"""What a graph's nodes compute, seen with batches of two and of three."""
 
-import pytest
 import torch
 from torch import fx, nn
 
 from isplit.design.graph.values import ScalarValue, TensorValue, TupleValue, memory_bases, observe
-from isplit.errors import ModelError
-
-IMAGES = torch.arange(3 * 2 * 2 * 2.0).reshape(3, 2, 2, 2)
 
 
-class Values(nn.Module):
-    """One node of every kind of value."""
+def observed(function):
+    """Trace a function of images 3×2×2, and return its nodes by name and what each computes."""
 
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(2))
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 3, 2, 2))
 
-    def forward(self, x):
-        rows = x.size(0)
-        flat = x.view(rows, -1)
-        first, second = flat.chunk(2, 1)
-        largest = flat.max().item()
-        return (first + second) * self.weight.sum() + rows + largest
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return function(x, self.weight)
 
-
-def observed(model):
-    module = fx.symbolic_trace(model)
-    values, result = observe(module, IMAGES)
-    return {node.name: value for node, value in values.items()}, result, values
+    module = fx.symbolic_trace(Model().eval())
+    values, _ = observe(module, torch.randn(3, 3, 2, 2))
+    return {node.name: node for node in module.graph.nodes}, {node.name: value for node, value in values.items()}
 
 
-def test_kinds_of_values():
-    """Tensors of data and of parameters, tuples, sizes, and numbers read from pixels."""
-    values, result, _ = observed(Values())
+def test_shapes_sizes_and_batches():
+    """Both shapes, the bytes of two images, and whether the first dimension is the batch."""
+    nodes, values = observed(lambda x, weight: x.flatten(1).t().t() * x.size(0))
 
-    assert TensorValue(((2, 8), (3, 8)), torch.float32, 64, None, True) == TensorValue(
-        values["view"].shapes, values["view"].dtype, values["view"].bytes, None, values["view"].data
-    )
-    assert ScalarValue((2, 3), False) == values["size"]
-    assert ScalarValue((15.0, 23.0), True) == values["item"]
-    assert isinstance(values["chunk"], TupleValue)
-    assert (True, False) == (values["chunk"].data, values["weight"].data)
-    assert values["view"].batch_first
-    assert not values["weight"].batch_first
-    torch.testing.assert_close(result, Values()(IMAGES))
+    image, flat, turned, size = (values[name] for name in ("x", "flatten", "t", "size"))
+    assert (((2, 3, 2, 2), (3, 3, 2, 2)), 2 * 12 * 4, True) == (image.shapes, image.bytes, image.batch_first)
+    assert (((2, 12), (3, 12)), nodes["x"], True) == (flat.shapes, flat.alias_of, flat.batch_first)
+    assert (((12, 2), (12, 3)), nodes["flatten"], False) == (turned.shapes, turned.alias_of, turned.batch_first)
+    assert ScalarValue((2, 3), pixel_dependent=False) == size
+    assert values["mul"].alias_of is None
 
 
-def test_views_share_the_memory_of_their_source():
-    """The base of a view of a view is the image; a sum has memory of its own."""
-    _, _, values = observed(Values())
+def test_a_tuple_shares_the_memory_of_its_first_tensor():
+    """Of two tensors that are broadcast to each other, the pair is taken for a view of the first one's memory."""
+    nodes, values = observed(lambda x, weight: torch.broadcast_tensors(x, weight)[1] + x)
 
-    base = {node.name: memory.name for node, memory in memory_bases(values).items()}
+    pair = values["broadcast_tensors"]
+    assert isinstance(pair, TupleValue)
+    assert nodes["x"] is pair.alias_of
+    assert 2 * (2 * 12 * 4) == pair.bytes
 
-    assert ("x", "x", "add") == (base["view"], base["chunk"], base["add"])
+
+def test_numbers_from_pixels_are_told_from_numbers_from_shapes():
+    """The largest pixel is one of the image; its number of rows is none, and a parameter is no data."""
+    _, values = observed(lambda x, weight: x * x.max().item() * x.shape[2] * weight)
+
+    assert (True, False) == (values["item"].pixel_dependent, values["getitem"].pixel_dependent)
+    assert isinstance(values["weight"], TensorValue)
+    assert (True, False) == (values["x"].data, values["weight"].data)
 
 
-def test_a_failing_node_is_named():
-    """The message says which operation of the graph failed."""
+def test_views_have_one_base():
+    """Views of views lead back to the tensor whose memory they share; a result of its own begins anew."""
+    nodes, values = observed(lambda x, weight: torch.relu(x.flatten(1).unsqueeze(2)))
 
-    class Failing(nn.Module):
-        def forward(self, x):
-            return x.flatten(1) @ torch.ones(3, 3)
-
-    with pytest.raises(ModelError, match=r"the model fails at .*matmul"):
-        observed(Failing())
+    bases = memory_bases({nodes[name]: value for name, value in values.items()})
+    assert [nodes["x"]] * 3 == [bases[nodes[name]] for name in ("x", "flatten", "unsqueeze")]
+    assert nodes["relu"] is bases[nodes["relu"]]

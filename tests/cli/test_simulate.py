@@ -8,7 +8,7 @@ import pytest
 
 from isplit.plan.planner import plan
 from isplit.plan.study_facts import load_facts
-from isplit.records import SimulationRecord
+from isplit.records import Limits, SimulationRecord
 from tests.plan.conftest import make_graph, make_predictions, make_study, plain_link, rates_profile
 
 
@@ -21,7 +21,11 @@ def planned(tmp_path: Path) -> Path:
     make_graph().save(study)
     make_predictions().save(study)
     record = plan(
-        load_facts(study), device=rates_profile("board", 10.0), server=rates_profile("cloud", 1000.0), link=plain_link()
+        load_facts(study),
+        device=rates_profile("board", 10.0),
+        server=rates_profile("cloud", 1000.0),
+        link=plain_link(),
+        limits=Limits(max_accuracy_loss=0.05),
     )
     record.save(study)
     return study
@@ -34,7 +38,7 @@ def test_a_table_of_eighty_columns(isplit, planned, monkeypatch):
     assert (0, "") == (result.code, result.err)
     assert max(len(line.rstrip()) for line in result.out.splitlines()) <= 80
     for words in ("middle @ 1024B", "local", "remote WebP q35", "missed", "estimated"):
-        assert words in result.out
+        assert words in result.out, result.out
 
 
 def test_the_record(isplit, planned, tmp_path):

@@ -56,9 +56,6 @@ def make_told_nothing():
     net.preprocessing = "imagenet"
     return net
 
-def make_four_channels():
-    return nn.Sequential(nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
-
 def make_lazy():
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
 

@@ -100,7 +100,8 @@ def trained_verdict_texts(
     The arguments are those of `trained_verdict`.
     """
     of_group = [split for split in splits if split.group == group and split.training is not None]
-    if not of_group:
+    images = (*remotes, *(predictions.remote if predictions else ()))
+    if not of_group or not any(image.group == group for image in images):
         return []
     verdicts = [trained_verdict(of_group, remotes, predictions, group=group, loss=loss) for loss in LOSSES]
     texts = [_text(verdict) for verdict in verdicts]

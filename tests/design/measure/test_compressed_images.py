@@ -63,7 +63,7 @@ def test_measured_as_by_hand(opened: Study, name: str | None) -> None:
     """Accuracy and bytes of every setting, image after image."""
     view = opened.view(name)
     images = view.images("test", limit=10)
-    found = measure_remote(view, images=images, part="test", batch_size=3)
+    found = measure_remote(view, images=images, part="test")
     preprocessing = opened.model.preprocessing
 
     def right(shown: np.ndarray, index: int) -> bool:

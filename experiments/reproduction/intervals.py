@@ -146,8 +146,8 @@ def coverage_text(rows: Sequence[Row]) -> str:
             "`predict` gives every split an interval of its own for its accuracy after training. Its width depends on "
             "the loss in closed form, on the payload and on the share of numbers that the latent keeps. Below, each "
             "pair was left out when curve and widths were fitted. The three things that the width depends on were "
-            "chosen on these same rows, among ten sets of them. Splits that lose more than any in the other pairs get "
-            "no prediction.",
+            "chosen on these same rows, among about fifteen sets of them and three rules for the scale. Splits that "
+            "lose more than any in the other pairs get no prediction.",
             "",
             f"**{inside} of {splits} splits ({inside / splits:.1%}) lie in their 90 % interval; over the pairs the "
             f"mean is {mean_coverage:.1%}.** Half widths in points: mean {widths.mean():.1f}, median "

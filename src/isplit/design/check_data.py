@@ -43,7 +43,7 @@ def check_data(
         >>> model = isplit.load_model("net.py:build", weights="net.safetensors")
         >>> check = isplit.check_data(model, "photos")
         >>> [(row.name, row.output) for row in check.classes]
-        [('blob', 0), ('grid', 1), ('ring', 2)]
+        [('bars', 0), ('dots', 1), ('rows', 2)]
 
     """
     model = model if isinstance(model, LoadedModel) else load_model(model)

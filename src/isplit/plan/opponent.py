@@ -100,8 +100,7 @@ def trained_verdict_texts(
     The arguments are those of `trained_verdict`.
     """
     of_group = [split for split in splits if split.group == group and split.training is not None]
-    images = (*remotes, *(predictions.remote if predictions else ()))
-    if not of_group or not any(image.group == group for image in images):
+    if not of_group:
         return []
     verdicts = [trained_verdict(of_group, remotes, predictions, group=group, loss=loss) for loss in LOSSES]
     texts = [_text(verdict) for verdict in verdicts]

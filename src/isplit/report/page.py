@@ -192,7 +192,8 @@ def _verdicts(further: FurtherRecords, groups: Sequence[GroupSeries]) -> list[tu
     verdicts: list[tuple[str, str]] = []
     for group in groups:
         texts = verdict_texts(predictions, group=group.name) if predictions and predictions.predictions else []
-        texts += trained_verdict_texts(further.trained, further.remotes, predictions, group=group.name)
+        if predictions or further.remotes:  # else there is no image to compare a trained split with
+            texts += trained_verdict_texts(further.trained, further.remotes, predictions, group=group.name)
         if texts:
             verdicts.append((group.name, " ".join(texts)))
     return verdicts

@@ -43,8 +43,7 @@ class TrainedVerdict:
         """The split's bytes over the image's: up, and in both directions; None where one of them is missing."""
         if self.split is None or self.image_bytes is None:
             return None
-        sent, image = self.split.measurement.wire_bytes, self.image_bytes
-        return sent.up / image.up, (sent.up + sent.down) / (image.up + image.down)
+        return self.split.measurement.wire_bytes.over(self.image_bytes)
 
 
 def trained_verdict(

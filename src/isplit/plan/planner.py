@@ -101,8 +101,7 @@ def plan(
     profiles = [load_device(spec, name=name) for spec, name in specs]
     links = [load_link(link, name="link"), *(load_link(spec, name="tier") for _, spec in settings.tiers)]
     machines = [machine_times(profile, shape, model_fingerprint=facts.model_fingerprint) for profile in profiles]
-    wanted = limits if isinstance(limits, Limits) else choose.make_limits(limits or {}, where="limits")
-    wanted = choose.with_default_loss(choose.make_limits(dict(wanted), where="limits"))
+    wanted = choose.with_default_loss(choose.make_limits(dict(limits or {}), where="limits"))
 
     rows = list(placement_rows(facts, shape, middle=settings.middle or wanted.hide_answer))
     if wanted.max_device_memory_bytes is not None:

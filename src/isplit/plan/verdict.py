@@ -61,10 +61,7 @@ class Verdict:
     def factors(self, split: Prediction) -> tuple[float, float] | None:
         """Return a split's bytes over the image's: up, and in both directions."""
         image = self.image_bytes()
-        if image is None:
-            return None
-        sent = split.measurement.wire_bytes
-        return sent.up / image.up, (sent.up + sent.down) / (image.up + image.down)
+        return None if image is None else split.measurement.wire_bytes.over(image)
 
 
 def within(placement: Prediction | SplitRecord | RemoteImage, loss: float) -> bool:

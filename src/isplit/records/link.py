@@ -21,6 +21,10 @@ class WireBytes(Part):
     up: float
     down: float
 
+    def over(self, other: "WireBytes") -> tuple[float, float]:
+        """Return these bytes over others: up, and in both directions together."""
+        return self.up / other.up, (self.up + self.down) / (other.up + other.down)
+
 
 class WireOverhead(Part):
     """The bytes that the protocol adds to a payload, without TCP and IP headers; all per request on a warm connection.

@@ -107,8 +107,7 @@ def prepare_auto(
     The arguments and errors are those of `auto`.
     """
     settings, out = settings or AutoSettings(), Path(out)
-    checked = limits if isinstance(limits, Limits) else choose.make_limits(limits or {}, where="limits")
-    checked = choose.make_limits(dict(checked), where="limits")
+    checked = choose.make_limits(dict(limits or {}), where="limits")
     if checked.hide_answer:
         msg = "limits: hide_answer needs the last layers on the device, which no bundle can run: use `isplit.plan`"
         raise InputError(msg)

@@ -139,9 +139,7 @@ class Hub:
         """Close the stranger that was parked first, to free its socket; return whether there was one."""
         if not self._parked:
             return False
-        oldest = next(iter(self._parked))
-        del self._parked[oldest]
-        oldest.leave()
+        self._end_parked(next(iter(self._parked)))
         return True
 
     def refused(self, call: Call, error: RefusedError) -> None:
@@ -216,6 +214,10 @@ class Hub:
             channel.connection.refuse(call, RefusedError("UNAVAILABLE", msg, reason=reason))
         channel.connection.go_away()
 
+    def _end_parked(self, channel: Channel) -> None:
+        del self._parked[channel]
+        channel.leave()
+
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         now = self.now()
@@ -223,6 +225,5 @@ class Hub:
         for channel in list(self.channels):
             channel.sweep(now)
         for channel in [channel for channel in self._parked if now - channel.opened_at > channel.patience_s]:
-            del self._parked[channel]
-            channel.leave()
+            self._end_parked(channel)
         self._refusals.flush()

@@ -8,14 +8,22 @@ import typer
 
 from isplit.cli import console
 from isplit.cli.options import Options
-from isplit.cli.study_options import ModelArgument, ModelOptions
+from isplit.cli.study_options import (
+    DATA_PANEL,
+    MODEL_PANEL,
+    ClassesOption,
+    ClassMapOption,
+    DataRootOption,
+    MeanOption,
+    ModelArgument,
+    ModelOptions,
+    SplitOption,
+    StdOption,
+)
 from isplit.cli.tables import Column, print_table
 from isplit.design.settings import AnalyzeSettings
 from isplit.errors import InputError, needs_extra
 from isplit.records import Candidate, CandidatesRecord, Rule, StudyRecord, method_title
-
-_DATA_PANEL = "Data and classes"
-_MODEL_PANEL = "Model"
 
 
 def analyze(
@@ -30,58 +38,23 @@ def analyze(
     ],
     settings: Annotated[AnalyzeSettings, Options("Importance")],
     model_choice: ModelOptions,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            metavar="M,M,M",
-            help="Mean of each channel for normalisation, for example 0.485,0.456,0.406.",
-            rich_help_panel=_MODEL_PANEL,
-        ),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(
-            metavar="S,S,S",
-            help="Standard deviation of each channel for normalisation.",
-            rich_help_panel=_MODEL_PANEL,
-        ),
-    ] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     channel_axis: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CUT=1|-1",
             help="The channel axis of a cut where the guess is wrong: 1 is first, -1 is last. Repeatable.",
-            rich_help_panel=_MODEL_PANEL,
+            rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="PART", help="Use only this part or folder of the data.", rich_help_panel=_DATA_PANEL),
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The directory of torchvision's data sets.", rich_help_panel=_DATA_PANEL),
-    ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="A,B",
-            help="A subset of the classes: 'cat,dog', 'normal,ill=flu+cold' (which merges two), a group's name, or a "
-            "JSON file of groups. Repeatable.",
-            rich_help_panel=_DATA_PANEL,
-        ),
-    ] = None,
-    class_map: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A JSON file {class: model output}, where names and numbers do not tell.",
-            rich_help_panel=_DATA_PANEL,
-        ),
-    ] = None,
+    split: SplitOption = None,
+    data_root: DataRootOption = None,
+    classes: ClassesOption = None,
+    class_map: ClassMapOption = None,
     seed: Annotated[
         int,
-        typer.Option(help="Seed of the choice of images, and of parts that are held out.", rich_help_panel=_DATA_PANEL),
+        typer.Option(help="Seed of the choice of images, and of parts that are held out.", rich_help_panel=DATA_PANEL),
     ] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="STUDY", help="The directory to write.")] = Path("study"),
     overwrite: Annotated[

@@ -13,7 +13,17 @@ from isplit.cli.fit import describe
 from isplit.cli.options import Options
 from isplit.cli.plan import show_plan
 from isplit.cli.plan_options import LimitOptions, MachineOptions
-from isplit.cli.study_options import ModelArgument, ModelOptions
+from isplit.cli.study_options import (
+    DATA_PANEL,
+    ClassesOption,
+    ClassMapOption,
+    DataRootOption,
+    MeanOption,
+    ModelArgument,
+    ModelOptions,
+    SplitOption,
+    StdOption,
+)
 from isplit.design.settings import AnalyzeSettings, FitSettings, ImageCount, PredictSettings
 from isplit.errors import needs_extra
 from isplit.plan.devices import load_device
@@ -23,8 +33,6 @@ from isplit.records import Budget, StudyRecord
 
 if TYPE_CHECKING:
     from isplit.workflows.auto_settings import AutoResult
-
-_DATA_PANEL, _MODEL_PANEL = "Data and classes", "Model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,31 +74,13 @@ def auto(
     limit_choice: LimitOptions,
     work: Annotated[WorkChoice, Options("Work")],
     model_choice: ModelOptions,
-    mean: Annotated[
-        str | None,
-        typer.Option(metavar="M,M,M", help="Mean of each channel for normalisation.", rich_help_panel=_MODEL_PANEL),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(metavar="S,S,S", help="Standard deviation of each channel.", rich_help_panel=_MODEL_PANEL),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="PART", help="Use only this part or folder of the data.", rich_help_panel=_DATA_PANEL),
-    ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The directory of torchvision's data sets.", rich_help_panel=_DATA_PANEL),
-    ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(metavar="A,B", help="A subset of the classes, as for `analyze`.", rich_help_panel=_DATA_PANEL),
-    ] = None,
-    class_map: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A JSON file {class: model output}.", rich_help_panel=_DATA_PANEL),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of images.", rich_help_panel=_DATA_PANEL)] = 0,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    split: SplitOption = None,
+    data_root: DataRootOption = None,
+    classes: ClassesOption = None,
+    class_map: ClassMapOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images.", rich_help_panel=DATA_PANEL)] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory to write.")] = Path("auto"),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a study of another model or of other data.")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from isplit.design.inputs.models import LoadedModel
     from isplit.design.study import Study
 
+MODEL_PANEL = "Model"
+DATA_PANEL = "Data and classes"
+
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -30,6 +33,47 @@ GroupOption = Annotated[
         metavar="NAME",
         help="A class subset of the study. By default, the study's own classes.",
         rich_help_panel="Cuts and budget",
+    ),
+]
+MeanOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M,M,M",
+        help="Mean of each channel for normalisation, for example 0.485,0.456,0.406.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+StdOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S,S,S",
+        help="Standard deviation of each channel for normalisation.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(metavar="PART", help="Use only this part or folder of the data.", rich_help_panel=DATA_PANEL),
+]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The directory of torchvision's data sets.", rich_help_panel=DATA_PANEL),
+]
+ClassesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A,B",
+        help="A subset of the classes: 'cat,dog', 'normal,ill=flu+cold' (which merges two), a group's name, or a "
+        "JSON file of groups. Repeatable.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+ClassMapOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A JSON file {class: model output}, where names and numbers do not tell.",
+        rich_help_panel=DATA_PANEL,
     ),
 ]
 
@@ -232,6 +276,6 @@ class MovedInputs:
 
 CutOptions = Annotated[CutChoice, Options("Cuts and budget")]
 BudgetOptions = Annotated[BudgetChoice, Options("Cuts and budget")]
-ModelOptions = Annotated[ModelChoice, Options("Model")]
+ModelOptions = Annotated[ModelChoice, Options(MODEL_PANEL)]
 RayOptions = Annotated[RayChoice, Options("Ray")]
 MovedOptions = Annotated[MovedInputs, Options("The study's inputs")]

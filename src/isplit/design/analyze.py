@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.design.class_subsets import ClassSubset, parse_groups
+from isplit.design.devices import describe_device, device_of, placed, resolve_device
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.candidates import disagreement, rank_cuts
@@ -72,6 +73,7 @@ def analyze(
     The arguments and errors are those of `isplit.analyze`. The weights of the model are laid out channels-last.
     """
     settings, directory = settings or AnalyzeSettings(), Path(directory)
+    device = resolve_device(settings.device)
     # Once: a method that is named by its file has that file run.
     settings = replace(settings, method=resolve_method(settings.method))
     model = model.for_classes(len(data.classes))
@@ -87,7 +89,7 @@ def analyze(
 
     inputs = StudyInputs(model, data, tuple(match.outputs), groups, seed, graph.sha256)
     make_directory(directory)
-    with study_lock(directory):
+    with study_lock(directory), placed(graph.module, device):
         study = _study_record(directory, graph, inputs, logits[0], settings, overwrite=overwrite, progress=progress)
         announce(study)
         if not (directory / GraphRecord.file_name).exists():
@@ -169,7 +171,8 @@ def _check_source(inputs: StudyInputs, images: NDArray[np.int64]) -> None:
     pixels = np.stack([data.pixels(int(index), model.preprocessing) for index in images])
     batch = normalise(torch.from_numpy(pixels), model.preprocessing)
     with evaluating(model.module), torch.no_grad():
-        check_against_onnxruntime(model.source.spec, batch, model.call.logits(model.module, batch))
+        logits = model.call.logits(model.module, batch.to(device_of(model.module)))
+        check_against_onnxruntime(model.source.spec, batch, logits.cpu())
 
 
 def _test_images(inputs: StudyInputs, group: ClassSubset, settings: AnalyzeSettings) -> NDArray[np.int64]:
@@ -210,7 +213,7 @@ def _measure(
         )
     return StudyRecord(
         isplit_version=metadata.version("isplit"),
-        versions=library_versions(),
+        versions={**library_versions(), "device": describe_device(device_of(graph.module))},
         model=model.source,
         data=data.source(inputs.outputs),
         preprocessing=model.preprocessing,
@@ -238,7 +241,7 @@ def _curve(
     if not cuts:
         msg = "the model has no cut with a spatial or token axis, so there is no curve; see `isplit cuts`"
         raise InputError(msg)
-    precision = chosen_precision(settings.precision)
+    precision = chosen_precision(settings.precision, device=device_of(graph.module))
     gradients = GradientPass(graph, cuts)
     names = [cut.name for cut in cuts]
     tables: list[ScoreTable] = []
@@ -278,6 +281,7 @@ def _curve(
         method=resolve_method(settings.method).name,
         target=settings.target,
         precision=precision,
+        device=describe_device(device_of(graph.module)),
         images=len(tables[0]),
         images_per_class=dict(zip(curves[0].classes, counts, strict=True)),
         stopped=stopped,

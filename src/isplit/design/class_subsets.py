@@ -179,4 +179,4 @@ class ClassSubset:
         of_classes = self(logits)
         if target == "predicted":
             return of_classes.max(1).values
-        return of_classes.gather(1, labels.unsqueeze(1)).squeeze(1)
+        return of_classes.gather(1, labels.to(of_classes.device).unsqueeze(1)).squeeze(1)

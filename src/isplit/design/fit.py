@@ -15,6 +15,7 @@ from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.coding import CodecOwner
 from isplit.design.bottleneck.spec import read_design
 from isplit.design.budgets import read_budget
+from isplit.design.devices import describe_device, device_of, placed, resolve_device
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import FitSettings, Start
@@ -124,7 +125,8 @@ def run_fit(task: FitTask, *, directory: Path | None = None, progress: Progress 
     if known is not None:
         return known
     with split_lock(directory):
-        with evaluating(task.view.graph.module):
+        device = resolve_device(task.settings.device)
+        with placed(task.view.graph.module, device), evaluating(task.view.graph.module):
             record, built, checkpoint = _trained(task, directory, progress)
         record = save_split(directory, record, built)
         checkpoint.clear()
@@ -175,14 +177,9 @@ def _key(task: FitTask, starting: StartingPoint, *, images: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest() + fingerprint(starting.bottleneck)
 
 
-def _training_device() -> torch.device:
-    """Return the GPU where there is one that torch can use, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _trained(task: FitTask, directory: Path, progress: Progress) -> tuple[SplitRecord, BuiltSplit, Checkpoint]:
     """Prepare features, bottleneck and network, run both stages, and measure the split of the best epoch."""
-    view, cut, settings, device = task.view, task.cut, task.settings, _training_device()
+    view, cut, settings, device = task.view, task.cut, task.settings, device_of(task.view.graph.module)
 
     def features(part: str, chosen: NDArray[np.int64], *, flip: bool) -> Features:
         source = FeatureSource(
@@ -192,7 +189,7 @@ def _trained(task: FitTask, directory: Path, progress: Progress) -> tuple[SplitR
             flip=flip,
             raw=settings.train_head,
             device=device,
-            precision=chosen_precision(settings.precision, device=device.type),
+            precision=chosen_precision(settings.precision, device=device),
         )
         return Features(
             source,
@@ -296,7 +293,7 @@ def _record(
     )
     return SplitRecord(
         isplit_version=metadata.version("isplit"),
-        versions=view.study.versions,
+        versions={**view.study.versions, "device": describe_device(device_of(view.graph.module))},
         model=view.fingerprint,
         cut=kept.cut.name,
         group=view.name,

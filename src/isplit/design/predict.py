@@ -18,6 +18,7 @@ from isplit.design.budgets import DEFAULT_BUDGETS, Budgets, read_budgets
 from isplit.design.closed_form.build import ClosedForm, closed_forms
 from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form.solve import SHRINKAGE
+from isplit.design.devices import describe_device, device_of, placed, resolve_device
 from isplit.design.measure.calibration import Calibration, packaged_calibration
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.measure.splits import evaluate_splits, measure
@@ -76,7 +77,8 @@ def predict(
 
     """
     settings, budgets = settings or PredictSettings(), read_budgets(budgets)
-    with open_to_write(study) as opened:
+    device = resolve_device(settings.device)
+    with open_to_write(study) as opened, placed(opened.graph.module, device):
         run = _PredictRun(opened.view(group), settings, time.perf_counter())
         record = run.all_cuts(budgets, cuts, progress)
         return run.settled(record, progress) if settle else record
@@ -138,7 +140,7 @@ class _PredictRun:
             splits = [
                 split.at(cut) for split, row in zip(saved, some, strict=True) for cut in view.study.cuts((row.cut,))
             ]
-            precision = chosen_precision(self.settings.precision)
+            precision = chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
             evaluations = evaluate_splits(view, splits, images=self.images, precision=precision)
             for row, split, evaluation in zip(some, saved, evaluations, strict=True):
                 measurement = measure(view, evaluation, part="select")
@@ -187,7 +189,7 @@ class _PredictRun:
             view,
             [closed_form.split for closed_form in closed],
             images=self.images,
-            precision=chosen_precision(self.settings.precision),
+            precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
         )
         importance = _importance(view)
         predictions: list[Prediction] = []
@@ -213,7 +215,7 @@ class _PredictRun:
         view, cut = self.view, closed_form.split.cut.name
         record = SplitRecord(
             isplit_version=metadata.version("isplit"),
-            versions=view.study.versions,
+            versions={**view.study.versions, "device": describe_device(device_of(view.graph.module))},
             model=view.fingerprint,
             cut=cut,
             group=view.name,
@@ -241,7 +243,7 @@ class _PredictRun:
             self.view,
             images=images,
             part="select",
-            precision=chosen_precision(self.settings.precision),
+            precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
             progress=progress,
         )
         return tuple(measured)
@@ -268,6 +270,7 @@ class _PredictRun:
             statistics_images=self.settings.statistics_images,
             images=len(self.images),
             seconds=time.perf_counter() - self.started,
+            device=describe_device(device_of(self.view.graph.module)),
             predictions=splits,
             remote=(*kept, *remote),
             warnings=self.warnings([row for row in splits if (row.group, row.design) == (self.view.name, self.design)]),

@@ -6,8 +6,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp.autocast_mode import is_autocast_available
 
+from isplit.errors import InputError
 from isplit.records import Precision
+
+CPU = torch.device("cpu")
+"""The processor, where a model is unless it is placed elsewhere."""
 
 
 @contextmanager
@@ -33,29 +38,42 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Generator[None]:
             parameter.requires_grad_(required)
 
 
-def fast_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AMX or AVX512-BF16); elsewhere bf16 is emulated and slow."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+def fast_bf16(device: torch.device = CPU) -> bool:
+    """Return whether a device multiplies bfloat16 in hardware; elsewhere it is emulated and slow, or not there.
+
+    Processors do with AMX or AVX512-BF16, NVIDIA's cards from Ampere on. Of others torch does not say, so they do not.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def chosen_precision(setting: str, *, device: str = "cpu") -> Precision:
-    """Return what a setting means: "auto" is bf16 on a CPU that multiplies it in hardware, and on any other device."""
+def chosen_precision(setting: str, *, device: torch.device = CPU) -> Precision:
+    """Return what a setting means on a device: "auto" is bf16 where `fast_bf16`, and float32 elsewhere.
+
+    Raises:
+        InputError: bf16 is asked of an accelerator that has none.
+
+    """
     if setting == "auto":
-        return "bf16" if device != "cpu" or fast_bf16() else "fp32"
+        return "bf16" if fast_bf16(device) else "fp32"
+    if setting == "bf16" and device.type != "cpu" and not fast_bf16(device):
+        msg = f"precision is 'bf16', which {device} does not have in hardware: choose `precision=fp32`"
+        raise InputError(msg)
     return "bf16" if setting == "bf16" else "fp32"
 
 
-def autocast(precision: Precision, *, device: str = "cpu") -> AbstractContextManager[Any]:
-    """Return the context in which torch's matrix products run in that precision."""
-    return torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+def autocast(precision: Precision, *, device: torch.device = CPU) -> AbstractContextManager[Any]:
+    """Return the context in which torch's matrix products run on a device in that precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def in_float32(device: str = "cpu") -> AbstractContextManager[Any]:
+def in_float32(device: torch.device = CPU) -> AbstractContextManager[Any]:
     """Return a context that undoes `autocast` around it.
 
     Bottlenecks always compute in float32: rounding would see another latent than the encoder on the device makes.
     """
-    return torch.autocast(device, enabled=False)
+    return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
 
 
 def find_logits(output: Any) -> torch.Tensor | None:

@@ -3,12 +3,13 @@
 This module loads no torch, so that `isplit --help` can show the defaults at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from isplit.design.closed_form_tuning import ClosedFormTuning
+from isplit.design.setting_checks import check_choice, check_device, check_range
 from isplit.errors import InputError
 from isplit.records import METHOD_TITLES, Budget, CoderName, Precision, Target
 
@@ -43,7 +44,8 @@ class AnalyzeSettings:
         method: The importance method: "cui", "gradient-activation", "gradient-energy", or `./file.py:name` of a method
             of your own. In Python also an object that meets `ImportanceMethod`.
         target: The logit that is differentiated: that of the correct class, or the largest ("predicted").
-        precision: "auto" takes bf16 where the CPU multiplies it in hardware.
+        precision: "auto" takes bf16 where the device multiplies it in hardware.
+        device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
         batch_size: Images in one pass.
         test_images: Number of images of the test part that the base accuracy is measured on; None takes all.
         pre_activation: Put the points before activations on the curve too.
@@ -64,6 +66,7 @@ class AnalyzeSettings:
     method: "str | ImportanceMethod" = "cui"
     target: Target = "correct"
     precision: Precision | Literal["auto"] = "auto"
+    device: str = "auto"
     batch_size: int = 16
     test_images: ImageCount = 2000
     pre_activation: bool = False
@@ -72,11 +75,12 @@ class AnalyzeSettings:
 
     def __post_init__(self) -> None:
         if isinstance(self.method, str) and ":" not in self.method:
-            _check_choice("method", self.method, METHOD_NAMES)
-        _check_choice("target", self.target, get_args(Target))
-        _check_choice("precision", self.precision, PRECISIONS)
+            check_choice("method", self.method, METHOD_NAMES)
+        check_choice("target", self.target, get_args(Target))
+        check_choice("precision", self.precision, PRECISIONS)
+        check_device(self.device)
         for name in ("images", "batch_size", "test_images"):
-            _check_range(name, getattr(self, name), 1)
+            check_range(name, getattr(self, name), 1)
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             msg = f"tolerance is {self.tolerance:g}; give a share between 0 and 1, for example 0.05"
             raise InputError(msg)
@@ -92,7 +96,8 @@ class PredictSettings:
         images: Number of images of the select part that the accuracy is measured on; None takes all.
         remote_images: Number of these on which compressed images are measured too; 0 leaves them out.
         weighted: False solves for plain PCA instead of importance (S = I), for comparison.
-        precision: "auto" takes bf16 where the CPU multiplies it in hardware; bottlenecks compute in float32.
+        precision: "auto" takes bf16 where the device multiplies it in hardware; bottlenecks compute in float32.
+        device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
         batch_size: Images in one pass.
         coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw".
         tuning: Constants of the closed form.
@@ -111,15 +116,17 @@ class PredictSettings:
     remote_images: ImageCount = 200
     weighted: bool = True
     precision: Precision | Literal["auto"] = "auto"
+    device: str = "auto"
     batch_size: int = 16
     coder: CoderName = "rans"
     tuning: ClosedFormTuning = field(default_factory=ClosedFormTuning)
 
     def __post_init__(self) -> None:
-        _check_choice("coder", self.coder, CODERS)
+        check_choice("coder", self.coder, CODERS)
         for name, least in (("statistics_images", 1), ("images", 1), ("remote_images", 0), ("batch_size", 1)):
-            _check_range(name, getattr(self, name), least)
-        _check_choice("precision", self.precision, PRECISIONS)
+            check_range(name, getattr(self, name), least)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +157,7 @@ class FitSettings:
         memory_gib: Memory that the features may take, in GiB.
         precision: Precision of training and of what is measured; "auto" takes bf16 where the machine multiplies it in
             hardware. The bottleneck computes in float32.
+        device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
         statistics_images: Images that the closed form, the quantiser and the entropy coder's tables are made from.
         seed: Seed of random initial values and of the order of the images.
         coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw". While it trains, bytes
@@ -184,17 +192,19 @@ class FitSettings:
     features: FeatureStore = "auto"
     memory_gib: float = 4.0
     precision: Precision | Literal["auto"] = "auto"
+    device: str = "auto"
     statistics_images: int = 640
     seed: int = 0
     coder: CoderName = "rans"
     tuning: ClosedFormTuning = field(default_factory=ClosedFormTuning)
 
     def __post_init__(self) -> None:
-        _check_choice("coder", self.coder, CODERS)
+        check_choice("coder", self.coder, CODERS)
         for name, (low, high) in _FIT_RANGES.items():
-            _check_range(name, getattr(self, name), low, high)
-        _check_choice("features", self.features, get_args(FeatureStore))
-        _check_choice("precision", self.precision, PRECISIONS)
+            check_range(name, getattr(self, name), low, high)
+        check_choice("features", self.features, get_args(FeatureStore))
+        check_choice("precision", self.precision, PRECISIONS)
+        check_device(self.device)
         if not self.trained:
             msg = "nothing is left to train: open the encoder, the decoder, the tail or the head"
             raise InputError(msg)
@@ -205,11 +215,11 @@ class FitSettings:
         return tuple(side for side in ("head", "encoder", "decoder", "tail") if getattr(self, f"train_{side}"))
 
     def recorded(self) -> dict[str, float | int | str | bool | None]:
-        """Return the settings that the result depends on; where features are kept is not one of them.
+        """Return the settings that the result depends on; where features are kept, and where it computes, is not one.
 
         Tuning is written as text, and left out where it is the default.
         """
-        left_out = ("features", "memory_gib", "tuning")
+        left_out = ("features", "memory_gib", "tuning", "device")
         values = {name: value for name, value in asdict(self).items() if name not in left_out}
         return values if self.tuning == ClosedFormTuning() else {**values, "tuning": repr(self.tuning)}
 
@@ -325,20 +335,7 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         for name in ("images", "calibration_images", "int8_images"):
-            _check_range(name, getattr(self, name), 1)
+            check_range(name, getattr(self, name), 1)
         if not 0 < self.tolerance < 1:
             msg = f"tolerance is {self.tolerance:g}; give a share of the largest logit, between 0 and 1"
             raise InputError(msg)
-
-
-def _check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        msg = f"{name} is {value!r}; choose one of {', '.join(known)}"
-        raise InputError(msg)
-
-
-def _check_range(name: str, value: float | None, low: float, high: float = float("inf")) -> None:
-    if value is not None and not low <= value <= high:
-        limit = "" if high == float("inf") else f", at most {high:g}"
-        msg = f"{name} is {value}; give at least {low:g}{limit}"
-        raise InputError(msg)

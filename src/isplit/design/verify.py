@@ -121,6 +121,7 @@ def _predictions(
             images=None,
             remote_images=0,
             coder=settings.coder,
+            device=settings.device,
             tuning=settings.tuning,
         )
         predict(study, [budget], cuts=missing, group=group, settings=wanted, progress=progress)

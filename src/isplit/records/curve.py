@@ -62,6 +62,7 @@ class CurveRecord(TableRecord):
     target: Target
     precision: Precision
     images: int
+    device: str | None = None
     images_per_class: dict[str, int]
     stopped: str = Field(description="why no more images were taken, in words")
     points: tuple[CurvePoint, ...]

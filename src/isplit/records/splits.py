@@ -285,6 +285,7 @@ class PredictionsRecord(TableRecord):
     statistics_images: int
     images: int
     seconds: float
+    device: str | None = None
     predictions: tuple[Prediction, ...]
     remote: tuple[RemoteImage, ...]
     warnings: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.devices import sum_device
 
 # Products of some vectors are taken in float32, as the network's own are; their sums in float64.
 _SUM = torch.float64
@@ -42,26 +43,33 @@ class MomentSums:
         self.samples = 0
         self._per_image = per_image
         self._generator = torch.Generator().manual_seed(seed)
-        width = layout.width
         self._whole = layout.whole()
-        self._sum = torch.zeros(width, dtype=_SUM)
-        self._products = torch.zeros(width, width, dtype=_SUM)
-        self._gradients = torch.zeros(width, width, dtype=_SUM)
         self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._origin = torch.zeros(layout.channels)
+        self._place(torch.device("cpu"))
+
+    def _place(self, device: torch.device) -> None:
+        """Begin sums of what comes on a device."""
+        width, sums = self.layout.width, sum_device(device)
+        self._sum = torch.zeros(width, dtype=_SUM, device=sums)
+        self._products = torch.zeros(width, width, dtype=_SUM, device=sums)
+        self._gradients = torch.zeros(width, width, dtype=_SUM, device=sums)
+        self._origin = torch.zeros(self.layout.channels, device=device)
+        self._whole = self._whole.to(device)
 
     def add(self, activation: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Add a batch: activation and gradient of the shape that crosses."""
+        """Add a batch: activation and gradient of the shape that crosses, all batches on one device."""
+        if not self.samples:
+            self._place(activation.device)
         vectors, slopes = (self._vectors(tensor) for tensor in (activation, gradient))
         most = self._per_image * len(activation)
         if len(vectors) > most:
-            chosen = torch.randperm(len(vectors), generator=self._generator)[:most]
+            chosen = torch.randperm(len(vectors), generator=self._generator)[:most].to(vectors.device)
             vectors, slopes = vectors[chosen], slopes[chosen]
         if not self.samples:
             self._origin = vectors.mean(0).reshape(self.layout.channels, -1).mean(1)
         # About a point near the mean: far from it float32 would lose a small deviation in a large square.
         vectors = vectors - self._repeated(self._origin)
-        self._sum += vectors.sum(0, dtype=_SUM)
+        self._sum += self._summed(vectors.sum(0) if vectors.device.type == "mps" else vectors.sum(0, dtype=_SUM))
         self.samples += len(vectors)
         # A copy: these may be a view of what the backward pass is not done with.
         self._waiting.append((vectors, slopes.clone()))
@@ -72,8 +80,11 @@ class MomentSums:
         if self._waiting:
             vectors, slopes = map(torch.cat, zip(*self._waiting, strict=True))
             self._waiting.clear()
-            self._products += vectors.T @ vectors
-            self._gradients += slopes.T @ slopes
+            self._products += self._summed(vectors.T @ vectors)
+            self._gradients += self._summed(slopes.T @ slopes)
+
+    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._sum.device)
 
     def _vectors(self, tensor: torch.Tensor) -> torch.Tensor:
         split = self.layout.split(tensor.detach().float())
@@ -82,8 +93,9 @@ class MomentSums:
         return split.flatten(0, 1)
 
     def statistics(self) -> Statistics:
-        """Return the moments of all that was added."""
+        """Return the moments of all that was added, on the device of the sums."""
         self._multiply()
+        origin = self._summed(self._origin)
         per_channel = self._sum.reshape(self.layout.channels, -1).mean(1) / self.samples
         mean = self._repeated(per_channel)
         # E[(a - m)(a - m)ᵀ] about the channels' means, which need not be those of every place in a patch.
@@ -94,7 +106,7 @@ class MomentSums:
         deviation[deviation == 0] = 1
         scale = self._repeated(deviation)
         return Statistics(
-            mean=self._origin + per_channel,
+            mean=origin + per_channel,
             scale=deviation,
             covariance=covariance / torch.outer(scale, scale),
             importance=self._gradients / self.samples * torch.outer(scale, scale),

@@ -201,7 +201,10 @@ def collect_latents(
     max_values: int,
     precision: Precision = "fp32",
 ) -> list[list[torch.Tensor]]:
-    """Return the latents N×rank×P of each map of each cut's vectors, of as many images as `max_values` floats allow."""
+    """Return the latents N×rank×P of each map of each cut's vectors, of as many images as `max_values` floats allow.
+
+    The maps are moved to the model's device; the latents are on the CPU.
+    """
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in of_cut] for _, of_cut in maps]
     limits = [
         max(1, max_values // max(1, sum(linear_map.rank * linear_map.layout.vectors for linear_map in of_cut)))
@@ -220,7 +223,7 @@ def collect_latents(
                 vectors, of_cut = maps[number]
                 parts = vectors.parts(tensor[:room])
                 for linear_map, part, latents in zip(of_cut, parts, kept[number], strict=True):
-                    latents.append(linear_map.encode(part))
+                    latents.append(linear_map.to(part.device).encode(part).cpu())
 
     for batch in batches:
         run(batch.images, visit, precision=precision)

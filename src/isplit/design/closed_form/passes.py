@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.closed_form.moments import CutMoments, CutVectors, collect_latents, collect_moments
+from isplit.design.devices import device_of
 from isplit.design.inputs.batches import Batch, iter_batches
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
@@ -78,7 +79,7 @@ class StatisticsPasses:
                 moments,
                 batches,
                 objective=lambda logits, raw: view.classes.decision(logits, labels[raw], "correct"),
-                precision=chosen_precision(self.settings.precision),
+                precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
                 progress=lambda done: self.progress(what, done, len(images)),
             )
         return moments
@@ -93,7 +94,7 @@ class StatisticsPasses:
                 maps,
                 batches,
                 max_values=self.settings.tuning.max_latents,
-                precision=chosen_precision(self.settings.precision),
+                precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
             )
 
     def _batches(self, images: NDArray[int64]) -> closing[Generator[Batch]]:

@@ -44,12 +44,13 @@ class Reducer:
         return PatchLayout((self.encoder.shape[1], *self.layout.extents), 1, self.layout.patch)
 
     def activations(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Reduce what crosses, N×…, to N×R×H×W."""
-        return self._apply((self._last(tensor) - self.mean) / self.scale, self.encoder)
+        """Reduce what crosses, N×…, to N×R×H×W, on its device."""
+        mean, scale, encoder = (part.to(tensor.device) for part in (self.mean, self.scale, self.encoder))
+        return self._apply((self._last(tensor) - mean) / scale, encoder)
 
     def gradients(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the gradient with respect to the reduced tensor."""
-        return self._apply(self._last(tensor) * self.scale, self.decoder.T)
+        return self._apply(self._last(tensor) * self.scale.to(tensor.device), self.decoder.T.to(tensor.device))
 
     def _last(self, tensor: torch.Tensor) -> torch.Tensor:
         return (tensor.movedim(1, -1) if self.layout.channel_axis == 1 else tensor).float()
@@ -105,11 +106,12 @@ def solve(layout: PatchLayout, statistics: Statistics, *, weighted: bool = True)
         statistics: Of these vectors.
         weighted: False for plain PCA (S = I), for comparison.
 
-    Where no gradient arrives at all the eigenvalues are zero: such a place does not matter for the decision.
+    Where no gradient arrives at all the eigenvalues are zero: such a place does not matter for the decision. It is
+    computed where the statistics are; the solution is on the CPU.
 
     """
-    width = layout.width
-    importance = statistics.importance if weighted else torch.eye(width, dtype=torch.float64)
+    width, place = layout.width, statistics.covariance.device
+    importance = statistics.importance if weighted else torch.eye(width, dtype=torch.float64, device=place)
     factor = torch.linalg.cholesky(_shrunk(importance))
     product = factor.T @ _shrunk(statistics.covariance) @ factor
     # Encoder and decoder undo each other with any orthogonal Q, so float32 will do where float64 takes long: it is off
@@ -119,16 +121,16 @@ def solve(layout: PatchLayout, statistics: Statistics, *, weighted: bool = True)
     matters = bool(importance.diagonal().sum() > 0)
     return Solution(
         layout=layout,
-        mean=statistics.mean.float(),
-        scale=statistics.scale.float(),
-        encoder=(factor @ vectors).float(),
-        decoder=torch.linalg.solve_triangular(factor.T, vectors, upper=True).T.float(),
-        eigenvalues=eigenvalues if matters else torch.zeros_like(eigenvalues),
+        mean=statistics.mean.float().cpu(),
+        scale=statistics.scale.float().cpu(),
+        encoder=(factor @ vectors).float().cpu(),
+        decoder=torch.linalg.solve_triangular(factor.T, vectors, upper=True).T.float().cpu(),
+        eigenvalues=(eigenvalues if matters else torch.zeros_like(eigenvalues)).cpu(),
     )
 
 
 def _shrunk(matrix: torch.Tensor) -> torch.Tensor:
     """Add a small multiple of the mean eigenvalue; a matrix of zeros becomes a multiple of the identity."""
     average = matrix.diagonal().mean()
-    floor = SHRINKAGE * average if average > 0 else torch.tensor(1.0, dtype=matrix.dtype)
-    return matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype)
+    floor = SHRINKAGE * average if average > 0 else torch.ones_like(average)
+    return matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from isplit.design.devices import device_of
 from isplit.design.graph.cuts import ModelGraph
 from isplit.design.running import autocast, evaluating, in_float32
 from isplit.records import Cut, Precision
@@ -30,10 +31,12 @@ class FeaturePass:
         """Run images N×C×H×W without gradients, call `visit` at every cut, and return the logits N×K in float32.
 
         A visitor must not change the tensor that it is shown, and must copy what it wants to keep, because a later
-        operation may work in place. The tensor is float32, whatever the precision of the model's own passes.
+        operation may work in place. The tensor is float32, whatever the precision of the model's own passes, and on
+        the model's device. Images may be anywhere; the logits are on the CPU.
         """
-        with evaluating(self.graph.module), torch.no_grad(), autocast(precision):
-            return _Run(self, visit).run(images).float()
+        device = device_of(self.graph.module)
+        with evaluating(self.graph.module), torch.no_grad(), autocast(precision, device=device):
+            return _Run(self, visit).run(images.to(device)).float().cpu()
 
 
 class _Run(fx.Interpreter):
@@ -45,6 +48,6 @@ class _Run(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n in self._cuts:
-            with in_float32():
+            with in_float32(result.device):
                 self._visit(self._cuts[n], result.float())
         return result

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from isplit.design.devices import device_of
 from isplit.design.graph import ModelGraph
 from isplit.design.graph.ops import is_in_place
 from isplit.design.graph.values import memory_bases
@@ -60,13 +61,13 @@ class GradientPass:
         """Run one batch.
 
         Args:
-            images: N×C×H×W, normalised.
+            images: N×C×H×W, normalised; they are moved to where the model is, and all that follows is there.
             objective: Maps logits N×K to the scalar that is differentiated; a sum over images of what belongs to each.
             reduce: Called per cut with its activation, its gradient and the cut; it may return nothing.
             precision: "bf16" runs under autocast.
 
         Returns:
-            The logits in float32, and per cut what `reduce` returned, unless that was nothing.
+            The logits in float32 on the CPU, and per cut what `reduce` returned, unless that was nothing.
 
         Raises:
             ModelError: the objective does not depend on a cut.
@@ -82,15 +83,16 @@ class GradientPass:
                 results[number] = reduce(activation, gradient, self.cuts[number])
             arrived.add(number)
 
+        device = device_of(self.graph.module)
         with evaluating(self.graph.module, frozen=True), torch.enable_grad():
-            with autocast(precision):
-                logits = _Run(self, arrive).run(images)
+            with autocast(precision, device=device):
+                logits = _Run(self, arrive).run(images.to(device))
             objective(logits.float()).backward()
         missing = [cut.name for number, cut in enumerate(self.cuts) if number not in arrived]
         if missing:
             msg = f"no gradient reaches {', '.join(missing)}: the decision does not depend on what is computed there"
             raise ModelError(msg)
-        return logits.detach().float(), [result for result in results if result is not None]
+        return logits.detach().float().cpu(), [result for result in results if result is not None]
 
 
 class _Run(fx.Interpreter):

@@ -39,7 +39,8 @@ def draw_overlays(
         lambda activation, gradient, cut: cam(activation, gradient, cut.channel_axis or 1),
     )
     pixels = np.stack([dataset.pixels(int(index), preprocessing) for index in indices])
-    laid_out = {cut.name: lay_out(values.numpy(), cut, preprocessing) for cut, values in zip(cuts, maps, strict=True)}
+    maps = [values.cpu().numpy() for values in maps]
+    laid_out = {cut.name: lay_out(values, cut, preprocessing) for cut, values in zip(cuts, maps, strict=True)}
     return Overlays(
         images=shown(pixels),
         titles=tuple(group.group.classes[int(label)] for label in labels),

@@ -79,6 +79,6 @@ class ImagePasses:
 
         """
         tail = split(self.gradient_pass.graph, cut.name).tail
-        with evaluating(tail), torch.no_grad(), autocast(self.precision):
+        with evaluating(tail), torch.no_grad(), autocast(self.precision, device=tensor.device):
             logits = tail(tensor)
         return self.classes.decisions(logits.float(), self.labels, self.target)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from isplit.codec.image import compress, restore
+from isplit.design.devices import device_of
 from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.data import Dataset
 from isplit.design.running import autocast, evaluating
@@ -78,12 +79,13 @@ def measure_remote(
         images: Indices of the images.
         part: The part of the data that they are of.
         compressions: The settings; None takes those that a split is compared with.
-        network: What answers, from the model's input to its logits; None takes the whole model.
+        network: What answers, from the model's input to its logits, on the model's device; None takes the whole model.
         precision: That of the network and of the whole model.
         progress: Called after each setting.
 
     """
     preprocessing, data, model = view.preprocessing, view.data, view.graph.module
+    device = device_of(model)
     settings = compared_compressions() if compressions is None else compressions
     labels = view.labels(images)
 
@@ -91,11 +93,11 @@ def measure_remote(
         answers: list[torch.Tensor] = []
         for start in range(0, len(shown), _BATCH):
             batch = normalise(torch.from_numpy(np.stack(shown[start : start + _BATCH])), preprocessing)
-            answers.append(view.classes(module(batch).float()).argmax(1))
+            answers.append(view.classes(module(batch.to(device)).float()).argmax(1).cpu())
         return torch.cat(answers).numpy() == labels
 
     measured: list[RemoteImage] = []
-    with ThreadPoolExecutor(2) as pool, evaluating(model), torch.no_grad(), autocast(precision):
+    with ThreadPoolExecutor(2) as pool, evaluating(model), torch.no_grad(), autocast(precision, device=device):
         pixels = list(pool.map(lambda index: data.pixels(int(index), preprocessing), images))
         whole = right(model, pixels)
         for number, setting in enumerate(settings):

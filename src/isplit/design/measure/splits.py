@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from isplit.design.bottleneck.sides import measure_work
+from isplit.design.devices import device_of
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import iter_batches
@@ -65,7 +66,8 @@ def evaluate_splits(
         An evaluation for each split, in their order.
 
     """
-    runners = [_SplitRunner(view.graph, built, precision) for built in splits]
+    device = device_of(view.graph.module)
+    runners = [_SplitRunner(view.graph, built, precision, device) for built in splits]
     by_cut: dict[str, list[_SplitRunner]] = {}
     for runner in runners:
         if runner.built.head is None:
@@ -83,8 +85,8 @@ def evaluate_splits(
             whole.append(view.classes(run(batch.images, visit, precision=precision)))
             for runner in runners:
                 if runner.built.head is not None:
-                    with torch.no_grad(), autocast(precision):
-                        crossing = runner.built.head(batch.images)
+                    with torch.no_grad(), autocast(precision, device=device):
+                        crossing = runner.built.head(batch.images.to(device))
                     runner(crossing.float())
             labels.append(torch.from_numpy(view.classes.label_map)[batch.labels])
             progress(label, sum(map(len, labels)), len(images))
@@ -93,14 +95,19 @@ def evaluate_splits(
 
 
 class _SplitRunner:
-    """Runs what crosses through one split's bottleneck and tail."""
+    """Runs what crosses through one split's bottleneck and tail, on a device until `evaluation`."""
 
-    def __init__(self, graph: ModelGraph, built: BuiltSplit, precision: Precision) -> None:
+    def __init__(self, graph: ModelGraph, built: BuiltSplit, precision: Precision, device: torch.device) -> None:
         self._graph = graph
         self.built = built
         self._precision: Precision = precision
+        self._device = device
         self._tail = (built.tail or split(graph, built.cut.name).tail).eval()
         built.bottleneck.eval()
+        # The model's own sides are there already.
+        self._placed = [part for part in (built.head, built.bottleneck, built.tail) if part is not None]
+        for part in self._placed:
+            part.to(device)
         self._logits: list[torch.Tensor] = []
         self._symbols: list[torch.Tensor] = []
         self._clipped = 0
@@ -112,13 +119,15 @@ class _SplitRunner:
         symbols = built.quantiser.symbols(latents)
         self._clipped += built.quantiser.count_clipped(latents)
         decoded = self._graph.lay_out(built.decode(symbols), built.cut)
-        with autocast(self._precision):
+        with autocast(self._precision, device=self._device):
             answer = self._tail(decoded)
-        self._logits.append(answer.float())
-        self._symbols.append(symbols)
+        self._logits.append(answer.float().cpu())
+        self._symbols.append(symbols.cpu())
 
     def evaluation(self, view: StudyView, labels: torch.Tensor, expected: torch.Tensor) -> SplitEvaluation:
-        """Summarise all batches beside the labels and the whole model's logits."""
+        """Summarise all batches beside the labels and the whole model's logits; the split goes back to the CPU."""
+        for part in self._placed:
+            part.to("cpu")
         logits = view.classes(torch.cat(self._logits))
         symbols = torch.cat(self._symbols)
         return SplitEvaluation(

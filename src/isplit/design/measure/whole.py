@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.design.class_subsets import ClassSubset
+from isplit.design.devices import device_of
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset
 from isplit.design.running import evaluating, find_logits
@@ -57,12 +58,12 @@ def measure_accuracy(
     batches = closing(iter_batches(dataset, indices, preprocessing, batch_size=batch_size))
     with evaluating(model), torch.no_grad(), batches as coming:
         for batch in coming:
-            logits = find_logits(model(batch.images))
+            logits = find_logits(model(batch.images.to(device_of(model))))
             if logits is None:
                 msg = "the model's output holds no tensor N×K: a classifier's logits are needed to tell if it is right"
                 raise ModelError(msg)
             expected = torch.from_numpy(group.label_map)[batch.labels]
-            correct += int((group(logits).argmax(1) == expected).sum())
+            correct += int((group(logits).argmax(1).cpu() == expected).sum())
             done += len(expected)
             progress("base accuracy", done, len(indices))
     counts = torch.bincount(torch.from_numpy(labels), minlength=1)

@@ -205,7 +205,7 @@ class Features:
                 progress(label, done, len(rows))
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        return autocast(self.source.precision, device=self.source.device.type)
+        return autocast(self.source.precision, device=self.source.device)
 
     def _allocate(self) -> torch.Tensor | None:
         shape = (self.source.rows, *self.source.cut.shape)

@@ -112,7 +112,7 @@ class TrainingRun:
         self._quantiser = task.quantiser
         self._best: dict[str, torch.Tensor] = {}
         self._device = task.features.source.device
-        self._precision: Precision = chosen_precision(task.settings.precision, device=self._device.type)
+        self._precision: Precision = chosen_precision(task.settings.precision, device=self._device)
 
     def __call__(self) -> TrainedState:
         """Run what is left of both stages, and put the best epoch's values into the network."""
@@ -329,4 +329,4 @@ class TrainingRun:
         return TrainedState(self.state, quantiser)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return autocast(self._precision, device=self._device.type)
+        return autocast(self._precision, device=self._device)

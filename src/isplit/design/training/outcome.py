@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from isplit.design.devices import device_of
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.running import chosen_precision
 from isplit.design.splits import BuiltSplit
@@ -66,7 +67,7 @@ def measured(task: FitTask, splits: list[BuiltSplit], *, part: PartName, progres
         view,
         splits,
         images=view.images(part, limit=settings.select_images if part == "select" else None),
-        precision=chosen_precision(settings.precision),
+        precision=chosen_precision(settings.precision, device=device_of(view.graph.module)),
         progress=progress,
         label=f"{task.cut.name}: accuracy on the {part} part",
     )

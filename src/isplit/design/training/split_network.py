@@ -55,7 +55,7 @@ class SplitNetwork(nn.Module):
 
         """
         crossing = inputs if self.head is None else self.head(inputs)
-        with in_float32(crossing.device.type):
+        with in_float32(crossing.device):
             latents = self.bottleneck.encode(crossing.float())
             received = latents if quantiser is None else quantiser.straight_through(latents)
             decoded = self.bottleneck.decode(received)

@@ -7,9 +7,11 @@ import typer
 
 from isplit.cli import console
 from isplit.cli.options import Options
+from isplit.cli.study_options import MovedOptions
 from isplit.cli.tables import Column, print_table
 from isplit.records import ModelPartTime, ProfileRecord, TimeFigure, write_shared
 from isplit.runtime.profile.settings import ProfileSettings
+from isplit.workflows.profile import is_study
 from isplit.workflows.profile import profile as measure
 
 _Row = tuple[str, ModelPartTime | None, TimeFigure]
@@ -19,9 +21,10 @@ MeasurementOptions = Annotated[ProfileSettings, Options("Measurement")]
 def profile(
     source: Annotated[
         Path,
-        typer.Argument(metavar="BUNDLE|PROFILE", help="What `isplit export` wrote, or a profile to scale or rename."),
+        typer.Argument(metavar="BUNDLE|STUDY|PROFILE", help="A bundle, a study, or a profile to scale or rename."),
     ],
     settings: MeasurementOptions,
+    inputs: MovedOptions,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The profile to write.")] = Path(
         "profile.json"
     ),
@@ -38,13 +41,13 @@ def profile(
     """Measure how fast this machine runs the parts of a model, and write a profile for `isplit plan`.
 
     A bundle is measured with onnxruntime alone; torch is not needed. Copy the bundle to the device, run this there,
-    and copy the profile back. Example:
+    and copy the profile back. With a study, the times of all its cuts are measured, which needs torch. Example:
 
     isplit profile bundle -o pi4.json --title "Raspberry Pi 4"
     """
     with console.progress_bars(quiet=quiet or json) as progress:
         record = measure(
-            source,
+            inputs.open(source) if is_study(source) else source,
             name=name or out.stem[:100] or "device",
             title=title,
             pictures=images or (),
@@ -76,6 +79,12 @@ def _show(record: ProfileRecord) -> None:
         Column[_Row]("p95 ms", lambda row: f"{row[2].p95_ms:.2f}"),
         Column[_Row]("MB", lambda row: _megabytes(row[1])),
     ]
+    if record.correction is not None:
+        typer.echo(
+            f"The times of {len(record.segments)} segments between cuts give the time of every other head. On "
+            f"{len(record.correction.checked_heads)} heads that were run to check it, this is off by at most "
+            f"{record.correction.max_error_share:.1%}."
+        )
     execution = record.execution
     how = "" if execution is None else f", {execution.threads} thread(s) on {execution.provider}, {execution.runs} runs"
     print_table(shown, columns, title=f"{record.title}: {record.source}{how}")

@@ -251,7 +251,7 @@ def _known_prefixes(profile: ProfileRecord, shape: ModelShape) -> dict[int, floa
             total += segment.time.median_ms
             index = shape.end if segment.end is None else places.get(segment.end)
             if index is not None:
-                known[index] = max(profile.correction.factor * total + profile.correction.offset_ms, 0.0)
+                known[index] = profile.correction.head_ms(total, shape.tensor_bytes[index])
     ends = [(head, places[head.end]) for head in profile.heads if head.end is not None and head.end in places]
     bare = {place: head.time.median_ms for head, place in ends if head.budget is None}
     if not bare and not profile.segments:

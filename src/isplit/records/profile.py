@@ -50,9 +50,10 @@ class TimeFigure(Part):
 class ModelPartTime(Part):
     """The time of one part of the model, from the cut `start` (None: the image) to `end` (None: the logits).
 
-    A head has `start=None`, a tail `end=None`; anything else is a segment. `budget` is the tag of the bottleneck whose
-    encoder (in a head) or decoder (in a tail) is part of the measured file, as in a bundle ("512B"); None where the
-    part is the bare model. Bytes are of the weights that the part loads; `load` is the time to read and prepare it.
+    A head has `start=None`, a tail `end=None`; segments run from each cut to the next. `budget` is the tag of the
+    bottleneck whose encoder (in a head) or decoder (in a tail) is part of the measured file, as in a bundle ("512B");
+    None where the part is the bare model. Bytes are of the weights that the part loads; `load` is the time to read and
+    prepare it.
     """
 
     start: str | None
@@ -64,18 +65,30 @@ class ModelPartTime(Part):
 
 
 class SegmentCorrection(Part):
-    """How the times of segments add up to the time of a head: `factor` x (their sum) + `offset_ms`.
+    """How the times of segments add up to the time of a head.
 
-    Segments that are run one by one lose fusions across their ends, so a few whole heads are run as well and a line is
-    fitted. The errors are the shares by which the line misses the `checked_heads` that were left out of the fit.
+    A head takes `factor` x (the sum of its segments) + `offset_ms` + `output_ms_per_mb` x (its output in MB). Segments
+    are timed inside the whole model, which has neither the cost of another call nor that of handing out a cut's tensor
+    (converting its layout and copying it), so a few whole heads are run as well and the three figures are fitted. The
+    errors are the shares by which the fit misses the `checked_heads`, which were left out of it.
     """
 
     factor: PositiveRate
     offset_ms: float = Field(allow_inf_nan=False)
+    output_ms_per_mb: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     fitted_heads: tuple[str, ...]
     checked_heads: tuple[str, ...]
     median_error_share: float = Field(ge=0)
     max_error_share: float = Field(ge=0)
+
+    def head_ms(self, segments_ms: float, output_bytes: float) -> float:
+        """Return the time of a head from the sum of its segments' times and the bytes that it hands out."""
+        return max(self.factor * segments_ms + self.offset_ms + self.output_ms_per_mb * output_bytes / 1e6, 0.0)
+
+    def scaled(self, scale: float) -> "SegmentCorrection":
+        """Return the correction of a machine that takes `scale` times as long."""
+        changes = {"offset_ms": self.offset_ms * scale, "output_ms_per_mb": self.output_ms_per_mb * scale}
+        return self.model_copy(update=changes)
 
 
 class CodecTime(Part):
@@ -258,8 +271,7 @@ class ProfileRecord(Record):
                 "heads": tuple(_scaled_part(part, factor) for part in self.heads),
                 "tails": tuple(_scaled_part(part, factor) for part in self.tails),
                 "segments": tuple(_scaled_part(part, factor) for part in self.segments),
-                "correction": self.correction
-                and self.correction.model_copy(update={"offset_ms": self.correction.offset_ms * factor}),
+                "correction": self.correction and self.correction.scaled(factor),
                 "codecs": tuple(_scaled_pair(entry, factor) for entry in self.codecs),
                 "images": tuple(_scaled_pair(entry, factor) for entry in self.images),
                 "power": self.power and self.power.model_copy(update={"energy_mj": {}}),

@@ -25,6 +25,16 @@ from isplit.runtime.providers import (
 _ort: Any = onnxruntime
 
 
+def session_options(*, threads: int) -> Any:
+    """Return the options of onnxruntime with which every model of isplit runs: `threads` for each operator."""
+    options = _ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
 class Session:
     """A loaded model, which several threads may run at once.
 
@@ -115,11 +125,7 @@ class Session:
             raise BundleError(msg) from error
 
     def _load(self, name: ProviderName) -> Any:
-        options = _ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
+        options = session_options(threads=self._threads)
         if self._lean:
             # Weights stay where the file is mapped into memory, and what a run needs is given back after it.
             options.add_session_config_entry("session.disable_prepacking", "1")

@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from isplit.errors import InputError
+from isplit.errors import InputError, needs_extra
 from isplit.plan.devices import this_machine
 from isplit.progress import Progress, silent
 from isplit.records import BundleRecord, ProfileRecord, StudyRecord, read_shared
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.profile.measure import profile_bundle
 from isplit.runtime.profile.settings import ProfileSettings
+from isplit.workflows.profile_study import profile_study
+
+if TYPE_CHECKING:
+    from isplit.design.study import Study
 
 
 def profile(
-    source: Bundle | str | Path,
+    source: "Bundle | Study | str | Path",
     *,
     name: str = "device",
     title: str | None = None,
@@ -26,10 +31,12 @@ def profile(
 
     A bundle is measured with onnxruntime alone: preprocessing, every head, entropy coding, every tail, the whole model,
     image compression, what a request costs beside them, and the peak memory of every placement. The parts are run in
-    turn, round by round.
+    turn, round by round. With a study, which needs torch, the whole model and a few heads are run, and from them the
+    time of every head follows; `correction` says how far off it is.
 
     Args:
-        source: A bundle, its directory, or a profile's file, which is then scaled or renamed and not measured again.
+        source: A bundle, a study, or the directory of one; or a profile's file, which is then scaled or renamed and not
+            measured again.
         name: The profile's name.
         title: The machine's name for people; None for its processor's.
         pictures: Image files or folders to measure with; none draws some.
@@ -56,16 +63,30 @@ def profile(
         record = read_shared(ProfileRecord, Path(source), command="isplit profile")
         record = record.model_copy(update={"name": name, "title": title or record.title})
     else:
-        bundle = source if isinstance(source, Bundle) else _open_bundle(Path(source))
-        record = profile_bundle(bundle, name=name, title=title, pictures=pictures, settings=settings, progress=progress)
+        opened = _open(Path(source)) if isinstance(source, (str, Path)) else source
+        if isinstance(opened, Bundle):
+            record = profile_bundle(
+                opened, name=name, title=title, pictures=pictures, settings=settings, progress=progress
+            )
+        else:
+            record = profile_study(
+                opened, name=name, title=title, pictures=pictures, settings=settings, progress=progress
+            )
         record = record.model_copy(update={"rates": this_machine().rates})
     if scale == 1:
         return record
     return record.scaled(scale, name=name).model_copy(update={"title": record.title})
 
 
-def _open_bundle(directory: Path) -> Bundle:
-    if (directory / StudyRecord.file_name).is_file() and not (directory / BundleRecord.file_name).is_file():
-        msg = f"{directory} is a study: write a bundle first (`isplit export {directory} --cut C -o bundle`)"
-        raise InputError(msg)
-    return Bundle.open(directory)
+def is_study(directory: Path) -> bool:
+    """Say whether a directory is a study and not a bundle."""
+    return (directory / StudyRecord.file_name).is_file() and not (directory / BundleRecord.file_name).is_file()
+
+
+def _open(directory: Path) -> "Bundle | Study":
+    """Open a bundle or a study."""
+    if not is_study(directory):
+        return Bundle.open(directory)
+    with needs_extra("design"):
+        from isplit.design.study import open_study
+    return open_study(directory)

@@ -1,7 +1,7 @@
 """Write modules as ONNX files with torch's dynamo exporter, and their weights to a file that all models share."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -28,14 +28,17 @@ _SMALLEST_SHARED_BYTES = 1024
 _PAGE_BYTES, _ALIGNED_BYTES = 4096, 64
 
 
-def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: str) -> onnx.ModelProto:
-    """Export a module of one input and one output, for any batch.
+def to_onnx(
+    module: nn.Module, example: torch.Tensor, *, source: str, target: str, earlier_targets: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """Export a module of one input, for any batch.
 
     Args:
         module: It is exported in evaluation mode.
         example: An input of at least two images: with one, the exporter would take the batch for a constant.
         source: The input's name.
-        target: The output's name.
+        target: The name of the output, or of the last one if the module returns a tuple.
+        earlier_targets: The names of the outputs before the last one.
 
     Raises:
         ModelError: the exporter has no ONNX for something that the module does.
@@ -50,7 +53,7 @@ def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: st
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[source],
-                output_names=[target],
+                output_names=[*earlier_targets, target],
                 dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
                 external_data=False,
                 verbose=False,
@@ -63,7 +66,7 @@ def to_onnx(module: nn.Module, example: torch.Tensor, *, source: str, target: st
     model = program.model_proto
     # If a module turns the batch size into a number of its own, the exporter silently takes it for a constant.
     if any(
-        value.type.tensor_type.shape.dim[0].dim_param != BATCH for value in (*model.graph.input, *model.graph.output)
+        value.type.tensor_type.shape.dim[0].dim_param != BATCH for value in (*model.graph.input, model.graph.output[-1])
     ):
         msg = f"the part of the model that gives {target!r} can only be exported for {len(example)} images at a time"
         raise ModelError(msg)

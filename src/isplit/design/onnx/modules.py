@@ -30,6 +30,11 @@ class _Pixels(nn.Module):
         return ((image.permute(0, 3, 1, 2).to(torch.float32) / 255) - self.mean) / self.std
 
 
+def normalised_pixels(preprocessing: Preprocessing) -> nn.Module:
+    """Return a module that maps pixels N×H×W×C uint8 to the model's input N×C×H×W float32."""
+    return _Pixels(preprocessing)
+
+
 class _Encode(nn.Module):
     def __init__(self, built: BuiltSplit) -> None:
         super().__init__()

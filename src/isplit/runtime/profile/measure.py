@@ -93,7 +93,13 @@ def profile_bundle(
     request = _request(bundle, loaded, settings, not_measured)
     machine = describe_machine()
     tags = {cut.name: _tag(cut, not_measured) for cut in bundle.record.cuts}
-    execution = _execution(bundle, settings, timed, pictures=described, seconds=time.perf_counter() - begun_s)
+    execution = execution_of(
+        timed,
+        settings,
+        provider=_provider(bundle, settings),
+        pictures=described,
+        seconds=time.perf_counter() - begun_s,
+    )
     return ProfileRecord(
         isplit_version=version("isplit"),
         versions=runtime_versions(),
@@ -117,11 +123,12 @@ def profile_bundle(
     )
 
 
-def _execution(
-    bundle: Bundle, settings: ProfileSettings, timed: PartTimes, *, pictures: str, seconds: float
+def execution_of(
+    timed: PartTimes, settings: ProfileSettings, *, provider: str, pictures: str, seconds: float
 ) -> Execution:
+    """Return how parts were timed, for the profile."""
     return Execution(
-        provider=_provider(bundle, settings),
+        provider=provider,
         threads=settings.threads,
         warm_up_runs=settings.warm_up_runs,
         runs=max(figure.runs for figure in timed.times.values()),

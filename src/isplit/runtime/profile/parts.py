@@ -13,22 +13,24 @@ from numpy.typing import NDArray
 
 from isplit.codec.bands import Picture
 from isplit.codec.image import compress, decode_image, preprocess, restore
-from isplit.records import Compression, CutPlacement, TimeFigure
+from isplit.records import Compression, CutPlacement, Preprocessing, TimeFigure
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.external_data import external_data_bytes
 from isplit.runtime.profile.settings import ProfileSettings
 from isplit.runtime.session import Session
 
-PartKind = Literal["preprocess", "whole", "head", "tail", "segment", "encode", "decode", "compress", "restore"]
+PartKind = Literal["preprocess", "whole", "head", "tail", "trace", "encode", "decode", "compress", "restore"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartKey:
-    """The identity of a part: its kind, and its cut or compression. A segment runs from `start` to `cut`."""
+    """The identity of a part: its kind, and its cut or compression.
+
+    A trace is the whole model with every operator timed.
+    """
 
     kind: PartKind
     cut: str | None = None
-    start: str | None = None
     compression: Compression | None = None
 
 
@@ -95,31 +97,40 @@ class BundleParts:
 
     def others(self, compressions: Sequence[Compression]) -> dict[PartKey, Callable[[], object]]:
         """Return the parts that are not ONNX files: preprocessing, entropy coding, and image compression."""
-        parts: dict[PartKey, Callable[[], object]] = {}
-        pictures = itertools.cycle(self._pictures)
-        parts[PartKey(kind="preprocess")] = lambda: preprocess(next(pictures), self._preprocessing)
+        parts = picture_parts(self._pictures, self._preprocessing, compressions)
         for cut in self._bundle.record.cuts:
             codec = self._bundle.codec(cut.name)
             latents = self._latents[cut.name]
             payloads = [codec.encode_symbols(latent) for latent in latents]
             parts[PartKey(kind="encode", cut=cut.name)] = _each(codec.encode_symbols, latents)
             parts[PartKey(kind="decode", cut=cut.name)] = _each(codec.decode_symbols, payloads)
-        for compression in compressions:
-            files = [compress(pixels, compression) for pixels in self.pixels]
-            parts[PartKey(kind="compress", compression=compression)] = _each(
-                lambda pixels, compression=compression: compress(pixels, compression), self.pixels
-            )
-            parts[PartKey(kind="restore", compression=compression)] = _each(self._restore, files)
         return parts
-
-    def _restore(self, content: bytes) -> NDArray[np.uint8]:
-        return restore(decode_image(io.BytesIO(content), name="the image"), self._preprocessing)
 
     def _run_head(self, cut: CutPlacement) -> list[NDArray[np.uint8]]:
         session = Session(
             self._bundle.head_path(cut.name), threads=self._settings.threads, provider=self._settings.provider
         )
         return [session.run(pixels[None])[0] for pixels in self.pixels]
+
+
+def picture_parts(
+    pictures: Sequence[Picture], preprocessing: Preprocessing, compressions: Sequence[Compression]
+) -> dict[PartKey, Callable[[], object]]:
+    """Return the parts that need pictures alone: preprocessing, and image compression in both directions."""
+    endless = itertools.cycle(pictures)
+    parts: dict[PartKey, Callable[[], object]] = {
+        PartKey(kind="preprocess"): lambda: preprocess(next(endless), preprocessing)
+    }
+    every_pixels = [preprocess(picture, preprocessing) for picture in pictures]
+    for compression in compressions:
+        files = [compress(pixels, compression) for pixels in every_pixels]
+        parts[PartKey(kind="compress", compression=compression)] = _each(
+            lambda pixels, compression=compression: compress(pixels, compression), every_pixels
+        )
+        parts[PartKey(kind="restore", compression=compression)] = _each(
+            lambda content: restore(decode_image(io.BytesIO(content), name="the image"), preprocessing), files
+        )
+    return parts
 
 
 def _each(function: Callable[[Any], object], arguments: Sequence[Any]) -> Callable[[], object]:

@@ -1,0 +1,301 @@
+"""Measure this machine with a study's model: the time up to every cut, without running every head.
+
+whole model, operator by operator ─> time of each segment between two cuts ┐
+a few whole heads ─> what a head costs beside its segments ────────────────┴─> time of every head
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.codec.bands import Picture
+from isplit.codec.image import preprocess
+from isplit.errors import needs_extra
+from isplit.plan.compute import ModelShape, machine_times
+from isplit.plan.devices import this_machine
+from isplit.progress import Progress, silent
+from isplit.records import (
+    Compression,
+    ImageTime,
+    ModelPartTime,
+    ProfileRecord,
+    SegmentCorrection,
+    compared_compressions,
+)
+from isplit.runtime.profile.machine import describe_machine, runtime_versions
+from isplit.runtime.profile.measure import PartTimes, execution_of, time_parts
+from isplit.runtime.profile.parts import ModelFile, PartKey, picture_parts
+from isplit.runtime.profile.pictures import load_pictures
+from isplit.runtime.profile.rounds import summarise
+from isplit.runtime.profile.settings import ProfileSettings
+from isplit.runtime.profile.trace import TracedModel, sum_by_segment
+from isplit.runtime.session import Session
+
+if TYPE_CHECKING:
+    from isplit.design.profile_parts import ProfileParts
+    from isplit.design.study import Study
+
+FITTED_HEADS, CHECKED_HEADS = 5, 3
+"""Whole heads that the correction is fitted to, and those that it is then checked with."""
+
+Values = NDArray[np.float64]
+
+
+def profile_study(
+    study: "Study",
+    *,
+    name: str,
+    title: str | None = None,
+    pictures: Sequence[str | Path] = (),
+    settings: ProfileSettings | None = None,
+    progress: Progress = silent,
+    every_head: bool = False,
+) -> ProfileRecord:
+    """Measure this machine with a study's model, at all cuts of its curve.
+
+    The whole model is run, and the profiler of onnxruntime times its operators, which are added up to the segments
+    between cuts. A few whole heads are run in turn with it: a correction is fitted to some, and the others check it.
+    With an accelerator, whose operators cannot be timed one by one, every head is run.
+
+    Args:
+        study: The study; its model is exported, which needs torch.
+        name: The profile's name.
+        title: The machine's name for people; None for its processor's.
+        pictures: Image files or folders to measure with; none draws some.
+        settings: How to measure; memory and energy are measured of bundles alone.
+        progress: Called as work goes on.
+        every_head: Run every head and no segments.
+
+    Raises:
+        ModelError: the model has no ONNX.
+        EngineError: onnxruntime failed.
+        InputError, DataError: the pictures cannot be used.
+
+    """
+    settings = settings or ProfileSettings()
+    begun_s = time.perf_counter()
+    shape = ModelShape.from_graph(study.graph_record)
+    cuts = [cut.name for cut in sorted(study.cuts(), key=lambda cut: cut.depth)]
+    fitted, checked = choose_heads(shape, cuts)
+    every_head = every_head or settings.provider != "cpu" or len(cuts) <= len(fitted) + len(checked)
+    heads = cuts if every_head else [cut for cut in cuts if cut in (*fitted, *checked)]
+    loaded, described = load_pictures(pictures, study.model.preprocessing)
+    progress("export", 0, 1)
+    with TemporaryDirectory(prefix="isplit-profile-") as scratch:
+        timed, segments_ms, provider = _measure(
+            study, Path(scratch), (cuts, heads), loaded, settings=settings, trace=not every_head, progress=progress
+        )
+    machine = describe_machine()
+    correction = None
+    if segments_ms is not None:
+        correction = fit_correction(shape, cuts, timed, segments_ms, fitted=fitted, checked=checked)
+    return ProfileRecord(
+        isplit_version=version("isplit"),
+        versions=runtime_versions(),
+        name=name,
+        title=title or machine.processor,
+        source="measured",
+        machine=machine,
+        execution=execution_of(
+            timed, settings, provider=provider, pictures=described, seconds=time.perf_counter() - begun_s
+        ),
+        model=study.record.model.spec,
+        model_fingerprint=study.record.model.fingerprint,
+        preprocess=timed.times[PartKey(kind="preprocess")],
+        whole=timed.times[PartKey(kind="whole")],
+        heads=tuple(_head(timed, cut) for cut in heads),
+        segments=() if segments_ms is None else _segments(cuts, segments_ms),
+        correction=correction,
+        images=tuple(_image(timed, compression) for compression in compared_compressions()),
+        not_measured={"entropy coding, requests, memory and energy": "they are measured of a bundle"},
+    )
+
+
+def choose_heads(shape: ModelShape, cuts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Choose the whole heads that a correction is fitted to, and those that check it.
+
+    Heads are spread evenly over the logarithm of their estimated time, because the errors that count are relative. The
+    head whose output is largest for its time is fitted too, because it tells the cost of handing out a tensor.
+
+    Args:
+        shape: The model.
+        cuts: The cuts, in the order of computation.
+
+    """
+    times = machine_times(this_machine(), shape, model_fingerprint=None)
+    places = [shape.index(cut) for cut in cuts]
+    estimated_ms = np.maximum(times.prefix_ms[places], 1e-9)
+    largest_output = int(np.argmax(shape.tensor_bytes[places] / estimated_ms))
+    chosen = [largest_output]
+    aims = np.geomspace(estimated_ms[0], estimated_ms[-1], FITTED_HEADS + CHECKED_HEADS - 1)
+    for aim in aims:
+        left = [number for number in range(len(cuts)) if number not in chosen]
+        if left:
+            chosen.append(min(left, key=lambda number, aim=aim: abs(float(np.log(estimated_ms[number] / aim)))))
+    spread = sorted(chosen[1:])
+    checked = spread[1::2][:CHECKED_HEADS]
+    return (
+        tuple(cuts[number] for number in sorted(chosen) if number not in checked),
+        tuple(cuts[number] for number in checked),
+    )
+
+
+def _measure(
+    study: "Study",
+    scratch: Path,
+    cuts_and_heads: tuple[Sequence[str], Sequence[str]],
+    pictures: Sequence[Picture],
+    *,
+    settings: ProfileSettings,
+    trace: bool,
+    progress: Progress,
+) -> tuple[PartTimes, Values | None, str]:
+    """Export the model, and time it, its heads, preprocessing and image compression in turn.
+
+    Returns:
+        The times; milliseconds of segments and runs (None without `trace`); and the provider that ran the models.
+
+    """
+    with needs_extra("design"):
+        from isplit.design.profile_parts import export_profile_parts
+    cuts, heads = cuts_and_heads
+    parts = export_profile_parts(study, scratch, cuts, heads=heads)
+    progress("export", 1, 1)
+    preprocessing = study.model.preprocessing
+    images = [preprocess(picture, preprocessing)[None] for picture in pictures]
+    others = picture_parts(pictures, preprocessing, compared_compressions())
+    timed, segments_ms = time_heads(
+        parts, images, settings, scratch=scratch, others=others, trace=trace, progress=progress
+    )
+    provider = Session(parts.whole, threads=settings.threads, provider=settings.provider).choice.name
+    return timed, segments_ms, provider
+
+
+def time_heads(
+    parts: "ProfileParts",
+    images: Sequence[NDArray[np.uint8]],
+    settings: ProfileSettings,
+    *,
+    scratch: Path,
+    others: dict[PartKey, Callable[[], object]],
+    trace: bool,
+    progress: Progress = silent,
+) -> tuple[PartTimes, Values | None]:
+    """Time the whole model, its heads and other parts in turn.
+
+    Args:
+        parts: The files.
+        images: Pixels 1×H×W×C.
+        settings: How to measure.
+        scratch: A directory for what the profiler of onnxruntime writes.
+        others: Parts that are no files.
+        trace: Whether to time the segments as well.
+        progress: Called as work goes on.
+
+    Returns:
+        The times, and milliseconds of segments and runs (segments×runs); None without `trace`.
+
+    """
+    files = [ModelFile(key=PartKey(kind="whole"), path=parts.whole, inputs=images)]
+    files += [
+        ModelFile(key=PartKey(kind="head", cut=cut), path=path, inputs=images) for cut, path in parts.heads.items()
+    ]
+    if not trace:
+        return time_parts(files, others, settings, progress=progress), None
+    traced = TracedModel(parts.whole, scratch, threads=settings.threads)
+    endless = itertools.cycle(images)
+    with_trace = others | {PartKey(kind="trace"): lambda: traced.run(next(endless))}
+    timed = time_parts(files, with_trace, settings, progress=progress)
+    segments = parts.segments_of_operators(traced.optimised)
+    sums_ms, _ = sum_by_segment(traced.finish(), segments, count=len(parts.staged.cuts) + 1)
+    return timed, sums_ms[:, settings.warm_up_runs :]
+
+
+def fit_correction(
+    shape: ModelShape,
+    cuts: Sequence[str],
+    timed: PartTimes,
+    segments_ms: Values,
+    *,
+    fitted: Sequence[str],
+    checked: Sequence[str],
+) -> SegmentCorrection:
+    """Fit the times of heads to sums of segments and to the bytes that a head hands out, by least squares.
+
+    The whole model counts as one more head. Relative errors count, so that the shortest head matters as much as the
+    longest.
+    """
+    sums_ms = np.cumsum(np.median(segments_ms, axis=1))
+    place = {cut: number for number, cut in enumerate(cuts)}
+
+    def row(cut: str) -> tuple[float, float, float]:
+        output_bytes = float(shape.tensor_bytes[shape.index(cut)])
+        return float(sums_ms[place[cut]]), output_bytes, timed.times[PartKey(kind="head", cut=cut)].median_ms
+
+    whole_ms = timed.times[PartKey(kind="whole")].median_ms
+    rows = [*map(row, fitted), (float(sums_ms[-1]), float(shape.tensor_bytes[-1]), whole_ms)]
+    factor, offset_ms, output_ms_per_mb = _least_squares(np.array(rows))
+    correction = SegmentCorrection(
+        factor=factor,
+        offset_ms=offset_ms,
+        output_ms_per_mb=output_ms_per_mb,
+        fitted_heads=tuple(fitted),
+        checked_heads=tuple(checked),
+        median_error_share=0.0,
+        max_error_share=0.0,
+    )
+    errors = [
+        abs(correction.head_ms(sum_ms, output_bytes) / head_ms - 1)
+        for sum_ms, output_bytes, head_ms in map(row, checked)
+    ]
+    return correction.model_copy(
+        update={"median_error_share": float(np.median(errors)), "max_error_share": float(max(errors))}
+    )
+
+
+def _least_squares(rows: Values) -> tuple[float, float, float]:
+    """Return the factor, offset and cost of an output MB with the least relative errors; none of them is negative.
+
+    Of all choices of the figures that are not 0, the best one without a negative figure is taken, which is exact for
+    so few figures (Lawson and Hanson, 1974, chapter 23).
+
+    Args:
+        rows: Sum of segments in ms, output bytes, and time in ms of each head, n×3.
+
+    """
+    heads_ms = rows[:, 2]
+    columns = np.stack([rows[:, 0], np.ones(len(rows)), rows[:, 1] / 1e6], axis=1) / heads_ms[:, None]
+    best, best_error = np.array([float(heads_ms.sum() / rows[:, 0].sum()), 0.0, 0.0]), np.inf
+    for used in ([0], [0, 1], [0, 2], [0, 1, 2]):
+        solution = np.zeros(3)
+        solution[used] = np.linalg.lstsq(columns[:, used], np.ones(len(rows)), rcond=None)[0]
+        error = float(np.square(columns @ solution - 1).sum())
+        if solution[0] > 0 and solution.min() >= 0 and error < best_error:
+            best, best_error = solution, error
+    return float(best[0]), float(best[1]), float(best[2])
+
+
+def _head(timed: PartTimes, cut: str) -> ModelPartTime:
+    key = PartKey(kind="head", cut=cut)
+    return ModelPartTime(
+        start=None, end=cut, time=timed.times[key], weight_bytes=timed.weight_bytes[key], load=timed.loads[key]
+    )
+
+
+def _image(timed: PartTimes, compression: Compression) -> ImageTime:
+    encode, decode = (timed.times[PartKey(kind=kind, compression=compression)] for kind in ("compress", "restore"))
+    return ImageTime(**compression.model_dump(), encode=encode, decode=decode)
+
+
+def _segments(cuts: Sequence[str], segments_ms: Values) -> tuple[ModelPartTime, ...]:
+    return tuple(
+        ModelPartTime(start=start, end=end, time=summarise([float(value) for value in times_ms]))
+        for start, end, times_ms in zip((None, *cuts), (*cuts, None), segments_ms, strict=True)
+    )

@@ -33,7 +33,8 @@ _MAX_FRAME = 2**14
 class Attack:
     """What to do. `calls` are open at a time over all `connections`.
 
-    `size` is a message's length, and `held_back` how many bytes of its end are not sent.
+    `size` is a message's length, and `held_back` how many bytes of its end are not sent. `source` is the address that
+    the connections come from.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Attack:
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
+    source: str | None = None
 
     def headers(self) -> bytes:
         """Return the block of headers of every call; it refers to nothing that was sent before."""
@@ -197,6 +199,7 @@ async def keep_up(host: str, port: int, attack: Attack, calls: int) -> None:
                     host,
                     port,
                     ssl=context,
+                    local_addr=(attack.source, 0) if attack.source else None,
                     server_hostname="localhost" if context else None,
                 ),
                 30,

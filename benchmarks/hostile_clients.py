@@ -1,6 +1,6 @@
 """Rightful clients of a server that is under attack: their latency, and the server's memory.
 
-    python benchmarks/hostile_clients.py [--seconds 60] [--before SRC] [--only WORDS]
+    python benchmarks/hostile_clients.py [--seconds 60] [--only WORDS] [--undisturbed] [--same-address] [--before SRC]
 
 Attacks, each by strangers (no token) and by clumsy clients (with the token), over plain text, TLS, and TLS with client
 certificates (where strangers have one, but no token):
@@ -11,8 +11,10 @@ stalled      100 messages of 31 MiB that stop one byte short of their end, on te
 connections  1,000 connections that say hello and nothing else.
 mixed        All of them together.
 
-The attacker runs at a low priority, because on its own machine it would take no processor time from the server.
-What the server ends is begun again at once. Meanwhile rightful clients ask over a connection of their own: small
+The attacker runs only when a processor has nothing else to do, because on its own machine it would take no processor
+time from the server. With `--undisturbed`, which needs the right to it, the server and the rightful clients have
+real-time priority. The attacker connects from another address than rightful clients do, unless `--same-address` is
+given. What the server ends is begun again at once. Meanwhile rightful clients ask over a connection of their own: small
 payloads all the time, a compressed image of 300 KiB twice a second, and a payload over a new connection and a health
 check each second. `isplit serve` runs in a process of its own. Every round first measures at rest, with the same
 rightful clients, and then under the attack; memory is the server's resident set, and its growth the peak under attack
@@ -64,6 +66,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 LINKS = ("plain", "tls", "mtls")
 MIB = 2**20
 PAUSE_S = 0.02
+ADDRESS, ANOTHER_ADDRESS = "127.0.0.1", "127.0.0.2"
 pb: Any = service_pb2
 health: Any = health_pb2
 
@@ -105,9 +108,9 @@ class Keys:
         return cls(directory)
 
 
-def attacks(kind: str, *, token: str | None, link: str, keys: Keys) -> list[Attack]:
-    """Return the attacks of a kind."""
-    common: dict[str, Any] = {"token": token}
+def attacks(kind: str, *, token: str | None, link: str, keys: Keys, source: str) -> list[Attack]:
+    """Return the attacks of a kind, from an address."""
+    common: dict[str, Any] = {"token": token, "source": source}
     if link != "plain":
         common["ca"] = keys.ca
     if link == "mtls":
@@ -256,6 +259,14 @@ class Rightful:
         return self.samples
 
 
+def use_idle_processors() -> None:
+    """Let this process run only when a processor has nothing else to do.
+
+    Real strangers use processors of their own. Here they get what the server and its clients leave.
+    """
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def infer_request(model: str, tensor: str, element: bytes) -> bytes:
     """Return a request with one element."""
     request = pb.ModelInferRequest(model_name=model)
@@ -265,8 +276,10 @@ def infer_request(model: str, tensor: str, element: bytes) -> bytes:
     return serialized
 
 
-def measure_round(kind: str, who: str, link: str, *, seconds: float, source: Path | None) -> dict[str, Any]:
-    """Return what one attack does."""
+def measure_round(
+    kind: str, who: str, link: str, *, seconds: float, checkout: Path | None, address: str
+) -> dict[str, Any]:
+    """Return what one attack does that comes from an address."""
     with TemporaryDirectory() as directory:
         root = Path(directory)
         record = write_bundle(root / "bundle", channels=32, side=8, hidden=(256,))
@@ -277,30 +290,23 @@ def measure_round(kind: str, who: str, link: str, *, seconds: float, source: Pat
         keys = Keys.make(root / "keys")
         bundle, log = Bundle.open(root / "bundle"), root / "log"
         token = TOKEN if who == "clumsy" else None
-        with serve(root / "bundle", link, keys, source=source, log=log) as serving:
+        with serve(root / "bundle", link, keys, source=checkout, log=log) as serving:
             rightful = Rightful(serving, bundle, link, keys)
             with rightful.asking():
                 rightful.measure(2)  # what is loaded when first needed
                 rest = rightful.measure(min(10.0, seconds))
-                texts = [json.dumps(asdict(attack)) for attack in attacks(kind, token=token, link=link, keys=keys)]
-                # Real strangers use processors of their own: here they get what the server and its clients leave.
-                command = [
-                    "nice",
-                    "-n",
-                    "19",
-                    sys.executable,
-                    str(Path(__file__).parent / "attacks.py"),
-                    serving.address,
-                    *texts,
-                ]
-                with subprocess.Popen(command) as attacker:
+                chosen = attacks(kind, token=token, link=link, keys=keys, source=address)
+                texts = [json.dumps(asdict(attack)) for attack in chosen]
+                command = [sys.executable, str(Path(__file__).parent / "attacks.py"), serving.address, *texts]
+                with subprocess.Popen(command, preexec_fn=use_idle_processors) as attacker:
                     attacked = rightful.measure(seconds)
                     alive = attacker.poll() is None
                     attacker.kill()
             refusals = read_refusals(serving.metrics_port)
         lines = log.read_text().count('"refused"')
     assert alive, "the attack ended by itself"
-    return {"attack": kind, "by": who, "link": link} | compare(rest, attacked) | {"refusals": refusals, "log": lines}
+    named = {"attack": kind, "by": who, "link": link, "address": "same" if address == ADDRESS else "another"}
+    return named | compare(rest, attacked) | {"refusals": refusals, "log": lines}
 
 
 def compare(rest: Samples, attacked: Samples) -> dict[str, Any]:
@@ -340,15 +346,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each attack")
     parser.add_argument("--before", type=Path, help="src directory of another checkout, to compare with")
     parser.add_argument("--only", default="", help="rounds whose name holds this, e.g. 'stalled stranger tls'")
+    parser.add_argument("--same-address", action="store_true", help="attack from the address of the rightful clients")
+    parser.add_argument(
+        "--undisturbed",
+        action="store_true",
+        help="give the server and its rightful clients real-time priority, so that other programs do not disturb them",
+    )
     options = parser.parse_args()
-    for version, source in (("before", options.before), ("after", None)):
-        if version == "before" and source is None:
+    if options.undisturbed:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    address = ADDRESS if options.same_address else ANOTHER_ADDRESS
+    for version, checkout in (("before", options.before), ("after", None)):
+        if version == "before" and checkout is None:
             continue
         for link in LINKS:
             for who in ("stranger", "clumsy"):
                 for kind in ("half-open", "health", "stalled", "connections", "mixed"):
                     if set(options.only.split()) <= {version, link, who, kind}:
-                        keep(version, measure_round(kind, who, link, seconds=options.seconds, source=source))
+                        measured = measure_round(
+                            kind, who, link, seconds=options.seconds, checkout=checkout, address=address
+                        )
+                        keep(version, measured)
 
 
 def keep(version: str, result: dict[str, Any]) -> None:
@@ -356,7 +374,8 @@ def keep(version: str, result: dict[str, Any]) -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results["machine"] = {"cpu": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     rounds = results.setdefault(version, {})
-    rounds[f"{result['attack']}, {result['by']}, {result['link']}"] = result
+    name = f"{result['attack']}, {result['by']}, {result['link']}"
+    rounds[name + (", same address" if result["address"] == "same" else "")] = result
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(version, json.dumps(result), flush=True)

@@ -324,9 +324,11 @@ def test_a_call_that_ends_while_it_waits_for_room(start_front, connect, http2):
 def test_cost_without_answers(start_front, connect, http2):
     """A peer with the token that costs much and is answered nothing waits like a stranger, and is forgiven later."""
     front = start_front()
-    costly, other = connect(front.port), connect(front.port)
-    assert ("0", "0") == (costly.ask().status, other.ask().status)
-    first, _ = front.look(lambda hub: [channel.connection for channel in hub.channels])
+    costly = connect(front.port)
+    assert "0" == costly.ask().status
+    (first,) = front.look(lambda hub: [channel.connection for channel in hub.channels])
+    other = connect(front.port)
+    assert "0" == other.ask().status
     front.look(lambda hub: first.debt.cost(1.0, now=hub.now()))
     assert first.known
     assert not first.trusted

@@ -69,7 +69,7 @@ def test_parked_strangers_are_bounded(start_front, join, link):
 class Stranger:
     """The part of a channel that the hub looks at when a stranger must give way."""
 
-    peer, connection, parked = "192.0.2.1", None, False
+    peer, connection, parked, rank = "192.0.2.1", None, False, 0
 
     def __init__(self, *, opened_s, silent_s, idle):
         self.opened_at, self.heard_at, self.idle = -opened_s, -silent_s, idle
@@ -115,6 +115,27 @@ def test_which_stranger_gives_way(start_front, strangers, leaving):
     has_room, left = front.look(make_room)
     assert (leaving is not None) == has_room
     assert [number == leaving for number in range(len(strangers))] == left
+
+
+@pytest.mark.parametrize(("rank", "leaving"), [(0, 1), (1, 1), (2, None)])
+def test_costly_address_gives_way(start_front, rank, leaving):
+    """A stranger whose address has cost more than a newcomer's gives way at once, whatever it is about to send."""
+    front = start_front(max_strangers=3, stranger_seconds=1e9)
+
+    def make_room(hub):
+        channels = [Stranger(opened_s=0.1, silent_s=0, idle=False) for _ in range(3)]
+        channels[0].rank, channels[1].rank, channels[2].rank = 1, 2, 2
+        hub.now = lambda: 0.0
+        for channel in channels:
+            hub.opened(channel)
+        has_room = hub.make_room(rank=rank)
+        left = [channel not in hub.channels for channel in channels]
+        hub.channels.clear()
+        return has_room, left
+
+    has_room, left = front.look(make_room)
+    assert (leaving is not None) == has_room
+    assert [number == leaving for number in range(3)] == left
 
 
 def test_connections_give_way(start_front, connect, http2):

@@ -57,3 +57,26 @@ def test_nothing_is_left_of_a_closed_listener(start_front):
         return [front.loop.remove_reader(number) for number in numbers]
 
     assert [False] == front.run(close())
+
+
+def test_order_of_waiting_connections(start_front):
+    """Of the connections that wait, the newest of the address that has cost least is served first."""
+    front = start_front(token=None)
+    first_bytes = []
+
+    def wait_for_turns(hub):
+        # What strangers may use is used up, so that both connections wait for their turn.
+        hub.strangers.spend(1.0)
+        hub.debts.of("127.0.0.2").cost(1.0, now=hub.now())
+        opened = hub.opened
+        hub.opened = lambda channel: (first_bytes.append(channel.peer), opened(channel))
+
+    front.look(wait_for_turns)
+    clients = [
+        socket.create_connection(("127.0.0.1", front.port), timeout=10, source_address=(source, 0))
+        for source in ("127.0.0.1", "127.0.0.3", "127.0.0.2")
+    ]
+    for client in clients:
+        assert client.recv(9)
+        client.close()
+    assert ["127.0.0.3", "127.0.0.1", "127.0.0.2"] == first_bytes

@@ -34,8 +34,8 @@ class Loop:
 
 
 class Worker:
-    def __init__(self, log, name, spent_s=0.0, busy_s=0.0):
-        self.log, self.name, self.spent_s, self.busy_s = log, name, spent_s, busy_s
+    def __init__(self, log, name, *, spent_s=0.0, busy_s=0.0, rank=0):
+        self.log, self.name, self.spent_s, self.busy_s, self.rank = log, name, spent_s, busy_s, rank
 
     def work(self):
         self.log.append(self.name)
@@ -80,7 +80,7 @@ def test_strangers_work_is_no_use_by_others(loop):
     strangers = StrangerTime(0.1, loop, thread_time=lambda: clock[0])
 
     class Costly:
-        spent_s = 0.0
+        spent_s, rank = 0.0, 0
 
         def work(self):
             clock[0] += 0.04
@@ -93,13 +93,14 @@ def test_strangers_work_is_no_use_by_others(loop):
 
 
 def test_order(loop):
-    """Whoever has cost little comes before whoever has cost much, and the newest first among equals."""
+    """Whoever has cost little comes before whoever has cost much, first by address, and the newest among equals."""
     strangers, log = StrangerTime(0.1, loop), []
     strangers.spend(1.0)
     for name, spent_s in (("costly", 0.5), ("old", 0.0), ("new", 0.001)):
-        assert not strangers.offer(Worker(log, name, spent_s))
+        assert not strangers.offer(Worker(log, name, spent_s=spent_s))
+    assert not strangers.offer(Worker(log, "of a costly address", rank=1))
     loop.advance(30)
-    assert ["new", "old", "costly"] == log
+    assert ["new", "old", "costly", "of a costly address"] == log
 
 
 def test_squeezed(loop):

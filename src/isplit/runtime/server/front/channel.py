@@ -39,6 +39,7 @@ class Channel(asyncio.BufferedProtocol):
         self.spent_s = 0.0
         """Processor time that this peer has cost as a stranger, in seconds."""
         self.opened_at = self.heard_at = hub.now()
+        self.address_debt = hub.debts.of(self.peer)
         self.patience_s = hub.limits.stranger_seconds * random.uniform(*_SPREAD)
         self.connection: Connection | None = None
         self._transport: asyncio.Transport | None = None
@@ -60,6 +61,11 @@ class Channel(asyncio.BufferedProtocol):
         return self.connection is not None and self.connection.trusted
 
     @property
+    def rank(self) -> int:
+        """How much the peer's address has cost, from 0 to 2."""
+        return self.address_debt.rank(now=self.hub.now())
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is pending for this peer: no piece waits for its turn, and no call is open."""
         return not self._waiting and not (self.connection and self.connection.calls)
@@ -72,6 +78,7 @@ class Channel(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
         address = self._transport.get_extra_info("peername")
         self.peer = str(address[0]) if address else "unknown"
+        self.address_debt = self.hub.debts.of(self.peer)
         self.hub.opened(self)
         if self._tls is None:
             self.connection = Connection(self, self.hub)
@@ -136,8 +143,10 @@ class Channel(asyncio.BufferedProtocol):
             self._in.write(piece)
             if self._handshaken or self._handshake(self._tls):
                 self._read_tls(self._tls)
+        now, spent_s = self.hub.now(), time.thread_time() - started_s
+        self.address_debt.cost(spent_s, now=now)
         if self.connection:
-            self.connection.debt.cost(time.thread_time() - started_s, now=self.hub.now())
+            self.connection.debt.cost(spent_s, now=now)
 
     def write(self, data: bytes) -> None:
         """Send bytes; they are dropped once the connection closes."""
@@ -195,12 +204,14 @@ class Channel(asyncio.BufferedProtocol):
             return
         if self.connection is None:
             if now - self.opened_at > limits.receive_seconds:
+                self.address_debt.refused(now=now)
                 self.hub.note("handshake", peer=self.peer, detail="the TLS handshake took too long")
                 self.abort()
             return
         self.connection.sweep(now)
         useful_at = max(self.opened_at, self.connection.active_at)
         if not self.connection.known and not self.connection.calls and now - useful_at > self.patience_s:
+            self.address_debt.refused(now=now)
             self.hub.note("idle_stranger", peer=self.peer, detail=f"no call within {self.patience_s:.0f} s")
             self.connection.go_away()
 

@@ -99,7 +99,7 @@ class Connection:
         """End a call without an answer, and give the reason."""
         self.front.refused(call, error)
         if call.state == "receiving":
-            self.debt.refused(now=self.front.now())
+            self._fine()
         self._finish(call)
         self._end_stream(call, trailers(error.status, str(error)))
         self.flush()
@@ -185,7 +185,7 @@ class Connection:
             method, is_authorised = self.front.admit(head)
         except RefusedError as error:
             self.front.note(error.reason, peer=self.peer, detail=str(error))
-            self.debt.refused(now=self.front.now())
+            self._fine()
             self._respond_only(stream_id, [*RESPONSE_HEADERS, *trailers(error.status, str(error))])
             if error.status == "UNAUTHENTICATED" and not self.known:
                 self._end(ErrorCodes.NO_ERROR, None)  # A peer that continues without the token must connect again.
@@ -266,9 +266,15 @@ class Connection:
             call.release()
             self.answered += 1
             self.active_at = self.front.now()
-            self.debt.answered(call.length or 0, now=self.active_at)
+            for debt in (self.debt, self._output.address_debt):
+                debt.answered(call.length or 0, now=self.active_at)
             if reply is not None:
                 self.send_message(call, reply, last=True)
+
+    def _fine(self) -> None:
+        """Count a call that was refused before its message had arrived."""
+        for debt in (self.debt, self._output.address_debt):
+            debt.refused(now=self.front.now())
 
     def _expire(self, call: Call) -> None:
         if call.state == "computing":

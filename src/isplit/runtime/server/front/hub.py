@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from isplit.runtime.server.front.debt import AddressDebts
 from isplit.runtime.server.front.grpc_wire import RequestHead
 from isplit.runtime.server.front.limits import FrontLimits
 from isplit.runtime.server.front.receiving import Receiving
@@ -39,6 +40,7 @@ class Hub:
         self.limits = limits
         self.receiving = Receiving(limits)
         self.strangers = StrangerTime(limits.stranger_time_share, self._loop)
+        self.debts = AddressDebts()
         self.read_buffer = bytearray(_READ_BYTES)
         """The buffer that all connections read into. The bytes are copied out of it before anything else happens."""
         self.channels: dict[Channel, None] = {}
@@ -100,10 +102,13 @@ class Hub:
 
     # Events that connections report:
 
-    def make_room(self) -> bool:
-        """Close or park a connection if the limit is reached; return whether there is room for a new one."""
+    def make_room(self, *, rank: int = 0) -> bool:
+        """Close or park a connection if the limit is reached; return whether there is room for a new one.
+
+        `rank` is that of the new one's address: a stranger of a higher rank gives way to it in any case.
+        """
         if len(self._stranger_channels) >= self.limits.max_strangers:
-            leaving = self._next_to_leave()
+            leaving = self._costlier_than(rank) or self._next_to_leave()
             if leaving is None:
                 return False
             self._drop(leaving, "strangers")
@@ -182,6 +187,11 @@ class Hub:
             return False, False, False, channel.opened_at
         computing = any(call.state != "receiving" for call in connection.calls.values())
         return connection.known, computing, connection.answered > 0, connection.active_at
+
+    def _costlier_than(self, rank: int) -> Channel | None:
+        """Return the stranger whose address has cost most, if that is more than a rank; the oldest of several."""
+        costliest = max(self._stranger_channels, key=lambda channel: channel.rank)
+        return costliest if costliest.rank > rank else None
 
     def _next_to_leave(self) -> Channel | None:
         """Return the stranger that has been silent for the longest time, or that has had its time; None if all are new.

@@ -6,11 +6,13 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections import deque
+from dataclasses import dataclass
 
 from isplit.errors import InputError
 from isplit.runtime.server.front.channel import Channel
+from isplit.runtime.server.front.debt import Debt
 from isplit.runtime.server.front.hub import Hub
+from isplit.runtime.server.front.strangers import LITTLE_S
 
 _BACKLOG = 4096
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -26,6 +28,14 @@ _CONNECTION_S = 0.3e-3
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000))
 
 
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A connection that was accepted but is not served yet."""
+
+    socket: socket.socket
+    debt: Debt
+
+
 class Listener:
     """The listening sockets of one server. `tls` may be replaced at any time; it applies to the next connection."""
 
@@ -33,7 +43,11 @@ class Listener:
         self.tls = tls
         self._hub = hub
         self._sockets: list[socket.socket] = []
-        self._waiting: deque[socket.socket] = deque()
+        self._waiting: list[_Waiting] = []
+        """Accepted connections that are not served yet, in the order in which they came."""
+        self._turn_is_due = False
+        self.spent_s = LITTLE_S
+        """Puts new connections after the cheap work of strangers that were let in, so that few are under way."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def bind(self, host: str, port: int) -> int:
@@ -70,7 +84,7 @@ class Listener:
         await asyncio.gather(*self._tasks)
 
     def _close_sockets(self) -> None:
-        for each in (*self._sockets, *self._waiting):
+        for each in (*self._sockets, *(waiting.socket for waiting in self._waiting)):
             each.close()
         self._sockets.clear()
         self._waiting.clear()
@@ -79,34 +93,58 @@ class Listener:
         """Accept the connections in the kernel's queue, because the kernel would serve the oldest first."""
         for _ in range(_ACCEPTS_AT_ONCE):
             try:
-                accepted, _address = listening.accept()
+                accepted, address = listening.accept()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
                 if error.errno in _NO_ROOM and self._hub.end_parked():
                     break  # The event loop closes its socket later.
                 if error.errno in _NO_ROOM and self._waiting:
-                    self._waiting.popleft().close()
+                    self._close_last()
                     continue
                 break  # The peer has already gone, for example with ECONNABORTED.
             if len(self._waiting) == _MAX_WAITING:
                 self._hub.note("strangers", peer="unknown", detail=f"more than {_MAX_WAITING} wait for a connection")
-                self._waiting.popleft().close()
-            self._waiting.append(accepted)
-            self._hub.strangers.offer(_Arrival(self))
+                self._close_last()
+            self._waiting.append(_Waiting(accepted, self._hub.debts.of(str(address[0]))))
+        self._ask_for_turn()
 
-    def serve_newest(self) -> None:
-        """Serve the newest connection first, because one that came long before it may have given up."""
-        loop = asyncio.get_running_loop()
+    @property
+    def rank(self) -> int:
+        """How much the address of the connection that is served next has cost."""
+        now = self._hub.now()
+        return min((waiting.debt.rank(now=now) for waiting in self._waiting), default=0)
+
+    def work(self) -> None:
+        """Serve one connection: the newest of the lowest rank, because one that came long before may have given up."""
+        self._turn_is_due = False
         if not self._waiting:
             return
-        if not self._hub.make_room():
-            loop.call_later(_POLL_S, lambda: self._hub.strangers.offer(_Arrival(self)))
+        now, rank = self._hub.now(), self.rank
+        if not self._hub.make_room(rank=rank):
+            asyncio.get_running_loop().call_later(_POLL_S, self._ask_for_turn)
             return
+        number = max(at for at, waiting in enumerate(self._waiting) if waiting.debt.rank(now=now) <= rank)
+        waiting = self._waiting.pop(number)
+        waiting.debt.cost(_CONNECTION_S, now=now)
         self._hub.strangers.spend(_CONNECTION_S)
-        task = loop.create_task(self._connect(self._waiting.pop()))
+        task = asyncio.get_running_loop().create_task(self._connect(waiting.socket))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Not from within this turn, which would serve all of them one inside the other.
+        asyncio.get_running_loop().call_soon(self._ask_for_turn)
+
+    def _ask_for_turn(self) -> None:
+        if self._waiting and not self._turn_is_due:
+            self._turn_is_due = True
+            self._hub.strangers.offer(self)
+
+    def _close_last(self) -> None:
+        """Close the connection that would be served last: the oldest of the highest rank."""
+        now = self._hub.now()
+        last = max(self._waiting, key=lambda waiting: waiting.debt.rank(now=now))  # the first of several
+        self._waiting.remove(last)
+        last.socket.close()
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:
@@ -114,19 +152,6 @@ class Listener:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: Channel(self._hub, self.tls), accepted)
         except OSError:
             accepted.close()
-
-
-class _Arrival:
-    """A new connection's turn among the strangers."""
-
-    spent_s = 0.0
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-
-    def work(self) -> None:
-        """Serve a connection."""
-        self._listener.serve_newest()
 
 
 def _listening(family: int, address: tuple[object, ...]) -> socket.socket:

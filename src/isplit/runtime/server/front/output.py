@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from isplit.runtime.server.front.debt import Debt
+
 
 class Output(Protocol):
     """The destination of a connection's bytes."""
@@ -9,6 +11,11 @@ class Output(Protocol):
     @property
     def peer(self) -> str:
         """The address of the other side."""
+        ...
+
+    @property
+    def address_debt(self) -> Debt:
+        """What all connections of the other side's address have cost."""
         ...
 
     def write(self, data: bytes) -> None:

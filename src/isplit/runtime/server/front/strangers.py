@@ -3,8 +3,9 @@
 A TLS handshake, a flood of frames and a flood of refused calls cost processor time, even if every call is refused. All
 strangers together get a small share of the event loop's time, and half of the time that nobody else uses. While they
 have used it up, the server reads nothing more from strangers; the kernel's buffers fill, and TCP tells them to wait.
-Strangers that have cost little come before those that have cost much, and newcomers before those that have waited, so
-that a rightful newcomer is not queued behind a flood.
+Strangers from addresses that have cost little come before those from addresses that have cost much. Among them,
+strangers that have cost little themselves come first, and then newcomers before those that have waited, so that a
+rightful newcomer is not queued behind a flood.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ _SLICE_S = 0.001
 _PAUSE_S = 0.001
 _LATE_S = 0.01
 _MAX_SQUEEZE = 8.0
-_LITTLE_S = 0.008
+LITTLE_S = 0.008
 """Time that one stranger may cost and still count as cheap; a TLS handshake and a first call take less."""
 _IDLE_SHARE = 0.5
 """Share of the event loop's idle time, so that a fleet joins quickly, and a newcomer in a flood."""
@@ -33,6 +34,11 @@ class Stranger(Protocol):
     """A peer whose bytes wait for their turn."""
 
     spent_s: float
+
+    @property
+    def rank(self) -> int:
+        """How much its address has cost; the lowest rank comes first."""
+        ...
 
     def work(self) -> None:
         """Process the bytes."""
@@ -63,7 +69,7 @@ class StrangerTime:
         self._slice_s = 0.0
         self._pause_ends_at = loop.time()
         self._refilled_at = loop.time()
-        self._queue: list[tuple[int, int, Stranger]] = []
+        self._queue: list[tuple[int, int, int, Stranger]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._squeeze = 1.0
@@ -77,7 +83,8 @@ class StrangerTime:
         if not self._queue and self.has_time():
             self._do(stranger)
             return True
-        heapq.heappush(self._queue, (int(stranger.spent_s / _LITTLE_S), -next(self._order), stranger))
+        spent = int(stranger.spent_s / LITTLE_S)
+        heapq.heappush(self._queue, (stranger.rank, spent, -next(self._order), stranger))
         self._wait()
         return False
 
@@ -139,6 +146,6 @@ class StrangerTime:
         is_late = self._loop.time() - due_at > _LATE_S
         self._squeeze = min(_MAX_SQUEEZE, self._squeeze * 2) if is_late else max(1.0, self._squeeze * 0.95)
         while self._queue and self.has_time():
-            self._do(heapq.heappop(self._queue)[2])
+            self._do(heapq.heappop(self._queue)[3])
         if self._queue:
             self._wait()

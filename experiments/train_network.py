@@ -1,9 +1,10 @@
 """Train or fine-tune a network on a data set, and write the weights that the experiments start from.
 
-    python experiments/train_network.py MODEL DATA -o weights.safetensors [--trunk TRUNK.safetensors]
+    python experiments/train_network.py MODEL DATA -o weights.safetensors [--trunk TRUNK.safetensors | --start FILE]
 
 MODEL is anything `isplit analyze` takes. TRUNK holds the 13 convolutions under the keys of torchvision's
-vgg16().features. Adam with a one-cycle schedule, batch 64, on the fit part only: select and test stay unseen.
+vgg16().features; FILE holds a state dict of the whole network, whose classifier may have other classes. Training runs
+Adam with a one-cycle schedule and batches of 64 images, on the fit part only: select and test stay unseen.
 
     ./experiments/vgg16_trunk.py:build on tiny-imagenet-20 with a trunk: three epochs reach 81.5 % on test, in 40
     minutes on two cores without bf16 units.
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--trunk", type=Path, help="initial values of the model's `features`")
+    parser.add_argument("--start", type=Path, help="initial values of every tensor that has the same shape there")
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
@@ -49,6 +51,8 @@ def main() -> None:
     if options.trunk:
         features = loaded.module.get_submodule("features")
         features.load_state_dict({name: value.float() for name, value in load_file(options.trunk).items()})
+    if options.start:
+        start(loaded.module, options.start)
     train(loaded, data, options)
     (group,) = (ClassSubset(g, data.classes, range(len(data.classes))) for g in parse_groups((), data))
     accuracy = measure_accuracy(
@@ -62,6 +66,16 @@ def main() -> None:
     print(f"accuracy on test {accuracy.accuracy:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in loaded.module.state_dict().items()}, options.out)
+
+
+def start(module: nn.Module, checkpoint: Path) -> None:
+    """Load a state dict, and leave at random values what has another shape there: the classifier of other classes."""
+    expected = module.state_dict()
+    stored = torch.load(checkpoint, weights_only=True)
+    fitting = {name: value for name, value in stored.items() if value.shape == expected[name].shape}
+    left_out = sorted(expected.keys() - fitting.keys())
+    module.load_state_dict(expected | fitting)
+    print(f"{len(fitting)} tensors come from {checkpoint.name}; random values: {', '.join(left_out) or 'none'}")
 
 
 def train(loaded: LoadedModel, data: Dataset, options: argparse.Namespace) -> None:

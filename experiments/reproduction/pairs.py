@@ -1,4 +1,4 @@
-"""The six pairs of network and data set, in the order in which their splits are trained: the cheapest first."""
+"""The pairs of network and data set: six small ones, the cheapest first, and one with many test images."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,4 +101,13 @@ PAIRS = (
         subsets=_GROUPS,
         recipe=(*_TRUNK, "--epochs", "3"),
     ),
+)
+
+MANY_IMAGES = Pair(
+    name="mobilenetv2-tin100",
+    model="torchvision:mobilenet_v2",
+    image_size=96,
+    few_bytes=128,
+    data="tiny-imagenet-100.zip",
+    recipe=("--start", "mobilenet_v2-b0353104.pth", "--epochs", "3", "--learning-rate", "3e-4", "--augment"),
 )

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from figures import draw
 from intervals import coverage_text
 from judge import ceilings, from_fewer_images, judge, judge_all, mean, no_loss, ship_calibration
+from many_images_text import many_images_section
 from pairs import PAIRS
 from text import PREFACE, subsets_text, verdict
 from truth import RATIO, Row, Truth, first_by_closed_form, first_by_cui, gather, is_whole, read
@@ -40,6 +41,7 @@ def main() -> None:
         predictors_section("## Predictors at one in 64 of the elements", ratio, truths, scores, lines),
         predictors_section("## Predictors at a few bytes", few, truths, scores, lines),
         coverage_text([row for truth in truths for row in truth.rows.values()]) if truths else "",
+        many_images_section(table),
         images_section(ratio, scores),
         subsets_section(lines),
         autoencoder_section(lines),

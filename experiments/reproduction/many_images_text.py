@@ -1,0 +1,196 @@
+"""The section of docs/experiments.md on the truth with 5,000 test images."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+from truth import Row, read
+
+from isplit.design.measure.ranking import kendall_tau, regret
+
+MAC_LIMITS = (0.25, 0.5, 0.75)
+_RESAMPLES = 400
+_SEED = 0
+_Scores = Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitSet:
+    """All splits of one budget and seed, in the order of computation.
+
+    Attributes:
+        budget: The budget's tag.
+        rows: A line for each cut (C).
+        right: Whether each split is right on each test image (C×N).
+
+    """
+
+    budget: str
+    rows: Sequence[Row]
+    right: NDArray[np.bool_]
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Accuracy of each trained split on the test part (C)."""
+        return self.right.mean(1)
+
+    def scores(self) -> dict[str, _Scores]:
+        """Return what each predictor says of the cuts before training; more is better."""
+        return {
+            "closed form": [row["closed_form_select"] for row in self.rows],
+            "closed form, divergence": [-row["closed_form_divergence"] for row in self.rows],
+            "CUI": [row["cui"] or 0.0 for row in self.rows],
+            "size": [-float(row["bytes"]) for row in self.rows],
+            "depth": [float(row["depth"]) for row in self.rows],
+        }
+
+
+def split_sets() -> dict[tuple[str, int], SplitSet]:
+    """Return the sets that are whole, by budget and seed: those of the network with the most of them."""
+    answers, lines = read("many-images-answers"), read("many-images")
+    networks = [row["weights_sha256"] for row in answers]
+    network = max(networks, key=networks.count, default=None)
+    sets: dict[tuple[str, int], SplitSet] = {}
+    for answer in (row for row in answers if row["weights_sha256"] == network):
+        key = answer["budget"], answer["seed"]
+        rows = [row for row in lines if (row["budget"], row["seed"], row["weights_sha256"]) == (*key, network)]
+        rows.sort(key=lambda row: row["depth"])
+        right = np.array([_unpacked(answer["right"][row["cut"]], answer["images"]) for row in rows])
+        sets[key] = SplitSet(budget=key[0], rows=rows, right=right)
+    return sets
+
+
+def _unpacked(bits: str, count: int) -> NDArray[np.bool_]:
+    return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=count).astype(bool)
+
+
+def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:
+    """Return the section; empty while no set is whole."""
+    sets = split_sets()
+    if not sets:
+        return ""
+    first = {budget: of_budget for (budget, seed), of_budget in sets.items() if seed == 0}
+    example = next(iter(first.values()))
+    return "\n\n".join(
+        [
+            "## A truth with 5,000 test images",
+            f"A thousand test images cannot tell cuts apart whose accuracies differ by a point. MobileNetV2 with "
+            f"ImageNet weights was therefore fine-tuned on tiny-imagenet-100 at 96 pixels "
+            f"({100 * example.rows[0]['whole_test']:.1f} % on {example.right.shape[1]:,} test images) and split at "
+            f"{len(example.rows)} cuts: after the stem, each block and the last convolution, and at three cuts inside "
+            f"blocks. Training is the same as above. Intervals hold 95 % of {_RESAMPLES} bootstrap resamples of the "
+            f"test images.",
+            table(*_ranking_table(first)),
+            _ceilings(sets),
+            f"The calibration that ships was fitted to the six other pairs. {_calibration(first)}",
+            "**Under a limit of device MACs.** Depth cannot answer how shallow a cut may be, because its choice is "
+            "always the deepest cut that the limit allows. The table shows the choice of each predictor among the cuts "
+            "whose head and encoder stay within the limit, and by how many points the best of those cuts exceeds it "
+            "after training.",
+            table(*_limits_table(first)),
+        ]
+    )
+
+
+def _ranking_table(sets: Mapping[str, SplitSet]) -> tuple[list[str], list[list[str]]]:
+    rows: list[list[str]] = []
+    for budget, of_budget in sets.items():
+        best = float(of_budget.accuracy.max())
+        for name, scores in of_budget.scores().items():
+            low, high = _interval(of_budget, scores)
+            tau = kendall_tau(scores, of_budget.accuracy.tolist()) or 0.0
+            regrets = [100 * regret(scores, of_budget.accuracy.tolist(), choices=count, best=best) for count in (1, 3)]
+            rows.append(
+                [budget_words(budget), name, f"{tau:+.2f}", f"{low:+.2f} to {high:+.2f}", *map(_points, regrets)]
+            )
+    return ["budget", "predictor", "τ", "95 % interval", "regret of the first", "of the best of three"], rows
+
+
+def _interval(of_budget: SplitSet, scores: _Scores) -> tuple[float, float]:
+    rng = np.random.default_rng(_SEED)
+    count = of_budget.right.shape[1]
+    taus = [
+        kendall_tau(scores, of_budget.right[:, rng.integers(0, count, count)].mean(1).tolist()) or 0.0
+        for _ in range(_RESAMPLES)
+    ]
+    low, high = np.quantile(taus, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _ceilings(sets: Mapping[tuple[str, int], SplitSet]) -> str:
+    """Say how well two measurements of the same splits agree, and two trainings."""
+    rng = np.random.default_rng(_SEED)
+    sentences: list[str] = []
+    for (budget, seed), of_budget in sets.items():
+        if seed:
+            continue
+        taus: list[float] = []
+        for _ in range(_RESAMPLES // 4):
+            order = rng.permutation(of_budget.right.shape[1])
+            halves = (of_budget.right[:, part].mean(1).tolist() for part in np.array_split(order, 2))
+            taus.append(kendall_tau(*halves) or 0.0)
+        spread = 100 * float(np.ptp(of_budget.accuracy))
+        words = (
+            f"{budget_words(budget)}: the cuts lie {spread:.1f} points apart, two halves of the test part agree with "
+            f"τ {fmean(taus):+.2f}"
+        )
+        again = sets.get((budget, 1))
+        if again is not None:
+            tau = kendall_tau(of_budget.accuracy.tolist(), again.accuracy.tolist()) or 0.0
+            words += f", and two trainings from different seeds with {tau:+.2f}"
+        sentences.append(words)
+    return f"**What a predictor can reach.** {'; '.join(sentences)}."
+
+
+def _calibration(sets: Mapping[str, SplitSet]) -> str:
+    errors: list[float] = []
+    inside: list[bool] = []
+    unpredicted = 0
+    for of_budget in sets.values():
+        for row, accuracy in zip(of_budget.rows, of_budget.accuracy, strict=True):
+            if row["predicted_accuracy"] is None:
+                unpredicted += 1
+                continue
+            # The prediction is on the select part: it is moved by what the whole model differs between the parts.
+            shift = row["whole_test"] - row["whole_select"]
+            errors.append(100 * abs(row["predicted_accuracy"] + shift - accuracy))
+            inside.append(row["predicted_low"] + shift <= accuracy <= row["predicted_high"] + shift)
+    if not errors:
+        return "It predicts none of these splits: they lose more than any that it was fitted to."
+    return (
+        f"Of {len(errors) + unpredicted} splits it predicts {len(errors)}, with a mean error of {fmean(errors):.1f} "
+        f"points; {sum(inside)} of them ({100 * fmean(inside):.0f} %) lie in their 90 % interval. The others lose more "
+        f"in closed form than any split that it was fitted to."
+    )
+
+
+def _limits_table(sets: Mapping[str, SplitSet]) -> tuple[list[str], list[list[str]]]:
+    rows: list[list[str]] = []
+    for budget, of_budget in sets.items():
+        for limit in MAC_LIMITS:
+            allowed = [place for place, row in enumerate(of_budget.rows) if row["head_mac_share"] <= limit]
+            if not allowed:
+                continue
+            best = max(allowed, key=lambda place: of_budget.accuracy[place])
+            cells: list[str] = []
+            for name, scores in of_budget.scores().items():
+                if name == "closed form, divergence":
+                    continue
+                choice = max(allowed, key=lambda place: scores[place])
+                lost = 100 * (of_budget.accuracy[best] - of_budget.accuracy[choice])
+                cells.append(f"{of_budget.rows[choice]['cut']} ({lost:.1f})")
+            best_cell = f"{of_budget.rows[best]['cut']} ({100 * of_budget.accuracy[best]:.1f} %)"
+            rows.append([budget_words(budget), f"{limit:.0%}", str(len(allowed)), best_cell, *cells])
+    return ["budget", "MACs at most", "cuts", "best (accuracy)", "closed form", "CUI", "size", "depth"], rows
+
+
+def budget_words(budget: str) -> str:
+    """Write a budget's tag in words."""
+    return "one in 64" if budget == "1in64" else budget.replace("B", " bytes")
+
+
+def _points(value: float) -> str:
+    return f"{value:.1f}"

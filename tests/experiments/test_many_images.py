@@ -1,0 +1,89 @@
+"""The truth with many test images: what is kept of each image, and the choice under a limit of MACs, by hand."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "experiments" / "reproduction"))
+
+import many_images_text
+from many_images import packed
+from many_images_text import SplitSet, many_images_section, split_sets
+
+RIGHT = {"a": [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], "b": [1] * 8 + [0, 0], "c": [1] * 6 + [0] * 4}
+"""Which of ten images the split at each cut has right: two, eight and six."""
+
+
+def line(cut: str, number: int, *, closed_form: float, cui: float, **fields: object) -> dict[str, object]:
+    return {
+        "cut": cut,
+        "depth": number,
+        "budget": "128B",
+        "seed": 0,
+        "weights_sha256": "w",
+        "bytes": 100 * (3 - number),
+        "cui": cui,
+        "closed_form_select": closed_form,
+        "closed_form_divergence": 1 - closed_form,
+        "head_mac_share": 0.2 * (number + 1),
+        "whole_test": 0.9,
+        "whole_select": 0.8,
+        "predicted_accuracy": closed_form,
+        "predicted_low": closed_form - 0.1,
+        "predicted_high": closed_form + 0.1,
+    } | fields
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[dict[str, object]]]:
+    answers = {cut: packed(np.array(right, bool)) for cut, right in RIGHT.items()}
+    files: dict[str, list[dict[str, object]]] = {
+        "many-images": [
+            line("c", 2, closed_form=0.4, cui=1.0),
+            line("a", 0, closed_form=0.1, cui=3.0),
+            line("b", 1, closed_form=0.7, cui=2.0),
+        ],
+        "many-images-answers": [{"budget": "128B", "seed": 0, "weights_sha256": "w", "images": 10, "right": answers}],
+    }
+    monkeypatch.setattr(many_images_text, "read", files.__getitem__)
+    return files
+
+
+def table(heads, rows) -> str:
+    return "\n".join(" | ".join(row) for row in [heads, *rows])
+
+
+@pytest.mark.usefixtures("results")
+def test_a_set_has_its_cuts_in_the_order_of_computation_with_their_accuracies():
+    of_budget = split_sets()["128B", 0]
+
+    assert isinstance(of_budget, SplitSet)
+    assert ["a", "b", "c"] == [row["cut"] for row in of_budget.rows]
+    assert [0.2, 0.8, 0.6] == of_budget.accuracy.tolist()
+
+
+@pytest.mark.usefixtures("results")
+def test_under_a_limit_each_predictor_chooses_among_the_cuts_that_it_allows():
+    lines = many_images_section(table).splitlines()
+
+    # At half of the MACs a and b are allowed: b is the best, and CUI's choice a is 60 points below it.
+    assert "128 bytes | 50% | 2 | b (80.0 %) | b (0.0) | a (60.0) | b (0.0) | b (0.0)" in lines
+    # At three quarters c is allowed as well: depth and size take it, 20 points below b.
+    assert "128 bytes | 75% | 3 | b (80.0 %) | b (0.0) | a (60.0) | c (20.0) | c (20.0)" in lines
+
+
+@pytest.mark.usefixtures("results")
+def test_predictions_move_from_select_to_test_by_what_the_whole_model_differs():
+    text = many_images_section(table)
+
+    # Moved by 0.1 to 0.2, 0.8 and 0.5, against 0.2, 0.8 and 0.6: errors of 0, 0 and 10 points, all inside ± 10.
+    assert "with a mean error of 3.3 points" in text
+    assert "3 of them (100 %)" in text
+
+
+def test_no_section_is_written_before_a_set_is_whole(results):
+    results["many-images-answers"] = []
+
+    assert "" == many_images_section(table)

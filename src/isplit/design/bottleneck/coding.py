@@ -96,6 +96,29 @@ class CodecOwner:
             return plain
         return plain.with_rans(quantiser.count_symbols(symbols), images=len(symbols))
 
+    def held_out_bytes(
+        self, quantiser: LatentQuantiser, symbols: torch.Tensor, fold_of: torch.Tensor
+    ) -> NDArray[np.int64]:
+        """Return the length of each image's payload (N), coded by rans with tables of the images of other folds.
+
+        Args:
+            quantiser: That of the symbols.
+            symbols: N×latent_shape uint8.
+            fold_of: The fold (N) of each image; a single image is coded with tables of its own.
+
+        """
+        plain = self.make_codec(quantiser, symbols[:0], coder="raw")
+        folds = fold_of.unique().tolist()
+        counts = {fold: quantiser.count_symbols(symbols[fold_of == fold]) for fold in folds}
+        total = np.sum(list(counts.values()), axis=0)
+        lengths = np.zeros(len(symbols), np.int64)
+        for fold in folds:
+            held_out = (fold_of == fold).numpy()
+            others = total - counts[fold] if len(folds) > 1 else total
+            images = int((~held_out).sum()) if len(folds) > 1 else len(symbols)
+            lengths[held_out] = plain.with_rans(others, images=images).payload_bytes(symbols.numpy()[held_out])
+        return lengths
+
 
 def symbol_bits(shares: torch.Tensor) -> torch.Tensor:
     """Return the bits that each symbol costs under rans tables of these shares (…×levels, each row sums to 1).

@@ -16,8 +16,9 @@ from isplit.codec.codec import smallest_payload_bytes
 from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import MAX_LEVELS, WIDEST_STEPS, levels_for_peak
 from isplit.codec.rans import CODER_BYTES
-from isplit.design.bottleneck.coding import symbol_bits
+from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.solve import Solution
+from isplit.design.closed_form.sorted_latents import SortedLatents, scales_for_step
 from isplit.errors import InputError
 from isplit.records import Budget, Cut
 
@@ -27,6 +28,8 @@ _WORTH_OF_A_BIT = 0.1155
 # The share of images that may have a latent clipped: one that stands out must not make all others coarse.
 _CLIPPED_IMAGES = 0.005
 _HALF = MAX_LEVELS // 2
+_FAINTEST = 16
+"""Latents whose variance is the water level over this are never worth a byte, however heavy their tails are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,41 +47,86 @@ class Allocation:
     payload_bytes: float
 
 
-def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allocation:
-    """Choose latents and step for a mean payload of at most `budget_bytes`, header included.
-
-    Args:
-        latents: For each map of a bottleneck, N×K×P float32: the first K latents of N images.
-        budget_bytes: The budget.
+class Allocator:
+    """Chooses latents and step for any number of byte budgets from the same latents.
 
     A latent whose range is more than 256 steps is scaled down until it fits: it has a coarser step of its own, instead
     of making all others coarse.
+
+    Args:
+        latents: For each map of a bottleneck, N×K×P float32: the first K latents of N images.
+
+    """
+
+    def __init__(self, latents: Sequence[torch.Tensor]) -> None:
+        self._parts = [SortedLatents(part, clipping_ranges(part)) for part in latents]
+        # Searches for budgets that are near each other try the same steps first.
+        self._tried: dict[float, Allocation] = {}
+
+    def allocate(self, budget_bytes: float) -> Allocation:
+        """Return the allocation for a mean payload of at most `budget_bytes`, header included.
+
+        Raises:
+            InputError: the budget is smaller than any payload.
+
+        """
+        if budget_bytes < smallest_payload_bytes():
+            least = smallest_payload_bytes()
+            msg = f"no payload is smaller than {least} bytes (the header is {HEADER_BYTES}): give at least that"
+            raise InputError(msg)
+        every = torch.cat([part.ranges for part in self._parts])
+        if not bool((every > 0).any()):
+            return self._try(1.0)
+        low, high = finest_step(every), 1024 * widest_step(every)
+        best = self._try(low)
+        if best.payload_bytes <= budget_bytes:
+            return best
+        best = self._try(high)
+        while high / low > 1.002:
+            middle = (low * high) ** 0.5
+            attempt = self._try(middle)
+            if attempt.payload_bytes > budget_bytes:
+                low = middle
+            else:
+                best, high = attempt, middle
+        return best
+
+    def _try(self, step: float) -> Allocation:
+        """Keep what is worth its bits at this step; at least one latent, so that there is a payload at all."""
+        if step in self._tried:
+            return self._tried[step]
+        costs = [part.costs(step) for part in self._parts]
+        gains = [of_part.saved - _WORTH_OF_A_BIT * step * step * of_part.bits for of_part in costs]
+        kept = [torch.nonzero(gain > 0).flatten() for gain in gains]
+        if not any(len(places) for places in kept):
+            number = max((n for n, gain in enumerate(gains) if len(gain)), key=lambda n: float(gains[n].max()))
+            kept[number] = gains[number].argmax()[None]
+        sent = [(of_part.bits[places], of_part.peaks[places]) for places, of_part in zip(kept, costs, strict=True)]
+        largest = max(int(peaks.max()) for _, peaks in sent if len(peaks))
+        scales = [scales_for_step(part.ranges, step)[places] for part, places in zip(self._parts, kept, strict=True)]
+        allocation = Allocation(
+            kept=tuple(kept),
+            scales=tuple(scales),
+            step=step,
+            levels=levels_for_peak(largest),
+            payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(bits.sum()) for bits, _ in sent) / 8,
+        )
+        self._tried[step] = allocation
+        return allocation
+
+
+def allocate_bytes(latents: Sequence[torch.Tensor], budget_bytes: float) -> Allocation:
+    """Choose latents and step for one byte budget: see `Allocator`.
+
+    Args:
+        latents: For each map of a bottleneck, N×K×P float32: the first K latents of N images.
+        budget_bytes: The mean payload, header included.
 
     Raises:
         InputError: the budget is smaller than any payload.
 
     """
-    if budget_bytes < smallest_payload_bytes():
-        least = smallest_payload_bytes()
-        msg = f"no payload is smaller than {least} bytes (the header is {HEADER_BYTES}): give at least that"
-        raise InputError(msg)
-    ranges = [clipping_ranges(part) for part in latents]
-    every = torch.cat(ranges)
-    if not bool((every > 0).any()):
-        return _try_step(latents, ranges, 1.0)
-    low, high = finest_step(every), 1024 * widest_step(every)
-    best = _try_step(latents, ranges, low)
-    if best.payload_bytes <= budget_bytes:
-        return best
-    best = _try_step(latents, ranges, high)
-    while high / low > 1.002:
-        middle = (low * high) ** 0.5
-        attempt = _try_step(latents, ranges, middle)
-        if attempt.payload_bytes > budget_bytes:
-            low = middle
-        else:
-            best, high = attempt, middle
-    return best
+    return Allocator(latents).allocate(budget_bytes)
 
 
 def clipping_ranges(latents: torch.Tensor) -> torch.Tensor:
@@ -98,9 +146,28 @@ def useful_ranks(solutions: Sequence[Solution], budget: Budget) -> list[int]:
     if level is None:
         return [min(1, len(solution.eigenvalues)) for solution in solutions]
     return [
-        max(1, int((solution.eigenvalues > level / 16).sum())) if solution.eigenvalues[0] > 0 else 0
+        max(1, int((solution.eigenvalues > level / _FAINTEST).sum())) if solution.eigenvalues[0] > 0 else 0
         for solution in solutions
     ]
+
+
+def needed_latents(eigenvalues: torch.Tensor, layout: PatchLayout, cut: Cut, budgets: Sequence[Budget]) -> int:
+    """Return how many latents of one map could matter to any of the budgets, if it had all of each to itself.
+
+    Args:
+        eigenvalues: The largest of the map's, descending.
+        layout: How the map takes vectors from what crosses.
+        cut: Where it is.
+        budgets: What may cross.
+
+    """
+    counts = [
+        ceil(prod(cut.shape) / budget.element_ratio / layout.vectors)
+        if budget.element_ratio
+        else int((eigenvalues > (_level_of([(eigenvalues, layout.vectors)], budget) or 0.0) / _FAINTEST).sum())
+        for budget in budgets
+    ]
+    return max(1, *counts)
 
 
 def ratio_ranks(solutions: Sequence[Solution], cut: Cut, budget: Budget) -> list[int]:
@@ -184,13 +251,13 @@ def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int]) -> Allocat
     parts = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
     ranges = [clipping_ranges(part) for part in parts]
     step = widest_step(torch.cat(ranges))
-    figures = [_costs(part, of_part, step) for part, of_part in zip(parts, ranges, strict=True)]
+    costs = [SortedLatents(part, of_part).costs(step) for part, of_part in zip(parts, ranges, strict=True)]
     return Allocation(
         kept=tuple(torch.arange(rank) for rank in ranks),
         scales=tuple(torch.ones(rank) for rank in ranks),
         step=step,
         levels=MAX_LEVELS,
-        payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(bits.sum()) for bits, _, _ in figures) / 8,
+        payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(of_part.bits.sum()) for of_part in costs) / 8,
     )
 
 
@@ -204,25 +271,6 @@ def rounding_gain(latents: torch.Tensor, step: float) -> torch.Tensor:
     return torch.where(power > 0, (latents * rounded).sum((0, 2)) / power.clamp_min(1e-30), torch.ones(()))
 
 
-def _try_step(latents: Sequence[torch.Tensor], ranges: Sequence[torch.Tensor], step: float) -> Allocation:
-    """Keep what is worth its bits at this step; at least one latent, so that there is a payload at all."""
-    figures = [_costs(part, of_part, step) for part, of_part in zip(latents, ranges, strict=True)]
-    gains = [saved - _WORTH_OF_A_BIT * step * step * bits for bits, saved, _ in figures]
-    kept = [torch.nonzero(gain > 0).flatten() for gain in gains]
-    if not any(len(places) for places in kept):
-        number = max((n for n, gain in enumerate(gains) if len(gain)), key=lambda n: float(gains[n].max()))
-        kept[number] = gains[number].argmax()[None]
-    sent = [(bits[places], peaks[places]) for places, (bits, _, peaks) in zip(kept, figures, strict=True)]
-    largest = max(int(peaks.max()) for _, peaks in sent if len(peaks))
-    return Allocation(
-        kept=tuple(kept),
-        scales=tuple(scales_for_step(of_part, step)[places] for of_part, places in zip(ranges, kept, strict=True)),
-        step=step,
-        levels=levels_for_peak(largest),
-        payload_bytes=HEADER_BYTES + CODER_BYTES + sum(float(bits.sum()) for bits, _ in sent) / 8,
-    )
-
-
 def widest_step(ranges: torch.Tensor) -> float:
     """Return the step at which the widest of these ranges (K) just fits 256 levels; 1 where nothing varies."""
     largest = float(ranges.max()) if len(ranges) else 0.0
@@ -233,30 +281,3 @@ def finest_step(ranges: torch.Tensor) -> float:
     """Return the step at which the narrowest of these ranges (K) fills 256 levels: below it, nothing changes."""
     varying = ranges[ranges > 0]
     return widest_step(varying.min()[None]) if len(varying) else 1.0
-
-
-def scales_for_step(ranges: torch.Tensor, step: float) -> torch.Tensor:
-    """Return the factor (K) by which each latent's step is coarser than `step`, so that its range fits 256 levels."""
-    return (ranges / (WIDEST_STEPS * step)).clamp_min(1)
-
-
-def _costs(latents: torch.Tensor, ranges: torch.Tensor, step: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return for each latent its bits per image, the squared error that sending it saves per image, and its peak.
-
-    Bits are the cross-entropy of the histogram's table of 16-bit frequencies, each at least 1.
-    """
-    images, count, positions = latents.shape
-    if count == 0:
-        return torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    steps = step * scales_for_step(ranges, step)[:, None]
-    integers = torch.round(latents / steps).clamp_(-_HALF, _HALF - 1)
-    saved = (latents.square() - (latents - integers * steps).square()).sum((0, 2)) / images
-    symbols = integers.to(torch.int64).transpose(0, 1).reshape(count, -1)
-    peaks = symbols.abs().amax(1)
-    # The table has as many levels as the largest symbol of all needs; this latent pays for the ones it never uses.
-    levels = levels_for_peak(int(peaks.max()))
-    places = (symbols + levels // 2).clamp_(max=levels - 1) + torch.arange(count)[:, None] * levels
-    histogram = torch.bincount(places.flatten(), minlength=count * levels).reshape(count, levels).double()
-    total = images * positions
-    bits = (histogram * symbol_bits(histogram / total)).sum(1) / images
-    return bits, saved.double(), peaks

@@ -20,7 +20,7 @@ from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
 from isplit.design.bottleneck.linear import LinearMap, lay_out
 from isplit.design.closed_form.allocation import (
     Allocation,
-    allocate_bytes,
+    Allocator,
     fixed_rank,
     ratio_ranks,
     rounding_gain,
@@ -124,7 +124,8 @@ def _solve_patches(passes: StatisticsPasses, chosen: Sequence[BudgetVectors]) ->
     solved: dict[CutVectors, SolvedCut] = {}
     for number, of_cut in enumerate(chosen):
         for vectors in dict.fromkeys(of_cut.values()):
-            solved[vectors] = sums.pop(vectors).solve(weighted=passes.settings.weighted)
+            budgets = [budget for budget, chosen_vectors in of_cut.items() if chosen_vectors is vectors]
+            solved[vectors] = sums.pop(vectors).solve(weighted=passes.settings.weighted, budgets=budgets)
         passes.progress("closed forms", number + 1, len(chosen))
     return solved
 
@@ -249,12 +250,12 @@ def _largest_within(view: StudyView, basis: Basis, budget_bytes: int) -> BuiltSp
     The rate is what an allocation is estimated to take. It is moved by what the payloads are off the budget, and
     bisected once rates on both sides of the budget are known.
     """
-    smallest = float(smallest_payload_bytes())
+    smallest, allocator = float(smallest_payload_bytes()), Allocator(basis.latents)
     low, high = smallest, 2.0 * budget_bytes
     best: Allocation | None = None
     rate = float(budget_bytes)
     for _ in range(_MOST_RATES):
-        allocation = allocate_bytes(basis.latents, rate)
+        allocation = allocator.allocate(rate)
         mean = cross_validated_payload_bytes(view, basis, allocation)
         if mean <= budget_bytes:
             best, low = allocation, rate
@@ -265,16 +266,17 @@ def _largest_within(view: StudyView, basis: Basis, budget_bytes: int) -> BuiltSp
         rate += budget_bytes - mean
         if not low < rate < high:
             rate = (low + high) / 2
-    return built_with_tables(view, basis, best or allocate_bytes(basis.latents, smallest))
+    return built_with_tables(view, basis, best or allocator.allocate(smallest))
 
 
 def _fill_budget(view: StudyView, basis: Basis, budget_bytes: int, *, coder: CoderName) -> BuiltSplit:
     """Bisect the bytes that rans would take, which rank and step follow from, until real payloads fill the budget."""
+    allocator = Allocator(basis.latents)
     low, high = float(smallest_payload_bytes()), 2.0 * budget_bytes
-    best = built_with_tables(view, basis, allocate_bytes(basis.latents, low), coder=coder)
+    best = built_with_tables(view, basis, allocator.allocate(low), coder=coder)
     while high / low > 1.01:
         middle = (low * high) ** 0.5
-        allocation = allocate_bytes(basis.latents, middle)
+        allocation = allocator.allocate(middle)
         built = built_with_tables(view, basis, allocation, coder=coder)
         if mean_payload_bytes(built, basis, allocation) <= budget_bytes:
             best, low = built, middle
@@ -314,16 +316,14 @@ def cross_validated_payload_bytes(view: StudyView, basis: Basis, allocation: All
 
     Tables fit the images that they are made from better than any others: with few images by several per cent.
     """
-    built = built_with_tables(view, basis, allocation)
-    quantiser = LatentQuantiser(built.codec.quantiser, built.bottleneck.channel_axis)
-    symbols = quantiser.symbols(lay_out(_kept(basis, allocation)))
+    symbols = _quantiser(allocation).symbols(lay_out(_kept(basis, allocation)))
     owner, fold_of = CodecOwner(view.fingerprint, basis.cut.name), torch.arange(len(symbols)) % _FOLDS
-    lengths: list[NDArray[np.int64]] = []
-    for fold in fold_of.unique():
-        others = symbols[fold_of != fold] if len(symbols) > 1 else symbols
-        codec = owner.make_codec(quantiser, others)
-        lengths.append(codec.payload_bytes(symbols[fold_of == fold].numpy()))
-    return float(np.concatenate(lengths).mean())
+    return float(owner.held_out_bytes(_quantiser(allocation), symbols, fold_of).mean())
+
+
+def _quantiser(allocation: Allocation) -> LatentQuantiser:
+    """Return the quantiser of an allocation: one step for all latents."""
+    return LatentQuantiser(Quantiser.common(allocation.step, levels=allocation.levels))
 
 
 def _kept(basis: Basis, allocation: Allocation) -> list[torch.Tensor]:

@@ -10,7 +10,8 @@ import torch
 
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.closed_form.allocation import lost_share
+from isplit.design.closed_form.allocation import lost_share, needed_latents
+from isplit.design.closed_form.eigenpairs import Needed
 from isplit.design.closed_form.moment_sums import MomentSums, Statistics
 from isplit.design.closed_form.patch_size import choose_patch
 from isplit.design.closed_form.solve import Reducer, Solution, solve
@@ -107,11 +108,21 @@ class CutMoments:
         """Return the moments for each layout."""
         return [sums.statistics() for sums in self._sums]
 
-    def solve(self, *, weighted: bool = True) -> SolvedCut:
-        """Return the closed form for each layout; `weighted=False` gives plain PCA."""
-        reducer = self.vectors.reducer
+    def solve(self, *, weighted: bool = True, budgets: Sequence[Budget] = ()) -> SolvedCut:
+        """Return the closed form for each layout; `weighted=False` gives plain PCA.
+
+        With `budgets`, solutions have only the latents that could matter to one of these.
+        """
+        reducer, cut = self.vectors.reducer, self.vectors.cut
+
+        def needed(layout: PatchLayout) -> Needed | None:
+            if not budgets:
+                return None
+            count = partial(needed_latents, layout=layout, cut=cut, budgets=budgets)
+            return Needed(count, all_alike=any(budget.element_ratio for budget in budgets))
+
         solutions = [
-            solve(layout, statistics, weighted=weighted)
+            solve(layout, statistics, weighted=weighted, needed=needed(layout))
             for layout, statistics in zip(self.vectors.layouts, self.statistics(), strict=True)
         ]
         if reducer is not None:

@@ -18,6 +18,7 @@ import torch
 
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.closed_form.eigenpairs import Needed, largest_eigenpairs
 from isplit.design.closed_form.moment_sums import Statistics
 
 # Added to S and Sigma, as a share of their mean eigenvalue: keeps directions without samples from dividing by zero.
@@ -62,10 +63,10 @@ class Reducer:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The full set of latents at a cut; a budget keeps some of them.
+    """The latents at a cut that a budget keeps some of: all d of them, or those K that matter to any budget.
 
-    `eigenvalues` (d, descending) are the latents' second moments, in units of weighted error. Column i of `encoder`
-    (d×d) makes latent i of a standardised vector, row i of `decoder` (d×d) is what it stands for. With a `reducer` all
+    `eigenvalues` (K, descending) are the latents' second moments, in units of weighted error. Column i of `encoder`
+    (d×K) makes latent i of a standardised vector, row i of `decoder` (K×d) is what it stands for. With a `reducer` all
     of these are about its reduced tensor; what `keep` returns is not.
     """
 
@@ -98,26 +99,27 @@ class Solution:
         return kept_map
 
 
-def solve(layout: PatchLayout, statistics: Statistics, *, weighted: bool = True) -> Solution:
-    """Solve for all latents.
+def solve(
+    layout: PatchLayout, statistics: Statistics, *, weighted: bool = True, needed: Needed | None = None
+) -> Solution:
+    """Solve for all latents, or for those that matter.
+
+    Where no gradient arrives at all the eigenvalues are zero: such a place does not matter for the decision.
 
     Args:
         layout: How the tensor becomes vectors.
         statistics: Of these vectors.
         weighted: False for plain PCA (S = I), for comparison.
+        needed: How many latents matter. Long vectors are then solved for these alone; None solves for all.
 
-    Where no gradient arrives at all the eigenvalues are zero: such a place does not matter for the decision. It is
-    computed where the statistics are; the solution is on the CPU.
+    It is computed where the statistics are; the solution is on the CPU.
 
     """
     width, place = layout.width, statistics.covariance.device
     importance = statistics.importance if weighted else torch.eye(width, dtype=torch.float64, device=place)
-    factor = torch.linalg.cholesky(_shrunk(importance))
-    product = factor.T @ _shrunk(statistics.covariance) @ factor
-    # Encoder and decoder undo each other with any orthogonal Q, so float32 will do where float64 takes long: it is off
-    # by 2e-6 of the largest eigenvalue, far below what any budget sends.
-    eigenvalues, vectors = torch.linalg.eigh(product.float() if width > _LONG else product)
-    eigenvalues, vectors = eigenvalues.double().flip(0).clamp_min(0), vectors.double().flip(1)
+    factor, covariance = torch.linalg.cholesky(_shrunk(importance)), _shrunk(statistics.covariance)
+    pairs = largest_eigenpairs(factor, covariance, needed) if needed and width > _LONG else None
+    eigenvalues, vectors = _all_eigenpairs(factor, covariance) if pairs is None else (pairs.values, pairs.vectors)
     matters = bool(importance.diagonal().sum() > 0)
     return Solution(
         layout=layout,
@@ -129,8 +131,19 @@ def solve(layout: PatchLayout, statistics: Statistics, *, weighted: bool = True)
     )
 
 
+def _all_eigenpairs(factor: torch.Tensor, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return all eigenvalues of Lᵀ Sigma L, descending, and their vectors."""
+    product = factor.T @ covariance @ factor
+    # Encoder and decoder undo each other with any orthogonal Q, so float32 will do where float64 takes long: it is off
+    # by 2e-6 of the largest eigenvalue, far below what any budget sends.
+    eigenvalues, vectors = torch.linalg.eigh(product.float() if len(product) > _LONG else product)
+    return eigenvalues.double().flip(0).clamp_min(0), vectors.double().flip(1)
+
+
 def _shrunk(matrix: torch.Tensor) -> torch.Tensor:
     """Add a small multiple of the mean eigenvalue; a matrix of zeros becomes a multiple of the identity."""
     average = matrix.diagonal().mean()
     floor = SHRINKAGE * average if average > 0 else torch.ones_like(average)
-    return matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    shrunk = matrix.clone()
+    shrunk.diagonal().add_(floor)
+    return shrunk

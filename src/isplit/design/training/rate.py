@@ -17,7 +17,8 @@ from isplit.codec.quantise import MAX_LEVELS, WIDEST_STEPS, Quantiser, levels_fo
 from isplit.codec.rans import CODER_BYTES
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser, symbol_bits
-from isplit.design.closed_form.allocation import clipping_ranges, finest_step, scales_for_step, widest_step
+from isplit.design.closed_form.allocation import clipping_ranges, finest_step, widest_step
+from isplit.design.closed_form.sorted_latents import scales_for_step
 from isplit.errors import InputError
 from isplit.records import Budget
 

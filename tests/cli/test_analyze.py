@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isplit.design.devices import describe_device, resolve_device
+
 CLASSES = ("bars", "dots", "rows")
 MODULES = ("conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "conv3", "relu3", "avgpool", "flatten", "fc")
 RECORDS = ("study.json", "graph.json", "curve.json", "candidates.json")
@@ -517,3 +519,11 @@ def test_as_a_process(tiny_args, tmp_path):
     assert (0, "") == (done.returncode, done.stderr.partition("Base accuracy")[0])
     assert json.loads(done.stdout) == read(tmp_path / "s", "candidates.json")
     assert (tmp_path / "s" / "report.html").exists()
+
+
+def test_the_first_line_says_where_it_is_computed(finished):
+    """Before any work the device is named, and the records name it."""
+    directory, result = finished
+    device = read(directory, "curve.json")["device"]
+    assert describe_device(resolve_device("auto")) == device == read(directory, "study.json")["device"]
+    assert f"Computing on {device}." == result.err.splitlines()[0]

@@ -497,3 +497,18 @@ def test_full_disk(bad_input, tiny_args):
     if not Path("/proc/self").is_dir():
         pytest.skip("there is no /proc")
     bad_input("analyze", *tiny_args, "-o", "/proc/self/study", says=["/proc/self/study"])
+
+
+@pytest.mark.parametrize("verb", ["analyze", "predict", "fit", "fit --remote", "verify"])
+def test_a_device_that_is_not_here(bad_input, tiny_args, tmp_path, verb):
+    """A device that torch cannot use is refused before anything is read, with the devices that there are."""
+    arguments = {
+        "analyze": ["analyze", *tiny_args, "-o", tmp_path / "s"],
+        "predict": ["predict", tmp_path / "none"],
+        "fit": ["fit", tmp_path / "none", "--cut", "pool1", "--bytes", 60],
+        "fit --remote": ["fit", tmp_path / "none", "--remote", "jpeg:20"],
+        "verify": ["verify", tmp_path / "none", "--bytes", 60],
+    }
+    result = bad_input(*arguments[verb], "--device", "cuda:977", says=["--device is 'cuda:977'", "there is cpu"])
+    assert "none" not in result.err
+    assert not (tmp_path / "s").exists()

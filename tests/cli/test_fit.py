@@ -15,6 +15,7 @@ def test_before_and_after(isplit, study):
     """Some lines for each cut: accuracy before and after with intervals, the whole model's, and the bytes."""
     result = isplit("fit", study, "--allow-code", "--cut", "pool1", "--cut", "pool2", "--bytes", "30", *QUICK)
     assert 0 == result.code, result.err
+    assert result.err.startswith("Computing on ")
     lines = result.out.splitlines()
     assert lines[0].startswith("pool1 @30B linear, on 24 images of the test part:")
     (sent,) = [line for line in lines[:5] if "on the wire" in line]

@@ -35,6 +35,7 @@ def test_table(predicted):
     """A row for each cut and budget with bytes, accuracy, loss and ranks; then the whole model and images."""
     _, result = predicted
     assert 0 == result.code, result.err
+    assert result.err.startswith(f"Computing on {record(predicted[0])['device']}.")
     lines = result.out.splitlines()
     for cut in ("relu1", "pool2"):
         rows = [line.split() for line in lines if re.match(rf"{cut} +(40|1in16) +\d", line)]

@@ -1,7 +1,10 @@
-"""A second device that is none: its tensors say that they are elsewhere, and refuse to be mixed with the processor's.
+"""A pretended accelerator: its tensors say that they are elsewhere, and refuse to be mixed with those of the CPU.
 
-What real accelerators refuse is refused here too: an operation on tensors of both places, and `numpy()`. It computes on
-the processor, so results are equal. torch's own name "lazy" is taken for it, since nothing here knows that device.
+What real accelerators refuse is refused here too: an operation on tensors of both places (only a number, a tensor
+without axes, may be on the CPU), `numpy()`, indices on the device for a tensor on the CPU, a generator of the CPU that
+fills a tensor on the device, the fused Adam with a count of steps on the CPU, and, where it is asked for, float64 as on
+Apple's GPUs. It computes on the CPU, so results are equal. torch's own name "lazy" is taken for it, since nothing here
+knows that device.
 """
 
 import importlib
@@ -14,7 +17,10 @@ from torch.utils._pytree import tree_flatten, tree_map
 DEVICE = torch.device("lazy:0")
 _aten = torch.ops.aten
 # These take a tensor of either place, as on real accelerators: copies between them, and indices.
-_MIXED = {_aten._to_copy, _aten.copy_, _aten.index, _aten.index_put, _aten.index_put_}
+_COPIES = {_aten._to_copy, _aten.copy_}
+_INDEXING = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_impl_}
+_FUSED = {_aten._fused_adam_, _aten._fused_adam, _aten._fused_adamw_}
+_dtypes_refused = set()
 
 
 class PretendTensor(torch.Tensor):
@@ -43,18 +49,36 @@ class PretendTensor(torch.Tensor):
         return _run(func, args, kwargs or {})
 
 
+def _check_places(func, args, away, here):
+    """Refuse what an accelerator refuses."""
+    kind = func.overloadpacket
+    numbers = [tensor for tensor in here if not tensor.dim()]
+    arrays = [tensor for tensor in here if tensor.dim()]
+    if kind in _COPIES:
+        return
+    if kind in _INDEXING:
+        place, indices = args[0], [index for index in args[1] if index is not None]
+        if not isinstance(place, PretendTensor) and any(isinstance(index, PretendTensor) for index in indices):
+            raise RuntimeError(f"{func}: indices are on the device, and the tensor that is indexed is on the CPU")
+        arrays = [tensor for tensor in arrays if not any(tensor is index for index in indices)]
+    if kind in _FUSED:
+        arrays = [*arrays, *numbers]
+    if away and arrays:
+        shapes = f"{[tuple(t.shape) for t in away]} there and {[tuple(t.shape) for t in arrays]} here"
+        raise RuntimeError(f"{func} is asked of tensors that are not on the same device: {shapes}")
+
+
 def _run(func, args, kwargs):
-    """Run an operation on the processor, and return its results on the device that they would be on."""
+    """Run an operation on the CPU, and return its results on the device that they would be on."""
     tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
     away = [tensor for tensor in tensors if isinstance(tensor, PretendTensor)]
-    here = [tensor for tensor in tensors if not isinstance(tensor, PretendTensor) and tensor.dim()]
-    if away and here and func.overloadpacket not in _MIXED:
-        shapes = f"{[tuple(t.shape) for t in away]} there and {[tuple(t.shape) for t in here]} here"
-        raise RuntimeError(f"{func} is asked of tensors on two devices: {shapes}")
+    _check_places(func, args, away, [tensor for tensor in tensors if not isinstance(tensor, PretendTensor)])
     wanted = kwargs.get("device")
     goes_away = bool(away) if wanted is None else torch.device(wanted).type == DEVICE.type
     if func.overloadpacket is _aten.copy_:
         goes_away = isinstance(args[0], PretendTensor)
+    if goes_away and kwargs.get("generator") is not None:
+        raise RuntimeError(f"{func}: expected a generator of the device, not one of the CPU")
     if wanted is not None:
         kwargs = {**kwargs, "device": torch.device("cpu") if goes_away else wanted}
     known = {id(tensor.held): tensor for tensor in away}
@@ -66,6 +90,8 @@ def _run(func, args, kwargs):
             return leaf
         if id(leaf) in known:  # an operation in place
             return known[id(leaf)]
+        if goes_away and leaf.dtype in _dtypes_refused:
+            raise TypeError(f"{func}: the device has no {leaf.dtype}")
         return PretendTensor(leaf) if goes_away else leaf
 
     return tree_map(wrap, results)
@@ -79,22 +105,23 @@ class _Here(TorchDispatchMode):
 
 
 @contextmanager
-def pretended_device(monkeypatch):
-    """Offer the device under the name "cuda" and "auto" for the block."""
-    monkeypatch.setattr("isplit.design.devices.available_devices", lambda: ["cpu", "cuda:0"])
-    real = torch.device
+def pretended_device(monkeypatch, *, float64=True):
+    """Offer the device under the name "cuda" and "auto" for the block; without float64 as on Apple's GPUs."""
+    real, make, no_sums = torch.device, torch.tensor, "isplit.design.closed_form.moment_sums.sum_device"
+    adam = importlib.import_module("torch.optim.adam")
 
     def resolve(setting):
         return DEVICE if setting in ("auto", "cuda", "cuda:0") else real(setting)
 
-    for module in ("analyze", "predict", "fit"):
-        monkeypatch.setattr(f"isplit.design.{module}.resolve_device", resolve)
-    make = torch.tensor
-    # torch.tensor fills a device's memory without an operation that could be taken over.
-    monkeypatch.setattr(torch, "tensor", lambda data, *, device=None, **options: make(data, **options).to(device))
-    # The fused kernels run wherever the operations do.
-    adam = importlib.import_module("torch.optim.adam")
-    monkeypatch.setattr(adam, "_device_dtype_check_for_fused", lambda *_, **__: None)
-    with _Here():
+    with monkeypatch.context() as patch, _Here():
+        patch.setattr("isplit.design.devices.available_devices", lambda: ["cpu", "cuda:0"])
+        for module in ("analyze", "predict", "fit", "fit_remote"):
+            patch.setattr(f"isplit.design.{module}.resolve_device", resolve)
+        # torch.tensor fills a device's memory without an operation that could be taken over.
+        patch.setattr(torch, "tensor", lambda data, *, device=None, **options: make(data, **options).to(device))
+        # The fused kernels run wherever the operations do.
+        patch.setattr(adam, "_device_dtype_check_for_fused", lambda *_, **__: None)
+        if not float64:
+            patch.setattr(no_sums, lambda device: real("cpu"))
+            patch.setattr(f"{__name__}._dtypes_refused", {torch.float64})
         yield DEVICE
-    monkeypatch.setattr(torch, "tensor", make)

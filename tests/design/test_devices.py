@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,10 +12,16 @@ import isplit
 from isplit.design import devices
 from isplit.design.analyze import analyze
 from isplit.design.devices import device_of, placed, resolve_device
+from isplit.design.fit import fit
+from isplit.design.fit_remote import fit_remote
+from isplit.design.graph.export_trace import trace_with_export
+from isplit.design.graph.fx_trace import trace_with_fx
+from isplit.design.graph.outputs import ModelCall
 from isplit.design.predict import predict
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.design.study import open_study
-from isplit.errors import InputError
+from isplit.design.training.checkpoint import Checkpoint
+from isplit.errors import InputError, ModelError
 from isplit.records import Budget
 from tests.design.pretend_device import DEVICE, pretended_device
 
@@ -61,7 +68,7 @@ def test_placed_comes_back():
     module = nn.Linear(2, 2)
 
     def fail():
-        with placed(module, torch.device("meta")):
+        with placed(module, device=torch.device("meta")):
             assert torch.device("meta") == device_of(module)
             module.to_empty(device="cpu")
             raise RuntimeError
@@ -84,7 +91,7 @@ def test_analyze_elsewhere(monkeypatch, tiny_model_file, tiny_weights, tiny_data
     here, there = studies["cpu"], studies["cuda"]
 
     assert ("cpu", str(DEVICE)) == (here.curve.device, there.curve.device)
-    assert ("cpu", str(DEVICE)) == (here.record.versions["device"], there.record.versions["device"])
+    assert ("cpu", str(DEVICE)) == (here.record.device, there.record.device)
     assert [p.cui for p in here.curve.points] == pytest.approx([p.cui for p in there.curve.points], rel=1e-5)
     assert here.record.base_accuracy == there.record.base_accuracy
 
@@ -107,12 +114,142 @@ def test_predict_elsewhere(monkeypatch, analysed, tmp_path):
     assert here.remote == there.remote
 
 
-def test_the_pretended_device_refuses_mixtures(monkeypatch):
+def test_predict_without_float64(monkeypatch, analysed, tmp_path):
+    """A device that has no float64, as Apple's, sums on the CPU and gives the same."""
+    settings = PredictSettings(statistics_images=16, images=None, remote_images=0, precision="fp32")
+    records = {}
+    for name in ("cpu", "cuda"):
+        study = open_study(shutil.copytree(analysed, tmp_path / name), allow_code=True)
+        with pretended_device(monkeypatch, float64=False):
+            records[name] = predict(study, BUDGETS[:1], settings=replace(settings, device=name))
+    for row, other in zip(records["cpu"].predictions, records["cuda"].predictions, strict=True):
+        assert row.measurement.payload_bytes.mean == pytest.approx(other.measurement.payload_bytes.mean, rel=0.02)
+        assert abs(row.measurement.accuracy.accuracy - other.measurement.accuracy.accuracy) <= 0.1
+
+
+@pytest.mark.parametrize("options", [{}, {"start": "random"}, {"design": "undercomplete"}])
+def test_fit_elsewhere(monkeypatch, analysed, tmp_path, fast, options):
+    """A split is trained and measured on the other device, and its files are those of the CPU."""
+    settings = replace(fast(epochs=2), precision="fp32")
+    records = {}
+    for name in ("cpu", "cuda"):
+        study = open_study(shutil.copytree(analysed, tmp_path / name), allow_code=True)
+        with pretended_device(monkeypatch):
+            records[name] = fit(study, "pool1", 60, settings=replace(settings, device=name), **options)
+        assert torch.device("cpu") == device_of(study.graph.module)
+    here, there = records["cpu"], records["cuda"]
+
+    assert ("cpu", str(DEVICE)) == (here.device, there.device)
+    for row, other in zip(here.training.curve, there.training.curve, strict=True):
+        assert row.losses == pytest.approx(other.losses, rel=0.02)
+    assert abs(here.measurement.accuracy.accuracy - there.measurement.accuracy.accuracy) <= 0.1
+
+
+def test_fit_goes_on_elsewhere(monkeypatch, analysed, tmp_path, fast):
+    """A run that was stopped after an epoch on the other device ends as one that was not."""
+    settings = replace(fast(epochs=3), precision="fp32", device="cuda")
+    whole = open_study(shutil.copytree(analysed, tmp_path / "whole"), allow_code=True)
+    halted = open_study(shutil.copytree(analysed, tmp_path / "halted"), allow_code=True)
+    save = Checkpoint.save
+
+    def stop(checkpoint, state, tensors):
+        save(checkpoint, state, tensors)
+        raise KeyboardInterrupt
+
+    with pretended_device(monkeypatch):
+        expected = fit(whole, "pool1", 60, settings=settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoint, "save", stop)
+            with pytest.raises(KeyboardInterrupt):
+                fit(halted, "pool1", 60, settings=settings)
+        record = fit(halted, "pool1", 60, settings=settings)
+    assert [row.losses for row in expected.training.curve] == [row.losses for row in record.training.curve]
+    assert expected.measurement == record.measurement
+
+
+def test_fit_remote_elsewhere(monkeypatch, analysed, tmp_path, fast):
+    """The opponent is trained and measured on the other device."""
+    settings = replace(fast(epochs=1), precision="fp32", model_rate=1e-3)
+    records = {}
+    for name in ("cpu", "cuda"):
+        study = open_study(shutil.copytree(analysed, tmp_path / name), allow_code=True)
+        with pretended_device(monkeypatch):
+            records[name] = fit_remote(study, "jpeg:20", after="pool1", settings=replace(settings, device=name))
+    here, there = records["cpu"], records["cuda"]
+    assert ("cpu", str(DEVICE)) == (here.device, there.device)
+    assert here.curve[1].losses == pytest.approx(there.curve[1].losses, rel=0.02)
+
+
+class Positions(nn.Module):
+    """Adds a code of its positions, which it makes on its input's device."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6, 3)
+
+    def forward(self, images):
+        maps = self.conv(images)
+        code = torch.arange(maps.shape[3], device=images.device) + torch.zeros(maps.shape[3]).to(images.device)
+        return self.fc((maps + code / 10).mean((2, 3)))
+
+
+@pytest.mark.parametrize("trace", [trace_with_fx, trace_with_export])
+def test_graphs_that_name_the_cpu(monkeypatch, trace):
+    """A graph that was captured on the CPU makes its tensors where it computes, and names the CPU again afterwards."""
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = Positions().eval()
+    module, _ = trace(model, images, ModelCall())
+    before = str(module.graph)
+    expected = module(images)
+    with pretended_device(monkeypatch), placed(module, device=DEVICE), torch.no_grad():
+        there = module(images.to(DEVICE))
+        assert DEVICE == there.device
+        torch.testing.assert_close(expected, there.cpu())
+    assert before == str(module.graph)
+    torch.testing.assert_close(expected, module(images))
+
+
+def test_a_model_that_makes_tensors_elsewhere(monkeypatch):
+    """Code that no graph shows makes a tensor on the CPU: the message says what to do about it."""
+
+    def compute():
+        with placed(nn.Linear(2, 2), device=DEVICE):
+            torch.ones(3).to(DEVICE) + torch.ones(3)
+
+    with pretended_device(monkeypatch), pytest.raises(ModelError, match="its code makes tensors elsewhere"):
+        compute()
+
+
+def test_memory_runs_out(monkeypatch):
+    """A device without memory left is an error with a remedy, not a traceback."""
+
+    def compute():
+        with placed(nn.Linear(2, 2), device=DEVICE):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with (
+        pretended_device(monkeypatch),
+        pytest.raises(InputError, match="no memory left: choose a smaller"),
+    ):
+        compute()
+
+
+MIXTURES = {
+    "sum": lambda there, here: there + here,
+    "index on the device": lambda there, here: here[there.long()],
+    "values": lambda there, here: there.index_put_((torch.tensor([0]),), torch.ones(1)),
+    "generator": lambda there, here: there.normal_(generator=torch.Generator()),
+    "joined": lambda there, here: torch.cat([there, here]),
+    "array": lambda there, here: np.asarray(there),
+    "numpy": lambda there, here: there.numpy(),
+}
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_the_pretended_device_refuses(monkeypatch, name):
     """The device that these tests compute on notices what an accelerator would refuse."""
     with pretended_device(monkeypatch):
-        elsewhere = torch.ones(3).to(DEVICE)
-        with pytest.raises(RuntimeError, match="two devices"):
-            elsewhere + torch.ones(3)
-        with pytest.raises(RuntimeError, match="numpy"):
-            elsewhere.numpy()
-    assert [2.0] * 3 == (elsewhere + elsewhere).cpu().tolist()
+        there = torch.zeros(3).to(DEVICE)
+        with pytest.raises((RuntimeError, TypeError), match=r"same device|indices are on|generator|numpy"):
+            MIXTURES[name](there, torch.ones(3))
+    assert [0.0] * 3 == there.cpu().tolist()

@@ -78,6 +78,7 @@ def analyze(
     means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
     axes = dict(_axis(text) for text in channel_axis or ())
     settings = replace(settings, channel_axes=axes)
+    console.say_device(settings.device, quiet=quiet or json)
     dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
     loaded = model_choice.load(model, mean=means, std=stds)
     with console.progress_bars(quiet=quiet or json) as progress:

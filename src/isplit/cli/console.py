@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from isplit.errors import needs_extra
 from isplit.progress_bars import ProgressBars
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="The directory that `isplit analyze` wrote.")]
@@ -30,6 +31,18 @@ def say(text: str, *, quiet: bool) -> None:
     """Print a line for people to standard error, so that --json leaves standard output to the record."""
     if not quiet:
         Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def say_device(setting: str, *, quiet: bool) -> None:
+    """Say where it is computed, before any work: the first line of a verb that computes with torch.
+
+    Raises:
+        InputError: there is no such device here.
+
+    """
+    with needs_extra("design"):
+        from isplit.design.devices import describe_device, resolve_device
+    say(f"Computing on {describe_device(resolve_device(setting))}.", quiet=quiet)
 
 
 def progress_bars(*, quiet: bool) -> ProgressBars:

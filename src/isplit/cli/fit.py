@@ -91,9 +91,11 @@ def fit(
     with needs_extra("design"):
         from isplit import api
 
+    silent = quiet or json
+    if not ray_choice.ray:
+        console.say_device(settings.device, quiet=silent)
     opened = inputs.open(study)
     names = cut_choice.names(opened, group=group)
-    silent = quiet or json
     records: list[SplitRecord] = []
     if ray_choice.ray:
         request = api.FitRequest(
@@ -148,6 +150,7 @@ def _fit_remotes(study: Path, inputs: MovedOptions, options: _RemoteOptions) -> 
     with needs_extra("design"):
         from isplit import api
 
+    console.say_device(options.settings.device, quiet=options.quiet or options.json)
     opened = inputs.open(study)
     names = options.cut_choice.names(opened, group=options.group)
     if len(names) > 1:

@@ -82,6 +82,7 @@ def predict(
         msg = f"--design is {design!r}; choose linear or pca"
         raise InputError(msg)
     settings = replace(settings, weighted=design == "linear")
+    console.say_device(settings.device, quiet=quiet or json)
     opened = inputs.open(study)
     names = cut_choice.names(opened, group=group)
     with console.progress_bars(quiet=quiet or json) as progress:

@@ -54,6 +54,8 @@ def verify(
     with needs_extra("design"):
         from isplit import api
 
+    if not ray_choice.ray:
+        console.say_device(settings.device, quiet=quiet or json)
     opened = inputs.open(study)
     with console.progress_bars(quiet=quiet or json) as progress:
 

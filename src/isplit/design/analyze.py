@@ -89,7 +89,7 @@ def analyze(
 
     inputs = StudyInputs(model, data, tuple(match.outputs), groups, seed, graph.sha256)
     make_directory(directory)
-    with study_lock(directory), placed(graph.module, device):
+    with study_lock(directory), placed(graph.module, model.module, device=device):
         study = _study_record(directory, graph, inputs, logits[0], settings, overwrite=overwrite, progress=progress)
         announce(study)
         if not (directory / GraphRecord.file_name).exists():
@@ -213,7 +213,8 @@ def _measure(
         )
     return StudyRecord(
         isplit_version=metadata.version("isplit"),
-        versions={**library_versions(), "device": describe_device(device_of(graph.module))},
+        versions=library_versions(),
+        device=describe_device(device_of(graph.module)),
         model=model.source,
         data=data.source(inputs.outputs),
         preprocessing=model.preprocessing,

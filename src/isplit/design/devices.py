@@ -1,12 +1,17 @@
 """Where the workstation computes: on its processor or on an accelerator that torch knows."""
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.fx.node import map_aggregate
 
-from isplit.errors import InputError
+from isplit.errors import InputError, ModelError
+
+CPU = torch.device("cpu")
+"""The processor, where a model is unless it is placed elsewhere."""
 
 
 def available_devices() -> list[str]:
@@ -59,23 +64,88 @@ def device_of(module: nn.Module) -> torch.device:
     for tensors in (module.parameters(), module.buffers()):
         for tensor in tensors:
             return tensor.device
-    return torch.device("cpu")
+    return CPU
 
 
 def sum_device(device: torch.device) -> torch.device:
     """Return where sums in float64 are kept that are taken of tensors on a device: Apple's GPUs have no float64."""
-    return torch.device("cpu") if device.type == "mps" else device
+    return CPU if device.type == "mps" else device
 
 
 @contextmanager
-def placed(module: nn.Module, device: torch.device) -> Generator[None]:
-    """Hold a module on a device for the block, and bring it back to where it was."""
-    before = device_of(module)
-    if before == device:
+def placed(*modules: nn.Module, device: torch.device) -> Generator[None]:
+    """Hold modules on a device for the block, and bring each back to where it was.
+
+    A graph that was captured on the CPU may name the CPU where it makes tensors. It names the device meanwhile.
+
+    Raises:
+        InputError: the device has no memory left.
+        ModelError: the model's own code makes tensors on another device.
+
+    """
+    homes = [device_of(module) for module in modules]
+    graphs = {id(part): part for module in modules for part in module.modules() if isinstance(part, fx.GraphModule)}
+    with _explained(device), ExitStack() as stack:
+        for module, home in zip(modules, homes, strict=True):
+            stack.callback(module.to, home)
+            module.to(device)
+        for graph in graphs.values():
+            stack.enter_context(_computing_on(graph, device))
         yield
-        return
-    module.to(device)
+
+
+@contextmanager
+def _explained(device: torch.device) -> Generator[None]:
+    """Turn torch's errors about devices into ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        if device.type == "cpu":
+            raise
+        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+            msg = f"{device} has no memory left: choose a smaller `batch_size`, or `device=cpu`"
+            raise InputError(msg) from error
+        if "same device" not in str(error):
+            raise
+        msg = (
+            f"the model cannot be computed on {device}, because its code makes tensors elsewhere: make them on the "
+            f"device of their input, or choose `device=cpu` ({error})"
+        )
+        raise ModelError(msg) from error
+
+
+_FACTORIES = frozenset(
+    getattr(torch, name)
+    for name in "arange empty eye full linspace logspace ones rand randint randn randperm tensor zeros".split()
+)
+"""Functions of torch that make a tensor on the CPU unless they are told another device."""
+
+
+@contextmanager
+def _computing_on(module: fx.GraphModule, device: torch.device) -> Generator[None]:
+    """Let a captured graph make its tensors on a device for the block, where it names the CPU or no device at all."""
+    originals: list[tuple[fx.Node, tuple[Any, ...], dict[str, Any]]] = []
+    if device.type != "cpu":
+        for node in module.graph.nodes:
+            args, kwargs = map_aggregate((node.args, node.kwargs), lambda value: _moved(value, device))
+            if node.op == "call_function" and node.target in _FACTORIES and kwargs.get("device") is None:
+                kwargs = {**kwargs, "device": device}
+            elif node.op == "call_method" and node.target == "to":
+                args = tuple(str(device) if value == "cpu" else value for value in args)
+            if (args, kwargs) != (node.args, node.kwargs):
+                originals.append((node, node.args, dict(node.kwargs)))
+                node.args, node.kwargs = args, kwargs
+        if originals:
+            module.recompile()
     try:
         yield
     finally:
-        module.to(before)
+        for node, args, kwargs in originals:
+            node.args, node.kwargs = args, kwargs
+        if originals:
+            module.recompile()
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Return a device of a graph's argument as the device where the graph computes; any other argument as it is."""
+    return device if isinstance(value, torch.device) and value.type == "cpu" else value

@@ -126,7 +126,7 @@ def run_fit(task: FitTask, *, directory: Path | None = None, progress: Progress 
         return known
     with split_lock(directory):
         device = resolve_device(task.settings.device)
-        with placed(task.view.graph.module, device), evaluating(task.view.graph.module):
+        with placed(task.view.graph.module, device=device), evaluating(task.view.graph.module):
             record, built, checkpoint = _trained(task, directory, progress)
         record = save_split(directory, record, built)
         checkpoint.clear()
@@ -188,7 +188,6 @@ def _trained(task: FitTask, directory: Path, progress: Progress) -> tuple[SplitR
             images=chosen,
             flip=flip,
             raw=settings.train_head,
-            device=device,
             precision=chosen_precision(settings.precision, device=device),
         )
         return Features(
@@ -293,7 +292,8 @@ def _record(
     )
     return SplitRecord(
         isplit_version=metadata.version("isplit"),
-        versions={**view.study.versions, "device": describe_device(device_of(view.graph.module))},
+        versions=view.study.versions,
+        device=describe_device(device_of(view.graph.module)),
         model=view.fingerprint,
         cut=kept.cut.name,
         group=view.name,

@@ -7,6 +7,7 @@ from zlib import crc32
 from safetensors.torch import load, save
 
 from isplit.codec.image import check_format
+from isplit.design.devices import describe_device, device_of, placed, resolve_device
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import FitSettings
@@ -61,6 +62,7 @@ def fit_remote(
     if settings.flip:
         msg = "mirrored images (`flip=True`) are not available for networks that train on compressed images"
         raise InputError(msg)
+    device = resolve_device(settings.device)
     with open_to_write(study) as opened:
         view = opened.view(group)
         (place,) = opened.cuts((after,)) if after is not None else (None,)
@@ -68,7 +70,7 @@ def fit_remote(
         known = _known(directory, view, settings)
         if known is not None:
             return known
-        with split_lock(directory), evaluating(view.graph.module):
+        with split_lock(directory), placed(view.graph.module, device=device), evaluating(view.graph.module):
             return _trained(view, compression, place, directory, settings=settings, progress=progress)
 
 
@@ -116,7 +118,7 @@ def _trained(
             part="test",
             compressions=[compression],
             network=network,
-            precision=chosen_precision(settings.precision),
+            precision=chosen_precision(settings.precision, device=device_of(view.graph.module)),
             progress=progress,
         )[0]
         for network in (None, trained.network)
@@ -125,6 +127,7 @@ def _trained(
     record = TrainedRemote(
         isplit_version=metadata.version("isplit"),
         versions=view.study.versions,
+        device=describe_device(device_of(view.graph.module)),
         model=view.fingerprint,
         group=view.name,
         compression=compression,
@@ -145,7 +148,8 @@ def _trained(
 
 def _packed(trained: TrainedNetwork) -> bytes:
     """Return the network's tensors as a safetensors file; tensors that share memory are written apart."""
-    return save({name: value.detach().clone().contiguous() for name, value in trained.network.state_dict().items()})
+    state = trained.network.state_dict()
+    return save({name: value.detach().cpu().clone().contiguous() for name, value in state.items()})
 
 
 def _saved(directory: Path, record: TrainedRemote, content: bytes) -> TrainedRemote:

@@ -78,7 +78,7 @@ def predict(
     """
     settings, budgets = settings or PredictSettings(), read_budgets(budgets)
     device = resolve_device(settings.device)
-    with open_to_write(study) as opened, placed(opened.graph.module, device):
+    with open_to_write(study) as opened, placed(opened.graph.module, device=device):
         run = _PredictRun(opened.view(group), settings, time.perf_counter())
         record = run.all_cuts(budgets, cuts, progress)
         return run.settled(record, progress) if settle else record
@@ -215,7 +215,8 @@ class _PredictRun:
         view, cut = self.view, closed_form.split.cut.name
         record = SplitRecord(
             isplit_version=metadata.version("isplit"),
-            versions={**view.study.versions, "device": describe_device(device_of(view.graph.module))},
+            versions=view.study.versions,
+            device=describe_device(device_of(view.graph.module)),
             model=view.fingerprint,
             cut=cut,
             group=view.name,

@@ -8,11 +8,9 @@ import torch
 from torch import nn
 from torch.amp.autocast_mode import is_autocast_available
 
+from isplit.design.devices import CPU
 from isplit.errors import InputError
 from isplit.records import Precision
-
-CPU = torch.device("cpu")
-"""The processor, where a model is unless it is placed elsewhere."""
 
 
 @contextmanager

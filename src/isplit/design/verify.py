@@ -89,6 +89,7 @@ def _verify(
         scores=score_predictors(rows),
         epochs=settings.epochs,
         training_seconds=sum(training.seconds for training in trainings),
+        device="; ".join(sorted({record.device for record in records if record.device})) or None,
     )
     record = VerificationRecord(verifications=(*_others(study, verification), verification))
     record.save(study.directory)

@@ -5,14 +5,19 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from isplit.errors import NonFiniteError, StudyError
 from isplit.records.files import LARGEST_RECORD_BYTES, FileTooLargeError, read_limited, write_whole
 
 _Json = Mapping[str, Any] | list[Any] | tuple[Any, ...] | str | int | float | bool | None
+
+ComputedOn = Annotated[
+    str | None, Field(description="the device that computed it, with the card's name; None in older records")
+]
+"""The field of a record that says where its figures were computed."""
 
 
 class Part(BaseModel):

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import Part
+from isplit.records.base import ComputedOn, Part
 from isplit.records.tables import TableRecord
 
 Target = Literal["correct", "predicted"]
@@ -61,8 +61,8 @@ class CurveRecord(TableRecord):
     method: str
     target: Target
     precision: Precision
+    device: ComputedOn = None
     images: int
-    device: str | None = None
     images_per_class: dict[str, int]
     stopped: str = Field(description="why no more images were taken, in words")
     points: tuple[CurvePoint, ...]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isplit.errors import DamagedSplitWarning, StudyError
-from isplit.records.base import Part, Record
+from isplit.records.base import ComputedOn, Part, Record
 from isplit.records.compression import Compression
 from isplit.records.splits import RemoteImage, SplitFile
 from isplit.records.study import PartName
@@ -41,6 +41,7 @@ class TrainedRemote(Record):
 
     isplit_version: str
     versions: dict[str, str]
+    device: ComputedOn = None
     model: str
     group: str
     compression: Compression

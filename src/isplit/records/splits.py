@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from isplit.records.base import Part, Record
+from isplit.records.base import ComputedOn, Part, Record
 from isplit.records.compression import Compression
 from isplit.records.curve import Precision
 from isplit.records.link import WireBytes, WireOverhead, wire_overhead
@@ -211,6 +211,7 @@ class SplitRecord(Record):
 
     isplit_version: str
     versions: dict[str, str]
+    device: ComputedOn = None
     model: str
     cut: str
     group: str
@@ -285,7 +286,7 @@ class PredictionsRecord(TableRecord):
     statistics_images: int
     images: int
     seconds: float
-    device: str | None = None
+    device: ComputedOn = None
     predictions: tuple[Prediction, ...]
     remote: tuple[RemoteImage, ...]
     warnings: tuple[str, ...] = ()

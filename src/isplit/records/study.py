@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from isplit.records.base import Part, Record
+from isplit.records.base import ComputedOn, Part, Record
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 PartName = Literal["fit", "select", "test"]
@@ -117,6 +117,7 @@ class StudyRecord(Record):
 
     isplit_version: str
     versions: dict[str, str]
+    device: ComputedOn = None
     model: ModelSource
     data: DataSource
     preprocessing: Preprocessing

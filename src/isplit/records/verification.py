@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from isplit.records.base import Part
+from isplit.records.base import ComputedOn, Part
 from isplit.records.splits import Budget, Design, Measurement
 from isplit.records.tables import TableRecord
 
@@ -57,6 +57,7 @@ class Verification(Part):
     scores: tuple[PredictorScore, ...]
     epochs: int
     training_seconds: float
+    device: ComputedOn = None
 
 
 class VerificationRecord(TableRecord):

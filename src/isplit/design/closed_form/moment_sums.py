@@ -69,7 +69,8 @@ class MomentSums:
             self._origin = vectors.mean(0).reshape(self.layout.channels, -1).mean(1)
         # About a point near the mean: far from it float32 would lose a small deviation in a large square.
         vectors = vectors - self._repeated(self._origin)
-        self._sum += self._summed(vectors.sum(0) if vectors.device.type == "mps" else vectors.sum(0, dtype=_SUM))
+        has_float64 = self._sum.device == vectors.device
+        self._sum += vectors.sum(0, dtype=_SUM) if has_float64 else self._summed(vectors.sum(0))
         self.samples += len(vectors)
         # A copy: these may be a view of what the backward pass is not done with.
         self._waiting.append((vectors, slopes.clone()))

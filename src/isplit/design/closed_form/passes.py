@@ -98,5 +98,6 @@ class StatisticsPasses:
             )
 
     def _batches(self, images: NDArray[int64]) -> closing[Generator[Batch]]:
-        view = self.view
-        return closing(iter_batches(view.data, images, view.preprocessing, batch_size=self.settings.batch_size))
+        view, size = self.view, self.settings.batch_size
+        device = device_of(view.graph.module)
+        return closing(iter_batches(view.data, images, view.preprocessing, batch_size=size, device=device))

@@ -108,6 +108,8 @@ class _Run(fx.Interpreter):
         try:
             with torch.set_grad_enabled(self._started):
                 result = super().run_node(n)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             msg = f"the model cannot be differentiated at {n.format_node()}: {error}"
             raise ModelError(msg) from error

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.design.class_subsets import ClassSubset
+from isplit.design.devices import device_of
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.curve import curve_points
 from isplit.design.importance.methods import ImportanceMethod, check_scores
@@ -68,7 +69,8 @@ def score_images(
     progress(f"importance, {group.group.name}", len(table), total)
     remaining = job.order[len(table) :]
     settled = _is_settled(table, gradients, group, job)
-    batches = iter_batches(dataset, remaining, preprocessing, batch_size=job.batch_size)
+    device = device_of(gradients.graph.module)
+    batches = iter_batches(dataset, remaining, preprocessing, batch_size=job.batch_size, device=device)
     try:
         for batch in batches if not settled else ():
             labels = torch.from_numpy(group.label_map)[batch.labels]

@@ -80,13 +80,14 @@ def evaluate_splits(
         for runner in by_cut[cut.name]:
             runner(tensor)
 
-    with closing(iter_batches(view.data, images, view.preprocessing, batch_size=batch_size)) as batches:
+    coming = iter_batches(view.data, images, view.preprocessing, batch_size=batch_size, device=device)
+    with closing(coming) as batches:
         for batch in batches:
             whole.append(view.classes(run(batch.images, visit, precision=precision)))
             for runner in runners:
                 if runner.built.head is not None:
                     with torch.no_grad(), autocast(precision, device=device):
-                        crossing = runner.built.head(batch.images.to(device))
+                        crossing = runner.built.head(batch.images)
                     runner(crossing.float())
             labels.append(torch.from_numpy(view.classes.label_map)[batch.labels])
             progress(label, sum(map(len, labels)), len(images))

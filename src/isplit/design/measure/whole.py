@@ -55,10 +55,11 @@ def measure_accuracy(
     correct = done = 0
     progress("base accuracy", 0, len(indices))
     # Closed whatever the model raises: its threads would go on decoding as long as the traceback is kept.
-    batches = closing(iter_batches(dataset, indices, preprocessing, batch_size=batch_size))
+    device = device_of(model)
+    batches = closing(iter_batches(dataset, indices, preprocessing, batch_size=batch_size, device=device))
     with evaluating(model), torch.no_grad(), batches as coming:
         for batch in coming:
-            logits = find_logits(model(batch.images.to(device_of(model))))
+            logits = find_logits(model(batch.images))
             if logits is None:
                 msg = "the model's output holds no tensor N×K: a classifier's logits are needed to tell if it is right"
                 raise ModelError(msg)

@@ -147,11 +147,11 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch
         for name, value in tensors.items():
             if name.startswith(start):
                 key = name.removeprefix(start)
-                # Like Adam's own: moments lie in memory as the parameter does, the count of steps on the CPU.
+                # Like fused Adam's own: all on the parameter's device, and moments in memory as the parameter lies.
                 optimiser.state[parameter][key] = (
                     torch.zeros_like(parameter).copy_(value)
                     if value.shape == parameter.shape and key != "step"
-                    else value
+                    else value.to(parameter.device)
                 )
 
 

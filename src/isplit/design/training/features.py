@@ -10,8 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Generator
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from isplit.design.devices import device_of
 from isplit.design.graph import split
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.running import autocast
@@ -55,7 +55,6 @@ class FeatureSource:
         images: Indices of the data set (N).
         flip: Whether there is a mirrored copy of each.
         raw: Whether the inputs are images instead of features, for a head that learns.
-        device: Where the model's passes run, and where batches go.
         precision: Of the model's passes.
 
     """
@@ -65,8 +64,12 @@ class FeatureSource:
     images: NDArray[np.int64]
     flip: bool = False
     raw: bool = False
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Precision = "fp32"
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the model, where its passes run and where batches go."""
+        return device_of(self.view.graph.module)
 
     @property
     def rows(self) -> int:
@@ -102,7 +105,7 @@ class Features:
     ) -> None:
         self.source = source
         sides = split(source.view.graph, source.cut.name)
-        self._head, self._tail = (_placed(side, source.device) for side in (sides.head, sides.tail))
+        self._head, self._tail = sides.head, sides.tail
         self.kept = _choose(source, store, memory_bytes)
         labels = source.view.labels(source.images)
         self.labels = torch.from_numpy(np.tile(labels, source.rows // len(source.images)))
@@ -177,14 +180,16 @@ class Features:
         source, view, done = self.source, self.source.view, 0
         count = len(source.images)
         indices = source.images[rows % count]
-        with contextlib.closing(iter_batches(view.data, indices, view.preprocessing, batch_size=batch_size)) as batches:
+        coming = iter_batches(view.data, indices, view.preprocessing, batch_size=batch_size, device=source.device)
+        with contextlib.closing(coming) as batches:
             for batch in batches:
                 mirrored = torch.from_numpy(rows[done : done + len(batch.images)] >= count)
                 done += len(batch.images)
                 images = batch.images
                 if mirrored.any():
-                    images[mirrored] = images[mirrored].flip(-1)
-                yield images.to(source.device)
+                    chosen = mirrored.to(images.device)
+                    images[chosen] = images[chosen].flip(-1)
+                yield images
 
     def _fill(self, progress: Progress, label: str) -> None:
         """Compute the whole model's answers, and the features on the way."""
@@ -270,11 +275,6 @@ def _reserve(file: Path, size_bytes: int) -> None:
             os.posix_fallocate(opened.fileno(), 0, size_bytes)
         else:
             opened.truncate(size_bytes)
-
-
-def _placed(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module itself on the CPU, where the study's model is; elsewhere a copy."""
-    return module if device.type == "cpu" else deepcopy(module).to(device)
 
 
 def _exponent(tensor: torch.Tensor) -> int:

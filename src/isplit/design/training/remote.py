@@ -7,9 +7,10 @@ images themselves ─> the model ─────────> logits ─┴─> 
 import math
 import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from isplit.design.devices import device_of
 from isplit.design.graph import split
 from isplit.design.inputs.batches import Batch, iter_batches
 from isplit.design.measure.compressed_images import CompressedImages
@@ -84,7 +86,8 @@ class RemoteTraining:
         self._view, self._settings, self._progress = view, settings, progress
         self._compressed = CompressedImages(view.data, compression)
         self._label_map = torch.from_numpy(view.classes.label_map)
-        self._precision: Precision = chosen_precision(settings.precision)
+        self._device = device_of(view.graph.module)
+        self._precision: Precision = chosen_precision(settings.precision, device=self._device)
         self._select = view.images("select", limit=settings.select_images)
         self.images = view.images("fit", limit=settings.images)
 
@@ -118,18 +121,24 @@ class RemoteTraining:
         return TrainedNetwork(network.requires_grad_(False), tuple(curve), best_epoch)
 
     def _teacher(self) -> torch.Tensor:
-        """Return the whole model's logits N×K of the uncompressed training images."""
+        """Return the whole model's logits N×K of the uncompressed training images, on the CPU."""
         view = self._view
         parts: list[torch.Tensor] = []
-        batches = iter_batches(view.data, self.images, view.preprocessing, batch_size=_EVALUATION_BATCH)
-        with closing(batches), torch.no_grad(), autocast(self._precision):
+        batches = iter_batches(
+            view.data, self.images, view.preprocessing, batch_size=_EVALUATION_BATCH, device=self._device
+        )
+        with closing(batches), torch.no_grad(), self._autocast():
             for batch in batches:
-                parts.append(view.classes(view.graph.module(batch.images).float()))
+                parts.append(view.classes(view.graph.module(batch.images).float()).cpu())
                 self._progress("the whole model's answers", sum(map(len, parts)), len(self.images))
         return torch.cat(parts)
 
     def _batches(self, images: NDArray[np.int64], *, size: int) -> closing[Generator[Batch]]:
-        return closing(iter_batches(self._compressed, images, self._view.preprocessing, batch_size=size))
+        preprocessing, device = self._view.preprocessing, self._device
+        return closing(iter_batches(self._compressed, images, preprocessing, batch_size=size, device=device))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return autocast(self._precision, device=self._device)
 
     def _epoch(
         self, network: RemoteNetwork, optimiser: torch.optim.Optimizer, teacher: torch.Tensor, epoch: int
@@ -146,13 +155,12 @@ class RemoteTraining:
                 for group in optimiser.param_groups:
                     group["lr"] = settings.model_rate * share_of_rate(done, warmup=settings.warmup)
                 optimiser.zero_grad()
-                with autocast(self._precision):
+                with self._autocast():
                     output = network(batch.images)
                 rows = torch.from_numpy(order[seen : seen + len(batch.labels)])
                 seen += len(batch.labels)
-                losses = task_losses(
-                    view.classes(output.float()), self._label_map[batch.labels], teacher[rows], settings
-                )
+                labels, answers = (part.to(self._device) for part in (self._label_map[batch.labels], teacher[rows]))
+                losses = task_losses(view.classes(output.float()), labels, answers, settings)
                 losses["loss"].backward()
                 optimiser.step()
                 values = {name: float(value.detach()) for name, value in losses.items()}
@@ -170,9 +178,9 @@ class RemoteTraining:
         right, loss = 0, 0.0
         with self._batches(self._select, size=_EVALUATION_BATCH) as batches, torch.no_grad():
             for batch in batches:
-                with autocast(self._precision):
+                with self._autocast():
                     output = network(batch.images)
-                logits, labels = self._view.classes(output.float()), self._label_map[batch.labels]
+                logits, labels = self._view.classes(output.float()).cpu(), self._label_map[batch.labels]
                 right += int((logits.argmax(1) == labels).sum())
                 loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
         return right / len(self._select), loss / len(self._select)

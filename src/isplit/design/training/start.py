@@ -137,7 +137,7 @@ def channel_statistics(features: Features, cut: Cut, *, images: int) -> tuple[to
     with torch.no_grad(), features.batches(rows, batch_size=64) as examples:
         for example in examples:
             inputs = example.inputs if not features.source.raw else features.head(example.inputs)
-            vectors = layout.split(inputs.float()).flatten(0, 1).double().cpu()
+            vectors = layout.split(inputs.float()).flatten(0, 1).cpu().double()
             sums += torch.stack([vectors.sum(0), vectors.square().sum(0), torch.full((layout.channels,), len(vectors))])
     mean = sums[0] / sums[2]
     scale = (sums[1] / sums[2] - mean.square()).clamp_min(0).sqrt()

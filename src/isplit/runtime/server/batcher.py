@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.runtime.server.engine import Engine
+from isplit.runtime.server.engine import Engine, QuickEngine
 from isplit.runtime.server.log import logger
 from isplit.runtime.server.refusal import RefusalStatus, RefusedError
 
@@ -160,6 +160,40 @@ class Batcher:
             self._leave(job)
             job.array = _NOTHING  # the job itself may stay in the queue for a while
 
+    def is_free_for(self, rows: int) -> bool:
+        """Return whether so few rows can be computed at once: nothing waits, and the engine is quick and idle."""
+        engine = self._engine
+        return (
+            isinstance(engine, QuickEngine)
+            and rows <= engine.quick_rows
+            and not self._waiting_cost
+            and not self._slots.locked()
+            and self.is_alive
+            and not self._closing
+        )
+
+    def compute_now(self, array: NDArray[np.uint8]) -> Computed:
+        """Return the logits of rows, without a queue; `is_free_for` must have said that this is possible.
+
+        Raises:
+            RefusedError: INTERNAL, because the engine gave logits of another shape.
+
+        """
+        assert isinstance(self._engine, QuickEngine)
+        started = self._clock()
+        logits = self._engine.run_now(array)
+        infer_ms = (self._clock() - started) * 1e3
+        self._count(logits, len(array), infer_ms)
+        return Computed(logits=logits, queue_ms=0.0, infer_ms=infer_ms, batch_size=len(array))
+
+    def _count(self, logits: NDArray[np.float32], rows: int, infer_ms: float) -> None:
+        """Check an engine's answer, and count it."""
+        if logits.ndim != 2 or len(logits) != rows:
+            msg = f"the engine answered {rows} rows with an array of shape {logits.shape}"
+            raise RefusedError("INTERNAL", msg)
+        self.batches[rows] += 1
+        self.batch_ns[rows] += round(infer_ms * 1e6)
+
     async def _work(self) -> None:
         """Take batches until the batcher stops, whatever happens to one of them."""
         while not self._closing:
@@ -205,9 +239,8 @@ class Batcher:
         try:
             batch = jobs[0].array if len(jobs) == 1 else np.concatenate([job.array for job in jobs])
             logits = await self._engine.run(batch)
-            if logits.ndim != 2 or len(logits) != rows:
-                msg = f"the engine answered {rows} rows with an array of shape {logits.shape}"
-                raise RefusedError("INTERNAL", msg)
+            infer_ms = (self._clock() - started) * 1e3
+            self._count(logits, rows, infer_ms)
         except asyncio.CancelledError:
             # The server cancels this task when it stops. An engine that raises CancelledError itself is at fault like
             # any other.
@@ -222,9 +255,6 @@ class Batcher:
             for job in jobs:
                 _refuse(job, error)
             return
-        infer_ms = (self._clock() - started) * 1e3
-        self.batches[rows] += 1
-        self.batch_ns[rows] += round(infer_ms * 1e6)
         first = 0
         for job in jobs:
             job_logits = logits[first : first + job.rows]

@@ -4,7 +4,7 @@ import asyncio
 import time
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,17 @@ class Engine(Protocol):
 
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
+        ...
+
+
+@runtime_checkable
+class QuickEngine(Protocol):
+    """An engine that can also compute a few rows at once, in the calling thread."""
+
+    quick_rows: int
+
+    def run_now(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of a batch of at most `quick_rows` rows."""
         ...
 
 
@@ -102,8 +113,12 @@ class OnnxEngine:
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
         if len(batch) <= self.quick_rows:
-            return self._tail.run(batch)
+            return self.run_now(batch)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._tail.run, batch)
+
+    def run_now(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of a batch, computed in the calling thread."""
+        return self._tail.run(batch)
 
 
 def provider_to_report(engine: Engine) -> str | None:

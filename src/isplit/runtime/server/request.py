@@ -196,12 +196,18 @@ def check_file(message: Any, sha256: str) -> None:
     """
     if MODEL_SHA256 in message.parameters:
         wanted = str(message.parameters[MODEL_SHA256].string_param)
-        if wanted != sha256:
-            msg = (
-                f"the model {message.model_name!r} here runs the file with the SHA-256 {sha256[:16]}…, the request is "
-                f"meant for {wanted[:16]!r}…: this server has another bundle"
-            )
-            raise invalid(msg)
+        if fault := file_fault(message.model_name, sha256, wanted):
+            raise invalid(fault)
+
+
+def file_fault(model: str, sha256: str, wanted: str) -> str | None:
+    """Say that a request is meant for another file than the one that its model runs; None if it is not."""
+    if wanted == sha256:
+        return None
+    return (
+        f"the model {model!r} here runs the file with the SHA-256 {sha256[:16]}…, the request is meant for "
+        f"{wanted[:16]!r}…: this server has another bundle"
+    )
 
 
 def read_content(request: InferRequest, specs: Mapping[str, TensorSpec], *, max_rows: int) -> Content:

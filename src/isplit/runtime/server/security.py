@@ -8,6 +8,7 @@ from typing import Self
 
 from isplit.errors import InputError
 from isplit.runtime.access import is_loopback_host, read_pem
+from isplit.runtime.lean.device_frames import ALPN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class ServerTls:
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["h2"])
+        context.set_alpn_protocols([ALPN, "h2"])
         # Sessions are not resumed, so that nothing is kept of peers that have gone.
         context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
         context.num_tickets = 0

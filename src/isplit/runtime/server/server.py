@@ -15,6 +15,7 @@ from prometheus_client import start_http_server
 
 from isplit.errors import InputError
 from isplit.runtime.bundle import Bundle
+from isplit.runtime.lean.device_frames import MAX_CONTENT_BYTES
 from isplit.runtime.providers import Provider
 from isplit.runtime.server.batcher import Batcher
 from isplit.runtime.server.certificate import SOON_DAYS, CertificateState, check_certificate, check_client_ca
@@ -235,7 +236,8 @@ class Server:
             *self._health.methods(),
             *Probe().methods(),
         )
-        hub = Hub(methods, limits=limits, token=settings.token, refusals=self._refusals)
+        open_lean = partial(self._service.open_lean, max_content_bytes=MAX_CONTENT_BYTES)
+        hub = Hub(methods, limits=limits, token=settings.token, refusals=self._refusals, open_lean=open_lean)
         self._hub = hub
         self._metrics.connections.labels("stranger").set_function(lambda: hub.stranger_count)
         self._metrics.connections.labels("known").set_function(lambda: len(hub.channels) - hub.stranger_count)

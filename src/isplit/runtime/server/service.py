@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -12,13 +13,16 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from isplit.runtime.lean.device_frames import Opening
 from isplit.runtime.names import PROVIDER
 from isplit.runtime.server.batcher import Computed
+from isplit.runtime.server.decoding import Wanted, check_logits, decode, decoding_cost
 from isplit.runtime.server.engine import provider_to_report
 from isplit.runtime.server.front.method import Incoming, Method
+from isplit.runtime.server.lean_service import Answered, lean_answer, lean_content, lean_spec
 from isplit.runtime.server.log import logger
 from isplit.runtime.server.metrics import UNKNOWN_MODEL, Metrics
-from isplit.runtime.server.models import Cost, Hosted
+from isplit.runtime.server.models import Hosted
 from isplit.runtime.server.refusal import RefusedError, invalid
 from isplit.runtime.server.refusal_log import RefusalLog
 from isplit.runtime.server.repository import (
@@ -160,14 +164,8 @@ class InferenceService:
 
     async def model_infer(self, call: Incoming) -> bytes:
         """Answer a request, or refuse it with the status that fits the reason."""
-        self._running += 1
-        self._idle.clear()
-        try:
+        with self._counted():
             response: bytes = (await self.infer(call)).SerializeToString()
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
         return response
 
     async def infer(self, call: Incoming) -> Any:
@@ -177,43 +175,105 @@ class InferenceService:
             RefusedError: There is no answer; all other exceptions are turned into this one.
 
         """
-        started = time.monotonic()
-        label = UNKNOWN_MODEL
-        try:
-            if not self.ready:
-                msg = "the server takes no new requests, it starts or stops: ask another, or try again"
-                raise RefusedError("UNAVAILABLE", msg)
+        with self._refusing(call) as asked:
+            self._check_ready()
             request = parse(call.message, max_rows=self._max_batch)
             model = self._models.get(request.message.model_name)
             if model is None:
                 raise unknown_model(request.message.model_name, self._models)
-            label = model.name
+            asked.model = model.name
             request_id, content = self._read(request, model)
-            rows = content.rows
             pending = [content]
             # From here on, only `pending` refers to the message's memory.
             del content, request
-            decode_ms, computed = await self._compute(model, pending, call)
+            answered = await self._answered(model, pending, call, asked)
+        return _response(request_id, model.name, answered, provider=provider_to_report(model.engine))
+
+    def open_lean(self, opening: Opening, *, max_content_bytes: int) -> Method:
+        """Return the method for a model that a device opens on the lean wire.
+
+        Raises:
+            RefusedError: There is no such model, or it does not fit what the device expects.
+
+        """
+        model = find_model(opening.model, "", self._models)
+        spec = lean_spec(opening, model)
+
+        async def answer(call: Incoming) -> bytes:
+            with self._counted(), self._refusing(call) as asked:
+                asked.model = model.name
+                self._check_ready()
+                pending = [lean_content(spec, call.message)]
+                answered = await self._answered(model, pending, call, asked)
+            return lean_answer(opening, model, answered)
+
+        def answer_now(call: Incoming) -> bytes | None:
+            if not (model.quick and self.ready and call.is_lone and model.batcher.is_free_for(1)):
+                return None
+            with self._refusing(call) as asked:
+                asked.model = model.name
+                begun_s = time.perf_counter()
+                latents = model.decode(lean_content(spec, call.message), lambda: None)
+                decode_ms = (time.perf_counter() - begun_s) * 1e3
+                computed = model.batcher.compute_now(latents)
+                check_logits(computed.logits, model.outputs)
+                answered = self._note_answered(model, Answered(1, decode_ms, computed), asked)
+            return lean_answer(opening, model, answered)
+
+        max_bytes = min(spec.max_bytes or spec.row_bytes, max_content_bytes)
+        return Method(path=f"lean {model.name}", answer=answer, max_bytes=max_bytes, answer_now=answer_now)
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        """Count a request as under way."""
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    @contextmanager
+    def _refusing(self, call: Incoming) -> Generator["_Asked"]:
+        """Note every way in which a request ends without an answer, and let only RefusedError through."""
+        asked = _Asked(started=time.monotonic())
+        try:
+            yield asked
         except asyncio.CancelledError:
             # The caller has gone, or its deadline has passed.
-            self._metrics.refused(label, "CANCELLED")
+            self._metrics.refused(asked.model, "CANCELLED")
             raise
         except RefusedError as error:
-            self._note(label, error, call.peer)
-            self._count_refusal(label, started)
+            self._note(asked.model, error, call.peer)
+            self._count_refusal(asked)
             raise
         except Exception as error:
-            self._count_refusal(label, started)
-            logger.exception("a request failed", extra={"fields": {"model": label}})
+            self._count_refusal(asked)
+            logger.exception("a request failed", extra={"fields": {"model": asked.model}})
             msg = f"the server failed ({type(error).__name__}); its log says more"
             refusal = RefusedError("INTERNAL", msg)
-            self._note(label, refusal, call.peer)
+            self._note(asked.model, refusal, call.peer)
             raise refusal from error
-        stages_ms = {"decode": decode_ms, "queue": computed.queue_ms, "infer": computed.infer_ms}
-        stages_ms["server"] = (time.monotonic() - started) * 1e3
-        self._metrics.answered(label, images=rows, batch_size=computed.batch_size, stages_ms=stages_ms)
-        self._statistics[label].answered(images=rows, stages_ms=stages_ms)
-        return _response(request_id, label, computed, stages_ms, provider=provider_to_report(model.engine))
+
+    def _check_ready(self) -> None:
+        if not self.ready:
+            msg = "the server takes no new requests, it starts or stops: ask another, or try again"
+            raise RefusedError("UNAVAILABLE", msg)
+
+    async def _answered(self, model: Hosted, pending: list[Content], call: Incoming, asked: "_Asked") -> Answered:
+        rows = pending[0].rows
+        decode_ms, computed = await self._compute(model, pending, call)
+        return self._note_answered(model, Answered(rows, decode_ms, computed), asked)
+
+    def _note_answered(self, model: Hosted, answered: Answered, asked: "_Asked") -> Answered:
+        """Count an answer, and set the time that it took in the server."""
+        answered.server_ms = (time.monotonic() - asked.started) * 1e3
+        stages_ms, size = answered.stages_ms(), answered.computed.batch_size
+        self._metrics.answered(model.name, images=answered.rows, batch_size=size, stages_ms=stages_ms)
+        self._statistics[model.name].answered(images=answered.rows, stages_ms=stages_ms)
+        return answered
 
     def _read(self, request: InferRequest, model: Hosted) -> tuple[str, Content]:
         """Return the request's id and the content of its tensor."""
@@ -228,17 +288,17 @@ class InferenceService:
         """Return the milliseconds of decoding, and the answer."""
         decode_ms = 0.0
         rows, is_plain = pending[0].rows, pending[0].values is not None
-        wanted = _Wanted(call.deadline)
+        wanted = Wanted(call.deadline)
         loop = asyncio.get_running_loop()
 
         async def prepare() -> NDArray[np.uint8]:
             nonlocal decode_ms
             started = time.monotonic()
             if is_plain or (model.quick and rows == 1):
-                latents = _decode(model, pending, wanted)
+                latents = decode(model, pending, wanted)
             else:
                 pool = self._decoders.payloads if model.cost is None else self._decoders.pictures
-                latents = await loop.run_in_executor(pool, _decode, model, pending, wanted)
+                latents = await loop.run_in_executor(pool, decode, model, pending, wanted)
             if not is_plain:  # plain values are a view of the message
                 call.release()
             decode_ms = (time.monotonic() - started) * 1e3
@@ -248,17 +308,17 @@ class InferenceService:
             cost = rows
             if model.cost is not None:
                 # The cost is known before any work begins, so that costly requests can be refused.
-                cost = await loop.run_in_executor(self._decoders.headers, _cost, model.cost, pending)
+                cost = await loop.run_in_executor(self._decoders.headers, decoding_cost, model.cost, pending)
             computed = await model.batcher.submit(rows, prepare, deadline=call.deadline, cost=cost)
         finally:
             wanted.ended = True
             pending.clear()  # a thread that starts later finds nothing, and nothing is kept for it
-        _check_logits(computed.logits, model.outputs)
+        check_logits(computed.logits, model.outputs)
         return decode_ms, computed
 
-    def _count_refusal(self, label: str, started: float) -> None:
-        if label in self._statistics:
-            self._statistics[label].refused((time.monotonic() - started) * 1e3)
+    def _count_refusal(self, asked: "_Asked") -> None:
+        if asked.model in self._statistics:
+            self._statistics[asked.model].refused((time.monotonic() - asked.started) * 1e3)
 
     def _note(self, label: str, error: RefusedError, peer: str) -> None:
         self._metrics.refused(label, error.status)
@@ -266,51 +326,18 @@ class InferenceService:
         error.noted = True
 
 
-def _decode(model: Hosted, pending: list[Content], wanted: "_Wanted") -> NDArray[np.uint8]:
-    wanted.check()
-    return model.decode(pending.pop(), wanted.check)
+@dataclass(kw_only=True)
+class _Asked:
+    """A request: when it began, and its model once that is known."""
+
+    started: float
+    model: str = UNKNOWN_MODEL
 
 
-def _cost(cost: Cost, pending: list[Content]) -> int:
-    return cost(pending[0]) if pending else 0
-
-
-def _check_logits(logits: NDArray[np.float32], outputs: int) -> None:
-    """Refuse to pass on logits that a model of this bundle should not give.
-
-    Raises:
-        RefusedError: INTERNAL, because the logits are not as many as there are classes, or not finite.
-
-    """
-    if logits.shape[1:] != (outputs,):
-        msg = f"the model gave logits of shape {logits.shape}, there are {outputs} classes: export the bundle again"
-    elif not np.isfinite(logits).all():
-        msg = "the model gave logits that are NaN or infinite: check its weights, and export the bundle again"
-    else:
-        return
-    raise RefusedError("INTERNAL", msg, reason="bad_logits")
-
-
-class _Wanted:
-    """Tells another thread whether anybody still waits for what it decodes."""
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-        self.ended = False
-
-    def check(self) -> None:
-        """Stop work that nobody waits for."""
-        if self.ended:
-            raise RefusedError("UNAVAILABLE", "the caller has gone")
-        if time.monotonic() >= self._deadline:
-            raise RefusedError("DEADLINE_EXCEEDED", "the deadline passed while the request was decoded")
-
-
-def _response(
-    request_id: str, model: str, computed: Computed, stages_ms: dict[str, float], *, provider: str | None
-) -> Any:
+def _response(request_id: str, model: str, answered: Answered, *, provider: str | None) -> Any:
+    computed = answered.computed
     response = messages.ModelInferResponse(model_name=model, model_version=VERSION, id=request_id)
-    for stage, milliseconds in stages_ms.items():
+    for stage, milliseconds in answered.stages_ms().items():
         response.parameters[f"{stage}_ms"].double_param = milliseconds
     response.parameters["batch_size"].int64_param = computed.batch_size
     if provider is not None:

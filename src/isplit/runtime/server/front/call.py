@@ -12,9 +12,9 @@ from isplit.runtime.server.front.limits import PREFIX_BYTES
 from isplit.runtime.server.refusal import RefusedError
 
 if TYPE_CHECKING:
-    from isplit.runtime.server.front.connection import Connection
     from isplit.runtime.server.front.method import Method
     from isplit.runtime.server.front.receiving import Receiving
+    from isplit.runtime.server.front.running import Peer
 
 CallState = Literal["receiving", "computing", "sending", "done"]
 
@@ -26,9 +26,7 @@ class Call:
     are times of the event loop's clock, in seconds.
     """
 
-    def __init__(
-        self, connection: Connection, stream_id: int, method: Method, *, opened_at: float, deadline: float
-    ) -> None:
+    def __init__(self, connection: Peer, stream_id: int, method: Method, *, opened_at: float, deadline: float) -> None:
         self.connection = connection
         self.stream_id = stream_id
         self.method = method
@@ -63,7 +61,7 @@ class Call:
         """The message; available once it has arrived."""
         return self._buffer
 
-    def feed(self, data: bytes, *, receiving: Receiving, now: float) -> None:
+    def feed(self, data: bytes | memoryview, *, receiving: Receiving, now: float) -> None:
         """Add received bytes to the message.
 
         Raises:
@@ -78,8 +76,8 @@ class Call:
             content = content[missing:]
             if len(self._prefix) < PREFIX_BYTES:
                 return
-            self.length = self._read_length()
-            receiving.reserve(self, now=now)
+            self.announce(self._read_length(), receiving=receiving, now=now)
+        assert self.length is not None
         if self.filled + len(content) > self.length:
             msg = "there is more than one message: give one"
             raise RefusedError("INVALID_ARGUMENT", msg)
@@ -88,6 +86,19 @@ class Call:
         else:
             self._buffer[self.filled : self.filled + len(content)] = content
         self.filled += len(content)
+
+    def announce(self, length: int, *, receiving: Receiving, now: float) -> None:
+        """Set the length of the message, and reserve room for it.
+
+        Raises:
+            RefusedError: The message is too long, or there is no room for it.
+
+        """
+        if length > self.method.max_bytes:
+            msg = f"the message has {length} bytes, at most {self.method.max_bytes}: send less at a time"
+            raise RefusedError("RESOURCE_EXHAUSTED", msg, reason="message_too_long")
+        self.length = length
+        receiving.reserve(self, now=now)
 
     def grant(self, now: float) -> None:
         """Reserve room for the whole message, and move the bytes that came earlier there."""
@@ -103,6 +114,11 @@ class Call:
         if self.length is None or self.filled < self.length or self.granted_at is None:
             msg = f"the message ended after {self.filled} of {self.length or 0} bytes"
             raise RefusedError("INVALID_ARGUMENT", msg)
+
+    @property
+    def is_lone(self) -> bool:
+        """Whether nobody else is known to be waiting."""
+        return self.connection.front.is_lone(self.connection)
 
     def release(self) -> None:
         """Release the message's memory."""
@@ -121,8 +137,4 @@ class Call:
         if self._prefix[0]:
             msg = "the message is compressed: send it as it is"
             raise RefusedError("UNIMPLEMENTED", msg, reason="compressed")
-        length = int.from_bytes(self._prefix[1:], "big")
-        if length > self.method.max_bytes:
-            msg = f"the message has {length} bytes, at most {self.method.max_bytes}: send less at a time"
-            raise RefusedError("RESOURCE_EXHAUSTED", msg, reason="message_too_long")
-        return length
+        return int.from_bytes(self._prefix[1:], "big")

@@ -13,10 +13,13 @@ import ssl
 import time
 from typing import TYPE_CHECKING, cast
 
+from isplit.runtime.lean.device_frames import ALPN, MAGIC
 from isplit.runtime.server.front.connection import Connection
+from isplit.runtime.server.front.lean import LeanConnection
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.hub import Hub
+    from isplit.runtime.server.front.running import Peer
 
 _STRANGER_BYTES = 2**10
 _TLS_BYTES = 2**14
@@ -41,7 +44,7 @@ class Channel(asyncio.BufferedProtocol):
         self.opened_at = self.heard_at = hub.now()
         self.address_debt = hub.debts.of(self.peer)
         self.patience_s = hub.limits.stranger_seconds * random.uniform(*_SPREAD)
-        self.connection: Connection | None = None
+        self.connection: Peer | None = None
         self._transport: asyncio.Transport | None = None
         self._piece = b""
         self._paused_at: float | None = None
@@ -51,6 +54,7 @@ class Channel(asyncio.BufferedProtocol):
         """Bytes that a parked peer is sent at the end; None while the connection is in use."""
         self._tls: ssl.SSLObject | None = None
         self._handshaken = tls is None
+        self._has_chosen = False
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         if tls is not None:
             self._tls = tls.wrap_bio(self._in, self._out, server_side=True)
@@ -138,6 +142,7 @@ class Channel(asyncio.BufferedProtocol):
             return
         if self._tls is None:
             if piece and self.connection:
+                self._choose_wire(self.connection, piece)
                 self.connection.receive(piece)
         else:
             self._in.write(piece)
@@ -215,6 +220,13 @@ class Channel(asyncio.BufferedProtocol):
             self.hub.note("idle_stranger", peer=self.peer, detail=f"no call within {self.patience_s:.0f} s")
             self.connection.go_away()
 
+    def _choose_wire(self, connection: Peer, piece: bytes) -> None:
+        """Speak what the first byte of a connection in plain text begins."""
+        if not self._has_chosen and piece[0] == MAGIC[0] and self.hub.open_lean is not None:
+            connection.lost()
+            self.connection = LeanConnection(self, self.hub)
+        self._has_chosen = True
+
     def _adjust(self) -> None:
         """Start or stop reading, depending on whether bytes or answers are still pending."""
         if self._transport is None or self._transport.is_closing():
@@ -237,11 +249,12 @@ class Channel(asyncio.BufferedProtocol):
             return False
         self._flush_tls()
         self._handshaken = True
-        if tls.selected_alpn_protocol() != "h2":
+        protocol = tls.selected_alpn_protocol()
+        if protocol not in ("h2", ALPN):
             self.hub.note("handshake", peer=self.peer, detail="the peer does not offer HTTP/2 (ALPN h2)")
             self.close()
             return False
-        self.connection = Connection(self, self.hub)
+        self.connection = LeanConnection(self, self.hub) if protocol == ALPN else Connection(self, self.hub)
         if tls.context.verify_mode is ssl.CERT_REQUIRED and not self.hub.wants_token:
             self.connection.known = True
             self.hub.became_known(self.connection)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
@@ -26,6 +24,7 @@ from isplit.runtime.server.front.frames import FrameFloodError, FrameMeter
 from isplit.runtime.server.front.grpc_wire import RESPONSE_HEADERS, Headers, read_head, trailers
 from isplit.runtime.server.front.http2 import MAX_HEADER_BYTES, new_http2
 from isplit.runtime.server.front.limits import PREFIX_BYTES, WINDOW_BYTES
+from isplit.runtime.server.front.running import fine, finish, start
 from isplit.runtime.server.refusal import RefusedError
 
 if TYPE_CHECKING:
@@ -57,13 +56,18 @@ class Connection:
         self._credit = 0
         """Bytes that the peer may send beyond the connection's first window, for long messages."""
         self._unrestored = 0
+        # The settings are sent with the answer to the peer's first bytes, which tell what the peer speaks.
         self._http2.initiate_connection()
-        self.flush()
 
     @property
     def peer(self) -> str:
         """The address of the other side."""
         return self._output.peer
+
+    @property
+    def debts(self) -> tuple[Debt, ...]:
+        """The debts of the peer and of its address."""
+        return self.debt, self._output.address_debt
 
     @property
     def trusted(self) -> bool:
@@ -99,8 +103,8 @@ class Connection:
         """End a call without an answer, and give the reason."""
         self.front.refused(call, error)
         if call.state == "receiving":
-            self._fine()
-        self._finish(call)
+            fine(self)
+        finish(call)
         self._end_stream(call, trailers(error.status, str(error)))
         self.flush()
 
@@ -113,7 +117,7 @@ class Connection:
                 self._http2.send_headers(call.stream_id, RESPONSE_HEADERS)
                 call.answer_begun = True
         except H2Error:
-            self._finish(call)
+            finish(call)
             return
         call.put(message)
         call.answer_complete = last
@@ -130,7 +134,7 @@ class Connection:
         """Note that the connection is lost."""
         self.closing = True
         for call in list(self.calls.values()):
-            self._finish(call)
+            finish(call)
         self._http2.forget()
 
     def sweep(self, now: float) -> None:
@@ -139,7 +143,7 @@ class Connection:
             if call.outgoing and now - call.sending_since > self.front.limits.send_seconds:
                 message = f"the answer was not read within {self.front.limits.send_seconds:.0f} s"
                 self.front.refused(call, RefusedError("UNAVAILABLE", message, reason="not_read"))
-                self._finish(call)
+                finish(call)
                 self._reset(call.stream_id, ErrorCodes.CANCEL)
         self.flush()
 
@@ -164,7 +168,7 @@ class Connection:
             self._dispatch(event.stream_id)
         elif isinstance(event, StreamReset):
             if call := self.calls.get(event.stream_id):
-                self._finish(call)
+                finish(call)
         elif isinstance(event, WindowUpdated):
             stalled = self.calls.values() if event.stream_id == 0 else (self.calls.get(event.stream_id),)
             for call in list(stalled):
@@ -185,7 +189,7 @@ class Connection:
             method, is_authorised = self.front.admit(head)
         except RefusedError as error:
             self.front.note(error.reason, peer=self.peer, detail=str(error))
-            self._fine()
+            fine(self)
             self._respond_only(stream_id, [*RESPONSE_HEADERS, *trailers(error.status, str(error))])
             if error.status == "UNAUTHENTICATED" and not self.known:
                 self._end(ErrorCodes.NO_ERROR, None)  # A peer that continues without the token must connect again.
@@ -241,44 +245,7 @@ class Connection:
         except RefusedError as error:
             self.refuse(call, error)
             return
-        self.front.receiving.arrived(call)
-        call.state = "computing"
-        loop = asyncio.get_running_loop()
-        if call.deadline < inf:
-            call.timer = loop.call_at(call.deadline, self._expire, call)
-        call.task = loop.create_task(self._run(call))
-
-    async def _run(self, call: Call) -> None:
-        try:
-            reply = await call.method.answer(call)
-        except RefusedError as error:
-            if call.state != "done":
-                self.refuse(call, error)
-        except asyncio.CancelledError:
-            if call.state != "done":
-                self.refuse(call, RefusedError("UNAVAILABLE", "the server has stopped: ask another"))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller must hear of it
-            self.front.failed(call, error)
-            if call.state != "done":
-                msg = f"the server failed ({type(error).__name__}); its log says more"
-                self.refuse(call, RefusedError("INTERNAL", msg))
-        else:
-            call.release()
-            self.answered += 1
-            self.active_at = self.front.now()
-            for debt in (self.debt, self._output.address_debt):
-                debt.answered(call.length or 0, now=self.active_at)
-            if reply is not None:
-                self.send_message(call, reply, last=True)
-
-    def _fine(self) -> None:
-        """Count a call that was refused before its message had arrived."""
-        for debt in (self.debt, self._output.address_debt):
-            debt.refused(now=self.front.now())
-
-    def _expire(self, call: Call) -> None:
-        if call.state == "computing":
-            self.refuse(call, RefusedError("DEADLINE_EXCEEDED", "the deadline passed before the answer was there"))
+        start(call)
 
     def _pump(self, call: Call) -> None:
         """Write as much of an answer as the peer's windows allow, and end the stream after the last byte."""
@@ -291,11 +258,11 @@ class Connection:
                 self._http2.send_data(call.stream_id, bytes(call.outgoing[:size]))
                 del call.outgoing[:size]
         except H2Error:
-            self._finish(call)
+            finish(call)
             return
         call.sending_since = 0.0
         if call.answer_complete:
-            self._finish(call)
+            finish(call)
             self._end_stream(call, trailers("OK"))
 
     def _end_stream(self, call: Call, lines: Headers) -> None:
@@ -315,20 +282,6 @@ class Connection:
         with contextlib.suppress(H2Error):  # it may be closed already
             self._http2.reset_stream(stream_id, code)
 
-    def _finish(self, call: Call) -> None:
-        """Release everything that a call holds, and tell its computation to stop."""
-        if call.state == "done":
-            return
-        call.state = "done"
-        self.calls.pop(call.stream_id, None)
-        call.outgoing.clear()
-        call.release()
-        self.front.receiving.forget(call)
-        if call.timer:
-            call.timer.cancel()
-        if call.task and call.task is not asyncio.current_task():
-            call.task.cancel()
-
     def _end(self, code: ErrorCodes | None, reason: str | None) -> None:
         """Close the connection, after GOAWAY if a code is given. A `reason` is the peer's fault, for the operator."""
         if self.closing:
@@ -337,7 +290,7 @@ class Connection:
         if reason is not None:
             self.front.note("protocol_error", peer=self.peer, detail=reason)
         for call in list(self.calls.values()):
-            self._finish(call)
+            finish(call)
         self._collecting = False
         self.flush()
         if code is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from isplit.runtime.lean.device_frames import Opening
 from isplit.runtime.server.front.debt import AddressDebts
 from isplit.runtime.server.front.grpc_wire import RequestHead
 from isplit.runtime.server.front.limits import FrontLimits
@@ -19,8 +20,8 @@ from isplit.runtime.server.refusal_log import RefusalLog
 if TYPE_CHECKING:
     from isplit.runtime.server.front.call import Call
     from isplit.runtime.server.front.channel import Channel
-    from isplit.runtime.server.front.connection import Connection
     from isplit.runtime.server.front.method import Method
+    from isplit.runtime.server.front.running import Peer
 
 SWEEP_S = 0.25
 _READ_BYTES = 2**16
@@ -29,11 +30,18 @@ _READ_BYTES = 2**16
 class Hub:
     """The shared state of a server's connections, in one event loop.
 
-    Without a token, every peer may call, unless the TLS context requires a certificate.
+    Without a token, every peer may call, unless the TLS context requires a certificate. `open_lean` returns the method
+    for a model that a peer opens on the lean wire; None if the server does not speak it.
     """
 
     def __init__(
-        self, methods: Iterable[Method], *, limits: FrontLimits, token: str | None, refusals: RefusalLog
+        self,
+        methods: Iterable[Method],
+        *,
+        limits: FrontLimits,
+        token: str | None,
+        refusals: RefusalLog,
+        open_lean: Callable[[Opening], Method] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._methods = {method.path: method for method in methods}
@@ -48,7 +56,11 @@ class Hub:
         """In the order in which they sent something last."""
         self._parked: dict[Channel, None] = {}
         self._refusals = refusals
+        self.open_lean = open_lean
+        self._last_caller: Peer | None = None
         self._expected = b""
+        self.token_epoch = 0
+        """The number of changes of the token, for connections that have shown it once."""
         self.set_token(token)
         self._sweeper: asyncio.TimerHandle | None = self._loop.call_later(SWEEP_S, self._sweep)
 
@@ -73,7 +85,9 @@ class Hub:
 
     def set_token(self, token: str | None) -> None:
         """Require this token from the next call on."""
-        self._expected = f"Bearer {token}".encode() if token else b""
+        expected = f"Bearer {token}".encode() if token else b""
+        self.token_epoch += expected != self._expected
+        self._expected = expected
 
     def admit(self, head: RequestHead) -> tuple[Method, bool]:
         """Return the method that a call asks for, and whether the caller has shown that it is authorised.
@@ -83,7 +97,7 @@ class Hub:
 
         """
         method = self._methods.get(head.path)
-        is_authorised = self._is_authorised(head.authorization)
+        is_authorised = self.is_authorised(head.authorization)
         if not is_authorised and not (method and method.public):
             msg = "give the server's token in the metadata: authorization: Bearer TOKEN"
             raise RefusedError("UNAUTHENTICATED", msg, reason="token")
@@ -94,11 +108,17 @@ class Hub:
             raise RefusedError("UNIMPLEMENTED", msg, reason="compressed")
         return method, is_authorised
 
-    def _is_authorised(self, given: tuple[bytes, ...]) -> bool:
+    def is_authorised(self, given: tuple[bytes, ...]) -> bool:
+        """Return whether the values of a call's `authorization` are those of a caller with the token."""
         if not self._expected:
             return True
         # The comparison takes constant time, so that it does not reveal a prefix of the token.
         return len(given) == 1 and hmac.compare_digest(given[0], self._expected)
+
+    def is_lone(self, connection: Peer) -> bool:
+        """Return whether the last call that asked this was of the same connection, and remember this one."""
+        last, self._last_caller = self._last_caller, connection
+        return last is connection
 
     # Events that connections report:
 
@@ -127,7 +147,7 @@ class Hub:
             del self._stranger_channels[channel]
             self._stranger_channels[channel] = None
 
-    def became_known(self, connection: Connection) -> None:
+    def became_known(self, connection: Peer) -> None:
         """Count a connection as known."""
         for channel in self._stranger_channels:
             if channel.connection is connection:
@@ -139,6 +159,8 @@ class Hub:
         self.channels.pop(channel, None)
         self._stranger_channels.pop(channel, None)
         self._parked.pop(channel, None)
+        if channel.connection is not None and channel.connection is self._last_caller:
+            self._last_caller = None
 
     def end_parked(self) -> bool:
         """Close the stranger that was parked first, to free its socket; return whether there was one."""

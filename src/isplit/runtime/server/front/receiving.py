@@ -14,7 +14,7 @@ from isplit.runtime.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.call import Call
-    from isplit.runtime.server.front.connection import Connection
+    from isplit.runtime.server.front.running import Peer
 
 _LATER = "try again later"
 
@@ -25,13 +25,13 @@ class _Pool:
     def __init__(self, share: Share) -> None:
         self.share = share
         self.used = 0
-        self.by_connection: Counter[Connection] = Counter()
+        self.by_connection: Counter[Peer] = Counter()
         self.waiting: list[Call] = []
 
-    def has_room(self, connection: Connection, size: int) -> bool:
+    def has_room(self, connection: Peer, size: int) -> bool:
         return self.used + size <= self.share.total_bytes and self.connection_has_room(connection, size)
 
-    def connection_has_room(self, connection: Connection, size: int) -> bool:
+    def connection_has_room(self, connection: Peer, size: int) -> bool:
         return self.by_connection[connection] + size <= self.share.connection_bytes
 
     def take(self, call: Call, size: int) -> None:

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import signal
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +15,8 @@ from isplit.runtime.server.models import EngineFactory
 from isplit.runtime.server.security import ServerTls
 from isplit.runtime.server.server import Bundles, Server
 from isplit.runtime.server.settings import ServerSettings
+from isplit.runtime.server.signals import heard
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FILES = 8192
 """Enough for all connections that the front keeps, and for the files that the server itself opens."""
 
@@ -32,9 +31,10 @@ async def serve(
 ) -> bool:
     """Serve until SIGTERM or SIGINT, then drain; return whether every accepted request was answered.
 
-    A second signal ends the draining; requests that are not answered by then end with UNAVAILABLE. `started` is called
-    once the server listens. On SIGHUP, `reload` returns the new certificate and token. If it raises InputError, the
-    error is logged, and nothing changes.
+    A second signal ends the draining; requests that are not answered by then end with UNAVAILABLE. If a computation
+    keeps the event loop from hearing of it for two seconds, the process ends with exit code 1. `started` is called once
+    the server listens. On SIGHUP, `reload` returns the new certificate and token. If it raises InputError, the error is
+    logged, and nothing changes.
 
     Raises:
         BundleError: a file of the bundle is not what its manifest says.
@@ -50,31 +50,30 @@ async def serve(
     """
     bound_arenas()
     allow_files(_FILES)
-    loop = asyncio.get_running_loop()
-    asked, insisted = asyncio.Event(), asyncio.Event()
+    async with AsyncExitStack() as resources:
+        signals = resources.enter_context(heard(reload=reload is not None))
+        server = await resources.enter_async_context(Server(bundles, settings, make_engine=make_engine))
+        if reload is not None:
+            task = asyncio.create_task(_reload_when_asked(server, signals.reload, reload))
+            resources.callback(task.cancel)
+        started(server)
+        await signals.stop.wait()
+        drain = asyncio.create_task(server.drain())
+        insist = asyncio.create_task(signals.stop_at_once.wait())
+        await asyncio.wait((drain, insist), return_when=asyncio.FIRST_COMPLETED)
+        insist.cancel()
+        if not drain.done():
+            drain.cancel()
+            return False
+        return drain.result()
 
-    def on_signal() -> None:
-        (insisted if asked.is_set() else asked).set()
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, on_signal)
-    try:
-        async with Server(bundles, settings, make_engine=make_engine) as server:
-            if reload is not None:
-                loop.add_signal_handler(signal.SIGHUP, _reload, server, reload)
-            started(server)
-            await asked.wait()
-            drain = asyncio.create_task(server.drain())
-            insist = asyncio.create_task(insisted.wait())
-            await asyncio.wait((drain, insist), return_when=asyncio.FIRST_COMPLETED)
-            insist.cancel()
-            if not drain.done():
-                drain.cancel()
-                return False
-            return drain.result()
-    finally:
-        for number in (*_SIGNALS, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+async def _reload_when_asked(
+    server: Server, asked: asyncio.Event, reload: Callable[[], tuple[ServerTls | None, str | None]]
+) -> None:
+    while await asked.wait():
+        asked.clear()
+        _reload(server, reload)
 
 
 def _reload(server: Server, reload: Callable[[], tuple[ServerTls | None, str | None]]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isplit.codec.bands import shown, stacked, unstacked
+from isplit.codec.bands import plain_picture, shown, stacked, unstacked
 from isplit.codec.image import compress, preprocess, restore
 from isplit.errors import DataError
 from isplit.records import Compression, Preprocessing
@@ -80,6 +80,29 @@ def test_stacked_channels_of_other_proportions_are_refused():
     np.testing.assert_array_equal(pixels, unstacked(stacked(pixels), 5, (16, 20)))
     with pytest.raises(DataError, match="for 5 channels give 20 x 80"):
         unstacked(Image.new("L", (20, 16)), 5, (16, 20))
+
+
+@pytest.mark.parametrize(
+    ("shape", "mode"), [((4, 5), "L"), ((4, 1), "L"), ((4, 5, 1), "L"), ((4, 1, 3), "RGB"), ((4, 5, 4), "RGBA")]
+)
+def test_arrays_that_are_pictures(shape, mode):
+    """An array of one, three or four channels is a PIL image of the same pixels, be it only one pixel wide."""
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+
+    picture = plain_picture(pixels)
+
+    assert isinstance(picture, Image.Image)
+    assert mode == picture.mode
+    np.testing.assert_array_equal(pixels.reshape(shape[:2] if mode == "L" else shape), np.asarray(picture))
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_arrays_that_are_no_pictures(channels):
+    """An array of another number of channels stays an array, and an image stays the same object."""
+    image = Image.new("L", (5, 4))
+
+    assert image is plain_picture(image)
+    np.testing.assert_array_equal(gradient(channels), plain_picture(gradient(channels)))
 
 
 @pytest.mark.parametrize(("channels", "visible"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from isplit.design.graph.outputs import ModelCall, are_probabilities, as_matrix, logits_of, outputs_of
+from isplit.design.graph.outputs import (
+    ModelCall,
+    are_probabilities,
+    as_matrix,
+    image_keyword,
+    logits_of,
+    outputs_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,3 +79,34 @@ def test_logits_of_probabilities():
     assert float(certain[0]) < -15
     assert float(certain[1]) > 15
     assert -16.2 < float(logits_of(torch.tensor([[0.0, 1.0]]))[0, 0]) < -16.1
+
+
+def _first(self, images, scale=1):
+    return images
+
+
+def _keyword_only(self, *, images, scale=1):
+    return images
+
+
+def _in_the_middle(self, prompt, pixel_values, scale=1):
+    return pixel_values
+
+
+@pytest.mark.parametrize(
+    ("forward", "keyword"),
+    [
+        (_first, None),
+        (_keyword_only, "images"),
+        (_in_the_middle, "pixel_values"),
+        (lambda self: None, None),
+    ],
+)
+def test_images_are_passed_by_name_only_where_they_must_be(forward, keyword):
+    """A first parameter takes them by position; a keyword-only one and `pixel_values` behind others by name."""
+    model = type("Net", (torch.nn.Module,), {"forward": forward})()
+    images = torch.zeros(2, 1, 3, 3)
+
+    assert keyword == image_keyword(model)
+    assert (() if keyword else (images,)) == ModelCall().positional(model, images)
+    assert ({keyword: images} if keyword else {}) == ModelCall().keywords(model, images)

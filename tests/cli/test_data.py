@@ -27,3 +27,13 @@ def test_json(isplit, tiny_args):
 def test_page_that_cannot_be_written(bad_input, tiny_args, tmp_path):
     """The folder has to be there."""
     bad_input("data", *tiny_args, "--page", tmp_path / "gone" / "data.html", says=["cannot write"])
+
+
+def test_normalisation_and_parts(isplit, tiny_args):
+    """The options of the model and the data are those of `isplit analyze`."""
+    options = ["--mean", "0.1,0.2,0.3", "--std", "0.5", "--split", "test", "--json"]
+    record = json.loads(isplit("data", *tiny_args, *options).out)
+
+    assert [0.1, 0.2, 0.3] == record["preprocessing"]["mean"]
+    assert [0.5, 0.5, 0.5] == record["preprocessing"]["std"]
+    assert 24 == sum(record["part_images"].values())

@@ -9,16 +9,15 @@ import typer
 from isplit.cli import console
 from isplit.cli.options import Options
 from isplit.cli.study_options import (
-    DATA_PANEL,
     MODEL_PANEL,
     ClassesOption,
     ClassMapOption,
-    DataRootOption,
-    MeanOption,
+    DataArgument,
+    DataOptions,
     ModelArgument,
     ModelOptions,
-    SplitOption,
-    StdOption,
+    OverwriteOption,
+    SeedOption,
 )
 from isplit.cli.tables import Column, print_table
 from isplit.design.settings import AnalyzeSettings
@@ -28,18 +27,10 @@ from isplit.records import Candidate, CandidatesRecord, Rule, StudyRecord, metho
 
 def analyze(
     model: ModelArgument,
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder or .zip of class folders, an .npz, idx:IMAGES,LABELS, torchvision:NAME, sklearn:digits, "
-            "package.module:factory or ./file.py:factory.",
-        ),
-    ],
+    data: DataArgument,
     settings: Annotated[AnalyzeSettings, Options("Importance")],
     model_choice: ModelOptions,
-    mean: MeanOption = None,
-    std: StdOption = None,
+    data_choice: DataOptions,
     channel_axis: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,18 +39,11 @@ def analyze(
             rich_help_panel=MODEL_PANEL,
         ),
     ] = None,
-    split: SplitOption = None,
-    data_root: DataRootOption = None,
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
-    seed: Annotated[
-        int,
-        typer.Option(help="Seed of the choice of images, and of parts that are held out.", rich_help_panel=DATA_PANEL),
-    ] = 0,
+    seed: SeedOption = 0,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="STUDY", help="The directory to write.")] = Path("study"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a study of another model or of other data.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     wide: console.WideOption = False,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
@@ -75,12 +59,11 @@ def analyze(
         from isplit import api
 
     # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
-    means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
     axes = dict(_axis(text) for text in channel_axis or ())
     settings = replace(settings, channel_axes=axes)
     console.say_device(settings.device, quiet=quiet or json)
-    dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
-    loaded = model_choice.load(model, mean=means, std=stds)
+    dataset = data_choice.open(data, seed=seed)
+    loaded = model_choice.load(model)
     with console.progress_bars(quiet=quiet or json) as progress:
 
         def announce(study: StudyRecord) -> None:
@@ -109,22 +92,6 @@ def analyze(
         show_ranking(study.ranking, images=study.curve.images, wide=wide)
         typer.echo(f"Report: {study.directory / 'report.html'}")
         typer.echo(f"Next, measure the splits before any training: isplit predict {study.directory}")
-
-
-def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    """Read numbers separated by commas.
-
-    Raises:
-        InputError: they are none; `option` is where they were given.
-
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        msg = f"{option} is {text!r}; give numbers separated by commas, for example 0.485,0.456,0.406"
-        raise InputError(msg) from None
 
 
 def describe_base_accuracy(study: StudyRecord) -> str:

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isplit.cli import console
-from isplit.cli.analyze import describe_base_accuracy, parse_numbers
+from isplit.cli.analyze import describe_base_accuracy
 from isplit.cli.fit import describe
 from isplit.cli.options import Options
 from isplit.cli.plan import show_plan
 from isplit.cli.plan_options import LimitOptions, MachineOptions
 from isplit.cli.study_options import (
-    DATA_PANEL,
     ClassesOption,
     ClassMapOption,
-    DataRootOption,
-    MeanOption,
+    DataArgument,
+    DataOptions,
     ModelArgument,
     ModelOptions,
-    SplitOption,
-    StdOption,
+    OverwriteOption,
+    SeedOption,
 )
 from isplit.design.settings import AnalyzeSettings, FitSettings, ImageCount, PredictSettings
 from isplit.errors import needs_extra
@@ -69,22 +68,17 @@ class WorkChoice:
 
 def auto(
     model: ModelArgument,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="As for `isplit analyze`.")],
+    data: DataArgument,
     machines: MachineOptions,
     limit_choice: LimitOptions,
     work: Annotated[WorkChoice, Options("Work")],
     model_choice: ModelOptions,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    split: SplitOption = None,
-    data_root: DataRootOption = None,
+    data_choice: DataOptions,
     classes: ClassesOption = None,
     class_map: ClassMapOption = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of images.", rich_help_panel=DATA_PANEL)] = 0,
+    seed: SeedOption = 0,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The directory to write.")] = Path("auto"),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a study of another model or of other data.")
-    ] = False,
+    overwrite: OverwriteOption = False,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
@@ -100,7 +94,6 @@ def auto(
     limits, objective = limit_choice.read()
     device, link = machines.device_profile(), load_link(machines.link, name="--link")
     server = load_device(machines.server, name="--server")
-    means, stds = parse_numbers(mean, "--mean"), parse_numbers(std, "--std")
     with needs_extra("design"):
         from isplit import api
         from isplit.workflows.auto import prepare_auto
@@ -123,8 +116,8 @@ def auto(
         seed=seed,
         overwrite=overwrite,
     )
-    dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
-    loaded = model_choice.load(model, mean=means, std=stds)
+    dataset = data_choice.open(data, seed=seed)
+    loaded = model_choice.load(model)
     run = prepare_auto(loaded, dataset, out=out, device=device, link=link, limits=limits, settings=settings)
     silent = quiet or json
     if not silent:

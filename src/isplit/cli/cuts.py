@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from isplit.cli import console
-from isplit.cli.study_options import ModelArgument, ModelOptions
+from isplit.cli.options import Options
+from isplit.cli.study_options import MODEL_PANEL, ModelArgument, ModelChoice
 from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import count_with_unit
 from isplit.records import Cut, GraphRecord
@@ -13,7 +14,7 @@ from isplit.records import Cut, GraphRecord
 
 def cuts(
     model: ModelArgument,
-    model_choice: ModelOptions,
+    model_choice: Annotated[ModelChoice, Options(MODEL_PANEL, without=("mean", "std"))],
     pre_activation: Annotated[
         bool, typer.Option("--pre-activation", help="List the points before activations too.")
     ] = False,

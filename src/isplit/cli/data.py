@@ -13,7 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from isplit.cli import console
-from isplit.cli.study_options import ModelArgument, ModelOptions
+from isplit.cli.study_options import (
+    ClassMapOption,
+    DataArgument,
+    DataOptions,
+    ModelArgument,
+    ModelOptions,
+    SeedOption,
+)
 from isplit.errors import InputError, needs_extra
 from isplit.records import ClassRow, DataCheckRecord, SampleImage
 from isplit.text import terminal_text
@@ -25,12 +32,11 @@ _SAMPLES_IN_A_ROW = 3
 
 def data(
     model: ModelArgument,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="What `isplit analyze` takes as DATA.")],
+    data: DataArgument,
     model_choice: ModelOptions,
-    split: Annotated[str | None, typer.Option(help="Use only this part or folder of the data.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="The directory of torchvision's data sets.")] = None,
-    class_map: Annotated[Path | None, typer.Option(help="A JSON file {class: model output}.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of held-out parts and of the sample images.")] = 0,
+    data_choice: DataOptions,
+    class_map: ClassMapOption = None,
+    seed: SeedOption = 0,
     page: Annotated[
         Path | None, typer.Option("--page", "-o", metavar="FILE.html", help="Write the same as a page.")
     ] = None,
@@ -43,7 +49,7 @@ def data(
     with needs_extra("design"):
         from isplit import api
 
-    dataset = api.open_data(data, split=split, seed=seed, data_root=data_root)
+    dataset = data_choice.open(data, seed=seed)
     loaded = model_choice.load(model)
     check = api.check_data(loaded, dataset, class_map=class_map, seed=seed)
     if page is not None:

@@ -1,4 +1,4 @@
-"""Read the values of options that say how a model is called: the size of its images, and further inputs."""
+"""Read the values of options that say how a model is called: its images' size and normalisation, further inputs."""
 
 import json
 
@@ -22,6 +22,22 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
         msg = f"--image-size is {text!r}; give pixels as 224, or height and width as 240x320"
         raise InputError(msg)
     return sides[0], sides[-1]
+
+
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Read numbers separated by commas.
+
+    Raises:
+        InputError: they are none; `option` is where they were given.
+
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        msg = f"{option} is {text!r}; give numbers separated by commas, for example 0.485,0.456,0.406"
+        raise InputError(msg) from None
 
 
 def parse_extra_inputs(texts: list[str] | None) -> dict[str, object]:

@@ -1,19 +1,19 @@
 """Options that several verbs have: the model, the cuts, the budget, Ray, and where a study's inputs are now."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isplit.cli.model_options import parse_extra_inputs, parse_image_size
+from isplit.cli.model_options import parse_extra_inputs, parse_image_size, parse_numbers
 from isplit.cli.options import Options
 from isplit.errors import InputError, needs_extra
 from isplit.plan.planned import PLANNED, planned_split
 from isplit.records import Budget
 
 if TYPE_CHECKING:
+    from isplit.design.inputs.data import Dataset
     from isplit.design.inputs.models import LoadedModel
     from isplit.design.study import Study
 
@@ -27,6 +27,14 @@ ModelArgument = Annotated[
         help="torchvision:NAME, timm:NAME, hf:FOLDER, model.onnx, package.module:factory or ./file.py:factory.",
     ),
 ]
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder or .zip of class folders, an .npz, idx:IMAGES,LABELS, torchvision:NAME, sklearn:digits, "
+        "package.module:factory or ./file.py:factory.",
+    ),
+]
 GroupOption = Annotated[
     str | None,
     typer.Option(
@@ -34,30 +42,6 @@ GroupOption = Annotated[
         help="A class subset of the study. By default, the study's own classes.",
         rich_help_panel="Cuts and budget",
     ),
-]
-MeanOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="M,M,M",
-        help="Mean of each channel for normalisation, for example 0.485,0.456,0.406.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-StdOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="S,S,S",
-        help="Standard deviation of each channel for normalisation.",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
-SplitOption = Annotated[
-    str | None,
-    typer.Option(metavar="PART", help="Use only this part or folder of the data.", rich_help_panel=DATA_PANEL),
-]
-DataRootOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="The directory of torchvision's data sets.", rich_help_panel=DATA_PANEL),
 ]
 ClassesOption = Annotated[
     list[str] | None,
@@ -76,6 +60,13 @@ ClassMapOption = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
+SeedOption = Annotated[
+    int,
+    typer.Option(help="Seed of the choice of images, and of parts that are held out.", rich_help_panel=DATA_PANEL),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a study of another model or of other data.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,36 +77,65 @@ class ModelChoice:
         weights: A .safetensors or .pth file with the weights, or "default" for the library's own download.
         num_classes: Replace the classifier by one with this many outputs.
         image_size: Size of the model's input in pixels: 224, or height and width as 240x320.
-        channels: 1 for grey images, 3 for RGB.
+        channels: The number of channels of an image: 1 for grey, 3 for RGB, or any other.
         output: The output that holds the logits, where the model has several: its name or its position.
         extra_input: A constant for a further input of the model: a number, or a list in JSON. Repeatable.
+        mean: Mean of each channel for normalisation, for example 0.485,0.456,0.406.
+        std: Standard deviation of each channel for normalisation.
 
     """
 
     weights: Annotated[str | None, typer.Option(metavar="FILE|default")] = None
     num_classes: Annotated[int | None, typer.Option(metavar="N")] = None
     image_size: Annotated[str | None, typer.Option(metavar="N|HxW")] = None
-    channels: Annotated[int | None, typer.Option(metavar="1|3")] = None
+    channels: Annotated[int | None, typer.Option(metavar="N")] = None
     output: Annotated[str | None, typer.Option(metavar="NAME|INDEX")] = None
     extra_input: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE")] = None
+    mean: Annotated[str | None, typer.Option(metavar="M,M,M")] = None
+    std: Annotated[str | None, typer.Option(metavar="S,S,S")] = None
 
-    def load(
-        self, spec: str, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-    ) -> "LoadedModel":
+    def __post_init__(self) -> None:
+        # A wrong text is refused here, before the data are read.
+        self._arguments()
+
+    def load(self, spec: str) -> "LoadedModel":
         """Load the model that the command line names."""
         with needs_extra("design"):
             from isplit import api
-        return api.load_model(
-            spec,
-            weights=self.weights,
-            num_classes=self.num_classes,
-            image_size=parse_image_size(self.image_size),
-            channels=self.channels,
-            mean=mean,
-            std=std,
-            output=self.output,
-            extra_inputs=parse_extra_inputs(self.extra_input),
-        )
+        return api.load_model(spec, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return the options as arguments of `load_model`."""
+        return {
+            "weights": self.weights,
+            "num_classes": self.num_classes,
+            "image_size": parse_image_size(self.image_size),
+            "channels": self.channels,
+            "mean": parse_numbers(self.mean, "--mean"),
+            "std": parse_numbers(self.std, "--std"),
+            "output": self.output,
+            "extra_inputs": parse_extra_inputs(self.extra_input),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataChoice:
+    """Where the data are, and which of them count.
+
+    Args:
+        split: Use only this part or folder of the data.
+        data_root: The directory of torchvision's data sets.
+
+    """
+
+    split: Annotated[str | None, typer.Option(metavar="PART")] = None
+    data_root: Annotated[Path | None, typer.Option(metavar="DIR")] = None
+
+    def open(self, data: str, *, seed: int) -> "Dataset":
+        """Open the data that the command line names."""
+        with needs_extra("design"):
+            from isplit import api
+        return api.open_data(data, split=self.split, seed=seed, data_root=self.data_root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,5 +297,6 @@ class MovedInputs:
 CutOptions = Annotated[CutChoice, Options("Cuts and budget")]
 BudgetOptions = Annotated[BudgetChoice, Options("Cuts and budget")]
 ModelOptions = Annotated[ModelChoice, Options(MODEL_PANEL)]
+DataOptions = Annotated[DataChoice, Options(DATA_PANEL)]
 RayOptions = Annotated[RayChoice, Options("Ray")]
 MovedOptions = Annotated[MovedInputs, Options("The study's inputs")]

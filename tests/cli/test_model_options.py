@@ -45,7 +45,7 @@ def test_constants():
 @pytest.mark.parametrize("text", ["age", "=1", "age=", "age=old", 'age="old"', "age={}", "age=" + "[" * 100_000])
 def test_texts_that_are_no_constants(text):
     """A pair without a name or a value, and values that are no numbers or lists, however deep they are nested."""
-    with pytest.raises(InputError, match="--extra-input is .*; give NAME=VALUE"):
+    with pytest.raises(InputError, match=r"--extra-input is .*; give NAME=VALUE"):
         parse_extra_inputs([text])
 
 

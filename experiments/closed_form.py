@@ -18,6 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,9 @@ from isplit.codec.frame import HEADER_BYTES
 from isplit.codec.quantise import Quantiser
 from isplit.codec.rans import Rans
 from isplit.design.closed_form.allocation import Allocation, allocate_bytes, fixed_rank
+from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.basis import Basis
-from isplit.design.closed_form.build import (
-    build_split,
-    built_with_tables,
-    closed_form_bases,
-    mean_payload_bytes,
-)
+from isplit.design.closed_form.build import build_split, built_with_tables, mean_payload_bytes
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import iter_batches
@@ -81,16 +78,17 @@ def main() -> None:
 
 
 @cache
-def bases(study: Study, *, weighted: bool = True) -> list[dict[Budget, Basis]]:
-    """Solve every cut once for all parts."""
-    settings = PredictSettings(statistics_images=STATISTICS_IMAGES, weighted=weighted)
+def bases(study: Study, *, weighted: bool = True, joint_maps: bool = True) -> list[dict[Budget, Basis]]:
+    """Solve every cut once for all parts, with maps over all positions where they are worth it, or without any."""
+    tuning = TUNING if joint_maps else replace(TUNING, max_joint_width=0)
+    settings = PredictSettings(statistics_images=STATISTICS_IMAGES, weighted=weighted, tuning=tuning)
     return closed_form_bases(study.view(), [RATIO, *BUDGETS, EQUAL_BYTES], study.cuts(), settings)
 
 
 def build(study: Study, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:
     """Build the closed form of some cuts for some budgets."""
     return [
-        (budget, build_split(study.view(), of_cut[budget].best(budget, worth=TUNING.joint_worth), budget))
+        (budget, build_split(study.view(), of_cut[budget], budget))
         for of_cut in bases(study, weighted=weighted)
         for budget in budgets
         if of_cut[budget].cut.name in cuts
@@ -199,7 +197,7 @@ def run_quantise(study: Study, done: list[Row], images: int | None) -> Iterator[
     missing = [cut for cut in chosen if cut.name not in {row["cut"] for row in done}]
     if not missing:
         return
-    for of_cut in bases(study):
+    for of_cut in bases(study, joint_maps=False):
         basis = of_cut[EQUAL_BYTES]
         if basis.cut not in missing:
             continue

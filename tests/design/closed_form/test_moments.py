@@ -12,9 +12,9 @@ from isplit.design.closed_form.allocation import allocate_bytes, useful_ranks
 from isplit.design.closed_form.moments import (
     CutMoments,
     CutVectors,
-    choose_vectors,
     collect_latents,
     collect_moments,
+    possible_vectors,
 )
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph import ModelGraph, split
@@ -217,7 +217,7 @@ def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) ->
 
 
 def test_a_budget_chooses_its_patches() -> None:
-    """Where few bytes lose much anyway, channels are given up for the largest patches; many bytes keep them all."""
+    """Where few bytes lose much, channels may be given up for the largest patches or kept; many bytes keep them all."""
     energy = torch.cat([torch.full((32,), 1.0), torch.full((32,), 0.05)]).sqrt()
     positions = CutMoments(CutVectors.of(make_cut((64, 16, 16)), image_size=(16, 16)), images=4)
     generator = torch.Generator().manual_seed(0)
@@ -227,7 +227,7 @@ def test_a_budget_chooses_its_patches() -> None:
         positions.add(noise, torch.randn(8, 64, 16, 16, generator=generator) * energy[:, None, None])
     few, more, many = (Budget(payload_bytes=count) for count in (100, 120, 20_000))
 
-    found = choose_vectors(
+    found = possible_vectors(
         positions.solve(),
         [few, more, many, Budget(element_ratio=64)],
         image_size=(16, 16),
@@ -235,9 +235,11 @@ def test_a_budget_chooses_its_patches() -> None:
         tuning=ClosedFormTuning(),
     )
 
-    assert [8, 8, 4, 8] == [moments.layouts[0].patch for moments in found.values()]
-    assert [32, 64] == [found[budget].layouts[0].channels for budget in (few, many)]
-    assert found[few] is found[more]
+    sides = [[vectors.layouts[0].patch for vectors in of_budget] for of_budget in found.values()]
+    assert [[8, 4], [8, 4], [4], [8]] == sides
+    assert [[32, 64], [64]] == [[vectors.layouts[0].channels for vectors in found[budget]] for budget in (few, many)]
+    assert all(one is other for one, other in zip(found[few], found[more], strict=True))
+    assert found[few][1] is found[many][0]
 
 
 def test_progress_counts_images(graph: ModelGraph, token_cuts: list[Cut]) -> None:

@@ -1,5 +1,7 @@
 """The closed form is optimal, by hand and against other maps, and loses nothing at full rank."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -162,3 +164,20 @@ def test_short_vectors_are_solved_in_float64() -> None:
     eigenvalues = solve(PatchLayout((2, 1, 1), 1), statistics, weighted=False).eigenvalues
 
     assert [1.001 * 3.002, 1.001 * 1.002] == pytest.approx(eigenvalues.tolist(), rel=1e-12)
+
+
+def test_energy_that_is_left_out() -> None:
+    """What some latents leave is the rest of the trace, at every position; given-up channels add what they hold."""
+    layout = PatchLayout((4, 6, 6), 1)
+    sums = MomentSums(layout)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        sums.add(*(torch.randn(8, 4, 6, 6, generator=generator) for _ in range(2)))
+    solution = solve(layout, sums.statistics())
+
+    expected = 36 * float(solution.eigenvalues[1:].sum())
+    assert expected == pytest.approx(solution.left_out(1), rel=1e-6)
+    assert 0 == pytest.approx(solution.left_out(4), abs=1e-6)
+    kept = solution.encoder[:, :3], solution.decoder[:3]
+    reducer = Reducer(layout, solution.mean, solution.scale, *kept, left_out=0.5)
+    assert expected + 36 * 0.5 == pytest.approx(replace(solution, reducer=reducer).left_out(1), rel=1e-6)

@@ -19,7 +19,8 @@ class Basis:
     """The latents of a cut with patches of one size that a budget chooses among.
 
     `solutions` are those of each map. `latents` (N×K×P each) are the first K of that map's latents for images that the
-    solutions are not from. `joint` is the same with a map over all positions; None where there is none.
+    solutions are not from. `dropped` is the weighted energy, per image, that is in none of these latents. `joint` is
+    the same with a map over all positions; None where there is none.
     """
 
     cut: Cut
@@ -27,19 +28,26 @@ class Basis:
     samples_per_dimension: float
     solutions: Sequence[Solution]
     latents: list[torch.Tensor]
+    dropped: float = 0.0
     joint: "JointBasis | None" = None
 
     def best(self, budget: Budget, *, worth: float) -> "Basis":
         """Return the joint basis where it is expected to lose less than `worth` of this one's loss, else this one."""
         if self.joint is None or budget.payload_bytes is None:
             return self
-        single, joint = (expected_loss(basis.latents, budget) for basis in (self, self.joint))
-        return self.joint if joint + self.joint.dropped < worth * single else self
+        single, joint = (basis.expected_loss(budget) for basis in (self, self.joint))
+        return self.joint if joint < worth * single else self
+
+    def expected_loss(self, budget: Budget) -> float:
+        """Return the weighted squared error per image that a byte budget is expected to leave in these latents."""
+        return expected_loss(self.latents, budget) + self.dropped
 
     def of_budget(self, budget: Budget) -> "Basis":
         """Return the basis with no more latents than a budget of bytes could use, so that others do not matter."""
         useful = useful_ranks(self.solutions, budget)
-        return replace(self, latents=[part[:, :rank] for part, rank in zip(self.latents, useful, strict=True)])
+        latents = [part[:, :rank] for part, rank in zip(self.latents, useful, strict=True)]
+        rest = [part[:, rank:] for part, rank in zip(self.latents, useful, strict=True)]
+        return replace(self, latents=latents, dropped=self.dropped + _energy(rest))
 
     def joint_ranks(self, tuning: ClosedFormTuning) -> list[int]:
         """Return how many latents of each map a joint map is over; all 0 where there is to be none."""
@@ -60,12 +68,11 @@ class Basis:
 class JointBasis(Basis):
     """A basis whose `latents` are joint ones, N×K×1.
 
-    `ranks` latents of each map go into them; `dropped` is the mean square, per image, of the latents that do not.
+    `ranks` latents of each map go into them; the others are among what is `dropped`.
     """
 
     ranks: list[int]
     solution: JointSolution
-    dropped: float
 
     @classmethod
     def of(cls, basis: Basis, *, statistics: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Self | None:
@@ -90,7 +97,7 @@ class JointBasis(Basis):
             latents=[solution.encode(lay_out(others))],
             ranks=ranks,
             solution=solution,
-            dropped=sum(float(part.square().sum()) / len(part) for part in rest),
+            dropped=basis.dropped + _energy(rest),
         )
 
     def bottleneck(self, allocation: Allocation, gains: Sequence[torch.Tensor]) -> LinearBottleneck:
@@ -103,3 +110,8 @@ class JointBasis(Basis):
         bottleneck.joint.encoder.data = self.solution.vectors[:, kept].T / scales[:, None]
         bottleneck.joint.decoder.data = self.solution.vectors[:, kept].T * (scales * gain)[:, None]
         return bottleneck
+
+
+def _energy(latents: Sequence[torch.Tensor]) -> float:
+    """Return the mean square of latents N×K×P, summed over those of an image."""
+    return sum(float(part.square().sum()) / max(1, len(part)) for part in latents)

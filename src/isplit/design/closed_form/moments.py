@@ -13,7 +13,7 @@ from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import lost_share, needed_latents
 from isplit.design.closed_form.eigenpairs import Needed
 from isplit.design.closed_form.moment_sums import MomentSums, Statistics
-from isplit.design.closed_form.patch_size import choose_patch
+from isplit.design.closed_form.patch_size import possible_patches
 from isplit.design.closed_form.solve import Reducer, Solution, solve
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph import ModelGraph
@@ -131,17 +131,19 @@ class CutMoments:
         return SolvedCut(self.vectors, tuple(solutions), samples)
 
 
-def choose_vectors(
+def possible_vectors(
     pilot: SolvedCut,
     budgets: Sequence[Budget],
     *,
     image_size: tuple[int, int],
     images: int,
     tuning: ClosedFormTuning,
-) -> dict[Budget, CutVectors]:
-    """Return for each budget the vectors of the largest patches that it has room for; budgets may share theirs.
+) -> dict[Budget, tuple[CutVectors, ...]]:
+    """Return for each budget the vectors that may suit it, those of the largest patches first.
 
-    Channels are given up to make room, as long as what that loses is little beside what the budget loses anyway.
+    Channels are given up to make room for larger patches, as long as what that loses is little beside what the budget
+    loses anyway. Where channels are given up, the next smaller patches may suit a budget of bytes as well, and the
+    caller has to compare them. Budgets may share vectors.
 
     Args:
         pilot: The solution for single positions, from a few images.
@@ -153,24 +155,30 @@ def choose_vectors(
     """
     cut = pilot.vectors.cut
     if pilot.vectors.prefix:
-        return dict.fromkeys(budgets, CutVectors.of(cut, image_size=image_size))
+        return dict.fromkeys(budgets, (CutVectors.of(cut, image_size=image_size),))
     (solution,) = pilot.solutions
     eigenvalues = solution.eigenvalues.tolist()
-    choices = {
-        budget: choose_patch(
-            cut, images=images, eigenvalues=eigenvalues, loss=lost_share(solution, cut, budget), tuning=tuning
+    choices: dict[Budget, list[tuple[int, int]]] = {}
+    for budget in budgets:
+        loss = lost_share(solution, cut, budget)
+        choices[budget] = possible_patches(
+            cut,
+            images=images,
+            eigenvalues=eigenvalues,
+            loss=loss,
+            compared=budget.payload_bytes is not None,
+            tuning=tuning,
         )
-        for budget in budgets
-    }
     vectors: dict[tuple[int, int], CutVectors] = {}
-    for patch, channels in dict.fromkeys(choices.values()):
+    for patch, channels in dict.fromkeys(choice for of_budget in choices.values() for choice in of_budget):
         layout = PatchLayout.of(cut, patch)
         reducer = None
         if channels < layout.channels:
             kept = solution.encoder[:, :channels], solution.decoder[:channels]
-            reducer = Reducer(layout, solution.mean, solution.scale, *kept)
+            left_out = float(solution.eigenvalues[channels:].sum())
+            reducer = Reducer(layout, solution.mean, solution.scale, *kept, left_out)
         vectors[patch, channels] = CutVectors.of(cut, image_size=image_size, patch=patch, reducer=reducer)
-    return {budget: vectors[choice] for budget, choice in choices.items()}
+    return {budget: tuple(vectors[choice] for choice in of_budget) for budget, of_budget in choices.items()}
 
 
 def collect_moments(

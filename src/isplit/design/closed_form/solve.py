@@ -13,6 +13,7 @@ S = I gives plain PCA.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
@@ -30,7 +31,8 @@ _LONG = 512
 class Reducer:
     """The few directions of the channels that matter: C channels standardised and turned into R, position by position.
 
-    `encoder` is (C, R), `decoder` (R, C), and decoder @ encoder = 1.
+    `encoder` is (C, R), `decoder` (R, C), and decoder @ encoder = 1. `left_out` is the weighted energy of the other
+    directions at a position.
     """
 
     layout: PatchLayout
@@ -38,6 +40,7 @@ class Reducer:
     scale: torch.Tensor
     encoder: torch.Tensor
     decoder: torch.Tensor
+    left_out: float = 0.0
 
     @property
     def reduced(self) -> PatchLayout:
@@ -67,7 +70,8 @@ class Solution:
 
     `eigenvalues` (K, descending) are the latents' second moments, in units of weighted error. Column i of `encoder`
     (d×K) makes latent i of a standardised vector, row i of `decoder` (K×d) is what it stands for. With a `reducer` all
-    of these are about its reduced tensor; what `keep` returns is not.
+    of these are about its reduced tensor; what `keep` returns is not. `energy` is the sum of all d eigenvalues; None
+    where all are there.
     """
 
     layout: PatchLayout
@@ -77,6 +81,15 @@ class Solution:
     decoder: torch.Tensor
     eigenvalues: torch.Tensor
     reducer: Reducer | None = None
+    energy: float | None = None
+
+    def left_out(self, rank: int) -> float:
+        """Return the weighted energy, per image, that is not in the first so many latents."""
+        every = float(self.eigenvalues.sum()) if self.energy is None else self.energy
+        rest = self.layout.vectors * max(0.0, every - float(self.eigenvalues[:rank].sum()))
+        if self.reducer is None:
+            return rest
+        return rest + prod(self.layout.extents) * self.reducer.left_out
 
     def keep(self, latents: torch.Tensor | int) -> LinearMap:
         """Return encoder and decoder of the first so many latents, or of those at some places."""
@@ -117,7 +130,8 @@ def solve(
     """
     width, place = layout.width, statistics.covariance.device
     importance = statistics.importance if weighted else torch.eye(width, dtype=torch.float64, device=place)
-    factor, covariance = torch.linalg.cholesky(_shrunk(importance)), _shrunk(statistics.covariance)
+    weights, covariance = _shrunk(importance), _shrunk(statistics.covariance)
+    factor = torch.linalg.cholesky(weights)
     pairs = largest_eigenpairs(factor, covariance, needed) if needed and width > _LONG else None
     eigenvalues, vectors = _all_eigenpairs(factor, covariance) if pairs is None else (pairs.values, pairs.vectors)
     matters = bool(importance.diagonal().sum() > 0)
@@ -128,6 +142,8 @@ def solve(
         encoder=(factor @ vectors).float().cpu(),
         decoder=torch.linalg.solve_triangular(factor.T, vectors, upper=True).T.float().cpu(),
         eigenvalues=(eigenvalues if matters else torch.zeros_like(eigenvalues)).cpu(),
+        # The trace of Lᵀ Sigma L, without forming it.
+        energy=float((weights * covariance).sum()) if matters else 0.0,
     )
 
 

@@ -1,0 +1,118 @@
+"""Measure splits with patches of every size, beside what the closed form expects of each size.
+
+    python experiments/patch_sizes.py STUDY NAME CUT... [--budgets 64,128,256] [--sides 8,4,2] [--part test]
+
+STUDY is what `isplit analyze` wrote, and NAME what its rows are called. Every cut is solved once for each side of the
+patches, and its split is measured on all images of the part. Rows are kept in experiments/results/patch-sizes.jsonl;
+a row that is there is not measured again. `--table` prints all rows instead.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pausing import pause_point
+
+from isplit.design.closed_form.bases import closed_form_bases
+from isplit.design.closed_form.basis import Basis, JointBasis
+from isplit.design.closed_form.build import build_split
+from isplit.design.closed_form_tuning import ClosedFormTuning
+from isplit.design.measure.splits import evaluate_splits, measure
+from isplit.design.settings import PredictSettings
+from isplit.design.splits import BuiltSplit
+from isplit.design.study import Study, open_study
+from isplit.records import Budget
+
+RESULTS = Path(__file__).parent / "results" / "patch-sizes.jsonl"
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure what is missing, or print the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, nargs="?")
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("cuts", nargs="*")
+    parser.add_argument("--budgets", default="64,128,256")
+    parser.add_argument("--sides", default="8,4,2")
+    parser.add_argument("--part", default="test")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if not options.table:
+        budgets = [Budget(payload_bytes=int(text)) for text in options.budgets.split(",")]
+        sides = [int(text) for text in options.sides.split(",")]
+        for cut in options.cuts:
+            pause_point()
+            run(open_study(options.study), options.name, cut, budgets=budgets, sides=sides, part=options.part)
+    print_table()
+
+
+def run(study: Study, name: str, cut: str, *, budgets: Sequence[Budget], sides: Sequence[int], part: str) -> None:
+    """Measure a cut at every budget with every side of the patches."""
+    done = {(row["name"], row["cut"], row["budget"], row["side"]) for row in known()}
+    splits: list[BuiltSplit] = []
+    rows: list[Row] = []
+    for side in sides:
+        missing = [budget for budget in budgets if (name, cut, budget.payload_bytes, side) not in done]
+        if not missing:
+            continue
+        settings = PredictSettings(tuning=replace(ClosedFormTuning(), patch_worth=((side, float("inf")),)))
+        (bases,) = closed_form_bases(study.view(), missing, study.cuts((cut,)), settings)
+        for budget in missing:
+            splits.append(build_split(study.view(), bases[budget], budget))
+            place = {"name": name, "cut": cut, "budget": budget.payload_bytes, "side": side}
+            rows.append({**place, **described(bases[budget]), "expected_loss": bases[budget].expected_loss(budget)})
+    if not splits:
+        return
+    view = study.view()
+    evaluations = evaluate_splits(view, splits, images=view.images(part))
+    with RESULTS.open("a") as file:
+        for row, evaluation in zip(rows, evaluations, strict=True):
+            measured = measure(view, evaluation, part=part)
+            right = evaluation.answers == evaluation.labels
+            row |= {
+                "part": part,
+                "images": len(right),
+                "whole": measured.whole.accuracy,
+                "accuracy": measured.accuracy.accuracy,
+                "divergence_nats": measured.divergence_nats,
+                "payload_bytes": measured.payload_bytes.mean,
+                "right": np.packbits(right).tobytes().hex(),
+            }
+            file.write(json.dumps(row) + "\n")
+    print_table()
+
+
+def described(basis: Basis) -> Row:
+    """Return which patches, channels and latents a basis has."""
+    reducer = basis.solutions[-1].reducer
+    layout = basis.solutions[-1].layout
+    channels = layout.channels if reducer is None else reducer.encoder.shape[1]
+    return {"patch": layout.patch, "channels": channels, "joint": isinstance(basis, JointBasis)}
+
+
+def known() -> list[Row]:
+    """Return the rows that are there."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def print_table() -> None:
+    """Print all rows, the sides of one cut and budget beside each other."""
+    rows = sorted(known(), key=lambda row: (row["name"], row["cut"], row["budget"], -row["side"]))
+    for row in rows:
+        joint = ", joint" if row["joint"] else ""
+        patch = f"{row['patch']}x{row['patch']}, {row['channels']} channels{joint}"
+        answers = f"KL {row['divergence_nats']:.3f}  {row['accuracy']:.1%} of {row['whole']:.1%}"
+        print(
+            f"{row['name']:18} {row['cut']:20} {row['budget']:4} B  {patch:24} "
+            f"expected loss {row['expected_loss']:9.4g}  {answers}  {row['payload_bytes']:.0f} B"
+        )
+
+
+if __name__ == "__main__":
+    main()

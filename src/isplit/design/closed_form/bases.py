@@ -1,0 +1,203 @@
+"""Solve cuts for the latents that budgets choose among, and choose the patches of each budget.
+
+moments of positions ─> patches that may suit ─> moments of patches ─> solve ─> latents ─┬─> the expected loss decides
+(fit part, some images)                          (fit part)                  (other images) │
+                                                                                         └─> latents of all positions
+                                                                                             ─> solve (budgets of bytes)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isplit.design.bottleneck.linear import LinearMap
+from isplit.design.closed_form.allocation import ratio_ranks, useful_ranks
+from isplit.design.closed_form.basis import Basis, JointBasis
+from isplit.design.closed_form.moments import CutVectors, SolvedCut, possible_vectors
+from isplit.design.closed_form.passes import StatisticsPasses
+from isplit.design.closed_form.solve import Solution
+from isplit.design.settings import PredictSettings
+from isplit.design.study import StudyView
+from isplit.progress import Progress, silent
+from isplit.records import Budget, Cut
+
+BudgetBases = dict[Budget, Basis]
+"""For one cut: the latents that each budget chooses among."""
+Trial = tuple[Budget, CutVectors]
+"""A budget, and vectors that may suit it."""
+TrialBases = dict[Trial, Basis]
+"""For one cut: the latents of every trial."""
+
+
+def closed_form_bases(
+    view: StudyView,
+    budgets: Sequence[Budget],
+    cuts: Sequence[Cut],
+    settings: PredictSettings,
+    *,
+    progress: Progress = silent,
+) -> list[BudgetBases]:
+    """Solve every cut for every budget, and take as many latents as the budget could use.
+
+    Where patches of several sizes may suit a budget of bytes, all of them are solved for. The one with the smallest
+    expected loss on the images held out is taken, with a map over all positions or without.
+
+    Returns:
+        For each cut, the latents that each budget chooses among; budgets may share them.
+
+    """
+    passes = StatisticsPasses(view, settings, progress)
+    trials = _possible_patches(passes, cuts, budgets)
+    solved = _solve_patches(passes, trials)
+    bases = _position_bases(passes, trials, solved)
+    if passes.images.joint_maps:
+        bases = _with_joint_maps(passes, bases)
+    return [_best_of(of_cut, worth=settings.tuning.joint_worth) for of_cut in bases]
+
+
+def _best_of(bases: TrialBases, *, worth: float) -> BudgetBases:
+    """Return for each budget the basis that is expected to lose least."""
+    best: BudgetBases = {}
+    for (budget, _), basis in bases.items():
+        candidate = basis.best(budget, worth=worth)
+        before = best.get(budget)
+        if before is None or candidate.expected_loss(budget) < before.expected_loss(budget):
+            best[budget] = candidate
+    return best
+
+
+def _possible_patches(passes: StatisticsPasses, cuts: Sequence[Cut], budgets: Sequence[Budget]) -> list[list[Trial]]:
+    """Solve for single positions from a few images, and find the patches and channels that may suit each budget."""
+    size, settings = passes.view.preprocessing.image_size, passes.settings
+    moments = passes.moments(
+        [CutVectors.of(cut, image_size=size) for cut in cuts], passes.images.pilot, "statistics of channels"
+    )
+    trials: list[list[Trial]] = []
+    for of_cut in moments:
+        possible = possible_vectors(
+            of_cut.solve(weighted=settings.weighted),
+            budgets,
+            image_size=size,
+            images=len(passes.images.moments),
+            tuning=settings.tuning,
+        )
+        trials.append([(budget, vectors) for budget in budgets for vectors in possible[budget]])
+    return trials
+
+
+def _solve_patches(passes: StatisticsPasses, trials: Sequence[Sequence[Trial]]) -> dict[CutVectors, SolvedCut]:
+    """Solve for the patches of all trials; the sums of each are freed as soon as it is solved."""
+    wanted = [list(dict.fromkeys(vectors for _, vectors in of_cut)) for of_cut in trials]
+    every = [vectors for of_cut in wanted for vectors in of_cut]
+    sums = dict(zip(every, passes.moments(every, passes.images.moments, "statistics of patches"), strict=True))
+    solved: dict[CutVectors, SolvedCut] = {}
+    for number, of_cut in enumerate(wanted):
+        for vectors in of_cut:
+            budgets = [budget for budget, of_trial in trials[number] if of_trial is vectors]
+            solved[vectors] = sums.pop(vectors).solve(weighted=passes.settings.weighted, budgets=budgets)
+        passes.progress("closed forms", number + 1, len(wanted))
+    return solved
+
+
+def _position_bases(
+    passes: StatisticsPasses, trials: Sequence[Sequence[Trial]], solved: dict[CutVectors, SolvedCut]
+) -> list[TrialBases]:
+    """Collect the latents that the largest budget could use, and give each budget those that it could use itself."""
+    budgets_of: dict[CutVectors, list[Budget]] = {vectors: [] for vectors in solved}
+    for of_cut in trials:
+        for budget, vectors in of_cut:
+            budgets_of[vectors].append(budget)
+    maps = [
+        (vectors, _candidates(of_vectors.solutions, vectors.cut, budgets_of[vectors]))
+        for vectors, of_vectors in solved.items()
+    ]
+    bases = {
+        vectors: Basis(
+            cut=vectors.cut,
+            prefix=vectors.prefix,
+            samples_per_dimension=of_vectors.samples_per_dimension,
+            solutions=of_vectors.solutions,
+            latents=latents,
+            dropped=sum(
+                solution.left_out(part.shape[1]) for solution, part in zip(of_vectors.solutions, latents, strict=True)
+            ),
+        )
+        for (vectors, of_vectors), latents in zip(
+            solved.items(), passes.latents(maps, passes.images.held_out), strict=True
+        )
+    }
+    return [
+        {
+            (budget, vectors): bases[vectors].of_budget(budget) if budget.payload_bytes else bases[vectors]
+            for budget, vectors in of_cut
+        }
+        for of_cut in trials
+    ]
+
+
+def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:
+    """Return maps of as many latents as the largest budget could possibly use."""
+    ranks = [0] * len(solutions)
+    for budget in budgets:
+        wanted = ratio_ranks(solutions, cut, budget) if budget.element_ratio else useful_ranks(solutions, budget)
+        ranks = [max(pair) for pair in zip(ranks, wanted, strict=True)]
+    return [solution.keep(rank) for solution, rank in zip(solutions, ranks, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class _JoinedLatents:
+    """For some vectors: the latents that a joint map is over, of the moments' images and of the images held out."""
+
+    moments: dict[CutVectors, list[torch.Tensor]]
+    held_out: dict[CutVectors, list[torch.Tensor]]
+
+
+def _with_joint_maps(passes: StatisticsPasses, bases: Sequence[TrialBases]) -> list[TrialBases]:
+    """Give the bases of budgets in bytes a map over all positions, solved from the images of the moments."""
+    ranks = {
+        (number, trial): ranks
+        for number, of_cut in enumerate(bases)
+        for trial, basis in of_cut.items()
+        if trial[0].payload_bytes and any(ranks := basis.joint_ranks(passes.settings.tuning))
+    }
+    joined = _joined_latents(passes, bases, ranks)
+    extended = [dict(of_cut) for of_cut in bases]
+    for done, ((number, trial), of_maps) in enumerate(ranks.items()):
+        basis, (_, vectors) = bases[number][trial], trial
+        statistics, others = (
+            [part[:, :rank] for part, rank in zip(latents, of_maps, strict=True)]
+            for latents in (joined.moments[vectors], joined.held_out.get(vectors, basis.latents))
+        )
+        joint = JointBasis.of(basis, statistics=statistics, others=others)
+        extended[number][trial] = replace(basis, joint=joint)
+        passes.progress("closed forms of all positions", done + 1, len(ranks))
+    return extended
+
+
+def _joined_latents(
+    passes: StatisticsPasses, bases: Sequence[TrialBases], ranks: dict[tuple[int, Trial], list[int]]
+) -> _JoinedLatents:
+    """Collect latents for the joint maps; budgets with the same patches share a pass, of the most that one joins."""
+    most: dict[CutVectors, tuple[Basis, list[int]]] = {}
+    for (number, trial), of_maps in ranks.items():
+        _, vectors = trial
+        before = most[vectors][1] if vectors in most else of_maps
+        most[vectors] = bases[number][trial], [max(pair) for pair in zip(before, of_maps, strict=True)]
+    maps = {
+        vectors: [solution.keep(rank) for solution, rank in zip(basis.solutions, of_maps, strict=True)]
+        for vectors, (basis, of_maps) in most.items()
+    }
+    images = passes.images
+    # Where the candidates were so many that some images had no room, the few that are joined have.
+    short = [vectors for vectors, (basis, _) in most.items() if len(basis.latents[0]) < len(images.held_out)]
+
+    def collected(wanted: Sequence[CutVectors], indices: NDArray[np.int64]) -> dict[CutVectors, list[torch.Tensor]]:
+        if not wanted:
+            return {}
+        latents = passes.latents([(vectors, maps[vectors]) for vectors in wanted], indices)
+        return dict(zip(wanted, latents, strict=True))
+
+    return _JoinedLatents(moments=collected(list(most), images.moments), held_out=collected(short, images.held_out))

@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/isplit demo
 
 test: install
-	$(QUIETLY) $(BIN)/pytest -q -n auto --dist loadfile -m 'not ray'
+	$(QUIETLY) $(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder -m 'not ray'
 	$(QUIETLY) $(BIN)/pytest -q -m ray
 
 check: install

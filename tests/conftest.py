@@ -18,6 +18,8 @@ from hypothesis import settings
 from PIL import Image
 
 from isplit.cli import main
+from tests.exports import _imports_once as _imports_once
+from tests.exports import remember_exports as remember_exports
 
 settings.register_profile("isplit", deadline=None, derandomize=True)
 settings.load_profile("isplit")
@@ -196,6 +198,9 @@ def demo(isplit, tmp_path_factory) -> tuple[Path, Result]:
     with FileLock(f"{directory}.lock"):
         if not told.exists():
             directory.mkdir()
-            result = isplit("demo", "-o", directory / "isplit-demo")
+            with pytest.MonkeyPatch.context() as patch:
+                # Three passes are enough for a network that reads digits.
+                patch.setattr("isplit.design.demo._EPOCHS", 3)
+                result = isplit("demo", "-o", directory / "isplit-demo")
             told.write_text(json.dumps(asdict(result)))
     return directory, Result(**json.loads(told.read_text()))

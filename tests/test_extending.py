@@ -15,7 +15,6 @@ from isplit.errors import StudyError
 from isplit.records import Budget
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.session import Session
-from tests.design.exporting import exported_once as exported_once
 from tests.design.exporting import tiny_study as tiny_study
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"

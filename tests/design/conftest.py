@@ -14,7 +14,6 @@ from PIL import Image
 from isplit.records import Accuracy, Crossing, Cut, Measurement, Paired, PayloadBytes, Preprocessing
 from tests.design.exporting import answer_in_torch as answer_in_torch
 from tests.design.exporting import exported as exported
-from tests.design.exporting import exported_once as exported_once
 from tests.design.exporting import run_onnx as run_onnx
 from tests.design.exporting import tiny_study as tiny_study
 

@@ -4,21 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
 
-from isplit.design import export as export_module
 from isplit.design.analyze import analyze
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.export import export
 from isplit.design.graph import split
 from isplit.design.inputs.data import open_data
 from isplit.design.inputs.models import load_model
-from isplit.design.inputs.weights import fingerprint
 from isplit.design.onnx.compare import load_pixels
-from isplit.design.onnx.files import to_onnx
 from isplit.design.predict import predict
 from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings, SplitFilter
 from isplit.design.splits import BuiltSplit, choose_split
@@ -44,7 +40,7 @@ def make_study(model, data, directory, *, cuts, classes=(), weights=None, groups
 
 
 @pytest.fixture(scope="session")
-def tiny_study(exported_once, tiny_model_file, tiny_data, tiny_weights, tmp_path_factory) -> Study:
+def tiny_study(tiny_model_file, tiny_data, tiny_weights, tmp_path_factory) -> Study:
     """The small trained network, split behind each of its pools, for all classes and two subsets.
 
     At the first pool the latents are joint ones of all positions, at the second each position has its own.
@@ -61,24 +57,6 @@ def tiny_study(exported_once, tiny_model_file, tiny_data, tiny_weights, tmp_path
     joint = [choose_split(study.view(), cut, split_filter=SplitFilter()).record.bottleneck.joint for cut in CUTS]
     assert joint[0] > 0 == joint[1]
     return study
-
-
-@pytest.fixture(scope="session")
-def exported_once():
-    """Export a module only once: torch's exporter takes two seconds for the smallest."""
-    made = {}
-
-    def remember(module, example, *, source, target):
-        group = getattr(getattr(module, "_classes", None), "_group", None)
-        quantiser = next((one._quantiser.quantiser for one in module.modules() if hasattr(one, "_quantiser")), None)
-        key = (type(module), fingerprint(module), quantiser, example.shape, source, target, group and group.group)
-        if key not in made:
-            made[key] = to_onnx(module, example, source=source, target=target).SerializeToString()
-        return onnx.load_from_string(made[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_module, "to_onnx", remember)
-        yield
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from isplit.plan.costs import price  # noqa: E402
 from isplit.plan.devices import load_device  # noqa: E402
 from isplit.plan.evaluate import Load, evaluate  # noqa: E402
 from isplit.plan.links import load_link  # noqa: E402
-from isplit.plan.packets import FIXED_RTO_TCP, TcpSettings, send_tcp, send_udp  # noqa: E402
+from isplit.plan.packets import FIXED_RTO_TCP, TcpPath, TcpSettings, send_tcp, send_udp  # noqa: E402
 from isplit.plan.planner import plan  # noqa: E402
 from isplit.plan.rows import placement_rows  # noqa: E402
 from isplit.plan.simulation_settings import SimulationSettings  # noqa: E402
@@ -312,11 +312,8 @@ def own(size: int, link: LinkRecord, transport: str, runs: int) -> tuple[float, 
         ]  # fmt: skip
         whole = [result for result in results if result.packets_lost == 0]
         return float(np.mean([result.completion_ms for result in whole])), len(whole) / runs
-    times = [
-        send_tcp(size, rate_bits_per_s=link.up_bits_per_s, rtt_ms=link.rtt_ms, loss=link.loss_up,
-                 ack_loss=link.loss_down, settings=NS3_TCP, random=random).completion_ms
-        for _ in range(runs)
-    ]  # fmt: skip
+    path = TcpPath(rate_bits_per_s=link.up_bits_per_s, rtt_ms=link.rtt_ms, loss=link.loss_up, ack_loss=link.loss_down)
+    times = [send_tcp(size, path=path, settings=NS3_TCP, random=random).completion_ms for _ in range(runs)]
     return float(np.mean(times)), 1.0
 
 

@@ -14,6 +14,7 @@ from isplit.cli.export import show_bundle
 from isplit.cli.fit import describe
 from isplit.cli.plan import show_plan
 from isplit.cli.predict import show_predictions
+from isplit.cli.profile import show_profile
 from isplit.cli.verify import show_verification
 from isplit.plan.planner import plan
 from isplit.records import (
@@ -31,16 +32,19 @@ from isplit.records import (
     ImageSetting,
     LocalPlacement,
     Measurement,
+    ModelPartTime,
     Paired,
     PayloadBytes,
     PlacementRun,
     Prediction,
     PredictionsRecord,
     PredictorScore,
+    ProfileRecord,
     RemoteImage,
     RemotePlacement,
     RunsRecord,
     SplitRecord,
+    TimeFigure,
     Training,
     Verification,
     VerifiedCut,
@@ -387,3 +391,27 @@ def test_plan(printed, tmp_path):
     for words in (f"{len(renamed)} of {len(renamed)} placements, estimated", "B up", "acc. %"):
         assert words in text
     assert NAME in columns_of("\n".join(line.strip() for line in text.splitlines())).replace(" ", "")
+
+
+def test_profile(printed):
+    """The times of a model's parts at cuts with long names, of a bundle and of a study."""
+    figure = TimeFigure(median_ms=123_456.78, p95_ms=234_567.89, runs=40)
+    budget = "1048576B"
+    record = ProfileRecord(
+        isplit_version="0",
+        name="board",
+        title="A board with a long name",
+        source="measured",
+        model_fingerprint="f" * 64,
+        whole=figure,
+        preprocess=figure,
+        request=figure,
+        heads=(ModelPartTime(start=None, end=NAME, budget=budget, time=figure, weight_bytes=2**34),),
+        tails=(ModelPartTime(start=OTHER, end=None, budget=budget, time=figure, weight_bytes=2**34),),
+    )
+
+    text = printed(show_profile, record)
+
+    for words in ("123456.78", "234567.89", budget, "17179.9"):
+        assert words in text
+    assert f"headto{NAME}" in columns_of("\n".join(line.strip() for line in text.splitlines())).replace(" ", "")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isplit.plan.packets import FIXED_RTO_TCP, LINUX_TCP, MessageResult, TcpSettings, send_tcp, send_udp
+from isplit.plan.packets import FIXED_RTO_TCP, LINUX_TCP, MessageResult, TcpPath, TcpSettings, send_tcp, send_udp
 
 RANDOM = np.random.default_rng(0)
 
@@ -13,9 +13,7 @@ def send(segments: int, lost: set[int], settings: TcpSettings = LINUX_TCP) -> Me
     losses = np.array([segment in lost for segment in range(segments)])
     return send_tcp(
         segments * 1448,
-        rate_bits_per_s=1e6,
-        rtt_ms=100.0,
-        loss=0.0,
+        path=TcpPath(rate_bits_per_s=1e6, rtt_ms=100.0),
         settings=settings,
         random=RANDOM,
         first_losses=losses,
@@ -66,9 +64,7 @@ def test_timeouts_double():
     draws = iter([0.0, 0.0, 1.0])
     result = send_tcp(
         1448,
-        rate_bits_per_s=1e6,
-        rtt_ms=100.0,
-        loss=0.5,
+        path=TcpPath(rate_bits_per_s=1e6, rtt_ms=100.0, loss=0.5),
         settings=FIXED_RTO_TCP,
         random=Losing(np.random.PCG64(0)),
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isplit.plan.links import load_link
-from isplit.plan.packets import FIXED_RTO_TCP, LINUX_TCP, send_tcp
+from isplit.plan.packets import FIXED_RTO_TCP, LINUX_TCP, TcpPath, send_tcp
 from isplit.plan.transfer import slow_start_stalls_ms, transfer_cost
 from isplit.records import LinkRecord
 
@@ -83,9 +83,7 @@ def test_without_loss_the_closed_form_is_the_simulation(figures: str, count: int
     clean = link(figures)
     result = send_tcp(
         count,
-        rate_bits_per_s=clean.up_bits_per_s,
-        rtt_ms=clean.rtt_ms,
-        loss=0.0,
+        path=TcpPath(rate_bits_per_s=clean.up_bits_per_s, rtt_ms=clean.rtt_ms),
         random=np.random.default_rng(0),
     )
     assert result.completion_ms == pytest.approx(float(transfer_cost([count], clean).mean_ms[0]), rel=1e-3)
@@ -98,12 +96,8 @@ def test_with_loss_the_closed_form_is_close_to_the_simulation(figures: str, loss
     """Mean times of short messages agree within 12 % of the mean over 2,500 simulated ones."""
     lossy = link(f"{figures},{loss}")
     random = np.random.default_rng(1)
-    times = [
-        send_tcp(
-            count, rate_bits_per_s=lossy.up_bits_per_s, rtt_ms=lossy.rtt_ms, loss=loss, random=random
-        ).completion_ms
-        for _ in range(2500)
-    ]
+    path = TcpPath(rate_bits_per_s=lossy.up_bits_per_s, rtt_ms=lossy.rtt_ms, loss=loss)
+    times = [send_tcp(count, path=path, random=random).completion_ms for _ in range(2500)]
     assert np.mean(times) == pytest.approx(float(transfer_cost([count], lossy).mean_ms[0]), rel=0.12)
 
 

@@ -70,7 +70,8 @@ def test_words():
     """One sentence with every phase, in durations that do not pretend to be exact."""
     text = TimeEstimate(analyze_s=36, predict_s=700, training_s=4, export_s=8, most_trainings=1).text
     assert (
-        "Estimated time: analyze about 35 s, predict about 12 min, export about 10 s, together about 12 min; "
+        "Rough estimate of the time, which may be off by half: "
+        "analyze about 35 s, predict about 12 min, export about 10 s, together about 12 min; "
         "where the plan asks for it, training of under 5 s." == text
     )
     assert "about 2 h" == duration(7000)

@@ -10,7 +10,7 @@ from isplit.plan.compute import ModelShape, machine_times
 from isplit.records import GraphRecord, ProfileRecord, TimeFigure
 from isplit.runtime.profile.measure import PartTimes
 from isplit.runtime.profile.parts import PartKey
-from isplit.workflows.profile_study import CHECKED_HEADS, choose_heads, fit_correction, profile_study
+from isplit.workflows.profile_study import FEWEST_HEADS, choose_heads, fit_correction, profile_study
 
 QUICK = ("--runs", 6, "--no-memory", "--no-energy")
 
@@ -88,16 +88,15 @@ def test_every_head_on_demand(study):
 
 
 def test_heads_are_spread_and_the_largest_output_is_fitted(study):
-    """The first, the last and the head with the most output for its time are fitted, and none of them is a check."""
+    """The last head and the one with the most output for its time are fitted, and another one checks the fit."""
     shape = ModelShape.from_graph(study.graph_record)
     cuts = [cut.name for cut in study.cuts()]
 
     fitted, checked = choose_heads(shape, cuts)
 
-    assert CHECKED_HEADS == len(checked)
+    assert (FEWEST_HEADS - 1, 1) == (len(fitted), len(checked))
     assert not {*fitted} & {*checked}
-    assert {cuts[0], cuts[-1]} <= {*fitted, *checked}
-    assert cuts[0] in fitted
+    assert cuts[-1] in fitted
 
 
 def test_correction_by_hand(study):

@@ -61,12 +61,12 @@ def profile(
         return
     if quiet:
         return
-    _show(record)
+    show_profile(record)
     typer.echo(f"profile: {path}")
 
 
-def _show(record: ProfileRecord) -> None:
-    """Print the times of the model's parts, and in words what else was measured."""
+def show_profile(record: ProfileRecord) -> None:
+    """Print the times of the model's parts as a table, and in words what else was measured."""
     rows = [("whole model", None, record.whole), ("preprocessing", None, record.preprocess)]
     rows += [("request", None, record.request)]
     rows += [(f"head to {part.end}", part, part.time) for part in record.heads]

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.plan.packets import UDP_HEADER_BYTES, TcpSettings, send_tcp
+from isplit.plan.packets import UDP_HEADER_BYTES, TcpPath, TcpSettings, send_tcp
 from isplit.plan.queues import Capacity, departures_by_group
 from isplit.plan.simulation_settings import SimulationSettings
 from isplit.plan.transfer import slow_start_stalls_ms
@@ -195,10 +195,7 @@ def _repair(
     rate, rtt_ms = float(paths.rates[index]), float(paths.rtt_ms[index])
     outcome = send_tcp(
         int(count_bytes),
-        rate_bits_per_s=rate,
-        rtt_ms=rtt_ms,
-        loss=float(paths.loss[index]),
-        mtu_bytes=paths.packet_bytes,
+        path=TcpPath(rate_bits_per_s=rate, rtt_ms=rtt_ms, loss=float(paths.loss[index]), mtu_bytes=paths.packet_bytes),
         settings=paths.tcp,
         random=random,
         first_losses=first,

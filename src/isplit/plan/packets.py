@@ -71,14 +71,25 @@ class MessageResult:
     retransmissions: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class TcpPath:
+    """The path of a TCP connection.
+
+    Packets leave at `rate_bits_per_s`, and the round trip without serialisation takes `rtt_ms`. `loss` is the share of
+    data packets lost, and `ack_loss` that of acknowledgements. IP packets have at most `mtu_bytes`.
+    """
+
+    rate_bits_per_s: float
+    rtt_ms: float
+    loss: float = 0.0
+    ack_loss: float = 0.0
+    mtu_bytes: int = 1500
+
+
 def send_tcp(
     count_bytes: int,
     *,
-    rate_bits_per_s: float,
-    rtt_ms: float,
-    loss: float,
-    ack_loss: float = 0.0,
-    mtu_bytes: int = 1500,
+    path: TcpPath,
     settings: TcpSettings = LINUX_TCP,
     random: np.random.Generator,
     first_losses: np.ndarray | None = None,
@@ -87,26 +98,13 @@ def send_tcp(
 
     Args:
         count_bytes: The message's bytes.
-        rate_bits_per_s: The rate at which the sender's packets leave.
-        rtt_ms: The round trip without serialisation.
-        loss: The share of data packets lost.
-        ack_loss: The share of acknowledgements lost.
-        mtu_bytes: The largest IP packet.
+        path: What the connection runs over.
         settings: The behaviour of TCP.
         random: Where losses are drawn from.
         first_losses: Which segments are lost when first sent, boolean; drawn when None.
 
     """
-    flow = _Flow(
-        count_bytes,
-        rate_bits_per_s=rate_bits_per_s,
-        rtt_ms=rtt_ms,
-        loss=loss,
-        ack_loss=ack_loss,
-        mtu_bytes=mtu_bytes,
-        settings=settings,
-        random=random,
-    )
+    flow = _Flow(count_bytes, path=path, settings=settings, random=random)
     if first_losses is not None:
         flow.first_losses = list(first_losses)
     return flow.run()
@@ -119,22 +117,19 @@ class _Flow:
         self,
         count_bytes: int,
         *,
-        rate_bits_per_s: float,
-        rtt_ms: float,
-        loss: float,
-        ack_loss: float,
-        mtu_bytes: int,
+        path: TcpPath,
         settings: TcpSettings,
         random: np.random.Generator,
     ) -> None:
-        payload = max(mtu_bytes - settings.header_bytes, 1)
+        payload = max(path.mtu_bytes - settings.header_bytes, 1)
         self.segments = max(-(-count_bytes // payload), 1)
         last = count_bytes - (self.segments - 1) * payload
-        per_byte_ms = 8e3 / rate_bits_per_s
+        per_byte_ms = 8e3 / path.rate_bits_per_s
         self.full_ms = (payload + settings.header_bytes) * per_byte_ms
         self.last_ms = (last + settings.header_bytes) * per_byte_ms
-        self.half_ms = rtt_ms / 2
-        self.rtt_ms, self.loss, self.ack_loss, self.settings, self.random = rtt_ms, loss, ack_loss, settings, random
+        self.half_ms = path.rtt_ms / 2
+        self.rtt_ms, self.loss, self.ack_loss = path.rtt_ms, path.loss, path.ack_loss
+        self.settings, self.random = settings, random
         self.window, self.threshold = float(settings.initial_window), float("inf")
         self.next_new, self.link_free_ms = 0, 0.0
         self.received: dict[int, None] = {}  # in the order of arrival
@@ -144,7 +139,7 @@ class _Flow:
         self.retransmitted: set[int] = set()
         self.flight = 0
         self.recover_until = -1
-        self.rto_ms = settings.rto_ms(rtt_ms)
+        self.rto_ms = settings.rto_ms(path.rtt_ms)
         self.timer, self.probe_allowed = 0, settings.rack
         self.sent_ms: dict[int, float] = {}
         self.events: list[tuple[float, int, str, int]] = []

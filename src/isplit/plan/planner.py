@@ -17,7 +17,7 @@ from isplit.plan.costs import Costs, price
 from isplit.plan.devices import THIS_MACHINE, load_device
 from isplit.plan.evaluate import Evaluation, Load, evaluate
 from isplit.plan.links import load_link
-from isplit.plan.recommend import recommend
+from isplit.plan.recommend import Choice, recommend
 from isplit.plan.rows import PlacementRow, placement_rows
 from isplit.plan.special_rows import segmented_row, tier_rows
 from isplit.plan.study_facts import StudyFacts, load_facts
@@ -101,16 +101,16 @@ def plan(
     profiles = [load_device(spec, name=name) for spec, name in specs]
     links = [load_link(link, name="link"), *(load_link(spec, name="tier") for _, spec in settings.tiers)]
     machines = [machine_times(profile, shape, model_fingerprint=facts.model_fingerprint) for profile in profiles]
-    wanted = choose.with_default_loss(choose.make_limits(dict(limits or {}), where="limits"))
+    checked_limits = choose.with_default_loss(choose.make_limits(dict(limits or {}), where="limits"))
 
-    rows = list(placement_rows(facts, shape, middle=settings.middle or wanted.hide_answer))
-    if wanted.max_device_memory_bytes is not None:
-        segmented = segmented_row(facts, machines[0], max_memory_bytes=wanted.max_device_memory_bytes)
+    rows = list(placement_rows(facts, shape, middle=settings.middle or checked_limits.hide_answer))
+    if checked_limits.max_device_memory_bytes is not None:
+        segmented = segmented_row(facts, machines[0], max_memory_bytes=checked_limits.max_device_memory_bytes)
         rows += [segmented] if segmented else []
     if settings.tiers:
         rows += tier_rows(facts, machines, links, settings.load)
     costs = price(rows, facts, device=machines[0], server=machines[1])
-    return _record(facts, costs, machines, links, wanted, settings)
+    return _record(facts, costs, machines, links, checked_limits, settings)
 
 
 def _facts(study: str | Path | HasDirectory, *, group: str | None) -> StudyFacts:
@@ -142,9 +142,11 @@ def _record(
     switching = switching_points(costs, links[0], limits, load, objective)
     answer = recommend(
         placements,
-        chosen=placements[chosen] if chosen >= 0 else None,
-        closest=placements[choose.nearest(checks, considered)],
-        alternatives=_alternatives(placements, costs, checks, scores, considered, chosen),
+        choice=Choice(
+            chosen=placements[chosen] if chosen >= 0 else None,
+            closest=placements[choose.nearest(checks, considered)],
+            alternatives=_alternatives(placements, costs, checks, scores, considered, chosen),
+        ),
         machines=planned,
         links=links,
         switching=switching,

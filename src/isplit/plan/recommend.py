@@ -1,6 +1,7 @@
 """The one answer in words: what to do, what else there is, where the answer changes, and what would settle it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from isplit.plan.units import rate_text, size_text
 from isplit.records import (
@@ -45,12 +46,23 @@ _PLAIN_LIMITS: dict[LimitName, str] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a plan chooses among its placements.
+
+    `chosen` is the best that keeps the limits, None where none does, and `closest` then comes closest to them.
+    `alternatives` are the best of each other kind that are as accurate as asked for.
+    """
+
+    chosen: PlannedPlacement | None
+    closest: PlannedPlacement
+    alternatives: Sequence[PlannedPlacement] = ()
+
+
 def recommend(
     placements: Sequence[PlannedPlacement],
     *,
-    chosen: PlannedPlacement | None,
-    closest: PlannedPlacement,
-    alternatives: Sequence[PlannedPlacement],
+    choice: Choice,
     machines: Sequence[PlannedMachine],
     links: Sequence[LinkRecord],
     switching: Sequence[SwitchingPoint],
@@ -61,9 +73,7 @@ def recommend(
 
     Args:
         placements: All that were planned.
-        chosen: The best that keeps the limits, None where none does.
-        closest: What comes closest to the limits where none keeps them.
-        alternatives: The best of each other kind that is as accurate as asked for.
+        choice: What was chosen, or came closest.
         machines: The machines, the device first.
         links: The links between them.
         switching: The best placements over the rate of the uplink.
@@ -71,6 +81,7 @@ def recommend(
         train: What to train next, if anything.
 
     """
+    chosen, closest = choice.chosen, choice.closest
     estimated = any(placement.source == "estimated" for placement in placements) or any(
         link.source == "estimated" for link in links
     )
@@ -82,7 +93,7 @@ def recommend(
     else:
         worth = "Splitting is worth it here." if _splits(chosen) else "Splitting is not worth it here."
         sentences = [f"{scene}: {action(chosen)}: {figures(chosen)}.", worth]
-        sentences += [_alternative(other) for other in alternatives]
+        sentences += [_alternative(other) for other in choice.alternatives]
         if text := _switching_text(switching, placements, first=links[0] if links else None):
             sentences.append(text)
     if train is not None:

@@ -8,7 +8,7 @@ from isplit.design.measure.speed import ModelSpeed
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.records import Budget, CandidatesRecord, GraphRecord, PredictionsRecord, SplitRecord
 
-# Rough factors, not fitted to runs: an estimate from them may be off by half.
+# These factors were not fitted to runs, so the estimate calls itself rough.
 _IMAGE_SETTINGS = 21
 _START_S = 3.0
 _MOMENTS = 2.5
@@ -37,7 +37,8 @@ class TimeEstimate:
         trainings = "training" if self.most_trainings == 1 else f"up to {self.most_trainings} trainings"
         each = "" if self.most_trainings == 1 else " each"
         return (
-            f"Estimated time: analyze {duration(self.analyze_s)}, predict {duration(self.predict_s)}, "
+            "Rough estimate of the time, which may be off by half: "
+            f"analyze {duration(self.analyze_s)}, predict {duration(self.predict_s)}, "
             f"export {duration(self.export_s)}, together {duration(least_s)}; where the plan asks for it, "
             f"{trainings} of {duration(self.training_s)}{each}."
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from isplit.design.profile_parts import ProfileParts
     from isplit.design.study import Study
 
-FITTED_HEADS, CHECKED_HEADS = 5, 3
-"""Whole heads that the correction is fitted to, and those that it is then checked with."""
+FEWEST_HEADS, MOST_HEADS = 4, 8
+"""Whole heads that are run: a quarter of them all, but at least and at most so many."""
 
 Values = NDArray[np.float64]
 
@@ -61,8 +61,7 @@ def profile_study(
     """Measure this machine with a study's model, at all cuts of its curve.
 
     The whole model is run, and the profiler of onnxruntime times its operators, which are added up to the segments
-    between cuts. A few whole heads are run in turn with it: a correction is fitted to some, and the others check it.
-    With an accelerator, whose operators cannot be timed one by one, every head is run.
+    between cuts. Of a few whole heads, run in turn with it, some fit a correction and the others check it.
 
     Args:
         study: The study; its model is exported, which needs torch.
@@ -71,12 +70,10 @@ def profile_study(
         pictures: Image files or folders to measure with; none draws some.
         settings: How to measure; memory and energy are measured of bundles alone.
         progress: Called as work goes on.
-        every_head: Run every head and no segments.
+        every_head: Run every head. So it is with an accelerator, whose operators cannot be timed one by one.
 
     Raises:
-        ModelError: the model has no ONNX.
-        EngineError: onnxruntime failed.
-        InputError, DataError: the pictures cannot be used.
+        ModelError, EngineError, InputError, DataError: the model has no ONNX or fails, or the pictures cannot be used.
 
     """
     settings = settings or ProfileSettings()
@@ -84,7 +81,7 @@ def profile_study(
     shape = ModelShape.from_graph(study.graph_record)
     cuts = [cut.name for cut in sorted(study.cuts(), key=lambda cut: cut.depth)]
     fitted, checked = choose_heads(shape, cuts)
-    every_head = every_head or settings.provider != "cpu" or len(cuts) <= len(fitted) + len(checked)
+    every_head = every_head or settings.provider != "cpu" or len(cuts) <= 2 * FEWEST_HEADS
     heads = cuts if every_head else [cut for cut in cuts if cut in (*fitted, *checked)]
     loaded, described = load_pictures(pictures, study.model.preprocessing)
     progress("export", 0, 1)
@@ -92,8 +89,7 @@ def profile_study(
         timed, segments_ms, provider = _measure(
             study, Path(scratch), (cuts, heads), loaded, settings=settings, trace=not every_head, progress=progress
         )
-    machine = describe_machine()
-    correction = None
+    machine, correction = describe_machine(), None
     if segments_ms is not None:
         correction = fit_correction(shape, cuts, timed, segments_ms, fitted=fitted, checked=checked)
     return ProfileRecord(
@@ -108,13 +104,9 @@ def profile_study(
         ),
         model=study.record.model.spec,
         model_fingerprint=study.record.model.fingerprint,
-        preprocess=timed.times[PartKey(kind="preprocess")],
-        whole=timed.times[PartKey(kind="whole")],
-        heads=tuple(_head(timed, cut) for cut in heads),
-        segments=() if segments_ms is None else _segments(cuts, segments_ms),
         correction=correction,
-        images=tuple(_image(timed, compression) for compression in compared_compressions()),
         not_measured={"entropy coding, requests, memory and energy": "they are measured of a bundle"},
+        **_figures(timed, cuts, heads, segments_ms),
     )
 
 
@@ -122,7 +114,8 @@ def choose_heads(shape: ModelShape, cuts: Sequence[str]) -> tuple[tuple[str, ...
     """Choose the whole heads that a correction is fitted to, and those that check it.
 
     Heads are spread evenly over the logarithm of their estimated time, because the errors that count are relative. The
-    head whose output is largest for its time is fitted too, because it tells the cost of handing out a tensor.
+    head whose output is largest for its time is fitted too, because it tells the cost of handing out a tensor. About a
+    third of the heads check the fit.
 
     Args:
         shape: The model.
@@ -134,13 +127,14 @@ def choose_heads(shape: ModelShape, cuts: Sequence[str]) -> tuple[tuple[str, ...
     estimated_ms = np.maximum(times.prefix_ms[places], 1e-9)
     largest_output = int(np.argmax(shape.tensor_bytes[places] / estimated_ms))
     chosen = [largest_output]
-    aims = np.geomspace(estimated_ms[0], estimated_ms[-1], FITTED_HEADS + CHECKED_HEADS - 1)
+    count = min(max(len(cuts) // 4, FEWEST_HEADS), MOST_HEADS)
+    aims = np.geomspace(estimated_ms[0], estimated_ms[-1], count - 1)
     for aim in aims:
         left = [number for number in range(len(cuts)) if number not in chosen]
         if left:
             chosen.append(min(left, key=lambda number, aim=aim: abs(float(np.log(estimated_ms[number] / aim)))))
     spread = sorted(chosen[1:])
-    checked = spread[1::2][:CHECKED_HEADS]
+    checked = spread[1:-1:2][: max(count // 3, 1)]
     return (
         tuple(cuts[number] for number in sorted(chosen) if number not in checked),
         tuple(cuts[number] for number in checked),
@@ -280,6 +274,17 @@ def _least_squares(rows: Values) -> tuple[float, float, float]:
         if solution[0] > 0 and solution.min() >= 0 and error < best_error:
             best, best_error = solution, error
     return float(best[0]), float(best[1]), float(best[2])
+
+
+def _figures(timed: PartTimes, cuts: Sequence[str], heads: Sequence[str], segments_ms: Values | None) -> dict[str, Any]:
+    """Return the times as fields of a profile."""
+    return {
+        "preprocess": timed.times[PartKey(kind="preprocess")],
+        "whole": timed.times[PartKey(kind="whole")],
+        "heads": tuple(_head(timed, cut) for cut in heads),
+        "segments": () if segments_ms is None else _segments(cuts, segments_ms),
+        "images": tuple(_image(timed, compression) for compression in compared_compressions()),
+    }
 
 
 def _head(timed: PartTimes, cut: str) -> ModelPartTime:

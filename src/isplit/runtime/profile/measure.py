@@ -91,15 +91,9 @@ def profile_bundle(
     not_measured: dict[str, str] = {}
     memory = _memory(bundle, settings, not_measured, progress=progress) if settings.memory else ()
     request = _request(bundle, loaded, settings, not_measured)
-    machine = describe_machine()
+    machine, provider = describe_machine(), _provider(bundle, settings)
     tags = {cut.name: _tag(cut, not_measured) for cut in bundle.record.cuts}
-    execution = execution_of(
-        timed,
-        settings,
-        provider=_provider(bundle, settings),
-        pictures=described,
-        seconds=time.perf_counter() - begun_s,
-    )
+    seconds = time.perf_counter() - begun_s
     return ProfileRecord(
         isplit_version=version("isplit"),
         versions=runtime_versions(),
@@ -107,7 +101,7 @@ def profile_bundle(
         title=title or machine.processor,
         source="measured",
         machine=machine,
-        execution=execution,
+        execution=execution_of(timed, settings, provider=provider, pictures=described, seconds=seconds),
         model=bundle.name,
         model_fingerprint=bundle.record.model_fingerprint,
         preprocess=timed.times.get(PartKey(kind="preprocess")),

@@ -1,0 +1,129 @@
+"""The shortcut of `isplit profile STUDY` beside timing every head: how far off it is, and how long it takes.
+
+    python benchmarks/profile_study.py --work DIR [--models torchvision:mobilenet_v2 torchvision:resnet18] [--runs 30]
+
+The models have random weights, because times do not depend on their values. All heads, the whole model and the traced
+whole model are run in turn, so that a drifting clock cannot tell for one of them. The correction is then fitted to the
+few heads that the shortcut would have run, and judged by all the others. The seconds are those of separate calls that
+run only what each way needs, loading included; exporting takes the same time for both and is left out. `repeat` is how
+far two rounds of timing the same heads are from each other, which says how quiet the machine was.
+
+Results go to benchmarks/results/profile_study.json; models that are not run keep their last figures.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+import isplit
+from isplit.design.profile_parts import ProfileParts, export_profile_parts
+from isplit.plan.compute import ModelShape
+from isplit.runtime.profile.parts import PartKey
+from isplit.workflows.profile_study import choose_heads, fit_correction, time_heads
+
+RESULTS = Path(__file__).parent / "results" / "profile_study.json"
+
+
+def make_study(model: str, work: Path) -> isplit.Study:
+    """Analyze a model with random weights on noise, as far as a profile needs."""
+    study = work / model.replace(":", "-")
+    if (study / "candidates.json").is_file():
+        return isplit.open_study(study)
+    rng = np.random.default_rng(0)
+    np.savez(work / "noise.npz", images=rng.integers(0, 256, (60, 32, 32, 3), np.uint8), labels=np.arange(60) % 2)
+    (work / "classes.json").write_text(json.dumps({"0": 0, "1": 1}))
+    settings = isplit.AnalyzeSettings(images=2, test_images=2, batch_size=2)
+    return isplit.analyze(
+        model, work / "noise.npz", out=study, class_map=work / "classes.json", settings=settings, announce=print
+    )
+
+
+def compare(study: isplit.Study, *, runs: int) -> dict[str, Any]:
+    """Return the errors and the seconds of the shortcut for one model."""
+    shape = ModelShape.from_graph(study.graph_record)
+    cuts = [cut.name for cut in sorted(study.cuts(), key=lambda cut: cut.depth)]
+    fitted, checked = choose_heads(shape, cuts)
+    size = study.model.preprocessing.image_size
+    pixels = [np.random.default_rng(0).integers(0, 256, (1, *size, study.model.preprocessing.channels), np.uint8)]
+    settings = isplit.ProfileSettings(runs=runs)
+    seconds: dict[str, float] = {}
+    with TemporaryDirectory() as scratch:
+        parts = export_profile_parts(study, Path(scratch), cuts, heads=cuts)
+        few = {cut: parts.heads[cut] for cut in (*fitted, *checked)}
+
+        def run(name: str, heads: dict[str, Path], *, trace: bool) -> Any:
+            chosen = ProfileParts(staged=parts.staged, whole=parts.whole, heads=heads)
+            start_s = time.perf_counter()
+            result = time_heads(chosen, pixels, settings, scratch=Path(scratch), others={}, trace=trace)
+            seconds[name] = time.perf_counter() - start_s
+            return result
+
+        timed, segments_ms = run("together", parts.heads, trace=True)
+        again, _ = run("every head", parts.heads, trace=False)
+        run("shortcut", few, trace=True)
+    correction = fit_correction(shape, cuts, timed, segments_ms, fitted=fitted, checked=checked)
+    sums_ms = np.cumsum(np.median(segments_ms, axis=1))
+    errors: dict[str, float] = {}
+    for number, cut in enumerate(cuts):
+        if cut not in few:
+            head_ms = timed.times[PartKey(kind="head", cut=cut)].median_ms
+            output_bytes = float(shape.tensor_bytes[shape.index(cut)])
+            errors[cut] = correction.head_ms(float(sums_ms[number]), output_bytes) / head_ms - 1
+    sizes = [abs(error) for error in errors.values()]
+    repeats = [
+        abs(again.times[key].median_ms / timed.times[key].median_ms - 1)
+        for key in (PartKey(kind="head", cut=cut) for cut in errors)
+    ]
+    whole = timed.times[PartKey(kind="whole")]
+    return {
+        "cuts": len(cuts),
+        "heads_run": len(few),
+        "whole_ms": whole.median_ms,
+        "whole_p95_ms": whole.p95_ms,
+        "runs": whole.runs,
+        "median_error": statistics.median(sizes),
+        "largest_error": max(sizes),
+        "within_5_percent": sum(size <= 0.05 for size in sizes),
+        "judged_heads": len(sizes),
+        "repeat_median_error": statistics.median(repeats),
+        "repeat_largest_error": max(repeats),
+        "reported_error": correction.max_error_share,
+        "seconds": seconds,
+        "time_share": seconds["shortcut"] / seconds["every head"],
+        "errors": errors,
+        "correction": json.loads(correction.model_dump_json()),
+    }
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", default=["torchvision:mobilenet_v2", "torchvision:resnet18"])
+    parser.add_argument("--runs", type=int, default=30)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"models": {}}
+    results["machine"] = f"{platform.machine()}, one thread"
+    for model in options.models:
+        row = compare(make_study(model, options.work), runs=options.runs)
+        results["models"][model] = row
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print(
+            f"{model}: {row['cuts']} cuts, {row['heads_run']} heads run; the other heads are off by "
+            f"{row['median_error']:.1%} (median) and {row['largest_error']:.1%} (largest), "
+            f"{row['within_5_percent']} of {row['judged_heads']} within 5 %; timed twice, they differ by "
+            f"{row['repeat_median_error']:.1%} and {row['repeat_largest_error']:.1%}; "
+            f"{row['time_share']:.0%} of the time"
+        )
+
+
+if __name__ == "__main__":
+    main()

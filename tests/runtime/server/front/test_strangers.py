@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from isplit.runtime.server.front.strangers import StrangerTime
+from isplit.runtime.server.front.strangers import KNOWN_RANK, StrangerTime
 
 
 class Loop:
@@ -72,6 +72,16 @@ def test_share(loop, use, share):
     assert not strangers.has_time()
     loop.now += 0.002 * wait_s
     assert strangers.has_time()
+
+
+def test_share_of_known_peers(loop):
+    """Peers with the token that wait because of what they cost get the least share, until a stranger comes."""
+    strangers, log = StrangerTime(0.1, loop, thread_time=lambda: 0.0), []
+    strangers.spend(10.0)
+    strangers.offer(Worker(log, "known", rank=KNOWN_RANK))
+    assert (10 - 0.05) / 0.1 == pytest.approx(strangers.wait_s(), rel=1e-3)
+    strangers.offer(Worker(log, "stranger", rank=2))
+    assert (10 - 0.05) / 0.5 == pytest.approx(strangers.wait_s(), rel=1e-3)
 
 
 def test_strangers_work_is_no_use_by_others(loop):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from isplit.runtime.lean.device_frames import ALPN, MAGIC
 from isplit.runtime.server.front.connection import Connection
 from isplit.runtime.server.front.lean import LeanConnection
+from isplit.runtime.server.front.strangers import KNOWN_RANK
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.hub import Hub
@@ -66,7 +67,9 @@ class Channel(asyncio.BufferedProtocol):
 
     @property
     def rank(self) -> int:
-        """How much the peer's address has cost, from 0 to 2."""
+        """How much the peer's address has cost, from 0 to 2; 3 for a known peer that waits for its own debt."""
+        if self.connection is not None and self.connection.known:
+            return KNOWN_RANK
         return self.address_debt.rank(now=self.hub.now())
 
     @property

@@ -45,7 +45,8 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._waiting: list[_Waiting] = []
         """Accepted connections that are not served yet, in the order in which they came."""
-        self._turn_is_due = False
+        self._turn_rank: int | None = None
+        """The rank with which a turn was asked for; None if none was."""
         self.spent_s = LITTLE_S
         """Puts new connections after the cheap work of strangers that were let in, so that few are under way."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +118,7 @@ class Listener:
 
     def work(self) -> None:
         """Serve one connection: the newest of the lowest rank, because one that came long before may have given up."""
-        self._turn_is_due = False
+        self._turn_rank = None
         if not self._waiting:
             return
         now, rank = self._hub.now(), self.rank
@@ -135,8 +136,9 @@ class Listener:
         asyncio.get_running_loop().call_soon(self._ask_for_turn)
 
     def _ask_for_turn(self) -> None:
-        if self._waiting and not self._turn_is_due:
-            self._turn_is_due = True
+        """Ask for a turn, unless one is due already that comes as early; a turn too many does no harm."""
+        if self._waiting and (self._turn_rank is None or self.rank < self._turn_rank):
+            self._turn_rank = self.rank
             self._hub.strangers.offer(self)
 
     def _close_last(self) -> None:

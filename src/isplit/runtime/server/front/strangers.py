@@ -5,7 +5,8 @@ strangers together get a small share of the event loop's time, and half of the t
 have used it up, the server reads nothing more from strangers; the kernel's buffers fill, and TCP tells them to wait.
 Strangers from addresses that have cost little come before those from addresses that have cost much. Among them,
 strangers that have cost little themselves come first, and then newcomers before those that have waited, so that a
-rightful newcomer is not queued behind a flood.
+rightful newcomer is not queued behind a flood. Peers with the token that wait here because their calls cost much come
+last.
 """
 
 import asyncio
@@ -28,6 +29,10 @@ _IDLE_SHARE = 0.5
 """Share of the event loop's idle time, so that a fleet joins quickly, and a newcomer in a flood."""
 _MEMORY_S = 0.1
 """Span over which the use by others is averaged."""
+
+
+KNOWN_RANK = 3
+"""The rank of peers with the token whose calls cost much and are not answered. They get nothing of the idle time."""
 
 
 class Stranger(Protocol):
@@ -117,7 +122,8 @@ class StrangerTime:
             self._timer.cancel()
 
     def _rate(self) -> float:
-        return max(self._share, _IDLE_SHARE * (1 - self._use)) / self._squeeze
+        is_idle_shared = not self._queue or self._queue[0][0] < KNOWN_RANK
+        return max(self._share, _IDLE_SHARE * (1 - self._use) * is_idle_shared) / self._squeeze
 
     def _follow_use(self, elapsed_s: float) -> None:
         used_s = self._thread_time()

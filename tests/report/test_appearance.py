@@ -29,12 +29,13 @@ WORDS = """() => {
     }
     return known.get(colour);
   };
+  const grounds = new Map([[null, '#ffffff']]);
   const behind = (item) => {
-    for (let place = item; place; place = place.parentElement) {
-      const [colour, opacity] = toHex(getComputedStyle(place).backgroundColor);
-      if (opacity === 255) return colour;
+    if (!grounds.has(item)) {
+      const [colour, opacity] = toHex(getComputedStyle(item).backgroundColor);
+      grounds.set(item, opacity === 255 ? colour : behind(item.parentElement));
     }
-    return '#ffffff';
+    return grounds.get(item);
   };
   return [...document.querySelectorAll('main *')].filter((item) => {
     if (item.matches('option, optgroup, script, style, svg *:not(text)')) return false;
@@ -80,17 +81,22 @@ def shown(request: pytest.FixtureRequest, browser: Browser, plan_directory: Path
     context.close()
 
 
-def test_all_words_are_legible(shown: Page):
+@pytest.fixture(scope="module")
+def words(shown: Page) -> list[dict[str, Any]]:
+    """Every element with words of its own, as the browser shows it."""
+    return shown.evaluate(WORDS)
+
+
+def test_all_words_are_legible(words: list[dict[str, Any]]):
     """WCAG AA: 4.5 between words and their background, those of the figures included."""
-    words: list[dict[str, Any]] = shown.evaluate(WORDS)
     assert len(words) > 300
     faint = [item for item in words if contrast(item["colour"], item["ground"]) < 4.5]
     assert faint == []
 
 
-def test_no_words_are_too_small(shown: Page):
+def test_no_words_are_too_small(words: list[dict[str, Any]]):
     """Nothing on a screen is set in less than 10 pixels."""
-    assert [item for item in shown.evaluate(WORDS) if item["size"] < 10] == []
+    assert [item for item in words if item["size"] < 10] == []
 
 
 def test_page_does_not_scroll_sideways(shown: Page):

@@ -10,6 +10,7 @@ import pytest
 from isplit.design import predict as module
 from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form_tuning import ClosedFormTuning
+from isplit.design.kept_work import KEPT_WORK
 from isplit.design.measure.calibration import Calibration, IntervalWidth
 from isplit.design.measure.splits import evaluate_splits
 from isplit.design.predict import predict
@@ -21,12 +22,18 @@ from isplit.records import Budget, PredictionsRecord
 
 SETTINGS = PredictSettings(statistics_images=16, images=None, remote_images=6, precision="fp32")
 BUDGETS = [Budget(payload_bytes=40), Budget(element_ratio=4)]
+KEYWORDS = evaluate_splits.__kwdefaults__ or {}
 
 
 @pytest.fixture
 def study(analysed: Path, tmp_path: Path) -> Study:
     """A copy of the study that may be written into."""
     return open_study(shutil.copytree(analysed, tmp_path / "study"), allow_code=True)
+
+
+def copied(study: Study) -> Path:
+    """Return the directory of another copy of a study."""
+    return shutil.copytree(study.directory, study.directory.parent / "other")
 
 
 def recorded() -> tuple[list[str], Callable[[str, int, int], None]]:
@@ -129,29 +136,63 @@ def test_nothing_is_computed_twice(study: Study) -> None:
     assert {"40B", "1in4"} == {one.budget.tag for one in both.predictions}
 
 
-def test_interrupted_it_keeps_what_was_measured(study: Study) -> None:
-    """Stopped after the second cut, the first two have rows, and only the others are left to do."""
-    one_by_one = replace(SETTINGS, tuning=ClosedFormTuning(cuts_per_pass=1))
+PHASES = [
+    ("statistics of channels", 8),
+    ("statistics of patches", 12),
+    ("closed forms", 2),
+    ("rank and step", 3),
+    ("accuracy of the splits", 2),
+    ("compressed images", 13),
+]
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: f"{phase[0]} {phase[1]}")
+def test_stopped_in_any_phase_it_goes_on(study: Study, monkeypatch: pytest.MonkeyPatch, phase: tuple[str, int]) -> None:
+    """A run that ends anywhere leaves what it has done, and the next one does the rest, with the same figures.
+
+    Nothing is written because a run ends, so that it makes no difference whether it is interrupted or killed.
+    """
+    monkeypatch.setattr(module.evaluate_splits, "__kwdefaults__", {**KEYWORDS, "batch_size": 2})
+    settings = replace(SETTINGS, batch_size=4)
+    expected = predict(replace(study, directory=copied(study)), BUDGETS, settings=settings)
+
+    monkeypatch.setattr("isplit.design.closed_form.kept_sums.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("isplit.design.closed_form.kept_sums._LARGEST_SHARE", 1e9)
 
     def stop(what: str, done: int, total: int) -> None:
-        if (what, done) == ("accuracy of the splits", 2):
+        if (what, done) == phase:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(study, BUDGETS, settings=one_by_one, progress=stop)
+        predict(study, BUDGETS, settings=settings, progress=stop)
+    events: list[tuple[str, int]] = []
+    again = predict(study, BUDGETS, settings=settings, progress=lambda what, done, total: events.append((what, done)))
 
-    kept = PredictionsRecord.load(study.directory)
-    names = [cut.name for cut in study.cuts()]
-    assert set(names[:2]) == {one.cut for one in kept.predictions}
-    totals: list[int] = []
-    whole = predict(
-        study,
-        BUDGETS,
-        settings=SETTINGS,
-        progress=lambda what, done, total: totals.append(total) if what == "accuracy of the splits" else None,
-    )
-    assert {len(names) - 2} == set(totals)
-    assert set(names) == {one.cut for one in whole.predictions}
+    assert expected.predictions == again.predictions
+    assert (expected.remote, expected.remote_skipped) == (again.remote, again.remote_skipped)
+    before = {what for what, _ in PHASES[: PHASES.index(phase)]} - {phase[0]}
+    assert not before & {what for what, _ in events} - {"statistics of channels"}
+    if phase[0].startswith(("statistics", "accuracy")):
+        assert phase not in events
+    elif phase[0] != "compressed images":
+        assert len(study.cuts()) - phase[1] == sum(what == phase[0] for what, _ in events)
+    assert not (study.directory / KEPT_WORK).exists()
+
+
+def test_what_is_kept_is_of_one_run(study: Study) -> None:
+    """Other settings find nothing of a stopped run, and damaged files are as if there were none."""
+
+    def stop(what: str, done: int, total: int) -> None:
+        if (what, done) == ("rank and step", 5):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(study, BUDGETS, settings=SETTINGS, progress=stop)
+    for path in (study.directory / KEPT_WORK).iterdir():
+        path.write_bytes(path.read_bytes()[:-3])
+    seen, progress = recorded()
+    predict(study, BUDGETS, settings=SETTINGS, progress=progress)
+    assert "statistics of patches" in seen
 
 
 def test_a_subset_answers_among_its_classes(study: Study) -> None:

@@ -178,6 +178,7 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
     settings = [image for image in record.remote if image.group == group]
     if not settings:
         return
+    skipped = [image for image in record.remote_skipped if image.group == group]
     efficient = placements.efficient(settings)
     overhead = record.wire_overhead(group)
     columns = [
@@ -192,10 +193,12 @@ def _show_images(record: PredictionsRecord, *, group: str, wide: bool) -> None:
     ]
     verb = "is" if len(efficient) == 1 else "are"
     title = (
-        f"{len(efficient)} of {len(settings)} JPEG/WebP settings {verb} Pareto-optimal "
+        f"{len(efficient)} of {len(settings) + len(skipped)} JPEG/WebP settings {verb} Pareto-optimal "
         f"({efficient[0].payload_bytes.images:,} images of the select part)"
     )
     print_table(efficient, columns, title=title, wide=wide)
+    if skipped:
+        typer.echo(f"{len(skipped)} settings that cannot need the fewest bytes were not measured on all images.")
 
 
 def _encoder_kib(prediction: Prediction) -> float:

@@ -32,7 +32,6 @@ class ClosedFormTuning:
             340 and 500 bytes.
         joint_worth: A joint map has to lower the expected loss to this share to be worth its weights and operations.
         joint_room: Where a joint map has room for less than this share of the latents, it is not solved for.
-        cuts_per_pass: Cuts that one evaluation pass measures: more is faster, but more is lost on interruption.
 
     """
 
@@ -47,4 +46,3 @@ class ClosedFormTuning:
     max_joint_width: int = 1024
     joint_worth: float = 0.95
     joint_room: float = 0.25
-    cuts_per_pass: int = 9

@@ -10,8 +10,10 @@ from functools import cached_property
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from isplit.design.budgets import DEFAULT_BUDGETS, Budgets, read_budgets
@@ -19,9 +21,12 @@ from isplit.design.closed_form.build import ClosedForm, closed_forms
 from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form.solve import SHRINKAGE
 from isplit.design.devices import describe_device, device_of, placed, resolve_device
-from isplit.design.measure.calibration import Calibration, packaged_calibration
-from isplit.design.measure.compressed_images import measure_remote
+from isplit.design.kept_work import KeptWork
+from isplit.design.measure.calibration import packaged_calibration
+from isplit.design.measure.remote_search import RemoteSearch, search_remote
 from isplit.design.measure.splits import evaluate_splits, measure
+from isplit.design.predict_quick import evaluate_quickly, quick_settings
+from isplit.design.prediction_rows import calibrated, importance_of, prediction_warnings
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import read_split, save_split, split_directory
@@ -34,17 +39,12 @@ from isplit.records import (
     Cut,
     Design,
     Measurement,
+    Precision,
     Prediction,
     PredictionsRecord,
-    RemoteImage,
     SplitRecord,
 )
 from isplit.records.split_files import read_split_files
-
-_NOTABLE_EXCESS = 0.02
-"""A mean payload above the budget by more than this share is reported."""
-_BYTES_OF_A_NUMBER = 4
-"""The size of a cut is given in bytes of float32."""
 
 
 def predict(
@@ -60,7 +60,8 @@ def predict(
     """Measure every cut's closed-form split at every budget, on the select part, and write predictions.json.
 
     The splits themselves are kept in the study: `fit` starts from them, and `export` takes them as they are. What was
-    predicted before stays in the record and is not computed again from as many images; interrupted, most is kept.
+    predicted before stays in the record and is not computed again from as many images. A call that is stopped in any
+    phase keeps what it has done, and the same call again goes on from there with the same results.
 
     Args:
         study: A study, or its directory.
@@ -77,6 +78,8 @@ def predict(
 
     """
     settings, budgets = settings or PredictSettings(), read_budgets(budgets)
+    if settings.quick:
+        settings = quick_settings(settings)
     device = resolve_device(settings.device)
     with open_to_write(study) as opened, placed(opened.graph.module, device=device):
         run = _PredictRun(opened.view(group), settings, time.perf_counter())
@@ -97,19 +100,45 @@ class _PredictRun:
         """Indices of the images that splits are measured on."""
         return self.view.images("select", limit=self.settings.images)
 
+    @cached_property
+    def precision(self) -> Precision:
+        """The precision of the model's passes."""
+        return chosen_precision(self.settings.precision, device=self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return device_of(self.view.graph.module)
+
+    @cached_property
+    def kept(self) -> KeptWork:
+        """The work of a run that was stopped, on this study, these classes, this device and these versions."""
+        study = self.view.study
+        record = study.record.model_dump(
+            mode="json", include={"model", "data", "preprocessing", "graph_sha256", "seed"}
+        )
+        return KeptWork(
+            self.view.directory,
+            {
+                "study": record,
+                "classes": self.view.group.model_dump(mode="json"),
+                "device": describe_device(self.device),
+                "versions": {**study.versions, "isplit": metadata.version("isplit")},
+            },
+        )
+
     def all_cuts(self, budgets: Sequence[Budget], cuts: Iterable[str], progress: Progress) -> PredictionsRecord:
-        """Measure what is not known yet, a few cuts at a time, and return the record, written after each pass."""
+        """Measure what is not known yet, all cuts in one pass, and return the record, written after each phase."""
         study, directory = self.view.study, self.view.directory
         record = study.predictions
         missing = [cut for cut in study.cuts(cuts) if not self.is_known(record, cut, budgets)]
-        closed = closed_forms(self.view, budgets, missing, self.settings, progress=progress) if missing else []
-        per_pass = self.settings.tuning.cuts_per_pass * len(budgets)
-        for start in range(0, len(closed), per_pass):
-            record = self.merged(record, self.measured(closed[start : start + per_pass]), ())
+        if missing:
+            closed = closed_forms(self.view, budgets, missing, self.settings, kept=self.kept, progress=progress)
+            record = self.merged(record, self.measured(closed, progress))
             record.save(directory)
-            progress("accuracy of the splits", min(start + per_pass, len(closed)) // len(budgets), len(missing))
         record = self.merged(record, (), self.remote(record, progress))
         record.save(directory)
+        self.kept.clear()
         return record
 
     def settled(self, record: PredictionsRecord, progress: Progress) -> PredictionsRecord:
@@ -129,25 +158,22 @@ class _PredictRun:
             record.save(view.directory)
         return record
 
+    def evaluation(self, progress: Progress) -> dict[str, Any]:
+        """Return how splits are measured, as arguments."""
+        return {"images": self.images, "precision": self.precision, "kept": self.kept, "progress": progress}
+
     def measured_again(self, rows: Sequence[Prediction], progress: Progress) -> list[Prediction]:
-        """Measure splits that are saved, a few cuts at a time, and save what was measured with them."""
+        """Measure splits that are saved, in one pass, and save what was measured with them."""
         view = self.view
         measured: list[Prediction] = []
-        per_pass = self.settings.tuning.cuts_per_pass
-        for start in range(0, len(rows), per_pass):
-            some = rows[start : start + per_pass]
-            saved = [read_split(self.directory(row.cut, row.budget)) for row in some]
-            splits = [
-                split.at(cut) for split, row in zip(saved, some, strict=True) for cut in view.study.cuts((row.cut,))
-            ]
-            precision = chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
-            evaluations = evaluate_splits(view, splits, images=self.images, precision=precision)
-            for row, split, evaluation in zip(some, saved, evaluations, strict=True):
-                measurement = measure(view, evaluation, part="select")
-                record = split.record.model_copy(update={"measurement": measurement})
-                save_split(self.directory(row.cut, row.budget), record, evaluation.split)
-                measured.append(row.model_copy(update={"measurement": measurement}))
-            progress(f"accuracy on {len(self.images):,} images", min(start + per_pass, len(rows)), len(rows))
+        saved = [read_split(self.directory(row.cut, row.budget)) for row in rows]
+        splits = [split.at(cut) for split, row in zip(saved, rows, strict=True) for cut in view.study.cuts((row.cut,))]
+        evaluations = evaluate_splits(view, splits, **self.evaluation(progress))
+        for row, split, evaluation in zip(rows, saved, evaluations, strict=True):
+            measurement = measure(view, evaluation, part="select")
+            record = split.record.model_copy(update={"measurement": measurement})
+            save_split(self.directory(row.cut, row.budget), record, evaluation.split)
+            measured.append(row.model_copy(update={"measurement": measurement}))
         return measured
 
     @property
@@ -182,16 +208,15 @@ class _PredictRun:
                 return False
         return True
 
-    def measured(self, closed: Sequence[ClosedForm]) -> list[Prediction]:
+    def measured(self, closed: Sequence[ClosedForm], progress: Progress) -> list[Prediction]:
         """Measure closed forms in one pass over the images, and save their splits."""
         view = self.view
-        evaluations = evaluate_splits(
-            view,
-            [closed_form.split for closed_form in closed],
-            images=self.images,
-            precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
-        )
-        importance = _importance(view)
+        splits, how = [closed_form.split for closed_form in closed], self.evaluation(progress)
+        if self.settings.quick:
+            evaluations = evaluate_quickly(view, splits, [closed_form.budget for closed_form in closed], **how)
+        else:
+            evaluations = evaluate_splits(view, splits, **how)
+        importance = importance_of(view)
         predictions: list[Prediction] = []
         for closed_form, evaluation in zip(closed, evaluations, strict=True):
             measurement = measure(view, evaluation, part="select")
@@ -216,7 +241,7 @@ class _PredictRun:
         record = SplitRecord(
             isplit_version=metadata.version("isplit"),
             versions=view.study.versions,
-            device=describe_device(device_of(view.graph.module)),
+            device=describe_device(self.device),
             model=view.fingerprint,
             cut=cut,
             group=view.name,
@@ -232,25 +257,21 @@ class _PredictRun:
         )
         save_split(self.directory(cut, closed_form.budget), record, closed_form.split)
 
-    def remote(self, record: PredictionsRecord | None, progress: Progress) -> tuple[RemoteImage, ...]:
+    def remote(self, record: PredictionsRecord | None, progress: Progress) -> RemoteSearch:
         """Measure the compressed image, unless it was measured on as many images before."""
         if self.settings.remote_images == 0:
-            return ()
+            return RemoteSearch(measured=(), skipped=())
         images = self.view.images("select", limit=self.settings.remote_images)
-        known = tuple(row for row in record.remote if row.group == self.view.name) if record else ()
-        if known and known[0].payload_bytes.images >= len(images):
-            return known
-        measured = measure_remote(
-            self.view,
-            images=images,
-            part="select",
-            precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
-            progress=progress,
+        measured = tuple(row for row in record.remote if row.group == self.view.name) if record else ()
+        skipped = tuple(row for row in record.remote_skipped if row.group == self.view.name) if record else ()
+        if measured and measured[0].payload_bytes.images >= len(images):
+            return RemoteSearch(measured=measured, skipped=skipped)
+        return search_remote(
+            self.view, images=images, part="select", precision=self.precision, kept=self.kept, progress=progress
         )
-        return tuple(measured)
 
     def merged(
-        self, record: PredictionsRecord | None, predictions: Sequence[Prediction], remote: Sequence[RemoteImage]
+        self, record: PredictionsRecord | None, predictions: Sequence[Prediction], remote: RemoteSearch | None = None
     ) -> PredictionsRecord:
         """Put new rows in the place of old ones for the same split, and keep the others."""
 
@@ -260,10 +281,12 @@ class _PredictRun:
         rows = {key(row): row for row in chain(record.predictions if record else (), predictions)}
         depth = {cut.name: cut.depth for cut in self.view.study.graph_record.cuts}
         calibration = packaged_calibration()
-        groups = {row.group for row in remote}
-        kept = [row for row in record.remote if row.group not in groups] if record else []
+        found = remote if remote is not None and remote.measured else RemoteSearch(measured=(), skipped=())
+        groups = {row.group for row in found.measured}
+        images = [row for row in record.remote if row.group not in groups] if record else []
+        skipped = [row for row in record.remote_skipped if row.group not in groups] if record else []
         splits = tuple(
-            _calibrated(row, calibration)
+            calibrated(row, calibration)
             for row in sorted(rows.values(), key=lambda row: (row.group, depth[row.cut], row.budget.order))
         )
         return PredictionsRecord(
@@ -271,53 +294,12 @@ class _PredictRun:
             statistics_images=self.settings.statistics_images,
             images=len(self.images),
             seconds=time.perf_counter() - self.started,
-            device=describe_device(device_of(self.view.graph.module)),
+            device=describe_device(self.device),
             predictions=splits,
-            remote=(*kept, *remote),
-            warnings=self.warnings([row for row in splits if (row.group, row.design) == (self.view.name, self.design)]),
+            remote=(*images, *found.measured),
+            remote_skipped=(*skipped, *found.skipped),
+            warnings=prediction_warnings(
+                StatisticsImages.of(self.view, self.settings),
+                [row for row in splits if (row.group, row.design) == (self.view.name, self.design)],
+            ),
         )
-
-    def warnings(self, rows: Sequence[Prediction]) -> tuple[str, ...]:
-        """Say that moments and tables are from the same images where that is so, and how far budgets are exceeded."""
-        images = StatisticsImages.of(self.view, self.settings)
-        if not images.are_shared:
-            return ()
-        text = (
-            f"the fit part has {len(images.held_out):,} images, too few to take the statistics of the closed forms and "
-            "their code tables from different ones: payloads of other images may be longer than the budget."
-        )
-        over = [
-            row.measurement.payload_bytes.mean / row.budget.payload_bytes - 1
-            for row in rows
-            if row.budget.payload_bytes
-        ]
-        exceeding = [share for share in over if share > _NOTABLE_EXCESS]
-        if exceeding:
-            text += (
-                f" On the select part {len(exceeding)} of {len(over)} splits exceed their budget by more than "
-                f"{_NOTABLE_EXCESS:.0%}, at most by {max(exceeding):.0%}."
-            )
-        return (text,)
-
-
-def _importance(view: StudyView) -> dict[str, float | None]:
-    """Return the curve of a group's classes: cut to importance; empty where it was not drawn."""
-    curve = view.study.curve
-    for subset in curve.subsets:
-        if subset.name == view.name:
-            return {point.cut: point.cui for point in subset.points}
-    return {point.cut: point.cui for point in curve.points} if view.is_default else {}
-
-
-def _calibrated(row: Prediction, calibration: Calibration | None) -> Prediction:
-    """Add the accuracy after training, or take it away where nothing is known of it: plain PCA is not trained."""
-    after = None
-    if calibration and row.design == "linear":
-        after = calibration.after_training(row.measurement, cut_numbers=row.bytes / _BYTES_OF_A_NUMBER)
-    changes = {
-        "predicted_accuracy": after and after.accuracy,
-        "predicted_stderr": after and after.stderr,
-        "predicted_low": after and after.low,
-        "predicted_high": after and after.high,
-    }
-    return row.model_copy(update=changes)

@@ -48,6 +48,7 @@ class AnalyzeSettings:
         device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
         batch_size: Images in one pass.
         test_images: Number of images of the test part that the base accuracy is measured on; None takes all.
+        quick: Stop as soon as the first choice is settled, at the latest after a quarter of the images.
         pre_activation: Put the points before activations on the curve too.
         all_cuts: List every cut in graph.json, those with several crossing tensors included.
         channel_axes: The channel axis of a cut where the guess is wrong: {cut: 1 or -1}.
@@ -69,6 +70,7 @@ class AnalyzeSettings:
     device: str = "auto"
     batch_size: int = 16
     test_images: ImageCount = 2000
+    quick: bool = False
     pre_activation: bool = False
     all_cuts: bool = False
     channel_axes: Mapping[str, int] = field(default_factory=dict)
@@ -100,6 +102,7 @@ class PredictSettings:
         device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
         batch_size: Images in one pass.
         coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw".
+        quick: Measure all splits on few images, and the contenders of each budget on more (docs/predict.md).
         tuning: Constants of the closed form.
 
     Raises:
@@ -119,6 +122,7 @@ class PredictSettings:
     device: str = "auto"
     batch_size: int = 16
     coder: CoderName = "rans"
+    quick: bool = False
     tuning: ClosedFormTuning = field(default_factory=ClosedFormTuning)
 
     def __post_init__(self) -> None:

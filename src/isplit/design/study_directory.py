@@ -9,6 +9,7 @@ from pathlib import Path
 from isplit.design.importance.table import ScoreTable
 from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.models import LoadedModel
+from isplit.design.kept_work import KEPT_WORK
 from isplit.errors import StudyError
 from isplit.records import (
     CandidatesRecord,
@@ -41,6 +42,7 @@ DERIVED_FILES = (
     PlanRecord.file_name,
     SPLITS,
     REMOTES,
+    KEPT_WORK,
 )
 """Files that other commands derive from a study; they are deleted when its input changes."""
 

@@ -271,9 +271,22 @@ class RemoteImage(Compression):
     payload_bytes: PayloadBytes
 
 
+class SkippedCompression(Compression):
+    """A setting of the compressed image that was not measured on all images, and the reason in words.
+
+    `images` is the number that it was seen on: 0, or the first few, where it was clearly worse already.
+    """
+
+    group: str
+    images: int = 0
+    reason: str
+
+
 class PredictionsRecord(TableRecord):
     """predictions.json: splits before training at every cut, and beside them the compressed image.
 
+    `remote` holds the settings of the compressed image that were measured on all images; `remote_skipped` those that
+    were not, with the reason, since none of them needs the fewest bytes within a loss of up to five points.
     `warnings` say in whole sentences why the figures of the last run are less certain than they look.
     """
 
@@ -289,6 +302,7 @@ class PredictionsRecord(TableRecord):
     device: ComputedOn = None
     predictions: tuple[Prediction, ...]
     remote: tuple[RemoteImage, ...]
+    remote_skipped: tuple[SkippedCompression, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def wire_overhead(self, group: str) -> WireOverhead:

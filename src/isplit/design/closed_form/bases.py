@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.closed_form.allocation import ratio_ranks, useful_ranks
 from isplit.design.closed_form.basis import Basis, JointBasis
+from isplit.design.closed_form.kept_forms import solved_arrays, solved_from
 from isplit.design.closed_form.moments import CutVectors, SolvedCut, possible_vectors
 from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.closed_form.solve import Solution
+from isplit.design.kept_work import NOTHING_KEPT, KeptWork
 from isplit.design.settings import PredictSettings
 from isplit.design.study import StudyView
 from isplit.progress import Progress, silent
@@ -38,6 +40,7 @@ def closed_form_bases(
     cuts: Sequence[Cut],
     settings: PredictSettings,
     *,
+    kept: KeptWork = NOTHING_KEPT,
     progress: Progress = silent,
 ) -> list[BudgetBases]:
     """Solve every cut for every budget, and take as many latents as the budget could use.
@@ -49,13 +52,31 @@ def closed_form_bases(
         For each cut, the latents that each budget chooses among; budgets may share them.
 
     """
-    passes = StatisticsPasses(view, settings, progress)
-    trials = _possible_patches(passes, cuts, budgets)
-    solved = _solve_patches(passes, trials)
+    passes = StatisticsPasses(view, settings, progress, kept)
+    trials, solved = _solved(passes, cuts, budgets)
     bases = _position_bases(passes, trials, solved)
     if passes.images.joint_maps:
         bases = _with_joint_maps(passes, bases)
     return [_best_of(of_cut, worth=settings.tuning.joint_worth) for of_cut in bases]
+
+
+def _solved(
+    passes: StatisticsPasses, cuts: Sequence[Cut], budgets: Sequence[Budget]
+) -> tuple[list[list[Trial]], dict[CutVectors, SolvedCut]]:
+    """Find patches and solve for them at every cut, but for cuts that a stopped run has solved."""
+    size = passes.view.preprocessing.image_size
+    trials: dict[str, list[Trial]] = {}
+    solved: dict[CutVectors, SolvedCut] = {}
+    for cut in cuts:
+        if (arrays := passes.kept.load("solution", cut=cut.name)) is not None:
+            trials[cut.name], of_cut = solved_from(arrays, cut, budgets, image_size=size)
+            solved |= of_cut
+    left = [cut for cut in cuts if cut.name not in trials]
+    if left:
+        possible = _possible_patches(passes, left, budgets)
+        solved |= _solve_patches(passes, possible, budgets)
+        trials |= {cut.name: of_cut for cut, of_cut in zip(left, possible, strict=True)}
+    return [trials[cut.name] for cut in cuts], solved
 
 
 def _best_of(bases: TrialBases, *, worth: float) -> BudgetBases:
@@ -88,7 +109,9 @@ def _possible_patches(passes: StatisticsPasses, cuts: Sequence[Cut], budgets: Se
     return trials
 
 
-def _solve_patches(passes: StatisticsPasses, trials: Sequence[Sequence[Trial]]) -> dict[CutVectors, SolvedCut]:
+def _solve_patches(
+    passes: StatisticsPasses, trials: Sequence[Sequence[Trial]], budgets: Sequence[Budget]
+) -> dict[CutVectors, SolvedCut]:
     """Solve for the patches of all trials; the sums of each are freed as soon as it is solved."""
     wanted = [list(dict.fromkeys(vectors for _, vectors in of_cut)) for of_cut in trials]
     every = [vectors for of_cut in wanted for vectors in of_cut]
@@ -96,8 +119,10 @@ def _solve_patches(passes: StatisticsPasses, trials: Sequence[Sequence[Trial]]) 
     solved: dict[CutVectors, SolvedCut] = {}
     for number, of_cut in enumerate(wanted):
         for vectors in of_cut:
-            budgets = [budget for budget, of_trial in trials[number] if of_trial is vectors]
-            solved[vectors] = sums.pop(vectors).solve(weighted=passes.settings.weighted, budgets=budgets)
+            suited = [budget for budget, of_trial in trials[number] if of_trial is vectors]
+            solved[vectors] = sums.pop(vectors).solve(weighted=passes.settings.weighted, budgets=suited)
+        arrays = solved_arrays(budgets, trials[number], solved)
+        passes.kept.save(arrays, "solution", cut=of_cut[0].cut.name)
         passes.progress("closed forms", number + 1, len(wanted))
     return solved
 

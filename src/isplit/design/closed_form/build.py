@@ -5,8 +5,10 @@ for each budget, from latents of images that the bases were not solved from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
+import numpy as np
 import torch
 
 from isplit.codec.codec import smallest_payload_bytes
@@ -23,6 +25,8 @@ from isplit.design.closed_form.allocation import (
 )
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.basis import Basis
+from isplit.design.closed_form.kept_forms import split_arrays, split_from
+from isplit.design.kept_work import NOTHING_KEPT, KeptWork
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import StudyView
@@ -55,20 +59,36 @@ def closed_forms(
     cuts: Sequence[Cut],
     settings: PredictSettings,
     *,
+    kept: KeptWork = NOTHING_KEPT,
     progress: Progress = silent,
 ) -> list[ClosedForm]:
-    """Build the closed-form split of every cut for every budget: cuts in their order, and budgets in theirs."""
-    bases = closed_form_bases(view, budgets, cuts, settings, progress=progress)
+    """Build the closed-form split of every cut for every budget: cuts in their order, and budgets in theirs.
+
+    Splits that a stopped run has finished, cuts that it has solved, and sums that it has taken are found in `kept`.
+    """
     images = min(settings.statistics_images, len(view.images("fit")))
-    built: list[ClosedForm] = []
-    for number, of_cut in enumerate(bases):
+    kept = kept.with_inputs(
+        statistics=repr(replace(settings, images=None, remote_images=None)),
+        fit=view.images("fit"),
+        budgets=[budget.tag for budget in budgets],
+    )
+    built: dict[tuple[str, Budget], ClosedForm] = {}
+    for cut, budget in product(cuts, budgets):
+        if (arrays := kept.load("split", cut=cut.name, budget=budget.tag)) is not None:
+            split, spec = split_from(arrays, cut, budget)
+            built[cut.name, budget] = ClosedForm(split, spec, budget, images, float(arrays["samples"]))
+    left = [cut for cut in cuts if any((cut.name, budget) not in built for budget in budgets)]
+    bases = closed_form_bases(view, budgets, left, settings, kept=kept, progress=progress) if left else []
+    for number, (cut, of_cut) in enumerate(zip(left, bases, strict=True)):
         for budget in budgets:
             basis = of_cut[budget]
             split = build_split(view, basis, budget, coder=settings.coder)
             spec = BottleneckSpec(design="linear" if settings.weighted else "pca", **split.bottleneck.structure())
-            built.append(ClosedForm(split, spec, budget, images, basis.samples_per_dimension))
+            built[cut.name, budget] = ClosedForm(split, spec, budget, images, basis.samples_per_dimension)
+            arrays = {**split_arrays(split, spec), "samples": np.array(basis.samples_per_dimension)}
+            kept.save(arrays, "split", cut=cut.name, budget=budget.tag)
         progress("rank and step", number + 1, len(bases))
-    return built
+    return [built[cut.name, budget] for cut in cuts for budget in budgets]
 
 
 def build_split(view: StudyView, basis: Basis, budget: Budget, *, coder: CoderName = "rans") -> BuiltSplit:

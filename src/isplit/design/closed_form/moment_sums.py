@@ -1,8 +1,12 @@
 """Second moments of what crosses a cut and of the decision's gradient there, streamed: no feature map is kept."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.devices import sum_device
@@ -11,6 +15,8 @@ from isplit.design.devices import sum_device
 _SUM = torch.float64
 # So many vectors are multiplied at once: to add the product of a few takes longer than to make it.
 _AT_ONCE = 1024
+_BLOCK = 512
+_STATE = ("sum", "products", "gradients", "origin")
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,21 @@ class MomentSums:
         self._origin = torch.zeros(self.layout.channels, device=device)
         self._whole = self._whole.to(device)
 
+    def _move(self, device: torch.device) -> None:
+        """Bring restored sums to where further batches are."""
+        sums = sum_device(device)
+        self._sum, self._products, self._gradients = (
+            tensor.to(sums) for tensor in (self._sum, self._products, self._gradients)
+        )
+        self._origin, self._whole = self._origin.to(device), self._whole.to(device)
+        self._waiting = [(vectors.to(device), slopes.to(device)) for vectors, slopes in self._waiting]
+
     def add(self, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add a batch: activation and gradient of the shape that crosses, all batches on one device."""
         if not self.samples:
             self._place(activation.device)
+        elif self._origin.device != activation.device:
+            self._move(activation.device)
         vectors, slopes = (self._vectors(tensor) for tensor in (activation, gradient))
         most = self._per_image * len(activation)
         if len(vectors) > most:
@@ -77,12 +94,34 @@ class MomentSums:
         if sum(len(vectors) for vectors, _ in self._waiting) >= _AT_ONCE:
             self._multiply()
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that was added as arrays by name, for `restore`; later sums are then the same bit for bit."""
+        waiting = {
+            name: torch.cat([torch.zeros(0, self.layout.width), *(pair[place].cpu() for pair in self._waiting)]).numpy()
+            for place, name in enumerate(("vectors", "slopes"))
+        }
+        return {
+            **{name: getattr(self, f"_{name}").cpu().numpy() for name in _STATE},
+            **waiting,
+            "samples": np.array(self.samples),
+            "generator": self._generator.get_state().numpy(),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `state` returned; it is moved to a device with the first batch that is added."""
+        for name in _STATE:
+            setattr(self, f"_{name}", torch.from_numpy(state[name]))
+        waiting = torch.from_numpy(state["vectors"]), torch.from_numpy(state["slopes"])
+        self._waiting = [waiting] if len(waiting[0]) else []
+        self.samples = int(state["samples"])
+        self._generator.set_state(torch.from_numpy(state["generator"]))
+
     def _multiply(self) -> None:
         if self._waiting:
             vectors, slopes = map(torch.cat, zip(*self._waiting, strict=True))
             self._waiting.clear()
-            self._products += self._summed(vectors.T @ vectors)
-            self._gradients += self._summed(slopes.T @ slopes)
+            self._products += self._summed(_own_product(vectors))
+            self._gradients += self._summed(_own_product(slopes))
 
     def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._sum.device)
@@ -116,3 +155,17 @@ class MomentSums:
 
     def _repeated(self, per_channel: torch.Tensor) -> torch.Tensor:
         return per_channel.repeat_interleave(self.layout.width // self.layout.channels)
+
+
+def _own_product(vectors: torch.Tensor) -> torch.Tensor:
+    """Return XᵀX; of long vectors block by block, so that most of what is symmetric is multiplied once."""
+    width = vectors.shape[1]
+    if width <= _BLOCK:
+        return vectors.T @ vectors
+    product = vectors.new_empty(width, width)
+    for start in range(0, width, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = vectors[:, block].T @ vectors[:, start:]
+        product[block, start:] = part
+        product[start:, block] = part.T
+    return product

@@ -1,12 +1,13 @@
 """Moments at all cuts from one pass over the images, and the latents that a budget is spent on from a second."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
-from typing import Self
+from typing import Any, Self
 
 import torch
+from numpy.typing import NDArray
 
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
@@ -103,6 +104,18 @@ class CutMoments:
             activation, gradient = reducer.activations(activation), reducer.gradients(gradient)
         for sums, values, slopes in zip(self._sums, parts(activation), parts(gradient), strict=True):
             sums.add(values, slopes)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the sums as arrays by name, for `restore`."""
+        return {
+            f"{number}.{name}": part for number, sums in enumerate(self._sums) for name, part in sums.state().items()
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from the sums that `state` returned."""
+        for number, sums in enumerate(self._sums):
+            prefix = f"{number}."
+            sums.restore({name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)})
 
     def statistics(self) -> list[Statistics]:
         """Return the moments for each layout."""

@@ -11,9 +11,11 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from isplit.design.bottleneck.linear import LinearMap
+from isplit.design.closed_form.kept_sums import KeptSums
 from isplit.design.closed_form.moments import CutMoments, CutVectors, collect_latents, collect_moments
 from isplit.design.devices import device_of
 from isplit.design.inputs.batches import Batch, iter_batches
+from isplit.design.kept_work import NOTHING_KEPT, KeptWork
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.study import StudyView
@@ -62,6 +64,7 @@ class StatisticsPasses:
     view: StudyView
     settings: PredictSettings
     progress: Progress
+    kept: KeptWork = NOTHING_KEPT
 
     @cached_property
     def images(self) -> StatisticsImages:
@@ -73,14 +76,21 @@ class StatisticsPasses:
         view = self.view
         labels = torch.from_numpy(view.classes.label_map)
         moments = [CutMoments(of_cut, images=len(images)) for of_cut in vectors]
-        with self._batches(images) as batches:
+        sums = KeptSums(self.kept.with_inputs(phase=what), moments)
+        done = sums.resume()
+
+        def told(images_done: int) -> None:
+            sums.keep(images_done)
+            self.progress(what, images_done, len(images))
+
+        with self._batches(images[done:]) as batches:
             collect_moments(
                 view.graph,
                 moments,
                 batches,
                 objective=lambda logits, raw: view.classes.decision(logits, labels[raw], "correct"),
                 precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
-                progress=lambda done: self.progress(what, done, len(images)),
+                progress=lambda more: told(done + more),
             )
         return moments
 

@@ -1,9 +1,10 @@
 """The alternative to a split: compress the image on the device and run the whole model on the server."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from isplit.records import (
     RemoteImage,
     compared_compressions,
 )
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _BATCH = 50
 
@@ -84,36 +88,108 @@ def measure_remote(
         progress: Called after each setting.
 
     """
-    preprocessing, data, model = view.preprocessing, view.data, view.graph.module
-    device = device_of(model)
+    trial = CompressedImageTrial(view, images=images, part=part, precision=precision, network=network)
     settings = compared_compressions() if compressions is None else compressions
-    labels = view.labels(images)
+    measured: list[RemoteImage] = []
+    for number, setting in enumerate(settings):
+        trial.right(setting, trial.images)
+        measured.append(trial.row(setting, trial.images))
+        progress("compressed images", number + 1, len(settings))
+    return measured
 
-    def right(module: nn.Module, shown: list[NDArray[np.uint8]]) -> NDArray[np.bool_]:
+
+class CompressedImageTrial:
+    """Compressed images shown to a network, as many of them and in such settings as a caller asks for.
+
+    Images are decoded once, compressed once in each setting, and shown at most once in each.
+
+    Args:
+        view: The study, as a set of its classes sees it.
+        images: Indices of the images.
+        part: The part of the data that they are of.
+        precision: That of the network and of the whole model.
+        network: What answers; None takes the whole model.
+
+    """
+
+    def __init__(
+        self,
+        view: StudyView,
+        *,
+        images: NDArray[np.int64],
+        part: PartName,
+        precision: Precision = "fp32",
+        network: nn.Module | None = None,
+    ) -> None:
+        self._view = view
+        self._part: PartName = part
+        self._precision: Precision = precision
+        self._network = network or view.graph.module
+        self._labels = view.labels(images)
+        self._pixels = _in_threads(lambda index: view.data.pixels(int(index), view.preprocessing), images)
+        self._files: dict[Compression, list[bytes]] = {}
+        self._right: dict[Compression, NDArray[np.bool_]] = {}
+        self._whole = self._answers(view.graph.module, self._pixels, self._labels)
+
+    @property
+    def images(self) -> int:
+        """The number of images."""
+        return len(self._pixels)
+
+    def mean_bytes(self, setting: Compression) -> float:
+        """Return the mean length of the files of a setting."""
+        return float(np.mean([len(content) for content in self._compressed(setting)]))
+
+    def right(self, setting: Compression, count: int) -> NDArray[np.bool_]:
+        """Say for each of the first `count` images whether the network is right when it is compressed so."""
+        known = self._right.get(setting, np.zeros(0, bool))
+        if len(known) < count:
+            files = self._compressed(setting)[len(known) : count]
+            shown = _in_threads(self._restored, files)
+            more = self._answers(self._network, shown, self._labels[len(known) : count])
+            known = self._right[setting] = np.concatenate([known, more])
+        return known[:count]
+
+    def resume(self, setting: Compression, right: NDArray[np.bool_]) -> None:
+        """Take what `right` returned in an earlier run."""
+        self._right[setting] = right
+
+    def row(self, setting: Compression, count: int) -> RemoteImage:
+        """Return the record of a setting on the first `count` images, in pairs with the whole model."""
+        right = self.right(setting, count)
+        return RemoteImage(
+            group=self._view.name,
+            format=setting.format,
+            quality=setting.quality,
+            scale=setting.scale,
+            part=self._part,
+            accuracy=Accuracy.from_counts(int(right.sum()), count),
+            against_whole=Paired.from_answers(self._whole[:count], right),
+            payload_bytes=PayloadBytes.from_lengths([len(content) for content in self._compressed(setting)[:count]]),
+        )
+
+    def _compressed(self, setting: Compression) -> list[bytes]:
+        if setting not in self._files:
+            self._files[setting] = _in_threads(lambda image: compress(image, setting), self._pixels)
+        return self._files[setting]
+
+    def _restored(self, content: bytes) -> NDArray[np.uint8]:
+        return restore(Image.open(io.BytesIO(content)), self._view.preprocessing)
+
+    def _answers(
+        self, module: nn.Module, shown: Sequence[NDArray[np.uint8]], labels: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Say for each image whether a module's answer is right."""
+        view, device = self._view, device_of(self._view.graph.module)
         answers: list[torch.Tensor] = []
-        for start in range(0, len(shown), _BATCH):
-            batch = normalise(torch.from_numpy(np.stack(shown[start : start + _BATCH])), preprocessing)
-            answers.append(view.classes(module(batch.to(device)).float()).argmax(1).cpu())
+        with evaluating(view.graph.module), torch.no_grad(), autocast(self._precision, device=device):
+            for start in range(0, len(shown), _BATCH):
+                batch = normalise(torch.from_numpy(np.stack(shown[start : start + _BATCH])), view.preprocessing)
+                answers.append(view.classes(module(batch.to(device)).float()).argmax(1).cpu())
         return torch.cat(answers).numpy() == labels
 
-    measured: list[RemoteImage] = []
-    with ThreadPoolExecutor(2) as pool, evaluating(model), torch.no_grad(), autocast(precision, device=device):
-        pixels = list(pool.map(lambda index: data.pixels(int(index), preprocessing), images))
-        whole = right(model, pixels)
-        for number, setting in enumerate(settings):
-            sent = list(pool.map(lambda image, setting=setting: there_and_back(image, setting, preprocessing), pixels))
-            answered = right(network or model, [image for _, image in sent])
-            measured.append(
-                RemoteImage(
-                    group=view.name,
-                    format=setting.format,
-                    quality=setting.quality,
-                    scale=setting.scale,
-                    part=part,
-                    accuracy=Accuracy.from_counts(int(answered.sum()), len(answered)),
-                    against_whole=Paired.from_answers(whole, answered),
-                    payload_bytes=PayloadBytes.from_lengths([length for length, _ in sent]),
-                )
-            )
-            progress("compressed images", number + 1, len(settings))
-    return measured
+
+def _in_threads(run: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """Run a function on every item, on two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, items))

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from isplit.design.devices import device_of
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.design.inputs.batches import iter_batches
+from isplit.design.inputs.weights import fingerprint
+from isplit.design.kept_work import NOTHING_KEPT, KeptWork
 from isplit.design.running import autocast
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import StudyView
@@ -55,44 +58,79 @@ def evaluate_splits(
     batch_size: int = 64,
     precision: Precision = "fp32",
     progress: Progress = silent,
-    label: str = "accuracy of the splits",
+    kept: KeptWork = NOTHING_KEPT,
 ) -> list[SplitEvaluation]:
     """Run every split on the images, through its quantiser; one pass of the model serves all that share its head.
 
     Payload lengths are those of real payloads. Precision is that of heads, tails and the whole model; bottlenecks
     compute in float32.
 
+    Args:
+        view: The study, as a set of its classes sees it.
+        splits: The splits.
+        images: Indices of the images.
+        batch_size: Images in one pass.
+        precision: That of the model.
+        progress: Called after each batch.
+        kept: Where each batch is kept until the run is finished, so that a run that was stopped goes on after it.
+
     Returns:
         An evaluation for each split, in their order.
 
     """
     device = device_of(view.graph.module)
+    kept = kept.with_inputs(splits=[_identity(built) for built in splits], images=images, batch=batch_size)
     runners = [_SplitRunner(view.graph, built, precision, device) for built in splits]
-    by_cut: dict[str, list[_SplitRunner]] = {}
-    for runner in runners:
-        if runner.built.head is None:
-            by_cut.setdefault(runner.built.cut.name, []).append(runner)
-    run = FeaturePass(view.graph, [of_cut[0].built.cut for of_cut in by_cut.values()])
-    labels: list[torch.Tensor] = []
     whole: list[torch.Tensor] = []
-
-    def visit(cut: Cut, tensor: torch.Tensor) -> None:
-        for runner in by_cut[cut.name]:
-            runner(tensor)
-
-    coming = iter_batches(view.data, images, view.preprocessing, batch_size=batch_size, device=device)
+    while len(whole) * batch_size < len(images) and (batch := kept.load("evaluation", batch=len(whole))) is not None:
+        whole.append(torch.from_numpy(batch["whole"]))
+        for number, runner in enumerate(runners):
+            runner.resume(*(batch[f"{number}.{name}"] for name in ("logits", "symbols", "clipped")))
+    done = len(whole) * batch_size
+    passes = _Passes(view, runners, precision)
+    coming = iter_batches(view.data, images[done:], view.preprocessing, batch_size=batch_size, device=device)
     with closing(coming) as batches:
         for batch in batches:
-            whole.append(view.classes(run(batch.images, visit, precision=precision)))
-            for runner in runners:
-                if runner.built.head is not None:
-                    with torch.no_grad(), autocast(precision, device=device):
-                        crossing = runner.built.head(batch.images)
-                    runner(crossing.float())
-            labels.append(torch.from_numpy(view.classes.label_map)[batch.labels])
-            progress(label, sum(map(len, labels)), len(images))
-    expected = torch.cat(whole)
-    return [runner.evaluation(view, torch.cat(labels), expected) for runner in runners]
+            whole.append(passes(batch.images))
+            arrays = {f"{number}.{name}": part for number, of in enumerate(runners) for name, part in of.last().items()}
+            kept.save({"whole": whole[-1].numpy(), **arrays}, "evaluation", batch=len(whole) - 1)
+            progress("accuracy of the splits", min(len(images), len(whole) * batch_size), len(images))
+    labels, expected = torch.from_numpy(view.labels(images)), torch.cat(whole)
+    return [runner.evaluation(view, labels, expected) for runner in runners]
+
+
+def _identity(built: BuiltSplit) -> list[str]:
+    """Return what tells a split from every other: its cut, its codec, and a hash of its weights."""
+    sides = [side for side in (built.bottleneck, built.tail, built.head) if side is not None]
+    return [built.cut.name, built.codec.codec_id.hex(), *map(fingerprint, sides)]
+
+
+class _Passes:
+    """Runs a batch through the whole model once, and what crosses through every split that has the model's own head."""
+
+    def __init__(self, view: StudyView, runners: Sequence["_SplitRunner"], precision: Precision) -> None:
+        self._view, self._device = view, device_of(view.graph.module)
+        self._precision: Precision = precision
+        self._by_cut: dict[str, list[_SplitRunner]] = {}
+        self._with_heads = [runner for runner in runners if runner.built.head is not None]
+        for runner in runners:
+            if runner.built.head is None:
+                self._by_cut.setdefault(runner.built.cut.name, []).append(runner)
+        self._pass = FeaturePass(view.graph, [of_cut[0].built.cut for of_cut in self._by_cut.values()])
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Run a batch, and return the whole model's logits of the view's classes."""
+        logits = self._pass(images, self._visit, precision=self._precision)
+        for runner in self._with_heads:
+            assert runner.built.head is not None
+            with torch.no_grad(), autocast(self._precision, device=self._device):
+                crossing = runner.built.head(images.to(self._device))
+            runner(crossing.float())
+        return self._view.classes(logits)
+
+    def _visit(self, cut: Cut, tensor: torch.Tensor) -> None:
+        for runner in self._by_cut[cut.name]:
+            runner(tensor)
 
 
 class _SplitRunner:
@@ -111,19 +149,30 @@ class _SplitRunner:
             part.to(device)
         self._logits: list[torch.Tensor] = []
         self._symbols: list[torch.Tensor] = []
-        self._clipped = 0
+        self._clipped: list[int] = []
 
     @torch.no_grad()
     def __call__(self, crossing: torch.Tensor) -> None:
         built = self.built
         latents = built.bottleneck.encode(crossing)
         symbols = built.quantiser.symbols(latents)
-        self._clipped += built.quantiser.count_clipped(latents)
+        self._clipped.append(built.quantiser.count_clipped(latents))
         decoded = self._graph.lay_out(built.decode(symbols), built.cut)
         with autocast(self._precision, device=self._device):
             answer = self._tail(decoded)
         self._logits.append(answer.float().cpu())
         self._symbols.append(symbols.cpu())
+
+    def last(self) -> dict[str, NDArray[Any]]:
+        """Return what the last batch gave, for `resume`."""
+        parts = {"logits": self._logits[-1].numpy(), "symbols": self._symbols[-1].numpy()}
+        return {**parts, "clipped": np.array(self._clipped[-1])}
+
+    def resume(self, logits: NDArray[Any], symbols: NDArray[Any], clipped: NDArray[Any]) -> None:
+        """Take a batch from an earlier run."""
+        self._logits.append(torch.from_numpy(logits))
+        self._symbols.append(torch.from_numpy(symbols))
+        self._clipped.append(int(clipped))
 
     def evaluation(self, view: StudyView, labels: torch.Tensor, expected: torch.Tensor) -> SplitEvaluation:
         """Summarise all batches beside the labels and the whole model's logits; the split goes back to the CPU."""
@@ -138,7 +187,7 @@ class _SplitRunner:
             answers=logits.argmax(1).numpy(),
             payload_bytes=self.built.codec.payload_bytes(symbols.numpy()),
             divergence_nats=_divergence(logits, expected),
-            clipped_share=self._clipped / max(1, symbols.numel()),
+            clipped_share=sum(self._clipped) / max(1, symbols.numel()),
             precision=self._precision,
         )
 
@@ -147,6 +196,24 @@ def _divergence(logits: torch.Tensor, expected: torch.Tensor) -> float:
     wanted = expected.double().log_softmax(1)
     answered = logits.double().log_softmax(1)
     return float(functional.kl_div(answered, wanted, log_target=True, reduction="batchmean"))
+
+
+def joined(first: SplitEvaluation, second: SplitEvaluation) -> SplitEvaluation:
+    """Return the evaluation of a split on the images of two evaluations together."""
+    counts = len(first.labels), len(second.labels)
+
+    def mean(values: tuple[float, float]) -> float:
+        return sum(count * value for count, value in zip(counts, values, strict=True)) / sum(counts)
+
+    return replace(
+        first,
+        labels=np.concatenate([first.labels, second.labels]),
+        whole=np.concatenate([first.whole, second.whole]),
+        answers=np.concatenate([first.answers, second.answers]),
+        payload_bytes=np.concatenate([first.payload_bytes, second.payload_bytes]),
+        divergence_nats=mean((first.divergence_nats, second.divergence_nats)),
+        clipped_share=mean((first.clipped_share, second.clipped_share)),
+    )
 
 
 def measure(view: StudyView, evaluation: SplitEvaluation, *, part: PartName) -> Measurement:

@@ -1,0 +1,151 @@
+"""Find the compressed images that matter, without running the whole model on every setting and every image.
+
+Compressed images are asked for the fewest bytes within a loss, and for what stands beside a split of like accuracy.
+Within a format and size, fewer bytes never help the model, so qualities are tried from the best one down until one is
+clearly worse. A setting that is clearly worse is seen to be so on the first images. One that takes more bytes than a
+setting which loses next to nothing cannot be the answer to anything.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isplit.design.kept_work import NOTHING_KEPT, KeptWork
+from isplit.design.measure.compressed_images import CompressedImageTrial
+from isplit.design.study import StudyView
+from isplit.progress import Progress, silent
+from isplit.records import (
+    Compression,
+    PartName,
+    Precision,
+    RemoteImage,
+    SkippedCompression,
+    compared_compressions,
+)
+
+CLEAR_LOSS = 0.05
+"""A setting that surely loses more than this is clearly worse: it is outside of every verdict."""
+NEGLIGIBLE_LOSS = 0.005
+"""A setting that loses at most this much makes all settings of more bytes pointless."""
+_FIRST_IMAGES = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteSearch:
+    """Compressed images that were measured on all images, and those that were not, with the reason."""
+
+    measured: tuple[RemoteImage, ...]
+    skipped: tuple[SkippedCompression, ...]
+
+
+def search_remote(
+    view: StudyView,
+    *,
+    images: NDArray[np.int64],
+    part: PartName,
+    precision: Precision = "fp32",
+    kept: KeptWork = NOTHING_KEPT,
+    progress: Progress = silent,
+) -> RemoteSearch:
+    """Measure the settings of the compressed image that a split is compared with, as far as they matter.
+
+    WebP at the full size comes first, since it mostly needs the fewest bytes. Bytes and answers of a setting that is
+    measured are of all images; one that is clearly worse is stopped after the first images and is not in the result.
+
+    Args:
+        view: The study, as a set of its classes sees it.
+        images: Indices of the images.
+        part: The part of the data that they are of.
+        precision: That of the whole model.
+        kept: Where settings are kept until the run is finished.
+        progress: Called after each setting.
+
+    """
+    search = _Search(view, images, part, precision, kept)
+    families = _families()
+    total = sum(map(len, families))
+    for number, family in enumerate(families):
+        search.family(family)
+        progress("compressed images", sum(map(len, families[: number + 1])), total)
+    order = {setting: place for place, setting in enumerate(compared_compressions())}
+    return RemoteSearch(
+        measured=tuple(sorted(search.measured, key=lambda row: order[_setting(row)])),
+        skipped=tuple(sorted(search.skipped, key=lambda row: order[_setting(row)])),
+    )
+
+
+def _families() -> list[list[Compression]]:
+    """Return the settings by format and size, the best quality first; WebP before JPEG, large before small."""
+    key = lambda setting: (setting.scale, setting.format)  # noqa: E731
+    ordered = sorted(compared_compressions(), key=lambda setting: (*key(setting), setting.quality or 101), reverse=True)
+    return [list(group) for _, group in itertools.groupby(ordered, key=key)]
+
+
+def _setting(row: Compression) -> Compression:
+    return Compression(format=row.format, quality=row.quality, scale=row.scale)
+
+
+class _Search:
+    """The settings that were measured so far, and those that need not be."""
+
+    def __init__(
+        self, view: StudyView, images: NDArray[np.int64], part: PartName, precision: Precision, kept: KeptWork
+    ) -> None:
+        self._view, self._kept = view, kept.with_inputs(images=images, part=part, precision=precision)
+        self._trial = CompressedImageTrial(view, images=images, part=part, precision=precision)
+        self.measured: list[RemoteImage] = []
+        self.skipped: list[SkippedCompression] = []
+
+    def family(self, settings: Sequence[Compression]) -> None:
+        """Measure qualities from the best one down, until one is clearly worse."""
+        for place, setting in enumerate(settings):
+            if (reason := self._pointless(setting)) is not None:
+                self._skip(setting, 0, reason)
+                continue
+            row, clear = self._measure(setting)
+            seen = row.accuracy.images
+            if seen == self._trial.images:
+                self.measured.append(row)
+            else:
+                lost = -100 * row.against_whole.difference
+                self._skip(setting, seen, f"it loses {lost:.0f} points on the first {seen} images: clearly worse")
+            if clear:
+                for worse in settings[place + 1 :]:
+                    self._skip(worse, 0, f"quality {setting.quality} of this format and size is clearly worse already")
+                return
+
+    def _pointless(self, setting: Compression) -> str | None:
+        """Say why a setting cannot be the answer to anything; None if it may be."""
+        cheap = [row for row in self.measured if row.against_whole.difference >= -NEGLIGIBLE_LOSS]
+        if not cheap:
+            return None
+        least = min(cheap, key=lambda row: row.payload_bytes.mean)
+        if self._trial.mean_bytes(setting) < least.payload_bytes.mean:
+            return None
+        return (
+            f"it takes more bytes than {_setting(least).tag}, which loses at most {NEGLIGIBLE_LOSS:.1%} of the images"
+        )
+
+    def _skip(self, setting: Compression, images: int, reason: str) -> None:
+        self.skipped.append(
+            SkippedCompression(**setting.model_dump(), group=self._view.name, images=images, reason=reason)
+        )
+
+    def _measure(self, setting: Compression) -> tuple[RemoteImage, bool]:
+        """Measure a setting on the first images, and unless it is clearly worse there, on all; say if it is worse."""
+        trial = self._trial
+        for count in sorted({min(count, trial.images) for count in (_FIRST_IMAGES, 2 * _FIRST_IMAGES, trial.images)}):
+            known = self._kept.load("compressed", setting=setting.tag, count=count)
+            if known is not None:
+                trial.resume(setting, known["right"])
+            right = trial.right(setting, count)
+            if known is None:
+                self._kept.save({"right": right}, "compressed", setting=setting.tag, count=count)
+            row = trial.row(setting, count)
+            clear = row.against_whole.smallest_loss(count) > CLEAR_LOSS
+            if clear or count == trial.images:
+                return row, clear
+        raise AssertionError

@@ -52,7 +52,7 @@ PHASES = {
     "joint maps": "isplit.design.closed_form.basis.JointBasis.of",
     "rank, step and tables": "isplit.design.closed_form.build.build_split",
     "evaluation": "isplit.design.predict.evaluate_splits",
-    "compressed images": "isplit.design.predict.measure_remote",
+    "compressed images": "isplit.design.predict.search_remote",
     "writing": "isplit.design.predict.save_split",
 }
 """What each phase of `predict` is called, and the function whose time it is, less the phases inside it."""

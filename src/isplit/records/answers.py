@@ -49,10 +49,12 @@ class Answer(Record):
     `placement` is the requested placement ("local", "remote" or a cut), and `source` tells where the answer came from.
     `reason` says why the source is "local-fallback" or "failed". A failed answer has no label, and no answer holds NaN
     or an infinite number. `late` marks an answer that came after its deadline. `label` is an index into the bundle's
-    classes, and `probability` its softmax. `attempts` counts the requests that were sent. `payload_bytes` is the
-    payload of one request, with its header and without gRPC's framing. `server_batch` is the number of images that the
-    server ran together. `started_unix_s` is the device's clock when it was handed the image. `image` is the image's
-    name; its bytes that are not UTF-8 are written as `\xNN`.
+    classes, and `probability` its softmax. `best` are the most probable classes with theirs, as many as were asked for;
+    those that a server sent in 16 bits are rounded. `logits` are there if they were asked for, or were at hand.
+    `attempts` counts the requests that were sent. `payload_bytes` is the payload of one request, with its header and
+    without the protocol's framing. `server_batch` is the number of images that the server ran together.
+    `started_unix_s` is the device's clock when it was handed the image. `image` is the image's name; its bytes that
+    are not UTF-8 are written as `\xNN`.
 
     `provider` is the execution provider of this answer's model on the device ("cpu", "cuda", and so on; None if no
     model ran here), and `provider_fallback` says why it is not the requested one. `server_provider` is the server's,
@@ -73,6 +75,7 @@ class Answer(Record):
     label: int | None = None
     class_name: str | None = None
     probability: float | None = None
+    best: tuple[tuple[int, float], ...] = ()
     logits: tuple[float, ...] | None = None
     deadline_ms: float | None = None
     late: bool = False

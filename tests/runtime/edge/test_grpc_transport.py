@@ -163,7 +163,7 @@ def test_silent_link(listening, connect, monkeypatch):
     """A connection over which nothing comes any more is given up for a new one."""
     _, address = listening(echo)
     upstream = ("127.0.0.1", int(address.rpartition(":")[2]))
-    monkeypatch.setattr(grpc_transport, "_DEAD_AFTER_S", 0.0)
+    monkeypatch.setattr(grpc_transport, "DEAD_AFTER_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as front:
         port = front.getsockname()[1]
         black_hole = []
@@ -189,7 +189,7 @@ def test_silent_link(listening, connect, monkeypatch):
 
 def test_slow_answers_survive_a_new_connection(listening, connect, monkeypatch):
     """A request that waits on a connection which another gave up still gets its answer over it."""
-    monkeypatch.setattr(grpc_transport, "_DEAD_AFTER_S", 0.0)
+    monkeypatch.setattr(grpc_transport, "DEAD_AFTER_S", 0.0)
     arrived, over = threading.Event(), threading.Event()
 
     def slow(request, context):
@@ -343,7 +343,7 @@ class SilenceError(Exception):
 def channels(monkeypatch):
     """The channels that transports have opened, in order; one that was silent is given up at once."""
     opened = []
-    monkeypatch.setattr(grpc_transport, "_DEAD_AFTER_S", 0.0)
+    monkeypatch.setattr(grpc_transport, "DEAD_AFTER_S", 0.0)
     monkeypatch.setattr(grpc_transport, "open_channel", lambda *_: opened.append(Channel()) or opened[-1])
     return opened
 

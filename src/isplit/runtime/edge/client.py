@@ -19,11 +19,20 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.errors import BundleError, InputError, IsplitError
+from isplit.errors import BundleError, InputError
 from isplit.records import Answer, AnswerSource
 from isplit.runtime.bundle import Bundle
+from isplit.runtime.edge.connecting import (
+    ProtocolName,
+    ServerAccess,
+    Wanted,
+    check_best,
+    connect,
+    positive_ms,
+    wire_note,
+)
 from isplit.runtime.edge.device import LOCAL, ON_DEVICE, REMOTE, SEGMENTED, Device, Wire, placements_of
-from isplit.runtime.edge.job import Job
+from isplit.runtime.edge.job import Job, fault_of
 from isplit.runtime.edge.pictures import NoPicture, Picture, open_picture
 from isplit.runtime.edge.policy import BreakerSettings, BreakerState, Retry
 from isplit.runtime.edge.reserve import Reserve
@@ -61,6 +70,9 @@ class EdgeClient:
     bundle is an error at once, and not a permanent fallback (see `check_server`). None stands for True if `server` is
     given. Give False for a device that must start without its server.
 
+    `protocol` "grpc" is for any server, "auto" takes isplit's lean wire where the server speaks it (see `wire_note`),
+    and "lean" nothing else. On the lean wire, `logits` and `server_times` decide what answers hold.
+
     A client may be shared between threads. Models are loaded when first needed and kept; see `warm_up`.
 
     Raises:
@@ -90,14 +102,19 @@ class EdgeClient:
         verify: bool = True,
         transport: Transport | None = None,
         require_server: bool | None = None,
+        protocol: ProtocolName = "grpc",
+        best_classes: int = 5,
+        logits: bool = False,
+        server_times: bool = True,
     ) -> None:
         if wire not in ("payload", "latent"):
             msg = f"wire is {wire!r}; choose payload (entropy-coded) or latent (plain uint8)"
             raise InputError(msg)
-        _positive(attempt_timeout_ms, "attempt_timeout_ms")
-        self._deadline_ms = _positive(deadline_ms, "deadline_ms")
+        positive_ms(attempt_timeout_ms, "attempt_timeout_ms")
+        self._deadline_ms = positive_ms(deadline_ms, "deadline_ms")
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=verify)
         self._classes = self._bundle.record.group.classes
+        self._best_count = check_best(best_classes, classes=len(self._classes))
         self._placements = placements_of(self._bundle.record)
         self._has_server = server is not None or transport is not None
         self._placement = self._check_placement(placement or self._default_placement())
@@ -107,17 +124,19 @@ class EdgeClient:
         self._name = secrets.token_hex(4)  # so that the ids of two devices never coincide in a server's log
         self._count = itertools.count()
         self._closed = False
-        # The transport comes last, because it has to be closed again.
+        self._transport: Transport | None = None  # made last, because it has to be closed again
         self._server: ServerSide | None = None
         if self._has_server:
+            wanted = Wanted(classes=len(self._classes), best=self._best_count, logits=logits, times=server_times)
+            options = ServerAccess(token=token, tls=tls, insecure=insecure, wanted=wanted)
+            self._transport = transport or connect(str(server), options, "grpc" if wire == "latent" else protocol)
             sender = Sender(
-                transport or _connect(str(server), token=token, tls=tls, insecure=insecure),
+                self._transport,
                 retry=retry,
                 breaker=breaker,
                 attempt_timeout_ms=attempt_timeout_ms,
             )
-            reserve = self._reserve if self._fallback else None
-            self._server = ServerSide(sender, self._bundle.record, reserve=reserve)
+            self._server = ServerSide(sender, self._bundle.record, reserve=self._reserve if self._fallback else None)
         if server is not None if require_server is None else require_server:
             self._require_server()
 
@@ -130,6 +149,11 @@ class EdgeClient:
     def provider_fallbacks(self) -> tuple[str, ...]:
         """Why loaded models do not run on the requested provider; empty if they do."""
         return self._device.provider_fallbacks()
+
+    @property
+    def wire_note(self) -> str | None:
+        """Why requests travel over gRPC although the lean wire was to be used; None if they do not."""
+        return wire_note(self._transport)
 
     def classify(
         self, image: Picture, *, placement: str | None = None, deadline_ms: float | None = None, name: str | None = None
@@ -237,7 +261,8 @@ class EdgeClient:
             index=index,
             image=str(name or (os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {index}")),
             placement=self._check_placement(placement or self._placement),
-            deadline_ms=_positive(deadline_ms, "deadline_ms") or self._deadline_ms,
+            best_count=self._best_count,
+            deadline_ms=positive_ms(deadline_ms, "deadline_ms") or self._deadline_ms,
             started_unix_s=time.time(),
         )
         try:
@@ -252,7 +277,7 @@ class EdgeClient:
         except BundleError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever fails for one image, the others are answered
-            job.failed(_reason(error))
+            job.failed(fault_of(error))
         return job
 
     def _encode(self, job: Job, pixels: NDArray[np.uint8]) -> Wire:
@@ -272,8 +297,8 @@ class EdgeClient:
             try:
                 self._server.ask(job, job.wire)
             except Exception as error:  # noqa: BLE001 - whatever a transport raises, the fallback may still answer
-                job.failed(_reason(error))
-        if job.logits is None and job.pixels is not None and job.placement not in ON_DEVICE and self._fallback:
+                job.failed(fault_of(error))
+        if not job.is_answered and job.pixels is not None and job.placement not in ON_DEVICE and self._fallback:
             return self._fall_back(job, job.pixels)
         return job.answer(self._classes)
 
@@ -284,7 +309,7 @@ class EdgeClient:
         try:
             self._run_here(job, pixels, "local-fallback")
         except Exception as error:  # noqa: BLE001 - this image failed, but the next may not
-            job.failed(_reason(error))
+            job.failed(fault_of(error))
             return job.answer(self._classes)
         answer = job.answer(self._classes)
         if was_loaded:
@@ -323,24 +348,3 @@ class EdgeClient:
             msg = f"placement {placement!r} needs a server; give one, or choose local"
             raise InputError(msg)
         return placement
-
-
-def _reason(error: Exception) -> str:
-    """Return the reason why an image failed, for its answer."""
-    if isinstance(error, IsplitError):
-        return str(error)
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"this is a fault of isplit, please report it: {what}"
-
-
-def _positive(value: float | None, name: str) -> float | None:
-    if value is not None and not 0 < value < float("inf"):
-        msg = f"{name} is {value}; give a number of milliseconds above zero"
-        raise InputError(msg)
-    return value
-
-
-def _connect(server: str, *, token: str | None, tls: Tls | None, insecure: bool) -> Transport:
-    from isplit.runtime.edge.grpc_transport import GrpcTransport  # importing grpc takes a while
-
-    return GrpcTransport(server, token=token, tls=tls, insecure=insecure)

@@ -9,15 +9,11 @@ from tritonclient.grpc import service_pb2_grpc  # pyright: ignore[reportMissingT
 
 from isplit.runtime.access import read_pem
 from isplit.runtime.edge.security import Tls, check_address, check_token, is_loopback
-from isplit.runtime.edge.transport import STATUSES, Reply, Request, Status, TransportError
+from isplit.runtime.edge.transport import DEAD_AFTER_S, STATUSES, Reply, Request, Status, TransportError
 from isplit.runtime.edge.wire import read_reply, request_message
 
 MAX_REPLY_BYTES = 2**22
 """The longest message that is accepted: a million logits."""
-
-# A link that drops all packets gives no error, and TCP keeps trusting it for many minutes. After a timeout and this
-# much silence, the next request therefore uses a new connection.
-_DEAD_AFTER_S = 0.5
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
@@ -95,7 +91,7 @@ class GrpcTransport:
         status = cast("Status", name) if name in STATUSES else "UNKNOWN"
         if status != "DEADLINE_EXCEEDED":
             link.heard_s = time.monotonic()
-        elif time.monotonic() - link.heard_s >= _DEAD_AFTER_S:
+        elif time.monotonic() - link.heard_s >= DEAD_AFTER_S:
             with self._lock:
                 if link is self._link and not self._closed:
                     self._link = self._open()

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.errors import IsplitError
 from isplit.records import Answer, AnswerSource, Timings
 from isplit.runtime.edge.device import Wire
 from isplit.runtime.edge.transport import Reply
+from isplit.runtime.lean.server_frames import best_classes
 from isplit.runtime.providers import ProviderChoice
 from isplit.text import utf8_text
 
@@ -20,9 +22,10 @@ from isplit.text import utf8_text
 class Job:
     """The state of one image; one thread at a time works on it.
 
-    `pixels` (H, W, C) are set once the image was read, `wire` once there is something to send, and `logits` once there
-    is an answer. `ran_on` is the execution provider of the last model that ran here. `reason` says why the answer does
-    not come from the requested placement. `parts_ms` has the keys of `Timings`.
+    `pixels` (H, W, C) are set once the image was read, `wire` once there is something to send, and `logits` or `best`
+    once there is an answer, which holds at most `best_count` of the most probable classes. `ran_on` is the execution
+    provider of the last model that ran here. `reason` says why the answer does not come from the requested placement.
+    `parts_ms` has the keys of `Timings`.
     """
 
     id: str
@@ -34,7 +37,9 @@ class Job:
     started_s: float = field(default_factory=time.perf_counter)
     pixels: NDArray[np.uint8] | None = None
     wire: Wire | None = None
+    best_count: int = 1
     logits: NDArray[np.float32] | None = None
+    best: tuple[tuple[int, float], ...] = ()
     source: AnswerSource = "failed"
     reason: str | None = None
     attempts: int = 0
@@ -57,9 +62,14 @@ class Job:
         """The time until the deadline in ms: negative once it has passed, None without a deadline."""
         return None if self.deadline_ms is None else self.deadline_ms - (time.perf_counter() - self.started_s) * 1000
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is an answer."""
+        return self.logits is not None or bool(self.best)
+
     def heard(self, reply: Reply, *, round_trip_ms: float) -> None:
-        """Store a server's logits and its timings."""
-        self.logits = reply.logits
+        """Store a server's logits or best classes, and its timings."""
+        self.logits, self.best = reply.logits, reply.best
         self.server_batch = reply.batch_size if reply.batch_size and reply.batch_size > 0 else None
         self.server_provider = reply.provider
         server_ms = _duration_ms(reply.server_ms)
@@ -78,7 +88,8 @@ class Job:
 
     def answer(self, classes: tuple[str, ...]) -> Answer:
         """Return the answer; its total time is taken now."""
-        label, probability = (None, None) if self.logits is None else _best(self.logits)
+        best = self.best if self.logits is None else best_classes(self.logits, self.best_count)
+        label, probability = best[0] if best else (None, None)
         total_ms = (time.perf_counter() - self.started_s) * 1000
         return Answer(
             id=self.id,
@@ -90,6 +101,7 @@ class Job:
             label=label,
             class_name=None if label is None else classes[label],
             probability=probability,
+            best=best,
             logits=None if self.logits is None else tuple(self.logits.tolist()),
             deadline_ms=self.deadline_ms,
             late=self.deadline_ms is not None and total_ms > self.deadline_ms,
@@ -109,8 +121,9 @@ def _duration_ms(reported_ms: float | None) -> float | None:
     return reported_ms if reported_ms is not None and 0 <= reported_ms < math.inf else None
 
 
-def _best(logits: NDArray[np.float32]) -> tuple[int, float]:
-    """Return the index of the largest logit and its softmax."""
-    label = int(logits.argmax())
-    # Subtracting the largest logit keeps the exponentials from overflowing, and that of the largest is then 1.
-    return label, 1.0 / float(np.exp(logits.astype(np.float64) - float(logits[label])).sum())
+def fault_of(error: Exception) -> str:
+    """Return the reason why an image failed, for its answer."""
+    if isinstance(error, IsplitError):
+        return str(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"this is a fault of isplit, please report it: {what}"

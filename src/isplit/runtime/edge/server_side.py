@@ -120,6 +120,8 @@ class ServerSide:
     def _fault(self, model: str, reply: Reply) -> str | None:
         """Return what is wrong with a reply; None if nothing is."""
         classes = len(self._record.group.classes)
+        if reply.logits is None:
+            return None if reply.best else f"the server's {model} gives no class for this image"
         if reply.logits.size != classes:
             return (
                 f"the server's {model} gives {reply.logits.size} logits, this bundle has {classes} classes: it serves "

@@ -53,13 +53,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """The answer to a request: `logits`, float32 (K,), and what the server reports of itself (None: nothing).
+    """The answer to a request: logits or the best classes, and what the server reports of itself (None: nothing).
 
-    `id` is that of the request; empty if a server does not repeat it.
+    `logits` are float32 (K,). `best` are (class, probability) in falling order; it is empty if there are logits. `id`
+    is that of the request; empty if a server does not repeat it.
     """
 
     id: str
-    logits: NDArray[np.float32]
+    logits: NDArray[np.float32] | None
+    best: tuple[tuple[int, float], ...] = ()
     queue_ms: float | None = None
     decode_ms: float | None = None
     infer_ms: float | None = None
@@ -67,6 +69,12 @@ class Reply:
     batch_size: int | None = None
     provider: str | None = None
 
+
+DEAD_AFTER_S = 0.5
+"""Seconds of silence after which a timeout makes the next request use a new connection.
+
+A link that drops all packets gives no error, and TCP continues to trust it for many minutes.
+"""
 
 MAX_DETAILS = 300
 """Most characters of an explanation that is taken from a server."""

@@ -40,10 +40,17 @@ def read_reply(message: Any) -> Reply:
         TransportError: UNKNOWN, because it holds no float32 logits of one image.
 
     """
-    timings = {name: _number(message.parameters, name) for name in ("queue_ms", "decode_ms", "infer_ms", "server_ms")}
-    batch = message.parameters["batch_size"].int64_param if "batch_size" in message.parameters else None
-    provider = message.parameters[PROVIDER].string_param[:_MAX_PROVIDER] if PROVIDER in message.parameters else None
-    return Reply(id=message.id, logits=_logits(message), batch_size=batch, provider=provider, **timings)
+    parameters = message.parameters
+    return Reply(
+        id=message.id,
+        logits=_logits(message),
+        queue_ms=_number(parameters, "queue_ms"),
+        decode_ms=_number(parameters, "decode_ms"),
+        infer_ms=_number(parameters, "infer_ms"),
+        server_ms=_number(parameters, "server_ms"),
+        batch_size=parameters["batch_size"].int64_param if "batch_size" in parameters else None,
+        provider=parameters[PROVIDER].string_param[:_MAX_PROVIDER] if PROVIDER in parameters else None,
+    )
 
 
 def _logits(message: Any) -> NDArray[np.float32]:

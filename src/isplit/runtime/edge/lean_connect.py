@@ -1,0 +1,128 @@
+"""Connect to a server and agree on the lean wire, or say why that is not possible."""
+
+import socket
+import ssl
+import time
+
+from isplit.errors import IsplitError
+from isplit.runtime.edge.lean_link import LeanLink, wait_for
+from isplit.runtime.edge.security import Tls
+from isplit.runtime.edge.transport import TransportError
+from isplit.runtime.lean.device_frames import ALPN, MAGIC, NO_NUMBER, LeanWireError, hello
+from isplit.runtime.lean.server_frames import ERROR, FrameReader, decode_error
+
+CONNECT_S = 10.0
+"""Seconds that one address of a server may take to accept a connection."""
+
+WELCOME_S = 4.0
+"""Seconds that a server may take to answer the first bytes; a proxy that waits for something else never does."""
+
+
+class NotLeanError(IsplitError):
+    """Something answers, but not on the lean wire; the message says what."""
+
+
+def connect_lean(server: str, *, token: str | None, context: ssl.SSLContext | None) -> LeanLink:
+    """Return a connection on which the server speaks the lean wire. `server` is HOST:PORT.
+
+    Raises:
+        NotLeanError: What listens there does not speak it, or TLS failed.
+        TransportError: Nothing listens there (UNAVAILABLE), or the token is refused (UNAUTHENTICATED).
+
+    """
+    host, _, port = server.rpartition(":")
+    host = host.strip("[]")
+    try:
+        connected = socket.create_connection((host, int(port)), timeout=CONNECT_S)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise TransportError("UNAVAILABLE", f"cannot connect to {server}: {reason}") from None
+    try:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connected.settimeout(WELCOME_S)
+        if context is not None:
+            connected = _secure(connected, context, host)
+        _agree(connected, token or "")
+        connected.setblocking(False)
+    except BaseException:
+        connected.close()
+        raise
+    return LeanLink(connected)
+
+
+def lean_context(tls: Tls) -> ssl.SSLContext:
+    """Return the TLS context of a device, which offers the lean wire before HTTP/2.
+
+    Raises:
+        InputError: A file cannot be read or is not PEM.
+        OSError: OpenSSL cannot use a file.
+
+    """
+    context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols([ALPN, "h2"])
+    if tls.cert is not None and tls.key is not None:
+        context.load_cert_chain(tls.cert, tls.key)
+    return context
+
+
+def _secure(connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    try:
+        secured = context.wrap_socket(connected, server_hostname=host)
+    except OSError as error:  # all errors of TLS are of this class
+        msg = f"TLS failed: {error}"
+        raise NotLeanError(msg) from None
+    if secured.selected_alpn_protocol() != ALPN:
+        secured.close()
+        msg = f"the other side of TLS speaks {secured.selected_alpn_protocol() or 'no protocol that was offered'}"
+        raise NotLeanError(msg)
+    return secured
+
+
+def _agree(connected: socket.socket, token: str) -> None:
+    """Say hello, and wait for the welcome.
+
+    Raises:
+        NotLeanError: The answer is no welcome, or none came.
+        TransportError: The token is refused.
+
+    """
+    ends_s = time.monotonic() + WELCOME_S
+    answer = b""
+    try:
+        connected.sendall(hello(token))
+        while len(answer) < len(MAGIC) and MAGIC.startswith(answer):
+            piece = connected.recv(len(MAGIC) - len(answer))
+            if not piece:
+                msg = "the connection was closed at its first bytes"
+                raise NotLeanError(msg)
+            answer += piece
+        if answer == MAGIC:
+            return
+        _raise_refusal(connected, answer, ends_s)
+    except TimeoutError:
+        msg = f"there was no answer to the first bytes within {WELCOME_S:.0f} s"
+        raise NotLeanError(msg) from None
+    except (OSError, LeanWireError) as error:
+        msg = f"the connection broke at its first bytes: {error}"
+        raise NotLeanError(msg) from None
+    msg = f"the answer to the first bytes was {answer!r}"
+    raise NotLeanError(msg)
+
+
+def _raise_refusal(connected: socket.socket, answer: bytes, ends_s: float) -> None:
+    """Raise what an error frame says, if that is what came."""
+    if answer[0] != ERROR:
+        return
+    reader = FrameReader()
+    frames = reader.feed(answer)
+    while not frames and wait_for(connected, ends_s, writing=False):
+        piece = connected.recv(2**12)
+        if not piece:
+            return
+        frames = reader.feed(piece)
+    for frame in frames:
+        if frame.kind == ERROR and frame.number == NO_NUMBER:
+            status, message = decode_error(frame.body)
+            raise TransportError(status, message)  # type: ignore[arg-type] - statuses of the wire are a part of gRPC's

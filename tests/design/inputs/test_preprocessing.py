@@ -1,0 +1,89 @@
+"""How images become a model's input: the user's word counts most, then the library's, and guesses are told."""
+
+import numpy as np
+import pytest
+
+from isplit.design.inputs.preprocessing import make_preprocessing
+from isplit.errors import ModelError
+
+NOTHING = {"image_size": None, "channels": None, "mean": None, "std": None}
+HINTS = {
+    "image_size": (224, 200),
+    "resize_size": 256,
+    "interpolation": "bicubic",
+    "channels": 3,
+    "mean": (0.1, 0.2, 0.3),
+    "std": (0.4, 0.5, 0.6),
+}
+
+
+def made(hints, *, channels=3, **given):
+    return make_preprocessing(hints, NOTHING | given, channels=channels, spec="net")
+
+
+def test_library_says_all():
+    """Nothing is guessed, and nothing is noticed."""
+    preprocessing, notices = made(HINTS)
+
+    assert HINTS == {name: getattr(preprocessing, name) for name in HINTS}
+    assert [] == notices
+
+
+def test_user_wins():
+    """One size is both sides and the size to resize to, and one mean is that of all channels."""
+    preprocessing, notices = made(HINTS, image_size=32, mean=0.5)
+
+    assert ((32, 32), 32) == (preprocessing.image_size, preprocessing.resize_size)
+    assert ((0.5, 0.5, 0.5), (0.4, 0.5, 0.6)) == (preprocessing.mean, preprocessing.std)
+    assert [] == notices
+
+
+def test_an_oblong_size_is_resized_to_as_it_is():
+    """There is no short side to resize to where the user gives two sizes."""
+    assert made(HINTS, image_size=(20, 30))[0].resize_size is None
+
+
+def test_guesses_are_told():
+    """Without any word, pixels are as they are, resized bilinearly; a single guess is not worth a notice."""
+    preprocessing, notices = made({"image_size": 8}, channels=1)
+
+    assert ("bilinear", 1, (0.0,), (1.0,)) == (
+        preprocessing.interpolation,
+        preprocessing.channels,
+        preprocessing.mean,
+        preprocessing.std,
+    )
+    assert [
+        "the model does not say how its images are prepared: bilinear interpolation, mean 0, std 1 assumed"
+    ] == notices
+    assert [] == made({"image_size": 8, "mean": [0.5], "std": [0.5]})[1]
+
+
+def test_arrays_are_lists():
+    """A library may keep its numbers in arrays."""
+    preprocessing, _ = made(HINTS | {"mean": np.array([0.25, 0.5, 0.75]), "image_size": np.int64(16)})
+
+    assert ((0.25, 0.5, 0.75), (16, 16)) == (preprocessing.mean, preprocessing.image_size)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": (0.1, 0.2)}, "must have 1 or 3 values each"),
+        ({"std": 0.0}, "std be positive"),
+        ({"std": float("inf")}, "std be positive"),
+        ({"mean": float("nan")}, "means finite"),
+        ({"image_size": 0}, "sizes must be positive"),
+        ({"image_size": "wide"}, "net: the preprocessing cannot be used: image_size"),
+    ],
+)
+def test_fields_that_cannot_be(given, words):
+    """The message says which field, and what it is."""
+    with pytest.raises(ModelError, match=words):
+        made(HINTS, **given)
+
+
+def test_unknown_size():
+    """A model without any image size is refused, with the two ways out."""
+    with pytest.raises(ModelError, match="net does not say what images it takes: pass `image_size=N`"):
+        made({})

@@ -145,6 +145,7 @@ def predict(
     settings: PredictSettings | None = None,
     settle: bool = False,
     progress: Progress | bool = False,
+    announce: Callable[[str], None] | None = None,
 ) -> PredictionsRecord:
     """Measure every cut's closed-form split at every budget before any training, and draw the report again.
 
@@ -159,6 +160,7 @@ def predict(
         settle: Whether to measure on more images of the select part until the verdicts within 1 and 3 points are
             settled, or all images are taken.
         progress: True shows bars on standard error; a function is called as work goes on.
+        announce: Called with a sentence on how long it will take, before work begins.
 
     Raises:
         InputError: a budget below the smallest payload, an unknown cut or subset.
@@ -176,7 +178,14 @@ def predict(
     study = open_study(study)
     with _shown(progress) as report:
         record = predict_study(
-            study, budgets, cuts=cuts, group=group, settings=settings, settle=settle, progress=report
+            study,
+            budgets,
+            cuts=cuts,
+            group=group,
+            settings=settings,
+            settle=settle,
+            progress=report,
+            announce=announce,
         )
     write_report(study)
     return record

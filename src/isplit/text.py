@@ -1,4 +1,4 @@
-"""Make text from outside (file names, a server's messages) safe to write as UTF-8 and to show on a terminal."""
+"""Make text from outside safe to write as UTF-8 and to show on a terminal, and write durations for people."""
 
 import json
 
@@ -50,3 +50,12 @@ def json_text(json_document: str) -> str:
     if json_document.isprintable():
         return json_document
     return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in json_document)
+
+
+def duration(seconds: float) -> str:
+    """Write an estimated duration in two digits at most: "under 5 s", "about 40 s", "about 3 min", "about 2 h"."""
+    if seconds < 5:
+        return "under 5 s"
+    if seconds < 90:
+        return f"about {5 * round(seconds / 5)} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {round(seconds / 3600)} h"

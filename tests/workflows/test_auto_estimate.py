@@ -5,7 +5,8 @@ import pytest
 from isplit.design.measure.speed import ModelSpeed
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.records import Budget
-from isplit.workflows.auto_estimate import TimeEstimate, duration, estimate_time
+from isplit.text import duration
+from isplit.workflows.auto_estimate import TimeEstimate, estimate_time
 from tests.plan.conftest import make_graph, make_predictions
 
 IMAGES = {"fit": 1000, "select": 200, "test": 300}

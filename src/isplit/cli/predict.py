@@ -94,6 +94,7 @@ def predict(
             settings=settings,
             settle=settle,
             progress=progress,
+            announce=None if quiet or json else progress.say,
         )
     if json:
         typer.echo(record.to_json(), nl=False)

@@ -44,6 +44,7 @@ from isplit.records import (
     CurveRecord,
     GraphRecord,
     Overlays,
+    PartName,
     Precision,
     Ranking,
     StudyRecord,
@@ -53,6 +54,8 @@ from isplit.records import (
 _CHECKED_IMAGES = 8
 _OVERLAY_IMAGES = 6
 _OVERLAY_CUTS = 5
+_QUICK = 4  # a quick run takes one in so many images
+_QUICK_TOLERANCE = 0.05
 
 
 def analyze(
@@ -76,6 +79,8 @@ def analyze(
     device = resolve_device(settings.device)
     # Once: a method that is named by its file has that file run.
     settings = replace(settings, method=resolve_method(settings.method))
+    if settings.quick:
+        settings = _quick(settings, data)
     model = model.for_classes(len(data.classes))
     match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
     groups = parse_groups(classes, data)
@@ -285,7 +290,7 @@ def _curve(
         device=describe_device(device_of(graph.module)),
         images=len(tables[0]),
         images_per_class=dict(zip(curves[0].classes, counts, strict=True)),
-        stopped=stopped,
+        stopped=f"quick run: {stopped}" if settings.quick else stopped,
         points=curves[0].points,
         subsets=tuple(curves[1:]),
     ), tables[0].images
@@ -299,6 +304,22 @@ def _job(order: NDArray[np.int64], settings: AnalyzeSettings, precision: Precisi
         batch_size=settings.batch_size,
         order=order if settings.images is None else order[: settings.images],
         tolerance=settings.tolerance,
+        first_only=settings.quick,
+    )
+
+
+def _quick(settings: AnalyzeSettings, data: Dataset) -> AnalyzeSettings:
+    """Return settings of a quick run: a quarter of the images, and a tolerance so that it stops earlier if it can."""
+
+    def quarter(count: int | None, part: PartName) -> int:
+        available = len(data.parts[part])
+        return max(1, (available if count is None else min(count, available)) // _QUICK)
+
+    return replace(
+        settings,
+        images=quarter(settings.images, "fit"),
+        test_images=quarter(settings.test_images, "test"),
+        tolerance=settings.tolerance or _QUICK_TOLERANCE,
     )
 
 

@@ -4,7 +4,7 @@ closed forms of all cuts and budgets ─> answers and payloads on the select par
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -24,7 +24,9 @@ from isplit.design.devices import describe_device, device_of, placed, resolve_de
 from isplit.design.kept_work import KeptWork
 from isplit.design.measure.calibration import packaged_calibration
 from isplit.design.measure.remote_search import RemoteSearch, search_remote
+from isplit.design.measure.speed import measure_speed
 from isplit.design.measure.splits import evaluate_splits, measure
+from isplit.design.predict_estimate import estimate_text, predict_seconds
 from isplit.design.predict_quick import evaluate_quickly, quick_settings
 from isplit.design.prediction_rows import calibrated, importance_of, prediction_warnings
 from isplit.design.running import chosen_precision
@@ -56,6 +58,7 @@ def predict(
     settings: PredictSettings | None = None,
     settle: bool = False,
     progress: Progress = silent,
+    announce: Callable[[str], None] | None = None,
 ) -> PredictionsRecord:
     """Measure every cut's closed-form split at every budget, on the select part, and write predictions.json.
 
@@ -72,6 +75,7 @@ def predict(
         settle: Whether to measure on more images of the select part until the verdicts within 1 and 3 points are
             settled, or all images are taken.
         progress: Called as work goes on.
+        announce: Called with a sentence on how long it will take, before work begins; a batch is timed for it.
 
     Raises:
         InputError: a budget below the smallest payload, an unknown cut or subset.
@@ -82,7 +86,7 @@ def predict(
         settings = quick_settings(settings)
     device = resolve_device(settings.device)
     with open_to_write(study) as opened, placed(opened.graph.module, device=device):
-        run = _PredictRun(opened.view(group), settings, time.perf_counter())
+        run = _PredictRun(opened.view(group), settings, time.perf_counter(), announce)
         record = run.all_cuts(budgets, cuts, progress)
         return run.settled(record, progress) if settle else record
 
@@ -94,6 +98,7 @@ class _PredictRun:
     view: StudyView
     settings: PredictSettings
     started: float
+    announce: Callable[[str], None] | None = None
 
     @cached_property
     def images(self) -> NDArray[np.int64]:
@@ -133,6 +138,7 @@ class _PredictRun:
         record = study.predictions
         missing = [cut for cut in study.cuts(cuts) if not self.is_known(record, cut, budgets)]
         if missing:
+            self.say_duration(missing, budgets)
             closed = closed_forms(self.view, budgets, missing, self.settings, kept=self.kept, progress=progress)
             record = self.merged(record, self.measured(closed, progress))
             record.save(directory)
@@ -140,6 +146,18 @@ class _PredictRun:
         record.save(directory)
         self.kept.clear()
         return record
+
+    def say_duration(self, cuts: Sequence[Cut], budgets: Sequence[Budget]) -> None:
+        """Time a batch, and announce how long these cuts will take."""
+        if self.announce is not None:
+            seconds = predict_seconds(
+                measure_speed(self.view.study.model),
+                cuts,
+                budgets,
+                settings=self.settings,
+                select_images=len(self.view.images("select")),
+            )
+            self.announce(estimate_text(seconds, cuts=len(cuts), budgets=len(budgets)))
 
     def settled(self, record: PredictionsRecord, progress: Progress) -> PredictionsRecord:
         """Measure splits and compressed images on more images until the verdicts are settled or no images are left.
@@ -281,8 +299,8 @@ class _PredictRun:
         rows = {key(row): row for row in chain(record.predictions if record else (), predictions)}
         depth = {cut.name: cut.depth for cut in self.view.study.graph_record.cuts}
         calibration = packaged_calibration()
-        found = remote if remote is not None and remote.measured else RemoteSearch(measured=(), skipped=())
-        groups = {row.group for row in found.measured}
+        search = remote if remote is not None and remote.measured else RemoteSearch(measured=(), skipped=())
+        groups = {row.group for row in search.measured}
         images = [row for row in record.remote if row.group not in groups] if record else []
         skipped = [row for row in record.remote_skipped if row.group not in groups] if record else []
         splits = tuple(
@@ -296,8 +314,8 @@ class _PredictRun:
             seconds=time.perf_counter() - self.started,
             device=describe_device(self.device),
             predictions=splits,
-            remote=(*images, *found.measured),
-            remote_skipped=(*skipped, *found.skipped),
+            remote=(*images, *search.measured),
+            remote_skipped=(*skipped, *search.skipped),
             warnings=prediction_warnings(
                 StatisticsImages.of(self.view, self.settings),
                 [row for row in splits if (row.group, row.design) == (self.view.name, self.design)],

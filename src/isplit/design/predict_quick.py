@@ -74,7 +74,7 @@ def evaluate_quickly(
         An evaluation of each split, in their order, of as many images as it was measured on.
 
     """
-    found: dict[int, SplitEvaluation] = {}
+    evaluations: dict[int, SplitEvaluation] = {}
     remaining = list(range(len(splits)))
     seen, count = 0, min(FIRST_IMAGES, len(images))
     while remaining:
@@ -87,23 +87,23 @@ def evaluate_quickly(
             progress=progress,
         )
         for place, evaluation in zip(remaining, new, strict=True):
-            found[place] = joined(found[place], evaluation) if place in found else evaluation
+            evaluations[place] = joined(evaluations[place], evaluation) if place in evaluations else evaluation
         if count == len(images):
             break
         remaining = [
             place
             for budget in dict.fromkeys(budgets)
-            for place in _contenders({place: found[place] for place in remaining if budgets[place] == budget})
+            for place in _contenders({place: evaluations[place] for place in remaining if budgets[place] == budget})
         ]
         seen, count = count, min(2 * count, len(images))
-    return [found[place] for place in range(len(splits))]
+    return [evaluations[place] for place in range(len(splits))]
 
 
-def _contenders(found: dict[int, SplitEvaluation]) -> list[int]:
+def _contenders(evaluations: dict[int, SplitEvaluation]) -> list[int]:
     """Return the splits of one budget that may still be its first choice, best first; none where it is settled."""
-    right = {place: evaluation.answers == evaluation.labels for place, evaluation in found.items()}
+    right = {place: evaluation.answers == evaluation.labels for place, evaluation in evaluations.items()}
     # Of equally many right answers, those that are nearer to the whole model's.
-    order = sorted(found, key=lambda place: (-int(right[place].sum()), found[place].divergence_nats))
+    order = sorted(evaluations, key=lambda place: (-int(right[place].sum()), evaluations[place].divergence_nats))
     if len(order) <= 1:
         return []
     best, *others = order

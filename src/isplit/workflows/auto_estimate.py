@@ -7,6 +7,7 @@ from pathlib import Path
 from isplit.design.measure.speed import ModelSpeed
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.records import Budget, CandidatesRecord, GraphRecord, PredictionsRecord, SplitRecord
+from isplit.text import duration
 
 # These factors were not fitted to runs, so the estimate calls itself rough.
 _IMAGE_SETTINGS = 21
@@ -100,12 +101,3 @@ def _share_to_predict(study: Path, splits: int) -> float:
         return 1.0
     known = sum(1 for _ in (study / "splits").glob(f"*/{SplitRecord.file_name}"))
     return max(1.0 - known / max(splits, 1), 0.0)
-
-
-def duration(seconds: float) -> str:
-    """Write an estimated duration in two digits at most: "under 5 s", "about 40 s", "about 3 min", "about 2 h"."""
-    if seconds < 5:
-        return "under 5 s"
-    if seconds < 90:
-        return f"about {5 * round(seconds / 5)} s"
-    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {round(seconds / 3600)} h"

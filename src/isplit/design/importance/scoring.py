@@ -32,7 +32,7 @@ class ScoreJob:
     """The images, method and limits of a scoring run.
 
     `order` holds indices of the data set in the order to take them (every prefix is balanced by class). With
-    `tolerance`, the run may stop early: see `order_is_settled`.
+    `tolerance`, the run may stop early: see `order_is_settled`, which `first_only` is for too.
     """
 
     method: ImportanceMethod
@@ -41,6 +41,7 @@ class ScoreJob:
     batch_size: int
     order: NDArray[np.int64]
     tolerance: float | None = None
+    first_only: bool = False
 
 
 def score_images(
@@ -96,7 +97,8 @@ def score_images(
         if len(table) > saved_rows:
             save(table)
     if settled and len(table) < total:
-        return table, f"the order of the candidates is settled to a tolerance of {job.tolerance:g}"
+        what = "first choice" if job.first_only else "order of the candidates"
+        return table, f"the {what} is settled to a tolerance of {job.tolerance:g}"
     return table, f"all {total} images asked for were seen"
 
 
@@ -105,4 +107,4 @@ def _is_settled(table: ScoreTable, gradients: GradientPass, group: ClassSubset, 
     if job.tolerance is None or len(table) < _MIN_IMAGES_PER_CLASS * len(classes):
         return False
     points = curve_points([cut.name for cut in gradients.cuts], table.scores, table.labels, classes)
-    return order_is_settled(points, table.scores, table.labels, len(classes), job.tolerance)
+    return order_is_settled(points, table.scores, table.labels, len(classes), job.tolerance, first_only=job.first_only)

@@ -16,6 +16,8 @@ def order_is_settled(
     labels: NDArray[np.int64],
     num_classes: int,
     tolerance: float,
+    *,
+    first_only: bool = False,
 ) -> bool:
     """Return whether every comparison behind the ranking is decided, or too close to matter.
 
@@ -31,6 +33,11 @@ def order_is_settled(
     peaks = interior_maxima(known)
     ranked = sorted((first for first, _ in peaks), key=lambda index: -known[index])
     pairs = {*pairwise(range(len(known))), *pairwise(ranked)}
+    if first_only:
+        if not ranked:
+            return False
+        first = ranked[0]
+        pairs = {(first - 1, first), (first, first + 1), *((first, other) for other in ranked[1:])}
     return all(_is_decided(known, scores, labels, num_classes, pair, tolerance) for pair in pairs)
 
 

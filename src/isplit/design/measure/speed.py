@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from isplit.design.devices import device_of
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.running import evaluating
 
@@ -32,7 +33,7 @@ def measure_speed(model: LoadedModel, *, clock: Callable[[], float] = time.perf_
 
     """
     preprocessing = model.preprocessing
-    images = torch.zeros(_BATCH, preprocessing.channels, *preprocessing.image_size)
+    images = torch.zeros(_BATCH, preprocessing.channels, *preprocessing.image_size, device=device_of(model.module))
 
     def forward() -> None:
         with torch.no_grad():

@@ -1,0 +1,117 @@
+"""Quick runs: all splits on few images, contenders on more, and the record says which are less certain."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+
+from isplit.design import predict_quick
+from isplit.design.analyze import analyze
+from isplit.design.measure.speed import ModelSpeed
+from isplit.design.predict import predict
+from isplit.design.predict_estimate import predict_seconds
+from isplit.design.predict_quick import evaluate_quickly, quick_settings
+from isplit.design.settings import AnalyzeSettings, PredictSettings
+from isplit.design.study import open_study
+from isplit.records import Budget
+
+
+def test_settings_only_take_fewer() -> None:
+    """Counts above a quick run's are lowered, others stay."""
+    few = PredictSettings(statistics_images=12, images=6, remote_images=0)
+    assert few == quick_settings(few)
+    lowered = quick_settings(PredictSettings(images=None))
+    assert (208, 256, 50) == (lowered.statistics_images, lowered.images, lowered.remote_images)
+
+
+def test_contenders_go_on_and_others_stop(analysed, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round has at most half of a budget's splits; all rows are there, with a warning about the uncertain ones."""
+    study = open_study(shutil.copytree(analysed, tmp_path / "study"), allow_code=True)
+    monkeypatch.setattr(predict_quick, "FIRST_IMAGES", 1)
+    counts: list[int] = []
+    real = predict_quick.evaluate_splits
+
+    def counted(view, splits, **how):
+        counts.append(len(splits))
+        return real(view, splits, **how)
+
+    monkeypatch.setattr(predict_quick, "evaluate_splits", counted)
+    settings = PredictSettings(statistics_images=16, images=None, remote_images=0, precision="fp32", quick=True)
+    sentences: list[str] = []
+    record = predict(study, [Budget(payload_bytes=40)], settings=settings, announce=sentences.append)
+
+    cuts = len(study.cuts())
+    assert cuts == len(record.predictions) == counts[0]
+    assert all(later <= max(2, (before + 1) // 2) for before, later in itertools.pairwise(counts))
+    images = {row.measurement.accuracy.images for row in record.predictions}
+    assert len(images) > 1
+    assert any("splits were measured on fewer than" in text for text in record.warnings)
+    assert [f"for {cuts} cuts x 1 budget."] == [sentence[sentence.index("for") :] for sentence in sentences]
+    full = predict(study, [Budget(payload_bytes=40)], settings=PredictSettings(**{**vars(settings), "quick": False}))
+    assert 1 == len({row.measurement.accuracy.images for row in full.predictions})
+
+
+def test_the_best_split_is_measured_on_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: of eight splits of known accuracy the best one and its rival go on, the clearly worse ones do not."""
+    shares = [0.2, 0.3, 0.9, 0.4, 0.85, 0.1, 0.5, 0.3]
+    rng = np.random.default_rng(0)
+    answers = {number: rng.random(256) < share for number, share in enumerate(shares)}
+
+    def evaluate(view, splits, *, images, **how):
+        return [predict_quick_evaluation(answers[number][images]) for number in splits]
+
+    monkeypatch.setattr(predict_quick, "evaluate_splits", evaluate)
+    budget = Budget(payload_bytes=40)
+    found = evaluate_quickly(
+        None, list(range(8)), [budget] * 8, images=np.arange(256), precision="fp32", kept=None, progress=print
+    )
+    images = [len(evaluation.labels) for evaluation in found]
+
+    assert max(images) == images[2] > 32
+    assert [32] * 3 == [images[0], images[1], images[5]]
+
+
+def predict_quick_evaluation(right):
+    """Return an evaluation with these answers, and nothing else of interest."""
+    from isplit.design.measure.splits import SplitEvaluation
+
+    count = len(right)
+    return SplitEvaluation(
+        split=None,
+        labels=np.ones(count, int),
+        whole=np.ones(count, int),
+        answers=right.astype(int),
+        payload_bytes=np.ones(count, int),
+        divergence_nats=1.0,
+        clipped_share=0.0,
+        precision="fp32",
+    )
+
+
+def test_analyze_says_that_it_was_quick(tiny_model_file, tiny_weights, tiny_data, tmp_path) -> None:
+    """A quarter of the images, and the curve's record says so."""
+    import isplit
+
+    model = isplit.load_model(f"{tiny_model_file}:build", weights=str(tiny_weights))
+    data = isplit.open_data(str(tiny_data))
+    settings = AnalyzeSettings(images=40, precision="fp32", quick=True)
+    study = analyze(model, data, tmp_path / "study", settings=settings)
+
+    assert study.curve.images == min(40, len(data.parts["fit"])) // 4
+    assert study.curve.stopped.startswith("quick run: ")
+    assert study.record.base_accuracy.images == len(data.parts["test"]) // 4
+
+
+def test_estimates_follow_the_work(analysed) -> None:
+    """More budgets and images take longer, and a quick run takes less."""
+    cuts = open_study(analysed, allow_code=True).cuts()
+    speed = ModelSpeed(forward_s=1.0, gradient_s=2.0)
+
+    def seconds(budgets: int, **settings) -> float:
+        wanted = [Budget(payload_bytes=100 + number) for number in range(budgets)]
+        chosen = PredictSettings(**settings)
+        return predict_seconds(speed, cuts, wanted, settings=chosen, select_images=1000)
+
+    assert seconds(1) < seconds(2) < seconds(2, images=None)
+    assert seconds(1, images=256, quick=True) < seconds(1, images=256)

@@ -58,6 +58,7 @@ def evaluate_splits(
     batch_size: int = 64,
     precision: Precision = "fp32",
     progress: Progress = silent,
+    label: str = "accuracy of the splits",
     kept: KeptWork = NOTHING_KEPT,
 ) -> list[SplitEvaluation]:
     """Run every split on the images, through its quantiser; one pass of the model serves all that share its head.
@@ -72,6 +73,7 @@ def evaluate_splits(
         batch_size: Images in one pass.
         precision: That of the model.
         progress: Called after each batch.
+        label: What it is told.
         kept: Where each batch is kept until the run is finished, so that a run that was stopped goes on after it.
 
     Returns:
@@ -94,7 +96,7 @@ def evaluate_splits(
             whole.append(passes(batch.images))
             arrays = {f"{number}.{name}": part for number, of in enumerate(runners) for name, part in of.last().items()}
             kept.save({"whole": whole[-1].numpy(), **arrays}, "evaluation", batch=len(whole) - 1)
-            progress("accuracy of the splits", min(len(images), len(whole) * batch_size), len(images))
+            progress(label, min(len(images), len(whole) * batch_size), len(images))
     labels, expected = torch.from_numpy(view.labels(images)), torch.cat(whole)
     return [runner.evaluation(view, labels, expected) for runner in runners]
 

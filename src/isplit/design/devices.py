@@ -89,9 +89,28 @@ def placed(*modules: nn.Module, device: torch.device) -> Generator[None]:
         for module, home in zip(modules, homes, strict=True):
             stack.callback(module.to, home)
             module.to(device)
+        if device.type == "cuda":
+            stack.enter_context(_full_float32())
         for graph in graphs.values():
             stack.enter_context(_computing_on(graph, device))
         yield
+
+
+@contextmanager
+def _full_float32() -> Generator[None]:
+    """Let NVIDIA's cards compute float32 as such; by default torch rounds factors of convolutions to 10 bits (TF32).
+
+    A bottleneck in float32 has to make the same latent here as on the device that it is exported to.
+    """
+    backends: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed
 
 
 @contextmanager

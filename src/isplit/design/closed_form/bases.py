@@ -20,6 +20,7 @@ from isplit.design.closed_form.kept_forms import solved_arrays, solved_from
 from isplit.design.closed_form.moments import CutVectors, SolvedCut, possible_vectors
 from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.closed_form.solve import Solution
+from isplit.design.devices import device_of
 from isplit.design.kept_work import NOTHING_KEPT, KeptWork
 from isplit.design.settings import PredictSettings
 from isplit.design.study import StudyView
@@ -196,7 +197,8 @@ def _with_joint_maps(passes: StatisticsPasses, bases: Sequence[TrialBases]) -> l
             [part[:, :rank] for part, rank in zip(latents, of_maps, strict=True)]
             for latents in (joined.moments[vectors], joined.held_out.get(vectors, basis.latents))
         )
-        joint = JointBasis.of(basis, statistics=statistics, others=others)
+        device = device_of(passes.view.graph.module)
+        joint = JointBasis.of(basis, statistics=statistics, others=others, device=device)
         extended[number][trial] = replace(basis, joint=joint)
         passes.progress("closed forms of all positions", done + 1, len(ranks))
     return extended

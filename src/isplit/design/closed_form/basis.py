@@ -11,6 +11,7 @@ from isplit.design.closed_form.allocation import Allocation, expected_loss, usef
 from isplit.design.closed_form.joint import JointSolution, joint_ranks, solve_joint
 from isplit.design.closed_form.solve import Solution
 from isplit.design.closed_form_tuning import ClosedFormTuning
+from isplit.design.devices import CPU
 from isplit.records import Budget, Cut
 
 
@@ -75,17 +76,25 @@ class JointBasis(Basis):
     solution: JointSolution
 
     @classmethod
-    def of(cls, basis: Basis, *, statistics: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Self | None:
+    def of(
+        cls,
+        basis: Basis,
+        *,
+        statistics: Sequence[torch.Tensor],
+        others: Sequence[torch.Tensor],
+        device: torch.device = CPU,
+    ) -> Self | None:
         """Solve for the map over all positions; None where nothing varies.
 
         Args:
             basis: Of the positions.
             statistics: For each map, N×K×P, the latents that are joined, of the images that the basis is from.
             others: The same of other images, which show what the joint latents cost.
+            device: Where it is computed.
 
         """
         ranks = [part.shape[1] for part in statistics]
-        solution = solve_joint(statistics)
+        solution = solve_joint(statistics, device=device)
         if not solution.vectors.shape[1]:
             return None
         rest = [part[:, rank:] for part, rank in zip(basis.latents, ranks, strict=True)]

@@ -15,6 +15,7 @@ import torch
 
 from isplit.design.bottleneck.linear import laid_out_shape, lay_out
 from isplit.design.closed_form.shrinkage import ledoit_wolf
+from isplit.design.devices import CPU, sum_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,12 @@ class JointSolution:
         return ((latents.flatten(1) - self.mean) @ self.vectors).unsqueeze(2)
 
 
-def solve_joint(latents: Sequence[torch.Tensor]) -> JointSolution:
-    """Solve for all joint latents, from the latents N×K×P of each map for some images."""
+def solve_joint(latents: Sequence[torch.Tensor], *, device: torch.device = CPU) -> JointSolution:
+    """Solve for all joint latents, from the latents N×K×P of each map for some images.
+
+    It is computed on the device, or on the CPU where that has no float64; the solution is on the CPU.
+    """
+    latents = [part.to(sum_device(device)) for part in latents]
     joined = lay_out(latents).flatten(1)
     mean = joined.mean(0)
     # One scale for a latent at all positions: that of each place alone would be known less well.
@@ -43,16 +48,16 @@ def solve_joint(latents: Sequence[torch.Tensor]) -> JointSolution:
     ]
     scale = lay_out(scales).flatten().double()
     varies = scale > 1e-9 * scale.max()
-    vectors = torch.zeros(len(mean), int(varies.sum()))
+    vectors = mean.new_zeros(len(mean), int(varies.sum()))
     if not varies.any():
-        return JointSolution(mean, vectors)
+        return JointSolution(mean.cpu(), vectors.cpu())
     scale = scale[varies]
     centred = (joined - mean)[:, varies].double() / scale
     covariance, _ = ledoit_wolf(centred)
     product = covariance * torch.outer(scale, scale)
     _, eigenvectors = torch.linalg.eigh(product.float())
     vectors[varies] = eigenvectors.flip(1)
-    return JointSolution(mean, vectors)
+    return JointSolution(mean.cpu(), vectors.cpu())
 
 
 def joint_ranks(ranks: Sequence[int], positions: Sequence[int], *, max_width: int) -> list[int]:

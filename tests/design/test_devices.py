@@ -11,6 +11,7 @@ from torch import nn
 import isplit
 from isplit.design import devices
 from isplit.design.analyze import analyze
+from isplit.design.closed_form.joint import solve_joint
 from isplit.design.devices import device_of, placed, resolve_device
 from isplit.design.fit import fit
 from isplit.design.fit_remote import fit_remote
@@ -207,6 +208,29 @@ def test_graphs_that_name_the_cpu(monkeypatch, trace):
         torch.testing.assert_close(expected, there.cpu())
     assert before == str(module.graph)
     torch.testing.assert_close(expected, module(images))
+
+
+def test_joint_latents_elsewhere(monkeypatch):
+    """The map over all positions that is solved for on the other device is the CPU's."""
+    latents = [torch.randn(60, 3, 4, generator=torch.Generator().manual_seed(0)).cumsum(2)]
+    expected = solve_joint(latents)
+    with pretended_device(monkeypatch):
+        solution = solve_joint(latents, device=DEVICE)
+    assert torch.device("cpu") == solution.vectors.device
+    torch.testing.assert_close(expected.mean, solution.mean)
+    torch.testing.assert_close(expected.vectors.abs(), solution.vectors.abs(), rtol=1e-3, atol=1e-4)
+
+
+def test_float32_is_not_rounded_on_a_card(monkeypatch):
+    """Nothing is computed in TF32 while a model is on a card of NVIDIA's, and torch's settings come back."""
+    before = torch.backends.cudnn.allow_tf32
+    model = nn.ReLU()  # without numbers that would have to be moved
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with placed(model, device=torch.device("cuda:0")):
+        assert (False, False) == (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
+    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.undo()
+    assert before == torch.backends.cudnn.allow_tf32
 
 
 def test_a_model_that_makes_tensors_elsewhere(monkeypatch):

@@ -88,6 +88,8 @@ def test_other_options(isplit, planned):
         (["--estimate", "gflops=fast"], "--estimate"),
         (["--scale", "0"], "--scale is 0"),
         (["--scale", "nan"], "--scale is nan"),
+        (["--scale", "1e-320"], "give a factor from 10^-6 to 10^6"),
+        (["--estimate", "gflops=1e-320,gbps=1"], "from 10^-6 to 10^9"),
         (["--tier", "pi5"], "MACHINE@LINK"),
         (["--transport", "quic"], "tcp or udp"),
         (["--objective", "beauty"], "the objective is 'beauty'"),
@@ -95,6 +97,8 @@ def test_other_options(isplit, planned):
         (["--max-latency-ms", "50", "--max-p95-latency-ms", "40"], "contradict"),
         (["--max-device-memory", "150"], "without a unit"),
         (["--arrivals-per-s", "-1"], "--arrivals-per-s is -1"),
+        (["--arrivals-per-s", "inf"], "--arrivals-per-s is inf"),
+        (["--images-per-day", "1e308"], "--images-per-day 1e+308"),
         (["--group", "birds"], "no classes 'birds'"),
     ],
 )

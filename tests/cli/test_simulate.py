@@ -81,6 +81,8 @@ def test_controllers_over_a_trace(isplit, planned, tmp_path):
         (["--controller", "clever"], "static, oracle or adaptive"),
         (["--controller", "oracle"], "give a trace"),
         (["--rto", "0ms"], "--rto is 0"),
+        (["--seed", "-1"], "--seed is -1; give 0 or more"),
+        (["--workers", "111111111111"], "--workers is 111111111111; give 1 to 1,000,000"),
         (["--packet-bytes", "20"], "68 to 65,535"),
         (["--engine", "ns2"], "isplit or ns3"),
         (["--placement", "nowhere"], "no placement 'nowhere'"),

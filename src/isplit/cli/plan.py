@@ -62,8 +62,11 @@ def plan(
     isplit plan STUDY --device pi4 --link 4g --max-latency-ms 100 --min-accuracy 0.8
     """
     limits, objective = limit_choice.read()
-    if not arrivals_per_s >= 0 or not images_per_day > 0:
-        msg = f"--arrivals-per-s is {arrivals_per_s} and --images-per-day {images_per_day}; give numbers of at least 0"
+    if not 0 <= arrivals_per_s <= 1e9 or not 0 < images_per_day <= 1e12:
+        msg = (
+            f"--arrivals-per-s is {arrivals_per_s} and --images-per-day {images_per_day}; give numbers of at least 0, "
+            "and no more than 10^9 and 10^12"
+        )
         raise InputError(msg)
     record = plan_study(
         study,

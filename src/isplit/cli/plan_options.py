@@ -40,8 +40,8 @@ class MachineChoice:
             InputError: there is no such device, or a figure cannot be.
 
         """
-        if not 0 < self.scale < 1e6:
-            msg = f"--scale is {self.scale}; give a factor above 0: 1.3 takes 1.3 times as long"
+        if not 1e-6 < self.scale < 1e6:
+            msg = f"--scale is {self.scale}; give a factor from 10^-6 to 10^6: 1.3 takes 1.3 times as long"
             raise InputError(msg)
         profile = load_device(self.device, name="--device") if self.estimate is None else estimate_device(self.estimate)
         return profile if self.scale == 1 else profile.scaled(self.scale)

@@ -77,8 +77,8 @@ def estimate_device(text: str, *, name: str | None = None) -> ProfileRecord:
             values[key] = float(number)
         except ValueError:
             values[key] = -1.0
-        if not 0 < values[key] < 1e9:
-            msg = f"estimate has {item!r}; {key} has to be a number above 0 (and below 10^9)"
+        if not 1e-6 < values[key] < 1e9:
+            msg = f"estimate has {item!r}; {key} has to be a number above 0 (from 10^-6 to 10^9)"
             raise InputError(msg)
     if missing := [key for key in ("gflops", "gbps") if key not in values]:
         msg = f"estimate is {text!r} and lacks {' and '.join(missing)}: give gflops=4,gbps=3"

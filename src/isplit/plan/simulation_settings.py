@@ -76,18 +76,26 @@ class SimulationSettings:
         )
 
 
+_MOST = 1_000_000
+"""Most batches at a time, requests in a batch, and requests that wait."""
+
+
 def check_settings(settings: SimulationSettings) -> None:
     """Refuse settings that cannot be.
 
     Raises:
-        InputError: a count below one, a share outside 0 to 1, or a setting without another that it needs.
+        InputError: a count below one or above a million, a negative seed, a share outside 0 to 1, or a setting without
+            another that it needs.
 
     """
     counts = {"max_batch": settings.max_batch, "queue_capacity": settings.queue_capacity, "workers": settings.workers}
     for name, count in counts.items():
-        if count < 1:
-            msg = f"{name} is {count}; give at least 1"
+        if not 1 <= count <= _MOST:
+            msg = f"{name} is {count}; give 1 to {_MOST:,}"
             raise InputError(msg)
+    if settings.seed < 0:
+        msg = f"seed is {settings.seed}; give 0 or more"
+        raise InputError(msg)
     for name, share in (("batch_gain", settings.batch_gain), ("early_exit_share", settings.early_exit_share)):
         if not 0 <= share <= 1:
             msg = f"{name} is {share}; give a share from 0 to 1"

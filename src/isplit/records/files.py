@@ -1,8 +1,12 @@
 """Read and write files so that size limits hold and no reader ever sees half of a file."""
 
 import contextlib
+import errno
 import os
 import secrets
+import select
+import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +26,7 @@ LARGEST_CREDENTIAL_BYTES = 2**20
 """The largest certificate, key or token file."""
 
 _PIECE_BYTES = 16 * 2**20
+_PIPE_WAIT_S = 5.0
 
 
 class FileTooLargeError(InputError):
@@ -32,13 +37,17 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write `content` so that `path` is never seen half-written: to a temporary name first, then renamed.
 
     The content is on the disk before the name is, and the name before the call returns: after a kill or a power
-    failure the file is the old one or the new one.
+    failure the file is the old one or the new one. Devices and pipes (/dev/null, /dev/stdout) are written to, not
+    replaced.
 
     Raises:
         StudyError: the directory is missing or not writable, or the disk is full.
 
     """
     # Not a NamedTemporaryFile, which only its owner can read: a study is shared like any other file.
+    if _is_device(path):
+        _write_to_device(path, content)
+        return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:  # O_CREAT | O_EXCL, mode 0666 less the umask
@@ -53,6 +62,28 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _is_device(path: Path) -> bool:
+    # Links in /dev lead to whatever a process has opened. Other links are replaced, wherever they lead.
+    if path.parent.as_posix() in ("/dev", "/dev/fd", "/proc/self/fd"):
+        return path.exists()
+    with contextlib.suppress(OSError, ValueError):
+        mode = path.lstat().st_mode
+        return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+    return False
+
+
+def _write_to_device(path: Path, content: bytes) -> None:
+    try:
+        # Without waiting, so that a pipe that nobody reads is an error.
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        os.set_blocking(descriptor, True)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror or error}"
+        raise StudyError(msg) from error
 
 
 def sync_directory(directory: Path) -> None:
@@ -84,12 +115,35 @@ def read_limited(path: Path, *, limit_bytes: int, kind: str) -> bytes:
         b'[]'
 
     """
-    with path.open("rb") as file:
+    with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > limit_bytes else read_stream(file, limit_bytes=limit_bytes)
     if size > limit_bytes or len(content) > limit_bytes:  # a pipe or a device has no size of its own
         raise too_large(path, size_bytes=max(size, len(content)), limit_bytes=limit_bytes, kind=kind)
     return content
+
+
+def open_input(path: Path) -> BufferedReader:
+    """Open a file for reading; a pipe that nobody writes to is an error after some seconds, and not waited for.
+
+    Raises:
+        OSError: the file cannot be opened.
+
+    """
+    if not path.is_fifo():
+        return path.open("rb")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(_PIPE_WAIT_S * 1e3):
+            msg = f"it is a pipe, and nothing was written into it for {_PIPE_WAIT_S:g} s"
+            raise OSError(errno.ETIMEDOUT, msg, str(path))
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_stream(file: BinaryIO, *, limit_bytes: int) -> bytes:

@@ -56,8 +56,8 @@ def profile(
         ('measured', ['pool2'])
 
     """
-    if not 0 < scale < 1e6:
-        msg = f"scale is {scale}; give a factor above 0: 1.3 takes 1.3 times as long"
+    if not 1e-6 < scale < 1e6:
+        msg = f"scale is {scale}; give a factor from 10^-6 to 10^6: 1.3 takes 1.3 times as long"
         raise InputError(msg)
     if isinstance(source, (str, Path)) and Path(source).is_file():
         record = read_shared(ProfileRecord, Path(source), command="isplit profile")

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from isplit.errors import DataError
+from isplit.records.files import open_input
 
 
 def file_sha256(path: Path) -> str:
@@ -15,7 +16,7 @@ def file_sha256(path: Path) -> str:
 
     """
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"

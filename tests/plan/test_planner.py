@@ -144,7 +144,8 @@ def test_impossible_limits_say_what_excludes_what(facts: StudyFacts, board: Prof
     latency = next(entry for entry in answer.excluded_by if entry.limit == "max_latency_ms")
     assert (11, 20.0) == (latency.excludes + 2, latency.limit_value)  # the two `last` are never considered
     assert "no placement keeps the limits" in answer.text
-    assert "A latency of at most 20 ms excludes" in answer.text
+    assert "A latency of at most 20 ms excludes 9 of 9 placements" in answer.text
+    assert "A loss of at most 1.0 points (the default) excludes" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -289,3 +290,25 @@ def test_a_plan_comes_back_from_json(facts: StudyFacts, board: ProfileRecord, cl
     """The record is whole: no NaN, and the same after reading."""
     record = by_hand(facts, board, cloud)
     assert record == PlanRecord.from_json(record.to_json())
+
+
+def test_a_link_slower_than_every_switching_point(facts: StudyFacts):
+    """At one bit a second the device computes alone, and the answer says from which rate on it need not."""
+    record = plan(facts, device="pi4", server="pi5", link="1bit/s,20ms")
+    assert "local" == record.answer.chosen
+    assert "Above" in record.answer.text
+
+
+def test_the_broken_limit_is_named(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """An alternative that breaks a limit says which; large numbers are written out."""
+    record = by_hand(facts, board, cloud, limits={"max_bytes_per_day": 10})
+    assert "(breaks the limit on the bytes of a day)" in record.answer.text
+    record = by_hand(facts, board, cloud, limits={"min_images_per_s": 1_000_000})
+    assert "At least 1,000,000 images per second excludes" in record.answer.text
+
+
+@pytest.mark.parametrize(("spec", "words"), [("", "neither a preset"), (".", "a directory; `isplit profile .")])
+def test_a_device_that_is_no_file(facts: StudyFacts, spec: str, words: str):
+    """An empty name is no preset, and a directory is measured first."""
+    with pytest.raises(InputError, match=words):
+        plan(facts, device=spec)

@@ -23,6 +23,8 @@ Mask = NDArray[np.bool_]
 SMALLEST_SERVER_SHARE = 0.1
 """A split that leaves the server less than this share of the operations is never called worth making."""
 
+_SHARES = ("min_accuracy", "max_accuracy_loss", "max_device_mac_share")
+
 DEFAULT_ACCURACY_LOSS = 0.01
 """How far below the whole model a placement may be where neither a floor nor a loss is given: one point."""
 
@@ -59,7 +61,9 @@ def make_limits(fields: Mapping[str, object], *, where: str) -> Limits:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        msg = f"{where}: {name} is {first.get('input')!r}: {first['msg']}; limits are {', '.join(Limits.model_fields)}"
+        known = f"; limits are {', '.join(Limits.model_fields)}" if first["type"] == "extra_forbidden" else ""
+        share = "; it is a share, so 85 % is 0.85" if name in _SHARES else ""
+        msg = f"{where}: {name} is {first.get('input')!r}: {first['msg']}{share}{known}"
         raise InputError(msg) from error
     median, p95 = limits.max_latency_ms, limits.max_p95_latency_ms
     if median is not None and p95 is not None and p95 < median:

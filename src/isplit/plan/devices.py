@@ -45,7 +45,11 @@ def load_device(spec: str | Path | ProfileRecord, *, name: str) -> ProfileRecord
     if str(spec) == THIS_MACHINE:
         return this_machine()
     path = Path(spec)
-    if not path.exists():
+    if path.is_dir() and str(spec):
+        command = f"isplit profile {spec} -o device.json"
+        msg = f"{name} is {str(spec)!r}, a directory; `{command}` measures this machine with it"
+        raise InputError(msg)
+    if not str(spec) or not path.exists():
         known = ", ".join([*presets, THIS_MACHINE])
         msg = (
             f"{name} is {str(spec)!r}, which is neither a preset ({known}) nor a file; "

@@ -101,7 +101,8 @@ def plan(
     profiles = [load_device(spec, name=name) for spec, name in specs]
     links = [load_link(link, name="link"), *(load_link(spec, name="tier") for _, spec in settings.tiers)]
     machines = [machine_times(profile, shape, model_fingerprint=facts.model_fingerprint) for profile in profiles]
-    checked_limits = choose.with_default_loss(choose.make_limits(dict(limits or {}), where="limits"))
+    given_limits = choose.make_limits(dict(limits or {}), where="limits")
+    checked_limits = choose.with_default_loss(given_limits)
 
     rows = list(placement_rows(facts, shape, middle=settings.middle or checked_limits.hide_answer))
     if checked_limits.max_device_memory_bytes is not None:
@@ -110,7 +111,8 @@ def plan(
     if settings.tiers:
         rows += tier_rows(facts, machines, links, settings.load)
     costs = price(rows, facts, device=machines[0], server=machines[1])
-    return _record(facts, costs, machines, links, checked_limits, settings)
+    default_loss = given_limits.max_accuracy_loss != checked_limits.max_accuracy_loss
+    return _record(facts, costs, machines, links, checked_limits, settings, default_loss=default_loss)
 
 
 def _facts(study: str | Path | HasDirectory, *, group: str | None) -> StudyFacts:
@@ -125,6 +127,8 @@ def _record(
     links: Sequence[LinkRecord],
     limits: Limits,
     settings: PlanSettings,
+    *,
+    default_loss: bool,
 ) -> PlanRecord:
     load, objective = settings.load, settings.objective
     results = evaluate(costs, links[0], load)
@@ -151,6 +155,7 @@ def _record(
         links=links,
         switching=switching,
         excluded_by=choose.exclusions(costs, checks, considered),
+        default_loss=default_loss,
         train=training_advice(placements, checks, scores, considered, chosen, limits, facts.directory),
     )
     return PlanRecord(

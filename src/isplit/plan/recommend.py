@@ -36,6 +36,22 @@ _LIMITS: dict[LimitName, tuple[str, str]] = {
     "min_images_per_s": ("at least {} images per second", "{} images per second"),
     "max_device_mac_share": ("at most {} of the operations on the device", "{}"),
 }
+_BROKEN: dict[LimitName, str] = {
+    "max_latency_ms": "the latency",
+    "max_p95_latency_ms": "the 95th percentile",
+    "max_device_memory_bytes": "the device's memory",
+    "max_device_energy_mj": "the device's energy",
+    "max_wire_bytes": "the bytes of an image",
+    "max_bytes_per_day": "the bytes of a day",
+    "min_accuracy": "the accuracy",
+    "max_accuracy_loss": "the accuracy",
+    "min_images_per_s": "the images per second",
+    "max_device_mac_share": "the device's share of the operations",
+    "hide_image": "who sees the image",
+    "hide_answer": "who sees the answer",
+    "capacity": "the requests that can be served",
+    "link_message": "the length of a message on the link",
+}
 _BYTES_LIMITS = ("max_device_memory_bytes", "max_wire_bytes", "max_bytes_per_day")
 _SHARE_LIMITS = ("min_accuracy", "max_device_mac_share")
 _PLAIN_LIMITS: dict[LimitName, str] = {
@@ -67,6 +83,7 @@ def recommend(
     links: Sequence[LinkRecord],
     switching: Sequence[SwitchingPoint],
     excluded_by: Sequence[ExcludedBy],
+    default_loss: bool,
     train: TrainingAdvice | None,
 ) -> Recommendation:
     """Put the answer into words.
@@ -78,6 +95,7 @@ def recommend(
         links: The links between them.
         switching: The best placements over the rate of the uplink.
         excluded_by: What each limit excludes.
+        default_loss: Whether the largest loss of accuracy is the default and not the user's.
         train: What to train next, if anything.
 
     """
@@ -88,7 +106,11 @@ def recommend(
     scene = _scene(machines, links, estimated=estimated)
     if chosen is None:
         sentences = [f"{scene}: no placement keeps the limits."]
-        sentences += [_excluded(entry, of=len(placements)) for entry in excluded_by if entry.excludes]
+        # Splits that leave the server next to nothing are never recommended, so limits are not counted on them.
+        considered = sum(placement.worth_considering or not _divides(placement) for placement in placements)
+        sentences += [
+            _excluded(entry, of=considered, default_loss=default_loss) for entry in excluded_by if entry.excludes
+        ]
         sentences.append(f"The nearest is to {action(closest)}: {figures(closest)}.")
     else:
         worth = "Splitting is worth it here." if _splits(chosen) else "Splitting is not worth it here."
@@ -113,7 +135,11 @@ def recommend(
 
 
 def _splits(placement: PlannedPlacement) -> bool:
-    return placement.kind in ("split", "middle", "tiers") and placement.worth_considering
+    return _divides(placement) and placement.worth_considering
+
+
+def _divides(placement: PlannedPlacement) -> bool:
+    return placement.kind in ("split", "middle", "tiers")
 
 
 def action(placement: PlannedPlacement) -> str:
@@ -217,7 +243,8 @@ def _alternative(placement: PlannedPlacement) -> str:
         "tiers": "Over all machines",
     }[placement.kind]
     broken = [name for name in placement.violates if name in _LIMITS or name in _PLAIN_LIMITS]
-    return f"{beginning}: {latency}{' (breaks a limit)' if broken else ''}."
+    words = " and ".join(_BROKEN[name] for name in broken)
+    return f"{beginning}: {latency}{f' (breaks the limit on {words})' if broken else ''}."
 
 
 def _switching_text(
@@ -226,7 +253,7 @@ def _switching_text(
     kinds = {placement.name: placement.kind for placement in placements}
     if first is None or len(switching) < 2:
         return ""
-    rate = first.up_bits_per_s
+    rate = max(first.up_bits_per_s, switching[0].from_bits_per_s)  # the points begin at a rate of their own
     current = max(
         (point for point in switching if point.from_bits_per_s <= rate), key=lambda point: point.from_bits_per_s
     )
@@ -246,12 +273,14 @@ def _verb(point: SwitchingPoint, kinds: dict[str, str]) -> str:
     return _KIND_VERBS[kinds[point.placement]] if point.placement else "nothing keeps the limits"
 
 
-def _excluded(entry: ExcludedBy, *, of: int) -> str:
+def _excluded(entry: ExcludedBy, *, of: int, default_loss: bool) -> str:
     if entry.limit in _PLAIN_LIMITS:
         words = _PLAIN_LIMITS[entry.limit]
         return f"{words[:1].upper()}{words[1:]} excludes {entry.excludes} of {of} placements."
     phrase, unit = _LIMITS[entry.limit]
-    text = f"{phrase.format(_value(entry.limit, entry.limit_value))} excludes {entry.excludes} of {of} placements"
+    default = " (the default)" if default_loss and entry.limit == "max_accuracy_loss" else ""
+    limit = f"{phrase.format(_value(entry.limit, entry.limit_value))}{default}"
+    text = f"{limit} excludes {entry.excludes} of {of} placements"
     if entry.nearest_value is not None:
         text += f" (closest: {unit.format(_value(entry.limit, entry.nearest_value))}, {entry.nearest_placement})"
     return text[:1].upper() + text[1:] + "."
@@ -264,7 +293,7 @@ def _value(limit: LimitName, value: float) -> str:
         return f"{100 * value:.1f} %"
     if limit == "max_accuracy_loss":
         return f"{100 * value + 0.0:.1f}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _estimated_text(machines: Sequence[PlannedMachine], links: Sequence[LinkRecord]) -> str:

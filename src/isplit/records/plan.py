@@ -59,7 +59,7 @@ class Limits(Part):
     min_accuracy: float | None = Field(default=None, ge=0, le=1)
     max_accuracy_loss: float | None = Field(default=None, ge=0, le=1)
     min_images_per_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    max_device_mac_share: float | None = Field(default=None, gt=0)
+    max_device_mac_share: float | None = Field(default=None, gt=0, le=1)
     hide_image: bool = False
     hide_answer: bool = False
 

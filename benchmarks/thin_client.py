@@ -40,7 +40,11 @@ from isplit.runtime.session import Session
 RESULTS = Path(__file__).parent / "results" / "thin_client.json"
 PARTS = ("client", "throughput")
 PAYLOADS = (1_000, 20_000)
-CLIENTS: dict[str, dict[str, Any]] = {"grpc": {}}
+CLIENTS: dict[str, dict[str, Any]] = {
+    "grpc": {"protocol": "grpc"},
+    "lean": {"protocol": "lean"},
+    "lean, no times": {"protocol": "lean", "server_times": False},
+}
 """Options of EdgeClient, by the name of the wire that they choose."""
 
 _BLOCK = 20

@@ -9,7 +9,7 @@ the whole model and of the tail of every cut for every budget. `predict` runs wi
 precision. All figures are CPU seconds of the process, which other work on the machine disturbs least; the phases of
 `predict` are those of the functions named in PHASES, inner ones first.
 
-Results are added to benchmarks/results/predict-bound.json under the label; docs/benchmarks.md shows them.
+With a label, results are added to benchmarks/results/predict-bound.json.
 """
 
 import argparse

@@ -140,7 +140,9 @@ def test_fit_never_loses_and_fills_its_budget(predicted):
                     predicted.directory, cut=cut, group=ALL, design="linear", budget=budget, trained=trained
                 )
                 accuracies[trained] = select_accuracy(predicted, load_split(predicted, directory))
-            assert accuracies[True][0] >= accuracies[False][0], (cut, count)
+            # With more bytes than the budget, the closed form may be better than anything within it.
+            if abs(accuracies[False][1] / count - 1) <= 0.02:
+                assert accuracies[True][0] >= accuracies[False][0], (cut, count)
             filled = abs(accuracies[True][1] / count - 1) <= 0.02
             assert filled == (record.training.budget_note is None), (cut, count, accuracies)
-            assert filled or record.training.kept == "closed-form", (cut, count, accuracies)
+            assert filled or "finest quantiser" in record.training.budget_note, (cut, count, accuracies)

@@ -25,7 +25,9 @@ from isplit.design.closed_form.allocation import (
 )
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.basis import Basis
+from isplit.design.closed_form.decoders import FEWEST_SAMPLES, estimate_decoders
 from isplit.design.closed_form.kept_forms import split_arrays, split_from
+from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.kept_work import NOTHING_KEPT, KeptWork
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import BuiltSplit
@@ -88,6 +90,9 @@ def closed_forms(
             arrays = {**split_arrays(split, spec), "samples": np.array(basis.samples_per_dimension)}
             kept.save(arrays, "split", cut=cut.name, budget=budget.tag)
         progress("rank and step", number + 1, len(bases))
+    # What is kept has the decoders of the moments, so that a run that was stopped ends with the same splits.
+    short = [closed.split for closed in built.values() if closed.samples_per_dimension < FEWEST_SAMPLES]
+    estimate_decoders(StatisticsPasses(view, settings, progress=progress), short)
     return [built[cut.name, budget] for cut in cuts for budget in budgets]
 
 

@@ -14,12 +14,14 @@ from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.closed_form.kept_sums import KeptSums
 from isplit.design.closed_form.moments import CutMoments, CutVectors, collect_latents, collect_moments
 from isplit.design.devices import device_of
+from isplit.design.graph.features import FeaturePass, Visit
 from isplit.design.inputs.batches import Batch, iter_batches
 from isplit.design.kept_work import NOTHING_KEPT, KeptWork
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.study import StudyView
 from isplit.progress import Progress
+from isplit.records import Cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,8 @@ class StatisticsImages:
         pilot: The first few of these, from which patches are chosen.
         held_out: Images that the moments are not from, where there are enough; latents are chosen and tables made from
             them, because those of the moments' own images are atypical.
+        decoders: Images that the moments are not from, up to three times as many; decoders are estimated again from
+            them.
         joint_maps: Whether there are enough of both for maps over all positions.
         are_shared: Whether images of the moments are among those held out, because there are too few.
 
@@ -39,6 +43,7 @@ class StatisticsImages:
     moments: NDArray[int64]
     pilot: NDArray[int64]
     held_out: NDArray[int64]
+    decoders: NDArray[int64]
     joint_maps: bool
     are_shared: bool
 
@@ -52,6 +57,7 @@ class StatisticsImages:
             moments=moments,
             pilot=moments[: tuning.pilot_images],
             held_out=(others if enough else every)[: settings.statistics_images],
+            decoders=others[: 3 * settings.statistics_images],
             joint_maps=enough and len(moments) >= tuning.held_out_images,
             are_shared=not enough,
         )
@@ -106,6 +112,16 @@ class StatisticsPasses:
                 max_values=self.settings.tuning.max_latents,
                 precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
             )
+
+    def features(self, cuts: Sequence[Cut], images: NDArray[int64], visit: Visit) -> None:
+        """Show the visitor what crosses these cuts for the images, batch by batch."""
+        run, done = FeaturePass(self.view.graph, cuts), 0
+        precision = chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
+        with self._batches(images) as batches:
+            for batch in batches:
+                run(batch.images, visit, precision=precision)
+                done += len(batch.labels)
+                self.progress("decoders", done, len(images))
 
     def _batches(self, images: NDArray[int64]) -> closing[Generator[Batch]]:
         view, size = self.view, self.settings.batch_size

@@ -17,11 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.coding import LatentQuantiser
 from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.class_subsets import ClassSubset
 from isplit.design.running import autocast, chosen_precision
 from isplit.design.settings import FitSettings
+from isplit.design.splits import BuiltSplit
 from isplit.design.training.checkpoint import (
     Checkpoint,
     RunState,
@@ -255,22 +257,34 @@ class TrainingRun:
         """Return the codec of a quantiser, with tables and mean payload from the network as it is now."""
         return self.task.rate_control.coded(self._sample(), quantiser.quantiser)
 
-    def _sample(self) -> SampleLatents:
-        """Return the latents that a codec is made from and judged on."""
-        select = self.task.select
-        judged = FeatureRows(select, np.arange(len(select)))
-        return SampleLatents(tables=self._latents(self.task.table_images), judged=self._latents(judged))
+    def at_budget(self, built: BuiltSplit) -> CodedLatents:
+        """Return the codec that fills the budget on the select part, for a split with the model's own head."""
+        sample = self._sample(closed_form=built.bottleneck)
+        return self.task.rate_control(sample, before=built.quantiser)
 
-    def _latents(self, images: FeatureRows) -> torch.Tensor:
-        """Return latents N×latent_shape of these images, of as many as there is room for."""
-        network = self.task.network
+    def _sample(self, *, closed_form: Bottleneck | None = None) -> SampleLatents:
+        """Return the latents that a codec is made from and judged on; see `_latents`."""
+        select, tables = self.task.select, self.task.table_images
+        judged = FeatureRows(select, np.arange(len(select)))
+        return SampleLatents(*(self._latents(images, closed_form=closed_form) for images in (tables, judged)))
+
+    def _latents(self, images: FeatureRows, *, closed_form: Bottleneck | None = None) -> torch.Tensor:
+        """Return latents N×latent_shape of these images, of as many as there is room for.
+
+        They are the trained bottleneck's, or with the model's own head those of a closed form, which is on the CPU.
+        """
+        network, features = self.task.network, images.features
         network.eval_bottleneck()
-        most = max(32, _MAX_LATENTS // math.prod(network.bottleneck.latent_shape))
+        bottleneck = closed_form or network.bottleneck
+        most = max(32, _MAX_LATENTS // math.prod(bottleneck.latent_shape))
         parts: list[torch.Tensor] = []
-        with torch.no_grad(), images.features.batches(images.rows[:most], batch_size=64) as examples:
+        with torch.no_grad(), features.batches(images.rows[:most], batch_size=64) as examples:
             for example in examples:
-                crossing = example.inputs if network.head is None else network.head(example.inputs)
-                parts.append(network.bottleneck.encode(crossing).cpu())
+                if closed_form is not None:
+                    crossing = (features.head(example.inputs) if features.source.raw else example.inputs).cpu()
+                else:
+                    crossing = example.inputs if network.head is None else network.head(example.inputs)
+                parts.append(bottleneck.encode(crossing).cpu())
         return torch.cat(parts)
 
     def _evaluate(self, losses: dict[str, float], *, epoch: int, seconds: float) -> None:

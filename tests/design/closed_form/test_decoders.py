@@ -1,0 +1,90 @@
+"""Decoders that are estimated again from other images than those of the moments."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import torch
+
+from isplit.codec.quantise import Quantiser
+from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
+from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap
+from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.closed_form.decoders import estimate_decoders
+from isplit.design.closed_form.passes import StatisticsPasses
+from isplit.design.splits import BuiltSplit
+from tests.design.conftest import make_cut
+
+SHAPE = (2, 4, 6)
+
+
+class Passes:
+    """Passes over 400 random images of rank 3, in batches of 16, beside what their features are."""
+
+    def __init__(self, *, are_shared: bool = False) -> None:
+        generator = torch.Generator().manual_seed(0)
+        mixing = torch.randn(3, 48, generator=generator)
+        self.tensor = 5 + (torch.randn(400, 3, generator=generator) @ mixing).reshape(400, *SHAPE)
+        self.images = SimpleNamespace(are_shared=are_shared, decoders=np.arange(400))
+
+    def features(self, cuts, images, visit) -> None:
+        """Show the batches."""
+        for batch in self.tensor.split(16):
+            visit(cuts[0], batch)
+
+
+def split_with(decoder_noise: float) -> BuiltSplit:
+    """A split whose encoder takes three of the values of a patch, and whose decoder is noise of some size."""
+    layout = PatchLayout(SHAPE, 1, 4)  # the right half of the second patch is padding
+    linear_map = LinearMap(layout, rank=3)
+    linear_map.mean.fill_(5.0)
+    linear_map.scale.fill_(2.0)
+    generator = torch.Generator().manual_seed(1)
+    linear_map.encoder.data[:, :3] = torch.eye(3)
+    linear_map.decoder.data = decoder_noise * torch.randn(3, layout.width, generator=generator)
+    bottleneck = LinearBottleneck([linear_map]).requires_grad_(False)
+    quantiser = LatentQuantiser(Quantiser.common(0.05, levels=256))
+    codec = CodecOwner("model", "cut").make_codec(quantiser, torch.zeros(1, 3, 2, dtype=torch.uint8))
+    return BuiltSplit(make_cut(SHAPE), bottleneck, codec)
+
+
+def error(built: BuiltSplit, tensor: torch.Tensor) -> float:
+    """Return the mean squared error of the first patch, which has no padding."""
+    with torch.no_grad():
+        return float((built.decode(built.symbols(tensor)) - tensor)[..., :4].square().mean())
+
+
+def test_a_decoder_that_amplifies_noise_is_replaced() -> None:
+    """Three values tell all of a patch of rank 3: the regression finds the decoder, and the encoder stays."""
+    passes, built = Passes(), split_with(3.0)
+    encoder = cast("LinearBottleneck", built.bottleneck).linear_maps[0].encoder.clone()
+    before = error(built, passes.tensor)
+
+    estimate_decoders(cast("StatisticsPasses", passes), [built])
+
+    assert error(built, passes.tensor) < 0.02 < before
+    torch.testing.assert_close(encoder, cast("LinearBottleneck", built.bottleneck).linear_maps[0].encoder)
+
+
+def test_a_decoder_that_is_nearly_as_good_stays() -> None:
+    """A gain that the regression could make is too small to be sure of: nothing changes."""
+    passes, built = Passes(), split_with(3.0)
+    estimate_decoders(cast("StatisticsPasses", passes), [built])
+    (linear_map,) = cast("LinearBottleneck", built.bottleneck).linear_maps
+    linear_map.decoder.data *= 1.001
+    expected = linear_map.decoder.clone()
+
+    estimate_decoders(cast("StatisticsPasses", passes), [built])
+
+    assert torch.equal(expected, linear_map.decoder)
+
+
+def test_without_other_images_nothing_changes() -> None:
+    """Images that the moments are from would show the same directions again."""
+    built = split_with(3.0)
+    (linear_map,) = cast("LinearBottleneck", built.bottleneck).linear_maps
+    expected = linear_map.decoder.clone()
+
+    estimate_decoders(cast("StatisticsPasses", Passes(are_shared=True)), [built])
+
+    assert torch.equal(expected, linear_map.decoder)

@@ -242,9 +242,8 @@ def _alternative(placement: PlannedPlacement) -> str:
         "middle": f"With the last layers on the device (after {placement.cut} and {placement.second_cut})",
         "tiers": "Over all machines",
     }[placement.kind]
-    broken = [name for name in placement.violates if name in _LIMITS or name in _PLAIN_LIMITS]
-    words = " and ".join(_BROKEN[name] for name in broken)
-    return f"{beginning}: {latency}{f' (breaks the limit on {words})' if broken else ''}."
+    words = " and ".join(dict.fromkeys(_BROKEN[name] for name in placement.violates))
+    return f"{beginning}: {latency}{f' (breaks the limit on {words})' if words else ''}."
 
 
 def _switching_text(

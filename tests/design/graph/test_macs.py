@@ -63,20 +63,69 @@ def test_macs_agree_with_torch_s_counter(model: nn.Module) -> None:
     assert counter.get_total_flops() // 2 == ModelGraph(model, (3, 8, 8)).record().macs
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_an_unknown_layer_is_reported_and_not_guessed() -> None:
-    """A module that multiplies in a way that the table does not know is named in `uncounted`."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Bilinear(4, 4, 2))
+    """A module whose multiplications the table does not know is named in `uncounted`, and an operation once."""
+
+    class Unknown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.compiled, self.weight = torch.jit.script(nn.Linear(12, 4)), nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.compiled(x.flatten(1))
+            return torch.tensordot(torch.tensordot(x, self.weight, dims=1), self.weight, dims=1)
+
+    record = ModelGraph(Unknown().eval(), (3, 2, 2)).record()
+
+    assert ("compiled (recursivescriptmodule)", "tensordot × 2") == record.uncounted
+
+
+@pytest.mark.parametrize(
+    ("expected", "module"),
+    [
+        (4 * 4 * 2 + 4 * 2, lambda: nn.Bilinear(4, 4, 2)),
+        (3 * 4 * 4 + 3 * 4 * 4, lambda: nn.GRUCell(4, 4)),
+    ],
+    ids=["bilinear", "recurrent cell"],
+)
+def test_modules_of_two_inputs(expected, module) -> None:
+    """Multiplications of modules that take the features of a linear layer twice."""
 
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.front, self.bilinear = model[:3], model[3]
+            self.front, self.last = nn.Linear(12, 4), module()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = self.front(x)
-            return self.bilinear(x, x)
+            x = self.front(x.flatten(1))
+            return self.last(x, x)
 
-    assert ("bilinear (bilinear)",) == ModelGraph(Twice(), (3, 2, 2)).record().uncounted
+    record = ModelGraph(Twice().eval(), (3, 2, 2)).record()
+
+    assert () == record.uncounted
+    assert 12 * 4 + expected == record.macs
+
+
+def test_deformable_convolution() -> None:
+    """It multiplies as a convolution does; torch.fx cannot follow it."""
+    from torchvision.ops import deform_conv2d
+
+    def bend(x, offsets, weight):
+        return deform_conv2d(x, x.mean((1, 2, 3)).reshape(-1, 1, 1, 1) * offsets, weight, padding=1).mean((2, 3))
+
+    record = ModelGraph(Function(bend, (1, 18, 2, 2), (5, 3, 3, 3)).eval(), (3, 2, 2)).record()
+
+    assert () == record.uncounted
+    assert (5 * 2 * 2) * (3 * 3 * 3) == record.macs
+
+
+def test_distances_between_vectors() -> None:
+    """Four positions of three channels against five entries of a codebook."""
+    record = ModelGraph(Function(lambda x, book: torch.cdist(x.flatten(2).mT, book), (5, 3)).eval(), (3, 2, 2)).record()
+
+    assert () == record.uncounted
+    assert 4 * 5 * 3 == record.macs
 
 
 class Function(nn.Module):

@@ -113,7 +113,7 @@ def _first_that_holds(
         try:
             with preserved(model), quiet():
                 module, names = trace(model, images[:2], trial.call)
-                values, notices, same_end = _settle(module, images, trial)
+                values, notices, same_end = _settle(module, model, images, trial)
             problem = rewrite.shared_memory(module, values)
         except Exception as error:  # noqa: BLE001 - the user's forward may raise anything when it is traced
             problem = f"stopped {place_of(error)}: {first_line(error)}"
@@ -129,7 +129,9 @@ def _first_that_holds(
 _ADVICE = "Make the forward pass independent of pixel values (no `if` or `int()` on them) and of in-place tricks."
 
 
-def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple[dict[fx.Node, Value], list[str], bool]:
+def _settle(
+    module: fx.GraphModule, model: nn.Module, images: torch.Tensor, trial: Trial
+) -> tuple[dict[fx.Node, Value], list[str], bool]:
     """Rewrite a traced graph, and check that it answers as the model does.
 
     Raises:
@@ -143,6 +145,7 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
     if matrix is None or not is_close(matrix.float(), trial.logits):
         msg = "it follows another computation than the model's own"
         raise ModelError(msg)
+    _check_other_images(module, model, images, trial.call)
     copied, settled = rewrite.protect_input(module, values), rewrite.settle_squeezes(module, values)
     if copied or settled:
         rewrite.erase_unused(module)
@@ -159,6 +162,27 @@ def _settle(module: fx.GraphModule, images: torch.Tensor, trial: Trial) -> tuple
         rewrite.erase_unused(module)
         values, _ = observe(module, images)
     return values, notices, not changed_end
+
+
+def _check_other_images(module: fx.GraphModule, model: nn.Module, images: torch.Tensor, call: ModelCall) -> None:
+    """Check that a traced graph answers as the model does on images that neither has seen.
+
+    A model may keep features of its last run, in a hook for example. A tracer takes them for a constant, which is right
+    for the images of that run only.
+
+    Raises:
+        ModelError: the answers differ.
+
+    """
+    others = images.roll(1, dims=0) * 0.5 + 0.25
+    with preserved(model):
+        logits = as_matrix(call.pick(call(model, others.clone())))
+    with evaluating(module):
+        answers = as_matrix(module(others[:2].clone()))
+    same_batch = answers is not None and len(answers) == 2
+    if logits is None or answers is None or not same_batch or not is_close(answers.float(), logits.float()):
+        msg = "it keeps a value of another run, which does not follow the images"
+        raise ModelError(msg)
 
 
 def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial) -> str | None:

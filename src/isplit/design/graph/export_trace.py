@@ -1,10 +1,12 @@
 """Trace a model with torch.export, which follows what torch.fx cannot, but fixes the model in evaluation mode."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.fx.graph import CodeGen
+from torch.fx.node import map_arg
 
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.outputs import ModelCall
@@ -67,6 +69,48 @@ def _keep_module_names(module: fx.GraphModule) -> None:
             child.forward = fx.Interpreter(child).run
 
 
+def _open_regions(module: fx.GraphModule) -> None:
+    """Put what is computed in a region without autocast, or with another gradient mode, into the graph itself.
+
+    torch.export calls such a region as a whole, which would hide the cuts in it. Where autocast is off outside as well,
+    switching it off changes nothing, and the gradient mode is for isplit to choose.
+    """
+    graph = module.graph
+    for node in list(graph.nodes):
+        name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+        if name == "wrap_with_autocast":
+            _device, _dtype, enabled, _cache, region, *values = node.args
+        elif name == "wrap_with_set_grad_enabled":
+            enabled, (_mode, region, *values) = False, node.args
+        else:
+            continue
+        if enabled or not isinstance(region, fx.Node):
+            continue
+        inner = module.get_submodule(str(region.target))
+        assert isinstance(inner, fx.GraphModule)
+        _open_regions(inner)
+        _replace_by(graph, node, inner.graph, values)
+    graph.eliminate_dead_code()
+
+
+def _replace_by(graph: fx.Graph, call: fx.Node, inner: fx.Graph, values: Sequence[Any]) -> None:
+    """Copy a graph to the place where it is called with `values`, and use its results for the items of the call's."""
+    copies: dict[fx.Node, Any] = {}
+    placeholders = [node for node in inner.nodes if node.op == "placeholder"]
+    copies.update(zip(placeholders, values, strict=True))
+    results: Any = ()
+    for node in inner.nodes:
+        if node.op == "output":
+            results = map_arg(node.args[0], copies.__getitem__)
+        elif node.op != "placeholder":
+            with graph.inserting_before(call):
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+    for item in list(call.users):
+        item.replace_all_uses_with(results[item.args[1]])
+        graph.erase_node(item)
+    graph.erase_node(call)
+
+
 def _restore_batch_norms(graph: fx.Graph) -> None:
     """Write the batch norms of evaluation mode as one operation again, which returns a tensor and not a tuple."""
     aten = torch.ops.aten
@@ -99,6 +143,7 @@ def _from_exported(
     (output,) = (node for node in graph.nodes if node.op == "output")
     (results,) = output.args
     output.args = (results[0] if isinstance(results, tuple | list) else results,)
+    _open_regions(unlifted)
     _restore_batch_norms(graph)
     functions.restore(graph)
     names = _names(graph)

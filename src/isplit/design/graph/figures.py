@@ -3,6 +3,7 @@
 All figures are for one image, although the graph was observed with batches of two and three.
 """
 
+from collections import Counter
 from functools import cached_property
 
 from torch import fx, nn
@@ -53,9 +54,14 @@ class Figures:
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """The nodes whose multiply-accumulates are not known."""
+        """The modules and operations whose multiply-accumulates are not known, each with how often it occurs."""
         flow = self._flow
-        return tuple(f"{node.target} ({flow.ops[node]})" for node, count in self.counts.items() if count is None)
+        occurrences: Counter[str] = Counter()
+        for node, count in self.counts.items():
+            if count is None:
+                place = f"{node.target} ({flow.ops[node]})" if node.op == "call_module" else flow.ops[node]
+                occurrences[place] += 1
+        return tuple(name if times == 1 else f"{name} × {times}" for name, times in occurrences.items())
 
     @cached_property
     def _live_bytes(self) -> list[int]:

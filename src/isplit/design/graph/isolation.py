@@ -1,9 +1,10 @@
 """Run and trace a model without leaving a trace in it, and in the way that its graph will compute."""
 
+import io
 import logging
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -77,9 +78,12 @@ def plain_execution(*, with_autocast: bool = True) -> Generator[list[str]]:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Silence what torch's tracers log and warn of: their failures are reported by us."""
+    """Silence what torch's tracers log, warn of and print: their failures are reported by us.
+
+    torch.export prints the graph that it had come to when it refuses a model.
+    """
     level = logging.root.manager.disable
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
         try:

@@ -92,6 +92,20 @@ def _shifted_window_attention(args: list[Any], kwargs: dict[str, Any], out: Shap
     return tokens * channels * (3 * channels + 2 * rows * columns + channels)
 
 
+def _pairwise_distances(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
+    """torch.cdist: one multiplication per pair of vectors and coordinate."""
+    return prod(out) * _argument(args, kwargs, 0, "x1")[-1]
+
+
+def _deformable_convolution(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
+    """torchvision.ops.deform_conv2d: the multiplications of the convolution, without the interpolation of its input.
+
+    The operator that torch.export records takes the weight before the offsets, the function in Python after them.
+    """
+    is_operator = len(args) == 14
+    return prod(out) * prod((args[1] if is_operator else _argument(args, kwargs, 2, "weight"))[1:])
+
+
 def _recurrent(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
     """LSTM, GRU and RNN: every step multiplies by every weight matrix of every layer and direction once."""
     steps = prod(args[0][:-1])
@@ -117,6 +131,8 @@ _FUNCTIONS: dict[str, Handle] = {
     "conv_transpose3d": _transposed_convolution,
     "scaled_dot_product_attention": _scaled_dot_product,
     "einsum": _einsum,
+    "cdist": _pairwise_distances,
+    "deform_conv2d": _deformable_convolution,
     "shifted_window_attention": _shifted_window_attention,
 }
 
@@ -163,8 +179,10 @@ def _count(module: fx.GraphModule, node: fx.Node, name: str, args: Any, kwargs: 
     leaf = module.get_submodule(str(node.target))
     if isinstance(leaf, nn.MultiheadAttention):
         return _attention_module(leaf, _argument(args, kwargs, 0, "query"), _argument(args, kwargs, 1, "key"))
-    if isinstance(leaf, nn.RNNBase):
+    if isinstance(leaf, nn.RNNBase | nn.RNNCellBase):
         return _recurrent([args[0], None, [Size(parameter.shape) for parameter in leaf.parameters()]], {}, out)
+    if isinstance(leaf, nn.Bilinear):
+        return prod(out) * leaf.in1_features * (leaf.in2_features + 1)
     if isinstance(leaf, nn.Linear):
         return prod(out) * leaf.in_features
     if isinstance(leaf, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):

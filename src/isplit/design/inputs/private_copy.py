@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from isplit.design.inputs.closures import rebind_functions
+
 # Wrappers that only pass the call on, by class name, with the attribute that holds the model. Their own passes are
 # compiled, or scatter a batch over devices; the wrapper of an average keeps a counter beside the averaged model.
 _WRAPPERS = {
@@ -48,7 +50,9 @@ def private_copy(module: nn.Module) -> tuple[nn.Module, list[str]]:
     memo = {id(value): value.detach().clone() for value in computed}
     try:
         with torch.no_grad():  # parameters of TorchScript would be copied with a history
-            return copy.deepcopy(module, memo), []
+            copied = copy.deepcopy(module, memo)
+            rebind_functions(copied, memo)
+            return copied, []
     except Exception as error:  # noqa: BLE001 - the user's classes may refuse to be copied in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return module, [f"the model cannot be copied ({reason}): it is used itself and stays in evaluation mode"]

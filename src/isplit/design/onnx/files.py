@@ -1,6 +1,7 @@
 """Write modules as ONNX files with torch's dynamo exporter, and their weights to a file that all models share."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -59,8 +60,7 @@ def to_onnx(
                 verbose=False,
             )
     except Exception as error:  # the exporter and its callees raise errors of every kind
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        msg = f"torch.onnx cannot export the part of the model that gives {target!r}: {first.strip()}"
+        msg = f"torch.onnx cannot export the part of the model that gives {target!r}: {_reason(error)}"
         raise ModelError(msg) from error
     assert program is not None
     model = program.model_proto
@@ -72,6 +72,20 @@ def to_onnx(
         raise ModelError(msg)
     _forget_origin(model)
     return model
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the error that the exporter's own summary was raised from.
+
+    The summary names the step of the exporter; the first error of the chain names the operation.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return _TERMINAL_CODE.sub("", line)
+
+
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _forget_origin(model: onnx.ModelProto) -> None:

@@ -116,33 +116,6 @@ def test_a_detached_tensor_leaves_no_operation():
     assert ["detaches a tensor" in notice for notice in graph.notices] == [True]
 
 
-class Keeping(nn.Module):
-    """Takes the features that a hook has kept, and not those that a layer returns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.linear = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Linear(4, 3)
-        kept = {}
-        self.body[1].register_forward_hook(lambda module, inputs, output: kept.update(features=output))
-        self.features = lambda: kept["features"]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.body(x)
-        return self.linear(self.features().mean((2, 3)))
-
-
-def test_features_that_a_hook_has_kept_are_followed() -> None:
-    """torch.fx would take what the hook kept of an earlier run for a constant."""
-    model = Keeping().eval()
-    model(torch.randn(3, 3, 6, 6))
-    graph = ModelGraph(model, (3, 6, 6))
-    images = torch.randn(2, 3, 6, 6)
-
-    assert "torch.export" == graph.flow.capture.captured_by
-    assert ["body.1", ":mean_1"] == [point.name for point in graph.default_points]
-    assert torch.equal(model(images), split(graph, "body.1")(images))
-
-
 def test_regions_without_autocast_are_opened() -> None:
     """Also those that name the kind of device of their input, which torch.fx cannot follow, and nested ones."""
 
@@ -169,21 +142,3 @@ def test_regions_without_autocast_are_opened() -> None:
     assert () == graph.record().uncounted
     for point in graph.default_points:
         assert torch.equal(model(images), split(graph, point.name)(images))
-
-
-def test_a_refusal_prints_no_graph(capsys: pytest.CaptureFixture[str]) -> None:
-    """torch.export prints what it has traced so far where a decision depends on pixel values."""
-
-    class Deciding(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(3, 4)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = self.linear(x.mean((2, 3)))
-            return y if x.amax() > 0.5 else -y
-
-    with pytest.raises(ModelError, match="depends on pixel values"):
-        ModelGraph(Deciding().eval(), (3, 6, 6))
-
-    assert ("", "") == tuple(capsys.readouterr())

@@ -107,19 +107,6 @@ def test_modules_of_two_inputs(expected, module) -> None:
     assert 12 * 4 + expected == record.macs
 
 
-def test_deformable_convolution() -> None:
-    """It multiplies as a convolution does; torch.fx cannot follow it."""
-    from torchvision.ops import deform_conv2d
-
-    def bend(x, offsets, weight):
-        return deform_conv2d(x, x.mean((1, 2, 3)).reshape(-1, 1, 1, 1) * offsets, weight, padding=1).mean((2, 3))
-
-    record = ModelGraph(Function(bend, (1, 18, 2, 2), (5, 3, 3, 3)).eval(), (3, 2, 2)).record()
-
-    assert () == record.uncounted
-    assert (5 * 2 * 2) * (3 * 3 * 3) == record.macs
-
-
 def test_distances_between_vectors() -> None:
     """Four positions of three channels against five entries of a codebook."""
     record = ModelGraph(Function(lambda x, book: torch.cdist(x.flatten(2).mT, book), (5, 3)).eval(), (3, 2, 2)).record()

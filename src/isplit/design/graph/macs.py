@@ -97,15 +97,6 @@ def _pairwise_distances(args: list[Any], kwargs: dict[str, Any], out: Shape) -> 
     return prod(out) * _argument(args, kwargs, 0, "x1")[-1]
 
 
-def _deformable_convolution(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
-    """torchvision.ops.deform_conv2d: the multiplications of the convolution, without the interpolation of its input.
-
-    The operator that torch.export records takes the weight before the offsets, the function in Python after them.
-    """
-    is_operator = len(args) == 14
-    return prod(out) * prod((args[1] if is_operator else _argument(args, kwargs, 2, "weight"))[1:])
-
-
 def _recurrent(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
     """LSTM, GRU and RNN: every step multiplies by every weight matrix of every layer and direction once."""
     steps = prod(args[0][:-1])
@@ -132,7 +123,6 @@ _FUNCTIONS: dict[str, Handle] = {
     "scaled_dot_product_attention": _scaled_dot_product,
     "einsum": _einsum,
     "cdist": _pairwise_distances,
-    "deform_conv2d": _deformable_convolution,
     "shifted_window_attention": _shifted_window_attention,
 }
 

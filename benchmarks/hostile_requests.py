@@ -220,6 +220,7 @@ class InProcess:
 
     deadline = inf
     peer = "here"
+    is_lone = False
 
     def __init__(self, raw: bytes) -> None:
         self.message = memoryview(raw)

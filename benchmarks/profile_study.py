@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"models": {}}
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"models": {}}
     results["machine"] = f"{platform.machine()}, one thread"
     for model in options.models:
         row = compare(make_study(model, options.work), runs=options.runs)

@@ -31,6 +31,7 @@ from pausing import pause_point
 from torch.nn import functional
 
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
+from isplit.design.bottleneck.linear import LinearBottleneck
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.build import build_split
 from isplit.design.graph import split
@@ -39,7 +40,7 @@ from isplit.design.inputs.batches import iter_batches
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import Study, open_study
-from isplit.design.training.rate import RateControl, SampleLatents
+from isplit.design.training.rate import CodedLatents, RateControl, SampleLatents
 from isplit.records import Budget
 
 RESULTS = Path(__file__).parent / "results" / "closed-form-variants.jsonl"
@@ -135,13 +136,22 @@ class Lab:
         """Shrink the latents by a share of the step before rounding, at a step that takes the same bytes."""
         steps = self.built.quantiser.steps(latents["fit"])
         control = RateControl(owner=CodecOwner("model", "cut"), budget=self.budget)
-        factor, tables = 1.0, latents["fit"][:640]
-        # The shrinking has to be of the step that follows from it, so the two are found in turn.
-        for _ in range(4):
-            shrunk = {part: functional.softshrink(values / (steps * factor), share) for part, values in latents.items()}
+        tables = latents["fit"][:640]
+
+        def shrink(factor: float) -> dict[str, torch.Tensor]:
+            return {part: functional.softshrink(values / (steps * factor), share) for part, values in latents.items()}
+
+        def code(shrunk: dict[str, torch.Tensor]) -> CodedLatents:
             sample = SampleLatents(tables=shrunk["fit"][:640], judged=shrunk["fit"][640:])
-            coded = control(sample, before=LatentQuantiser(self.built.quantiser.quantiser))
-            factor *= float(coded.quantiser.quantiser.steps[0])
+            return control(sample, before=LatentQuantiser(self.built.quantiser.quantiser))
+
+        # The shrinking has to be of the step that follows from it, so the two are found in turn.
+        factor = 1.0
+        for _ in range(3):
+            factor *= float(code(shrink(factor)).quantiser.quantiser.steps[0])
+        shrunk = shrink(factor)
+        coded = code(shrunk)
+        factor *= float(coded.quantiser.quantiser.steps[0])
         unit = steps * factor / float(coded.quantiser.quantiser.steps[0])
         rounded = {
             part: coded.quantiser.values(coded.quantiser.symbols(values)) * unit for part, values in shrunk.items()
@@ -159,7 +169,9 @@ class Lab:
         self, received: dict[str, torch.Tensor], decoded: dict[str, torch.Tensor], *, random_features: int
     ) -> torch.Tensor:
         """Add to what is decoded on the test part what a regression on the fit part expects to be missing."""
-        layout = self.built.bottleneck.linear_maps[-1].layout
+        bottleneck = self.built.bottleneck
+        assert isinstance(bottleneck, LinearBottleneck)
+        layout = bottleneck.linear_maps[-1].layout
         inputs = {part: neighbourhoods(values, layout.grid) for part, values in received.items()}
         scale = inputs["fit"].flatten(0, 1).std(0).clamp_min(1e-6)
         inputs = {part: values / scale for part, values in inputs.items()}
@@ -172,7 +184,7 @@ class Lab:
                 part: torch.cat([values, torch.relu(values @ weights + offsets)], dim=2)
                 for part, values in inputs.items()
             }
-        joint = self.built.bottleneck.joint is not None
+        joint = bottleneck.joint is not None
         missing = self.crossing["fit"] - decoded["fit"]
         targets = missing.flatten(1)[:, None] if joint else layout.split(missing)
         predicted = ridge(inputs["fit"], targets, inputs["test"])

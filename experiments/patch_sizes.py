@@ -25,7 +25,7 @@ from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.settings import PredictSettings
 from isplit.design.splits import BuiltSplit
 from isplit.design.study import Study, open_study
-from isplit.records import Budget
+from isplit.records import Budget, PartName
 
 RESULTS = Path(__file__).parent / "results" / "patch-sizes.jsonl"
 
@@ -52,7 +52,7 @@ def main() -> None:
     print_table()
 
 
-def run(study: Study, name: str, cut: str, *, budgets: Sequence[Budget], sides: Sequence[int], part: str) -> None:
+def run(study: Study, name: str, cut: str, *, budgets: Sequence[Budget], sides: Sequence[int], part: PartName) -> None:
     """Measure a cut at every budget with every side of the patches."""
     done = {(row["name"], row["cut"], row["budget"], row["side"]) for row in known()}
     splits: list[BuiltSplit] = []

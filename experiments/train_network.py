@@ -124,6 +124,7 @@ def train_last_part(loaded: LoadedModel, data: Dataset, options: argparse.Namesp
     """Train the modules of `features` after the first few, and the classifier, on what the first ones compute."""
     model = loaded.module.eval().to(memory_format=torch.channels_last)
     features, classifier = model.get_submodule("features"), model.get_submodule("classifier")
+    assert isinstance(features, nn.Sequential)
     kept, last = features[: options.keep_first], features[options.keep_first :]
     fit = chosen_images(data, options.images)
     parts: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -137,6 +138,7 @@ def train_last_part(loaded: LoadedModel, data: Dataset, options: argparse.Namesp
     rates = [options.learning_rate, options.classifier_learning_rate]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=options.epochs * len(loader))
     for epoch in range(options.epochs):
+        loss = torch.zeros(())
         for crossing, answers in loader:
             loss = functional.cross_entropy(classifier(last(crossing).mean((2, 3))), answers)
             optimizer.zero_grad()

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from isplit.design import predict_quick
-from isplit.design.analyze import analyze
 from isplit.design.measure.speed import ModelSpeed
 from isplit.design.predict import predict
 from isplit.design.predict_estimate import predict_seconds
 from isplit.design.predict_quick import evaluate_quickly, quick_settings
-from isplit.design.settings import AnalyzeSettings, PredictSettings
+from isplit.design.settings import PredictSettings
 from isplit.design.study import open_study
 from isplit.records import Budget
 
@@ -87,20 +86,6 @@ def predict_quick_evaluation(right):
         clipped_share=0.0,
         precision="fp32",
     )
-
-
-def test_analyze_says_that_it_was_quick(tiny_model_file, tiny_weights, tiny_data, tmp_path) -> None:
-    """A quarter of the images, and the curve's record says so."""
-    import isplit
-
-    model = isplit.load_model(f"{tiny_model_file}:build", weights=str(tiny_weights))
-    data = isplit.open_data(str(tiny_data))
-    settings = AnalyzeSettings(images=40, precision="fp32", quick=True)
-    study = analyze(model, data, tmp_path / "study", settings=settings)
-
-    assert study.curve.images == min(40, len(data.parts["fit"])) // 4
-    assert study.curve.stopped.startswith("quick run: ")
-    assert study.record.base_accuracy.images == len(data.parts["test"]) // 4
 
 
 def test_estimates_follow_the_work(analysed) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isplit.design.analyze_quick import quick_settings
 from isplit.design.class_subsets import ClassSubset, parse_groups
 from isplit.design.devices import describe_device, device_of, placed, resolve_device
 from isplit.design.graph import ModelGraph
@@ -44,7 +45,6 @@ from isplit.records import (
     CurveRecord,
     GraphRecord,
     Overlays,
-    PartName,
     Precision,
     Ranking,
     StudyRecord,
@@ -54,8 +54,6 @@ from isplit.records import (
 _CHECKED_IMAGES = 8
 _OVERLAY_IMAGES = 6
 _OVERLAY_CUTS = 5
-_QUICK = 4  # a quick run takes one in so many images
-_QUICK_TOLERANCE = 0.05
 
 
 def analyze(
@@ -80,7 +78,7 @@ def analyze(
     # Once: a method that is named by its file has that file run.
     settings = replace(settings, method=resolve_method(settings.method))
     if settings.quick:
-        settings = _quick(settings, data)
+        settings = quick_settings(settings, data)
     model = model.for_classes(len(data.classes))
     match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
     groups = parse_groups(classes, data)
@@ -243,7 +241,7 @@ def _curve(
     progress: Progress,
 ) -> tuple[CurveRecord, NDArray[np.int64]]:
     """Score the images and average: one pass for all groups, but for those that need gradients of their own."""
-    cuts = [cut for cut in record.cuts if cut.kind != "other" and cut.has_positions]
+    cuts = record.curve_cuts
     if not cuts:
         msg = "the model has no cut with a spatial or token axis, so there is no curve; see `isplit cuts`"
         raise InputError(msg)
@@ -282,18 +280,22 @@ def _curve(
         )
         for group, table in zip(groups, tables, strict=True)
     ]
-    counts = np.bincount(tables[0].labels, minlength=len(curves[0].classes)).tolist()
     return CurveRecord(
         method=resolve_method(settings.method).name,
         target=settings.target,
         precision=precision,
         device=describe_device(device_of(graph.module)),
         images=len(tables[0]),
-        images_per_class=dict(zip(curves[0].classes, counts, strict=True)),
+        images_per_class=_images_per_class(tables[0], curves[0].classes),
         stopped=f"quick run: {stopped}" if settings.quick else stopped,
         points=curves[0].points,
         subsets=tuple(curves[1:]),
     ), tables[0].images
+
+
+def _images_per_class(table: ScoreTable, classes: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(table.labels, minlength=len(classes)).tolist()
+    return dict(zip(classes, counts, strict=True))
 
 
 def _job(order: NDArray[np.int64], settings: AnalyzeSettings, precision: Precision) -> ScoreJob:
@@ -305,21 +307,6 @@ def _job(order: NDArray[np.int64], settings: AnalyzeSettings, precision: Precisi
         order=order if settings.images is None else order[: settings.images],
         tolerance=settings.tolerance,
         first_only=settings.quick,
-    )
-
-
-def _quick(settings: AnalyzeSettings, data: Dataset) -> AnalyzeSettings:
-    """Return settings of a quick run: a quarter of the images, and a tolerance so that it stops earlier if it can."""
-
-    def quarter(count: int | None, part: PartName) -> int:
-        available = len(data.parts[part])
-        return max(1, (available if count is None else min(count, available)) // _QUICK)
-
-    return replace(
-        settings,
-        images=quarter(settings.images, "fit"),
-        test_images=quarter(settings.test_images, "test"),
-        tolerance=settings.tolerance or _QUICK_TOLERANCE,
     )
 
 

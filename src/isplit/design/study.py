@@ -113,7 +113,7 @@ class Study:
             raise StudyError(msg)
         if names:
             return tuple(known[name] for name in dict.fromkeys(names))
-        return tuple(cut for cut in known.values() if cut.kind != "other" and cut.has_positions)
+        return tuple(cut for cut in self.graph_record.curve_cuts if cut.name in known)
 
     def cut_names(self, words: Iterable[str], *, group: str | None = None) -> tuple[str, ...]:
         """Return the names of cuts, in the order of computation.

@@ -84,6 +84,11 @@ class GraphRecord(TableRecord):
     unavailable: tuple[Unavailable, ...]
     notices: tuple[str, ...] = ()
 
+    @property
+    def curve_cuts(self) -> tuple[Cut, ...]:
+        """The default cuts that have a spatial or token axis: those that the importance curve covers."""
+        return tuple(cut for cut in self.cuts if cut.kind != "other" and cut.has_positions)
+
     def cut(self, name: str) -> Cut:
         """Return the cut of that name.
 

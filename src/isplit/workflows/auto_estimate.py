@@ -69,7 +69,7 @@ def estimate_time(
     """
     analysis, prediction, training = settings
     forward_s, gradient_s = speed.forward_s, speed.gradient_s
-    cuts = [cut for cut in graph.cuts if cut.kind != "other" and cut.has_positions]
+    cuts = graph.curve_cuts
     tails = [cut.tail_macs / max(graph.macs, 1) for cut in cuts]
     mean_tail = sum(tails) / max(len(tails), 1)
 

@@ -138,17 +138,15 @@ def load_model(
     """Build a model or take the one given, load its weights, and try it on two black images.
 
     Args:
-        spec: `torchvision:NAME`, `timm:NAME`, `hf:FOLDER` (see `build_hugging_face`), `model.onnx`, or
-            `./file.py:factory` or `package.module:factory`, a function that returns a module and is given
-            `num_classes` if it takes it. Or a module, of which a copy is used; of a
-            compiled, parallel, averaged or adapted one the inner module. It is recorded as `python:CLASS`.
+        spec: `torchvision:NAME`, `timm:NAME`, `hf:FOLDER` (see `build_hugging_face`), `model.onnx`, `./file.py:factory`
+            or `package.module:factory`, a function that returns a module and is given `num_classes` if it takes it. Or
+            a module, which is copied; of a compiled, parallel, averaged or adapted one the inner module is taken.
         weights: None (the values it is built with, or a given module's own), "default" (the library's trained ones,
             downloaded), or a file with a state dictionary: .safetensors, or what torch.save wrote.
         num_classes: Outputs of the model. With "default" weights another number puts an untrained classifier in.
         image_size: Height and width of the input, or one number for both, instead of what the library says. A module,
             given or a factory's, may say it in an attribute `preprocessing`: a `Preprocessing` or some of its fields.
-        channels: 1 (grey), 3 (RGB) or any other number, where the library does not say it and the first convolution
-            does not tell.
+        channels: 1 (grey), 3 (RGB) or any other number, where neither library nor first convolution tell it.
         mean: The mean of each channel, or one for all, of images in [0, 1].
         std: The standard deviation, likewise.
         output: Which of several outputs is the logits: its name ("logits", "aux.0") or its position.
@@ -173,13 +171,11 @@ def load_model(
     given = {"image_size": image_size, "channels": channels, "mean": mean, "std": std}
     preprocessing, outputs, more = _try(built.module, built.hints, given, call, spec=name_of(spec))
     choice = choose_output(outputs, wanted=None if output is None else str(output), classes=num_classes)
-    source = _source(spec, built.module, weights, choice.output, num_classes).model_copy(
-        update={"extra_inputs": dict(extra_inputs or {})}
-    )
+    source = _source(spec, built.module, weights, choice.output, num_classes)
     names = built.class_names
     return LoadedModel(
         module=built.module,
-        source=source,
+        source=source.model_copy(update={"extra_inputs": dict(extra_inputs or {})}),
         preprocessing=preprocessing,
         class_names=names if names is not None and len(names) == source.num_outputs else None,
         warnings=(*built.warnings, *([choice.doubt] if choice.doubt else [])),

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich import box
@@ -20,6 +20,7 @@ from isplit.cli.server_access import AccessChoice
 from isplit.errors import OutputError, ServerError
 from isplit.records import Answer
 from isplit.runtime.edge.client import EdgeClient
+from isplit.runtime.edge.connecting import ProtocolName
 from isplit.runtime.edge.line_file import LineFile
 from isplit.runtime.edge.sources import open_sources
 from isplit.runtime.edge.summary import Summary
@@ -63,6 +64,13 @@ def run(
             help="The form of latents: payload (entropy-coded), or latent (uint8) for servers other than isplit's."
         ),
     ] = "payload",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="grpc (for any server), auto (isplit's lean wire, which costs fewer bytes, where the server speaks "
+            "it, else grpc) or lean (nothing else)."
+        ),
+    ] = "grpc",
     threads: Annotated[int, typer.Option(min=1, help="Threads that run the head of one image.")] = 1,
     provider: Annotated[
         Provider,
@@ -96,6 +104,8 @@ def run(
         placement=placement,
         deadline_ms=deadline_ms,
         wire=wire,
+        protocol=cast(ProtocolName, protocol),  # the client refuses other words
+        logits=logits,
         fallback=not no_fallback,
         token=access.read_token(),
         tls=access.tls_files(),
@@ -109,6 +119,8 @@ def run(
         client.warm_up()
         for reason in client.provider_fallbacks:
             typer.echo(f"isplit: the CPU runs the models, not {terminal_text(reason)}", err=True)
+        if protocol != "grpc" and client.wire_note:
+            typer.echo(f"isplit: {terminal_text(client.wire_note)}", err=True)
         with _open_output(output) as file:
             printed = _standard_output()
             try:

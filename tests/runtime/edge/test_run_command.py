@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from isplit.records import read_answers
+from isplit.runtime.server import serving
 from tests.runtime.edge.conftest import nan_for_black, png, put, response
 from tests.runtime.edge.test_grpc_transport import TOKEN, demand_token, serve_bundle
 
@@ -85,6 +86,28 @@ def test_wire(isplit, tiny, folder, listening, wire):
     _, address = listening(answer)
     assert 0 == isplit("run", tiny.directory, folder, "--server", address, "--wire", wire, "--quiet").code
     assert [wire] * 6 == seen  # the first is the check of the server
+
+
+def test_auto_protocol_says_why_it_takes_grpc(isplit, tiny, folder, listening):
+    """A server that does not speak the lean wire answers over gRPC, and one line on standard error says so."""
+    _, address = listening(serve_bundle(tiny.bundle))
+    result = isplit("run", tiny.directory, folder, "--server", address, "--protocol", "auto", "--json")
+    assert 0 == result.code, result.err
+    assert {"split"} == {answer["source"] for answer in lines(result.out)}
+    assert re.search("^isplit: .*first bytes", result.err, re.MULTILINE), result.err
+
+
+@pytest.mark.parametrize("logits", [(), ("--logits",)])
+def test_lean_protocol(isplit, tiny, folder, logits):
+    """On the lean wire the answers are those of gRPC; their logits cross only on demand."""
+    with serving(tiny.bundle) as server:
+        options = ("--server", server.address, "--protocol", "lean", "--json", *logits)
+        result = isplit("run", tiny.directory, folder, *options)
+    assert 0 == result.code, result.err
+    answers = lines(result.out)
+    assert labels(tiny) == [answer["label"] for answer in answers]
+    assert {"split"} == {answer["source"] for answer in answers}
+    assert {bool(logits)} == {bool(answer.get("logits")) for answer in answers}
 
 
 def test_server_down(isplit, tiny, folder):
@@ -169,6 +192,8 @@ def test_video(isplit, tiny, tmp_path):
         (["BUNDLE", "IMAGES", "--limit", "0"], "--limit"),
         (["BUNDLE", "IMAGES", "--deadline-ms", "0"], "--deadline-ms is 0.0"),
         (["BUNDLE", "IMAGES", "--wire", "json"], "wire"),
+        (["BUNDLE", "IMAGES", "--server", "pi:1", "--protocol", "http"], "choose auto, lean, grpc"),
+        (["BUNDLE", "IMAGES", "--server", "pi:1", "--protocol", "lean", "--wire", "latent"], "speak gRPC"),
         (["BUNDLE", "IMAGES", "--server", "pi:1", "--token-file", "gone"], "cannot read gone"),
         (["BUNDLE", "IMAGES", "--server", "192.0.2.1:1", "--token-file", "TOKEN"], "plain text"),
         (["BUNDLE", "IMAGES", "--server", "pi:1", "--tls-cert", "TOKEN"], "both"),

@@ -110,6 +110,9 @@ class EdgeClient:
         if wire not in ("payload", "latent"):
             msg = f"wire is {wire!r}; choose payload (entropy-coded) or latent (plain uint8)"
             raise InputError(msg)
+        if wire == "latent" and protocol == "lean":
+            msg = 'wire "latent" is for servers that speak gRPC: leave out protocol "lean", or wire "latent"'
+            raise InputError(msg)
         positive_ms(attempt_timeout_ms, "attempt_timeout_ms")
         self._deadline_ms = positive_ms(deadline_ms, "deadline_ms")
         self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=verify)

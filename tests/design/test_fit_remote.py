@@ -1,5 +1,6 @@
 """The model trained on compressed images: what learns, what is kept, and what is refused."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import features
 from isplit.design.fit_remote import fit_remote, load_remote, remote_directory
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.measure.compressed_images import measure_remote
+from isplit.design.study import open_study
 from isplit.design.training.remote import RemoteNetwork, RemoteTraining
 from isplit.errors import InputError, StudyError
 from isplit.progress import silent
@@ -45,7 +47,7 @@ def test_what_was_trained_is_not_trained_again(study, settings, monkeypatch):
     record = fit_remote(study, SETTING, settings=settings)
     trained = []
     train = RemoteTraining.__call__
-    monkeypatch.setattr(RemoteTraining, "__call__", lambda run, network: trained.append(1) or train(run, network))
+    monkeypatch.setattr(RemoteTraining, "__call__", lambda *arguments: trained.append(1) or train(*arguments))
     assert record == fit_remote(study, SETTING, settings=settings)
     assert [] == trained
     fit_remote(study, SETTING, settings=replace(settings, seed=1))
@@ -82,6 +84,52 @@ def test_the_best_epoch_is_kept(study, settings, monkeypatch):
     record = fit_remote(study, SETTING, settings=replace(settings, epochs=9, patience=2))
     assert (1, 3) == (record.best_epoch, record.epochs)
     assert [0.5, 0.7, 0.6, 0.6] == [epoch.select_accuracy for epoch in record.curve]
+
+
+class Interrupt:
+    """Progress that interrupts in the middle of an epoch, and remembers what it was called with."""
+
+    def __init__(self, where=None):
+        self.where, self.seen = where, set()
+
+    def __call__(self, what, done, total):
+        self.seen.add(what)
+        if self.where is not None and self.where in what and done == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("after", "epoch"), [(None, 1), (None, 3), ("pool1", 2)])
+def test_resumed_run_ends_the_same(study, fast, tmp_path, after, epoch):
+    """A run that was interrupted goes on after its last whole epoch, and ends with the same bytes of weights."""
+    other = open_study(shutil.copytree(study.directory, tmp_path / "other"), allow_code=True)
+    options = {"after": after, "settings": replace(fast(epochs=3), model_rate=1e-3)}
+    straight = fit_remote(study, SETTING, **options)
+    directory = remote_directory(other.view(), SETTING, after=after)
+    with pytest.raises(KeyboardInterrupt):
+        fit_remote(other, SETTING, progress=Interrupt(f"epoch {epoch} of 3"), **options)
+    assert (epoch > 1) == (directory / "checkpoint.json").exists()
+    assert not (directory / TrainedRemote.file_name).exists()
+
+    again = Interrupt()
+    resumed = fit_remote(open_study(other.directory, allow_code=True), SETTING, progress=again, **options)
+    assert {f"epoch {number} of 3" for number in range(epoch, 4)} == {
+        what.partition(": ")[2] for what in again.seen if what.startswith("compressed images: ")
+    }
+    assert straight.weights == resumed.weights
+    assert straight.measurement == resumed.measurement
+    assert [row.losses for row in straight.curve] == [row.losses for row in resumed.curve]
+    assert [row.select_accuracy for row in straight.curve] == [row.select_accuracy for row in resumed.curve]
+    assert [] == list(directory.glob("checkpoint*"))
+
+
+def test_another_runs_checkpoint_is_not_gone_on_with(study, fast):
+    """With another seed, training begins with its first epoch."""
+    settings = replace(fast(epochs=2), model_rate=1e-3)
+    with pytest.raises(KeyboardInterrupt):
+        fit_remote(study, SETTING, settings=settings, progress=Interrupt("epoch 2 of 2"))
+    seen = Interrupt()
+    fit_remote(study, SETTING, settings=replace(settings, seed=1), progress=seen)
+    assert "compressed images: epoch 1 of 2" in seen.seen
 
 
 def test_refused(study, settings):

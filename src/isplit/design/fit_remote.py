@@ -1,5 +1,7 @@
 """isplit fit --remote: train the model on compressed images, measure it and save it beside the splits."""
 
+import hashlib
+import json
 from importlib import metadata
 from pathlib import Path
 from zlib import crc32
@@ -13,6 +15,7 @@ from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import FitSettings
 from isplit.design.study import Study, StudyView, open_study, open_to_write
 from isplit.design.study_lock import split_lock
+from isplit.design.training.checkpoint import Checkpoint
 from isplit.design.training.remote import RemoteNetwork, RemoteTraining, TrainedNetwork
 from isplit.errors import InputError, StudyError
 from isplit.progress import Progress, silent
@@ -39,8 +42,7 @@ def fit_remote(
     """Train the model on compressed images, measure it on the test part, and save it in the study.
 
     It learns from the labels and from the whole model's answers to the uncompressed images, with the losses, rates,
-    epochs and patience of `fit`. Settings that are about bottlenecks say nothing here. What was trained with the same
-    settings before is not trained again. An interrupted run starts anew.
+    epochs and patience of `fit`. Settings that are about bottlenecks say nothing here. What was trained with the XX
 
     Args:
         study: A study, or its directory; the model itself is not changed.
@@ -110,7 +112,10 @@ def _trained(
 ) -> TrainedRemote:
     """Train, measure before and after on the same images of the test part, and save."""
     training = RemoteTraining(view, compression, settings, progress=progress)
-    trained = training(RemoteNetwork(view, after))
+    checkpoint = Checkpoint(
+        directory=directory, key=_key(view, compression, after, settings=settings, images=len(training.images))
+    )
+    trained = training(RemoteNetwork(view, after), checkpoint)
     before, measurement = (
         measure_remote(
             view,
@@ -143,7 +148,16 @@ def _trained(
         measurement=measurement,
         weights=SplitFile.of(content, part="weights", suffix=".safetensors"),
     )
-    return _saved(directory, record, content)
+    record = _saved(directory, record, content)
+    checkpoint.clear()
+    return record
+
+
+def _key(view: StudyView, compression: Compression, after: Cut | None, *, settings: FitSettings, images: int) -> str:
+    """Return a hash of all that a run depends on."""
+    parts = [view.fingerprint, view.study.record.data.sha256, view.group.model_dump(), compression.tag]
+    text = json.dumps([*parts, None if after is None else after.name, recorded(settings), images], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _packed(trained: TrainedNetwork) -> bytes:

@@ -25,10 +25,18 @@ from isplit.design.measure.compressed_images import CompressedImages
 from isplit.design.running import autocast, chosen_precision
 from isplit.design.settings import FitSettings
 from isplit.design.study import StudyView
+from isplit.design.training.checkpoint import (
+    Checkpoint,
+    RunState,
+    load_module,
+    load_optimiser,
+    module_tensors,
+    optimiser_tensors,
+)
 from isplit.design.training.losses import share_of_rate, task_losses
 from isplit.errors import NonFiniteError
 from isplit.progress import Progress
-from isplit.records import Compression, Cut, Precision, RemoteEpoch
+from isplit.records import Compression, Cut, Precision, RemoteEpoch, TrainingEpoch
 
 _EVALUATION_BATCH = 64
 
@@ -91,34 +99,66 @@ class RemoteTraining:
         self._select = view.images("select", limit=settings.select_images)
         self.images = view.images("fit", limit=settings.images)
 
-    def __call__(self, network: RemoteNetwork) -> TrainedNetwork:
+    def __call__(self, network: RemoteNetwork, checkpoint: Checkpoint) -> TrainedNetwork:
         """Train the network in place, and return it with the values of its best epoch.
+
+        Args:
+            network: What learns.
+            checkpoint: Where the run is kept between epochs; a run that was interrupted goes on from it.
 
         Raises:
             NonFiniteError: the loss is not a number any more.
+            StudyError: the checkpoint cannot be written.
 
         """
-        settings = self._settings
-        best_loss, best_accuracy = math.inf, -1.0
-        best: dict[str, torch.Tensor] = {}
-        curve: list[RemoteEpoch] = []
-        best_epoch = 0
+        epochs = self._settings.epochs
         parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.Adam(parameters, lr=settings.model_rate, fused=True)
-        teacher = self._teacher() if settings.epochs else torch.zeros(0)
-        for epoch in range(settings.epochs + 1):
+        optimiser = torch.optim.Adam(parameters, lr=self._settings.model_rate, fused=True)
+        state, best = RunState(key=checkpoint.key), dict[str, torch.Tensor]()
+        loaded = checkpoint.load()
+        if loaded is not None:
+            state, tensors = loaded
+            load_module("now", network, tensors)
+            load_optimiser(optimiser, tensors)
+            best = {name: value for name, value in tensors.items() if name.startswith("best.")}
+        else:
+            state, best = self._judged(network, state, best, losses={}, seconds=0.0)
+        teacher: torch.Tensor | None = None
+        while state.done < epochs and state.done - state.best_epoch < self._settings.patience:
+            teacher = self._teacher() if teacher is None else teacher
             started = time.perf_counter()
-            losses = self._epoch(network, optimiser, teacher, epoch) if epoch else {}
-            seconds = time.perf_counter() - started
-            accuracy, loss = self._judge(network)
-            curve.append(RemoteEpoch(epoch=epoch, losses=losses, select_accuracy=accuracy, seconds=seconds))
-            if (accuracy, -loss) > (best_accuracy, -best_loss):
-                best_accuracy, best_loss, best_epoch = accuracy, loss, epoch
-                best = {name: value.clone() for name, value in network.state_dict().items()}
-            if epoch - best_epoch >= settings.patience:
-                break
-        network.load_state_dict(best)
-        return TrainedNetwork(network.requires_grad_(False), tuple(curve), best_epoch)
+            losses = self._epoch(network, optimiser, teacher, state.done + 1)
+            state = state.model_copy(update={"done": state.done + 1})
+            state, best = self._judged(network, state, best, losses=losses, seconds=time.perf_counter() - started)
+            checkpoint.save(state, module_tensors("now", network) | optimiser_tensors(optimiser) | best)
+        load_module("best", network, best)
+        return TrainedNetwork(network.requires_grad_(False), _curve(state), state.best_epoch)
+
+    def _judged(
+        self,
+        network: RemoteNetwork,
+        state: RunState,
+        best: dict[str, torch.Tensor],
+        *,
+        losses: dict[str, float],
+        seconds: float,
+    ) -> tuple[RunState, dict[str, torch.Tensor]]:
+        """Return the state with the epoch that has just ended, and the tensors of the best epoch so far."""
+        accuracy, loss = self._judge(network)
+        row = TrainingEpoch(
+            stage="task",
+            epoch=state.done,
+            losses=losses,
+            select_accuracy=accuracy,
+            payload_bytes=None,
+            seconds=seconds,
+        )
+        changes: dict[str, Any] = {"curve": (*state.curve, row), "seconds": state.seconds + seconds}
+        highest = state.best_accuracy, state.best_loss
+        if highest[0] is None or highest[1] is None or (accuracy, -loss) > (highest[0], -highest[1]):
+            changes |= {"best_epoch": state.done, "best_accuracy": accuracy, "best_loss": loss}
+            best = module_tensors("best", network)
+        return state.model_copy(update=changes), best
 
     def _teacher(self) -> torch.Tensor:
         """Return the whole model's logits N×K of the uncompressed training images, on the CPU."""
@@ -184,3 +224,11 @@ class RemoteTraining:
                 right += int((logits.argmax(1) == labels).sum())
                 loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
         return right / len(self._select), loss / len(self._select)
+
+
+def _curve(state: RunState) -> tuple[RemoteEpoch, ...]:
+    """Return the epochs as the record of a network has them."""
+    return tuple(
+        RemoteEpoch(epoch=row.epoch, losses=row.losses, select_accuracy=row.select_accuracy or 0.0, seconds=row.seconds)
+        for row in state.curve
+    )

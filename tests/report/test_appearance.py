@@ -5,6 +5,7 @@ pictures of the pages are kept there for people to look at.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,21 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page
 
+from isplit.plan.planner import plan
+from isplit.records import (
+    Accuracy,
+    Execution,
+    Machine,
+    ModelPartTime,
+    PayloadBytes,
+    PlacementMemory,
+    PlacementRun,
+    Power,
+    ProfileRecord,
+    RunsRecord,
+    TimeFigure,
+)
+from isplit.report import write_report
 from isplit.report.colours import contrast
 
 Scheme = Literal["light", "dark"]
@@ -63,22 +79,79 @@ LABELS = """() => [...document.querySelectorAll('svg.drawing')].map((drawing) =>
 }))"""
 
 
+def _figure(median_ms: float) -> TimeFigure:
+    return TimeFigure(median_ms=median_ms, p95_ms=1.2 * median_ms, runs=40)
+
+
+@pytest.fixture(scope="module")
+def measured_device() -> ProfileRecord:
+    """A board whose parts, memory and energy were measured with the study's model."""
+    return ProfileRecord(
+        isplit_version="0.1.0",
+        name="board",
+        title="a board with a long name, revision 1.2, in a case",
+        source="measured",
+        machine=Machine(processor="Cortex-A72", architecture="aarch64", system="Linux"),
+        execution=Execution(provider="CPUExecutionProvider", threads=4, warm_up_runs=5, runs=40, interleaved=True),
+        model="torchvision:vgg16",
+        model_fingerprint="b" * 64,
+        preprocess=_figure(3.0),
+        whole=_figure(1200.0),
+        heads=(ModelPartTime(start=None, end="features.13", time=_figure(510.0)),),
+        memory=(PlacementMemory(placement="features.13", peak_bytes=90_000_000, baseline_bytes=40_000_000),),
+        power=Power(meter="rapl", active_w=5.0, idle_w=2.0, energy_mj={"local": 6010.0, "features.13": 2700.0}),
+    )
+
+
+@pytest.fixture(scope="module")
+def full_directory(
+    tmp_path_factory: pytest.TempPathFactory,
+    plan_directory: Path,
+    measured_device: ProfileRecord,
+    fast_server: ProfileRecord,
+) -> Path:
+    """The study with splits, a plan for a measured device, and a measurement over a link beside the plan."""
+    directory = tmp_path_factory.mktemp("full") / "study"
+    shutil.copytree(plan_directory, directory)
+    plan(directory, device=measured_device, link="4g", server=fast_server).save(directory)
+    run = PlacementRun(
+        placement="features.13",
+        images=40,
+        accuracy=Accuracy.from_counts(30, 40),
+        sources={"split": 40},
+        payload_bytes=PayloadBytes.from_lengths([120, 128]),
+        total_median_ms=74.0,
+        total_p95_ms=99.0,
+        part_ms={"head": 50.0, "wire": 20.0, "server": 4.0},
+        predicted_ms=71.0,
+        from_picture_median_ms=74.2,
+    )
+    words = "over 12 Mbit/s up, 30 Mbit/s down, 50 ms, made by a proxy of isplit"
+    RunsRecord(link=words, link_bits_per_s=12_000_000, runs=(run,)).save(directory)
+    write_report(directory)
+    return directory
+
+
 @pytest.fixture(scope="module", params=[(size, scheme) for size in SIZES for scheme in ("light", "dark")], ids="-".join)
-def shown(request: pytest.FixtureRequest, browser: Browser, plan_directory: Path) -> Iterator[Page]:
-    """Open the page with splits and a plan at a size, in a system that is light or dark."""
+def shown(request: pytest.FixtureRequest, browser: Browser, full_directory: Path) -> Iterator[Page]:
+    """Open the page with all its sections at a size, in a light or dark system; a message of the page is an error."""
     size, scheme = request.param
     width, height = SIZES[size]
     context = browser.new_context(
         offline=True, viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
     )
     page = context.new_page()
-    page.goto((plan_directory / "report.html").as_uri())
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((full_directory / "report.html").as_uri())
     page.wait_for_selector("html[data-ready]")
     page.wait_for_selector("#plan-section[data-ready]")
     if folder := os.environ.get("ISPLIT_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"report-{size}-{scheme}.png", full_page=True)
     yield page
     context.close()
+    assert [] == complaints
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +170,17 @@ def test_all_words_are_legible(words: list[dict[str, Any]]):
 def test_no_words_are_too_small(words: list[dict[str, Any]]):
     """Nothing on a screen is set in less than 10 pixels."""
     assert [item for item in words if item["size"] < 10] == []
+
+
+def test_plan_machines_and_measurements_are_there(shown: Page):
+    """The sections of the plan, of its measured device, and of predicted beside measured times are on the page."""
+    device = shown.locator("#machines-section dd").first.inner_text()
+    assert "times are measured (profile board); Cortex-A72 (aarch64); 4 threads on CPUExecutionProvider" in device
+    row = shown.locator("#machines-table tbody tr").filter(has_text="features.13").inner_text()
+    assert "510.00" in row
+    assert ["85.8", "2,700.0"] == row.split("\t")[-2:]
+    assert ["71.0", "74.2"] == shown.locator(".run-table tbody tr").inner_text().split("\t")[-2:]
+    assert shown.locator("#plan-answer").inner_text().startswith("On a board with a long name")
 
 
 def test_page_does_not_scroll_sideways(shown: Page):

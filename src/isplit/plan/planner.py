@@ -17,6 +17,7 @@ from isplit.plan.costs import Costs, price
 from isplit.plan.devices import THIS_MACHINE, load_device
 from isplit.plan.evaluate import Evaluation, Load, evaluate
 from isplit.plan.links import load_link
+from isplit.plan.machines import planned_machine
 from isplit.plan.recommend import Choice, recommend
 from isplit.plan.rows import PlacementRow, placement_rows
 from isplit.plan.special_rows import segmented_row, tier_rows
@@ -29,7 +30,6 @@ from isplit.records import (
     LinkRecord,
     Objective,
     PlacedSegment,
-    PlannedMachine,
     PlannedPlacement,
     PlanRecord,
     ProfileRecord,
@@ -142,7 +142,7 @@ def _record(
     chosen = int(choose.best(scores, keeps))
     front = choose.pareto_front(results.total_ms, costs.up_bytes + costs.down_bytes, costs.loss)
     placements = _placements(costs, results, checks, front, considered, machines, load)
-    planned = tuple(_machine(machine) for machine in machines)
+    planned = tuple(planned_machine(machine) for machine in machines)
     switching = switching_points(costs, links[0], limits, load, objective)
     answer = recommend(
         placements,
@@ -176,18 +176,6 @@ def _record(
         assumptions=_assumptions(facts, machines, load),
         placements=tuple(placements),
         answer=answer,
-    )
-
-
-def _machine(machine: MachineTimes) -> PlannedMachine:
-    profile = machine.profile
-    return PlannedMachine(
-        name=profile.name,
-        title=profile.title,
-        source=profile.source,
-        scale=profile.scale,
-        spread=machine.spread,
-        power=profile.power,
     )
 
 

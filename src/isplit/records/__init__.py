@@ -44,6 +44,7 @@ from isplit.records.link import (
 from isplit.records.overlays import Overlays
 from isplit.records.paired import Paired
 from isplit.records.plan import (
+    CutTimes,
     ExcludedBy,
     LatencyParts,
     LimitName,
@@ -142,6 +143,7 @@ __all__ = [
     "Cut",
     "CutKind",
     "CutPlacement",
+    "CutTimes",
     "DataCheckRecord",
     "DataSource",
     "Design",

@@ -1,8 +1,11 @@
 """Record where a model should run: every placement with its latency in parts, the front, and one answer in words.
 
-PlanRecord ├── inputs            devices, links, limits, objective, and which of them are estimated ├── placements
-PlannedPlacement: segments on tiers, latency, bytes, energy, memory, accuracy └── answer            Recommendation:
-sentences, the chosen placement, switching points, what to train next
+PlanRecord
+├── machines, links, limits, objective    what was planned for, and which figures are estimated
+├── placements    PlannedPlacement: segments on machines, latency, bytes, energy, memory, accuracy
+└── answer        Recommendation: sentences, the chosen placement, switching points, what to train next
+
+Plans of earlier versions lack what the profiles say about the machines.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -12,7 +15,7 @@ from pydantic import Field
 from isplit.records.base import Part
 from isplit.records.compression import Compression
 from isplit.records.link import LinkRecord, Transport, WireOverhead
-from isplit.records.profile import FigureSource, Power
+from isplit.records.profile import Execution, FigureSource, Machine, PlacementMemory, Power
 from isplit.records.splits import Budget
 from isplit.records.tables import TableRecord
 
@@ -224,10 +227,24 @@ class Recommendation(Part):
     train: TrainingAdvice | None = None
 
 
+class CutTimes(Part):
+    """How long a machine takes for the head and the tail of a cut, in milliseconds, without any bottleneck.
+
+    "estimated" is the source of a time that follows from others or from stated rates, because that part was not timed.
+    """
+
+    cut: str
+    head_ms: float
+    head_source: FigureSource
+    tail_ms: float
+    tail_source: FigureSource
+
+
 class PlannedMachine(Part):
-    """A machine of the plan: the name of its profile, its title, and where its times come from.
+    """A machine of the plan: the name of its profile, its title, and what the profile says about it.
 
     `spread` is the 95th percentile of its times over their median; `power` is what the profile knows of its power.
+    `machine`, `execution` and `memory` are those of the profile. `preprocess_ms`, `whole_ms` and `cuts` are the times
     """
 
     name: str
@@ -236,6 +253,12 @@ class PlannedMachine(Part):
     scale: float = 1.0
     spread: float = 1.0
     power: Power | None = None
+    machine: Machine | None = None
+    execution: Execution | None = None
+    preprocess_ms: float | None = None
+    whole_ms: float | None = None
+    cuts: tuple[CutTimes, ...] = ()
+    memory: tuple[PlacementMemory, ...] = ()
 
 
 class PlanRecord(TableRecord):

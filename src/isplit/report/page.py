@@ -37,6 +37,7 @@ from isplit.report.figures.classes import classes_figure
 from isplit.report.figures.curve import MARKS, curve_figure
 from isplit.report.figures.plan import front_svg, kind_keys, map_svg
 from isplit.report.figures.splits import split_figures
+from isplit.report.machines import machines_view
 from isplit.report.overlay_images import OverlayRow, overlay_rows
 from isplit.report.plan_view import PARTS, plan_view
 from isplit.report.run_bars import PART_STYLES, run_bars
@@ -150,8 +151,9 @@ def _split_context(further: FurtherRecords, cut_numbers: dict[str, int], *, has_
 def _plan_context(plan: PlanRecord | None, cut_numbers: dict[str, int]) -> dict[str, object]:
     """Return the context of the plan's section; its script is in the page only if there is a plan."""
     if plan is None:
-        return {"plan": None}
+        return {"plan": None, "machines": None}
     return {
+        "machines": machines_view(plan, cut_numbers=cut_numbers),
         "plan": plan_view(plan, cut_numbers=cut_numbers),
         "plan_parts": PARTS,
         "plan_kinds": kind_keys(plan),

@@ -1,5 +1,7 @@
 """How a model is captured, and why it is not."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -142,3 +144,62 @@ def test_regions_without_autocast_are_opened() -> None:
     assert () == graph.record().uncounted
     for point in graph.default_points:
         assert torch.equal(model(images), split(graph, point.name)(images))
+
+
+class Hooked(TwoLayers):
+    """Two layers with a hook that looks at the output of the first one."""
+
+    def __init__(self, hook: Callable[["Hooked", torch.Tensor], object], *, reads: bool = False) -> None:
+        super().__init__()
+        self.features: dict[str, torch.Tensor] = {}
+        self.reads = reads
+        self.body = nn.Sequential(self.conv, self.relu)
+        self.body.register_forward_hook(lambda module, inputs, output: hook(self, output))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x)
+        if self.reads:
+            x = x + self.features["body"].flip(2)
+        return self.linear(torch.flatten(self.pool(x), 1))
+
+
+def keep(model: Hooked, output: torch.Tensor) -> None:
+    model.features["body"] = output
+
+
+def keep_array(model: Hooked, output: torch.Tensor) -> None:
+    model.features["body"] = output.detach().cpu().numpy()  # type: ignore[assignment]
+
+
+def raise_if_large(model: Hooked, output: torch.Tensor) -> None:
+    if output.max() > 1e6:
+        raise FloatingPointError
+
+
+def double_if_large(model: Hooked, output: torch.Tensor) -> torch.Tensor | None:
+    return output * 2 if output.max() > 1 else None
+
+
+@pytest.mark.parametrize("was_run", [False, True])
+@pytest.mark.parametrize(
+    ("hook", "reads", "expected"),
+    [(keep, False, ""), (keep, True, ""), (keep_array, False, ""), (raise_if_large, False, "a forward hook")],
+)
+def test_hooks_that_keep_or_check_features(hook, reads, expected, was_run) -> None:
+    """Features may be kept, read by the forward pass or not; a hook that no graph can hold is left out and named."""
+    model, images = Hooked(hook, reads=reads).eval(), torch.randn(2, 3, 8, 8)
+    if was_run:
+        model(torch.randn(5, 3, 8, 8))
+
+    graph = ModelGraph(model, (3, 8, 8))
+
+    assert ([expected] if expected else []) == [notice[: len(expected)] for notice in graph.notices]
+    assert 1 == len(model.body._forward_hooks)
+    for point in graph.default_points:
+        assert torch.equal(model(images), split(graph, point.name)(images))
+
+
+def test_a_hook_that_decides_by_pixel_values_is_refused() -> None:
+    """It changes the answers, so it cannot be left out; the message names its line."""
+    with pytest.raises(ModelError, match=r"depends on pixel values in Python at .*output\.max\(\)"):
+        ModelGraph(Hooked(double_if_large).eval(), (3, 8, 8))

@@ -6,10 +6,11 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph import capture as capture_module
-from isplit.design.graph.isolation import plain_execution, preserved, quiet
+from isplit.design.graph.isolation import plain_execution, preserved, quiet, without_hooks
 
 
 class Counting(nn.Module):
@@ -131,3 +132,38 @@ def test_quiet_is_over_after_the_block():
 
     assert ["seen"] == [str(warning.message) for warning in caught]
     assert disabled == logging.root.manager.disable
+
+
+def test_buffers_with_a_history_come_back():
+    """A buffer that a hook updated with gradients on cannot be resized, and is restored all the same."""
+    model = nn.Linear(2, 2)
+    model.register_buffer("seen", torch.zeros(2))
+    model.register_forward_hook(lambda module, inputs, output: module.seen.add_(output.mean(0)))
+    model(torch.ones(1, 2))
+    expected = model.seen.detach().clone()
+    with preserved(model), torch.no_grad():
+        model(torch.ones(1, 2))
+        assert not torch.equal(expected, model.seen)
+    torch.testing.assert_close(model.seen.detach(), expected, rtol=0, atol=0)
+
+
+def test_hooks_are_off_but_for_those_of_torch():
+    """Hooks of users are off in the block only, also where it fails; pruning goes on to compute its weight."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    prune.random_unstructured(model[0], "weight", amount=1)
+    calls = []
+    model[1].register_forward_hook(lambda module, inputs, output: calls.append("hook"))
+    model[1].register_forward_pre_hook(lambda module, inputs: calls.append("pre-hook"))
+
+    def run():
+        with without_hooks(model) as number:
+            assert 2 == number
+            assert 1 == len(model[0]._forward_pre_hooks)
+            model(torch.ones(1, 2))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
+    assert [] == calls
+    model(torch.ones(1, 2))
+    assert ["pre-hook", "hook"] == calls

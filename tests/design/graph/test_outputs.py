@@ -1,8 +1,12 @@
 """Which of a model's outputs are logits, and how a model is called."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
 
+from isplit.design.graph import ModelGraph
 from isplit.design.graph.outputs import (
     ModelCall,
     are_probabilities,
@@ -11,6 +15,7 @@ from isplit.design.graph.outputs import (
     logits_of,
     outputs_of,
 )
+from isplit.design.inputs.models import load_model
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,47 @@ def test_outputs():
     two, three, one = torch.zeros(4, 2), torch.zeros(4, 3), torch.zeros(4)
     assert [2, 3] == [output.width for output in outputs_of((two, {"loss": torch.zeros(1), "a": three}, one), 4)]
     assert [1] == [output.width for output in outputs_of(one, 4)]
+
+
+class _Slotted:
+    __slots__ = ("logits", "name")
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits, self.name = logits, "answer"
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (SimpleNamespace(features=torch.zeros(4, 5), logits=torch.zeros(4, 3)), ["features", "logits"]),
+        ((SimpleNamespace(out=torch.zeros(4, 3)), None), ["0.out"]),
+        (_Slotted(torch.zeros(4, 3)), ["logits"]),
+        (SimpleNamespace(scores=torch.zeros(4, 3)), []),
+        (nn.Linear(4, 4), []),
+    ],
+)
+def test_an_object_with_logits_is_an_output(output, expected):
+    """The tensors of a plain object count where one of them is called "logits" or "out"; other objects are left."""
+    assert expected == [output.name for output in outputs_of(output, 4)]
+
+
+def test_an_object_with_logits_is_taken_like_a_dict():
+    """The logits of a plain object are found and captured, and can be chosen by name."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, images: torch.Tensor) -> SimpleNamespace:
+            embedding = self.conv(images).relu().mean((2, 3))
+            return SimpleNamespace(embedding=embedding, logits=self.linear(embedding))
+
+    model, images = Model().eval(), torch.randn(2, 3, 8, 8)
+    graph = ModelGraph(model, (3, 8, 8))
+    torch.testing.assert_close(graph.module(images), model(images).logits)
+    assert 4 == load_model(model, image_size=8, output="embedding").source.num_outputs
+    assert 3 == load_model(model, image_size=8).source.num_outputs
     assert [] == outputs_of(torch.zeros(3, 2), 4)
 
 

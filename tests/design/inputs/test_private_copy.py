@@ -78,3 +78,19 @@ def test_cast_only_where_it_must_be(dtype, works, expected, notices):
 
     assert notices == in_float32(net, run)
     assert expected is net.weight.dtype
+
+
+def test_features_of_the_last_run_do_not_prevent_a_copy():
+    """Features that a hook has kept, which have a history of gradients, are copied without it."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    model.kept = {"features": []}
+    model[0].register_forward_hook(lambda module, inputs, output: model.kept["features"].append(output))
+    model(torch.zeros(2, 4))
+
+    copied, notices = private_copy(model)
+
+    assert [] == notices
+    assert copied is not model
+    assert copied.kept["features"][0].grad_fn is None
+    copied(torch.zeros(2, 4))
+    assert (1, 2) == (len(model.kept["features"]), len(copied.kept["features"]))

@@ -17,7 +17,7 @@ from isplit.design.graph import rewrite
 from isplit.design.graph.diagnosis import first_line, pixel_reads, place_of
 from isplit.design.graph.export_trace import trace_functional, trace_with_export
 from isplit.design.graph.fx_trace import trace_with_fx
-from isplit.design.graph.isolation import plain_execution, preserved, quiet
+from isplit.design.graph.isolation import plain_execution, preserved, quiet, without_hooks
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.outputs import ModelCall, as_matrix
 from isplit.design.graph.trial import Trial, is_close, try_model
@@ -95,6 +95,9 @@ def capture(
                 left_out = [f"the model's autocast to {dtype} is left out" for dtype in dict.fromkeys(autocast_dtypes)]
                 capture, values = captured
                 return replace(capture, notices=(*capture.notices, *left_out), ends_as_model=False), values
+        captured = None if autocast_dtypes else _without_idle_hooks(model, images, trial)
+        if captured is not None:
+            return captured
         reason = _true_reason(model, images, trial)
     raise ModelError(reason or "\n".join(["the model cannot be captured.", *failures, _ADVICE]))
 
@@ -124,6 +127,39 @@ def _first_that_holds(
                 return (capture, values), failures
         failures.append(f"  {name}: {problem}")
     return None, failures
+
+
+def _without_idle_hooks(
+    model: nn.Module, images: torch.Tensor, trial: Trial
+) -> tuple[Capture, dict[fx.Node, Value]] | None:
+    """Capture a model without its hooks, if it answers the same without them; None if it does not.
+
+    Hooks often only look at what passes, and print it or turn it into numbers, which no graph can follow. Whether the
+    answers are the same is checked by `_settle` and on images that no hook has seen: features that a hook has kept
+    would still be those of an earlier run.
+    """
+    others = images[1:] * 0.5 + 0.25
+    with plain_execution():
+        expected = _logits(model, others, trial.call)
+        with without_hooks(model) as number:
+            try:
+                alone = _logits(model, others, trial.call)
+            except Exception:  # noqa: BLE001 - a forward pass that needs what its hooks keep may fail in any way
+                alone = None
+            if not number or expected is None or alone is None or not is_close(alone.float(), expected.float()):
+                return None
+            captured, _ = _first_that_holds(list(WAYS), model, images, trial)
+    if captured is None:
+        return None
+    capture, values = captured
+    hooks = "a forward hook of the model is" if number == 1 else f"{number} forward hooks of the model are"
+    notice = f"{hooks} left out: the answers are the same without"
+    return replace(capture, notices=(*capture.notices, notice)), values
+
+
+def _logits(model: nn.Module, images: torch.Tensor, call: ModelCall) -> torch.Tensor | None:
+    with preserved(model):
+        return as_matrix(call.pick(call(model, images.clone())))
 
 
 _ADVICE = "Make the forward pass independent of pixel values (no `if` or `int()` on them) and of in-place tricks."
@@ -175,8 +211,7 @@ def _check_other_images(module: fx.GraphModule, model: nn.Module, images: torch.
 
     """
     others = images[1:] * 0.5 + 0.25  # two images, so that a value of the trial's three has another batch
-    with preserved(model):
-        logits = as_matrix(call.pick(call(model, others.clone())))
+    logits = _logits(model, others, call)
     with evaluating(module):
         answers = as_matrix(module(others.clone()))
     if logits is None or answers is None or len(answers) != 2 or not is_close(answers.float(), logits.float()):

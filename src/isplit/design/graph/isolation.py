@@ -38,7 +38,40 @@ def preserved(model: nn.Module) -> Generator[None]:
         with torch.no_grad():
             for buffer, content, version in buffers:
                 if buffer._version != version:
-                    buffer.resize_(content.shape).copy_(content)
+                    if buffer.shape != content.shape:  # a buffer with a history refuses to be resized at all
+                        buffer.resize_(content.shape)
+                    buffer.copy_(content)
+
+
+@contextmanager
+def without_hooks(model: nn.Module) -> Generator[int]:
+    """Take the hooks off that users put on a model's forward pass, and put them back after the block.
+
+    torch's own hooks stay: those of pruning and of weight norm compute weights.
+
+    Yields:
+        How many hooks are off.
+
+    """
+    tables = [table for module in model.modules() for table in (module._forward_hooks, module._forward_pre_hooks)]
+    contents = [dict(table) for table in tables]
+    number = 0
+    try:
+        for table, content in zip(tables, contents, strict=True):
+            for key, hook in content.items():
+                if not _home_of(hook).startswith("torch."):
+                    del table[key]
+                    number += 1
+        yield number
+    finally:
+        for table, content in zip(tables, contents, strict=True):
+            table.clear()
+            table.update(content)
+
+
+def _home_of(hook: Any) -> str:
+    """Return the name of the module of Python that a hook comes from."""
+    return str(getattr(hook, "__module__", None) or type(hook).__module__)
 
 
 @contextmanager

@@ -195,6 +195,25 @@ def _leaves(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, ..
     elif dataclasses.is_dataclass(value):
         for item in dataclasses.fields(value):
             yield from _leaves(getattr(value, item.name), (*path, item.name))
+    else:
+        for name in _attribute_names(value):
+            yield from _leaves(getattr(value, name), (*path, name))
+
+
+def _attribute_names(value: Any) -> list[str]:
+    """Return the names of the attributes of a plain object that is returned for its attribute "logits" or "out".
+
+    Only such an object is looked into: any other may refer to much that is no output.
+    """
+    if not any(isinstance(getattr(value, name, None), torch.Tensor) for name in _LOGITS):
+        return []
+    slots = [name for kind in type(value).__mro__ for name in _as_names(getattr(kind, "__slots__", ()))]
+    names = dict.fromkeys([*slots, *getattr(value, "__dict__", {}), *_LOGITS])
+    return [name for name in names if isinstance(getattr(value, name, None), torch.Tensor)]
+
+
+def _as_names(slots: str | Sequence[str]) -> Sequence[str]:
+    return (slots,) if isinstance(slots, str) else slots
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from isplit.design.inputs.closures import rebind_functions
 
@@ -40,11 +41,12 @@ def private_copy(module: nn.Module) -> tuple[nn.Module, list[str]]:
     Where a model cannot be copied it is used itself, and a notice says so.
     """
     module = unwrap(module)
-    # Old weight norms keep their product as an attribute, with a history that deepcopy refuses.
+    # Old weight norms keep their product as an attribute, hooks the features of the last run in a dictionary: both
+    # have a history, which deepcopy refuses.
     computed = [
         value
         for child in module.modules()
-        for value in vars(child).values()
+        for value in tree_leaves(vars(child))
         if isinstance(value, torch.Tensor) and value.grad_fn is not None
     ]
     memo = {id(value): value.detach().clone() for value in computed}

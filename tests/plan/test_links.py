@@ -21,7 +21,13 @@ def test_figures():
     """A rate, a round trip, and a loss; two rates are up and down; bytes are told from bits."""
     stated = load_link("2Mbit/s:1MB/s, 50ms, 1%", name="--link")
     assert (2e6, 8e6, 50.0, 0.01) == (stated.up_bits_per_s, stated.down_bits_per_s, stated.rtt_ms, stated.loss_up)
-    assert 0.0 == load_link("2Mbit/s", name="--link").rtt_ms
+
+
+def test_a_missing_round_trip_is_called_an_assumption():
+    """Rate alone gives 0 ms and says so among the sources; a stated round trip does not."""
+    bare = load_link("2Mbit/s", name="--link")
+    assert (0.0, ("stated by the user", "0 ms round trip assumed")) == (bare.rtt_ms, bare.sources)
+    assert ("stated by the user",) == load_link("2Mbit/s,0ms", name="--link").sources
 
 
 def test_a_file_is_read(tmp_path: Path):

@@ -138,7 +138,8 @@ def test_switching_points(facts: StudyFacts, board: ProfileRecord, cloud: Profil
 
 def test_impossible_limits_say_what_excludes_what(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
     """No placement takes 20 ms; the answer says how many that excludes and which comes closest."""
-    answer = by_hand(facts, board, cloud, limits=Limits(max_latency_ms=20)).answer
+    record = by_hand(facts, board, cloud, limits=Limits(max_latency_ms=20))
+    answer = record.answer
     assert (None, False) == (answer.chosen, answer.worth_splitting)
     assert answer.nearest is not None
     latency = next(entry for entry in answer.excluded_by if entry.limit == "max_latency_ms")
@@ -146,6 +147,36 @@ def test_impossible_limits_say_what_excludes_what(facts: StudyFacts, board: Prof
     assert "no placement keeps the limits" in answer.text
     assert "A latency of at most 20 ms excludes 9 of 9 placements" in answer.text
     assert "A loss of at most 1.0 points (the default) excludes" in answer.text
+    nearest = record.placement(answer.nearest)
+    assert ("max_latency_ms", "max_accuracy_loss") == nearest.violates
+    assert nearest.accuracy is not None
+    assert nearest.accuracy.judged_loss is not None
+    latency, loss = f"{nearest.latency_ms:.3g} ms", f"{100 * nearest.accuracy.judged_loss:.1f} points"
+    broken = (
+        f"the latency ({latency} instead of at most 20 ms) and the accuracy ({loss} instead of at most 1.0 points)."
+    )
+    assert f"It breaks the limit on {broken}" in answer.text
+
+
+def test_the_figure_of_the_objective_is_in_the_answer(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """Images per second or millijoules stand beside the latency where they decide, and only there."""
+    for objective, unit in (("throughput", "images per second"), ("energy", "mJ")):
+        record = by_hand(facts, board, cloud, settings=PlanSettings(objective=objective))  # pyright: ignore[reportArgumentType]
+        assert record.answer.chosen is not None
+        best = record.placement(record.answer.chosen)
+        value = best.throughput.images_per_s if objective == "throughput" else best.device_energy_mj
+        assert f"), {value:,.3g} {unit}, " in record.answer.text
+        alternative = record.answer.text.split("worth it here. ")[1].split(". ")[0]
+        assert unit in alternative
+    assert "images per second" not in by_hand(facts, board, cloud).answer.text
+
+
+def test_an_assumed_round_trip_is_named(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """A rate alone as the link is planned with 0 ms, and the answer calls that an assumption."""
+    answer = plan(facts, device=board, server=cloud, link="4Mbit/s").answer
+    assert "over a link (4 Mbit/s, 0 ms round trip assumed, estimated)" in answer.text
+    answer = plan(facts, device=board, server=cloud, link="4Mbit/s,0ms").answer
+    assert "over a link (4 Mbit/s, 0 ms, estimated)" in answer.text
 
 
 @pytest.mark.parametrize(

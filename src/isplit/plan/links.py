@@ -12,6 +12,9 @@ from isplit.plan.units import FASTEST_BITS_PER_S, parse_duration, parse_rate, pa
 from isplit.records import LinkRecord, LinkTrace, TracePoint, read_shared
 from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 
+ASSUMED_ROUND_TRIP = "0 ms round trip assumed"
+"""A source of every link that was stated without a round trip; the answer of a plan repeats it."""
+
 
 def link_names() -> tuple[str, ...]:
     """Return the names of the link presets."""
@@ -22,7 +25,8 @@ def load_link(spec: str | Path | LinkRecord, *, name: str) -> LinkRecord:
     """Return a link from a preset's name, a file that `isplit probe` wrote, or its figures.
 
     Figures are "RATE,RTT[,LOSS]" such as "4Mbit/s,50ms" or "1MB/s,20ms,1%"; two rates are "UP/DOWN" with a space or
-    not: "2Mbit/s:8Mbit/s,50ms". Rates in bits and bytes are told apart as `isplit.plan.units` says.
+    not: "2Mbit/s:8Mbit/s,50ms". Rates in bits and bytes are told apart as `isplit.plan.units` says. Without a
+    round trip it is 0 ms, and `sources` says that this is an assumption.
 
     Raises:
         InputError: it is none of them, or a figure cannot be; `name` says where it was given.
@@ -61,7 +65,7 @@ def _stated(text: str, *, name: str) -> LinkRecord:
         name="stated",
         title=title,
         source="estimated",
-        sources=("stated by the user",),
+        sources=("stated by the user", *(() if len(parts) > 1 else (ASSUMED_ROUND_TRIP,))),
         up_bits_per_s=up,
         down_bits_per_s=down,
         rtt_ms=rtt_ms,

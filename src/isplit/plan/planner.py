@@ -150,6 +150,7 @@ def _record(
             chosen=placements[chosen] if chosen >= 0 else None,
             closest=placements[choose.nearest(checks, considered)],
             alternatives=_alternatives(placements, costs, checks, scores, considered, chosen),
+            objective=objective,
         ),
         machines=planned,
         links=links,

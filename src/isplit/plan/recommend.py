@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from isplit.plan.limit_words import broken_figures, broken_limits, excluded
+from isplit.plan.links import ASSUMED_ROUND_TRIP
 from isplit.plan.units import rate_text, size_text
 from isplit.records import (
     ExcludedBy,
-    LimitName,
     LinkRecord,
+    Objective,
     PlannedAccuracy,
     PlannedMachine,
     PlannedPlacement,
@@ -24,42 +26,6 @@ _KIND_VERBS = {
     "tiers": "spread it over the machines",
     "segmented": "run it on the device in segments",
 }
-_LIMITS: dict[LimitName, tuple[str, str]] = {
-    "max_latency_ms": ("a latency of at most {} ms", "{} ms"),
-    "max_p95_latency_ms": ("a 95th percentile of at most {} ms", "{} ms"),
-    "max_device_memory_bytes": ("at most {} of memory on the device", "{}"),
-    "max_device_energy_mj": ("at most {} mJ on the device", "{} mJ"),
-    "max_wire_bytes": ("at most {} for an image", "{}"),
-    "max_bytes_per_day": ("at most {} a day", "{}"),
-    "min_accuracy": ("an accuracy of at least {}", "{}"),
-    "max_accuracy_loss": ("a loss of at most {} points", "{} points"),
-    "min_images_per_s": ("at least {} images per second", "{} images per second"),
-    "max_device_mac_share": ("at most {} of the operations on the device", "{}"),
-}
-_BROKEN: dict[LimitName, str] = {
-    "max_latency_ms": "the latency",
-    "max_p95_latency_ms": "the 95th percentile",
-    "max_device_memory_bytes": "the device's memory",
-    "max_device_energy_mj": "the device's energy",
-    "max_wire_bytes": "the bytes of an image",
-    "max_bytes_per_day": "the bytes of a day",
-    "min_accuracy": "the accuracy",
-    "max_accuracy_loss": "the accuracy",
-    "min_images_per_s": "the images per second",
-    "max_device_mac_share": "the device's share of the operations",
-    "hide_image": "who sees the image",
-    "hide_answer": "who sees the answer",
-    "capacity": "the requests that can be served",
-    "link_message": "the length of a message on the link",
-}
-_BYTES_LIMITS = ("max_device_memory_bytes", "max_wire_bytes", "max_bytes_per_day")
-_SHARE_LIMITS = ("min_accuracy", "max_device_mac_share")
-_PLAIN_LIMITS: dict[LimitName, str] = {
-    "hide_image": "keeping the image on the device",
-    "hide_answer": "keeping the answer on the device",
-    "capacity": "serving requests as fast as they come",
-    "link_message": "the longest message that the link takes",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +33,14 @@ class Choice:
     """What a plan chooses among its placements.
 
     `chosen` is the best that keeps the limits, None where none does, and `closest` then comes closest to them.
-    `alternatives` are the best of each other kind that are as accurate as asked for.
+    `alternatives` are the best of each other kind that are as accurate as asked for. `objective` is what the best is
+    best in.
     """
 
     chosen: PlannedPlacement | None
     closest: PlannedPlacement
     alternatives: Sequence[PlannedPlacement] = ()
+    objective: Objective = "latency"
 
 
 def recommend(
@@ -109,13 +77,14 @@ def recommend(
         # Splits that leave the server next to nothing are never recommended, so limits are not counted on them.
         considered = sum(placement.worth_considering or not _divides(placement) for placement in placements)
         sentences += [
-            _excluded(entry, of=considered, default_loss=default_loss) for entry in excluded_by if entry.excludes
+            excluded(entry, of=considered, default_loss=default_loss) for entry in excluded_by if entry.excludes
         ]
-        sentences.append(f"The nearest is to {action(closest)}: {figures(closest)}.")
+        nearest = f"The nearest is to {action(closest)}: {figures(closest, objective=choice.objective)}."
+        sentences.append(f"{nearest} It breaks the limit on {broken_figures(closest, excluded_by)}.")
     else:
         worth = "Splitting is worth it here." if _splits(chosen) else "Splitting is not worth it here."
-        sentences = [f"{scene}: {action(chosen)}: {figures(chosen)}.", worth]
-        sentences += [_alternative(other) for other in choice.alternatives]
+        sentences = [f"{scene}: {action(chosen)}: {figures(chosen, objective=choice.objective)}.", worth]
+        sentences += [_alternative(other, objective=choice.objective) for other in choice.alternatives]
         if text := _switching_text(switching, placements, first=links[0] if links else None):
             sentences.append(text)
     if train is not None:
@@ -174,14 +143,27 @@ def _budget(placement: PlannedPlacement) -> str:
     return f"{budget.payload_bytes} B" if budget.payload_bytes is not None else f"one in {budget.element_ratio:g}"
 
 
-def figures(placement: PlannedPlacement) -> str:
-    """Say latency, accuracy and bytes: "71 ms (p95 88), 81.9 % (-0.4 +- 0.6 points, closed form, 500 images)"."""
+def figures(placement: PlannedPlacement, *, objective: Objective = "latency") -> str:
+    """Say latency, accuracy and bytes: "71 ms (p95 88), 81.9 % (-0.4 +- 0.6 points, closed form, 500 images)".
+
+    With throughput or energy as the objective, its figure follows the latency.
+    """
     text = f"{milliseconds(placement.latency_ms)} ms (p95 {milliseconds(placement.latency_p95_ms)})"
+    text += _objective_text(placement, objective)
     if placement.accuracy is not None:
         text += f", {accuracy_text(placement.accuracy)}"
     if placement.wire_up_bytes:
         text += f", {size_text(placement.wire_up_bytes)} up and {size_text(placement.wire_down_bytes)} down"
     return text
+
+
+def _objective_text(placement: PlannedPlacement, objective: Objective) -> str:
+    """Say the figure of an objective that the other figures do not include, with a comma before it."""
+    if objective == "throughput":
+        return f", {placement.throughput.images_per_s:,.3g} images per second"
+    if objective == "energy" and placement.device_energy_mj is not None:
+        return f", {placement.device_energy_mj:,.3g} mJ"
+    return ""
 
 
 def accuracy_text(accuracy: PlannedAccuracy) -> str:
@@ -213,7 +195,8 @@ def _scene(machines: Sequence[PlannedMachine], links: Sequence[LinkRecord], *, e
     text = f"On {_with_article(machines[0].title)}"
     if links:
         first = links[0]
-        known = [rate_text(first.up_bits_per_s), f"{milliseconds(first.rtt_ms)} ms"]
+        trip = ASSUMED_ROUND_TRIP if ASSUMED_ROUND_TRIP in first.sources else f"{milliseconds(first.rtt_ms)} ms"
+        known = [rate_text(first.up_bits_per_s), trip]
         if first.loss_up:
             known.append(f"{100 * first.loss_up:g} % loss")
         if estimated:
@@ -232,8 +215,8 @@ def _with_article(title: str) -> str:
     return f"{'an' if title[:1].lower() in 'aeio' else 'a'} {title}"
 
 
-def _alternative(placement: PlannedPlacement) -> str:
-    latency = f"{milliseconds(placement.latency_ms)} ms"
+def _alternative(placement: PlannedPlacement, *, objective: Objective) -> str:
+    latency = f"{milliseconds(placement.latency_ms)} ms{_objective_text(placement, objective)}"
     beginning = {
         "remote": f"Sending {placement.name.removeprefix('remote ')}",
         "local": "On the device alone",
@@ -242,7 +225,7 @@ def _alternative(placement: PlannedPlacement) -> str:
         "middle": f"With the last layers on the device (after {placement.cut} and {placement.second_cut})",
         "tiers": "Over all machines",
     }[placement.kind]
-    words = " and ".join(dict.fromkeys(_BROKEN[name] for name in placement.violates))
+    words = broken_limits(placement)
     return f"{beginning}: {latency}{f' (breaks the limit on {words})' if words else ''}."
 
 
@@ -270,29 +253,6 @@ def _switching_text(
 
 def _verb(point: SwitchingPoint, kinds: dict[str, str]) -> str:
     return _KIND_VERBS[kinds[point.placement]] if point.placement else "nothing keeps the limits"
-
-
-def _excluded(entry: ExcludedBy, *, of: int, default_loss: bool) -> str:
-    if entry.limit in _PLAIN_LIMITS:
-        words = _PLAIN_LIMITS[entry.limit]
-        return f"{words[:1].upper()}{words[1:]} excludes {entry.excludes} of {of} placements."
-    phrase, unit = _LIMITS[entry.limit]
-    default = " (the default)" if default_loss and entry.limit == "max_accuracy_loss" else ""
-    limit = f"{phrase.format(_value(entry.limit, entry.limit_value))}{default}"
-    text = f"{limit} excludes {entry.excludes} of {of} placements"
-    if entry.nearest_value is not None:
-        text += f" (closest: {unit.format(_value(entry.limit, entry.nearest_value))}, {entry.nearest_placement})"
-    return text[:1].upper() + text[1:] + "."
-
-
-def _value(limit: LimitName, value: float) -> str:
-    if limit in _BYTES_LIMITS:
-        return size_text(value)
-    if limit in _SHARE_LIMITS:
-        return f"{100 * value:.1f} %"
-    if limit == "max_accuracy_loss":
-        return f"{100 * value + 0.0:.1f}"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _estimated_text(machines: Sequence[PlannedMachine], links: Sequence[LinkRecord]) -> str:

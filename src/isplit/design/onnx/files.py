@@ -13,6 +13,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from isplit.design.onnx.reduced_precision import compute_in_float32
 from isplit.design.running import evaluating
 from isplit.errors import ModelError
 
@@ -70,6 +71,7 @@ def to_onnx(
     ):
         msg = f"the part of the model that gives {target!r} can only be exported for {len(example)} images at a time"
         raise ModelError(msg)
+    compute_in_float32(model)
     _forget_origin(model)
     return model
 

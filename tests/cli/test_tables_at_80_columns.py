@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from isplit.cli.analyze import show_ranking
+from isplit.cli.auto import _show as show_auto
 from isplit.cli.bench import show_runs
 from isplit.cli.cuts import show_cuts
 from isplit.cli.demo import _LinkPlan, _show_checks, _show_plans
@@ -14,8 +15,10 @@ from isplit.cli.export import show_bundle
 from isplit.cli.fit import describe
 from isplit.cli.plan import show_plan
 from isplit.cli.predict import show_predictions
+from isplit.cli.probe import show_link
 from isplit.cli.profile import show_profile
 from isplit.cli.verify import show_verification
+from isplit.plan.links import load_link
 from isplit.plan.planner import plan
 from isplit.records import (
     Accuracy,
@@ -39,6 +42,7 @@ from isplit.records import (
     Prediction,
     PredictionsRecord,
     PredictorScore,
+    ProbeDetails,
     ProfileRecord,
     RemoteImage,
     RemotePlacement,
@@ -82,7 +86,8 @@ def printed(capsys, monkeypatch):
         function(*args, **options)
         text = capsys.readouterr().out
         assert "…" not in text
-        tables = [line for line in text.splitlines() if not line.startswith(("Report", "Note"))]
+        # A command to copy stays in one line, however long.
+        tables = [line for line in text.splitlines() if not line.startswith(("Report", "Note", "On the device:  "))]
         assert [] == [line for line in tables if len(line) > 80]
         return text
 
@@ -415,3 +420,70 @@ def test_profile(printed):
     for words in ("123456.78", "234567.89", budget, "17179.9"):
         assert words in text
     assert f"headto{NAME}" in columns_of("\n".join(line.strip() for line in text.splitlines())).replace(" ", "")
+
+
+def test_probe(printed):
+    """The figures of a slow and a lossy link, and the sentence about the loss, which goes on in a second line."""
+    details = ProbeDetails(
+        server="192.168.100.200:8001",
+        up_bytes=2**24,
+        down_bytes=2**24,
+        round_trips=1000,
+        seconds=600.0,
+        started_unix_s=1.7e9,
+        loss_method="estimated from the retransmissions that the kernel counted on both sides of the connection",
+    )
+    link = load_link("123.4kbit/s:1.234Gbit/s,12345ms,12%", name="--link")
+
+    text = printed(show_link, link.model_copy(update={"jitter_ms": 1234.56, "probe": details}))
+
+    lines = text.splitlines()
+    assert ["up 123 kbit/s, down 1.23 Gbit/s", "round trip 12345.00 ms, jitter 1234.56 ms, loss 12.00%"] == lines[:2]
+    assert f"Loss: {details.loss_method}." == " ".join(" ".join(lines[2:]).split())
+    assert len(lines) > 3
+
+
+def test_auto(printed, tmp_path):
+    """What was trained, the plan with long names, its answer, and the commands that serve and run it."""
+    make_study().save(tmp_path)
+    make_graph().save(tmp_path)
+    make_predictions().save(tmp_path)
+    record = plan(tmp_path, device="pi4", server="pi5", link="lora", limits={"max_latency_ms": 1})
+    renamed = tuple(
+        placement.model_copy(update={"name": f"{NAME} @ 1048576B {number}"})
+        for number, placement in enumerate(record.placements)
+    )
+    training = Training(
+        start="closed-form",
+        trained=("encoder",),
+        part="fit",
+        images=100_000,
+        epochs=100,
+        best_epoch=99,
+        seconds=123_456,
+        settings={},
+        before=MEASUREMENT,
+    )
+    trained = SplitRecord.model_construct(
+        cut="layer2.3",
+        budget=BUDGET,
+        measurement=MEASUREMENT,
+        training=training,
+        bottleneck=SimpleNamespace(design="linear"),
+    )
+    result = SimpleNamespace(
+        trained=(trained,),
+        plan=record.model_copy(update={"placements": renamed}),
+        study=SimpleNamespace(directory=tmp_path),
+        serve_command="isplit serve auto/bundle",
+        run_command=f"isplit run auto/bundle IMAGES --server HOST:8001 --placement {NAME}",
+    )
+
+    text = printed(show_auto, result)
+
+    assert record.answer.text in " ".join(text.split())
+    assert "87.5% (86.6–88.4) after it" in text
+    serve, run = text.splitlines()[-2:]
+    assert ("On the server:  isplit serve auto/bundle", f"On the device:  {result.run_command}") == (serve, run)
+    result.run_command = None
+    assert printed(show_auto, result).splitlines()[-1].startswith("No bundle was written: loosen a limit")

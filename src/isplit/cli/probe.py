@@ -9,7 +9,7 @@ from isplit.cli import console
 from isplit.cli.options import Options
 from isplit.cli.server_access import AccessChoice
 from isplit.plan.units import rate_text
-from isplit.records import write_shared
+from isplit.records import LinkRecord, write_shared
 from isplit.runtime.edge.probe import ProbeSettings
 from isplit.runtime.edge.probe import probe as measure
 
@@ -45,8 +45,13 @@ def probe(
         return
     if quiet:
         return
+    show_link(record)
+    typer.echo(f"link: {path}")
+
+
+def show_link(record: LinkRecord) -> None:
+    """Print the figures of a link that was probed, and how its loss was estimated."""
     assert record.probe is not None
     typer.echo(f"up {rate_text(record.up_bits_per_s)}, down {rate_text(record.down_bits_per_s)}")
     typer.echo(f"round trip {record.rtt_ms:.2f} ms, jitter {record.jitter_ms:.2f} ms, loss {record.loss_up:.2%}")
     console.output().print(f"Loss: {record.probe.loss_method}.", markup=False, highlight=False)
-    typer.echo(f"link: {path}")

@@ -165,11 +165,11 @@ def test_study_says_where_everything_came_from(finished, tiny_args):
     assert base["accuracy"] > 0.8
 
 
-def test_base_accuracy_is_printed_first(finished):
-    """The first line is the base accuracy; a model that is better than chance gets no warning."""
+def test_device_and_base_accuracy_are_printed_first(finished):
+    """The first line says where it computes, the next the base accuracy; a good model gets no warning."""
     _, result = finished
     lines = [line for line in result.both.splitlines() if line.strip()]
-    assert lines[0].startswith("Base accuracy")
+    assert ["Computing on cpu.", "Base accuracy"] == [lines[0], lines[1][:13]]
     assert "warning" not in result.both
 
 

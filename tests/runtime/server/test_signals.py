@@ -13,7 +13,7 @@ from isplit.runtime.server.signals import heard
 
 LIMIT_S = 60
 PROGRAM = """
-import asyncio, os, sys, threading, time
+import asyncio, os, signal, sys, threading, time
 from isplit.runtime.server.signals import heard
 
 async def main():
@@ -22,6 +22,10 @@ async def main():
         if sys.argv[1] == "busy":
             threading.Thread(target=lambda: (sys.stdin.read(), os._exit(7)), daemon=True).start()
             time.sleep(600)
+        if sys.argv[1] == "leave":
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            return
         await signals.reload.wait()
         print("reload", flush=True)
         await signals.stop.wait()
@@ -72,6 +76,13 @@ def test_second_signal_ends_a_computation(start):
     process.send_signal(signal.SIGINT)
     assert 1 == process.wait(LIMIT_S)
     assert "isplit: stopped by a second signal before a computation had ended\n" == process.stderr.read()
+
+
+def test_second_signal_while_the_block_ends(start):
+    """A second signal that arrives when the server has just ended does not turn its exit code into 1."""
+    process = start("leave")
+    assert 0 == process.wait(LIMIT_S)
+    assert "" == process.stderr.read()
 
 
 def test_one_signal_does_not_end_a_computation(start):

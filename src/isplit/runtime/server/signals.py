@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 _STOP = (signal.SIGTERM, signal.SIGINT)
 _HEARD_S = 2.0
 """Seconds that the event loop has to hear of the second signal."""
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ def heard(*, reload: bool = False) -> Generator[Signals]:
     signals = Signals(stop=asyncio.Event(), stop_at_once=asyncio.Event(), reload=asyncio.Event())
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    thread = threading.Thread(target=_listen, args=(reading, signals, loop), name="isplit-signals", daemon=True)
+    over = threading.Event()
+    thread = threading.Thread(target=_listen, args=(reading, signals, loop, over), name="isplit-signals", daemon=True)
     numbers = (*_STOP, signal.SIGHUP) if reload else _STOP
     before = {number: signal.signal(number, _ignore) or signal.SIG_DFL for number in numbers}
     fd_before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
@@ -49,6 +52,8 @@ def heard(*, reload: bool = False) -> Generator[Signals]:
         signal.set_wakeup_fd(fd_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        # The loop's thread waits below, so it cannot hear any more: that must not look like a computation.
+        over.set()
         writing.close()
         thread.join()
         reading.close()
@@ -58,7 +63,7 @@ def _ignore(number: int, frame: object) -> None:
     """Stand in the place of a handler: without one, no number is written."""
 
 
-def _listen(reading: socket.socket, signals: Signals, loop: asyncio.AbstractEventLoop) -> None:
+def _listen(reading: socket.socket, signals: Signals, loop: asyncio.AbstractEventLoop, over: threading.Event) -> None:
     stops = 0
     while numbers := reading.recv(64):
         for number in numbers:
@@ -68,14 +73,17 @@ def _listen(reading: socket.socket, signals: Signals, loop: asyncio.AbstractEven
                 stops += 1
                 _call(loop, signals.stop.set if stops == 1 else signals.stop_at_once.set)
                 if stops > 1:
-                    _end_unless_heard(loop)
+                    _end_unless_heard(loop, over)
 
 
-def _end_unless_heard(loop: asyncio.AbstractEventLoop) -> None:
-    """End the process if the event loop does nothing."""
+def _end_unless_heard(loop: asyncio.AbstractEventLoop, over: threading.Event) -> None:
+    """End the process if the event loop does nothing for two seconds, unless the block is over meanwhile."""
     is_heard = threading.Event()
     _call(loop, is_heard.set)
-    if loop.is_running() and not is_heard.wait(_HEARD_S):
+    ends_s = time.monotonic() + _HEARD_S
+    while loop.is_running() and not (over.is_set() or is_heard.wait(_POLL_S)):
+        if time.monotonic() < ends_s:
+            continue
         with contextlib.suppress(OSError):
             sys.stderr.write("isplit: stopped by a second signal before a computation had ended\n")
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Which split to train next, because its training could change or confirm the choice."""
+"""Choose the split to train next: the one whose training could change or confirm the plan's choice."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""When devices make requests: at a fixed period, at random, or at times from a file."""
+"""Make the times at which devices send requests: at a fixed period, at random, or as a file gives them."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which placements keep the limits, which no other beats, and which is the best."""
+"""Choose among placements: find those that keep the limits, those that no other beats, and the best."""
 
 import math
 from bisect import bisect_right
@@ -120,7 +120,7 @@ class Measure:
 
     @property
     def broken(self) -> Mask:
-        """Which rows break it; what is unknown does."""
+        """Return which rows break the limit; rows of unknown value break it."""
         return ~(self.values <= self.limit + 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""From a profile and a model's graph to the time of any run of layers on that machine.
+"""Compute the time of any run of layers on a machine from its profile and the model's graph.
 
 Boundaries number the places between layers: 0 is the image, 1 to n are the cuts in the order of computation, n + 1 are
 the logits. What was timed is used as it is; between two timed heads, times follow the estimate by the roofline; what a

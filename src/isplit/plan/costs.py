@@ -1,4 +1,4 @@
-"""What every placement costs the device and the server, whatever the link: milliseconds, bytes and shares."""
+"""Compute what every placement costs the device and the server, whatever the link: milliseconds, bytes and shares."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Profiles of devices by name, by file, or from rates that a user states."""
+"""Load profiles of devices by name or by file, or estimate them from rates that a user states."""
 
 import platform
 import time

@@ -1,4 +1,4 @@
-"""Placements over links: latency and its parts, waiting, energy, and what each resource can serve.
+"""Evaluate placements over links: latency and its parts, waiting, energy, and what each resource can serve.
 
 Everything is numpy over rows, so that a plan for another link is one call of `evaluate`; rates may be an array as well,
 and all results then have its shape in front.
@@ -53,7 +53,7 @@ class Evaluation:
 
     @property
     def images_per_s(self) -> Values:
-        """What the slowest resource can serve."""
+        """Return how many images per second the slowest resource can serve."""
         return np.minimum(np.minimum(self.device_per_s, self.up_per_s), np.minimum(self.server_per_s, self.down_per_s))
 
 

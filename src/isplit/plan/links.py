@@ -1,4 +1,4 @@
-"""Links by name, by file, or as they are written on a command line; and traces of links that change."""
+"""Load links by name, by file or from stated figures, and read traces of links that change."""
 
 import csv
 import math

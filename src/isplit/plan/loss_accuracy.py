@@ -1,4 +1,4 @@
-"""Accuracy when packets are lost: the lost part of each latent is zeroed, and the tail really runs on the rest."""
+"""Measure accuracy under loss of packets: zero the lost part of each latent, and run the tail on the rest."""
 
 from collections.abc import Callable, Sequence
 

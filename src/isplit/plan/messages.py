@@ -1,4 +1,4 @@
-"""Messages of many devices over one direction of a link: queueing, packets, losses and their repair."""
+"""Send messages of many devices over one direction of a link: queueing, packets, losses and their repair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

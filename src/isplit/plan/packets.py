@@ -1,4 +1,4 @@
-"""One message over one link, packet by packet: TCP with slow start, fast retransmission and timeouts; or UDP.
+"""Simulate one message over one link, packet by packet, with the mechanisms of TCP or as UDP datagrams.
 
     sender ── serialised at the link's rate ── half a round trip ──> receiver
        ^                                                                |

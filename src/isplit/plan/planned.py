@@ -1,4 +1,4 @@
-"""The split that a study's plan is for: what `--cut planned` stands for."""
+"""Find the split that a study's plan chose, which `--cut planned` stands for."""
 
 from pathlib import Path
 

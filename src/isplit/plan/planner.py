@@ -1,4 +1,4 @@
-"""The plan of a study: every placement on given machines and links, the front, and the one answer."""
+"""Plan a study: evaluate every placement on given machines and links, and give one answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

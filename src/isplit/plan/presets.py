@@ -1,4 +1,4 @@
-"""Presets of devices and links: files of this package with estimates and the source of each figure."""
+"""Read the presets of devices and links: files of this package with estimates and the source of each figure."""
 
 from functools import cache
 from importlib import resources

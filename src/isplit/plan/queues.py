@@ -1,4 +1,4 @@
-"""Queues in numpy: first come first served at a fixed or changing rate, and a server that batches.
+"""Compute queues in numpy: first come first served at a fixed or changing rate, and a server that batches.
 
 A system of queues in a row without feedback can be simulated queue by queue: the departures of one are the arrivals of
 the next. For first come first served, Lindley's recursion D(k) = max(A(k), D(k-1)) + S(k) is a cumulative maximum:

@@ -1,4 +1,4 @@
-"""The one answer in words: what to do, what else there is, where the answer changes, and what would settle it."""
+"""Put the answer into words: what to do, what else there is, where the answer changes, and what would settle it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

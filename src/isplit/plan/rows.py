@@ -1,4 +1,4 @@
-"""All placements that a study knows, as rows of one table, before machines and links are known."""
+"""Collect all placements of a study as rows of one table, before machines and links are known."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

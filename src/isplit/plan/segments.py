@@ -1,4 +1,4 @@
-"""A model larger than a device's memory, run on that device in segments, one after the other.
+"""Divide a model that is larger than a device's memory into segments that the device runs one after the other.
 
 Each segment is loaded, run on what crosses from the one before, and freed. After LO-SC (VLSID 2025), which assigns
 layers to segments with CP-SAT. Here an exact dynamic programme over the cuts does it; weights and activations are

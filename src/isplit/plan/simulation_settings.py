@@ -1,4 +1,4 @@
-"""What a simulation is of: devices, their requests, the server, and how the link behaves."""
+"""Define what is simulated: devices, their requests, the server, and how the link behaves."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Many devices, one link, one server: what requests see when they meet each other.
+"""Simulate many devices on one link and one server, and find what requests see when they meet each other.
 
     request ─ device (first come first served) ─ uplink (shared or not) ─ server (batches, bounded queue) ─ downlink
 

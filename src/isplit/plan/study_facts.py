@@ -1,4 +1,4 @@
-"""What a study knows that a plan needs: the graph, every split with its bytes and accuracy, every compressed image."""
+"""Read from a study what a plan needs: the graph, and bytes and accuracy of every split and compressed image."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From the times of single requests to distributions, misses, loads and energy."""
+"""Turn the times of single requests into distributions, misses, loads and energy."""
 
 from dataclasses import dataclass
 

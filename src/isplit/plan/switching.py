@@ -1,4 +1,4 @@
-"""Where over the uplink's rate the best kind of placement changes."""
+"""Find the rates of the uplink at which the best kind of placement changes."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What it takes to move a payload over a link: closed forms for many payloads at once.
+"""Compute what it takes to move payloads over a link, in closed form for many payloads at once.
 
 Without loss the time of a TCP transfer follows Kurose and Ross (Computer Networking, "modelling latency with a dynamic
 congestion window"): half a round trip, the serialisation of all packets, and after every window of w segments that is

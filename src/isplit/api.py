@@ -259,11 +259,11 @@ def fit_remote(
         compression: A `Compression`, or its text: "webp:50@0.5" is WebP of quality 50 at half the side.
         after: The cut after which the layers learn; None trains all layers.
         group: A class subset of the study; None for all classes.
-        settings: How to train; those about bottlenecks say nothing here.
+        settings: How to train; those that are about splits alone are refused.
         progress: True shows bars on standard error; a function is called as work goes on.
 
     Raises:
-        InputError: a compression that is not understood or not available here, or an unknown cut or subset.
+        InputError: a compression that is not available here, an unknown cut or subset, or a setting of splits alone.
         NonFiniteError: the loss is not a number any more.
 
     Examples:

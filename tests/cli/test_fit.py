@@ -44,14 +44,25 @@ def test_the_opponent_is_trained_and_named(isplit, study):
     assert "No network was trained" not in result.out
 
 
-def test_remote_settings_that_are_refused(bad_input, study):
-    """A setting that is none, more cuts than one, and options of splits."""
-    bad_input(
-        "fit", study, "--allow-code", "--remote", "webp:50", "--bytes", "30", says=["leave out --ray and --bytes"]
-    )
-    bad_input("fit", study, "--allow-code", "--remote", "webp-50", says=["webp:50@0.5"])
-    cuts = ["--cuts", "pool1,pool2"]
-    bad_input("fit", study, "--allow-code", "--remote", "webp:50", *cuts, says=["--remote takes one --cut"])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["webp:50", "--bytes", "30"], "leave out --bytes"),
+        (["webp:50", "--ratio", "4", "--design", "linear"], "leave out --ratio, --design"),
+        (["webp:50", "--start", "random", "--freeze", "tail"], "leave out --start, --freeze"),
+        (["webp:50", "--ray"], "leave out --ray"),
+        (["webp:50", "--coder", "zstd"], "--coder zstd: such settings are about splits"),
+        (["webp:50", "--train-head", "--statistics-images", "9"], "--train-head, --statistics-images 9: such settings"),
+        (["webp:50", "--bottleneck-rate", "0.1"], "--bottleneck-rate 0.1: such settings"),
+        (["webp-50"], "webp:50@0.5"),
+        (["webp:50", "--remote", "webp-50"], "webp:50@0.5"),
+        (["webp:50", "--cuts", "pool1,pool2"], "--remote takes one --cut"),
+    ],
+)
+def test_remote_settings_that_are_refused(bad_input, study, arguments, says):
+    """A setting that is none, more cuts than one, and options of splits are refused before anything is trained."""
+    bad_input("fit", study, "--allow-code", "--remote", *arguments, says=[says])
+    assert not list(study.glob("remotes/*"))
 
 
 def test_json(isplit, study):

@@ -3,15 +3,17 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import features
 
 from isplit.design.fit_remote import fit_remote, load_remote, remote_directory
+from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.measure.compressed_images import measure_remote
 from isplit.design.study import open_study
-from isplit.design.training.remote import RemoteNetwork, RemoteTraining
+from isplit.design.training.remote import RemoteNetwork, RemoteTraining, WithMirrored
 from isplit.errors import InputError, StudyError
 from isplit.progress import silent
 from isplit.records import Compression, TrainedRemote, remote_records
@@ -22,7 +24,7 @@ SETTING = Compression(format="webp", quality=5, scale=0.5)
 @pytest.fixture
 def settings(fast):
     """One epoch at a rate that moves the small network."""
-    return replace(fast(epochs=1), model_rate=1e-3)
+    return fast(epochs=1, bottleneck_rate=None)
 
 
 def test_record_is_of_the_network_that_is_saved(study, settings):
@@ -99,10 +101,10 @@ class Interrupt:
 
 
 @pytest.mark.parametrize(("after", "epoch"), [(None, 1), (None, 3), ("pool1", 2)])
-def test_resumed_run_ends_the_same(study, fast, tmp_path, after, epoch):
+def test_resumed_run_ends_the_same(study, settings, tmp_path, after, epoch):
     """A run that was interrupted goes on after its last whole epoch, and ends with the same bytes of weights."""
     other = open_study(shutil.copytree(study.directory, tmp_path / "other"), allow_code=True)
-    options = {"after": after, "settings": replace(fast(epochs=3), model_rate=1e-3)}
+    options = {"after": after, "settings": replace(settings, epochs=3, flip=after is not None)}
     straight = fit_remote(study, SETTING, **options)
     directory = remote_directory(other.view(), SETTING, after=after)
     with pytest.raises(KeyboardInterrupt):
@@ -122,9 +124,9 @@ def test_resumed_run_ends_the_same(study, fast, tmp_path, after, epoch):
     assert [] == list(directory.glob("checkpoint*"))
 
 
-def test_another_runs_checkpoint_is_not_gone_on_with(study, fast):
+def test_another_runs_checkpoint_is_not_gone_on_with(study, settings):
     """With another seed, training begins with its first epoch."""
-    settings = replace(fast(epochs=2), model_rate=1e-3)
+    settings = replace(settings, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         fit_remote(study, SETTING, settings=settings, progress=Interrupt("epoch 2 of 2"))
     seen = Interrupt()
@@ -132,15 +134,55 @@ def test_another_runs_checkpoint_is_not_gone_on_with(study, fast):
     assert "compressed images: epoch 1 of 2" in seen.seen
 
 
-def test_refused(study, settings):
-    """Mirrored images, what is no setting, and cuts that the study lacks."""
-    with pytest.raises(InputError, match="mirrored"):
-        fit_remote(study, SETTING, settings=replace(settings, flip=True))
-    with pytest.raises(InputError, match=r"webp:50@0\.5"):
-        fit_remote(study, "webp;50", settings=settings)
+def test_mirrored_images(study, settings):
+    """Some images of an epoch are mirrored before they are compressed, and learn from answers to the mirrored ones."""
+    view, settings = study.view(), replace(settings, precision="fp32")
+    training = RemoteTraining(view, SETTING, replace(settings, flip=True), progress=silent)
+    count = len(training.images)
+    teacher, plain = training._teacher(), RemoteTraining(view, SETTING, settings, progress=silent)._teacher()
+    assert (2 * count, count) == (len(teacher), len(plain))
+    pixels = torch.from_numpy(view.data.pixels(int(training.images[0]), view.preprocessing)[:, ::-1].copy())
+    with torch.no_grad():
+        answer = view.classes(study.graph.module(normalise(pixels[None], view.preprocessing)).float())
+    torch.testing.assert_close(answer[0], teacher[count])
+
+    mirrored = fit_remote(study, SETTING, settings=replace(settings, flip=True))
+    straight = fit_remote(study, SETTING, settings=settings)
+    assert (True, False) == (mirrored.settings["flip"], straight.settings["flip"])
+    assert mirrored.images == straight.images == count
+    assert mirrored.curve[1].losses != straight.curve[1].losses
+
+
+def test_copies_are_mirrored(study):
+    """Behind the images stand their mirrored copies, with the same classes."""
+    view = study.view()
+    pictures = WithMirrored(view.data)
+    (copy,) = pictures.mirrored(np.array([3]))
+    assert view.data.labels[3] == pictures.labels[3] == pictures.labels[copy]
+    pixels = pictures.pixels(3, view.preprocessing)
+    assert np.array_equal(pixels, view.data.pixels(3, view.preprocessing))
+    assert np.array_equal(pixels[:, ::-1], pictures.pixels(int(copy), view.preprocessing))
+
+
+@pytest.mark.parametrize(
+    ("compression", "changes", "says"),
+    [
+        ("webp;50", {}, r"webp:50@0\.5"),
+        (SETTING, {"coder": "zstd"}, "`coder=zstd`: such settings are about splits"),
+        (SETTING, {"bottleneck_rate": 0.1, "train_tail": False}, "`train_tail=False`, `bottleneck_rate=0.1`: such"),
+    ],
+)
+def test_refused(study, settings, compression, changes, says):
+    """What is no setting of an image, and settings that are about splits alone."""
+    with pytest.raises(InputError, match=says):
+        fit_remote(study, compression, settings=replace(settings, **changes))
+    assert not list(study.directory.glob("remotes/*"))
+
+
+def test_unknown_cut(study, settings):
+    """A cut that the study lacks is refused."""
     with pytest.raises(StudyError, match="no cut 'nowhere'"):
         fit_remote(study, SETTING, after="nowhere", settings=settings)
-    assert not list(study.directory.glob("remotes/*/remote.json"))
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")

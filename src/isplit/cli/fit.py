@@ -30,13 +30,14 @@ def fit(
     ],
     inputs: MovedOptions,
     design: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME|FILE:CLASS",
-            help="The bottleneck: linear, undercomplete, identity, or your own class, such as ./file.py:Name.",
+            help="The bottleneck: linear (the default), undercomplete, identity, or your own class, such as "
+            "./file.py:Name.",
             rich_help_panel=_TRAINING_PANEL,
         ),
-    ] = "linear",
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -76,18 +77,22 @@ def fit(
     Example: isplit fit study --cut layer2.3 --bytes 512
     """
     if remote:
-        if ray_choice.ray or budget_choice.read() is not None:
-            msg = (
-                "--remote trains the model on compressed images, here and without a budget: leave out --ray and --bytes"
-            )
-            raise InputError(msg)
+        given = {
+            "--ray": ray_choice.ray,
+            "--bytes": budget_choice.bytes is not None,
+            "--ratio": budget_choice.ratio is not None,
+            "--design": design is not None,
+            "--start": start is not None,
+            "--freeze": bool(freeze),
+        }
+        _refuse_of_splits([name for name, is_given in given.items() if is_given])
         options = _RemoteOptions(remote, cut_choice, settings, group=group, json=json, quiet=quiet)
         _fit_remotes(study, inputs, options)
         return
     cut_choice.require()
     cut_choice, budget_choice = cut_choice.planned(study, budget_choice, to_train=True)
     budget = budget_choice.require()
-    settings = _with_frozen_sides(settings, freeze or ())
+    settings, design = _with_frozen_sides(settings, freeze or ()), design or "linear"
     with needs_extra("design"):
         from isplit import api
 
@@ -145,11 +150,29 @@ class _RemoteOptions:
     quiet: bool
 
 
+def _refuse_of_splits(names: Sequence[str]) -> None:
+    """Refuse options that are about splits.
+
+    Raises:
+        InputError: there are any.
+
+    """
+    if names:
+        msg = (
+            "--remote trains the whole model on compressed images, on this machine and without a split: leave out "
+            f"{', '.join(names)}"
+        )
+        raise InputError(msg)
+
+
 def _fit_remotes(study: Path, inputs: MovedOptions, options: _RemoteOptions) -> None:
     """Train the model on compressed images, once for each setting, and say what it brought."""
     with needs_extra("design"):
         from isplit import api
+        from isplit.design.remote_settings import check_remote_settings, read_compression
 
+    compressions = [read_compression(setting) for setting in options.remote]  # refused before anything is trained
+    check_remote_settings(options.settings)
     console.say_device(options.settings.device, quiet=options.quiet or options.json)
     opened = inputs.open(study)
     names = options.cut_choice.names(opened, group=options.group)
@@ -157,11 +180,11 @@ def _fit_remotes(study: Path, inputs: MovedOptions, options: _RemoteOptions) -> 
         msg = f"--remote takes one --cut, after which the layers learn, or none; got {len(names)}"
         raise InputError(msg)
     records: list[TrainedRemote] = []
-    for setting in options.remote:
+    for compression in compressions:
         with console.progress_bars(quiet=options.quiet or options.json) as progress:
             record = api.fit_remote(
                 opened,
-                setting,
+                compression,
                 after=names[0] if names else None,
                 group=options.group,
                 settings=options.settings,

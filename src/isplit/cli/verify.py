@@ -48,12 +48,17 @@ def verify(
     score and the accuracy after training, and by its regret: how many accuracy points its first choice, or the best of
     its first three, lies below the best cut. What was trained with the same settings is not trained again.
 
+    With --remote the model is trained on compressed images too, here and not on Ray.
+
     Example: isplit verify study --bytes 512
     """
     budget = budget_choice.require()
     with needs_extra("design"):
         from isplit import api
+        from isplit.design.remote_settings import read_compression, without_split_settings
 
+    remote_settings = without_split_settings(settings)
+    compressions = [read_compression(setting) for setting in remote or ()]  # refused before anything is trained
     if not ray_choice.ray:
         console.say_device(settings.device, quiet=quiet or json)
     opened = inputs.open(study)
@@ -79,8 +84,8 @@ def verify(
             progress=progress,
         )
         opponents = [
-            api.fit_remote(opened, setting, group=group, settings=settings, progress=progress)
-            for setting in remote or ()
+            api.fit_remote(opened, compression, group=group, settings=remote_settings, progress=progress)
+            for compression in compressions
         ]
     if json:
         typer.echo(record.to_json(), nl=False)

@@ -8,26 +8,21 @@ from zlib import crc32
 
 from safetensors.torch import load, save
 
-from isplit.codec.image import check_format
 from isplit.design.devices import describe_device, device_of, placed, resolve_device
 from isplit.design.measure.compressed_images import measure_remote
+from isplit.design.remote_settings import SPLIT_SETTINGS, check_remote_settings, read_compression
 from isplit.design.running import chosen_precision, evaluating
 from isplit.design.settings import FitSettings
 from isplit.design.study import Study, StudyView, open_study, open_to_write
 from isplit.design.study_lock import split_lock
 from isplit.design.training.checkpoint import Checkpoint
 from isplit.design.training.remote import RemoteNetwork, RemoteTraining, TrainedNetwork
-from isplit.errors import InputError, StudyError
+from isplit.errors import StudyError
 from isplit.progress import Progress, silent
 from isplit.records import Compression, Cut, TrainedRemote, write_whole
 from isplit.records.files import read_limited
 from isplit.records.remote import REMOTES
 from isplit.records.splits import SplitFile
-
-_BOTTLENECK_SETTINGS = frozenset(
-    "train_encoder train_decoder train_tail train_head bottleneck_rate feature_epochs statistics_images coder "
-    "tuning".split()
-)
 
 
 def fit_remote(
@@ -54,16 +49,13 @@ def fit_remote(
 
     Raises:
         InputError: a setting of the image that is not understood or not available here, an unknown cut or subset, or
-            mirrored images.
+            a setting that is about splits alone.
         NonFiniteError: the loss is not a number any more.
 
     """
     settings = settings or FitSettings()
-    compression = Compression.from_tag(compression) if isinstance(compression, str) else compression
-    check_format(compression.format)
-    if settings.flip:
-        msg = "mirrored images (`flip=True`) are not available for networks that train on compressed images"
-        raise InputError(msg)
+    compression = read_compression(compression)
+    check_remote_settings(settings)
     device = resolve_device(settings.device)
     with open_to_write(study) as opened:
         view = opened.view(group)
@@ -87,7 +79,7 @@ def remote_directory(view: StudyView, compression: Compression, *, after: str | 
 
 def recorded(settings: FitSettings) -> dict[str, float | int | str | bool | None]:
     """Return the settings that a trained opponent depends on."""
-    return {name: value for name, value in settings.recorded().items() if name not in _BOTTLENECK_SETTINGS}
+    return {name: value for name, value in settings.recorded().items() if name not in SPLIT_SETTINGS}
 
 
 def _known(directory: Path, view: StudyView, settings: FitSettings) -> TrainedRemote | None:

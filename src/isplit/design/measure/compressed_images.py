@@ -14,8 +14,7 @@ from torch import nn
 
 from isplit.codec.image import compress, restore
 from isplit.design.devices import device_of
-from isplit.design.inputs.batches import normalise
-from isplit.design.inputs.data import Dataset
+from isplit.design.inputs.batches import Pictures, normalise
 from isplit.design.running import autocast, evaluating
 from isplit.design.study import StudyView
 from isplit.progress import Progress, silent
@@ -45,7 +44,7 @@ class CompressedImages:
     no more than the model looks at.
     """
 
-    data: Dataset
+    data: Pictures
     compression: Compression
 
     @property

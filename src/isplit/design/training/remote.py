@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from isplit.design.devices import device_of
 from isplit.design.graph import split
-from isplit.design.inputs.batches import Batch, iter_batches
+from isplit.design.inputs.batches import Batch, Pictures, iter_batches
 from isplit.design.measure.compressed_images import CompressedImages
 from isplit.design.running import autocast, chosen_precision
 from isplit.design.settings import FitSettings
@@ -36,7 +36,7 @@ from isplit.design.training.checkpoint import (
 from isplit.design.training.losses import share_of_rate, task_losses
 from isplit.errors import NonFiniteError
 from isplit.progress import Progress
-from isplit.records import Compression, Cut, Precision, RemoteEpoch, TrainingEpoch
+from isplit.records import Compression, Cut, Precision, Preprocessing, RemoteEpoch, TrainingEpoch
 
 _EVALUATION_BATCH = 64
 
@@ -48,6 +48,28 @@ class TrainedNetwork:
     network: nn.Module
     curve: tuple[RemoteEpoch, ...]
     best_epoch: int
+
+
+@dataclass(frozen=True)
+class WithMirrored:
+    """A data set, and behind its images a mirrored copy of each, before anything is compressed."""
+
+    data: Pictures
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The class of every image and of every copy."""
+        return np.concatenate([self.data.labels, self.data.labels])
+
+    def mirrored(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices of the mirrored copies of images."""
+        return images + len(self.data.labels)
+
+    def pixels(self, index: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """Return the pixels H×W×C of the image or copy at this index."""
+        count = len(self.data.labels)
+        pixels = self.data.pixels(index % count, preprocessing)
+        return np.ascontiguousarray(pixels[:, ::-1]) if index >= count else pixels
 
 
 class RemoteNetwork(nn.Module):
@@ -85,19 +107,23 @@ class RemoteTraining:
     Args:
         view: The study, as a set of its classes sees it.
         compression: What the device does to images.
-        settings: How to train; those about bottlenecks and cached features say nothing here.
+        settings: How to train; those that are about splits alone are not read.
         progress: Called after each step.
 
     """
 
     def __init__(self, view: StudyView, compression: Compression, settings: FitSettings, *, progress: Progress) -> None:
         self._view, self._settings, self._progress = view, settings, progress
-        self._compressed = CompressedImages(view.data, compression)
+        self._uncompressed = WithMirrored(view.data)
+        self._compressed = CompressedImages(self._uncompressed, compression)
         self._label_map = torch.from_numpy(view.classes.label_map)
         self._device = device_of(view.graph.module)
         self._precision: Precision = chosen_precision(settings.precision, device=self._device)
         self._select = view.images("select", limit=settings.select_images)
         self.images = view.images("fit", limit=settings.images)
+        self._shown = np.concatenate([self.images, self._uncompressed.mirrored(self.images)])
+        if not settings.flip:
+            self._shown = self.images
 
     def __call__(self, network: RemoteNetwork, checkpoint: Checkpoint) -> TrainedNetwork:
         """Train the network in place, and return it with the values of its best epoch.
@@ -161,16 +187,16 @@ class RemoteTraining:
         return state.model_copy(update=changes), best
 
     def _teacher(self) -> torch.Tensor:
-        """Return the whole model's logits N×K of the uncompressed training images, on the CPU."""
+        """Return the whole model's logits N×K of the uncompressed training images and mirrored ones, on the CPU."""
         view = self._view
         parts: list[torch.Tensor] = []
         batches = iter_batches(
-            view.data, self.images, view.preprocessing, batch_size=_EVALUATION_BATCH, device=self._device
+            self._uncompressed, self._shown, view.preprocessing, batch_size=_EVALUATION_BATCH, device=self._device
         )
         with closing(batches), torch.no_grad(), self._autocast():
             for batch in batches:
                 parts.append(view.classes(view.graph.module(batch.images).float()).cpu())
-                self._progress("the whole model's answers", sum(map(len, parts)), len(self.images))
+                self._progress("the whole model's answers", sum(map(len, parts)), len(self._shown))
         return torch.cat(parts)
 
     def _batches(self, images: NDArray[np.int64], *, size: int) -> closing[Generator[Batch]]:
@@ -185,11 +211,14 @@ class RemoteTraining:
     ) -> dict[str, float]:
         """Train on every image once and return the mean losses."""
         view, settings = self._view, self._settings
-        order = np.random.default_rng((settings.seed, epoch)).permutation(len(self.images))
+        generator = np.random.default_rng((settings.seed, epoch))
+        order: NDArray[np.int64] = generator.permutation(len(self.images))
+        if settings.flip:
+            order = order + len(order) * generator.integers(0, 2, len(order))
         steps = -(-len(order) // settings.batch_size)
         sums: dict[str, float] = {}
         seen = 0
-        with self._batches(self.images[order], size=settings.batch_size) as batches:
+        with self._batches(self._shown[order], size=settings.batch_size) as batches:
             for step, batch in enumerate(batches):
                 done = ((epoch - 1) * steps + step) / (settings.epochs * steps)
                 for group in optimiser.param_groups:

@@ -19,6 +19,7 @@ from isplit.design.graph.export_trace import trace_with_export
 from isplit.design.graph.fx_trace import trace_with_fx
 from isplit.design.graph.outputs import ModelCall
 from isplit.design.predict import predict
+from isplit.design.remote_settings import without_split_settings
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.design.study import open_study
 from isplit.design.training.checkpoint import Checkpoint
@@ -170,7 +171,7 @@ def test_fit_goes_on_elsewhere(monkeypatch, analysed, tmp_path, fast):
 
 def test_fit_remote_elsewhere(monkeypatch, analysed, tmp_path, fast):
     """The opponent is trained and measured on the other device."""
-    settings = replace(fast(epochs=1), precision="fp32", model_rate=1e-3)
+    settings = without_split_settings(replace(fast(epochs=1), precision="fp32", model_rate=1e-3))
     records = {}
     for name in ("cpu", "cuda"):
         study = open_study(shutil.copytree(analysed, tmp_path / name), allow_code=True)

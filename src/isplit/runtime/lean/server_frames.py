@@ -8,24 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.runtime.lean.device_frames import LeanWireError, Opening
+from isplit.runtime.statuses import STATUS_CODES
 
 ANSWER, ERROR = 0x00, 0x01
 """Kinds of frames."""
 
 MAX_BODY_BYTES = 2**16 - 1
 
-STATUSES: dict[str, int] = {
-    "CANCELLED": 1,
-    "UNKNOWN": 2,
-    "INVALID_ARGUMENT": 3,
-    "DEADLINE_EXCEEDED": 4,
-    "NOT_FOUND": 5,
-    "RESOURCE_EXHAUSTED": 8,
-    "UNIMPLEMENTED": 12,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-    "UNAUTHENTICATED": 16,
-}
+STATUSES: dict[str, int] = {name: code for name, code in STATUS_CODES.items() if name != "OK"}
 """Numbers of the statuses of errors, those of gRPC."""
 
 _FRAME = struct.Struct(">BIH")

@@ -5,7 +5,8 @@ from math import inf
 import grpc
 import pytest
 
-from isplit.runtime.server.front.grpc_wire import STATUS_CODES, framed, read_head, trailers
+from isplit.runtime.server.front.grpc_wire import framed, read_head, trailers
+from isplit.runtime.statuses import STATUS_CODES
 
 
 def head(**headers):

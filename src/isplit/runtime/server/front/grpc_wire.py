@@ -9,21 +9,9 @@ from math import inf
 from urllib.parse import quote
 
 from isplit.runtime.server.front.limits import PREFIX_BYTES
+from isplit.runtime.statuses import STATUS_CODES
 
 Headers = list[tuple[bytes, bytes]]
-
-STATUS_CODES: dict[str, int] = {
-    "OK": 0,
-    "CANCELLED": 1,
-    "INVALID_ARGUMENT": 3,
-    "DEADLINE_EXCEEDED": 4,
-    "NOT_FOUND": 5,
-    "RESOURCE_EXHAUSTED": 8,
-    "UNIMPLEMENTED": 12,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-    "UNAUTHENTICATED": 16,
-}
 
 RESPONSE_HEADERS: Headers = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 

@@ -13,8 +13,8 @@ from isplit.runtime.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.method import Method
+    from isplit.runtime.server.front.peer import Peer
     from isplit.runtime.server.front.receiving import Receiving
-    from isplit.runtime.server.front.running import Peer
 
 CallState = Literal["receiving", "computing", "sending", "done"]
 

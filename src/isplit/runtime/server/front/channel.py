@@ -20,7 +20,7 @@ from isplit.runtime.server.front.strangers import KNOWN_RANK
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.hub import Hub
-    from isplit.runtime.server.front.running import Peer
+    from isplit.runtime.server.front.peer import Peer
 
 _STRANGER_BYTES = 2**10
 _TLS_BYTES = 2**14

@@ -19,11 +19,11 @@ from h2.exceptions import H2Error
 from hyperframe.frame import GoAwayFrame
 
 from isplit.runtime.server.front.call import Call
-from isplit.runtime.server.front.debt import Debt
 from isplit.runtime.server.front.frames import FrameFloodError, FrameMeter
 from isplit.runtime.server.front.grpc_wire import RESPONSE_HEADERS, Headers, read_head, trailers
 from isplit.runtime.server.front.http2 import MAX_HEADER_BYTES, new_http2
 from isplit.runtime.server.front.limits import PREFIX_BYTES, WINDOW_BYTES
+from isplit.runtime.server.front.peer import Peer
 from isplit.runtime.server.front.running import fine, finish, start
 from isplit.runtime.server.refusal import RefusedError
 
@@ -35,22 +35,12 @@ _WINDOW_STEP_BYTES = 2**14
 """Bytes in which the connection's window is refilled."""
 
 
-class Connection:
-    """The calls of one peer. `known` says that a call was authorised, or that the peer's certificate was verified."""
+class Connection(Peer):
+    """The calls of one peer that speaks gRPC over HTTP/2."""
 
     def __init__(self, output: Output, hub: Hub) -> None:
-        self.front = hub
-        self.calls: dict[int, Call] = {}
-        self.known = False
-        self.stalls = 0
-        """The number of this peer's messages that delayed others."""
-        self.answered = 0
-        self.active_at = hub.now()
-        """The time of the last useful event: the start of the connection, or an answered call."""
-        self.closing = False
+        super().__init__(output, hub)
         self._collecting = False
-        self.debt = Debt()
-        self._output = output
         self._meter = FrameMeter(max_header_bytes=MAX_HEADER_BYTES)
         self._http2 = new_http2(max_streams=hub.limits.max_streams)
         self._credit = 0
@@ -58,21 +48,6 @@ class Connection:
         self._unrestored = 0
         # The settings are sent with the answer to the peer's first bytes, which tell what the peer speaks.
         self._http2.initiate_connection()
-
-    @property
-    def peer(self) -> str:
-        """The address of the other side."""
-        return self._output.peer
-
-    @property
-    def debts(self) -> tuple[Debt, ...]:
-        """The debts of the peer and of its address."""
-        return self.debt, self._output.address_debt
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the peer is known, and what it costs is for calls that are answered."""
-        return self.known and not self.debt.is_too_high(now=self.front.now())
 
     def receive(self, data: bytes) -> None:
         """Process bytes of the peer, and answer what can be answered at once."""
@@ -131,10 +106,8 @@ class Connection:
         self._end(ErrorCodes.NO_ERROR, None)
 
     def lost(self) -> None:
-        """Note that the connection is lost."""
-        self.closing = True
-        for call in list(self.calls.values()):
-            finish(call)
+        """Note that the connection is lost, and release the state of HTTP/2."""
+        super().lost()
         self._http2.forget()
 
     def sweep(self, now: float) -> None:
@@ -289,8 +262,7 @@ class Connection:
         self.closing = True
         if reason is not None:
             self.front.note("protocol_error", peer=self.peer, detail=reason)
-        for call in list(self.calls.values()):
-            finish(call)
+        self._drop_calls()
         self._collecting = False
         self.flush()
         if code is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from isplit.runtime.server.front.call import Call
     from isplit.runtime.server.front.channel import Channel
     from isplit.runtime.server.front.method import Method
-    from isplit.runtime.server.front.running import Peer
+    from isplit.runtime.server.front.peer import Peer
 
 SWEEP_S = 0.25
 _READ_BYTES = 2**16

@@ -30,7 +30,7 @@ from isplit.runtime.lean.device_frames import (
 )
 from isplit.runtime.lean.server_frames import ANSWER, ERROR, error_body, server_frame
 from isplit.runtime.server.front.call import Call
-from isplit.runtime.server.front.debt import Debt
+from isplit.runtime.server.front.peer import Peer
 from isplit.runtime.server.front.running import fine, finish, start
 from isplit.runtime.server.refusal import RefusedError
 
@@ -48,19 +48,11 @@ class LeanCall(Call):
         self.number = number
 
 
-class LeanConnection:
-    """The calls of one peer; see `Peer` for its attributes."""
+class LeanConnection(Peer):
+    """The calls of one peer that speaks the lean wire."""
 
     def __init__(self, output: Output, hub: Hub) -> None:
-        self.front = hub
-        self.calls: dict[int, Call] = {}
-        self.known = False
-        self.stalls = 0
-        self.answered = 0
-        self.active_at = hub.now()
-        self.closing = False
-        self.debt = Debt()
-        self._output = output
+        super().__init__(output, hub)
         self._greeted = False
         self._token_epoch = -1
         self._methods: dict[int, Method | RefusedError] = {}
@@ -70,21 +62,6 @@ class LeanConnection:
         """The call whose message is under way."""
         self._left = 0
         """Bytes of the message under way that have not arrived; those of a refused message are skipped."""
-
-    @property
-    def peer(self) -> str:
-        """The address of the other side."""
-        return self._output.peer
-
-    @property
-    def debts(self) -> tuple[Debt, ...]:
-        """The debts of the peer and of its address."""
-        return self.debt, self._output.address_debt
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the peer is known, and what it costs is for calls that are answered."""
-        return self.known and not self.debt.is_too_high(now=self.front.now())
 
     def receive(self, data: bytes) -> None:
         """Process bytes of the peer, and answer what can be answered at once."""
@@ -120,11 +97,6 @@ class LeanConnection:
     def go_away(self) -> None:
         """Drop open calls, and close once the pending bytes have been sent."""
         self._end(None)
-
-    def lost(self) -> None:
-        """Note that the connection is lost."""
-        self.closing = True
-        self._drop_calls()
 
     def sweep(self, now: float) -> None:
         """Do nothing: a peer that does not read is closed by the channel, as nothing of its answers is kept here."""
@@ -247,8 +219,7 @@ class LeanConnection:
 
     def _drop_calls(self) -> None:
         self._receiving = None
-        for call in list(self.calls.values()):
-            finish(call)
+        super()._drop_calls()
 
     def _end(self, fault: str | None) -> None:
         """Close the connection. A `fault` is the peer's, for the operator."""

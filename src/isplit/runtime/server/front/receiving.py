@@ -14,7 +14,7 @@ from isplit.runtime.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.call import Call
-    from isplit.runtime.server.front.running import Peer
+    from isplit.runtime.server.front.peer import Peer
 
 _LATER = "try again later"
 

@@ -4,75 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from isplit.runtime.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from isplit.runtime.server.front.call import Call
-    from isplit.runtime.server.front.debt import Debt
-    from isplit.runtime.server.front.hub import Hub
-
-
-class Peer(Protocol):
-    """One peer's connection, whatever it speaks.
-
-    `known` says that the peer has shown the token, or that its certificate was verified. `stalls` is the number of
-    its messages that delayed others. `active_at` is the time of the last useful event: the start of the connection,
-    or an answered call.
-    """
-
-    front: Hub
-    calls: dict[int, Call]
-    known: bool
-    stalls: int
-    answered: int
-    active_at: float
-    closing: bool
-    debt: Debt
-
-    @property
-    def peer(self) -> str:
-        """The address of the other side."""
-        ...
-
-    @property
-    def debts(self) -> tuple[Debt, ...]:
-        """The debts of the peer and of its address."""
-        ...
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the peer is known, and what it costs is for calls that are answered."""
-        ...
-
-    def receive(self, data: bytes) -> None:
-        """Process bytes of the peer, and answer what can be answered at once."""
-        ...
-
-    def open_window(self, call: Call, missing: int) -> None:
-        """Allow the peer to send the rest of a long message."""
-        ...
-
-    def refuse(self, call: Call, error: RefusedError) -> None:
-        """End a call without an answer, and give the reason."""
-        ...
-
-    def send_message(self, call: Call, message: bytes, *, last: bool = False) -> None:
-        """Send a message of an answer."""
-        ...
-
-    def go_away(self) -> None:
-        """Refuse further calls, drop open ones, and close once the pending bytes have been sent."""
-        ...
-
-    def lost(self) -> None:
-        """Note that the connection is lost."""
-        ...
-
-    def sweep(self, now: float) -> None:
-        """Drop what the peer does not read."""
-        ...
+    from isplit.runtime.server.front.peer import Peer
 
 
 def start(call: Call) -> None:

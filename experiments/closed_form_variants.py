@@ -18,16 +18,15 @@ Rows are kept in experiments/results/closed-form-variants.jsonl; a row that is t
 prints all rows instead.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pausing import pause_point
+from result_rows import Row, cut_parser, packed, read_rows, unpacked
 from torch.nn import functional
 
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
@@ -48,29 +47,21 @@ DEAD_ZONES = (0.1, 0.2)
 RIDGES = (0.01, 0.1, 1.0, 10.0)
 RANDOM_FEATURES = 1000
 
-Row = dict[str, Any]
-
 
 def main() -> None:
     """Measure what is missing, or print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, nargs="?")
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("cuts", nargs="*")
-    parser.add_argument("--budgets", default="96,256")
+    parser = cut_parser(__doc__, budgets="96,256")
     parser.add_argument("--images", type=int, default=3000, help="of the fit part, for the decoders")
-    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:
-        budgets = [Budget(payload_bytes=int(text)) for text in options.budgets.split(",")]
         for cut in options.cuts:
-            run(open_study(options.study), options.name, cut, budgets, images=options.images)
+            run(open_study(options.study), options.name, cut, options.budgets, images=options.images)
     print_table()
 
 
 def run(study: Study, name: str, cut: str, budgets: Sequence[Budget], *, images: int) -> None:
     """Measure all variants of a cut at the budgets that have no rows yet."""
-    done = {(row["name"], row["cut"], row["budget"]) for row in known()}
+    done = {(row["name"], row["cut"], row["budget"]) for row in read_rows(RESULTS)}
     missing = [budget for budget in budgets if (name, cut, budget.payload_bytes) not in done]
     if not missing:
         return
@@ -207,7 +198,7 @@ class Lab:
             "whole": float((whole.argmax(1) == self.labels).double().mean()),
             "divergence_nats": float(functional.kl_div(answered, wanted, log_target=True, reduction="batchmean")),
             "error": float((decoded - self.crossing["test"]).square().mean() / self.crossing["test"].var()),
-            "right": np.packbits(right.numpy()).tobytes().hex(),
+            "right": packed(right.numpy()),
         }
 
 
@@ -270,17 +261,12 @@ def coded_bits(symbols: dict[str, torch.Tensor], classes: dict[str, torch.Tensor
     return float(-shares.log2().flatten()[rows["test"].flatten()].sum()) / len(symbols["test"])
 
 
-def known() -> list[Row]:
-    """Return the rows that are there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def print_table() -> None:
     """Print each variant beside the closed form, with the paired difference of accuracies and its standard error."""
     first: dict[tuple[str, str, int], np.ndarray] = {}
-    for row in known():
+    for row in read_rows(RESULTS):
         place = row["name"], row["cut"], row["budget"]
-        right = np.unpackbits(np.frombuffer(bytes.fromhex(row["right"]), np.uint8))[: row["images"]].astype(float)
+        right = unpacked(row["right"], row["images"]).astype(float)
         difference = right - first.setdefault(place, right)
         print(
             f"{row['name']:18} {row['cut']:18} {row['budget']:4} B  {row['variant']:16} {row['payload_bytes']:6.1f} B  "

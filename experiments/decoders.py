@@ -7,12 +7,11 @@ on the whole test part. Rows are kept in experiments/results/decoders.jsonl; a r
 `--table` prints all rows instead.
 """
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from pausing import pause_point
+from result_rows import Row, cut_parser, read_rows
 
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.build import build_split, closed_forms
@@ -23,29 +22,21 @@ from isplit.records import Budget, Paired
 
 RESULTS = Path(__file__).parent / "results" / "decoders.jsonl"
 
-Row = dict[str, Any]
-
 
 def main() -> None:
     """Measure what is missing, or print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, nargs="?")
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("cuts", nargs="*")
-    parser.add_argument("--budgets", default="96,256")
-    parser.add_argument("--table", action="store_true")
+    parser = cut_parser(__doc__, budgets="96,256")
     options = parser.parse_args()
     if not options.table:
-        budgets = [Budget(payload_bytes=int(text)) for text in options.budgets.split(",")]
         for cut in options.cuts:
             pause_point()
-            run(open_study(options.study), options.name, cut, budgets)
+            run(open_study(options.study), options.name, cut, options.budgets)
     print_table()
 
 
 def run(study: Study, name: str, cut: str, budgets: list[Budget]) -> None:
     """Measure a cut at the budgets that have no rows yet."""
-    done = {(row["name"], row["cut"], row["budget"]) for row in known()}
+    done = {(row["name"], row["cut"], row["budget"]) for row in read_rows(RESULTS)}
     missing = [budget for budget in budgets if (name, cut, budget.payload_bytes) not in done]
     if not missing:
         return
@@ -86,14 +77,9 @@ def compared(before: SplitEvaluation, after: SplitEvaluation) -> Row:
     }
 
 
-def known() -> list[Row]:
-    """Return the rows that are there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def print_table() -> None:
     """Print all rows."""
-    for row in known():
+    for row in read_rows(RESULTS):
         print(
             f"{row['name']:18} {row['cut']:14} {row['budget']:4} B  {row['patch']}x{row['patch']}"
             f"{', joint' if row['joint'] else '':8} {row['samples_per_dimension']:5.2f} samples per dimension  "

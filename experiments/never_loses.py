@@ -11,9 +11,9 @@ is there is not measured again. `--table` prints a summary of all rows instead.
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from pausing import pause_point
+from result_rows import Row, read_rows
 
 from isplit.design.fit import fit
 from isplit.design.predict import predict
@@ -23,8 +23,6 @@ from isplit.records import Budget, Measurement, SplitRecord
 
 RESULTS = Path(__file__).parent / "results" / "never-loses.jsonl"
 BUDGETS = (48, 96, 192, 384)
-
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -46,7 +44,7 @@ def main() -> None:
 def run(study: Study, name: str, *, cuts: int, budgets: list[int], images: int) -> None:
     """Fit every cut at every budget that has no row yet."""
     names = spread_cuts(study, cuts)
-    done = {(row["name"], row["cut"], row["budget"]) for row in known()}
+    done = {(row["name"], row["cut"], row["budget"]) for row in read_rows(RESULTS)}
     wanted = [(cut, count) for cut in names for count in budgets if (name, cut, count) not in done]
     if not wanted:
         return
@@ -103,15 +101,10 @@ def figures(measured: Measurement) -> Row:
     }
 
 
-def known() -> list[Row]:
-    """Return the rows that are there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def print_table() -> None:
     """Print each split before and after training, and how many lost more than a standard error."""
     lost = 0
-    for row in known():
+    for row in read_rows(RESULTS):
         before, after = row["test_closed_form"], row["test"]
         # The two are paired, and share most answers: the unpaired error of the split alone is an upper bound.
         error = (after["accuracy"] * (1 - after["accuracy"]) / after["images"]) ** 0.5
@@ -121,7 +114,8 @@ def print_table() -> None:
             f"{before['payload_bytes']:.0f} B -> {after['accuracy']:.1%} with {after['payload_bytes']:.0f} B, "
             f"{row['kept']}"
         )
-    print(f"{lost} of {len(known())} trained splits are below their closed form by more than a standard error")
+    count = len(read_rows(RESULTS))
+    print(f"{lost} of {count} trained splits are below their closed form by more than a standard error")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ patches, and its split is measured on all images of the part. Rows are kept in e
 a row that is there is not measured again. `--table` prints all rows instead.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pausing import pause_point
+from result_rows import Row, cut_parser, packed, read_rows
 
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.basis import Basis, JointBasis
@@ -29,32 +27,24 @@ from isplit.records import Budget, PartName
 
 RESULTS = Path(__file__).parent / "results" / "patch-sizes.jsonl"
 
-Row = dict[str, Any]
-
 
 def main() -> None:
     """Measure what is missing, or print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path, nargs="?")
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("cuts", nargs="*")
-    parser.add_argument("--budgets", default="64,128,256")
+    parser = cut_parser(__doc__, budgets="64,128,256")
     parser.add_argument("--sides", default="8,4,2")
     parser.add_argument("--part", default="test")
-    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:
-        budgets = [Budget(payload_bytes=int(text)) for text in options.budgets.split(",")]
         sides = [int(text) for text in options.sides.split(",")]
         for cut in options.cuts:
             pause_point()
-            run(open_study(options.study), options.name, cut, budgets=budgets, sides=sides, part=options.part)
+            run(open_study(options.study), options.name, cut, budgets=options.budgets, sides=sides, part=options.part)
     print_table()
 
 
 def run(study: Study, name: str, cut: str, *, budgets: Sequence[Budget], sides: Sequence[int], part: PartName) -> None:
     """Measure a cut at every budget with every side of the patches."""
-    done = {(row["name"], row["cut"], row["budget"], row["side"]) for row in known()}
+    done = {(row["name"], row["cut"], row["budget"], row["side"]) for row in read_rows(RESULTS)}
     splits: list[BuiltSplit] = []
     rows: list[Row] = []
     for side in sides:
@@ -82,7 +72,7 @@ def run(study: Study, name: str, cut: str, *, budgets: Sequence[Budget], sides: 
                 "accuracy": measured.accuracy.accuracy,
                 "divergence_nats": measured.divergence_nats,
                 "payload_bytes": measured.payload_bytes.mean,
-                "right": np.packbits(right).tobytes().hex(),
+                "right": packed(right),
             }
             file.write(json.dumps(row) + "\n")
     print_table()
@@ -96,14 +86,9 @@ def described(basis: Basis) -> Row:
     return {"patch": layout.patch, "channels": channels, "joint": isinstance(basis, JointBasis)}
 
 
-def known() -> list[Row]:
-    """Return the rows that are there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def print_table() -> None:
     """Print all rows, the sides of one cut and budget beside each other."""
-    rows = sorted(known(), key=lambda row: (row["name"], row["cut"], row["budget"], -row["side"]))
+    rows = sorted(read_rows(RESULTS), key=lambda row: (row["name"], row["cut"], row["budget"], -row["side"]))
     for row in rows:
         joint = ", joint" if row["joint"] else ""
         patch = f"{row['patch']}x{row['patch']}, {row['channels']} channels{joint}"

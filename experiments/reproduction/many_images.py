@@ -14,17 +14,15 @@ other weights, and its lines are kept apart.
 """
 
 import argparse
-import base64
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pairs import MANY_IMAGES, Pair
 from run import HERE, PREDICTION, RATIO, RECIPE, kept, line, prepare, say
+from truth import packed
 
 from isplit.design.fit import fit
 from isplit.design.measure.splits import SplitEvaluation, evaluate_splits
@@ -136,11 +134,6 @@ def keep_answers(pair: Pair, study: Study, budget: Budget, seed: int) -> None:
             },
         },
     )
-
-
-def packed(right: NDArray[np.bool_]) -> str:
-    """Write one bit for each image, in base64."""
-    return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

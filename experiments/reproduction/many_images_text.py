@@ -1,13 +1,12 @@
 """The section of docs/experiments.md on the truth with 5,000 test images."""
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from truth import Row, read
+from truth import Row, read, unpacked
 
 from isplit.design.measure.ranking import kendall_tau, regret
 
@@ -58,13 +57,9 @@ def split_sets() -> dict[tuple[str, int], SplitSet]:
         key = answer["budget"], answer["seed"]
         rows = [row for row in lines if (row["budget"], row["seed"], row["weights_sha256"]) == (*key, network)]
         rows.sort(key=lambda row: row["depth"])
-        right = np.array([_unpacked(answer["right"][row["cut"]], answer["images"]) for row in rows])
+        right = np.array([unpacked(answer["right"][row["cut"]], answer["images"]) for row in rows])
         sets[key] = SplitSet(budget=key[0], rows=rows, right=right)
     return sets
-
-
-def _unpacked(bits: str, count: int) -> NDArray[np.bool_]:
-    return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=count).astype(bool)
 
 
 def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:

@@ -1,18 +1,22 @@
 """The trained splits as ground truth, and every predictor's scores of them."""
 
-import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from isplit.design.importance.candidates import interior_maxima
+
+# The scripts above are found from wherever this one was started.
+sys.path.append(str(Path(__file__).parents[1]))
+from result_rows import Row, read_rows
+from result_rows import packed as packed
+from result_rows import unpacked as unpacked
 
 RESULTS = Path(__file__).parent / "results"
 RATIO = "1in64"
 
-Row = dict[str, Any]
 Scores = Mapping[str, float]
 """Cut to what a predictor says of it; more is better."""
 
@@ -43,8 +47,7 @@ class Truth:
 
 def read(name: str) -> list[Row]:
     """Return the lines of a results file."""
-    path = RESULTS / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    return read_rows(RESULTS / f"{name}.jsonl")
 
 
 def gather(

@@ -9,8 +9,8 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "reproduction"))
 
 import many_images_text
-from many_images import packed
 from many_images_text import SplitSet, many_images_section, split_sets
+from truth import packed
 
 RIGHT = {"a": [1, 1, 0, 0, 0, 0, 0, 0, 0, 0], "b": [1] * 8 + [0, 0], "c": [1] * 6 + [0] * 4}
 """Which of ten images the split at each cut has right: two, eight and six."""

@@ -216,8 +216,8 @@ def test_cuts(printed):
         assert words in text
 
 
-def test_fit(printed):
-    """The lines of a trained split."""
+def trained_split() -> SplitRecord:
+    """Return a split that was trained on many images for long."""
     training = Training(
         start="closed-form",
         trained=("encoder",),
@@ -229,7 +229,7 @@ def test_fit(printed):
         settings={},
         before=MEASUREMENT,
     )
-    record = SplitRecord.model_construct(
+    return SplitRecord.model_construct(
         cut="layer2.3",
         budget=BUDGET,
         measurement=MEASUREMENT,
@@ -237,7 +237,10 @@ def test_fit(printed):
         bottleneck=SimpleNamespace(design="linear"),
     )
 
-    text = printed(lambda: typer.echo(describe(record)))
+
+def test_fit(printed):
+    """The lines of a trained split."""
+    text = printed(lambda: typer.echo(describe(trained_split())))
 
     assert "on 5,000 images of the test part" in text
     assert "87.5% (86.6–88.4) before training, 87.5% (86.6–88.4) after it" in text
@@ -453,26 +456,8 @@ def test_auto(printed, tmp_path):
         placement.model_copy(update={"name": f"{NAME} @ 1048576B {number}"})
         for number, placement in enumerate(record.placements)
     )
-    training = Training(
-        start="closed-form",
-        trained=("encoder",),
-        part="fit",
-        images=100_000,
-        epochs=100,
-        best_epoch=99,
-        seconds=123_456,
-        settings={},
-        before=MEASUREMENT,
-    )
-    trained = SplitRecord.model_construct(
-        cut="layer2.3",
-        budget=BUDGET,
-        measurement=MEASUREMENT,
-        training=training,
-        bottleneck=SimpleNamespace(design="linear"),
-    )
     result = SimpleNamespace(
-        trained=(trained,),
+        trained=(trained_split(),),
         plan=record.model_copy(update={"placements": renamed}),
         study=SimpleNamespace(directory=tmp_path),
         serve_command="isplit serve auto/bundle",

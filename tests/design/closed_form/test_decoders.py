@@ -4,13 +4,14 @@ from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
+import pytest
 import torch
 
 from isplit.codec.quantise import Quantiser
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.closed_form.decoders import estimate_decoders
+from isplit.design.closed_form.decoders import RIDGES, RegressionSums, cross_validated_errors, estimate_decoders
 from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.splits import BuiltSplit
 from tests.design.conftest import make_cut
@@ -88,3 +89,23 @@ def test_without_other_images_nothing_changes() -> None:
     estimate_decoders(cast("StatisticsPasses", Passes(are_shared=True)), [built])
 
     assert torch.equal(expected, linear_map.decoder)
+
+
+def test_errors_without_decoders_are_those_of_the_decoders() -> None:
+    """Each fold is decoded by the regression on the others: for every ridge, the same error as with that decoder."""
+    generator = torch.Generator().manual_seed(2)
+    folds = []
+    for _ in range(3):
+        latents = torch.randn(20, 4, generator=generator).double()
+        vectors = latents @ torch.randn(4, 7, generator=generator).double() + torch.randn(20, 7, generator=generator)
+        folds.append(RegressionSums(latents.T @ latents, latents.T @ vectors, float(vectors.square().sum())))
+
+    expected = {
+        ridge: sum(
+            fold.error(RegressionSums.of_all([other for other in folds if other is not fold]).regressed(ridge))
+            for fold in folds
+        )
+        for ridge in RIDGES
+    }
+
+    assert pytest.approx(expected) == cross_validated_errors(folds)

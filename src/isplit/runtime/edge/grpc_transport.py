@@ -9,7 +9,7 @@ from tritonclient.grpc import service_pb2_grpc  # pyright: ignore[reportMissingT
 
 from isplit.runtime.access import read_pem
 from isplit.runtime.edge.security import Tls, check_address, check_token, is_loopback
-from isplit.runtime.edge.transport import DEAD_AFTER_S, STATUSES, Reply, Request, Status, TransportError
+from isplit.runtime.edge.transport import DEAD_AFTER_S, Reply, Request, TransportError, known_status
 from isplit.runtime.edge.wire import read_reply, request_message
 
 MAX_REPLY_BYTES = 2**22
@@ -87,8 +87,7 @@ class GrpcTransport:
             link.channel.close()
 
     def _failure(self, error: Any, link: "_Link") -> TransportError:
-        name = str(error.code().name)
-        status = cast("Status", name) if name in STATUSES else "UNKNOWN"
+        status = known_status(str(error.code().name))
         if status != "DEADLINE_EXCEEDED":
             link.heard_s = time.monotonic()
         elif time.monotonic() - link.heard_s >= DEAD_AFTER_S:

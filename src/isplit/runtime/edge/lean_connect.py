@@ -5,11 +5,11 @@ import ssl
 import time
 
 from isplit.errors import IsplitError
-from isplit.runtime.edge.lean_link import LeanLink, wait_for
+from isplit.runtime.edge.lean_link import LeanLink, stated_error, wait_for
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.transport import TransportError
 from isplit.runtime.lean.device_frames import ALPN, MAGIC, NO_NUMBER, LeanWireError, hello
-from isplit.runtime.lean.server_frames import ERROR, FrameReader, decode_error
+from isplit.runtime.lean.server_frames import ERROR, FrameReader
 
 CONNECT_S = 10.0
 """Seconds that one address of a server may take to accept a connection."""
@@ -124,5 +124,4 @@ def _raise_refusal(connected: socket.socket, answer: bytes, ends_s: float) -> No
         frames = reader.feed(piece)
     for frame in frames:
         if frame.kind == ERROR and frame.number == NO_NUMBER:
-            status, message = decode_error(frame.body)
-            raise TransportError(status, message)  # type: ignore[arg-type] - statuses of the wire are a part of gRPC's
+            raise stated_error(frame.body)

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from isplit.runtime.edge.transport import Status, TransportError
+from isplit.runtime.edge.transport import TransportError, known_status
 from isplit.runtime.lean.device_frames import (
     MAX_SLOTS,
     NO_NUMBER,
@@ -94,8 +94,7 @@ class LeanLink:
                 del self._waiters[number]
         assert waiter.frame is not None
         if waiter.frame.kind == ERROR:
-            status, message = decode_error(waiter.frame.body)
-            raise TransportError(_status(status), message)
+            raise stated_error(waiter.frame.body)
         return waiter.frame.body
 
     def fail(self, fault: TransportError) -> None:
@@ -203,8 +202,7 @@ class LeanLink:
                 self._changed.notify_all()
         for frame in frames:
             if frame.kind == ERROR and frame.number == NO_NUMBER:
-                status, message = decode_error(frame.body)
-                fault = TransportError(_status(status), message)
+                fault = stated_error(frame.body)
                 self.fail(fault)
                 raise fault
 
@@ -240,5 +238,7 @@ def _late() -> TransportError:
     return TransportError("DEADLINE_EXCEEDED", "no answer came in time")
 
 
-def _status(name: str) -> Status:
-    return name  # type: ignore[return-value] - statuses of the wire are a part of gRPC's
+def stated_error(body: bytes) -> TransportError:
+    """Return what the body of an error frame says."""
+    status, message = decode_error(body)
+    return TransportError(known_status(status), message)

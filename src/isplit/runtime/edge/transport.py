@@ -1,7 +1,7 @@
 """Define the contract of a transport, which gRPC fulfils and tests replace."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,12 @@ Status = Literal[
 """gRPC's status codes, all but OK."""
 
 STATUSES: frozenset[str] = frozenset(get_args(Status))
+
+
+def known_status(name: str) -> Status:
+    """Return the status of a name; UNKNOWN if there is none of this name."""
+    return cast("Status", name) if name in STATUSES else "UNKNOWN"
+
 
 TensorName = Literal["payload", "latent", "image"]
 """The input of a model on the wire: a framed payload, a plain uint8 latent, or an image file."""

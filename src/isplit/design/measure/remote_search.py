@@ -79,9 +79,14 @@ def search_remote(
 
 def _families() -> list[list[Compression]]:
     """Return the settings by format and size, the best quality first; WebP before JPEG, large before small."""
-    key = lambda setting: (setting.scale, setting.format)  # noqa: E731
-    ordered = sorted(compared_compressions(), key=lambda setting: (*key(setting), setting.quality or 101), reverse=True)
-    return [list(group) for _, group in itertools.groupby(ordered, key=key)]
+
+    def family(setting: Compression) -> tuple[float, str]:
+        return setting.scale, setting.format
+
+    ordered = sorted(
+        compared_compressions(), key=lambda setting: (*family(setting), setting.quality or 101), reverse=True
+    )
+    return [list(group) for _, group in itertools.groupby(ordered, key=family)]
 
 
 def _setting(row: Compression) -> Compression:

@@ -22,6 +22,7 @@ from isplit.runtime.lean.device_frames import (
 )
 from isplit.runtime.lean.server_frames import ANSWER, ERROR, FrameReader, decode_answer, decode_error
 from isplit.runtime.server import ServerTls, serving
+from isplit.runtime.server.front.hub import SWEEP_S
 from tests.runtime.conftest import CLASSES
 
 TOKEN = "correct-horse-battery-staple"
@@ -130,6 +131,13 @@ def test_logits_and_times(tiny, served, connect, cut, tensor):
         assert tiny.logits[number].tolist() == answer.logits.tolist()
         assert answer.times.batch_size == 1
         assert 0 < answer.times.infer_ms <= answer.times.server_ms
+
+
+def test_a_peer_that_is_slow_to_greet(served, connect):
+    """The server says nothing before the peer's first bytes, which tell what it speaks, however often it looks."""
+    peer = connect(served.address)
+    time.sleep(3 * SWEEP_S)
+    peer.greet()
 
 
 def test_best_classes(tiny, served, connect):

@@ -77,6 +77,7 @@ def test_order_of_waiting_connections(start_front):
         for source in ("127.0.0.2", "127.0.0.1", "127.0.0.3")
     ]
     for client in clients:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")  # the server says nothing before
         assert client.recv(9)
         client.close()
     assert ["127.0.0.3", "127.0.0.1", "127.0.0.2"] == first_bytes

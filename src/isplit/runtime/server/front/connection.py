@@ -118,7 +118,7 @@ class Connection(Peer):
                 self.front.refused(call, RefusedError("UNAVAILABLE", message, reason="not_read"))
                 finish(call)
                 self._reset(call.stream_id, ErrorCodes.CANCEL)
-        self.flush()
+                self.flush()
 
     def _take(self, data: bytes) -> None:
         self._collecting, start = True, 0

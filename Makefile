@@ -8,6 +8,9 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 # Long experiments of this checkout stand still meanwhile.
 QUIETLY := $(BIN)/python experiments/pausing.py
 
+# The variable silences an advertisement of the theme.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 .PHONY: install demo test check bench docs wheel peers reproduce-report mutants clean
 
 install: $(VENV)/installed
@@ -30,6 +33,7 @@ check: install
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(SITE) --quiet
 
 bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'
@@ -61,8 +65,9 @@ wheel: install
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/isplit-*.whl
 
+# The site of docs/, in seconds; it fails on a page without navigation and on a link that leads nowhere.
 docs: install
-	$(BIN)/mkdocs build --strict
+	$(SITE)
 
 clean:
 	rm -rf $(VENV) .venv-peers build dist site isplit-demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

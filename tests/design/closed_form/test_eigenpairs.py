@@ -1,9 +1,10 @@
-"""The largest eigenpairs alone are those of the full problem, and it says so where it cannot find them."""
+"""The largest eigenpairs alone are those of the full problem, and as many as the caller says matter."""
 
 import pytest
 import torch
 
-from isplit.design.closed_form.eigenpairs import Needed, largest_eigenpairs
+from isplit.design.closed_form import eigenpairs
+from isplit.design.closed_form.eigenpairs import Eigenpairs, largest_eigenpairs
 
 
 def problem(width: int, *, power: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -15,51 +16,66 @@ def problem(width: int, *, power: float) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.linalg.cholesky(mixing @ mixing.T + torch.eye(width)), (vectors * falling) @ vectors.T
 
 
-def first(count: int) -> Needed:
-    """Ask for so many pairs, and for all that there are where there are fewer."""
-    return Needed(lambda values: min(count, len(values)), all_alike=True)
-
-
-def test_the_largest_pairs_are_those_of_all() -> None:
-    """Values to a millionth, and vectors that span the same space but for the last, which hardly matter."""
-    factor, covariance = problem(600, power=1.5)
+def exact(factor: torch.Tensor, covariance: torch.Tensor) -> Eigenpairs:
+    """Return all pairs in float64, the largest first."""
     values, vectors = torch.linalg.eigh(factor.T @ covariance @ factor)
-    values, vectors = values.flip(0)[:40], vectors.flip(1)[:, :40]
-
-    pairs = largest_eigenpairs(factor, covariance, first(40))
-
-    assert pairs is not None
-    assert (600, 40) == tuple(pairs.vectors.shape)
-    assert values.tolist() == pytest.approx(pairs.values.tolist(), rel=1e-4)
-    torch.testing.assert_close(pairs.vectors.T @ pairs.vectors, torch.eye(40).double(), rtol=0, atol=1e-5)
-    overlap = (vectors[:, :10].T @ pairs.vectors[:, :10]).square().sum(1)
-    assert [1.0] * 10 == pytest.approx(overlap.tolist(), abs=1e-4)
+    return Eigenpairs(values.flip(0), vectors.flip(1))
 
 
-def test_the_block_grows_until_enough_is_known() -> None:
-    """What matters can depend on the eigenvalues: all above a level are found, however few columns there were first."""
+@pytest.mark.parametrize("width", [600, 601])
+def test_the_largest_pairs_are_those_of_all(width: int) -> None:
+    """Values to a millionth of the largest; vectors are orthonormal, and each is an eigenvector."""
+    factor, covariance = problem(width, power=1.5)
+    expected = exact(factor, covariance)
+
+    pairs = largest_eigenpairs(factor, covariance, lambda values: 40)
+
+    assert (width, 40) == tuple(pairs.vectors.shape)
+    largest = float(expected.values[0])
+    assert expected.values[:40].tolist() == pytest.approx(pairs.values.tolist(), abs=1e-6 * largest)
+    vectors = pairs.vectors.double()
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(40).double(), rtol=0, atol=5e-6)
+    residuals = factor.T @ covariance @ factor @ vectors - vectors * pairs.values
+    assert float(residuals.norm(dim=0).max()) < 1e-5 * largest
+
+
+def test_how_many_matter_is_asked_of_all_eigenvalues() -> None:
+    """All above a level are found, however many there are, and at least one."""
     factor, covariance = problem(600, power=0.8)
-    values = torch.linalg.eigvalsh(factor.T @ covariance @ factor).flip(0)
-    level = float(values[150])
+    values = exact(factor, covariance).values
+    seen: list[torch.Tensor] = []
 
-    pairs = largest_eigenpairs(factor, covariance, Needed(lambda some: int((some > level).sum())))
+    def above(level: float) -> int:
+        def count(eigenvalues: torch.Tensor) -> int:
+            seen.append(eigenvalues)
+            return int((eigenvalues > level).sum())
 
-    assert pairs is None or abs(len(pairs.values) - 150) <= 1
-    few = largest_eigenpairs(factor, covariance, Needed(lambda some: int((some > float(values[60])).sum())))
-    assert few is not None
-    assert abs(len(few.values) - 60) <= 1
+        return len(largest_eigenpairs(factor, covariance, count).values)
+
+    between = (values[:-1] + values[1:]) / 2
+    assert [60, 150, 500] == [above(float(between[count - 1])) for count in (60, 150, 500)]
+    assert 1 == above(2 * float(values[0]))
+    assert [600] * 4 == [len(eigenvalues) for eigenvalues in seen]
 
 
-def test_nothing_is_returned_where_most_matter() -> None:
-    """Half of all pairs are better found with all the others."""
-    factor, covariance = problem(300, power=1.0)
-    assert largest_eigenpairs(factor, covariance, first(150)) is None
+def test_all_pairs_are_found_where_nothing_says_how_many_matter() -> None:
+    """Without a question, or with short vectors, the pairs are all there."""
+    for width, needed in ((600, None), (40, lambda values: 3)):
+        factor, covariance = problem(width, power=1.0)
+        pairs = largest_eigenpairs(factor, covariance, needed)
+        assert (width, width) == tuple(pairs.vectors.shape)
+        assert exact(factor, covariance).values.tolist() == pytest.approx(pairs.values.tolist(), abs=1e-5)
+
+
+def test_all_pairs_are_found_where_lapack_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tridiagonal solver does not find, the full one does."""
+    factor, covariance = problem(600, power=1.0)
+    monkeypatch.setattr(eigenpairs.lapack, "dsterf", lambda diagonal, beside: (diagonal, 1))
+    assert 600 == len(largest_eigenpairs(factor, covariance, lambda values: 3).values)
 
 
 def test_the_same_every_time() -> None:
-    """The random columns are the same in every run."""
+    """Nothing is left to chance."""
     factor, covariance = problem(600, power=2.0)
-    one, other = (largest_eigenpairs(factor, covariance, first(10)) for _ in range(2))
-    assert one is not None
-    assert other is not None
-    assert torch.equal(one.vectors, other.vectors)
+    first, second = (largest_eigenpairs(factor, covariance, lambda values: 10) for _ in range(2))
+    assert torch.equal(first.vectors, second.vectors)

@@ -131,8 +131,7 @@ class CutMoments:
         def needed(layout: PatchLayout) -> Needed | None:
             if not budgets:
                 return None
-            count = partial(needed_latents, layout=layout, cut=cut, budgets=budgets)
-            return Needed(count, all_alike=any(budget.element_ratio for budget in budgets))
+            return partial(needed_latents, layout=layout, cut=cut, budgets=budgets)
 
         solutions = [
             solve(layout, statistics, weighted=weighted, needed=needed(layout))

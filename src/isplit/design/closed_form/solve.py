@@ -24,7 +24,6 @@ from isplit.design.closed_form.moment_sums import Statistics
 
 # Added to S and Sigma, as a share of their mean eigenvalue: keeps directions without samples from dividing by zero.
 SHRINKAGE = 1e-3
-_LONG = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +122,7 @@ def solve(
         layout: How the tensor becomes vectors.
         statistics: Of these vectors.
         weighted: False for plain PCA (S = I), for comparison.
-        needed: How many latents matter. Long vectors are then solved for these alone; None solves for all.
+        needed: Says how many latents matter. Long vectors are then solved for these alone; None solves for all.
 
     It is computed where the statistics are; the solution is on the CPU.
 
@@ -132,28 +131,20 @@ def solve(
     importance = statistics.importance if weighted else torch.eye(width, dtype=torch.float64, device=place)
     weights, covariance = _shrunk(importance), _shrunk(statistics.covariance)
     factor = torch.linalg.cholesky(weights)
-    pairs = largest_eigenpairs(factor, covariance, needed) if needed and width > _LONG else None
-    eigenvalues, vectors = _all_eigenpairs(factor, covariance) if pairs is None else (pairs.values, pairs.vectors)
+    pairs = largest_eigenpairs(factor, covariance, needed)
     matters = bool(importance.diagonal().sum() > 0)
+    # Encoder and decoder undo each other as exactly in float32, which is what they are kept in.
+    factor = factor.to(pairs.vectors.dtype)
     return Solution(
         layout=layout,
         mean=statistics.mean.float().cpu(),
         scale=statistics.scale.float().cpu(),
-        encoder=(factor @ vectors).float().cpu(),
-        decoder=torch.linalg.solve_triangular(factor.T, vectors, upper=True).T.float().cpu(),
-        eigenvalues=(eigenvalues if matters else torch.zeros_like(eigenvalues)).cpu(),
+        encoder=(factor @ pairs.vectors).float().cpu(),
+        decoder=torch.linalg.solve_triangular(factor.T, pairs.vectors, upper=True).T.float().cpu(),
+        eigenvalues=(pairs.values if matters else torch.zeros_like(pairs.values)).cpu(),
         # The trace of Lᵀ Sigma L, without forming it.
         energy=float((weights * covariance).sum()) if matters else 0.0,
     )
-
-
-def _all_eigenpairs(factor: torch.Tensor, covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return all eigenvalues of Lᵀ Sigma L, descending, and their vectors."""
-    product = factor.T @ covariance @ factor
-    # Encoder and decoder undo each other with any orthogonal Q, so float32 will do where float64 takes long: it is off
-    # by 2e-6 of the largest eigenvalue, far below what any budget sends.
-    eigenvalues, vectors = torch.linalg.eigh(product.float() if len(product) > _LONG else product)
-    return eigenvalues.double().flip(0).clamp_min(0), vectors.double().flip(1)
 
 
 def _shrunk(matrix: torch.Tensor) -> torch.Tensor:

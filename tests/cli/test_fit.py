@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from isplit.records import SplitRecord
+from isplit.runtime.bundle import Bundle
 
 QUICK = ["--epochs", "1", "--batch-size", "16"]
 
@@ -42,6 +43,20 @@ def test_the_opponent_is_trained_and_named(isplit, study):
     result = isplit("fit", study, *options)
     assert "with a network trained on such images" in " ".join(result.out.split())
     assert "No network was trained" not in result.out
+
+
+def test_exported_splits_are_judged_beside_the_opponent(isplit, study, tmp_path):
+    """`export` shows the trained opponent, judges the trained splits by it, and describes it in the manifest."""
+    split = ["--allow-code", "--cut", "pool2", "--bytes", "30"]
+    for options in ([*split, *QUICK], ["--allow-code", "--remote", "webp:50@0.5", *QUICK]):
+        assert 0 == isplit("fit", study, *options).code
+    result = isplit("export", study, *split, "-o", tmp_path / "bundle", "--images", 3, "--no-local")
+    assert 0 == result.code, result.err
+    words = " ".join(result.out.split())
+    assert "with a network trained on such images" in words
+    assert "The networks trained on compressed images are in the study and not in the bundle." in words
+    (opponent,) = Bundle.open(tmp_path / "bundle").record.opponents
+    assert ("webp", 50, 0.5) == (opponent.format, opponent.quality, opponent.scale)
 
 
 @pytest.mark.parametrize(

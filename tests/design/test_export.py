@@ -1,5 +1,6 @@
 """A bundle answers as torch does: from the image through bytes to the logits, and it describes itself rightly."""
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import onnx
 import pytest
 
 from isplit.design.export import export
+from isplit.design.fit_remote import fit_remote
 from isplit.design.onnx.compare import load_pixels
 from isplit.design.onnx.recommended_image import recommend_image, remote_placement
-from isplit.design.settings import ExportSettings
+from isplit.design.settings import ExportSettings, FitSettings
+from isplit.design.study import open_study
 from isplit.records import Accuracy, Paired, PayloadBytes, PredictionsRecord, RemoteImage
 from isplit.runtime.bundle import Bundle
 from tests.design.exporting import CUTS, GROUPS
@@ -164,6 +167,33 @@ def test_remote_setting_without_measurement(opened):
     setting = remote_placement(opened.view(), "whole.onnx", pixels=pixels).recommended
     assert ("jpeg", 90, None) == (setting.format, setting.quality, setting.accuracy)
     assert 100 < setting.payload_bytes_mean < 1000
+
+
+def test_trained_opponents(tiny_study, tmp_path):
+    """The manifest describes networks that were trained on compressed images of its classes, and of no others."""
+    study = open_study(shutil.copytree(tiny_study.directory, tmp_path / "study"), allow_code=True)
+    settings = FitSettings(epochs=1, images=12, batch_size=6)
+    options = ExportSettings(images=4, local=False, remote=False)
+    assert () == export(study, ["pool2"], tmp_path / "without", settings=options).opponents
+    trained = fit_remote(study, "webp:20@0.5", after="pool1", settings=settings)
+    fit_remote(study, "jpeg:50", group=GROUPS[0], settings=settings)
+
+    (opponent,) = export(study, ["pool2"], tmp_path / "bundle", settings=options).opponents
+    assert (opponent,) == Bundle.open(tmp_path / "bundle").record.opponents
+    assert ("webp", 20, 0.5, "pool1", 1) == (
+        opponent.format,
+        opponent.quality,
+        opponent.scale,
+        opponent.after,
+        opponent.epochs,
+    )
+    measured = trained.measurement
+    assert (measured.accuracy, "test", measured.against_whole) == (
+        opponent.accuracy,
+        opponent.part,
+        opponent.against_whole,
+    )
+    assert measured.payload_bytes.mean == opponent.payload_bytes_mean
 
 
 def test_nothing_about_this_machine(exported):

@@ -1,12 +1,27 @@
 """The verdict on trained splits, by hand: beside networks trained on compressed images, and where there are none."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from isplit.plan.opponent import ASK_FOR_OPPONENT, trained_verdict, trained_verdict_texts
-from isplit.records import Accuracy, Paired, PayloadBytes, RemoteImage, WireBytes
-from tests.plan.conftest import make_predictions, measurement
+from isplit.plan.planner import plan
+from isplit.plan.study_facts import StudyFacts, load_facts
+from isplit.records import (
+    Accuracy,
+    Compression,
+    Paired,
+    PayloadBytes,
+    ProfileRecord,
+    RemoteImage,
+    TrainedRemote,
+    WireBytes,
+)
+from isplit.records.remote import REMOTES
+from isplit.records.splits import SplitFile
+from tests.plan.conftest import make_predictions, measurement, plain_link
 
 CLASSES = "all classes"
 IMAGES = 1000
@@ -81,3 +96,80 @@ def test_untrained_splits_have_no_trained_verdict():
     closed_form = split("late", 88, losses=2)
     closed_form.training = None
     assert [] == trained_verdict_texts([closed_form], [], make_predictions(), group=CLASSES)
+
+
+def saved_opponent(study: Path, payload: int, *, losses: int, compression: str, after: str | None = None, **changes):
+    """Save the record of a network trained on compressed images in a study."""
+    setting = Compression.from_tag(compression)
+    image = opponent(payload, losses=losses).measurement.model_copy(update=setting.model_dump())
+    record = TrainedRemote(
+        isplit_version="0",
+        versions={},
+        model="a" * 64,
+        group=CLASSES,
+        compression=setting,
+        after=after,
+        part="fit",
+        images=100,
+        epochs=3,
+        best_epoch=2,
+        seconds=1.0,
+        settings={},
+        curve=(),
+        before=image,
+        measurement=image,
+        weights=SplitFile.of(b"", part="weights", suffix=".safetensors"),
+    )
+    directory = study / REMOTES / f"{payload}"
+    directory.mkdir(parents=True)
+    record.model_copy(update=changes).save(directory)
+
+
+def trained(facts: StudyFacts, cut: str) -> StudyFacts:
+    """Return facts in which the splits at a cut were trained and lose nothing."""
+    splits = tuple(
+        replace(split, accuracy=split.accuracy.model_copy(update={"source": "trained", "largest_loss": 0.0}))
+        if split.cut == cut
+        else split
+        for split in facts.splits
+    )
+    return replace(facts, splits=splits)
+
+
+def test_plan_has_trained_opponents(study: Path, board: ProfileRecord, cloud: ProfileRecord):
+    """They are placements beside the network as it is; those of other classes or another model are not."""
+    saved_opponent(study, 290, losses=3, compression="webp:50@0.5")
+    saved_opponent(study, 280, losses=3, compression="avif:40", after="middle")
+    saved_opponent(study, 270, losses=3, compression="webp:50", group="animals")
+    saved_opponent(study, 260, losses=3, compression="webp:50", model="b" * 64)
+    record = plan(load_facts(study), device=board, server=cloud, link=plain_link())
+
+    names = [placement.name for placement in record.placements if placement.kind == "remote"]
+    assert [
+        "remote WebP q35",
+        "remote WebP q80",
+        "remote AVIF q40, trained after middle",
+        "remote WebP q50 x 0.5, trained",
+    ] == sorted(names, key=lambda name: ("trained" in name, name))
+    image = record.placement("remote WebP q50 x 0.5, trained")
+    assert ("trained", "test", 290.0) == (image.accuracy.source, image.accuracy.part, image.payload_bytes)
+    assert "send the image as WebP q50 x 0.5 to a network trained on such images: " in record.answer.text
+    assert ASK_FOR_OPPONENT not in record.answer.text
+
+
+def test_plan_of_a_trained_split_asks_for_its_opponent(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """Where a trained split is the answer and no network was trained on images, the answer says so."""
+    limits = {"max_accuracy_loss": 0.02, "hide_image": True}
+    without = plan(trained(facts, "middle"), device=board, server=cloud, link=plain_link(), limits=limits)
+    assert without.answer.worth_splitting
+    assert ASK_FOR_OPPONENT in without.answer.text
+    untrained = plan(facts, device=board, server=cloud, link=plain_link(), limits=limits)
+    assert ASK_FOR_OPPONENT not in untrained.answer.text
+
+    saved_opponent(Path(facts.directory), 290, losses=3, compression="webp:50@0.5")
+    images = load_facts(Path(facts.directory)).images
+    beside = plan(
+        replace(trained(facts, "middle"), images=images), device=board, server=cloud, link=plain_link(), limits=limits
+    )
+    assert without.answer.chosen == beside.answer.chosen
+    assert ASK_FOR_OPPONENT not in beside.answer.text

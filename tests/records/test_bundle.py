@@ -17,6 +17,7 @@ from isplit.records import (
     LocalPlacement,
     Preprocessing,
     RemotePlacement,
+    TrainedOpponent,
 )
 
 HASH = "0123456789abcdef" * 4
@@ -107,9 +108,27 @@ def without_news(written, golden):
     return written
 
 
+def test_opponents_round_trip():
+    """Networks trained on compressed images are read as they were written; older manifests have none."""
+    assert () == record().opponents
+    setting = GOLDEN["remote"]["recommended"]
+    opponents = record(
+        opponents=[setting | {"after": None, "epochs": 3}, setting | {"after": "a", "epochs": 0}]
+    ).opponents
+    shown = [(opponent.format, opponent.quality, opponent.after, opponent.epochs) for opponent in opponents]
+    assert [("webp", 80, None, 3), ("webp", 80, "a", 0)] == shown
+    assert opponents == BundleRecord.from_json(record(opponents=json.loads(_texts(opponents))).to_json()).opponents
+
+
+def _texts(opponents: tuple[TrainedOpponent, ...]) -> str:
+    return "[" + ",".join(opponent.model_dump_json() for opponent in opponents) + "]"
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
+        ({"opponents": [GOLDEN["remote"]["recommended"]]}, "opponents"),
+        ({"opponents": [GOLDEN["remote"]["recommended"] | {"after": None, "epochs": -1}]}, "epochs"),
         ({"name": "a.b"}, "letters, digits"),
         ({"name": ""}, "letters, digits"),
         ({"cuts": [], "local": None, "remote": None}, "no placement"),

@@ -9,6 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from isplit.cli import console
+from isplit.cli.fit import show_trained_verdict
 from isplit.cli.options import Options
 from isplit.cli.study_options import BudgetOptions, CutChoice, CutOptions, GroupOption, MovedInputs, MovedOptions
 from isplit.cli.tables import Column, print_table
@@ -20,12 +21,16 @@ from isplit.records import (
     BundleRecord,
     Design,
     ExportCheck,
+    ImageSetting,
     Int8Cost,
     Paired,
     PartName,
+    SplitRecord,
     WireBytes,
+    WireOverhead,
     wire_overhead,
 )
+from isplit.records.split_files import split_records
 
 
 def export(
@@ -95,6 +100,7 @@ def export(
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
         show_bundle(record, wide=wide)
+        show_trained_verdict(study, _trained_splits(study, record), group=opened.view(group).name)
         typer.echo(f"Bundle: {out}")
         typer.echo(f"Next, answer devices with it: isplit serve {out}")
 
@@ -135,6 +141,19 @@ def _export_segments(
         )
         typer.echo(f"Bundle: {out}")
         typer.echo(f"Next, on the device: isplit run {out} IMAGES --placement segmented")
+
+
+def _trained_splits(study: Path, record: BundleRecord) -> list[SplitRecord]:
+    """Return the records of the trained splits that are in a bundle as they were measured: not with an int8 head."""
+    wanted = {cut.name: cut for cut in record.cuts if not cut.int8}
+    return [
+        split
+        for split in split_records(study).values()
+        if split.training is not None
+        and split.cut in wanted
+        and (split.group, split.budget) == (record.group.name, wanted[split.cut].budget)
+        and split.measurement.accuracy == wanted[split.cut].accuracy
+    ]
 
 
 def _design(text: str | None) -> str | None:
@@ -186,6 +205,8 @@ def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
     ]
     for title, placements in tables.items():
         print_table(placements, columns, title=title, wide=wide)
+    if record.opponents:
+        typer.echo("The networks trained on compressed images are in the study and not in the bundle.")
     for cut in record.cuts:
         if cut.int8_cost:
             console.output().print(_int8(cut.name, cut.int8_cost), markup=False, highlight=False)
@@ -226,23 +247,26 @@ def _placements(record: BundleRecord) -> Sequence[_Placement]:
             )
         )
     if record.remote:
-        setting = record.remote.recommended
-        payload_bytes = setting.payload_bytes_mean
-        scale = "" if setting.scale == 1 else f", side × {setting.scale:g}"
-        name = f"remote ({setting.format} {setting.quality or 'lossless'}{scale})"
-        placements.append(
-            _Placement(
-                name,
-                setting.accuracy,
-                setting.part,
-                setting.against_whole,
-                payload_bytes,
-                overhead.of_image(payload_bytes),
-                0,
-                record.check,
-            )
-        )
+        placements.append(_of_image(record.remote.recommended, overhead, check=record.check))
+    placements.extend(_of_image(opponent, overhead, trained=True) for opponent in record.opponents)
     return placements
+
+
+def _of_image(
+    setting: ImageSetting, overhead: WireOverhead, *, check: ExportCheck | None = None, trained: bool = False
+) -> _Placement:
+    scale = "" if setting.scale == 1 else f", side × {setting.scale:g}"
+    name = f"remote ({setting.format} {setting.quality or 'lossless'}{scale})"
+    return _Placement(
+        f"{name}, trained on such images" if trained else name,
+        setting.accuracy,
+        setting.part,
+        setting.against_whole,
+        setting.payload_bytes_mean,
+        overhead.of_image(setting.payload_bytes_mean),
+        0,
+        check,
+    )
 
 
 def _logits(check: ExportCheck | None) -> str:

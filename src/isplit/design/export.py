@@ -22,7 +22,7 @@ from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to
 from isplit.design.onnx.int8 import Int8Measured, measure_int8, quantise_head
 from isplit.design.onnx.modules import HeadModel, TailModel, WholeModel
 from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_bundle_directory
-from isplit.design.onnx.recommended_image import remote_placement
+from isplit.design.onnx.recommended_image import remote_placement, trained_opponents
 from isplit.design.onnx.triton import TRITON, write_tail
 from isplit.design.settings import ExportSettings, SplitFilter
 from isplit.design.splits import ChosenSplit, choose_split
@@ -247,5 +247,6 @@ class _Exporter:
             remote=remote_placement(view, WHOLE, pixels=self._pixels) if settings.remote else None,
             cuts=tuple(cuts),
             check=check,
+            opponents=trained_opponents(view),
             files={path.relative_to(self._directory).as_posix(): BundledFile.of(path) for path in paths},
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from isplit.plan.limit_words import broken_figures, broken_limits, excluded
 from isplit.plan.links import ASSUMED_ROUND_TRIP
+from isplit.plan.opponent import ASK_FOR_OPPONENT
 from isplit.plan.units import rate_text, size_text
 from isplit.records import (
     ExcludedBy,
@@ -84,6 +85,8 @@ def recommend(
     else:
         worth = "Splitting is worth it here." if _splits(chosen) else "Splitting is not worth it here."
         sentences = [f"{scene}: {action(chosen)}: {figures(chosen, objective=choice.objective)}.", worth]
+        if text := _opponent_text(chosen, placements):
+            sentences.append(text)
         sentences += [_alternative(other, objective=choice.objective) for other in choice.alternatives]
         if text := _switching_text(switching, placements, first=links[0] if links else None):
             sentences.append(text)
@@ -116,7 +119,7 @@ def action(placement: PlannedPlacement) -> str:
     if placement.kind == "split":
         return f"split after {placement.cut} at {_budget(placement)}"
     if placement.kind == "remote":
-        return f"send the image as {placement.name.removeprefix('remote ')}"
+        return f"send the image as {_image_words(placement)}"
     if placement.kind == "middle":
         return (
             f"split after {placement.cut} at {_budget(placement)} and run what follows {placement.second_cut} on the "
@@ -128,6 +131,24 @@ def action(placement: PlannedPlacement) -> str:
         parts = [f"{_machine_range(segment.start, segment.end)} on {segment.machine}" for segment in placement.segments]
         return f"run {', '.join(parts[:-1])} and {parts[-1]} (payloads of {_budget(placement)})"
     return "run it on the device"
+
+
+def _image_words(placement: PlannedPlacement) -> str:
+    """Say which image is sent, and to which network where it is not the model as it is."""
+    setting, _, training = placement.name.removeprefix("remote ").partition(", trained")
+    if not _is_trained(placement):
+        return setting
+    return f"{setting} to a network trained on such images{f' ({training.strip()})' if training else ''}"
+
+
+def _is_trained(placement: PlannedPlacement) -> bool:
+    return placement.accuracy is not None and placement.accuracy.source == "trained"
+
+
+def _opponent_text(chosen: PlannedPlacement, placements: Sequence[PlannedPlacement]) -> str:
+    """Say that a trained split was compared with a network that was not trained on compressed images, if it was."""
+    has_opponent = any(placement.kind == "remote" and _is_trained(placement) for placement in placements)
+    return "" if has_opponent or not (_splits(chosen) and _is_trained(chosen)) else ASK_FOR_OPPONENT
 
 
 def _machine_range(start: str | None, end: str | None) -> str:
@@ -218,7 +239,7 @@ def _with_article(title: str) -> str:
 def _alternative(placement: PlannedPlacement, *, objective: Objective) -> str:
     latency = f"{milliseconds(placement.latency_ms)} ms{_objective_text(placement, objective)}"
     beginning = {
-        "remote": f"Sending {placement.name.removeprefix('remote ')}",
+        "remote": f"Sending {_image_words(placement)}",
         "local": "On the device alone",
         "segmented": f"On the device in {len(placement.segments)} segments",
         "split": f"Splitting after {placement.cut} at {_budget(placement)}",

@@ -6,7 +6,7 @@ from math import hypot
 
 from isplit.plan.compute import ModelShape
 from isplit.plan.study_facts import ImageFacts, SplitFacts, StudyFacts
-from isplit.records import PlannedAccuracy
+from isplit.records import FORMAT_NAMES, PlannedAccuracy
 from isplit.records.plan import PlacementKind
 
 CLASSIFIER_SHARE = 0.2
@@ -101,8 +101,10 @@ def split_text(split: SplitFacts) -> str:
 
 
 def image_text(image: ImageFacts) -> str:
-    """Name an image setting: "WebP q65 x 0.5"."""
+    """Name an image setting, and the network that gets it: "WebP q65 x 0.5", "WebP q65 x 0.5, trained"."""
     setting = image.compression
-    name = {"jpeg": "JPEG", "webp": "WebP", "png": "PNG"}[setting.format]
     quality = "" if setting.quality is None else f" q{setting.quality}"
-    return name + quality + (f" x {setting.scale:g}" if setting.scale != 1 else "")
+    scale = f" x {setting.scale:g}" if setting.scale != 1 else ""
+    trained = ", trained" if image.trained else ""
+    after = f" after {image.trained_after}" if image.trained_after else ""
+    return f"{FORMAT_NAMES[setting.format]}{quality}{scale}{trained}{after}"

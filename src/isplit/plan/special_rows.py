@@ -73,9 +73,13 @@ def _loss(split: SplitFacts) -> float:
 
 
 def _best_image(facts: StudyFacts) -> ImageFacts | None:
-    """Return the compressed image of the fewest bytes that surely loses at most one point."""
+    """Return the compressed image of the fewest bytes that surely loses at most one point in the network as it is.
+
+    The splits that follow on other machines are of that network, and not of one trained on compressed images.
+    """
+    untrained = (image for image in facts.images if not image.trained)
     return min(
-        (image for image in facts.images if (image.accuracy.judged_loss or 0.0) <= DEFAULT_ACCURACY_LOSS + 1e-9),
+        (image for image in untrained if (image.accuracy.judged_loss or 0.0) <= DEFAULT_ACCURACY_LOSS + 1e-9),
         key=lambda image: image.payload_bytes,
         default=None,
     )

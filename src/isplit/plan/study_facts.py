@@ -18,6 +18,7 @@ from isplit.records import (
     SplitRecord,
     StudyRecord,
     WireOverhead,
+    remote_records,
     wire_overhead,
 )
 from isplit.records.split_files import split_records
@@ -41,9 +42,15 @@ class SplitFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """A compressed image as the server gets it, and how accurate the whole model is on such images."""
+    """A compressed image as the server gets it, and how accurate the whole model is on such images.
+
+    `trained` says that the network was trained on images of this setting, and `trained_after` names the cut after which
+    its layers learned (None: all of them).
+    """
 
     compression: Compression
+    trained: bool = False
+    trained_after: str | None = None
     payload_bytes: float
     payload_p95_bytes: float
     accuracy: PlannedAccuracy
@@ -65,10 +72,11 @@ class StudyFacts:
 
 
 def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
-    """Read a study's records: analysed at least, predicted where it was, and its trained splits.
+    """Read a study's records: analysed at least, predicted where it was, and what was trained.
 
-    A trained split takes the place of the untrained one of the same cut, budget and design. Cuts of which nothing is
-    known are not planned.
+    A trained split takes the place of the untrained one of the same cut, budget and design. Networks that were trained
+    on compressed images stand beside the network as it is, which may need fewer bytes at another setting. Cuts of which
+    nothing is known are not planned.
 
     Raises:
         StudyError: the directory is no study, or a record is damaged.
@@ -93,6 +101,9 @@ def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
     for record in split_records(directory).values():
         if record.training is not None and record.group == chosen:
             splits[record.cut, record.budget.tag, record.bottleneck.design] = _trained(record)
+    for opponent in remote_records(directory):
+        if (opponent.group, opponent.model) == (chosen, study.model.fingerprint):
+            images.append(_image(opponent.measurement, trained=True, after=opponent.after))
     places = {cut.name for cut in graph.cuts}
     if strangers := sorted({split.cut for split in splits.values()} - places):
         msg = f"the records in {directory} are not of one study: graph.json has no cut {strangers[0]!r}"
@@ -192,9 +203,11 @@ def _split(cut: str, budget: Budget, design: str, measurement: Measurement, accu
     )
 
 
-def _image(image: RemoteImage) -> ImageFacts:
+def _image(image: RemoteImage, *, trained: bool = False, after: str | None = None) -> ImageFacts:
     return ImageFacts(
         compression=Compression(format=image.format, quality=image.quality, scale=image.scale),
+        trained=trained,
+        trained_after=after,
         payload_bytes=image.payload_bytes.mean,
         payload_p95_bytes=image.payload_bytes.p95,
         accuracy=PlannedAccuracy(
@@ -204,7 +217,7 @@ def _image(image: RemoteImage) -> ImageFacts:
             difference=image.against_whole.difference,
             stderr=image.against_whole.stderr,
             largest_loss=image.against_whole.largest_loss(image.accuracy.images),
-            source="decoded images",
+            source="trained" if trained else "decoded images",
             images=image.accuracy.images,
             part=image.part,
         ),

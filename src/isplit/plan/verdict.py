@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from isplit.plan.choose import SMALLEST_SERVER_SHARE
 from isplit.records import (
+    FORMAT_NAMES,
     MEASURED_WIRE_OVERHEAD,
     Paired,
     Prediction,
@@ -24,8 +25,6 @@ from isplit.records import (
 )
 
 _Row = TypeVar("_Row", Prediction, RemoteImage)
-
-_FORMAT_NAMES = {"jpeg": "JPEG", "webp": "WebP", "png": "PNG", "avif": "AVIF", "jxl": "JPEG XL"}
 
 LOSSES = (0.01, 0.03)
 """How far below the whole model a placement may be, as shares."""
@@ -191,7 +190,7 @@ def _settled_text(result: Verdict) -> str:
 
 def image_setting(image: RemoteImage) -> str:
     """Name a setting: "WebP quality 35, side × 0.5"."""
-    name = _FORMAT_NAMES[image.format]
+    name = FORMAT_NAMES[image.format]
     return f"{name} {'lossless' if image.quality is None else f'quality {image.quality}'}" + (
         f", side × {image.scale:g}" if image.scale != 1 else ""
     )

@@ -14,9 +14,10 @@ from isplit.records.bundle import (
     LocalPlacement,
     RemotePlacement,
     SegmentedPlacement,
+    TrainedOpponent,
 )
 from isplit.records.candidates import Candidate, CandidatesRecord, Ranking, Rule
-from isplit.records.compression import Compression, ImageFormat, compared_compressions
+from isplit.records.compression import FORMAT_NAMES, Compression, ImageFormat, compared_compressions
 from isplit.records.curve import (
     METHOD_TITLES,
     CurvePoint,
@@ -119,6 +120,7 @@ from isplit.records.verification import (
 )
 
 __all__ = [
+    "FORMAT_NAMES",
     "MEASURED_WIRE_OVERHEAD",
     "METHOD_TITLES",
     "Accuracy",
@@ -216,6 +218,7 @@ __all__ = [
     "TimeFigure",
     "Timings",
     "TracePoint",
+    "TrainedOpponent",
     "TrainedRemote",
     "Training",
     "TrainingAdvice",

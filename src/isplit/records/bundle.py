@@ -146,6 +146,17 @@ class ImageSetting(Compression):
     payload_bytes_p95: float
 
 
+class TrainedOpponent(ImageSetting):
+    """A network of the study that was trained on images of one setting, which trained splits are compared with.
+
+    The network is not in the bundle. `after` is the cut after which its layers learned, None where all did, and
+    `epochs` how many it was trained for. `accuracy` and `against_whole` are those after training.
+    """
+
+    after: str | None
+    epochs: int = Field(ge=0)
+
+
 class RemotePlacement(Part):
     """The whole model on the server, which gets compressed images. Its file is as in `LocalPlacement`.
 
@@ -209,7 +220,8 @@ class BundleRecord(TableRecord):
     made the bundle. An ONNX file may keep weights in another file of the bundle (`weights.bin`, which heads share), in
     its own directory or below. `check` is that of the whole model's file. `base_accuracy` is the study's, on its test
     part (for a class subset, the whole model's beside the first cut). Accuracies of placements are of the images on
-    which their splits were measured.
+    which their splits were measured. `opponents` are the study's networks that were trained on compressed images of
+    these classes; there are none in bundles of older versions.
     """
 
     schema_name: ClassVar[str] = "isplit.bundle/1"
@@ -228,6 +240,7 @@ class BundleRecord(TableRecord):
     cuts: tuple[CutPlacement, ...]
     segmented: SegmentedPlacement | None = None
     check: ExportCheck | None = None
+    opponents: tuple[TrainedOpponent, ...] = ()
     files: dict[BundlePath, BundledFile]
 
     @model_validator(mode="after")

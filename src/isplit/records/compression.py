@@ -10,6 +10,9 @@ from isplit.records.base import Part
 
 ImageFormat = Literal["jpeg", "webp", "png", "avif", "jxl"]
 
+FORMAT_NAMES: dict[ImageFormat, str] = {"jpeg": "JPEG", "webp": "WebP", "png": "PNG", "avif": "AVIF", "jxl": "JPEG XL"}
+"""How formats are called in sentences and tables."""
+
 
 class Compression(Part):
     """A compression of images for the server.

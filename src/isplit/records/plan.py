@@ -110,7 +110,8 @@ class PlannedAccuracy(Part):
     `difference` is to the whole model on the same images, `stderr` its standard error, and `largest_loss` the
     one-sided 95 % bound on how much accuracy is lost (None where the images were not answered in pairs, as for a
     prediction). "predicted" is the accuracy after training by a calibration; "closed form" was measured without
-    training, "decoded images" with the whole model on compressed images. "combined" adds the losses of two bottlenecks
+    training, "decoded images" with the whole model on compressed images. "trained" was measured after training: of the
+    split, or of the network on images of this compression. "combined" adds the losses of two bottlenecks
     that were measured one at a time. `images` is how many images it was measured on and `part` which part of the data
     they are of; None for a prediction.
     """

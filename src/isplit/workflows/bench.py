@@ -299,9 +299,10 @@ def _is_of(row: PlannedPlacement, placement: str, bundle: BundleRecord) -> bool:
     if placement == REMOTE:
         assert bundle.remote is not None  # it is one of the bundle's placements
         wanted, setting = bundle.remote.recommended, row.compression
-        return setting is not None and (setting.format, setting.quality, setting.scale) == (
-            wanted.format,
-            wanted.quality,
-            wanted.scale,
+        # The network of a bundle was not trained on compressed images.
+        is_trained = row.accuracy is not None and row.accuracy.source == "trained"
+        same = setting is not None and (
+            (setting.format, setting.quality, setting.scale) == (wanted.format, wanted.quality, wanted.scale)
         )
+        return same and not is_trained
     return row.kind == "split" and row.cut == placement and row.budget == bundle.cut(placement).budget

@@ -1,4 +1,4 @@
-"""Which compression a bundle recommends for images that go to the server whole."""
+"""Which compression a bundle recommends for images that go to the server whole, and what splits compete with."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from isplit.codec.image import compress
 from isplit.design.study import StudyView
 from isplit.plan.verdict import LOSSES, within
-from isplit.records import ImageSetting, PayloadBytes, RemoteImage, RemotePlacement
+from isplit.records import ImageSetting, PayloadBytes, RemoteImage, RemotePlacement, TrainedOpponent, remote_records
 
 ACCEPTED_FORMATS = ("jpeg", "webp", "png")
 _QUALITY = 90
@@ -38,15 +38,28 @@ def recommend_image(measured: Sequence[RemoteImage]) -> ImageSetting:
         best = min(good, key=lambda measurement: measurement.payload_bytes.mean)
     else:
         best = max(measured, key=lambda measurement: (measurement.accuracy.accuracy, -measurement.payload_bytes.mean))
+    return _setting(best)
+
+
+def _setting(measured: RemoteImage) -> ImageSetting:
     return ImageSetting(
-        format=best.format,
-        quality=best.quality,
-        scale=best.scale,
-        accuracy=best.accuracy,
-        part=best.part,
-        against_whole=best.against_whole,
-        payload_bytes_mean=best.payload_bytes.mean,
-        payload_bytes_p95=best.payload_bytes.p95,
+        format=measured.format,
+        quality=measured.quality,
+        scale=measured.scale,
+        accuracy=measured.accuracy,
+        part=measured.part,
+        against_whole=measured.against_whole,
+        payload_bytes_mean=measured.payload_bytes.mean,
+        payload_bytes_p95=measured.payload_bytes.p95,
+    )
+
+
+def trained_opponents(view: StudyView) -> tuple[TrainedOpponent, ...]:
+    """Describe the networks that the study's model was trained to on compressed images of these classes."""
+    return tuple(
+        TrainedOpponent(**_setting(record.measurement).model_dump(), after=record.after, epochs=record.epochs)
+        for record in remote_records(view.study.directory)
+        if (record.model, record.group) == (view.fingerprint, view.name)
     )
 
 

@@ -37,8 +37,8 @@ def fit_remote(
     """Train the model on compressed images, measure it on the test part, and save it in the study.
 
     It learns from the labels and from the whole model's answers to the uncompressed images, with the losses, rates,
-    epochs and patience of `fit`. Settings that are about splits alone are refused. What was trained with the same settings
-    before is returned as it is, and a run that was interrupted goes on after its last whole epoch.
+    epochs and patience of `fit`. Settings that are about splits alone are refused. What was trained before with the
+    same settings is returned as it is, and a run that was interrupted goes on after its last whole epoch.
 
     Args:
         study: A study, or its directory; the model itself is not changed.

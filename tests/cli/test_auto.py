@@ -1,17 +1,61 @@
 """isplit auto: from a model and data to a bundle; resumed where it stopped, and bad input is refused at once."""
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from isplit.records import BundleRecord, PlanRecord, SplitRecord
+from isplit.records.split_files import split_records
 from isplit.runtime.bundle import Bundle
 from isplit.workflows import auto as workflow
 
 WORK = "--bytes 64 --images 12 --predict-images 6 --statistics-images 12 --compressed-images 6 --epochs 1".split()
 # Neither the whole model on the device nor the image on the server is allowed.
 A_SPLIT = "--link wifi --server phone --hide-image --max-device-mac-share 0.95 --max-accuracy-loss 0.5".split()
+
+
+PHASES = ("analyze", "predict", "fit", "export")
+
+
+def spy_on_phases(patch):
+    """Return a list to which every phase adds its name when it begins."""
+    begun: list[str] = []
+
+    def spy(name, function):
+        def called(*args, **options):
+            begun.append(name)
+            return function(*args, **options)
+
+        return called
+
+    for name in PHASES:
+        patch.setattr(workflow.api, name, spy(name, getattr(workflow.api, name)))
+    return begun
+
+
+@dataclass(frozen=True)
+class Run:
+    """The directory of a whole run, the command's result, and the phases in their order. Not to be changed."""
+
+    directory: Path
+    result: Any
+    phases: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def finished_run(isplit, tiny_args, tmp_path_factory):
+    """A run that trained and exported a split."""
+    directory = tmp_path_factory.mktemp("run") / "auto"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow.api, "write_report", lambda study: ())
+        phases = spy_on_phases(patch)
+        result = isplit("auto", *tiny_args, "-o", directory, *WORK, *A_SPLIT)
+    assert 0 == result.code, result.err
+    return Run(directory, result, tuple(phases))
 
 
 @pytest.fixture
@@ -25,20 +69,21 @@ def auto(isplit, tiny_args, tmp_path, without_report):
 
 
 @pytest.fixture
+def predicted_run(finished_run, tmp_path):
+    """This test's directory holds what a run has computed before it trains anything."""
+    directory = Path(shutil.copytree(finished_run.directory, tmp_path / "auto"))
+    shutil.rmtree(directory / "bundle")
+    (directory / "study" / "plan.json").unlink()
+    for path, record in split_records(directory / "study").items():
+        if record.training is not None:
+            shutil.rmtree(path)
+    return directory
+
+
+@pytest.fixture
 def calls(monkeypatch):
-    """The names of the phases that did work, in their order."""
-    done: list[str] = []
-
-    def spy(name, function):
-        def called(*args, **options):
-            done.append(name)
-            return function(*args, **options)
-
-        return called
-
-    for name in ("analyze", "predict", "fit", "export"):
-        monkeypatch.setattr(workflow.api, name, spy(name, getattr(workflow.api, name)))
-    return done
+    """The names of the phases that began, in their order."""
+    return spy_on_phases(monkeypatch)
 
 
 def trained(directory: Path) -> list[SplitRecord]:
@@ -47,34 +92,33 @@ def trained(directory: Path) -> list[SplitRecord]:
     return [record for record in records if record.training is not None]
 
 
-def test_a_split_is_trained_exported_and_runs(auto, isplit, tmp_path, calls, tiny_data):
+def test_a_split_is_trained_exported_and_runs(finished_run, isplit, tiny_data):
     """The answer, then the two commands; the bundle holds the trained split that the plan chose, and answers."""
-    result = auto(*A_SPLIT)
-    assert 0 == result.code, result.err
-    assert ["analyze", "predict", "fit", "export"] == calls
-    plan = PlanRecord.load(tmp_path / "auto" / "study")
+    directory, result = finished_run.directory, finished_run.result
+    assert PHASES == finished_run.phases
+    plan = PlanRecord.load(directory / "study")
     chosen = plan.placement(plan.answer.chosen)
-    (split,) = trained(tmp_path / "auto" / "study")
+    (split,) = trained(directory / "study")
     assert ("split", "trained") == (chosen.kind, chosen.accuracy.source)
     assert (chosen.cut, chosen.budget) == (split.cut, split.budget)
-    bundle = Bundle.open(tmp_path / "auto" / "bundle").record
+    bundle = Bundle.open(directory / "bundle").record
     assert [(split.cut, split.measurement.accuracy)] == [(cut.name, cut.accuracy) for cut in bundle.cuts]
     lines = result.out.rstrip().splitlines()
-    assert f"On the server:  isplit serve {tmp_path / 'auto' / 'bundle'}" == lines[-2]
-    assert lines[-1].startswith(f"On the device:  isplit run {tmp_path / 'auto' / 'bundle'} IMAGES --server HOST:8001")
+    assert f"On the server:  isplit serve {directory / 'bundle'}" == lines[-2]
+    assert lines[-1].startswith(f"On the device:  isplit run {directory / 'bundle'} IMAGES --server HOST:8001")
     assert " ".join(plan.answer.text.split()) in " ".join(result.out.split())
     assert "Rough estimate of the time, which may be off by half: analyze" in result.err
     picture = next((tiny_data / "test" / "bars").iterdir())
-    answered = isplit("run", tmp_path / "auto" / "bundle", picture, "--placement", "local", "--json")
+    answered = isplit("run", directory / "bundle", picture, "--placement", "local", "--json")
     assert (0, "local") == (answered.code, json.loads(answered.out)["source"])
 
 
-def test_nothing_is_trained_where_the_device_is_better(auto, tmp_path, calls):
+def test_nothing_is_trained_where_the_device_is_better(auto, predicted_run, calls):
     """A fast device answers alone: no training, no server, and the sentence says so."""
     result = auto("--device", "jetson-orin-nano", "--link", "lte-m")
     assert 0 == result.code, result.err
     assert ["analyze", "predict", "export"] == calls
-    plan = PlanRecord.load(tmp_path / "auto" / "study")
+    plan = PlanRecord.load(predicted_run / "study")
     assert "local" == plan.answer.chosen
     assert "Splitting is not worth it here." in " ".join(result.out.split())
     assert "isplit serve" not in result.out
@@ -119,40 +163,39 @@ def test_stopped_between_phases(auto, tmp_path, calls, monkeypatch):
     assert first.out.splitlines()[-2:] == second.out.splitlines()[-2:]
 
 
-def test_other_limits_use_the_same_study(auto, tmp_path, calls):
+def test_other_limits_use_the_same_study(auto, finished_run, tmp_path, calls):
     """Another device replaces the plan and the bundle, and nothing is analysed or predicted again."""
-    assert 0 == auto(*A_SPLIT, "-q").code
-    curve = (tmp_path / "auto" / "study" / "predictions.json").read_bytes()
+    study = shutil.copytree(finished_run.directory, tmp_path / "auto") / "study"
+    before = json.loads((study / "predictions.json").read_text())
     result = auto("--device", "jetson-orin-nano", "--link", "lte-m")
     assert 0 == result.code, result.err
-    assert "local" == PlanRecord.load(tmp_path / "auto" / "study").answer.chosen
-    rows = json.loads(curve)["predictions"]
-    assert rows == json.loads((tmp_path / "auto" / "study" / "predictions.json").read_text())["predictions"]
+    assert "local" == PlanRecord.load(study).answer.chosen
+    assert before["predictions"] == json.loads((study / "predictions.json").read_text())["predictions"]
     assert Bundle.open(tmp_path / "auto" / "bundle")
 
 
-def test_no_training_when_none_is_allowed(auto, tmp_path, calls):
+def test_no_training_when_none_is_allowed(auto, predicted_run, calls):
     """--trainings 0 exports the closed form of the split that the plan chose."""
     result = auto(*A_SPLIT, "--trainings", "0")
     assert 0 == result.code, result.err
     assert ["analyze", "predict", "export"] == calls
-    assert [] == trained(tmp_path / "auto" / "study")
-    assert Bundle.open(tmp_path / "auto" / "bundle")
+    assert [] == trained(predicted_run / "study")
+    assert Bundle.open(predicted_run / "bundle")
 
 
-def test_impossible_limits(auto, tmp_path):
-    """Where nothing keeps the limits, the answer x, no bundle is written, and the exit code is 1."""
+def test_impossible_limits(auto, predicted_run):
+    """Where nothing keeps the limits, the answer says so, no bundle is written, and the exit code is 1."""
     result = auto("--max-latency-ms", "0.001")
     assert 1 == result.code, result.err
     assert "no placement keeps the limits" in " ".join(result.out.split())
     assert "No bundle was written" in result.out
-    assert not (tmp_path / "auto" / "bundle").exists()
+    assert not (predicted_run / "bundle").exists()
 
 
-def test_json_is_the_plan(auto, tmp_path):
+def test_json_is_the_plan(auto, predicted_run):
     """--json prints plan.json, and nothing else."""
     result = auto("--device", "phone", "--json")
-    assert json.loads(result.out) == json.loads((tmp_path / "auto" / "study" / "plan.json").read_text())
+    assert json.loads(result.out) == json.loads((predicted_run / "study" / "plan.json").read_text())
 
 
 @pytest.mark.parametrize(

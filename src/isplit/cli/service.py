@@ -1,5 +1,6 @@
 """isplit service: units for systemd that keep `isplit serve` or `isplit run` going."""
 
+import os
 import shutil
 import sys
 from importlib.resources import files
@@ -9,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from isplit.cli.verbs import new_typer
-from isplit.errors import InputError
+from isplit.errors import InputError, StudyError
+from isplit.records.files import read_limited, write_whole
 
 Unit = Literal["serve", "run"]
 
@@ -40,16 +42,27 @@ def install(
     path = directory / f"isplit-{unit}.service"
     text = _text(unit)
     try:
-        if not overwrite and path.exists() and path.read_text("utf-8") != text:
+        if not overwrite and os.path.lexists(path) and not _holds(path, text):
             msg = f"{path} is there and differs: look at it, then give --overwrite"
             raise InputError(msg)
-        path.write_text(text, "utf-8")
+        write_whole(path, text.encode())
+    except StudyError as error:
+        msg = f"{error}; try `sudo`, or another --directory"
+        raise InputError(msg) from error
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror or error}; try `sudo`, or another --directory"
         raise InputError(msg) from error
     typer.echo(f"wrote {path}")
     typer.echo(f"put into /etc/isplit: {_FILES[unit]}")
     typer.echo(f"then: systemctl daemon-reload && systemctl enable --now isplit-{unit}")
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Return whether a file holds exactly this text."""
+    try:
+        return read_limited(path, limit_bytes=len(text.encode()), kind="this unit", ordinary=True) == text.encode()
+    except InputError:  # it is longer
+        return False
 
 
 def _text(unit: Unit) -> str:

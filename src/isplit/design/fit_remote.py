@@ -191,7 +191,10 @@ def load_remote(study: Study | str | Path, record: TrainedRemote) -> RemoteNetwo
     network = RemoteNetwork(view, place)
     try:
         content = read_limited(
-            directory / record.weights.name, limit_bytes=record.weights.bytes, kind="the weights of a trained opponent"
+            directory / record.weights.name,
+            limit_bytes=record.weights.bytes,
+            kind="the weights of a trained opponent",
+            ordinary=True,
         )
         if record.weights != SplitFile.of(content, part="weights", suffix=".safetensors"):
             raise ValueError(record.weights.name)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from isplit.records import write_whole
+from isplit.records.arrays import LARGEST_ARRAYS_BYTES
+from isplit.records.files import read_limited
 
 KEPT_WORK = "unfinished"
 """The folder of a study that holds the work of runs that were stopped."""
@@ -51,7 +53,7 @@ class KeptWork:
         if path is None:
             return None
         try:
-            return load(path.read_bytes())
+            return load(read_limited(path, limit_bytes=LARGEST_ARRAYS_BYTES, kind="kept work", ordinary=True))
         except Exception:  # noqa: BLE001 - safetensors raises errors of every kind on damaged bytes
             return None
 

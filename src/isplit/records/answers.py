@@ -9,6 +9,7 @@ from pydantic import ConfigDict, ValidationError
 
 from isplit.errors import DataError
 from isplit.records.base import Part, Record
+from isplit.records.files import open_input
 from isplit.text import json_text
 
 AnswerSource = Literal["split", "remote", "local", "local-fallback", "failed"]
@@ -111,7 +112,7 @@ def read_answers(path: Path) -> Iterator[Answer]:
 
     """
     try:
-        with path.open("rb") as lines:
+        with open_input(path) as lines:
             for number, line in enumerate(iter(lambda: lines.readline(_LONGEST_LINE_BYTES + 1), b""), start=1):
                 if len(line) > _LONGEST_LINE_BYTES:
                     msg = f"{path}, line {number}, is longer than the {_LONGEST_LINE_BYTES:,} bytes that an answer has"

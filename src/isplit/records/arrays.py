@@ -45,7 +45,7 @@ def load_arrays(path: Path, *, limit_bytes: int = LARGEST_ARRAYS_BYTES) -> dict[
 
     """
     try:
-        content = read_limited(path, limit_bytes=limit_bytes, kind="a file of arrays")
+        content = read_limited(path, limit_bytes=limit_bytes, kind="a file of arrays", ordinary=True)
     except FileTooLargeError as error:
         raise StudyError(str(error)) from error
     return unpack_arrays(content, path, limit_bytes=limit_bytes)

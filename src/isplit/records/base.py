@@ -105,7 +105,7 @@ class Record(Part):
         """
         path = directory / cls.file_name
         try:
-            return cls.read(path)
+            return cls.read(path, ordinary=True)
         except FileNotFoundError:
             what = f"{directory} is not a study" if not directory.is_dir() else f"{directory} is not finished"
             msg = f"{what}: {cls.file_name} is missing; run `isplit analyze MODEL DATA -o {directory}` to write it"
@@ -124,8 +124,13 @@ class Record(Part):
             raise StudyError(msg) from error
 
     @classmethod
-    def read(cls, path: Path, *, limit_bytes: int = LARGEST_RECORD_BYTES) -> Self:
+    def read(cls, path: Path, *, limit_bytes: int = LARGEST_RECORD_BYTES, ordinary: bool = False) -> Self:
         """Read the record from a file of any name.
+
+        Args:
+            path: The file.
+            limit_bytes: The largest size that is read.
+            ordinary: Whether a pipe is refused.
 
         Raises:
             OSError: the file cannot be read.
@@ -134,7 +139,7 @@ class Record(Part):
             ValueError: it is damaged or another record; the message says how, without the path.
 
         """
-        content = read_limited(path, limit_bytes=limit_bytes, kind=f"a record {cls.schema_name!r}")
+        content = read_limited(path, limit_bytes=limit_bytes, kind=f"a record {cls.schema_name!r}", ordinary=ordinary)
         try:
             return cls.from_json(content)
         except ValidationError as error:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from isplit.records.base import Part
 from isplit.records.compression import Compression, ImageFormat
-from isplit.records.files import open_input
+from isplit.records.files import open_ordinary
 from isplit.records.paired import Paired
 from isplit.records.splits import Budget
 from isplit.records.study import Accuracy, ClassGroup, PartName, Preprocessing
@@ -55,7 +55,7 @@ class BundledFile(Part):
             OSError: it cannot be read.
 
         """
-        with open_input(path) as file:
+        with open_ordinary(path) as file:
             return cls(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 
 

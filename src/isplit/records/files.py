@@ -6,11 +6,14 @@ import os
 import secrets
 import select
 import stat
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from isplit.errors import InputError, StudyError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 LARGEST_RECORD_BYTES = 64 * 2**20
 """The largest file that is read as a record: a study of a thousand cuts and a thousand classes takes 20 MiB."""
@@ -22,6 +25,8 @@ LARGEST_JSON_BYTES = 16 * 2**20
 """The largest JSON file that people write: class maps and class groups."""
 LARGEST_IMAGE_BYTES = 2**28
 """The largest image file that is read: the pixels that are decoded take no more, even if stored without compression."""
+LARGEST_MODEL_BYTES = 2**31
+"""The largest ONNX model, as a protobuf message may have no more; larger ones keep their weights in other files."""
 LARGEST_CREDENTIAL_BYTES = 2**20
 """The largest certificate, key or token file."""
 
@@ -96,13 +101,14 @@ def sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def read_limited(path: Path, *, limit_bytes: int, kind: str) -> bytes:
+def read_limited(path: Path, *, limit_bytes: int, kind: str, ordinary: bool = False) -> bytes:
     """Read a whole file, unless it is larger than any file of its kind.
 
     Args:
         path: The file.
         limit_bytes: The largest size that is read; never more than this is held in memory.
         kind: What the file should be, with its article, for the message: "a class map".
+        ordinary: Whether pipes are refused, as for the files of a folder, of which none is one.
 
     Raises:
         FileTooLargeError: the file is larger than the limit; the message says both sizes.
@@ -115,35 +121,91 @@ def read_limited(path: Path, *, limit_bytes: int, kind: str) -> bytes:
         b'[]'
 
     """
-    with open_input(path) as file:
+    with open_ordinary(path) if ordinary else open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > limit_bytes else read_stream(file, limit_bytes=limit_bytes)
-    if size > limit_bytes or len(content) > limit_bytes:  # a pipe or a device has no size of its own
+    if size > limit_bytes or len(content) > limit_bytes:  # a pipe has no size of its own
         raise too_large(path, size_bytes=max(size, len(content)), limit_bytes=limit_bytes, kind=kind)
     return content
 
 
 def open_input(path: Path) -> BufferedReader:
-    """Open a file for reading; a pipe that nobody writes to is an error after some seconds, and not waited for.
+    """Open a file or pipe for reading, so that neither opening nor reading it ever waits without end.
+
+    A pipe may be given instead of a file, for example by a shell's `<(command)`. Reading it fails when nothing has been
+    written into it for some seconds. Devices, except the empty /dev/null, are refused.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or it is a device.
 
     """
-    if not path.is_fifo():
-        return path.open("rb")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(_PIPE_WAIT_S * 1e3):
-            msg = f"it is a pipe, and nothing was written into it for {_PIPE_WAIT_S:g} s"
-            raise OSError(errno.ETIMEDOUT, msg, str(path))
+    mode = path.stat().st_mode
+    if stat.S_ISFIFO(mode):
+        # Opened without waiting for a writer; reading waits, for a limited time.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         os.set_blocking(descriptor, True)
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+        return BufferedReader(_Pipe(descriptor, path))
+    if stat.S_ISCHR(mode) and path.resolve() == Path(os.devnull):
+        return path.open("rb")
+    return open_ordinary(path)
+
+
+def open_ordinary(path: Path) -> BufferedReader:
+    """Open an ordinary file for reading, and refuse pipes, devices, sockets and folders, which may never end.
+
+    Raises:
+        OSError: the file cannot be opened, or it is not an ordinary file; the message says what it is.
+
+    Examples:
+        >>> open_ordinary(directory)
+        Traceback (most recent call last):
+            ...
+        OSError: [Errno 22] it is a folder, not a file: ...
+
+    """
+    check_ordinary(path)
+    return path.open("rb")
+
+
+def check_ordinary(path: Path) -> os.stat_result:
+    """Return the status of an ordinary file, and refuse anything else before a library opens it by its name.
+
+    Raises:
+        OSError: there is no such file, or it is not an ordinary file; the message says what it is.
+
+    """
+    status = path.stat()
+    for is_kind, kind in _KINDS:
+        if is_kind(status.st_mode):
+            msg = f"it is a {kind}, not a file"
+            raise OSError(errno.EINVAL, msg, str(path))
+    return status
+
+
+_KINDS = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+    (stat.S_ISSOCK, "socket"),
+)
+
+
+class _Pipe(FileIO):
+    """A pipe, whose reader gives up when nothing comes for some seconds."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        super().__init__(descriptor, "rb")
+        self._path = path
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        """Read what is there, as soon as something is."""
+        if not self._poll.poll(_PIPE_WAIT_S * 1e3):
+            msg = f"it is a pipe, and nothing was written into it for {_PIPE_WAIT_S:g} s"
+            raise OSError(errno.ETIMEDOUT, msg, str(self._path))
+        return super().readinto(buffer)
 
 
 def read_stream(file: BinaryIO, *, limit_bytes: int) -> bytes:
@@ -162,10 +224,10 @@ def check_size(path: Path, *, limit_bytes: int, kind: str) -> None:
 
     Raises:
         FileTooLargeError: the file is larger than the limit; the message says both sizes.
-        OSError: there is no such file.
+        OSError: there is no such file, or it is not an ordinary file.
 
     """
-    size = path.stat().st_size
+    size = check_ordinary(path).st_size
     if size > limit_bytes:
         raise too_large(path, size_bytes=size, limit_bytes=limit_bytes, kind=kind)
 

@@ -121,7 +121,12 @@ def _content(directory: Path, record: SplitRecord, part: _Part) -> bytes:
     file: SplitFile | None = getattr(record, part)
     path = directory / (file.name if file else f"{part}{_SUFFIXES[part]}")
     try:
-        content = read_limited(path, limit_bytes=file.bytes if file else _LIMITS[part], kind=f"this split's {part}")
+        content = read_limited(
+            path,
+            limit_bytes=file.bytes if file else _LIMITS[part],
+            kind=f"this split's {part}",
+            ordinary=True,
+        )
     except FileTooLargeError as error:
         msg = f"the split {directory} is damaged ({error}); {_again(directory)}"
         raise StudyError(msg) from error

@@ -119,7 +119,7 @@ def _read_manifest(root: Path) -> BundleRecord:
         msg = f"{root} is not a bundle: it has no {path.name}; `isplit export STUDY --cut C -o {root}` writes one"
         raise BundleError(msg)
     try:
-        return BundleRecord.read(path, limit_bytes=MAX_MANIFEST_BYTES)
+        return BundleRecord.read(path, limit_bytes=MAX_MANIFEST_BYTES, ordinary=True)
     except LaterSchemaError as error:
         msg = f"{path} cannot be used: {error}"
         raise BundleError(msg) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.errors import BundleError
-from isplit.records.files import too_large
+from isplit.records.files import LARGEST_MODEL_BYTES, check_ordinary, open_ordinary, too_large
 from isplit.runtime.protobuf import LENGTH_DELIMITED, MalformedError, fields
 
 # message -> {field number: message of that field}, for every path that leads to a tensor (onnx.proto, IR version 13).
@@ -27,8 +27,6 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "entry": {},
 }
 _KEY, _VALUE = 1, 2
-LARGEST_MODEL_BYTES = 2**31
-"""The largest size of a protobuf message. Larger models have their weights in a file of their own."""
 _MAX_DEPTH = 64
 """A deeper nesting of subgraphs than any exporter writes."""
 
@@ -50,7 +48,7 @@ def external_data(path: Path) -> list[ExternalData]:
         OSError: it cannot be read.
 
     """
-    size_bytes = path.stat().st_size
+    size_bytes = check_ordinary(path).st_size
     if size_bytes > LARGEST_MODEL_BYTES:
         raise BundleError(
             str(too_large(path.name, size_bytes=size_bytes, limit_bytes=LARGEST_MODEL_BYTES, kind="an ONNX model"))
@@ -59,7 +57,7 @@ def external_data(path: Path) -> list[ExternalData]:
         msg = f"{path.name} is empty: it is not an ONNX model"
         raise BundleError(msg)
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with open_ordinary(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             references = list(_tensors(content, 0, len(content), "model", _MAX_DEPTH))
             return [_reference(content, spans) for spans in references if spans]
     except MalformedError as error:

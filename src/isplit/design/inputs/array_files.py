@@ -17,6 +17,7 @@ from isplit.codec.bands import MAX_CHANNELS, Picture, plain_picture
 from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
 from isplit.design.inputs.source import Source, check_labels, choose_parts, part_name
 from isplit.errors import DataError
+from isplit.records.files import open_ordinary
 
 MAX_ARRAY_BYTES = 2**33
 
@@ -129,7 +130,7 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
     """Read one IDX file: 0, 0, type (8: bytes), number of dimensions, each as big-endian uint32, then the values."""
     compressed = path.suffix == ".gz"
     try:
-        with gzip.open(path) if compressed else path.open("rb") as file:
+        with gzip.open(path) if compressed else open_ordinary(path) as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\0\0\x08" or not 1 <= magic[3] <= 4:
                 msg = f"{path} is not an IDX file of bytes: it starts with {magic.hex(' ')!r}, not 00 00 08 01 (or 03)"

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
 from isplit.errors import DataError
+from isplit.records.files import read_limited
 
 MAX_MEMBER_BYTES = 2**28
 """The largest single file that is read."""
+_MAX_FOLDERS = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,24 +34,47 @@ class FileTree:
 
 
 def directory_tree(root: Path) -> FileTree:
-    """List a directory; links are followed, hidden files and folders are left out."""
+    """List a directory; links are followed, hidden files and folders are left out.
+
+    A link to a folder that it lies in is left out, because it would lead around without end.
+
+    Raises:
+        DataError: There are too many folders.
+
+    """
     files: dict[str, int] = {}
     folders: set[str] = set()
+    above: dict[Path, frozenset[tuple[int, int]]] = {}  # folder -> the folders that it lies in, and itself
     for where, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
-        below = Path(where).relative_to(root)
+        folder = Path(where)
+        here = above.pop(folder, frozenset()) | {_identity(folder)}
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name) and _identity(folder / name) not in here]
+        above |= {folder / name: here for name in subfolders}
+        if len(folders) > _MAX_FOLDERS:
+            msg = f"{root} has more than {_MAX_FOLDERS:,} folders: do its links lead to folders of many links?"
+            raise DataError(msg)
+        below = folder.relative_to(root)
         folders.update((below / name).as_posix() for name in subfolders)
         for name in names:
-            path = Path(where, name)
+            path = folder / name
             # A dangling link is left out like a hidden file.
             if not _is_hidden(name) and path.is_file():
                 files[(below / name).as_posix()] = path.stat().st_size
 
     def read(name: str) -> bytes:
         check_bytes(files[name], MAX_MEMBER_BYTES, name=f"{root / name}")
-        return (root / name).read_bytes()
+        return read_limited(root / name, limit_bytes=MAX_MEMBER_BYTES, kind="an image file", ordinary=True)
 
     return FileTree(files=files, folders=frozenset(folders), read=read, sha256=None)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Return what two paths of the same folder have in common; that of a folder that cannot be read equals none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return -1, -1
+    return status.st_dev, status.st_ino
 
 
 def zip_tree(path: Path) -> FileTree:

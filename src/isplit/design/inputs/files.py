@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from isplit.errors import DataError
-from isplit.records.files import open_input
+from isplit.records.files import check_ordinary, open_ordinary
 
 
 def file_sha256(path: Path) -> str:
@@ -16,7 +16,7 @@ def file_sha256(path: Path) -> str:
 
     """
     try:
-        with open_input(path) as file:
+        with open_ordinary(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"
@@ -38,6 +38,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
     """
     try:
+        check_ordinary(path)
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         msg = f"{path} cannot be read as a zip file: {error}; download or make it again"

@@ -171,4 +171,4 @@ def _labels_of(items: Any, column: str, *, spec: str) -> tuple[Any, tuple[str, .
 
 
 def _image_bytes(path: Path) -> bytes:
-    return read_limited(path, limit_bytes=LARGEST_IMAGE_BYTES, kind="an image file")
+    return read_limited(path, limit_bytes=LARGEST_IMAGE_BYTES, kind="an image file", ordinary=True)

@@ -9,6 +9,7 @@ import torch
 from isplit.design.graph.diagnosis import first_line
 from isplit.design.inputs.built import Built
 from isplit.errors import ModelError, needs_extra
+from isplit.records.files import LARGEST_MODEL_BYTES, FileTooLargeError, check_size
 
 _NEWEST_OPSET = 17  # of onnx2torch
 _TOLERANCE = 1e-3  # of the largest logit
@@ -96,9 +97,14 @@ def _load(spec: str) -> tuple[Any, tuple[int, int, int]]:
     import onnx
 
     path = Path(spec).expanduser()
-    if not path.is_file():
-        msg = f"{spec} is not a file: give the path of an ONNX model"
-        raise ModelError(msg)
+    try:
+        check_size(path, limit_bytes=LARGEST_MODEL_BYTES, kind="an ONNX model")
+    except FileTooLargeError as error:
+        raise ModelError(str(error)) from error
+    except (OSError, ValueError) as error:  # ValueError: the name has a NUL byte
+        reason = getattr(error, "strerror", None) or error
+        msg = f"cannot read {spec}: {reason}; give the path of an ONNX model"
+        raise ModelError(msg) from error
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf, onnx, and a missing file of weights

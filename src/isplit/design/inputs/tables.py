@@ -33,7 +33,9 @@ def files_below(folder: Path) -> ImageFiles:
     """Return the files that paths relative to a folder, or absolute ones, lead to."""
     return ImageFiles(
         exists=lambda path: (folder / path).is_file(),
-        read=lambda path: read_limited(folder / path, limit_bytes=LARGEST_IMAGE_BYTES, kind="an image file"),
+        read=lambda path: read_limited(
+            folder / path, limit_bytes=LARGEST_IMAGE_BYTES, kind="an image file", ordinary=True
+        ),
     )
 
 

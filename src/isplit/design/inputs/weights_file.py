@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from isplit.errors import ModelError, needs_extra
-from isplit.records.files import FileTooLargeError, check_size, too_large
+from isplit.records.files import FileTooLargeError, check_size, open_ordinary, too_large
 
 LARGEST_WEIGHTS_BYTES = 2**38
 """The largest file of weights: 256 GiB, more than the memory of the machines that isplit is made for."""
@@ -28,9 +28,6 @@ def read_weights(path: Path) -> "WeightsFile":
         ModelError: no such file, another kind of file, a damaged one, or one without tensors.
 
     """
-    if not path.is_file():
-        msg = f"there is no file of weights {str(path)!r}: pass a .safetensors, .pth or .pt file, or 'default'"
-        raise ModelError(msg)
     check_weights_size(path)
     if path.suffix == ".safetensors":
         with needs_extra("design"):
@@ -43,7 +40,7 @@ def read_weights(path: Path) -> "WeightsFile":
             raise ModelError(msg) from error
         check_plain(tensors.items(), where=str(path))
         return WeightsFile(path, {"": tensors})
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         start = file.read(2)
     if not start.startswith((b"PK", b"\x80")) and path.suffix not in _TORCH_SUFFIXES:
         msg = f"weights are .safetensors, .pth or .pt files, not {path.name!r}"
@@ -63,7 +60,7 @@ def check_weights_size(path: Path) -> None:
     try:
         check_size(path, limit_bytes=LARGEST_WEIGHTS_BYTES, kind="a file of weights")
         if path.suffix == ".safetensors":
-            with path.open("rb") as file:
+            with open_ordinary(path) as file:
                 header_bytes = int.from_bytes(file.read(8), "little")
             if header_bytes > LARGEST_HEADER_BYTES:
                 raise too_large(
@@ -71,8 +68,12 @@ def check_weights_size(path: Path) -> None:
                 )
     except FileTooLargeError as error:
         raise ModelError(str(error)) from error
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror or error}"
+    except FileNotFoundError as error:
+        msg = f"there is no file of weights {str(path)!r}: pass a .safetensors, .pth or .pt file, or 'default'"
+        raise ModelError(msg) from error
+    except (OSError, ValueError) as error:  # ValueError: the name has a NUL byte
+        reason = getattr(error, "strerror", None) or error
+        msg = f"cannot read {str(path)!r}: {reason}; pass a .safetensors, .pth or .pt file, or 'default'"
         raise ModelError(msg) from error
 
 

@@ -18,8 +18,10 @@ from torch import nn
 from isplit.codec.quantise import Quantiser
 from isplit.errors import StudyError
 from isplit.records import Part, Record, TrainingEpoch, write_whole
+from isplit.records.files import read_limited
 
 _TENSORS = "checkpoint-{}.safetensors"
+_LARGEST_CHECKPOINT_BYTES = 2**34  # VGG16, its moments and its best weights take 2.2 GB
 
 
 class Scales(Part):
@@ -82,7 +84,9 @@ class Checkpoint:
             state = RunState.load(self.directory)
             if state.key != self.key:
                 return None
-            return state, load((self.directory / _TENSORS.format(state.done)).read_bytes())
+            path = self.directory / _TENSORS.format(state.done)
+            content = read_limited(path, limit_bytes=_LARGEST_CHECKPOINT_BYTES, kind="a checkpoint", ordinary=True)
+            return state, load(content)
         except (StudyError, OSError):
             return None
         except Exception:  # noqa: BLE001 - safetensors has errors of its own: a damaged file is as good as none

@@ -28,6 +28,7 @@ from isplit.design.study import StudyView
 from isplit.errors import InputError, StudyError
 from isplit.progress import Progress, silent
 from isplit.records import Cut, Precision, load_arrays, save_arrays
+from isplit.records.files import check_ordinary
 
 CACHE = "cache"
 _LARGEST = 65504.0  # of float16
@@ -240,10 +241,14 @@ class Features:
         file, answers = (self._directory / f"{self._name}{suffix}" for suffix in (".f16", ".npz"))
         try:
             kept = load_arrays(answers)
+            teacher, exponent = kept["teacher"], kept["exponent"]
+            if teacher.shape != self.teacher.shape or teacher.dtype != np.float32 or exponent.shape != ():
+                return False
             shape = (self.source.rows, *self.source.cut.shape)
+            check_ordinary(file)
             # Copy on write: torch wants memory that could be written, the file stays as it is.
             self._held = torch.from_numpy(np.memmap(file, np.float16, "c", shape=shape))
-            self.teacher, self._exponent = torch.from_numpy(kept["teacher"]), int(kept["exponent"])
+            self.teacher, self._exponent = torch.from_numpy(teacher), int(exponent)
         except (StudyError, OSError, KeyError, ValueError):
             return False
         return True

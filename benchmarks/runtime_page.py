@@ -2,8 +2,8 @@
 
     python benchmarks/runtime_page.py
 
-The scripts codec.py, runtime_edge.py, runtime_server.py and export_equality.py leave the results, and each of them also
-writes the page when it is done.
+The scripts codec.py, runtime_edge.py, runtime_server.py, thin_client.py and export_equality.py leave the results, and
+each of them also writes the page when it is done.
 """
 
 import json
@@ -29,8 +29,13 @@ def write_page() -> None:
         sections.append(overhead(edge["overhead"]))
     if "deadlines" in edge:
         sections.append(deadlines(edge["deadlines"]))
+    thin = _results("thin_client")
+    if "client" in thin:
+        sections.append(thin_client(thin["client"]))
     if "throughput" in server:
         sections.append(throughput(server["throughput"]))
+    if "throughput" in thin:
+        sections.append(throughput_over_engine(thin["throughput"]))
     if "chaos" in edge:
         sections.append(chaos(edge["chaos"]))
     if "hostile" in server:
@@ -89,6 +94,69 @@ def overhead(found: dict[str, Any]) -> str:
         f"{found['rounds']:,} rounds, in milliseconds. The bare echo sends the same bytes with gRPC alone (grpc.aio "
         'server, blocking stub) in the same rounds; the column "with threads" uses gRPC\'s threaded server. Half of '
         "the overhead or more is that of gRPC.\n\n"
+        f"{table(heads, rows)}"
+    )
+
+
+def thin_client(found: dict[str, Any]) -> str:
+    """Describe what a client costs beyond its own part of the network, over either wire."""
+    rows = [
+        [
+            row["wire"],
+            f"{row['payload_bytes']:,}",
+            f"{row['client_cpu_ms']:.2f}",
+            f"{row['cpu_over_stub']:.2f}×",
+            f"{row['overhead_ms']:.2f}",
+            f"{row['over_echo_ms']:+.2f}",
+            f"{row['up_bytes']:.0f}",
+            f"{row['down_bytes']:.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    heads = [
+        "wire",
+        "payload, bytes",
+        "client CPU, ms",
+        "over the stub's",
+        "overhead, ms",
+        "over the echo, ms",
+        "bytes up beyond the payload",
+        "bytes down",
+    ]
+    return (
+        "## What a client costs\n\n"
+        "`python benchmarks/thin_client.py client` measures the client's processor time for one image beyond "
+        "preprocess, head and encode, and compares it with that of a bare gRPC stub that sends the same payload to an "
+        "echo. The overhead is the time of an answer beyond the work itself; the next column compares it with the "
+        f"echo's. Medians of {found['rounds']} rounds of {found['images_per_block']} images each, in which all of them "
+        f"take turns. Load average {found['load_average']:.1f} on 2 cores.\n\n"
+        f"{table(heads, rows)}"
+    )
+
+
+def throughput_over_engine(found: dict[str, Any]) -> str:
+    """Describe the throughput of the server over that of onnxruntime alone."""
+    rows = [
+        [
+            row["wire"],
+            str(row["clients"]),
+            f"{row['images_per_s']:.0f}",
+            f"{row['batch_mean']:.1f}",
+            f"{row['over_batch_8']:.0%}",
+            f"{row['over_batch_16']:.0%}",
+        ]
+        for row in found["rows"]
+    ]
+    heads = ["wire", "clients", "images/s", "mean batch", "over onnxruntime, batch 8", "over onnxruntime, batch 16"]
+    alone = ", ".join(
+        f"{rate:.0f} images/s in batches of {batch}" for batch, rate in found["alone_images_per_s"].items()
+    )
+    return (
+        "## Throughput over onnxruntime alone\n\n"
+        "`python benchmarks/thin_client.py throughput` compares the server with the same tail in onnxruntime alone, "
+        f"one batch at a time on each core ({alone}). The load generator has one process and shares the cores with the "
+        f"server. Medians of {found['rounds']} rounds, in which all of them take turns. Load average "
+        f"{found['load_average']:.1f} on 2 cores.\n\n"
         f"{table(heads, rows)}"
     )
 

@@ -15,6 +15,8 @@ from dense_bundle import latents, write_bundle
 from runtime_server import TAIL, load, requests, server
 
 from isplit.runtime.bundle import Bundle
+from isplit.runtime.lean.device_frames import MAGIC, Opening, encode_opening, encode_request, hello
+from isplit.runtime.lean.server_frames import ANSWER, FrameReader, decode_answer
 from isplit.runtime.session import Session
 
 CODER = "zstd"
@@ -36,6 +38,98 @@ def grpc_load(bundle: Bundle) -> Load:
     return run
 
 
+def lean_load(bundle: Bundle) -> Load:
+    """Return the load generator over the lean wire: one connection, as gRPC's has."""
+    codec = bundle.codec(CODER)
+    payloads = [codec.encode_symbols(latent) for latent in latents(bundle.record, 64)]
+    opening = Opening(
+        model=f"{bundle.name}.{CODER}",
+        tensor="payload",
+        classes=len(bundle.record.group.classes),
+        best=5,
+        wants_timings=True,
+    )
+
+    def run(address: str, clients: int, seconds: float) -> dict[str, float]:
+        return asyncio.run(_lean_load(address, opening, payloads, clients=clients, seconds=seconds))
+
+    return run
+
+
+async def _lean_load(
+    address: str, opening: Opening, payloads: list[bytes], *, clients: int, seconds: float
+) -> dict[str, float]:
+    loop = asyncio.get_running_loop()
+    host, port = address.rsplit(":", 1)
+    transport, requester = await loop.create_connection(lambda: _LeanRequester(opening, payloads), host, int(port))
+    try:
+        await requester.ask(clients=8, ends_at=loop.time())  # the first answers are not counted
+        requester.batch_sizes.clear()
+        begun_s = loop.time()
+        await requester.ask(clients=clients, ends_at=begun_s + seconds)
+        elapsed_s = loop.time() - begun_s
+    finally:
+        transport.close()
+    return {
+        "images_per_s": len(requester.batch_sizes) / elapsed_s,
+        "batch_mean": statistics.fmean(requester.batch_sizes),
+    }
+
+
+class _LeanRequester(asyncio.Protocol):
+    """Several clients on one connection, each of which sends its next request when it has the last answer."""
+
+    def __init__(self, opening: Opening, payloads: list[bytes]) -> None:
+        self.batch_sizes: list[int] = []
+        self._opening, self._payloads = opening, payloads
+        self._reader = FrameReader()
+        self._loop = asyncio.get_running_loop()
+        self._greeting_left = len(MAGIC)
+        self._open_requests = 0
+        self._ends_at = 0.0
+        self._done: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(hello("") + encode_opening(0, self._opening))
+
+    async def ask(self, *, clients: int, ends_at: float) -> None:
+        """Ask until so late, and wait for the last answer; every client asks at least once."""
+        self._ends_at = ends_at
+        self._done = self._loop.create_future()
+        self._open_requests = clients
+        self._transport.write(b"".join(self._request(number) for number in range(clients)))
+        await self._done
+
+    def data_received(self, data: bytes) -> None:
+        if self._greeting_left:
+            rest = data[self._greeting_left :]
+            self._greeting_left -= len(data) - len(rest)
+            data = rest
+        requests: list[bytes] = []
+        for frame in self._reader.feed(data):
+            assert frame.kind == ANSWER, frame.body
+            times = decode_answer(self._opening, frame.body).times
+            assert times is not None
+            self.batch_sizes.append(times.batch_size)
+            if self._loop.time() < self._ends_at:
+                requests.append(self._request(frame.number + 7))
+            else:
+                self._open_requests -= 1
+        if requests:
+            self._transport.write(b"".join(requests))
+        if not self._open_requests and not self._done.done():
+            self._done.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or ConnectionError("the server closed the connection"))
+
+    def _request(self, number: int) -> bytes:
+        return encode_request(0, number % 2**24, self._payloads[number % len(self._payloads)], deadline_ms=10_000)
+
+
 def measure_throughput(*, rounds: int, seconds: float = 1.0) -> dict[str, Any]:
     """Measure the server over every wire, and onnxruntime alone, in turns."""
     with TemporaryDirectory() as scratch:
@@ -43,7 +137,7 @@ def measure_throughput(*, rounds: int, seconds: float = 1.0) -> dict[str, Any]:
         write_bundle(path, **TAIL)  # type: ignore[arg-type]
         bundle = Bundle.open(path)
         sessions = [Session(bundle.tail_path(CODER)) for _ in range(os.cpu_count() or 1)]
-        loads = {"grpc": grpc_load(bundle)}
+        loads = {"grpc": grpc_load(bundle), "lean": lean_load(bundle)}
         alone: dict[int, list[float]] = {batch: [] for batch in BATCHES}
         served: dict[tuple[str, int], list[dict[str, float]]] = {}
         with server(path, "--max-batch", "16") as address:

@@ -167,6 +167,8 @@ class Codec:
             version=self.frame,
         )
         symbols = self._coder.decode(coded, prod(self.shape))
+        if self.channel_axis == 0:
+            return symbols.reshape(self.shape)
         channel = self.shape[self.channel_axis]
         others = self.shape[: self.channel_axis] + self.shape[self.channel_axis + 1 :]
         return np.ascontiguousarray(np.moveaxis(symbols.reshape(channel, *others), 0, self.channel_axis))

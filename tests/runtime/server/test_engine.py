@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from isplit.errors import BundleError, EngineError
+from isplit.runtime.providers import ProviderChoice
 from isplit.runtime.server.engine import OnnxEngine, OnnxTail
 
 
@@ -46,6 +47,15 @@ def test_quick_by_its_own_time(tail, monkeypatch, row_s, quick_rows):
 
     with ThreadPoolExecutor(1) as pool:
         assert quick_rows == OnnxEngine(tail, executor=pool).quick_rows
+
+
+@pytest.mark.parametrize(("provider", "concurrency"), [("cpu", 3), ("cuda", 1)])
+def test_batches_at_once(tail, monkeypatch, provider, concurrency):
+    """The processors of a CPU compute several batches at a time; another device computes one."""
+    with ThreadPoolExecutor(1) as pool:
+        engine = OnnxEngine(tail, executor=pool, at_once=3)
+        monkeypatch.setattr(tail._session, "choice", ProviderChoice(name=provider, fallback=None))
+        assert concurrency == engine.concurrency
 
 
 def test_wrong_shape(tail):

@@ -133,6 +133,21 @@ def test_logits_and_times(tiny, served, connect, cut, tensor):
         assert 0 < answer.times.infer_ms <= answer.times.server_ms
 
 
+def test_requests_that_come_together(tiny, served, connect):
+    """A lone request is computed at once; requests that came together are computed together, however quick each is."""
+    opening = opened("tiny.stage.1", "latent", wants_logits=True, wants_timings=True)
+    peer = connect(served.address).greet()
+    peer.send(encode_opening(0, opening))
+    latents = [tiny.latents["stage.1"][number].tobytes() for number in range(8)]
+    for count in (1, 8, 1):
+        peer.send(b"".join(encode_request(0, number, latents[number], deadline_ms=None) for number in range(count)))
+        for number in range(count):
+            frame = peer.frame()
+            answer = decode_answer(opening, frame.body)
+            assert (number, count) == (frame.number, answer.times.batch_size)
+            assert tiny.logits[number].tolist() == answer.logits.tolist()
+
+
 def test_a_peer_that_is_slow_to_greet(served, connect):
     """The server says nothing before the peer's first bytes, which tell what it speaks, however often it looks."""
     peer = connect(served.address)

@@ -146,9 +146,9 @@ def best_classes(logits: NDArray[np.float32], count: int) -> tuple[tuple[int, fl
     """
     values = logits.astype(np.float64)
     exponentials = np.exp(values - values.max())
-    order = np.argsort(-values, kind="stable")[:count].tolist()
-    chosen = (exponentials[order] / exponentials.sum()).tolist()
-    return tuple(zip(order, chosen, strict=True))
+    order = (-values).argsort(kind="stable")[:count]
+    chosen = exponentials[order] / exponentials.sum()
+    return tuple(zip(order.tolist(), chosen.tolist(), strict=True))
 
 
 @dataclass

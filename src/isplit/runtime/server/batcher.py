@@ -70,6 +70,7 @@ class Batcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._quick = engine if isinstance(engine, QuickEngine) else None  # to ask this for each request takes long
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._slots = slots or asyncio.Semaphore(engine.concurrency)
@@ -162,10 +163,9 @@ class Batcher:
 
     def is_free_for(self, rows: int) -> bool:
         """Return whether so few rows can be computed at once: nothing waits, and the engine is quick and idle."""
-        engine = self._engine
         return (
-            isinstance(engine, QuickEngine)
-            and rows <= engine.quick_rows
+            self._quick is not None
+            and rows <= self._quick.quick_rows
             and not self._waiting_cost
             and not self._slots.locked()
             and self.is_alive
@@ -179,9 +179,9 @@ class Batcher:
             RefusedError: INTERNAL, because the engine gave logits of another shape.
 
         """
-        assert isinstance(self._engine, QuickEngine)
+        assert self._quick is not None
         started = self._clock()
-        logits = self._engine.run_now(array)
+        logits = self._quick.run_now(array)
         infer_ms = (self._clock() - started) * 1e3
         self._count(logits, len(array), infer_ms)
         return Computed(logits=logits, queue_ms=0.0, infer_ms=infer_ms, batch_size=len(array))

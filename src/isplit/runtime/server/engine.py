@@ -95,13 +95,16 @@ class OnnxTail:
 
 
 class OnnxEngine:
-    """Runs a tail in this process, one batch at a time, in a thread of `executor` unless the batch is quick."""
+    """Runs a tail in this process, in threads of `executor` unless the batch is quick.
 
-    concurrency = 1
+    `at_once` is the number of batches that the processors can run at a time. Another device than the CPU gets one batch
+    at a time, because it shares one batch among its own cores.
+    """
 
-    def __init__(self, tail: OnnxTail, *, executor: Executor) -> None:
+    def __init__(self, tail: OnnxTail, *, executor: Executor, at_once: int = 1) -> None:
         self._tail = tail
         self._executor = executor
+        self._at_once = at_once
         self.quick_rows = int(_QUICK_S / tail.row_seconds())
         """Most rows of a batch that took no longer than `_QUICK_S` when the engine was made."""
 
@@ -109,6 +112,11 @@ class OnnxEngine:
     def choice(self) -> ProviderChoice:
         """The execution provider in use, and the reason if it is not the requested one."""
         return self._tail.choice
+
+    @property
+    def concurrency(self) -> int:
+        """The number of batches that it computes at a time."""
+        return self._at_once if self.choice.name == CPU else 1
 
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""

@@ -195,7 +195,7 @@ class Server:
             headers=self._pool("header", 1),
         )
         make_engine = self._make_engine or partial(
-            _onnx_engine, threads=settings.threads, provider=settings.provider, executor=compute
+            _onnx_engine, threads=settings.threads, provider=settings.provider, executor=compute, at_once=at_once
         )
 
         def make_batcher(engine: Engine) -> Batcher:
@@ -310,12 +310,19 @@ def _waiting(batcher: Batcher) -> float:
 
 
 def _onnx_engine(
-    path: Path, *, input_shape: tuple[int, ...], outputs: int, threads: int, provider: Provider, executor: Executor
+    path: Path,
+    *,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    threads: int,
+    provider: Provider,
+    executor: Executor,
+    at_once: int,
 ) -> Engine:
     tail = OnnxTail(path, input_shape=input_shape, outputs=outputs, threads=threads, provider=provider)
     if tail.choice.fallback is not None:
         event("the CPU runs a model", level=logging.WARNING, file=path.name, instead_of=tail.choice.fallback)
-    return OnnxEngine(tail, executor=executor)
+    return OnnxEngine(tail, executor=executor, at_once=at_once)
 
 
 def _join(host: str, port: int) -> str:

@@ -1,5 +1,8 @@
 """Answer requests of the Open Inference Protocol v2 over gRPC."""
 
+# Annotations of inner functions would be evaluated at every request.
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -236,7 +239,7 @@ class InferenceService:
                 self._idle.set()
 
     @contextmanager
-    def _refusing(self, call: Incoming) -> Generator["_Asked"]:
+    def _refusing(self, call: Incoming) -> Generator[_Asked]:
         """Note every way in which a request ends without an answer, and let only RefusedError through."""
         asked = _Asked(started=time.monotonic())
         try:
@@ -262,12 +265,12 @@ class InferenceService:
             msg = "the server takes no new requests, it starts or stops: ask another, or try again"
             raise RefusedError("UNAVAILABLE", msg)
 
-    async def _answered(self, model: Hosted, pending: list[Content], call: Incoming, asked: "_Asked") -> Answered:
+    async def _answered(self, model: Hosted, pending: list[Content], call: Incoming, asked: _Asked) -> Answered:
         rows = pending[0].rows
         decode_ms, computed = await self._compute(model, pending, call)
         return self._note_answered(model, Answered(rows, decode_ms, computed), asked)
 
-    def _note_answered(self, model: Hosted, answered: Answered, asked: "_Asked") -> Answered:
+    def _note_answered(self, model: Hosted, answered: Answered, asked: _Asked) -> Answered:
         """Count an answer, and set the time that it took in the server."""
         answered.server_ms = (time.monotonic() - asked.started) * 1e3
         stages_ms, size = answered.stages_ms(), answered.computed.batch_size
@@ -316,7 +319,7 @@ class InferenceService:
         check_logits(computed.logits, model.outputs)
         return decode_ms, computed
 
-    def _count_refusal(self, asked: "_Asked") -> None:
+    def _count_refusal(self, asked: _Asked) -> None:
         if asked.model in self._statistics:
             self._statistics[asked.model].refused((time.monotonic() - asked.started) * 1e3)
 

@@ -195,3 +195,49 @@ def test_record_of_many_calls_takes_many_turns(start_front, connect, contexts, h
     front.look(lambda hub: setattr(channel, "work", lambda: (turns.append(1), work())))
     assert ("0", 8_005) == ((outcome := peer.ask(bytes(8_000))).status, len(outcome.data))
     assert len(turns) >= 8
+
+
+class RecordingTransport:
+    """A transport that remembers what it is asked to write."""
+
+    def __init__(self):
+        self.written = []
+        self.is_open = True
+
+    def get_extra_info(self, name):
+        return ("127.0.0.1", 1) if name == "peername" else None
+
+    def set_write_buffer_limits(self, high):
+        pass
+
+    def is_closing(self):
+        return not self.is_open
+
+    def write(self, data):
+        assert self.is_open
+        self.written.append(data)
+
+    def close(self):
+        self.is_open = False
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_one_write_for_each_turn(start_front, closes):
+    """What is written in one turn of the event loop is sent with one call of the system, also when it is the last."""
+    front = start_front()
+    transport = RecordingTransport()
+
+    def answer(hub):
+        channel = Channel(hub, None)
+        channel.connection_made(transport)
+        for content in (b"first ", b"second ", b"third"):
+            channel.write(content)
+        if closes:
+            channel.close()
+        return channel
+
+    channel = front.look(answer)
+    assert [b"first second third"] == front.look(lambda _: list(transport.written))
+    front.look(lambda _: channel.connection_lost(None))
+    front.look(lambda _: channel.write(b"too late"))
+    assert [b"first second third"] == front.look(lambda _: list(transport.written))

@@ -117,8 +117,10 @@ class Call:
 
     @property
     def is_lone(self) -> bool:
-        """Whether nobody else is known to be waiting."""
-        return self.connection.front.is_lone(self.connection)
+        """Whether nobody else is known to be waiting, and no other call of the same connection."""
+        connection = self.connection
+        is_last_caller = connection.front.is_lone(connection)
+        return is_last_caller and not connection.has_more and len(connection.calls) == 1
 
     def release(self) -> None:
         """Release the message's memory."""

@@ -48,6 +48,10 @@ class Channel(asyncio.BufferedProtocol):
         self.connection: Peer | None = None
         self._transport: asyncio.Transport | None = None
         self._piece = b""
+        self._unsent: list[bytes] = []
+        """What was written in this turn of the event loop. It is sent together, because each call of the system takes
+        as long as much of the work for a small answer."""
+        self._is_working = False
         self._paused_at: float | None = None
         self._waiting = False
         self._closer: asyncio.TimerHandle | None = None
@@ -143,14 +147,19 @@ class Channel(asyncio.BufferedProtocol):
             self._adjust()
         if self._transport is None or self._transport.is_closing():
             return
-        if self._tls is None:
-            if piece and self.connection:
-                self._choose_wire(self.connection, piece)
-                self.connection.receive(piece)
-        else:
-            self._in.write(piece)
-            if self._handshaken or self._handshake(self._tls):
-                self._read_tls(self._tls)
+        self._is_working = True
+        try:
+            if self._tls is None:
+                if piece and self.connection:
+                    self._choose_wire(self.connection, piece)
+                    self.connection.receive(piece)
+            else:
+                self._in.write(piece)
+                if self._handshaken or self._handshake(self._tls):
+                    self._read_tls(self._tls)
+        finally:
+            self._is_working = False
+            self._flush()
         now, spent_s = self.hub.now(), time.thread_time() - started_s
         self.address_debt.cost(spent_s, now=now)
         if self.connection:
@@ -160,18 +169,13 @@ class Channel(asyncio.BufferedProtocol):
         """Send bytes; they are dropped once the connection closes."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._tls is None:
-            self._send(data)
-            return
-        try:
-            self._tls.write(data)
-        except ssl.SSLError:
-            self.abort()
-            return
-        self._flush_tls()
+        if not self._unsent and not self._is_working:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(data)
 
     def close(self) -> None:
         """Close once everything has been sent; a peer that is being parked is only prepared for its end."""
+        self._flush()
         if self._transport and not self._transport.is_closing():
             if self._tls and self._handshaken:
                 # This does not wait for the peer to close its side of TLS.
@@ -187,9 +191,11 @@ class Channel(asyncio.BufferedProtocol):
         A peer whose connection is closed reconnects at once, and pays nothing for it. A peer that is not told stays
         away and costs only a socket. The closing message is encrypted now, because the TLS state is released too.
         """
+        self._flush()
         self._goodbye = bytearray()
         if self.connection:
             self.connection.go_away()
+        self._flush()
         self._drop_state()
 
     def leave(self) -> None:
@@ -289,6 +295,23 @@ class Channel(asyncio.BufferedProtocol):
                 self._adjust()
                 asyncio.get_running_loop().call_soon(self.hub.strangers.offer, self)
                 return
+
+    def _flush(self) -> None:
+        """Send what was written in this turn of the event loop."""
+        if not self._unsent or self._transport is None or self._transport.is_closing():
+            self._unsent.clear()
+            return
+        data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
+        self._unsent.clear()
+        if self._tls is None:
+            self._send(data)
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:
+            self.abort()
+            return
+        self._flush_tls()
 
     def _flush_tls(self) -> None:
         if data := self._out.read():

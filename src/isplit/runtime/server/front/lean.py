@@ -207,6 +207,7 @@ class LeanConnection(Peer):
         if (call := self._receiving) is not None:
             call.feed(piece, receiving=self.front.receiving, now=self.front.now())
             if not self._left:
+                self.has_more = len(content) > len(piece)
                 self._dispatch(call)
         return len(piece)
 

@@ -19,8 +19,8 @@ class Peer(ABC):
     """The calls of one peer, whatever it speaks.
 
     `known` says that the peer has shown the token, or that its certificate was verified. `stalls` is the number of
-    its messages that delayed others. `active_at` is the time of the last useful event: the start of the connection,
-    or an answered call.
+    its messages that delayed others. `active_at` is the time of the last useful event: the start of the connection, or
+    an answered call. `has_more` says that the bytes of another call came together with those of the last one.
     """
 
     def __init__(self, output: Output, hub: Hub) -> None:
@@ -31,6 +31,7 @@ class Peer(ABC):
         self.answered = 0
         self.active_at = hub.now()
         self.closing = False
+        self.has_more = False
         self.debt = Debt()
         self._output = output
 

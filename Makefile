@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 # Long experiments of this checkout stand still meanwhile.
 QUIETLY := $(BIN)/python experiments/pausing.py
 
-# The variable silences an advertisement of the theme.
+# The variable silences an advertisement of the theme. With --quiet, --strict would let warnings pass.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: install demo test check bench docs wheel peers reproduce-report mutants clean
@@ -33,7 +33,7 @@ check: install
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(SITE) --quiet
+	$(SITE)
 
 bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'

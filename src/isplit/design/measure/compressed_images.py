@@ -1,4 +1,4 @@
-"""The alternative to a split: compress the image on the device and run the whole model on the server."""
+"""Measure the alternative to a split: the device compresses the image, and the server runs the whole model."""
 
 import io
 from collections.abc import Callable, Iterable, Sequence
@@ -38,10 +38,10 @@ _BATCH = 50
 
 @dataclass(frozen=True)
 class CompressedImages:
-    """A data set whose images are as the server sees them after a compression on the device.
+    """Present a data set's images as the server sees them after a compression on the device.
 
-    What is compressed is the model's input after resizing and cropping: a device that holds a larger image would send
-    no more than the model looks at.
+    The image is compressed after it was resized and cropped for the model. A device that holds a larger image would
+    not send more than the model looks at.
     """
 
     data: Pictures
@@ -75,15 +75,16 @@ def measure_remote(
     precision: Precision = "fp32",
     progress: Progress = silent,
 ) -> list[RemoteImage]:
-    """Measure a network on images compressed in every setting, in pairs with the whole model on the images themselves.
+    """Measure a network on images compressed in every setting, paired with the whole model on the original images.
 
     Args:
         view: The study, as a set of its classes sees it.
         images: Indices of the images.
-        part: The part of the data that they are of.
-        compressions: The settings; None takes those that a split is compared with.
-        network: What answers, from the model's input to its logits, on the model's device; None takes the whole model.
-        precision: That of the network and of the whole model.
+        part: The part of the data that the images belong to.
+        compressions: The compression settings. None takes those that a split is compared with.
+        network: The network that answers, from the model's input to its logits, on the model's device. None takes the
+            whole model.
+        precision: The precision in which the network and the whole model compute.
         progress: Called after each setting.
 
     """
@@ -98,16 +99,16 @@ def measure_remote(
 
 
 class CompressedImageTrial:
-    """Compressed images shown to a network, as many of them and in such settings as a caller asks for.
+    """Show compressed images to a network, in the settings and in the number that a caller asks for.
 
-    Images are decoded once, compressed once in each setting, and shown at most once in each.
+    Each image is decoded once, compressed once in each setting, and shown to the network at most once in each setting.
 
     Args:
         view: The study, as a set of its classes sees it.
         images: Indices of the images.
-        part: The part of the data that they are of.
-        precision: That of the network and of the whole model.
-        network: What answers; None takes the whole model.
+        part: The part of the data that the images belong to.
+        precision: The precision in which the network and the whole model compute.
+        network: The network that answers. None takes the whole model.
 
     """
 
@@ -136,11 +137,11 @@ class CompressedImageTrial:
         return len(self._pixels)
 
     def mean_bytes(self, setting: Compression) -> float:
-        """Return the mean length of the files of a setting."""
+        """Return the mean length in bytes of the compressed files of a setting."""
         return float(np.mean([len(content) for content in self._compressed(setting)]))
 
     def right(self, setting: Compression, count: int) -> NDArray[np.bool_]:
-        """Say for each of the first `count` images whether the network is right when it is compressed so."""
+        """Say for each of the first `count` images whether the network is right when the image is compressed so."""
         known = self._right.get(setting, np.zeros(0, bool))
         if len(known) < count:
             files = self._compressed(setting)[len(known) : count]
@@ -150,11 +151,11 @@ class CompressedImageTrial:
         return known[:count]
 
     def resume(self, setting: Compression, right: NDArray[np.bool_]) -> None:
-        """Take what `right` returned in an earlier run."""
+        """Adopt the answers that `right` returned in an earlier run."""
         self._right[setting] = right
 
     def row(self, setting: Compression, count: int) -> RemoteImage:
-        """Return the record of a setting on the first `count` images, in pairs with the whole model."""
+        """Return the record of a setting on the first `count` images, paired with the whole model on the originals."""
         right = self.right(setting, count)
         return RemoteImage(
             group=self._view.name,
@@ -189,6 +190,6 @@ class CompressedImageTrial:
 
 
 def _in_threads(run: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Run a function on every item, on two at a time."""
+    """Run a function on every item, in two threads."""
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(run, items))

@@ -1,4 +1,4 @@
-"""How well a score that was there before training ranks what training gives."""
+"""Judge how well a score that is known before training ranks the accuracies after training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,10 @@ from isplit.records import Predictor, PredictorScore, VerifiedCut
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Kendall's tau-b of two scores of the same things (ties count for neither side; Kendall 1945).
+    """Return Kendall's tau-b of two lists of scores of the same items (Kendall 1945).
 
-    None for fewer than two things, or where all scores of a side are the same.
+    A pair that is tied in either list counts neither for nor against the agreement. The result is None for fewer than
+    two items, or where all scores of one list are equal.
     """
     if len(first) < 2 or len(set(first)) == 1 or len(set(second)) == 1:
         return None
@@ -21,13 +22,19 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
 
 
 def regret(scores: Sequence[float], truth: Sequence[float], *, choices: int, best: float) -> float:
-    """Return by how much `best` exceeds the best truth among the highest scores; of equal scores the first counts."""
+    """Return by how much `best` exceeds the best truth among the `choices` highest scores.
+
+    Of equal scores, the first counts as higher.
+    """
     order = sorted(range(len(scores)), key=lambda place: -scores[place])
     return best - max(truth[place] for place in order[:choices])
 
 
 def score_predictors(cuts: Sequence[VerifiedCut]) -> tuple[PredictorScore, ...]:
-    """Judge every predictor over cuts in the order of computation; the calibrated one where there is a calibration."""
+    """Judge every predictor over cuts in the order of computation.
+
+    The calibrated predictor is among them where there is a calibration.
+    """
     scores: dict[Predictor, list[float | None]] = {
         "cui": [cut.cui for cut in cuts],
         "size": [-float(cut.bytes) for cut in cuts],
@@ -41,7 +48,7 @@ def score_predictors(cuts: Sequence[VerifiedCut]) -> tuple[PredictorScore, ...]:
 
 
 def _on_test(accuracy: float, cut: VerifiedCut) -> float:
-    """Move an accuracy from the select to the test part: it is as much below the whole model's there."""
+    """Move an accuracy from the select to the test part, where it lies as far below the whole model's."""
     return cut.trained.whole.accuracy - (cut.closed_form.whole.accuracy - accuracy)
 
 

@@ -1,9 +1,10 @@
 """Find the compressed images that matter, without running the whole model on every setting and every image.
 
-Compressed images are asked for the fewest bytes within a loss, and for what stands beside a split of like accuracy.
-Within a format and size, fewer bytes never help the model, so qualities are tried from the best one down until one is
-clearly worse. A setting that is clearly worse is seen to be so on the first images. One that takes more bytes than a
-setting which loses next to nothing cannot be the answer to anything.
+Two questions are asked of compressed images: which setting takes the fewest bytes within a given loss, and which one
+compares with a split of similar accuracy. The search uses three facts. Within a format and size, fewer bytes never help
+the model, so qualities are tried from the best one down until one is clearly worse. The first images are enough to see
+that a setting is clearly worse. A setting that takes more bytes than one with a negligible loss answers neither
+question.
 """
 
 import itertools
@@ -27,15 +28,15 @@ from isplit.records import (
 )
 
 CLEAR_LOSS = 0.05
-"""A setting that surely loses more than this is clearly worse: it is outside of every verdict."""
+"""A setting that surely loses more than this share of the images is clearly worse, and no verdict mentions it."""
 NEGLIGIBLE_LOSS = 0.005
-"""A setting that loses at most this much makes all settings of more bytes pointless."""
+"""A setting that loses at most this share of the images makes all settings of more bytes pointless."""
 _FIRST_IMAGES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteSearch:
-    """Compressed images that were measured on all images, and those that were not, with the reason."""
+    """Hold the settings that were measured on all images, and those that were not, with the reason."""
 
     measured: tuple[RemoteImage, ...]
     skipped: tuple[SkippedCompression, ...]
@@ -52,15 +53,15 @@ def search_remote(
 ) -> RemoteSearch:
     """Measure the settings of the compressed image that a split is compared with, as far as they matter.
 
-    WebP at the full size comes first, since it mostly needs the fewest bytes. Bytes and answers of a setting that is
-    measured are of all images; one that is clearly worse is stopped after the first images and is not in the result.
+    WebP at the full size comes first, because it mostly needs the fewest bytes. A setting that is clearly worse is
+    stopped after the first images and is not among the measured ones. All other settings are measured on all images.
 
     Args:
         view: The study, as a set of its classes sees it.
         images: Indices of the images.
-        part: The part of the data that they are of.
-        precision: That of the whole model.
-        kept: Where settings are kept until the run is finished.
+        part: The part of the data that the images belong to.
+        precision: The precision in which the whole model computes.
+        kept: The store that keeps finished settings until the run is finished.
         progress: Called after each setting.
 
     """
@@ -78,7 +79,7 @@ def search_remote(
 
 
 def _families() -> list[list[Compression]]:
-    """Return the settings by format and size, the best quality first; WebP before JPEG, large before small."""
+    """Return the settings grouped by format and size: WebP before JPEG, large before small, the best quality first."""
 
     def family(setting: Compression) -> tuple[float, str]:
         return setting.scale, setting.format
@@ -94,7 +95,7 @@ def _setting(row: Compression) -> Compression:
 
 
 class _Search:
-    """The settings that were measured so far, and those that need not be."""
+    """Collect the settings that were measured so far, and those that need not be measured."""
 
     def __init__(
         self, view: StudyView, images: NDArray[np.int64], part: PartName, precision: Precision, kept: KeptWork
@@ -123,7 +124,7 @@ class _Search:
                 return
 
     def _pointless(self, setting: Compression) -> str | None:
-        """Say why a setting cannot be the answer to anything; None if it may be."""
+        """Say why a setting answers neither question of the search; return None if it may answer one."""
         cheap = [row for row in self.measured if row.against_whole.difference >= -NEGLIGIBLE_LOSS]
         if not cheap:
             return None
@@ -140,7 +141,12 @@ class _Search:
         )
 
     def _measure(self, setting: Compression) -> tuple[RemoteImage, bool]:
-        """Measure a setting on the first images, and unless it is clearly worse there, on all; say if it is worse."""
+        """Measure a setting on the first images and, unless it is clearly worse there, on all of them.
+
+        Returns:
+            The record, and whether the setting is clearly worse.
+
+        """
         trial = self._trial
         for count in sorted({min(count, trial.images) for count in (_FIRST_IMAGES, 2 * _FIRST_IMAGES, trial.images)}):
             known = self._kept.load("compressed", setting=setting.tag, count=count)

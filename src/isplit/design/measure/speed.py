@@ -1,4 +1,4 @@
-"""How fast this machine runs a model in torch: what estimates of how long work will take are made from."""
+"""Time a model in torch on this machine, so that the duration of the coming work can be estimated."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _LONG_S = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpeed:
-    """Seconds that one image takes: through the model, and through it and back to the image."""
+    """Hold the seconds that one image takes: forward through the model, and forward and backward."""
 
     forward_s: float
     gradient_s: float
@@ -25,11 +25,11 @@ class ModelSpeed:
 def measure_speed(model: LoadedModel, *, clock: Callable[[], float] = time.perf_counter) -> ModelSpeed:
     """Time a small batch of black images through a model, forward alone and with the gradient of the logits.
 
-    A first run warms up; it is the measurement where it takes long already.
+    A first run warms up. Where that run takes long already, it is the measurement.
 
     Args:
-        model: The model; it is left as it was.
-        clock: Returns seconds; another one is for tests.
+        model: The model, which is left as it was.
+        clock: Returns seconds. Tests give a clock of their own.
 
     """
     preprocessing = model.preprocessing

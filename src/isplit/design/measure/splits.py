@@ -1,4 +1,4 @@
-"""Splits measured on images: what the tail answers to what it gets through the bottleneck, and the bytes it took."""
+"""Measure splits on images: what the tail answers behind the bottleneck, and how many bytes the payloads take."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -26,7 +26,7 @@ from isplit.records import Accuracy, Cut, Measurement, Paired, PartName, Payload
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplitEvaluation:
-    """What one split and the whole model answer to the same images, and what crosses.
+    """Hold the answers of one split and of the whole model to the same images, and the bytes that cross.
 
     Attributes:
         split: The split.
@@ -36,7 +36,7 @@ class SplitEvaluation:
         payload_bytes: The length of each image's payload (N).
         divergence_nats: The mean Kullback-Leibler divergence of the split's class probabilities from the whole model's.
         clipped_share: The share of latents beyond the quantiser's range.
-        precision: That of heads, tails and the whole model.
+        precision: The precision in which head, tail and the whole model compute.
 
     """
 
@@ -61,23 +61,23 @@ def evaluate_splits(
     label: str = "accuracy of the splits",
     kept: KeptWork = NOTHING_KEPT,
 ) -> list[SplitEvaluation]:
-    """Run every split on the images, through its quantiser; one pass of the model serves all that share its head.
+    """Run every split on the images, through its quantiser, and count the bytes of real payloads.
 
-    Payload lengths are those of real payloads. Precision is that of heads, tails and the whole model; bottlenecks
-    compute in float32.
+    One pass of the model serves all splits that share its head. `precision` holds for heads, tails and the whole model;
+    bottlenecks compute in float32.
 
     Args:
         view: The study, as a set of its classes sees it.
         splits: The splits.
         images: Indices of the images.
-        batch_size: Images in one pass.
-        precision: That of the model.
+        batch_size: The number of images in one pass.
+        precision: The precision of the model.
         progress: Called after each batch.
-        label: What it is told.
-        kept: Where each batch is kept until the run is finished, so that a run that was stopped goes on after it.
+        label: The name of the work, which `progress` is called with.
+        kept: The store that keeps each batch until the run is finished, so that an interrupted run continues after it.
 
     Returns:
-        An evaluation for each split, in their order.
+        An evaluation for each split, in the order of `splits`.
 
     """
     device = device_of(view.graph.module)
@@ -102,13 +102,13 @@ def evaluate_splits(
 
 
 def _identity(built: BuiltSplit) -> list[str]:
-    """Return what tells a split from every other: its cut, its codec, and a hash of its weights."""
+    """Return what distinguishes a split from every other: its cut, its codec, and a hash of its weights."""
     sides = [side for side in (built.bottleneck, built.tail, built.head) if side is not None]
     return [built.cut.name, built.codec.codec_id.hex(), *map(fingerprint, sides)]
 
 
 class _Passes:
-    """Runs a batch through the whole model once, and what crosses through every split that has the model's own head."""
+    """Run a batch once through the whole model, and its features through every split that has the model's own head."""
 
     def __init__(self, view: StudyView, runners: Sequence["_SplitRunner"], precision: Precision) -> None:
         self._view, self._device = view, device_of(view.graph.module)
@@ -136,7 +136,7 @@ class _Passes:
 
 
 class _SplitRunner:
-    """Runs what crosses through one split's bottleneck and tail, on a device until `evaluation`."""
+    """Run features through one split's bottleneck and tail, which stay on the device until `evaluation`."""
 
     def __init__(self, graph: ModelGraph, built: BuiltSplit, precision: Precision, device: torch.device) -> None:
         self._graph = graph
@@ -145,7 +145,7 @@ class _SplitRunner:
         self._device = device
         self._tail = (built.tail or split(graph, built.cut.name).tail).eval()
         built.bottleneck.eval()
-        # The model's own sides are there already.
+        # The model's own head and tail are on the device already.
         self._placed = [part for part in (built.head, built.bottleneck, built.tail) if part is not None]
         for part in self._placed:
             part.to(device)
@@ -166,18 +166,18 @@ class _SplitRunner:
         self._symbols.append(symbols.cpu())
 
     def last(self) -> dict[str, NDArray[Any]]:
-        """Return what the last batch gave, for `resume`."""
+        """Return the results of the last batch, which `resume` takes."""
         parts = {"logits": self._logits[-1].numpy(), "symbols": self._symbols[-1].numpy()}
         return {**parts, "clipped": np.array(self._clipped[-1])}
 
     def resume(self, logits: NDArray[Any], symbols: NDArray[Any], clipped: NDArray[Any]) -> None:
-        """Take a batch from an earlier run."""
+        """Adopt the results of a batch from an earlier run."""
         self._logits.append(torch.from_numpy(logits))
         self._symbols.append(torch.from_numpy(symbols))
         self._clipped.append(int(clipped))
 
     def evaluation(self, view: StudyView, labels: torch.Tensor, expected: torch.Tensor) -> SplitEvaluation:
-        """Summarise all batches beside the labels and the whole model's logits; the split goes back to the CPU."""
+        """Return all batches with the labels and the whole model's answers, and move the split back to the CPU."""
         for part in self._placed:
             part.to("cpu")
         logits = view.classes(torch.cat(self._logits))
@@ -201,7 +201,7 @@ def _divergence(logits: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def joined(first: SplitEvaluation, second: SplitEvaluation) -> SplitEvaluation:
-    """Return the evaluation of a split on the images of two evaluations together."""
+    """Join two evaluations of a split on different images into the evaluation on all of them."""
     counts = len(first.labels), len(second.labels)
 
     def mean(values: tuple[float, float]) -> float:
@@ -219,7 +219,7 @@ def joined(first: SplitEvaluation, second: SplitEvaluation) -> SplitEvaluation:
 
 
 def measure(view: StudyView, evaluation: SplitEvaluation, *, part: PartName) -> Measurement:
-    """Summarise an evaluation as a record, with what both sides of the split compute."""
+    """Summarise an evaluation as a record, with the MACs of both sides of the split."""
     labels, built = evaluation.labels, evaluation.split
     right, whole = evaluation.answers == labels, evaluation.whole == labels
     work = measure_work(built.bottleneck, built.cut.shape)

@@ -1,4 +1,4 @@
-"""How often the model is right."""
+"""Measure how often the whole model is right."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from isplit.records import Accuracy, Preprocessing
 
 @dataclass(frozen=True, kw_only=True)
 class BaseAccuracy:
-    """How often the model is right, and what guessing would reach: the share of the most frequent class."""
+    """Hold how often the model is right, and what guessing would reach: the share of the most frequent class."""
 
     accuracy: Accuracy
     chance: float
@@ -34,15 +34,15 @@ def measure_accuracy(
     batch_size: int,
     progress: Progress = silent,
 ) -> BaseAccuracy:
-    """Count correct answers among a group's classes.
+    """Count the images of a subset's classes that the model answers correctly among these classes.
 
     Args:
         model: Maps N×C×H×W to logits N×K, or to tuples, lists or mappings that hold them (see `find_logits`).
-        dataset: Its images.
-        indices: Which of them; images of classes outside the group are passed over.
-        preprocessing: How an image becomes input.
+        dataset: The data set.
+        indices: Indices of the images. Images of classes outside the subset are passed over.
+        preprocessing: The steps that turn an image into the model's input.
         group: The classes that compete.
-        batch_size: Images per forward pass.
+        batch_size: The number of images in one forward pass.
         progress: Called as images are done.
 
     Raises:
@@ -54,7 +54,7 @@ def measure_accuracy(
     indices, labels = indices[labels >= 0], labels[labels >= 0]
     correct = done = 0
     progress("base accuracy", 0, len(indices))
-    # Closed whatever the model raises: its threads would go on decoding as long as the traceback is kept.
+    # The batches are closed even if the model raises: their threads would go on decoding while the traceback is kept.
     device = device_of(model)
     batches = closing(iter_batches(dataset, indices, preprocessing, batch_size=batch_size, device=device))
     with evaluating(model), torch.no_grad(), batches as coming:

@@ -1,7 +1,7 @@
-"""A run on disk after each epoch: tensors in safetensors, the rest in JSON, nothing pickled.
+"""Keep a run on disk after each epoch: tensors in safetensors, the rest in JSON, and nothing pickled.
 
-The order of the images and any random number of an epoch follow from the seed and the epoch's number, and learning
-rates from the number of the step: there is no state of a generator or scheduler to keep.
+The order of the images and all random numbers of an epoch follow from the seed and the epoch's number. Learning rates
+follow from the number of the step. So no state of a random generator or of a scheduler has to be kept.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _LARGEST_CHECKPOINT_BYTES = 2**34  # VGG16, its moments and its best weights tak
 
 
 class Scales(Part):
-    """The fields of a quantiser."""
+    """Hold the fields of a quantiser in a form that JSON can keep."""
 
     levels: int
     lowest: int
@@ -34,20 +34,20 @@ class Scales(Part):
 
     @classmethod
     def of(cls, quantiser: Quantiser) -> Self:
-        """Return those of a quantiser."""
+        """Return the fields of a quantiser."""
         return cls(levels=quantiser.levels, lowest=quantiser.lowest, steps=quantiser.steps, offsets=quantiser.offsets)
 
     def quantiser(self) -> Quantiser:
-        """Return the quantiser."""
+        """Make a quantiser of these fields."""
         return Quantiser(levels=self.levels, lowest=self.lowest, steps=self.steps, offsets=self.offsets)
 
 
 class RunState(Record):
-    """checkpoint.json: how far a run has come.
+    """Describe how far a run has come; it is the content of checkpoint.json.
 
-    `key` identifies the run. `done` counts epochs of both stages; `best_epoch` is the one of the second stage whose
-    weights are kept, `best_accuracy` its accuracy on the select part and `best_loss` its loss there; None before the
-    second stage.
+    `key` identifies the run. `done` counts the epochs of both stages. `best_epoch` is the epoch of the second stage
+    whose weights are kept; `best_accuracy` and `best_loss` are its accuracy and its loss on the select part. They are
+    None before the second stage.
     """
 
     schema_name: ClassVar[str] = "isplit.checkpoint/1"
@@ -67,11 +67,11 @@ class RunState(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The checkpoint of one run in its split's directory.
+    """Read and write the checkpoint of one run in its split's directory.
 
     Args:
-        directory: Made when the first checkpoint is written.
-        key: A hash of all that the run depends on: settings, start, model, images.
+        directory: The split's directory. It is created when the first checkpoint is written.
+        key: A hash of everything that the run depends on: settings, start, model and images.
 
     """
 
@@ -79,7 +79,10 @@ class Checkpoint:
     key: str
 
     def load(self) -> tuple[RunState, dict[str, torch.Tensor]] | None:
-        """Return state and tensors of this run; None where there are none, or only another run's or damaged ones."""
+        """Return the state and the tensors of this run, or None.
+
+        The result is None where there is no checkpoint, where it is damaged, or where it belongs to another run.
+        """
         try:
             state = RunState.load(self.directory)
             if state.key != self.key:
@@ -89,14 +92,14 @@ class Checkpoint:
             return state, load(content)
         except (StudyError, OSError):
             return None
-        except Exception:  # noqa: BLE001 - safetensors has errors of its own: a damaged file is as good as none
+        except Exception:  # noqa: BLE001 - safetensors has errors of its own, and a damaged file counts as none
             return None
 
     def save(self, state: RunState, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write state and tensors; the file before stays until the new one is whole.
+        """Write state and tensors; the earlier checkpoint stays until the new one is complete.
 
         Raises:
-            StudyError: they cannot be written.
+            StudyError: the files cannot be written.
 
         """
         try:
@@ -136,7 +139,7 @@ def load_module(prefix: str, module: nn.Module, tensors: Mapping[str, torch.Tens
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return what an Adam optimiser remembers, by the number of the parameter."""
+    """Return the state of an Adam optimiser: its tensors, named after the number of the parameter."""
     return {
         f"optimiser.{number}.{name}": value.detach().cpu().clone()
         for number, parameter in enumerate(_parameters(optimiser))
@@ -145,13 +148,13 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Undo `optimiser_tensors`; without any the optimiser starts afresh."""
+    """Restore the state that `optimiser_tensors` returned; without tensors, the optimiser starts afresh."""
     for number, parameter in enumerate(_parameters(optimiser)):
         start = f"optimiser.{number}."
         for name, value in tensors.items():
             if name.startswith(start):
                 key = name.removeprefix(start)
-                # Like fused Adam's own: all on the parameter's device, and moments in memory as the parameter lies.
+                # As fused Adam makes them: on the parameter's device, and moments in the parameter's memory layout.
                 optimiser.state[parameter][key] = (
                     torch.zeros_like(parameter).copy_(value)
                     if value.shape == parameter.shape and key != "step"

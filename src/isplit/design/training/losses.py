@@ -1,4 +1,4 @@
-"""The loss of splits and of networks for compressed images: labels, and the whole model's answers."""
+"""Compute the loss of splits and of networks for compressed images, from labels and the whole model's answers."""
 
 from math import cos, pi
 
@@ -14,10 +14,10 @@ def task_losses(
     """Return the loss and its parts: cross-entropy, and distillation (Hinton, Vinyals and Dean 2015).
 
     Args:
-        logits: The network's, N×K.
-        labels: Of the images, N.
-        teacher: The whole model's logits of the uncompressed images, N×K.
-        settings: Weight and temperature of the distillation.
+        logits: The logits of the network that learns (N×K).
+        labels: The classes of the images (N).
+        teacher: The whole model's logits of the uncompressed images (N×K).
+        settings: The weight and the temperature of the distillation.
 
     """
     soft = settings.temperature
@@ -30,7 +30,10 @@ def task_losses(
 
 
 def share_of_rate(done: float, *, warmup: float) -> float:
-    """Return the share of the highest learning rate when that share of the steps is done: up, then along a cosine."""
+    """Return the learning rate as a share of its highest value, when the share `done` of the steps is done.
+
+    The rate rises linearly during the share `warmup` of the steps, and then falls along a cosine.
+    """
     if done < warmup:
         return (done + 1e-3) / (warmup + 1e-3)
     turn = pi * (done - warmup) / max(1e-9, 1 - warmup)

@@ -17,14 +17,15 @@ BUDGET_TOLERANCE = 0.02
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """The split that is kept, and what decided that.
+    """Hold the split that is kept, and the measurements that decided it.
 
     Attributes:
         kept: The trained split, or the closed form if that was more accurate on the select part.
-        is_closed_form: Whether that is the closed form, perhaps with another quantiser and other tables.
-        select: The trained split on the select part.
-        closed_form_select: The closed form as it was solved, on the same images; None for a random start.
-        budget_note: Why the payload is not within 2 % of the budget; None where it is.
+        is_closed_form: Whether `kept` is the closed form, perhaps with another quantiser and other tables.
+        select: The measurement of the trained split on the select part.
+        closed_form_select: The measurement of the closed form as it was solved, on the same images. None for a random
+            start.
+        budget_note: The reason why the payload is not within 2 % of the budget. None where it is.
 
     """
 
@@ -50,12 +51,12 @@ def compare_with_closed_form(
     off the budget, it is kept only with the quantiser that fills the budget there.
 
     Args:
-        task: What was trained.
-        starting: With the closed form, if there is one.
+        task: The task that was trained.
+        starting: The starting point, which holds the closed form if there is one.
         built: The trained split.
-        at_budget: The codec with which the closed form fills the budget on the select part; None where there is no
+        at_budget: The codec with which the closed form fills the budget on the select part. None where there is no
             budget of bytes or no closed form.
-        is_finest: Whether the trained split's quantiser is the finest there is.
+        is_finest: Whether the trained split's quantiser is the finest that exists.
         progress: Called as work goes on.
 
     """
@@ -86,13 +87,13 @@ def compare_with_closed_form(
 
 
 def _share_off(task: FitTask, select: Measurement) -> float:
-    """Return the share by which the mean payload is off the budget, on either side; 0 without a budget of bytes."""
+    """Return the share by which the mean payload is above or below the budget; 0 without a budget of bytes."""
     budget_bytes = task.budget.payload_bytes
     return 0.0 if budget_bytes is None else abs(select.payload_bytes.mean / budget_bytes - 1)
 
 
 def _budget_note(task: FitTask, select: Measurement, *, is_finest: bool) -> str | None:
-    """Say why the mean payload on the select part is not within 2 % of the budget; None where it is."""
+    """Say why the mean payload on the select part is not within 2 % of the budget; return None where it is."""
     if _share_off(task, select) <= BUDGET_TOLERANCE:
         return None
     mean, budget_bytes = select.payload_bytes.mean, task.budget.payload_bytes

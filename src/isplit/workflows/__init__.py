@@ -1,1 +1,1 @@
-"""Verbs that join rooms: measuring a study or a bundle, bench, and everything in one go."""
+"""Implement the verbs that need several parts of the package: `profile`, `bench` and `auto`."""

@@ -1,4 +1,4 @@
-"""isplit.auto: from a model, data, a device and a link to a plan, the split that it asks for, and a bundle.
+"""Run all phases in one call: `isplit.auto` plans a model for a device and a link, trains the split, and exports it.
 
 check everything ─> estimate ─> analyze ─> predict ─> plan ─> fit what the plan asks for, plan again ─> export
 """
@@ -42,7 +42,7 @@ from isplit.workflows.auto_estimate import TimeEstimate, estimate_time
 from isplit.workflows.auto_settings import AutoResult, AutoSettings
 
 Say = Callable[[str], None]
-"""A function that is called with a sentence for the user."""
+"""Called with a sentence for the user."""
 
 
 def auto(
@@ -58,21 +58,23 @@ def auto(
 ) -> AutoResult:
     """Find where a model should run, train the split if the answer is one, and export what runs it.
 
-    Analyzes the model, predicts its splits, plans, trains only those splits whose training could settle or change the
-    answer, plans again, and exports. Every phase keeps its work: the same call goes on where an earlier one stopped.
+    The phases are analyze, predict, plan, fit, plan again, and export. Only those splits are trained whose training
+    could settle or change the answer. Every phase keeps its work, so the same call continues where an earlier one
+    stopped.
 
     Args:
-        model: From `load_model`, or what that takes.
-        data: From `open_data`, or what that takes.
-        out: A directory for the study (`study`, with plan.json and report.html) and the bundle (`bundle`).
-        device: As for `plan`.
-        link: As for `plan`.
-        limits: As for `plan`.
-        settings: How each phase works, and the server.
-        progress: Called with what is being done, how much of it is done, and how much there is.
+        model: A model from `load_model`, or a name that `load_model` takes.
+        data: A data set from `open_data`, or a name that `open_data` takes.
+        out: The directory for the study (`study`, with plan.json and report.html) and the bundle (`bundle`).
+        device: The device, in any form that `plan` takes.
+        link: The link, in any form that `plan` takes.
+        limits: The limits, in any form that `plan` takes.
+        settings: The settings of the phases, and the server.
+        progress: Called with the name of the work, how much of it is done, and how much there is in all.
 
     Raises:
-        InputError: model and data do not fit, or a device, link or limit that cannot be; before any long work.
+        InputError: model and data do not fit together, or a device, link or limit is invalid. This is raised before any
+            long work.
         StudyError, BundleError: the directory holds something else.
 
     Examples:
@@ -102,7 +104,7 @@ def prepare_auto(
     limits: Limits | Mapping[str, object] | None = None,
     settings: AutoSettings | None = None,
 ) -> "AutoRun":
-    """Check everything that `auto` is given, in seconds, and return what does the work.
+    """Check everything that `auto` is given, which takes seconds, and return the object that does the work.
 
     The arguments and errors are those of `auto`.
     """
@@ -133,7 +135,7 @@ def prepare_auto(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AutoRun:
-    """One call of `auto` whose input was checked; make it with `prepare_auto`."""
+    """Run the phases of one call of `auto` whose input was checked. `prepare_auto` makes these objects."""
 
     model: LoadedModel
     data: Dataset
@@ -146,12 +148,12 @@ class AutoRun:
 
     @property
     def study_directory(self) -> Path:
-        """Where the study is."""
+        """The directory of the study."""
         return self.out / "study"
 
     @property
     def bundle_directory(self) -> Path:
-        """Where the bundle will be."""
+        """The directory of the bundle."""
         return self.out / "bundle"
 
     @cached_property
@@ -162,7 +164,7 @@ class AutoRun:
         return captured.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
 
     def check_plan(self) -> None:
-        """Plan the model without its splits, which finds what no plan can be made of: a profile of another model, ...
+        """Plan the model without its splits, to find early what prevents a plan, such as a profile of another model.
 
         Raises:
             InputError: no plan can be made.
@@ -182,7 +184,7 @@ class AutoRun:
         )
 
     def estimate(self) -> TimeEstimate:
-        """Time a small batch, and estimate from it how long the phases that are left will take."""
+        """Time a small batch, and estimate from it how long the remaining phases will take."""
         settings = self.settings
         return estimate_time(
             measure_speed(self.model),
@@ -205,8 +207,8 @@ class AutoRun:
 
         Args:
             progress: Called as work goes on.
-            announce: As for `analyze`.
-            say: Called with what was decided on the way.
+            announce: Called with the study's record as soon as it is known, as by `analyze`.
+            say: Called with a sentence for each decision on the way.
 
         """
         settings, group = self.settings, self.settings.plan.group
@@ -240,7 +242,7 @@ class AutoRun:
         )
 
     def _earlier_trainings(self, study: Study) -> int:
-        """Return how many splits were trained with these settings before, so that a call that goes on counts them."""
+        """Return how many splits earlier calls trained with these settings, because they count towards the limit."""
         expected = self.settings.fit.recorded()
         trainings = [record.training for record in split_records(study.directory).values()]
         return sum(training is not None and training.settings == expected for training in trainings)
@@ -262,10 +264,11 @@ class AutoRun:
         )
 
     def _export(self, study: Study, record: PlanRecord, progress: Progress) -> BundleRecord | None:
-        """Write the bundle of the plan's split, unless it is there; None where nothing keeps the limits.
+        """Write the bundle of the plan's split, unless it exists, and return its record.
 
-        Where the answer is no split, the bundle has the best split beside the whole model, as it is, so that
-        `isplit bench` can measure what was not chosen.
+        The result is None where no placement keeps the limits. Where the answer is not a split, the bundle holds the
+        best split as it is beside the whole model, so that `isplit bench` can measure the placements that were not
+        chosen.
         """
         split = _split_to_export(record)
         if record.answer.chosen is None or split is None:
@@ -287,17 +290,17 @@ class AutoRun:
         )
 
     def _known_bundle(self, study: Study, split: PlannedPlacement, *, trained: bool) -> BundleRecord | None:
-        """Return the bundle that is there if it holds this very split, undamaged.
+        """Return the existing bundle if it holds exactly this split and is undamaged; otherwise return None.
 
         Raises:
-            BundleError: the bundle is of another model, and nothing says that it may be replaced.
+            BundleError: the bundle is of another model, and the settings do not allow to replace it.
 
         """
         if not (self.bundle_directory / BundleRecord.file_name).is_file():
             return None
         try:
             record = Bundle.open(self.bundle_directory).record
-        except BundleError:  # it is damaged, and is written again
+        except BundleError:  # it is damaged, so it is written again
             return None
         if record.model_fingerprint != study.record.model.fingerprint:
             if self.settings.overwrite:
@@ -326,9 +329,9 @@ class AutoRun:
 
 
 def _split_to_export(record: PlanRecord) -> PlannedPlacement | None:
-    """Return the plan's split; where it chose another kind of placement, the split that is nearest to the answer.
+    """Return the plan's split, or the best split where the plan chose another kind of placement.
 
-    Among splits, those that break no limit come first, then those that leave the server something to do, then the
+    Splits that break no limit come first. Among them, splits that leave work to the server come first, and then the
     fastest.
     """
     chosen = record.answer.chosen

@@ -1,4 +1,4 @@
-"""How long the phases of isplit.auto will take, from a timed batch and from how many images each phase looks at."""
+"""Estimate how long the phases of isplit.auto will take, from a timed batch and the number of images of each phase."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ _EXPORT_S = 6.0
 
 @dataclass(frozen=True, kw_only=True)
 class TimeEstimate:
-    """Seconds that each phase will take; what a study holds already counts as done.
+    """Hold the seconds that each phase will take. Work that a study holds already counts as done.
 
-    `training_s` is for one training, of which there may be none.
+    `training_s` is the time of one training. There may be none.
     """
 
     analyze_s: float
@@ -55,16 +55,16 @@ def estimate_time(
     most_trainings: int,
     study: Path,
 ) -> TimeEstimate:
-    """Estimate what is still to be done, to a factor of about two.
+    """Estimate the time of the remaining work, to a factor of about two.
 
     Args:
-        speed: How long the model takes for an image.
-        graph: The model's cuts: a split at a cut runs the model's operations behind it once more.
+        speed: The time that the model takes for an image.
+        graph: The model's cuts. A split at a cut runs the model's operations behind the cut once more.
         images: The number of images of each part of the data.
         budgets: The budgets that are predicted.
-        settings: Those of analyze, predict and fit.
-        most_trainings: How many splits may be trained.
-        study: The study's directory, which need not be there.
+        settings: The settings of analyze, predict and fit.
+        most_trainings: The largest number of splits that may be trained.
+        study: The study's directory, which need not exist.
 
     """
     analysis, prediction, training = settings
@@ -96,7 +96,7 @@ def estimate_time(
 
 
 def _share_to_predict(study: Path, splits: int) -> float:
-    """Return which share of the splits has no prediction yet."""
+    """Return the share of the splits that have no prediction yet."""
     if not (study / PredictionsRecord.file_name).is_file():
         return 1.0
     known = sum(1 for _ in (study / "splits").glob(f"*/{SplitRecord.file_name}"))

@@ -1,4 +1,4 @@
-"""What `isplit.auto` is told, and what it returns."""
+"""Define the settings and the result of `isplit.auto`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,24 +15,24 @@ from isplit.records import BundleRecord, PlanRecord, ProfileRecord, SplitRecord
 
 @dataclass(frozen=True, kw_only=True)
 class AutoSettings:
-    """Settings of `auto`.
+    """Set how `auto` works.
 
     Args:
-        server: The server: a preset's name, a file of `isplit profile`, "this-machine", or a profile.
+        server: The server: the name of a preset, a file of `isplit profile`, "this-machine", or a profile.
         budgets: The budgets that are predicted, and from which the plan chooses.
-        trainings: Train at most so many splits, those of earlier calls included. Only those are trained whose training
-            could settle or change the answer of the plan.
-        analyze: Settings of `analyze`.
-        predict: Settings of `predict`.
-        fit: Settings of `fit`.
-        plan: Settings of `plan`: the objective, the load.
-        classes: Class subsets; the plan is for the first.
-        class_map: A JSON file {class: model output}, where names and numbers do not tell.
-        seed: Seed of the choice of images.
+        trainings: The largest number of splits to train, including those of earlier calls. Only those splits are
+            trained whose training could settle or change the answer of the plan.
+        analyze: The settings of `analyze`.
+        predict: The settings of `predict`.
+        fit: The settings of `fit`.
+        plan: The settings of `plan`, such as the objective and the load.
+        classes: The class subsets to analyze. The plan is for the first.
+        class_map: A JSON file {class: model output}, for data whose names and numbers do not tell the outputs.
+        seed: The seed of the choice of images.
         overwrite: Whether a study of other input, and its bundle, may be replaced.
 
     Raises:
-        InputError: a value outside its range.
+        InputError: a value is outside its range.
 
     Examples:
         >>> isplit.AutoSettings(budgets=256, trainings=1).server
@@ -64,9 +64,10 @@ class AutoSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoResult:
-    """What `auto` made: the study, the plan with its answer, and the bundle (None where nothing keeps the limits).
+    """Hold the results of `auto`: the study, the plan with its answer, and the bundle.
 
-    `trained` are the splits that this call trained. `serve_command` is None where no server is needed.
+    `bundle` is None where no placement keeps the limits. `trained` lists the splits that this call trained.
+    `serve_command` is None where no server is needed.
     """
 
     study: Study

@@ -1,4 +1,4 @@
-"""isplit.bench: run every placement of a bundle on labelled images over a link, beside what the plan had said."""
+"""Run every placement of a bundle on labelled images over a link, and compare the results with the plan."""
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -33,13 +33,13 @@ _COUNTED_IMAGES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings:
-    """How a bundle is measured.
+    """Set how `bench` measures a bundle.
 
     Args:
-        images: Take at most so many images, as many of each class as possible; None for all.
-        warm_up: Images that every placement classifies first, without being counted.
-        pause_ms: Wait so long between two images.
-        threads: Threads of onnxruntime on the device, and on a server that is started for the measurement.
+        images: The largest number of images, spread evenly over the classes. None takes all images.
+        warm_up: The number of images that every placement classifies first, without being counted.
+        pause_ms: The pause between two images, in milliseconds.
+        threads: The threads of onnxruntime on the device, and on a server that is started for the measurement.
 
     Examples:
         >>> isplit.BenchSettings(images=100).warm_up
@@ -62,7 +62,7 @@ class BenchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerAccess:
-    """A server that runs already: HOST:PORT, and what it is shown, as for `EdgeClient`."""
+    """Hold the address (HOST:PORT) of a running server, and the token and certificates for it, as for `EdgeClient`."""
 
     address: str
     token: str | None = None
@@ -83,22 +83,23 @@ def bench(
 ) -> RunsRecord:
     """Measure every placement of a bundle on labelled images: accuracy, latency in parts, bytes, processor and memory.
 
-    Each placement runs in a process of its own. With a link and no server, the server is started here and both are
-    joined by network namespaces with the link's rates, delay and loss; where these cannot be made, or with a server
-    that runs already, a proxy on this machine limits the rates and adds the delay (no loss). The record says which.
+    Each placement runs in a process of its own. With a link and without a server, the server is started on this
+    machine, and network namespaces with the link's rates, delay and loss join it to the device. Where namespaces cannot
+    be made, or where a server runs already, a proxy on this machine limits the rates and adds the delay, but loses
+    nothing. The record says which of the two was used.
 
     Args:
-        bundle: A bundle, or its directory.
+        bundle: The bundle, or its directory.
         folder: A folder with a subfolder of images for each class.
-        server: A server with this bundle; None to start one on this machine.
-        link: A link as `isplit.plan` takes it; None for the network as it is.
-        placements: Which placements, in order; none for all of the bundle.
-        plan: A plan, or its file: its latencies stand beside the measured ones.
-        settings: How many images, and how.
-        progress: Called with what is being done, how much of it is done, and how much there is.
+        server: A server with this bundle. None starts a server on this machine.
+        link: The link, in any form that `isplit.plan` takes. None takes the network as it is.
+        placements: The placements to measure, in this order. None given takes all of the bundle.
+        plan: A plan, or its file. Its latencies are shown beside the measured ones.
+        settings: The settings of the measurement, such as the number of images.
+        progress: Called with the name of the work, how much of it is done, and how much there is in all.
 
     Raises:
-        InputError: no such folder, placement or link.
+        InputError: there is no such folder, placement or link.
         BundleError: the bundle cannot be opened.
         ServerError: the server cannot be used.
 
@@ -156,9 +157,9 @@ def _expectation(planned: PlannedPlacement | None) -> dict[str, float | None]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Path:
-    """How the device's process reaches the server: its task, what goes before its command, and the link in words.
+    """Hold how the device's process reaches the server: its task, the prefix of its command, and the link in words.
 
-    `counting` opens an unshaped counting proxy beside, where the server can be reached that way.
+    `counting` opens another proxy, which counts bytes without limiting them, where the server can be reached that way.
     """
 
     task: DeviceTask
@@ -173,7 +174,7 @@ class _Path:
 def _reached(
     bundle: Bundle, access: ServerAccess | None, link: LinkRecord | None, settings: BenchSettings
 ) -> Generator[_Path]:
-    """Make the link and start the server where there is none, for the length of the block."""
+    """Make the link, and start a server where none is given, until the block ends."""
     task = DeviceTask(
         bundle=str(bundle.directory),
         images=(),
@@ -297,7 +298,7 @@ def _is_of(row: PlannedPlacement, placement: str, bundle: BundleRecord) -> bool:
     if placement == LOCAL:
         return row.kind == "local"
     if placement == REMOTE:
-        assert bundle.remote is not None  # it is one of the bundle's placements
+        assert bundle.remote is not None  # the placement is one of the bundle's
         wanted, setting = bundle.remote.recommended, row.compression
         # The network of a bundle was not trained on compressed images.
         is_trained = row.accuracy is not None and row.accuracy.source == "trained"

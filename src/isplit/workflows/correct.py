@@ -14,13 +14,13 @@ from isplit.runtime.edge.device import LOCAL
 
 
 def corrected_profile(profile: ProfileRecord, runs: RunsRecord, bundle: BundleRecord) -> ProfileRecord:
-    """Return the device's profile with the times that a benchmark measured in the place of its own.
+    """Return the device's profile with its times replaced by those that a benchmark measured.
 
-    Of the device are preprocessing, heads, encoders, and the whole model; 95th percentiles keep their ratio to the
-    medians. What was not run stays as it is.
+    The device's times are those of preprocessing, heads, encoders and the whole model. The 95th percentiles keep their
+    ratio to the medians. Times of parts that did not run stay as they are.
 
     Raises:
-        InputError: the profile is of another model.
+        InputError: the profile belongs to another model.
 
     """
     if profile.model_fingerprint not in (None, bundle.model_fingerprint):

@@ -1,4 +1,4 @@
-"""isplit.profile: measure the machine that it runs on, with a bundle or a study."""
+"""Measure the machine that this code runs on, with a bundle or a study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,22 +30,22 @@ def profile(
     """Measure how fast this machine runs a model's parts, for `isplit.plan`.
 
     A bundle is measured with onnxruntime alone: preprocessing, every head, entropy coding, every tail, the whole model,
-    image compression, what a request costs beside them, and the peak memory of every placement. The parts are run in
-    turn, round by round. With a study, which needs torch, the whole model and a few heads are run, and from them the
-    time of every head follows; `correction` says how far off it is.
+    image compression, the remaining cost of a request, and the peak memory of every placement. The parts run in turn,
+    round by round. With a study, which needs torch, only the whole model and a few heads run. The time of every head is
+    computed from them, and the field `correction` says how accurate these times are.
 
     Args:
-        source: A bundle, a study, or the directory of one; or a profile's file, which is then scaled or renamed and not
-            measured again.
+        source: A bundle, a study, or the directory of one. It may also be the file of a profile, which is then scaled
+            or renamed without being measured again.
         name: The profile's name.
-        title: The machine's name for people; None for its processor's.
-        pictures: Image files or folders to measure with; none draws some.
-        settings: How to measure.
-        scale: Multiply all times, for a machine that takes so many times as long.
-        progress: Called with what is being done, how much of it is done, and how much there is.
+        title: The machine's name for people. None takes the name of its processor.
+        pictures: Image files or folders to measure with. Without any, images are drawn.
+        settings: The settings of the measurement.
+        scale: A factor for all times, to describe a machine that takes that many times as long.
+        progress: Called with the name of the work, how much of it is done, and how much there is in all.
 
     Raises:
-        InputError: there is no bundle or profile, or the scale is no positive number.
+        InputError: there is no bundle or profile, or the scale is not a positive number.
         BundleError: the bundle cannot be opened.
         EngineError: onnxruntime failed.
 

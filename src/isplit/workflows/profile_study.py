@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from isplit.design.study import Study
 
 FEWEST_HEADS, MOST_HEADS = 4, 8
-"""Whole heads that are run: a quarter of them all, but at least and at most so many."""
+"""A quarter of the heads is run as a whole, but at least and at most this many."""
 
 Values = NDArray[np.float64]
 
@@ -60,20 +60,21 @@ def profile_study(
 ) -> ProfileRecord:
     """Measure this machine with a study's model, at all cuts of its curve.
 
-    The whole model is run, and the profiler of onnxruntime times its operators, which are added up to the segments
-    between cuts. Of a few whole heads, run in turn with it, some fit a correction and the others check it.
+    The profiler of onnxruntime times the operators of the whole model, and their times are added up between cuts. A few
+    whole heads run in turn with the model: a correction is fitted to some of them, and the others check it.
 
     Args:
-        study: The study; its model is exported, which needs torch.
+        study: The study. Its model is exported, which needs torch.
         name: The profile's name.
-        title: The machine's name for people; None for its processor's.
-        pictures: Image files or folders to measure with; none draws some.
-        settings: How to measure; memory and energy are measured of bundles alone.
+        title: The machine's name for people. None takes the name of its processor.
+        pictures: Image files or folders to measure with. Without any, images are drawn.
+        settings: The settings of the measurement. Memory and energy are measured only with bundles.
         progress: Called as work goes on.
-        every_head: Run every head. So it is with an accelerator, whose operators cannot be timed one by one.
+        every_head: Whether to run every head, as is always done where operators cannot be timed (on an accelerator).
 
     Raises:
-        ModelError, EngineError, InputError, DataError: the model has no ONNX or fails, or the pictures cannot be used.
+        ModelError, EngineError: the model cannot be exported to ONNX, or it fails.
+        InputError, DataError: the pictures cannot be used.
 
     """
     settings = settings or ProfileSettings()
@@ -111,10 +112,10 @@ def profile_study(
 
 
 def choose_heads(shape: ModelShape, cuts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Choose the whole heads that a correction is fitted to, and those that check it.
+    """Choose the heads to which a correction is fitted, and those that check it.
 
-    Heads are spread evenly over the logarithm of their estimated time, because the errors that count are relative. The
-    head whose output is largest for its time is fitted too, because it tells the cost of handing out a tensor. About a
+    Heads are spread evenly over the logarithm of their estimated time, because relative errors count. The correction is
+    also fitted to the head whose output is largest for its time, because it tells the cost of writing a tensor. About a
     third of the heads check the fit.
 
     Args:
@@ -154,7 +155,7 @@ def _measure(
     """Export the model, and time it, its heads, preprocessing and image compression in turn.
 
     Returns:
-        The times; milliseconds of segments and runs (None without `trace`); and the provider that ran the models.
+        The times; the milliseconds of each segment in each run (None without `trace`); and the execution provider.
 
     """
     with needs_extra("design"):
@@ -185,16 +186,16 @@ def time_heads(
     """Time the whole model, its heads and other parts in turn.
 
     Args:
-        parts: The files.
+        parts: The ONNX files of the model and of its heads.
         images: Pixels 1×H×W×C.
-        settings: How to measure.
-        scratch: A directory for what the profiler of onnxruntime writes.
-        others: Parts that are no files.
+        settings: The settings of the measurement.
+        scratch: A directory for the files that the profiler of onnxruntime writes.
+        others: Functions that run the other parts, such as preprocessing.
         trace: Whether to time the segments as well.
         progress: Called as work goes on.
 
     Returns:
-        The times, and milliseconds of segments and runs (segments×runs); None without `trace`.
+        The times, and the milliseconds of each segment in each run (segments×runs; None without `trace`).
 
     """
     files = [ModelFile(key=PartKey(kind="whole"), path=parts.whole, inputs=images)]
@@ -221,10 +222,10 @@ def fit_correction(
     fitted: Sequence[str],
     checked: Sequence[str],
 ) -> SegmentCorrection:
-    """Fit the times of heads to sums of segments and to the bytes that a head hands out, by least squares.
+    """Fit the times of heads to the sums of their segments and to the bytes of their outputs, by least squares.
 
-    The whole model counts as one more head. Relative errors count, so that the shortest head matters as much as the
-    longest.
+    The whole model counts as one more head. Relative errors are minimised, so that the shortest head matters as much as
+    the longest.
     """
     sums_ms = np.cumsum(np.median(segments_ms, axis=1))
     place = {cut: number for number, cut in enumerate(cuts)}
@@ -255,13 +256,13 @@ def fit_correction(
 
 
 def _least_squares(rows: Values) -> tuple[float, float, float]:
-    """Return the factor, offset and cost of an output MB with the least relative errors; none of them is negative.
+    """Return the non-negative factor, offset and cost of an output MB with the least relative errors.
 
-    Of all choices of the figures that are not 0, the best one without a negative figure is taken, which is exact for
-    so few figures (Lawson and Hanson, 1974, chapter 23).
+    Every subset of the three figures is fitted with the others at 0, and the best fit without a negative figure is
+    taken. For so few figures this is exact (Lawson and Hanson, 1974, chapter 23).
 
     Args:
-        rows: Sum of segments in ms, output bytes, and time in ms of each head, n×3.
+        rows: A row for each head (n×3): the sum of its segments in ms, its output in bytes, and its time in ms.
 
     """
     heads_ms = rows[:, 2]

@@ -1,7 +1,7 @@
-"""Compute what crosses the cut for the training images, once to be kept, or anew in every epoch.
+"""Compute the features at the cut for the training images: once and keep them, or anew in every epoch.
 
-Features are kept as float16 after division by a power of two that brings their root mean square to about 1. That is
-exact but for the rounding to 11 bits: an error of at most 0.05 % of each value, far below the quantiser's steps.
+Features are kept as float16 after division by a power of two that brings their root mean square to about 1. Only the
+rounding to 11 bits changes them, by at most 0.05 % of each value. That is far below the quantiser's steps.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from isplit.records import Cut, Precision, load_arrays, save_arrays
 from isplit.records.files import check_ordinary
 
 CACHE = "cache"
-_LARGEST = 65504.0  # of float16
+_LARGEST = 65504.0  # the largest number of float16
 _PASS = 50
 
 Kept = Literal["memory", "disk", "keep", "recompute"]
@@ -39,7 +39,7 @@ Kept = Literal["memory", "disk", "keep", "recompute"]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A batch: what goes in (features, or images if the head learns), the whole model's logits, and the labels."""
+    """Hold a batch: the inputs (features, or images if the head learns), the whole model's logits, and the labels."""
 
     inputs: torch.Tensor
     teacher: torch.Tensor
@@ -48,15 +48,15 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureSource:
-    """The images whose features are wanted, and what is wanted of them.
+    """Name the images whose features are wanted, and the form of the features.
 
     Args:
         view: The study, with the classes of labels and logits.
-        cut: Where the features are taken.
-        images: Indices of the data set (N).
-        flip: Whether there is a mirrored copy of each.
+        cut: The cut at which the features are taken.
+        images: Indices into the data set (N).
+        flip: Whether each image also has a mirrored copy.
         raw: Whether the inputs are images instead of features, for a head that learns.
-        precision: Of the model's passes.
+        precision: The precision of the model's passes.
 
     """
 
@@ -74,21 +74,22 @@ class FeatureSource:
 
     @property
     def rows(self) -> int:
-        """Images, mirrored copies counted."""
+        """The number of images, including mirrored copies."""
         return len(self.images) * (2 if self.flip else 1)
 
 
 class Features:
-    """Inputs, answers of the whole model, and labels of the images of a `FeatureSource`.
+    """Hold the inputs, the whole model's answers and the labels of the images of a `FeatureSource`.
 
-    Row i is image i, row N + i its mirrored copy. Use it as a context: what was put on the disk is deleted at the end.
+    Row i is image i, and row N + i its mirrored copy. Use the object as a context manager: on exit it deletes the files
+    that it put on the disk.
 
     Args:
-        source: The images, and what is wanted of them.
-        store: Where features may be kept.
-        memory_bytes: How many of them in memory.
+        source: The images, and the form of their features.
+        store: The place where features may be kept.
+        memory_bytes: The largest number of bytes of features that are kept in memory.
         progress: Called as images are done.
-        label: What the progress says is being done.
+        label: The name of the work, which `progress` is called with.
 
     Raises:
         InputError: the features do not fit where they have to be kept.
@@ -140,16 +141,16 @@ class Features:
         return self._head
 
     def close(self, *, failed: bool = False) -> None:
-        """Delete what is on the disk, unless it is whole and to be kept."""
+        """Delete the files on the disk, unless they are complete and are to be kept."""
         self._held = None
         if self._file is not None and (failed or self.kept != "keep"):
             with contextlib.suppress(OSError):
                 self._file.unlink()
 
     def batches(self, rows: NDArray[np.int64], *, batch_size: int) -> contextlib.closing[Generator[Example]]:
-        """Return the rows in that order; the last batch may be smaller.
+        """Return batches of the rows in the given order. The last batch may be smaller.
 
-        To be used in a `with`: whatever ends the loop over them, no thread goes on decoding images.
+        Use the result in a `with` statement, so that no thread goes on decoding images when the loop ends early.
         """
         return contextlib.closing(self._batches(rows, batch_size))
 
@@ -177,7 +178,7 @@ class Features:
                 yield self._example(inputs, chosen)
 
     def _images(self, rows: NDArray[np.int64], batch_size: int) -> Generator[torch.Tensor]:
-        """Yield the rows' images, those of mirrored copies mirrored."""
+        """Yield the images of the rows, mirrored where a row is a mirrored copy."""
         source, view, done = self.source, self.source.view, 0
         count = len(source.images)
         indices = source.images[rows % count]
@@ -193,7 +194,7 @@ class Features:
                 yield images
 
     def _fill(self, progress: Progress, label: str) -> None:
-        """Compute the whole model's answers, and the features on the way."""
+        """Compute the features and the whole model's answers in one pass."""
         done = 0
         rows = np.arange(self.source.rows)
         with torch.no_grad(), contextlib.closing(self._images(rows, _PASS)) as coming:
@@ -230,14 +231,14 @@ class Features:
             raise InputError(msg) from error
 
     def _publish(self) -> None:
-        """Give the whole file the name by which other runs find it; the answers, written last, say that it is."""
+        """Rename the complete file so that other runs find it. The answers, written last, tell that it is complete."""
         assert self._file is not None
         self._file = self._file.replace(self._directory / f"{self._name}.f16")
         answers = {"teacher": self.teacher.numpy(), "exponent": np.array(self._exponent)}
         save_arrays(self._directory / f"{self._name}.npz", answers)
 
     def _reuse(self) -> bool:
-        """Take what an earlier run kept; its answers were written last, so that features with them are whole."""
+        """Reuse what an earlier run kept. Its answers were written last, so features that have them are complete."""
         file, answers = (self._directory / f"{self._name}{suffix}" for suffix in (".f16", ".npz"))
         try:
             kept = load_arrays(answers)
@@ -246,7 +247,7 @@ class Features:
                 return False
             shape = (self.source.rows, *self.source.cut.shape)
             check_ordinary(file)
-            # Copy on write: torch wants memory that could be written, the file stays as it is.
+            # Copy on write: torch needs writable memory, and the file must not change.
             self._held = torch.from_numpy(np.memmap(file, np.float16, "c", shape=shape))
             self.teacher, self._exponent = torch.from_numpy(teacher), int(exponent)
         except (StudyError, OSError, KeyError, ValueError):
@@ -259,7 +260,7 @@ class Features:
 
     @property
     def _name(self) -> str:
-        """A name that tells features of other models, images, classes and cuts apart."""
+        """Return a file name that differs for every other model, set of images, class subset and cut."""
         source = self.source
         record = source.view.study.record
         described = (
@@ -274,7 +275,7 @@ class Features:
 
 
 def _reserve(file: Path, size_bytes: int) -> None:
-    """Make a file of that size whose place on the disk is certain: to write beyond it would kill the process."""
+    """Make a file of that size with its space on the disk reserved, because a full disk would kill the process."""
     with file.open("wb") as opened:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(opened.fileno(), 0, size_bytes)
@@ -296,16 +297,16 @@ def _choose(source: FeatureSource, store: FeatureStore, memory_bytes: float) -> 
     needed = 2.0 * source.rows * np.prod(source.cut.shape, dtype=np.float64)
     if needed <= memory_bytes:
         return "memory"
-    # Half of what is free stays free: others write there too.
+    # Half of the free space stays free, because other processes write there too.
     return "disk" if 2 * needed <= shutil.disk_usage(source.view.directory).free else "recompute"
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureRows:
-    """Some rows of features.
+    """Name some rows of features.
 
     Attributes:
-        features: The features.
+        features: The features that the rows belong to.
         rows: The numbers of the rows (N).
 
     """

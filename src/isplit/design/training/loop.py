@@ -49,20 +49,20 @@ _MAX_LATENTS = 2**26
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingTask:
-    """Everything that a run of training works on.
+    """Hold everything that a run of training works on.
 
     Attributes:
         network: The split, whose values change.
-        quantiser: The quantiser that belongs to the values at the start; None where there is none.
+        quantiser: The quantiser that belongs to the values at the start. None where there is none.
         features: Features of the images that are trained on.
-        table_images: The images that quantiser and tables are made from; those of the closed form's moments are not
-            among them where there are others.
-        select: Features of the select part; payloads fill the budget on these images.
-        scale: Standard deviation of each channel (C), by which the error of stage 1 is standardised.
+        table_images: The images that quantiser and tables are made from. They are not those of the closed form's
+            moments where there are others.
+        select: Features of the select part. Payloads fill the budget on these images.
+        scale: The standard deviation of each channel (C), by which the error of stage 1 is standardised.
         classes: The classes whose logits count.
-        rate_control: How quantiser and codec are made from latents.
-        settings: How to train.
-        feature_epochs: Epochs of stage 1.
+        rate_control: Makes quantiser and codec from latents.
+        settings: The settings of the training.
+        feature_epochs: The number of epochs of stage 1.
 
     """
 
@@ -80,7 +80,7 @@ class TrainingTask:
 
 @dataclass(frozen=True, eq=False)
 class TrainedState:
-    """How a run went, and the quantiser of the epoch that is kept; the network holds that epoch's values."""
+    """Hold the history of a run, and the quantiser of the epoch that is kept. The network holds that epoch's values."""
 
     state: RunState
     quantiser: LatentQuantiser
@@ -88,7 +88,7 @@ class TrainedState:
 
 @dataclass(eq=False)
 class _Stage:
-    """A stage while it runs: its optimiser, the highest rate of each group, and how many epochs it has."""
+    """Hold a stage while it runs: its optimiser, the highest learning rate of each group, and its number of epochs."""
 
     name: Stage
     optimiser: torch.optim.Optimizer
@@ -97,12 +97,12 @@ class _Stage:
 
 
 class TrainingRun:
-    """Trains a `TrainingTask`, from its checkpoint if there is one.
+    """Train a `TrainingTask`, from its checkpoint if there is one.
 
     Args:
-        task: What to train on what.
-        checkpoint: Where the run is kept between epochs.
-        progress: Called with what is being done, steps done, and steps in all.
+        task: The split, the images and the settings.
+        checkpoint: The checkpoint that keeps the run between epochs.
+        progress: Called with the name of the work, the number of steps done, and the number of all steps.
 
     """
 
@@ -117,7 +117,7 @@ class TrainingRun:
         self._precision: Precision = chosen_precision(task.settings.precision, device=self._device)
 
     def __call__(self) -> TrainedState:
-        """Run what is left of both stages, and put the best epoch's values into the network."""
+        """Run the remaining epochs of both stages, and put the best epoch's values into the network."""
         tensors = self._resume()
         stages: dict[Stage, int] = {"features": self.task.feature_epochs, "task": self.task.settings.epochs}
         for stage, epochs in stages.items():
@@ -153,11 +153,11 @@ class TrainingRun:
         network.open(features_only=name == "features")
         groups = network.parameter_groups()
         if not groups:
-            return  # the first stage of a design without any encoder
+            return  # this is the first stage of a design without an encoder
         optimiser = torch.optim.Adam(groups, fused=True)
         highest_rates = [group["lr"] for group in optimiser.param_groups]
         if epochs[0] > 1:
-            # The rates are shares of sizes that have changed since: those of the stage's start go on.
+            # Rates are shares of the parameters' sizes, which have changed. The rates of the stage's start still hold.
             highest_rates = [float(value) for value in tensors["rates"]]
             load_optimiser(optimiser, tensors)
         total = self.task.feature_epochs if name == "features" else settings.epochs
@@ -213,7 +213,7 @@ class TrainingRun:
         return sums
 
     def _price(self) -> Price | None:
-        """Return what bytes cost in this epoch, from latents as the network makes them now."""
+        """Return the price of bytes in this epoch, from latents of the network as it is now."""
         network = self.task.network
         assert self._quantiser is not None
         latents = self._latents(self.task.table_images)
@@ -223,7 +223,7 @@ class TrainingRun:
         )
 
     def _error(self, difference: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the loss of the first stage: the mean square of decoded less true features, standardised."""
+        """Return the loss of the first stage: the mean square of the standardised error of the decoded features."""
         vectors = PatchLayout.of(self.task.network.cut).split(difference.float())
         return {"loss": (vectors / self.task.scale.to(vectors.device)).square().mean()}
 
@@ -250,7 +250,7 @@ class TrainingRun:
             rows = rows + count * generator.integers(0, 2, count)
         size = settings.batch_size
         if len(rows) > size and len(rows) % size == 1:
-            rows = rows[:-1]  # a BatchNorm learns nothing from a single image
+            rows = rows[:-1]  # a BatchNorm cannot learn from a single image
         return features.batches(rows, batch_size=size), -(-len(rows) // size)
 
     def codec_of(self, quantiser: LatentQuantiser) -> CodedLatents:
@@ -269,9 +269,10 @@ class TrainingRun:
         return SampleLatents(*(self._latents(images, closed_form=closed_form) for images in (tables, judged)))
 
     def _latents(self, images: FeatureRows, *, closed_form: Bottleneck | None = None) -> torch.Tensor:
-        """Return latents N×latent_shape of these images, of as many as there is room for.
+        """Return latents N×latent_shape of these images, or of as many of them as there is room for.
 
-        They are the trained bottleneck's, or with the model's own head those of a closed form, which is on the CPU.
+        The latents come from the trained bottleneck. Where `closed_form` is given, they come from that bottleneck,
+        which is on the CPU, behind the model's own head.
         """
         network, features = self.task.network, images.features
         network.eval_bottleneck()
@@ -288,7 +289,7 @@ class TrainingRun:
         return torch.cat(parts)
 
     def _evaluate(self, losses: dict[str, float], *, epoch: int, seconds: float) -> None:
-        """Make the split as it would be kept, measure it on the select part, and keep it if it is the best."""
+        """Finish the split as it is now, measure it on the select part, and keep it if it is the best so far."""
         coded = self.task.rate_control(self._sample(), before=self._quantiser)
         self._quantiser = coded.quantiser
         accuracy, loss = self._select()

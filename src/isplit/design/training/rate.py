@@ -22,22 +22,22 @@ from isplit.design.closed_form.sorted_latents import scales_for_step
 from isplit.errors import InputError
 from isplit.records import Budget
 
-# The weight of the newest batch in the running average that the tables are.
+# The tables are a running average, in which the newest batch has this weight.
 _FORGET = 0.05
 # The change of the price in one step, per unit of the relative excess over the budget.
 _ASCENT = 0.02
-# The mean payload is taken from real payloads of at most this many symbols,
+# The mean payload is measured on real payloads of at most this many symbols,
 _MOST_SYMBOLS = 2**23
 # and of at most this many images where the coder has to code each image to know its length.
 _MOST_PAYLOADS = 100
-# The budget counts as filled from this share on; a finer search would take longer than it is worth.
+# The budget counts as filled from this share on, because a finer search would take longer than it is worth.
 _FILLED = 0.995
-# Two bits: with fewer levels a channel tells next to nothing.
+# Two bits; with fewer levels, a channel carries almost no information.
 _FEWEST_LEVELS = 4
 
 
 class Price:
-    """Estimate the bytes of latents with a gradient, and keep the price of these bytes.
+    """Estimate the bytes of latents with a gradient, and adapt the price of these bytes to the budget.
 
     Args:
         quantiser: The steps, with all 256 levels.
@@ -58,8 +58,8 @@ class Price:
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
         """Return the mean bytes of an image, for latents N×channels×positions.
 
-        The value is exact for the rounded latents, because interpolation would be a few per cent off; the gradient is
-        that of the interpolation.
+        The value is exact for the rounded latents, because interpolation would be off by a few per cent. The gradient
+        is that of the interpolation.
         """
         quantiser = self.quantiser.quantiser
         places = (latents / self.quantiser.steps(latents) - quantiser.lowest).clamp(0, quantiser.levels - 1)
@@ -85,10 +85,10 @@ class Price:
 def open_price(
     bottleneck: Bottleneck, quantiser: LatentQuantiser, latents: torch.Tensor, budget: Budget, *, price: float
 ) -> Price | None:
-    """Return the price of bytes in an epoch, with a quantiser of all 256 levels; None where no price is needed.
+    """Return the price of bytes in an epoch, with a quantiser of all 256 levels, or None where no price is needed.
 
-    Only a design with a common step and a budget of bytes needs one: with a fixed number of elements and of bits,
-    larger latents bring nothing.
+    Only a design with a common step and a budget of bytes needs a price. With a fixed number of elements and of bits,
+    larger latents would not gain anything.
     """
     if not bottleneck.common_step or budget.payload_bytes is None:
         return None
@@ -99,12 +99,12 @@ def open_price(
 
 @dataclass(frozen=True, eq=False)
 class CodedLatents:
-    """A codec, and the mean payload of the images that it was judged on.
+    """Hold a codec, and the mean payload of the images that it was judged on.
 
     Attributes:
-        codec: Quantiser and tables.
+        codec: The quantiser and the coder's tables.
         payload_bytes: The mean payload, header included.
-        is_finest: Whether no finer quantiser is left, so that all information of the latents is sent already.
+        is_finest: Whether there is no finer quantiser, so that all information of the latents is sent already.
 
     """
 
@@ -120,11 +120,11 @@ class CodedLatents:
 
 @dataclass(frozen=True, eq=False)
 class SampleLatents:
-    """The latents that a codec is made from.
+    """Hold the latents that a codec is made from.
 
     Attributes:
-        tables: Latents N×latent_shape whose histograms become the coder's tables. They should be of images that the
-            bottleneck was not solved from: latents of its own images are atypical.
+        tables: Latents N×latent_shape whose histograms become the coder's tables. The bottleneck should not have been
+            solved from the same images, whose latents are atypical.
         judged: Latents M×latent_shape whose mean payload has to fill the budget.
 
     """
@@ -139,9 +139,9 @@ class RateControl:
 
     Attributes:
         owner: The model and the cut that the codec is tied to.
-        budget: What may cross.
+        budget: The budget of a payload.
         coder: The entropy coder.
-        channel_axis: The axis of one image's latent along which scales and tables run.
+        channel_axis: The axis of one image's latent that has a scale and a table for each index.
         common_step: Whether all latents share one step, or each channel has its own scale.
 
     """
@@ -156,12 +156,12 @@ class RateControl:
         """Return the codec whose mean payload fills the budget as far as possible and does not exceed it.
 
         With a common step, the step is the smallest that the budget allows. A latent whose range is more than 256
-        steps has a coarser step of its own, as in the closed form, so that one wide latent does not make all others
-        coarse. Without a common step, all channels have as many levels as the budget allows.
+        steps gets a coarser step, as in the closed form, so that a single wide latent does not make all others coarse.
+        Without a common step, all channels have as many levels as the budget allows.
 
         Args:
             latents: The latents that the tables are made from, and those whose payloads are measured.
-            before: The quantiser so far; the search for a common step starts from its step.
+            before: The current quantiser. The search for a common step starts from its step.
 
         Raises:
             InputError: the budget cannot be met.
@@ -176,7 +176,7 @@ class RateControl:
         return self._fill_with_step(latents, budget_bytes, before, spread)
 
     def _fill_with_levels(self, latents: SampleLatents, budget_bytes: int | None) -> CodedLatents:
-        """Bisect the number of levels, from 4 to 256, that all channels have."""
+        """Bisect the number of levels of all channels, between 4 and 256."""
         rows = self._rows(latents.tables).movedim(1, 0).flatten(1)
         low, high = rows.amin(1).numpy(), rows.amax(1).numpy()
 
@@ -205,7 +205,7 @@ class RateControl:
     def _fill_with_step(
         self, latents: SampleLatents, budget_bytes: int, before: LatentQuantiser | None, spread: "_Spread"
     ) -> CodedLatents:
-        """Bisect the step until real payloads fill the budget to within half a per cent, and do not exceed it."""
+        """Bisect the step until real payloads fill the budget to within half a per cent without exceeding it."""
         finest, coarsest = finest_step(spread.ranges), widest_step(spread.ranges) * 8 * WIDEST_STEPS
         start = min(before.quantiser.steps) if before is not None else (finest * coarsest) ** 0.5
         step, factor = min(max(start, finest), coarsest), 1.02
@@ -236,9 +236,9 @@ class RateControl:
         return latents.movedim(self.channel_axis + 1, 1).flatten(2)
 
     def coded(self, latents: SampleLatents, quantiser: Quantiser, *, spread: "_Spread | None" = None) -> CodedLatents:
-        """Return the codec of that quantiser with tables from the latents, and the judged latents' mean payload.
+        """Return the codec of a quantiser with tables from the latents, and the mean payload of the judged latents.
 
-        `spread` is that of the latents for the tables, where it is known already.
+        `spread` is the spread of the latents for the tables, where it is known already.
         """
         in_torch = LatentQuantiser(quantiser, self.channel_axis)
         codec = self.owner.make_codec(in_torch, in_torch.symbols(latents.tables), coder=self.coder)
@@ -248,7 +248,7 @@ class RateControl:
             sample = symbols[:_MOST_PAYLOADS]
         size = float(codec.payload_bytes(sample.numpy()).mean())
         if codec.tables is not None:
-            # Only some images were coded; the entropies say by how much they differ from all.
+            # Only some images were coded. Their entropies tell by how much they differ from the others.
             entropies = _entropies(codec, symbols)
             size += float(entropies.mean() - entropies[: len(sample)].mean())
         if self.common_step:
@@ -261,11 +261,11 @@ class RateControl:
 
 @dataclass(frozen=True, eq=False)
 class _Spread:
-    """How far each channel's latents go, found once for all the steps that are tried.
+    """Hold the range of each channel's latents, measured once for all the steps that are tried.
 
     Attributes:
-        ranges: For each channel, what `clipping_ranges` says (K).
-        peaks: For each channel, the largest size of a latent (K).
+        ranges: The result of `clipping_ranges` for each channel (K).
+        peaks: The largest absolute value of each channel's latents (K).
 
     """
 
@@ -279,7 +279,7 @@ class _Spread:
         return cls(clipping_ranges(rows), peaks)
 
     def quantiser(self, step: float) -> Quantiser:
-        """Return the quantiser of that step, with no more levels than the latents need."""
+        """Return the quantiser of a step, with no more levels than the latents need."""
         scales = scales_for_step(self.ranges, step)
         peak = float((self.peaks / (step * scales)).max()) if len(self.peaks) else 0.0
         levels = levels_for_peak(min(MAX_LEVELS // 2, int(peak + 0.5)))

@@ -1,4 +1,4 @@
-"""Train the model on compressed images: the opponent that a trained split is fairly compared with.
+"""Train the model on compressed images, so that a trained split has a trained opponent.
 
 compressed images ─> copy of the model ─> logits ─┐
 images themselves ─> the model ─────────> logits ─┴─> distillation, and the labels
@@ -43,7 +43,7 @@ _EVALUATION_BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """The network of the best epoch, and how it came about; epoch 0 is the network before training."""
+    """Hold the network of the best epoch, and the history of its training. Epoch 0 is the network before training."""
 
     network: nn.Module
     curve: tuple[RemoteEpoch, ...]
@@ -52,7 +52,7 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class WithMirrored:
-    """A data set, and behind its images a mirrored copy of each, before anything is compressed."""
+    """Append to a data set a mirrored copy of each of its images. Images are mirrored before they are compressed."""
 
     data: Pictures
 
@@ -73,11 +73,11 @@ class WithMirrored:
 
 
 class RemoteNetwork(nn.Module):
-    """A copy of the model, of which all layers learn or those after a cut; it stays in evaluation mode like a split's.
+    """Copy the model so that all layers learn, or those after a cut. It stays in evaluation mode, as a split does.
 
     Args:
-        view: The study; nothing of its model is changed.
-        after: The cut after which the layers learn; None for all layers.
+        view: The study. Its model is not changed.
+        after: The cut after which the layers learn. None lets all layers learn.
 
     """
 
@@ -102,12 +102,12 @@ class RemoteNetwork(nn.Module):
 
 
 class RemoteTraining:
-    """Trains a `RemoteNetwork` as long as `fit` trains a split: the same losses, rates, epochs and patience.
+    """Train a `RemoteNetwork` as `fit` trains a split: with the same losses, rates, epochs and patience.
 
     Args:
         view: The study, as a set of its classes sees it.
-        compression: What the device does to images.
-        settings: How to train; those that are about splits alone are not read.
+        compression: The compression of images on the device.
+        settings: The settings of the training. Those that concern only splits are ignored.
         progress: Called after each step.
 
     """
@@ -129,8 +129,8 @@ class RemoteTraining:
         """Train the network in place, and return it with the values of its best epoch.
 
         Args:
-            network: What learns.
-            checkpoint: Where the run is kept between epochs; a run that was interrupted goes on from it.
+            network: The network that learns.
+            checkpoint: The checkpoint that keeps the run between epochs. An interrupted run continues from it.
 
         Raises:
             NonFiniteError: the loss is not a number any more.
@@ -187,7 +187,7 @@ class RemoteTraining:
         return state.model_copy(update=changes), best
 
     def _teacher(self) -> torch.Tensor:
-        """Return the whole model's logits N×K of the uncompressed training images and mirrored ones, on the CPU."""
+        """Return the whole model's logits (N×K, on the CPU) of the uncompressed training images and mirrored copies."""
         view = self._view
         parts: list[torch.Tensor] = []
         batches = iter_batches(
@@ -256,7 +256,7 @@ class RemoteTraining:
 
 
 def _curve(state: RunState) -> tuple[RemoteEpoch, ...]:
-    """Return the epochs as the record of a network has them."""
+    """Return the epochs in the form of the network's record."""
     return tuple(
         RemoteEpoch(epoch=row.epoch, losses=row.losses, select_accuracy=row.select_accuracy or 0.0, seconds=row.seconds)
         for row in state.curve

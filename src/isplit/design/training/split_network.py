@@ -1,4 +1,4 @@
-"""The part of the network that learns: bottleneck, tail, and perhaps the head, as copies of the model's."""
+"""Build the part of the network that learns: the bottleneck, and copies of the model's tail and perhaps its head."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -17,18 +17,18 @@ from isplit.records import Cut
 
 
 class SplitNetwork(nn.Module):
-    """Head (if it learns), bottleneck and tail in a row.
+    """Chain the head (if it learns), the bottleneck and the tail.
 
-    The model's own layers stay in evaluation mode. Their BatchNorms go on with the whole model's statistics: those of
-    a batch of 64 would be noise beside them, and the first decoded batches, far from what the layers know, would spoil
-    them. Dropout stays off: few epochs from a trained network do not overfit it, and noise would hide whether the tail
-    follows the decoder. Only the bottleneck's own BatchNorms (undercomplete) learn from batches.
+    The model's own layers stay in evaluation mode. Their BatchNorms keep the whole model's statistics: those of a batch
+    of 64 are noisy, and the first decoded batches differ so much from real features that they would spoil them. Dropout
+    stays off, because a few epochs from a trained network do not overfit, and its noise would hide whether the tail
+    follows the decoder. Only the bottleneck's own BatchNorms (in the undercomplete design) learn from batches.
 
     Args:
-        graph: The model's; nothing of it is changed.
-        cut: Where the bottleneck goes.
-        bottleneck: Trained in place.
-        settings: Which sides are open.
+        graph: The model's graph, which is not changed.
+        cut: The cut where the bottleneck is inserted.
+        bottleneck: The bottleneck, which is trained in place.
+        settings: The settings of the training, which say which sides learn.
 
     """
 
@@ -46,11 +46,13 @@ class SplitNetwork(nn.Module):
     def forward(
         self, inputs: torch.Tensor, quantiser: LatentQuantiser | None, *, answer: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits N×K, or with `answer=False` the error of the decoded features; and the latents before rounding.
+        """Return the logits (N×K) and the latents before rounding.
+
+        With `answer=False`, the error of the decoded features takes the place of the logits.
 
         Args:
             inputs: Features, or images if the head learns.
-            quantiser: Rounds the latents, straight through for the gradient; None lets them through as they are.
+            quantiser: Rounds the latents, with a straight-through gradient. None does not round them.
             answer: Whether the tail runs.
 
         """
@@ -65,7 +67,7 @@ class SplitNetwork(nn.Module):
         return self.tail(lay_out(decoded, self.cut, channels_last=self._channels_last)), latents
 
     def open(self, *, features_only: bool) -> None:
-        """Let the sides learn that are open in the second stage, or encoder and decoder only in the first."""
+        """Let those sides learn that the settings name; in the first stage, let only encoder and decoder learn."""
         wanted = {"encoder", "decoder"} if features_only else set(self._settings.trained)
         for side, parameter in self._sides():
             parameter.requires_grad_(side in wanted)

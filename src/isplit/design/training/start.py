@@ -1,4 +1,4 @@
-"""Where training starts: the closed form, or the values that a design gives itself."""
+"""Make the bottleneck that training starts from: the closed form, or the initial values of a design."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FitTask:
-    """The split that is to be trained, and how.
+    """Describe the split that is to be trained, and how it is trained.
 
     Attributes:
         view: The study, with the classes of labels and logits.
-        cut: Where to split.
-        budget: What may cross.
+        cut: The cut at which the network is split.
+        budget: The budget of a payload.
         design: The design of the bottleneck.
-        start: Where training starts.
-        settings: How to train.
+        start: The name of the start, such as the closed form or random values.
+        settings: The settings of the training.
 
     """
 
@@ -51,16 +51,16 @@ class FitTask:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StartingPoint:
-    """A bottleneck to train, and where it comes from.
+    """Hold a bottleneck to train, and its origin.
 
     Attributes:
         bottleneck: The bottleneck with the values that training starts from.
-        spec: How to build one like it.
-        quantiser: The quantiser that belongs to these values; None where there is none yet.
-        before: The split that needs no training; None for a random start.
-        statistics_images: The number of images that these values, or mean and scale of the channels, are from.
-        samples_per_dimension: Those of the closed form's moments; None where there are none.
-        shrinkage: That of the closed form.
+        spec: The specification from which an equal bottleneck can be built.
+        quantiser: The quantiser that belongs to these values. None where there is none yet.
+        before: The split in closed form, which needs no training. None for a random start.
+        statistics_images: The number of images from which these values, or mean and scale of channels, were computed.
+        samples_per_dimension: The samples per dimension of the closed form's moments. None where there are none.
+        shrinkage: The shrinkage of the closed form.
 
     """
 
@@ -74,10 +74,10 @@ class StartingPoint:
 
 
 def starting_point(task: FitTask, features: Features, *, progress: Progress) -> StartingPoint:
-    """Make the bottleneck; random values depend on the seed alone.
+    """Make the bottleneck that training starts from. Random values depend on the seed alone.
 
     Raises:
-        InputError: a budget that the design cannot meet, or a design of the user's own that breaks the contract.
+        InputError: the design cannot meet the budget, or a design of the user's own breaks the contract.
 
     """
     if "closed-form" in task.design.bottleneck.starts:
@@ -99,8 +99,8 @@ def starting_point(task: FitTask, features: Features, *, progress: Progress) -> 
 def table_images(task: FitTask) -> NDArray[np.int64]:
     """Return the images that the quantiser and the coder's tables are made from.
 
-    Latents of the images that the closed form was solved from are atypical, and those of the images that were trained
-    on are so to a lesser degree. So images that are neither are preferred, then images that are only trained on.
+    Latents of the images that the closed form was solved from are atypical. Latents of the training images are less
+    so. Images that are in neither set are therefore preferred, and then images that are only trained on.
     """
     settings, every = task.settings, task.view.images("fit")
     count = settings.statistics_images
@@ -116,7 +116,7 @@ def check_start(design: BottleneckDesign, start: str, budget: Budget) -> None:
     """Refuse a start that a design does not have, and a budget that it can never meet.
 
     Raises:
-        InputError: either.
+        InputError: the start or the budget is refused.
 
     """
     known: tuple[Start, ...] = ("closed-form", "random")
@@ -130,7 +130,10 @@ def check_start(design: BottleneckDesign, start: str, budget: Budget) -> None:
 
 
 def channel_statistics(features: Features, cut: Cut, *, images: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation (C) of each channel over the first images; 1 where it is constant."""
+    """Return the mean and the standard deviation (C) of each channel over the first images.
+
+    The standard deviation of a constant channel is returned as 1.
+    """
     layout = PatchLayout.of(cut)
     sums = torch.zeros(3, layout.channels, dtype=torch.float64)
     rows = np.arange(min(images, len(features.source.images)))
@@ -146,7 +149,7 @@ def channel_statistics(features: Features, cut: Cut, *, images: int) -> tuple[to
 
 
 def _from_closed_form(task: FitTask, progress: Progress) -> StartingPoint:
-    """Copy the closed form, which stays as it is for comparison; or fill a bottleneck like it at random."""
+    """Copy the closed form, which is kept for comparison, or fill a bottleneck of the same shape with random values."""
     closed = _predicted(task) or _solved(task, progress)
     spec = closed.spec.model_copy(update={"design": task.design.name, "source": task.design.source})
     # Only linear bottlenecks have a closed form.
@@ -164,14 +167,14 @@ def _from_closed_form(task: FitTask, progress: Progress) -> StartingPoint:
 
 
 def _predicted(task: FitTask) -> StartingPoint | None:
-    """Return the closed form that `predict` left in the study; None where there is none for these settings."""
+    """Return the closed form that `predict` kept in the study, or None where there is none for these settings."""
     view = task.view
     directory = split_directory(
         view.directory, cut=task.cut.name, group=view.name, design="linear", budget=task.budget, trained=False
     )
     try:
         saved = read_split(directory)
-    except StudyError:  # there is none, or it is damaged: it is solved again
+    except StudyError:  # it is missing or damaged, so the closed form is solved again
         return None
     record = saved.record
     if record.model != view.fingerprint or record.coder != task.settings.coder:

@@ -21,8 +21,7 @@ def picture_pixels(content: bytes | memoryview, remote: RemotePlacement, preproc
 
     Raises:
         RefusedError: INVALID_ARGUMENT, because it is not an image, has a format that is not accepted, or is larger
-            than
-            the bundle allows, before or after resizing.
+            than the bundle allows, before or after resizing.
 
     """
     with _refusing(remote):
@@ -39,8 +38,7 @@ def decode_picture(
 
     Raises:
         RefusedError: INVALID_ARGUMENT, because it is not an image, is damaged, has a format that is not accepted, or
-            is
-            larger than the bundle allows, before or after resizing.
+            is larger than the bundle allows, before or after resizing.
 
     """
     picture_pixels(content, remote, preprocessing)

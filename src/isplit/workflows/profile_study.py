@@ -73,8 +73,7 @@ def profile_study(
         every_head: Whether to run every head, as is always done where operators cannot be timed (on an accelerator).
 
     Raises:
-        ModelError, EngineError: the model cannot be exported to ONNX, or it fails.
-        InputError, DataError: the pictures cannot be used.
+        ModelError, EngineError, InputError, DataError: the model cannot be exported or fails, or a picture is unusable.
 
     """
     settings = settings or ProfileSettings()

@@ -20,6 +20,8 @@ from isplit.records import Cut
 FEWEST_SAMPLES = 1.0
 """Decoders whose moments have at least so many samples per dimension are not estimated again."""
 _FOLDS = 5
+_AT_ONCE = 256
+"""Vectors of a fold that are multiplied at once."""
 RIDGES = (0.001, 0.01, 0.1, 1.0)
 """Ridges that are tried, as shares of the mean square of the latents."""
 _WORTH = 0.7
@@ -30,7 +32,14 @@ with 0.5 ± 0.8 points less."""
 
 @dataclass(eq=False)
 class RegressionSums:
-    """Sums over the vectors of one fold: of latents by latents (K×K), of latents by vectors (K×d), and of squares."""
+    """Sums over the vectors of one fold.
+
+    Attributes:
+        latents: Of latents by latents, K×K float64.
+        crossed: Of latents by vectors, K×d; float32 is as exact as the vectors themselves.
+        squares: Of the vectors' squares.
+
+    """
 
     latents: torch.Tensor
     crossed: torch.Tensor
@@ -47,12 +56,13 @@ class RegressionSums:
 
     def error(self, decoder: torch.Tensor) -> float:
         """Return the squared error that a decoder (K×d) leaves on these vectors."""
-        return self.squares - float((decoder * (2 * self.crossed - self.latents @ decoder)).sum())
+        decoder = decoder.to(self.crossed.dtype)
+        return self.squares - float((decoder * (2 * self.crossed - self.latents.to(decoder.dtype) @ decoder)).sum())
 
     def regressed(self, ridge: float) -> torch.Tensor:
         """Return the decoder (K×d) that ridge regression finds from these vectors."""
         floor = ridge * _mean_square(self.latents) * torch.eye(len(self.latents), dtype=torch.float64)
-        return torch.linalg.solve(self.latents + floor, self.crossed)
+        return torch.linalg.solve(self.latents + floor, self.crossed.double())
 
 
 def estimate_decoders(passes: StatisticsPasses, splits: Sequence[BuiltSplit]) -> None:
@@ -94,6 +104,8 @@ class _Regression:
         built: The split.
         linear_map: Its only map.
         folds: Sums over the images of each fold.
+        waiting: For each fold, vectors that are not in its sums yet: to add the products of a few vectors at a time
+            would take longer than to make them.
         images: The images seen so far; an image's number decides its fold.
 
     """
@@ -101,6 +113,7 @@ class _Regression:
     built: BuiltSplit
     linear_map: LinearMap
     folds: list[RegressionSums]
+    waiting: list[list[torch.Tensor]]
     images: int = 0
 
     @classmethod
@@ -108,32 +121,41 @@ class _Regression:
         """Begin with empty sums."""
         (linear_map,) = bottleneck.linear_maps
         rank, width = linear_map.decoder.shape
-        zeros = [(torch.zeros(rank, rank).double(), torch.zeros(rank, width).double()) for _ in range(_FOLDS)]
-        return cls(built, linear_map, [RegressionSums(latents, crossed) for latents, crossed in zeros])
+        folds = [RegressionSums(torch.zeros(rank, rank).double(), torch.zeros(rank, width)) for _ in range(_FOLDS)]
+        return cls(built, linear_map, folds, [[] for _ in folds])
 
     @torch.no_grad()
     def add(self, tensor: torch.Tensor) -> None:
         """Add a batch of what crosses, N×…."""
-        built, linear_map, layout = self.built, self.linear_map, self.linear_map.layout
-        crossing, whole = tensor.float().cpu(), layout.whole()
+        layout = self.linear_map.layout
         repeats = layout.width // layout.channels
-        mean, scale = (values.repeat_interleave(repeats) for values in (linear_map.mean, linear_map.scale))
-        vectors = ((layout.split(crossing) - mean) / scale)[:, whole]
-        received = built.quantiser.values(built.symbols(crossing)).transpose(1, 2)[:, whole]
-        fold_of = (torch.arange(len(crossing)) + self.images) % _FOLDS
-        for number, sums in enumerate(self.folds):
-            latents, targets = (part[fold_of == number].flatten(0, 1).double() for part in (received, vectors))
-            sums.latents += latents.T @ latents
-            sums.crossed += latents.T @ targets
-            sums.squares += float(targets.square().sum())
-        self.images += len(crossing)
+        mean, scale = (part.repeat_interleave(repeats) for part in (self.linear_map.mean, self.linear_map.scale))
+        vectors = ((layout.split(tensor.float().cpu()) - mean) / scale)[:, layout.whole()]
+        for number, waiting in enumerate(self.waiting):
+            waiting.append(vectors[(number - self.images) % _FOLDS :: _FOLDS].flatten(0, 1))
+            if sum(map(len, waiting)) >= _AT_ONCE:
+                self._multiply(number)
+        self.images += len(tensor)
+
+    def _multiply(self, number: int) -> None:
+        """Add the vectors of a fold that are waiting to its sums."""
+        vectors, sums, built = torch.cat(self.waiting[number]), self.folds[number], self.built
+        self.waiting[number].clear()
+        latents = (vectors @ self.linear_map.encoder.detach().T).unsqueeze(2)
+        received = built.quantiser.values(built.quantiser.symbols(latents)).squeeze(2)
+        sums.latents += received.T @ received
+        sums.crossed += received.T @ vectors
+        sums.squares += float(vectors.square().sum())
 
     def best_decoder(self) -> torch.Tensor | None:
         """Return the decoder (K×d) of the best ridge; None where it is not worth it."""
+        for number, waiting in enumerate(self.waiting):
+            if waiting:
+                self._multiply(number)
         every = RegressionSums.of_all(self.folds)
         errors = cross_validated_errors(self.folds)
         best = min(errors, key=lambda ridge: errors[ridge])
-        if not errors[best] <= _WORTH * every.error(self.linear_map.decoder.detach().double()):
+        if not errors[best] <= _WORTH * every.error(self.linear_map.decoder.detach()):
             return None
         return every.regressed(best).float()
 
@@ -147,10 +169,10 @@ def cross_validated_errors(folds: Sequence[RegressionSums]) -> dict[float, float
     """
     errors = dict.fromkeys(RIDGES, 0.0)
     every = RegressionSums.of_all(folds)
-    with_every = [every.crossed @ fold.crossed.T for fold in folds]
+    with_every = [(every.crossed @ fold.crossed.T).double() for fold in folds]
     total = torch.stack(with_every).sum(0)
     for fold, shared in zip(folds, with_every, strict=True):
-        own = fold.crossed @ fold.crossed.T
+        own = (fold.crossed @ fold.crossed.T).double()
         others = every.latents - fold.latents
         values, vectors = torch.linalg.eigh(others)
         gram, crossed, latents = (

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from isplit.records import SplitRecord
+from isplit.cli import study_options
+from isplit.records import Budget, SplitRecord, TrainedRemote
 from isplit.runtime.bundle import Bundle
 
 QUICK = ["--epochs", "1", "--batch-size", "16"]
@@ -57,6 +58,16 @@ def test_exported_splits_are_judged_beside_the_opponent(isplit, study, tmp_path)
     assert "The networks trained on compressed images are in the study and not in the bundle." in words
     (opponent,) = Bundle.open(tmp_path / "bundle").record.opponents
     assert ("webp", 50, 0.5) == (opponent.format, opponent.quality, opponent.scale)
+
+
+def test_the_opponent_of_the_planned_split(isplit, study, monkeypatch, bad_input):
+    """With `--cut planned`, the layers after the cut of the plan's split learn; without a plan it is refused."""
+    remote = ["--allow-code", "--remote", "webp:50@0.5", "--cut", "planned"]
+    bad_input("fit", study, *remote, says=["has no plan: run `isplit plan"])
+    monkeypatch.setattr(study_options, "planned_split", lambda directory, **_: ("pool2", Budget(payload_bytes=30)))
+    result = isplit("fit", study, *remote, *QUICK, "--json")
+    assert 0 == result.code, result.err
+    assert "pool2" == TrainedRemote.from_json(result.out).after
 
 
 @pytest.mark.parametrize(

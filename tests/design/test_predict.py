@@ -250,23 +250,16 @@ def test_after_training(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_few_images_are_warned_about(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where moments and tables share images the record says so, with the budgets that other images exceed."""
+    """Where moments and tables share images the record says so."""
     few = replace(SETTINGS, statistics_images=24, images=None)
     record = predict(study, BUDGETS, settings=few)
-    over = [
-        row.measurement.payload_bytes.mean / row.budget.payload_bytes - 1
-        for row in record.predictions
-        if row.budget.payload_bytes
-    ]
-    (warning,) = record.warnings
-    assert "too few to take the statistics of the closed forms and their code tables from different ones" in warning
-    exceeding = sum(share > 0.02 for share in over)
-    assert (f"{exceeding} of {len(over)} splits exceed their budget" in warning) == (exceeding > 0)
+    shared = "too few to take the statistics of the closed forms and their code tables from different ones"
+    assert shared in record.warnings[0]
     assert PredictionsRecord.load(study.directory).warnings == record.warnings
 
     tuning = replace(SETTINGS.tuning, held_out_images=4)
     enough = replace(SETTINGS, statistics_images=8, tuning=tuning)
-    assert () == predict(study, BUDGETS, settings=enough).warnings
+    assert not any(shared in warning for warning in predict(study, BUDGETS, settings=enough).warnings)
 
 
 def test_a_cut_has_other_patches_for_other_budgets(study: Study) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from isplit.cli import console
 from isplit.cli.options import Options
-from isplit.cli.study_options import BudgetOptions, CutOptions, GroupOption, MovedOptions, RayOptions
+from isplit.cli.study_options import BudgetChoice, BudgetOptions, CutOptions, GroupOption, MovedOptions, RayOptions
 from isplit.cli.wording import percent_with_interval, points_with_error
 from isplit.design.settings import FitSettings
 from isplit.errors import InputError, needs_extra
@@ -175,7 +175,8 @@ def _fit_remotes(study: Path, inputs: MovedOptions, options: _RemoteOptions) -> 
     check_remote_settings(options.settings)
     console.say_device(options.settings.device, quiet=options.quiet or options.json)
     opened = inputs.open(study)
-    names = options.cut_choice.names(opened, group=options.group)
+    cut_choice, _ = options.cut_choice.planned(study, BudgetChoice(), to_train=True)
+    names = cut_choice.names(opened, group=options.group)
     if len(names) > 1:
         msg = f"--remote takes one --cut, after which the layers learn, or none; got {len(names)}"
         raise InputError(msg)

@@ -21,7 +21,7 @@ def prediction_warnings(images: StatisticsImages, rows: Sequence[Prediction]) ->
         rows: The predictions.
 
     """
-    return (*_shared_images(images, rows), *_fewer_images(rows))
+    return (*_shared_images(images), *_exceeded_budgets(rows), *_fewer_images(rows))
 
 
 def _fewer_images(rows: Sequence[Prediction]) -> tuple[str, ...]:
@@ -38,24 +38,32 @@ def _fewer_images(rows: Sequence[Prediction]) -> tuple[str, ...]:
     )
 
 
-def _shared_images(images: StatisticsImages, rows: Sequence[Prediction]) -> tuple[str, ...]:
-    """Say that moments and tables are from the same images where that is so, and how far budgets are exceeded."""
+def _shared_images(images: StatisticsImages) -> tuple[str, ...]:
+    """Say that moments and tables are from the same images where that is so."""
     if not images.are_shared:
         return ()
-    text = (
+    return (
         f"the fit part has {len(images.held_out):,} images, too few to take the statistics of the closed forms and "
-        "their code tables from different ones: payloads of other images may be longer than the budget."
+        "their code tables from different ones: payloads of other images may be longer than the budget.",
     )
+
+
+def _exceeded_budgets(rows: Sequence[Prediction]) -> tuple[str, ...]:
+    """Say how many splits exceed their budget on the images that they were measured on, and by how much."""
     over = [
-        row.measurement.payload_bytes.mean / row.budget.payload_bytes - 1 for row in rows if row.budget.payload_bytes
+        (row.measurement.payload_bytes.mean / row.budget.payload_bytes - 1, row)
+        for row in rows
+        if row.budget.payload_bytes
     ]
-    exceeding = [share for share in over if share > _NOTABLE_EXCESS]
-    if exceeding:
-        text += (
-            f" On the select part {len(exceeding)} of {len(over)} splits exceed their budget by more than "
-            f"{_NOTABLE_EXCESS:.0%}, at most by {max(exceeding):.0%}."
-        )
-    return (text,)
+    exceeding = [(share, row) for share, row in over if share > _NOTABLE_EXCESS]
+    if not exceeding:
+        return ()
+    share, largest = max(exceeding, key=lambda pair: pair[0])
+    return (
+        f"on the select part {len(exceeding)} of {len(over)} splits exceed their budget by more than "
+        f"{_NOTABLE_EXCESS:.0%}, most of all {largest.cut} at {largest.budget.tag} by {share:.1%}. Budgets are "
+        "those of images of the fit part; what `isplit fit` keeps meets its budget on the select part too.",
+    )
 
 
 def importance_of(view: StudyView) -> dict[str, float | None]:

@@ -1,5 +1,6 @@
 """Decoders that are estimated again from other images than those of the moments."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -27,10 +28,13 @@ class Passes:
         mixing = torch.randn(3, 48, generator=generator)
         self.tensor = 5 + (torch.randn(400, 3, generator=generator) @ mixing).reshape(400, *SHAPE)
         self.images = SimpleNamespace(are_shared=are_shared, decoders=np.arange(400))
+        self.shown = 0
 
-    def features(self, cuts, images, visit) -> None:
+    def features(self, cuts, images, visit, *, between) -> None:
         """Show the batches."""
-        for batch in self.tensor.split(16):
+        start, end = between
+        for batch in self.tensor[start:end].split(16):
+            self.shown += len(batch)
             visit(cuts[0], batch)
 
 
@@ -64,6 +68,7 @@ def test_a_decoder_that_amplifies_noise_is_replaced() -> None:
     estimate_decoders(cast("StatisticsPasses", passes), [built])
 
     assert error(built, passes.tensor) < 0.02 < before
+    assert 400 == passes.shown
     torch.testing.assert_close(encoder, cast("LinearBottleneck", built.bottleneck).linear_maps[0].encoder)
 
 
@@ -74,10 +79,28 @@ def test_a_decoder_that_is_nearly_as_good_stays() -> None:
     (linear_map,) = cast("LinearBottleneck", built.bottleneck).linear_maps
     linear_map.decoder.data *= 1.001
     expected = linear_map.decoder.clone()
+    passes.shown = 0
 
     estimate_decoders(cast("StatisticsPasses", passes), [built])
 
     assert torch.equal(expected, linear_map.decoder)
+    # About as good after a sixth of the images: too good to give the regression up there, not after a third.
+    assert 133 == passes.shown
+
+
+def test_what_regression_cannot_better_is_given_up_after_a_sixth_of_the_images() -> None:
+    """Half of the entries are sent and the others are noise: a regression of few vectors would learn the noise."""
+    passes = Passes()
+    passes.tensor = torch.randn(400, *SHAPE, generator=torch.Generator().manual_seed(4))
+    linear_map = LinearMap(PatchLayout(SHAPE, 1, 4), rank=16)
+    linear_map.encoder.data = torch.eye(16, 32)
+    linear_map.decoder.data = torch.eye(16, 32)
+    built = replace(split_with(0.0), bottleneck=LinearBottleneck([linear_map]).requires_grad_(False))
+
+    estimate_decoders(cast("StatisticsPasses", passes), [built])
+
+    assert torch.equal(torch.eye(16, 32), linear_map.decoder)
+    assert 67 == passes.shown
 
 
 def test_without_other_images_nothing_changes() -> None:
@@ -98,7 +121,7 @@ def test_errors_without_decoders_are_those_of_the_decoders() -> None:
     for _ in range(3):
         latents = torch.randn(20, 4, generator=generator).double()
         vectors = latents @ torch.randn(4, 7, generator=generator).double() + torch.randn(20, 7, generator=generator)
-        folds.append(RegressionSums(latents.T @ latents, latents.T @ vectors, float(vectors.square().sum())))
+        folds.append(RegressionSums(latents.T @ latents, latents.T @ vectors, vectors.square().sum(0)))
 
     expected = {
         ridge: sum(

@@ -113,11 +113,11 @@ class StatisticsPasses:
                 precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
             )
 
-    def features(self, cuts: Sequence[Cut], images: NDArray[int64], visit: Visit) -> None:
-        """Show the visitor what crosses these cuts for the images, batch by batch."""
-        run, done = FeaturePass(self.view.graph, cuts), 0
+    def features(self, cuts: Sequence[Cut], images: NDArray[int64], visit: Visit, *, between: tuple[int, int]) -> None:
+        """Show the visitor what crosses these cuts for the images between two places, batch by batch."""
+        run, (done, end) = FeaturePass(self.view.graph, cuts), between
         precision = chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
-        with self._batches(images) as batches:
+        with self._batches(images[done:end]) as batches:
             for batch in batches:
                 run(batch.images, visit, precision=precision)
                 done += len(batch.labels)

@@ -88,7 +88,7 @@ def auto(
     the same command goes on where it was stopped. A split is trained only where that could settle or change the answer.
     Exits 1 when no placement keeps the limits.
 
-    Example: isplit auto torchvision:resnet50 photos.zip --weights default --device pi4 --link 4g --max-latency-ms 100
+    Example: isplit auto torchvision:resnet50 photos.zip --weights default
     """
     # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
     limits, objective = limit_choice.read()

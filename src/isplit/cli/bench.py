@@ -22,14 +22,16 @@ _SERVER = "Server and link"
 
 def bench(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The directory that `isplit export` wrote.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A subfolder of images for each class.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder with a subfolder of images for each class.")
+    ],
     settings: Annotated[BenchSettings, Options("Measurement")],
     *,
     server: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Where `isplit serve` runs. Default: one is started here.",
+            help="The address of `isplit serve`. By default, a server is started on this machine.",
             rich_help_panel=_SERVER,
         ),
     ] = None,
@@ -43,19 +45,22 @@ def bench(
     ] = None,
     access: Annotated[AccessChoice, Options(_SERVER)],
     placement: Annotated[
-        list[str] | None, typer.Option(help="A cut, remote or local. Default: all. Repeatable.")
+        list[str] | None, typer.Option(help="A placement to measure: a cut, remote or local. Repeatable. Default: all.")
     ] = None,
     study: Annotated[
         Path | None,
         typer.Option(metavar="STUDY", help="Compare with the plan of this study, and add the result to its report."),
     ] = None,
-    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with this plan.")] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Compare with the plan in this file.")] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Put the device's measured times into this profile of it."),
+        typer.Option(metavar="FILE", help="Replace the times in this profile of the device by the measured ones."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: runs.json, in STUDY if there is one.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The record to write. Default: runs.json, in STUDY if one is given."
+        ),
     ] = None,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
@@ -63,9 +68,9 @@ def bench(
     """Measure every placement of BUNDLE on labelled images: accuracy, latency, bytes, processor and memory.
 
     Each placement is run from a process of its own. With --link and without --server, both sides run on this machine,
-    joined by a link of that rate and delay; the result says how the link was made. Example:
+    joined by a link of that rate and delay; the result says how the link was made.
 
-    isplit bench bundle photos/test --link 1Mbit/s,50ms --study study
+    Example: isplit bench bundle photos/test --link 1Mbit/s,50ms --study study
     """
     if study is not None and plan is None and (study / PlanRecord.file_name).is_file():
         plan = study / PlanRecord.file_name

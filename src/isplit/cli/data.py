@@ -38,13 +38,15 @@ def data(
     class_map: ClassMapOption = None,
     seed: SeedOption = 0,
     page: Annotated[
-        Path | None, typer.Option("--page", "-o", metavar="FILE.html", help="Write the same as a page.")
+        Path | None, typer.Option("--page", "-o", metavar="FILE.html", help="Write the same to an HTML page.")
     ] = None,
     json: console.JsonOption = False,
 ) -> None:
     """Show how DATA is taken for MODEL: parts, classes beside the model's outputs, and nine images.
 
     The images are shown as the model sees them. Check the labels here before a long analysis.
+
+    Example: isplit data torchvision:resnet50 photos.zip
     """
     with needs_extra("design"):
         from isplit import api

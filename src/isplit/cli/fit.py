@@ -69,10 +69,11 @@ def fit(
 ) -> None:
     """Train the split of STUDY at one cut or several, and measure it on the test part.
 
-    A run that was stopped goes on after its last whole epoch. What was trained with the same settings is not trained
-    again.
+    A run that was stopped continues after its last complete epoch. A split that was trained with the same settings is
+    not trained again.
 
-    With --remote the model is trained on compressed images instead, as long as a split: the fair opponent.
+    With --remote the model is trained on compressed images instead, for as long as a split. This network is the fair
+    comparison for trained splits.
 
     Example: isplit fit study --cut layer2.3 --bytes 512
     """

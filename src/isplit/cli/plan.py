@@ -33,33 +33,45 @@ def plan(
             rich_help_panel=_MACHINES,
         ),
     ] = None,
-    transport: Annotated[str, typer.Option(help="tcp or udp.", rich_help_panel=_MACHINES)] = "tcp",
+    transport: Annotated[
+        str, typer.Option(help="The transport of payloads: tcp or udp.", rich_help_panel=_MACHINES)
+    ] = "tcp",
     cold: Annotated[
-        bool, typer.Option("--cold", help="Open a connection for every request.", rich_help_panel=_MACHINES)
+        bool, typer.Option("--cold", help="Open a new connection for every request.", rich_help_panel=_MACHINES)
     ] = False,
     arrivals_per_s: Annotated[
-        float, typer.Option(help="Requests per second at the server, of all devices.", rich_help_panel=_MACHINES)
+        float,
+        typer.Option(
+            help="The requests per second that arrive at the server from all devices.", rich_help_panel=_MACHINES
+        ),
     ] = 0.0,
     images_per_day: Annotated[
-        float, typer.Option(help="Images of one device a day, for the bytes a day.", rich_help_panel=_MACHINES)
+        float,
+        typer.Option(help="The images of one device a day, which give its bytes a day.", rich_help_panel=_MACHINES),
     ] = 86_400.0,
     middle: Annotated[
-        bool, typer.Option("--middle", help="Add placements with the last layers on the device.")
+        bool, typer.Option("--middle", help="Add placements that run the last layers on the device again.")
     ] = False,
-    group: Annotated[str | None, typer.Option(help="A class subset of the study.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Default: plan.json in STUDY.")
+    group: Annotated[
+        str | None, typer.Option(help="A class subset of the study. By default, the study's own classes.")
     ] = None,
-    all_placements: Annotated[bool, typer.Option("--all", help="Show every placement, not the best alone.")] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="Show the parts of the latency, memory and energy.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The plan to write. Default: plan.json in STUDY.")
+    ] = None,
+    all_placements: Annotated[
+        bool, typer.Option("--all", help="Show every placement instead of the best ones only.")
+    ] = False,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Also show the parts of the latency, the memory and the energy.")
+    ] = False,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
     """Say where the model of STUDY should run, how fast that is, and whether splitting is worth it.
 
-    Needs no torch. Run `isplit predict STUDY` first, so that there are splits to plan with. Example:
+    Run `isplit predict STUDY` first, so that there are splits to plan with. This verb does not need torch.
 
-    isplit plan STUDY --device pi4 --link 4g --max-latency-ms 100 --min-accuracy 0.8
+    Example: isplit plan study --device pi4 --link 4g --max-latency-ms 100
     """
     limits, objective = limit_choice.read()
     if not 0 <= arrivals_per_s <= 1e9 or not 0 < images_per_day <= 1e12:

@@ -21,9 +21,10 @@ class MachineChoice:
     Args:
         device: pi4, pi5, jetson-nano, jetson-orin-nano, phone, this-machine, or a file of `isplit profile`.
         link: ethernet, wifi, 5g, 4g, 3g, lte-m, nb-iot, ble, lora, a file of `isplit probe`, or 4Mbit/s,50ms.
-        server: As --device.
-        estimate: Estimate the device from 10^9 operations and 10^9 bytes of memory per second, in place of --device.
-        scale: Multiply all times of the device.
+        server: The server, in any form that --device takes.
+        estimate: Estimate the device from its rates instead of --device: 10^9 floating-point operations per second, and
+            10^9 bytes of memory per second.
+        scale: A factor for all times of the device, such as 1.3 for a slower one.
 
     """
 
@@ -52,20 +53,20 @@ class LimitChoice:
     """What a placement has to keep, and what is best among those that do.
 
     Args:
-        max_latency_ms: Median latency.
-        max_p95_latency_ms: 95th percentile of the latency.
-        min_accuracy: A share: 0.8.
-        max_accuracy_loss: A share below the whole model. Default: 0.01.
-        max_device_memory: 150MB or 150MiB.
-        max_device_energy_mj: Millijoules for an image.
-        max_wire_bytes: Bytes of an image, both ways.
-        max_bytes_per_day: Bytes of a day, both ways.
-        min_images_per_s: Throughput.
-        max_device_mac_share: Share of the operations that the device computes.
-        hide_image: The server never sees the image.
-        hide_answer: The server never sees the answer.
-        limits: YAML with the limits by name; options win.
-        objective: latency, p95-latency, energy, bytes, accuracy or throughput. Default: latency.
+        max_latency_ms: The highest median latency of an image.
+        max_p95_latency_ms: The highest 95th percentile of the latency.
+        min_accuracy: The lowest accuracy, as a share: 0.8 is 80 %.
+        max_accuracy_loss: The largest loss of accuracy below the whole model, as a share. Default: 0.01.
+        max_device_memory: The largest memory on the device: 150MB or 150MiB.
+        max_device_energy_mj: The most energy that the device may spend on an image, in millijoules.
+        max_wire_bytes: The most bytes that an image may take on the link, in both directions together.
+        max_bytes_per_day: The most bytes of a day, in both directions together.
+        min_images_per_s: The fewest images per second that have to be served.
+        max_device_mac_share: The largest share of the operations that the device computes.
+        hide_image: Exclude placements in which the server sees the image.
+        hide_answer: Exclude placements in which the server sees the answer.
+        limits: A YAML file with these limits under the same names. The command line has priority.
+        objective: What to optimise: latency, p95-latency, energy, bytes, accuracy or throughput. Default: latency.
 
     """
 

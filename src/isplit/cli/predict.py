@@ -52,7 +52,11 @@ def predict(
         ),
     ] = None,
     design: Annotated[
-        str, typer.Option(metavar="linear|pca", help="linear is weighted by importance; pca is for comparison.")
+        str,
+        typer.Option(
+            metavar="linear|pca",
+            help="The bottleneck: linear is weighted by importance, and pca serves for comparison.",
+        ),
     ] = "linear",
     settle: Annotated[
         bool,

@@ -15,7 +15,7 @@ from isplit.runtime.edge.probe import probe as measure
 
 
 def probe(
-    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where `isplit serve` runs.")],
+    server: Annotated[str, typer.Argument(metavar="HOST:PORT", help="The address of `isplit serve`.")],
     settings: Annotated[ProbeSettings, Options("Measurement")],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The link to write.")] = Path("link.json"),
@@ -26,9 +26,9 @@ def probe(
 ) -> None:
     """Measure the link from this machine to a server: rates both ways, round trip, jitter and loss.
 
-    The server has to be `isplit serve`, which limits how much can be asked of it. Example:
+    The server has to be `isplit serve`, which limits the bytes that can be asked of it.
 
-    isplit probe 192.168.1.20:8001 -o link.json
+    Example: isplit probe 192.168.1.20:8001 -o link.json
     """
     record = measure(
         server,

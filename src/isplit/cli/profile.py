@@ -28,22 +28,26 @@ def profile(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The profile to write.")] = Path(
         "profile.json"
     ),
-    name: Annotated[str | None, typer.Option(help="The profile's name. Default: the file's, without .json.")] = None,
-    title: Annotated[str | None, typer.Option(help="The machine's name for people. Default: its processor.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The profile's name. Default: the name of the file without .json.")
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="The machine's name for people. Default: the name of its processor.")
+    ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE|DIR", help="Images to measure with. Default: drawn ones. Repeatable."),
+        typer.Option(metavar="FILE|DIR", help="Images to measure with. Repeatable. By default, images are drawn."),
     ] = None,
-    scale: Annotated[float, typer.Option(help="Multiply all times: 1.3 is a slower machine.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="A factor for all times, such as 1.3 for a slower machine.")] = 1.0,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
     """Measure how fast this machine runs the parts of a model, and write a profile for `isplit plan`.
 
     A bundle is measured with onnxruntime alone; torch is not needed. Copy the bundle to the device, run this there,
-    and copy the profile back. With a study, the times of all its cuts are measured, which needs torch. Example:
+    and copy the profile back. With a study, the times of all its cuts are measured, which needs torch.
 
-    isplit profile bundle -o pi4.json --title "Raspberry Pi 4"
+    Example: isplit profile bundle -o pi4.json --title "Raspberry Pi 4"
     """
     with console.progress_bars(quiet=quiet or json) as progress:
         record = measure(

@@ -39,12 +39,13 @@ def run(
     *,
     server: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The address of `isplit serve`.")] = None,
     placement: Annotated[
-        str | None, typer.Option(help="A cut, remote or local. Default: the bundle's first cut, or local.")
+        str | None,
+        typer.Option(help="The placement: a cut, remote or local. Default: the bundle's first cut, or local."),
     ] = None,
     deadline_ms: Annotated[
         float | None, typer.Option(help="The time limit for each image, from when it is taken until its answer.")
     ] = None,
-    depth: Annotated[int, typer.Option(help="Most images that are processed at a time.")] = 2,
+    depth: Annotated[int, typer.Option(help="The largest number of images that are processed at a time.")] = 2,
     require_server: Annotated[
         bool | None,
         typer.Option(
@@ -94,6 +95,8 @@ def run(
 
     The exit code is 1 if an image could not be answered, because its file is damaged, or because the server failed and
     there is no fallback. The answers say why.
+
+    Example: isplit run bundle photos --server 192.168.1.20:8001
     """
     _silence_pillow()
     pictures = itertools.islice(open_sources(images), limit)

@@ -40,7 +40,9 @@ def serve(
         bool,
         typer.Option("--ray", help="Compute on Ray Serve replicas, at ADDRESS or on the cluster that runs here."),
     ] = False,
-    ray_replicas: Annotated[int, typer.Option(help="With --ray: most replicas. Their number grows with the load.")] = 4,
+    ray_replicas: Annotated[
+        int, typer.Option(help="With --ray: the largest number of replicas, which grows with the load.")
+    ] = 4,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: listens on all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one and prints it.")] = 8001,
     tls_cert: Annotated[Path | None, typer.Option(help="The server's certificate chain (PEM).")] = None,
@@ -55,9 +57,11 @@ def serve(
         bool, typer.Option("--insecure", help="Listen to other machines without TLS or token.")
     ] = False,
     max_batch: Annotated[
-        int, typer.Option(help="Most images in a batch, and in a request; 1 switches batching off.")
+        int, typer.Option(help="The largest number of images in a batch and in a request; 1 switches batching off.")
     ] = 32,
-    max_queue: Annotated[int, typer.Option(help="Most images that wait for one model; more are refused.")] = 256,
+    max_queue: Annotated[
+        int, typer.Option(help="The largest number of images that wait for one model. More are refused.")
+    ] = 256,
     threads: Annotated[int, typer.Option(help="Threads of onnxruntime for one batch.")] = 1,
     provider: Annotated[
         Provider,
@@ -72,7 +76,10 @@ def serve(
     ] = "127.0.0.1",
     drain_seconds: Annotated[float, typer.Option(help="How long to finish accepted requests after SIGTERM.")] = 10.0,
     max_connections: Annotated[
-        int, typer.Option(help="Most open connections; beyond it, the least useful one is closed for a new one.")
+        int,
+        typer.Option(
+            help="The largest number of open connections. Beyond it, a new one replaces the least useful one."
+        ),
     ] = 1024,
     receive_seconds: Annotated[
         float, typer.Option(help="How long the message of a request may take to arrive.")
@@ -83,6 +90,8 @@ def serve(
 
     SIGHUP makes the server read the certificates and the token again. SIGTERM and Ctrl-C finish accepted requests; a
     second signal ends the server at once.
+
+    Example: isplit serve bundle
     """
     from isplit.runtime.access import MIN_TOKEN_CHARACTERS, read_token
     from isplit.runtime.bundle import Bundle

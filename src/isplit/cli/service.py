@@ -23,22 +23,25 @@ _FILES: dict[Unit, str] = {
 
 service = new_typer(help="Print or install a systemd unit that keeps `isplit serve` or `isplit run` going.")
 
-_UnitArgument = Annotated[Unit, typer.Argument(metavar="serve|run", help="Which of the two to keep going.")]
+_UnitArgument = Annotated[Unit, typer.Argument(metavar="serve|run", help="The command that the unit keeps going.")]
 
 
 @service.command("print")
 def print_unit(unit: _UnitArgument) -> None:
-    """Print the unit, to be looked at or changed before it is installed."""
+    """Print the unit, so that you can check or change it first."""
     typer.echo(_text(unit), nl=False)
 
 
 @service.command("install")
 def install(
     unit: _UnitArgument,
-    directory: Annotated[Path, typer.Option(help="Where systemd looks for units.")] = _UNITS,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a unit that is there and differs.")] = False,
+    directory: Annotated[Path, typer.Option(help="The directory in which systemd looks for units.")] = _UNITS,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing unit that differs.")] = False,
 ) -> None:
-    """Write the unit where systemd finds it, and print what is left to do. Nothing is started."""
+    """Write the unit where systemd finds it, without starting it.
+
+    The remaining steps are printed.
+    """
     path = directory / f"isplit-{unit}.service"
     text = _text(unit)
     try:

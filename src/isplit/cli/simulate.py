@@ -31,67 +31,97 @@ def simulate(
     ],
     placement: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="As the plan names it. Repeatable. Default: the answer, local, an image."),
+        typer.Option(
+            metavar="NAME",
+            help="A placement by its name in the plan. Repeatable. Default: the answer, local, and an image.",
+        ),
     ] = None,
-    devices: Annotated[int, typer.Option(help="How many devices make requests.")] = 1,
-    arrivals: Annotated[str, typer.Option(help="periodic, poisson, or a file with one time in seconds a line.")] = (
-        "poisson"
-    ),
-    period: Annotated[str, typer.Option(metavar="TIME", help="Mean time between requests of a device.")] = "1s",
-    duration: Annotated[str, typer.Option(metavar="TIME", help="For how long requests are made.")] = "60s",
-    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="Later answers count as missed.")] = None,
+    devices: Annotated[int, typer.Option(help="The number of devices that make requests.")] = 1,
+    arrivals: Annotated[
+        str, typer.Option(help="When requests come: periodic, poisson, or a file with one time in seconds a line.")
+    ] = ("poisson"),
+    period: Annotated[str, typer.Option(metavar="TIME", help="The mean time between two requests of a device.")] = "1s",
+    duration: Annotated[str, typer.Option(metavar="TIME", help="The time during which requests are made.")] = "60s",
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Answers that take longer count as missed.")
+    ] = None,
     early_exit_share: Annotated[
-        float, typer.Option(help="Share of requests that an exit on the device answers.")
+        float, typer.Option(help="The share of requests that an early exit on the device answers.")
     ] = 0.0,
     link: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE|RATE,RTT", help="Another link.", rich_help_panel=_LINK)
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE|RATE,RTT", help="The link to simulate. Default: the plan's.", rich_help_panel=_LINK
+        ),
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(metavar="CSV", help="A link that changes: time_s,bits_per_s,rtt_ms,loss.", rich_help_panel=_LINK),
+        typer.Option(
+            metavar="CSV",
+            help="A link that changes over time, with columns time_s,bits_per_s,rtt_ms,loss.",
+            rich_help_panel=_LINK,
+        ),
     ] = None,
     controller: Annotated[
         str | None,
-        typer.Option(help="Over a trace: static, oracle or adaptive choice of placements.", rich_help_panel=_LINK),
+        typer.Option(
+            help="With --trace: how placements are chosen; static, oracle or adaptive.", rich_help_panel=_LINK
+        ),
     ] = None,
     transport: Annotated[
-        str | None, typer.Option(help="tcp or udp. Default: the plan's.", rich_help_panel=_LINK)
+        str | None,
+        typer.Option(help="The transport of payloads: tcp or udp. Default: the plan's.", rich_help_panel=_LINK),
     ] = None,
     rto: Annotated[
         str | None, typer.Option(metavar="TIME", help="A fixed retransmission timeout for TCP.", rich_help_panel=_LINK)
     ] = None,
     packet_bytes: Annotated[
-        int | None, typer.Option(help="Bytes of an IP packet. Default: the link's.", rich_help_panel=_LINK)
+        int | None, typer.Option(help="The size of an IP packet. Default: the link's.", rich_help_panel=_LINK)
     ] = None,
     separate_links: Annotated[
-        bool, typer.Option("--separate-links", help="A link for each device.", rich_help_panel=_LINK)
+        bool,
+        typer.Option(
+            "--separate-links", help="Give each device a link of its own instead of sharing one.", rich_help_panel=_LINK
+        ),
     ] = False,
     engine: Annotated[
-        str, typer.Option(help="isplit, or ns3 for the link (pip install 'isplit[ns3]').", rich_help_panel=_LINK)
+        str,
+        typer.Option(help="What simulates the link: isplit or ns3 (pip install 'isplit[ns3]').", rich_help_panel=_LINK),
     ] = "isplit",
-    workers: Annotated[int, typer.Option(help="Batches at the same time.", rich_help_panel=_SERVER)] = 1,
-    max_batch: Annotated[int, typer.Option(help="Requests in a batch.", rich_help_panel=_SERVER)] = 8,
+    workers: Annotated[
+        int, typer.Option(help="The number of batches that the server runs at a time.", rich_help_panel=_SERVER)
+    ] = 1,
+    max_batch: Annotated[
+        int, typer.Option(help="The largest number of requests in a batch.", rich_help_panel=_SERVER)
+    ] = 8,
     batch_gain: Annotated[
-        float, typer.Option(help="Share of a request's time saved in a batch.", rich_help_panel=_SERVER)
+        float, typer.Option(help="The share of a request's time that a batch saves.", rich_help_panel=_SERVER)
     ] = 0.0,
-    queue_capacity: Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=_SERVER)] = 64,
+    queue_capacity: Annotated[
+        int, typer.Option(help="The largest number of requests that wait.", rich_help_panel=_SERVER)
+    ] = 64,
     bundle: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="With --images: run splits on lossy latents.", rich_help_panel=_LOSS),
+        typer.Option(
+            metavar="DIR", help="With --images: measure splits whose latents lose packets.", rich_help_panel=_LOSS
+        ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Images in folders by class.", rich_help_panel=_LOSS)
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with a subfolder of images for each class.", rich_help_panel=_LOSS),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Repeats the same simulation.")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the record here.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed; the same seed repeats the same simulation.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the record to this file.")
+    ] = None,
     json: console.JsonOption = False,
     quiet: console.QuietOption = False,
 ) -> None:
     """Simulate the placements of a plan with many devices, queues, packets and losses.
 
-    Run `isplit plan STUDY` first. Example:
+    Run `isplit plan STUDY` first.
 
-    isplit simulate STUDY --devices 50 --link 4g --period 500ms --deadline 200ms
+    Example: isplit simulate study --devices 50 --period 500ms --deadline 200ms
     """
     if engine not in ("isplit", "ns3"):
         msg = f"--engine is {engine!r}; choose isplit or ns3"

@@ -253,7 +253,7 @@ class RayChoice:
 
     """
 
-    ray_address: Annotated[str | None, typer.Argument(metavar="[ADDRESS]")] = None
+    ray_address: Annotated[str | None, typer.Argument(metavar="ADDRESS")] = None
     ray: bool = False
 
     def __post_init__(self) -> None:

@@ -37,20 +37,22 @@ Start = Literal["closed-form", "random"]
 class AnalyzeSettings:
     """Settings of `analyze`; the defaults suit a first look.
 
+    `method` may also be an object that meets `ImportanceMethod`.
+
     Args:
         images: Number of images that the curve is taken from, class-balanced; None takes the whole fit part.
         tolerance: Stop earlier, as soon as the order of the candidates is settled to this share, for example 0.05 (see
-            docs/importance.md); `images` is then a limit.
+            docs/importance.md). The number of images is then a limit.
         method: The importance method: "cui", "gradient-activation", "gradient-energy", or `./file.py:name` of a method
-            of your own. In Python also an object that meets `ImportanceMethod`.
+            of your own.
         target: The logit that is differentiated: that of the correct class, or the largest ("predicted").
-        precision: "auto" takes bf16 where the device multiplies it in hardware.
-        device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
-        batch_size: Images in one pass.
+        precision: The precision of the model; "auto" takes bf16 where the device multiplies it in hardware.
+        device: The device that computes: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator if there is one.
+        batch_size: Number of images in one pass.
         test_images: Number of images of the test part that the base accuracy is measured on; None takes all.
         quick: Stop as soon as the first choice is settled, at the latest after a quarter of the images.
         pre_activation: Put the points before activations on the curve too.
-        all_cuts: List every cut in graph.json, those with several crossing tensors included.
+        all_cuts: List every cut in graph.json, including those that several tensors cross.
         channel_axes: The channel axis of a cut where the guess is wrong: {cut: 1 or -1}.
 
     Raises:
@@ -98,9 +100,10 @@ class PredictSettings:
         images: Number of images of the select part that the accuracy is measured on; None takes all.
         remote_images: Number of these on which compressed images are measured too; 0 leaves them out.
         weighted: False solves for plain PCA instead of importance (S = I), for comparison.
-        precision: "auto" takes bf16 where the device multiplies it in hardware; bottlenecks compute in float32.
-        device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
-        batch_size: Images in one pass.
+        precision: The precision of the model; "auto" takes bf16 where the device multiplies it in hardware.
+            Bottlenecks compute in float32.
+        device: The device that computes: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator if there is one.
+        batch_size: Number of images in one pass.
         coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw".
         quick: Measure all splits on few images, and the contenders of each budget on more (docs/predict.md).
         tuning: Constants of the closed form.
@@ -151,7 +154,7 @@ class FitSettings:
             own size (the root of its mean square); None takes 0.01 there and 0.001 for the other designs.
         model_rate: Adam's learning rate for the model's own layers.
         warmup: Share of a stage's steps over which the rates rise; then they fall along a cosine.
-        batch_size: Images in one step.
+        batch_size: Number of images in one step.
         distillation: Weight, from 0 to 1, of the whole model's answers beside the labels.
         temperature: Distillation temperature: both logits are divided by it before they are compared.
         patience: Stop after this many epochs without a better accuracy on the select part.
@@ -161,7 +164,7 @@ class FitSettings:
         memory_gib: Memory that the features may take, in GiB.
         precision: Precision of training and of what is measured; "auto" takes bf16 where the machine multiplies it in
             hardware. The bottleneck computes in float32.
-        device: Where it is computed: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator where there is one.
+        device: The device that computes: "cpu", "cuda", "cuda:N", "mps", or "auto" for an accelerator if there is one.
         statistics_images: Images that the closed form, the quantiser and the entropy coder's tables are made from.
         seed: Seed of random initial values and of the order of the images.
         coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw". While it trains, bytes

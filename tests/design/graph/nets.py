@@ -56,3 +56,29 @@ class Tokens(nn.Module):
         y = self.norm(x)
         x = x + self.attention(y, y, y, need_weights=False)[0]
         return self.classifier(x[:, 0].reshape(n, 8))
+
+
+class Sequences(nn.Module):
+    """3×16×16 -> 16 patches -> recurrent layers -> transformer layers -> linear 3, with the batch first or second."""
+
+    def __init__(self, *, batch_first: bool) -> None:
+        super().__init__()
+        self.axis = 1 if batch_first else 0
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=batch_first)
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.rows = nn.LSTM(8, 8, num_layers=2, batch_first=batch_first)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.classifier = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = self.stem(x).flatten(2)
+        sequence = patches.permute(0, 2, 1) if self.axis == 1 else patches.permute(2, 0, 1)
+        return self.classifier(self.encoder(self.rows(sequence)[0]).mean(self.axis))
+
+
+def both_layouts() -> tuple[Sequences, Sequences]:
+    """Return the network with the batch first, and the same with the batch second; they share values, not tensors."""
+    torch.manual_seed(0)
+    first, second = Sequences(batch_first=True).eval(), Sequences(batch_first=False).eval()
+    second.load_state_dict(first.state_dict())
+    return first, second

@@ -69,26 +69,3 @@ def test_padding_and_identity_are_no_cuts_and_a_synchronised_norm_is_a_norm() ->
     points = ModelGraph(model.eval(), (3, 8, 8)).default_points
 
     assert ["relu1", "norm2", "pool"] == [point.name for point in points]
-
-
-@pytest.mark.parametrize("batch_first", [True, False])
-def test_a_batch_that_is_not_the_first_dimension_is_named(batch_first: bool) -> None:
-    """A transformer with the batch as second dimension has no cut between its layers, and a notice says why."""
-
-    class Encoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=batch_first)
-            self.stem, self.linear = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 3)
-            self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = self.stem(x).flatten(2)
-            x = x.permute(0, 2, 1) if batch_first else x.permute(2, 0, 1)
-            return self.linear(self.layers(x).mean(1 if batch_first else 0))
-
-    graph = ModelGraph(Encoder().eval(), (3, 16, 16))
-
-    expected = [] if batch_first else [True]
-    assert expected == ["the batch is a tensor's second dimension" in notice for notice in graph.notices]
-    assert batch_first == any(point.name.startswith("layers.layers.1") for point in graph.default_points)

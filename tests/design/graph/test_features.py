@@ -10,6 +10,7 @@ from isplit.design.demo import compact_resnet
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
 from isplit.records import Cut
+from tests.design.graph.nets import both_layouts
 
 
 @pytest.fixture
@@ -72,3 +73,20 @@ def test_no_trace(model: nn.Module, fails: bool) -> None:
     assert all(torch.equal(statistics[name], value) for name, value in graph.module.state_dict().items())
     assert seen
     assert not any(tensor.requires_grad for tensor in seen)
+
+
+def test_a_batch_that_is_the_second_dimension_is_shown_as_the_first() -> None:
+    """A network that computes with the batch as second dimension shows the same tensors as with the batch first."""
+    images, seen = torch.randn(3, 3, 16, 16), []
+    for network in both_layouts():
+        graph = ModelGraph(network, (3, 16, 16))
+        tensors: dict[str, torch.Tensor] = {}
+        FeaturePass(graph, graph.record().cuts)(
+            images, lambda cut, tensor, kept=tensors: kept.update({cut.name: tensor})
+        )
+        seen.append(tensors)
+
+    assert len(seen[0]) > 4
+    assert seen[0].keys() == seen[1].keys()
+    for name, tensor in seen[0].items():
+        torch.testing.assert_close(seen[1][name], tensor)

@@ -11,6 +11,7 @@ from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.methods import METHODS
 from isplit.errors import ModelError
 from isplit.records import Cut
+from tests.design.graph.nets import both_layouts
 
 
 class Chain(nn.Module):
@@ -158,3 +159,16 @@ def test_activations_are_let_go_as_the_gradient_passes() -> None:
     GradientPass(graph, cuts)(torch.randn(2, 3, 6, 6), first_logits, reduce)
 
     assert len(cuts) == len(kept)
+
+
+def test_a_batch_that_is_the_second_dimension_comes_first_in_activations_and_gradients() -> None:
+    """A network that computes with the batch as second dimension gives the same as with the batch first."""
+    images, reduced = torch.randn(3, 3, 16, 16), []
+    for network in both_layouts():
+        graph = ModelGraph(network, (3, 16, 16))
+        run = GradientPass(graph, graph.record().cuts)
+        reduced.append(run(images, first_logits, lambda a, g, cut: torch.stack([a, g]))[1])
+
+    assert len(reduced[0]) > 4
+    for expected, result in zip(*reduced, strict=True):
+        torch.testing.assert_close(result, expected)

@@ -6,6 +6,7 @@ from torch import nn
 
 from isplit.design.graph import ModelGraph
 from isplit.design.testing import check_splits
+from tests.design.graph.nets import both_layouts
 
 
 class Vit(nn.Module):
@@ -62,3 +63,26 @@ def test_recurrent_layers(kind, bidirectional, last_state):
     assert "rows.layer0" in [cut.name for cut in record.cuts]
     checks = check_splits(model, graph, [cut.name for cut in record.cuts], torch.randn(3, 1, 8, 8))
     assert [] == [check for check in checks if check.largest_difference > 1e-6]
+
+
+def test_the_batch_as_second_dimension():
+    """The same layers give the same cuts and figures, whichever dimension the batch is, and every cut is exact."""
+    first, second = both_layouts()
+    graphs = [ModelGraph(model, (3, 16, 16)) for model in (first, second)]
+    expected, record = (graph.record(all_cuts=True) for graph in graphs)
+
+    assert {"rows.layer0", "encoder.layers.0.norm1", "encoder.layers.0.linear1"} <= {cut.name for cut in record.cuts}
+    assert [point.name for point in graphs[0].default_points] == [point.name for point in graphs[1].default_points]
+    assert expected.macs == record.macs
+    described = [
+        [
+            (cut.name, [tensor.shape for tensor in cut.crossing], cut.channel_axis, cut.head_macs, cut.tail_macs)
+            for cut in sorted(graph_record.cuts, key=lambda cut: cut.name)
+            if cut.kind == "default"
+        ]
+        for graph_record in (expected, record)
+    ]
+    assert len(described[0]) > 4
+    assert described[0] == described[1]
+    checks = check_splits(second, graphs[1], [cut.name for cut in record.cuts], torch.randn(5, 3, 16, 16))
+    assert [] == [check for check in checks if not check.is_exact]

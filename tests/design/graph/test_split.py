@@ -10,7 +10,7 @@ from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.split import segment
 from isplit.design.inputs.models import load_model
 from isplit.errors import ModelError
-from tests.design.graph.nets import Residual, Tokens, TwoLayers
+from tests.design.graph.nets import Residual, Tokens, TwoLayers, both_layouts
 
 
 def test_a_cut_before_an_in_place_operation_is_exact() -> None:
@@ -84,3 +84,17 @@ def test_no_segment_between_cuts(tiny_model_file, start, end):
     graph = load_model(f"{tiny_model_file}:build").graph()
     with pytest.raises(ModelError, match=start if end != "nowhere" else end):
         segment(graph, start, end)
+
+
+def test_segments_where_the_batch_is_the_second_dimension():
+    """What crosses has the images first, and segments compute what the network computes for any number of them."""
+    _, network = both_layouts()
+    graph = ModelGraph(network, (3, 16, 16))
+    names = [point.name for point in graph.default_points]
+    images = torch.randn(5, 3, 16, 16)
+    with torch.no_grad():
+        crossing = images
+        for start, end in pairwise((None, *names, None)):
+            crossing = segment(graph, start, end)(crossing)
+            assert 5 == len(crossing)
+        assert torch.equal(graph.module(images), crossing)

@@ -27,9 +27,9 @@ def test_shapes_sizes_and_batches():
     nodes, values = observed(lambda x, weight: x.flatten(1).t().t() * x.size(0))
 
     image, flat, turned, size = (values[name] for name in ("x", "flatten", "t", "size"))
-    assert (((2, 3, 2, 2), (3, 3, 2, 2)), 2 * 12 * 4, True) == (image.shapes, image.bytes, image.batch_first)
-    assert (((2, 12), (3, 12)), nodes["x"], True) == (flat.shapes, flat.alias_of, flat.batch_first)
-    assert (((12, 2), (12, 3)), nodes["flatten"], False) == (turned.shapes, turned.alias_of, turned.batch_first)
+    assert (((2, 3, 2, 2), (3, 3, 2, 2)), 2 * 12 * 4, 0) == (image.shapes, image.bytes, image.batch_axis)
+    assert (((2, 12), (3, 12)), nodes["x"], 0) == (flat.shapes, flat.alias_of, flat.batch_axis)
+    assert (((12, 2), (12, 3)), nodes["flatten"], 1) == (turned.shapes, turned.alias_of, turned.batch_axis)
     assert ScalarValue((2, 3), pixel_dependent=False) == size
     assert values["mul"].alias_of is None
 

@@ -14,7 +14,6 @@ from isplit.design.graph.figures import Figures
 from isplit.design.graph.flow import CutPoint, Flow
 from isplit.design.graph.layout import lay_out
 from isplit.design.graph.outputs import ModelCall
-from isplit.design.graph.values import BATCHES, TensorValue
 from isplit.errors import ModelError
 from isplit.records import Cut, CutKind, GraphRecord, Unavailable
 
@@ -49,7 +48,7 @@ class ModelGraph:
         self.channels_last = channels_last
         captured, values = capture(model, input_shape, call=call)
         self.flow = Flow(captured, values)
-        self.notices = (*notices, *captured.notices, *_batch_second(self.flow))
+        self.notices = (*notices, *captured.notices)
         self.figures = Figures(self.flow)
         self.module: fx.GraphModule = captured.module
         self._channel_axes = dict(channel_axes or {})
@@ -130,19 +129,3 @@ class ModelGraph:
             unavailable=tuple(unavailable),
             notices=self.notices,
         )
-
-
-def _batch_second(flow: Flow) -> list[str]:
-    """Say that a model cannot be cut where one tensor crosses that has the batch as its second dimension."""
-    values = [flow.values[point.crossing[0]] for point in flow.points if len(point.crossing) == 1]
-    shapes = [value.shapes for value in values if isinstance(value, TensorValue)]
-    number = sum(
-        len(first) > 1 and (first[1], second[1]) == BATCHES and (first[0], *first[2:]) == (second[0], *second[2:])
-        for first, second in shapes
-    )
-    if number == 0:
-        return []
-    return [
-        f"the model cannot be cut at {number} places where the batch is a tensor's second dimension: "
-        "`batch_first=True` of torch's transformer and recurrent layers makes it the first"
-    ]

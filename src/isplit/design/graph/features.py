@@ -43,11 +43,12 @@ class _Run(fx.Interpreter):
     def __init__(self, owner: FeaturePass, visit: Visit) -> None:
         super().__init__(owner.graph.module)
         self._cuts = owner._cuts
+        self._flow = owner.graph.flow
         self._visit = visit
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n in self._cuts:
             with in_float32(result.device):
-                self._visit(self._cuts[n], result.float())
+                self._visit(self._cuts[n], self._flow.images_first(n, result).float())
         return result

@@ -122,7 +122,7 @@ class Figures:
         value = self._flow.values[node]
         assert isinstance(value, TensorValue)
         dtype = str(value.dtype).removeprefix("torch.")
-        return Crossing(name=node.name, shape=value.shapes[0][1:], dtype=dtype, bytes=value.bytes // 2)
+        return Crossing(name=node.name, shape=value.image_shape, dtype=dtype, bytes=value.bytes // 2)
 
 
 def _attribute(module: nn.Module, path: str) -> object:

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import fx
 
 from isplit.design.graph.capture import Capture
@@ -124,13 +125,25 @@ class Flow:
         """Return whether a number can be computed from what crosses a cut and what comes after it."""
         return all(self.depth[n] > point.depth or n in point.crossing for n in self.read_from[node])
 
+    def batch_axis(self, node: fx.Node) -> int:
+        """Return the dimension of a crossing tensor that is the batch."""
+        value = self.values[node]
+        assert isinstance(value, TensorValue)
+        assert value.batch_axis is not None
+        return value.batch_axis
+
+    def images_first(self, node: fx.Node, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a view of a crossing tensor whose first dimension is the batch, whichever it is in the model."""
+        axis = self.batch_axis(node)
+        return tensor.movedim(axis, 0) if axis else tensor
+
     def obstacle(self, point: CutPoint) -> str | None:
         """Say why a cut cannot be made, or return None if it can."""
         for node in point.crossing:
             value = self.values[node]
             assert isinstance(value, TensorValue)
-            if not value.batch_first:
-                return f"{node.name} has no batch as its first dimension (2 images give shape {value.shapes[0]})"
+            if value.batch_axis is None:
+                return f"no dimension of {node.name} is the batch (2 images give shape {value.shapes[0]})"
             if value.dtype.is_complex:
                 return f"{node.name} is a complex tensor, which no bottleneck can make smaller"
             if len(point.crossing) == 1 and not value.dtype.is_floating_point:

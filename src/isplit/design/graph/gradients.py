@@ -75,12 +75,14 @@ class GradientPass:
         """
         results: list[torch.Tensor | None] = [None] * len(self.cuts)
         arrived: set[int] = set()
+        nodes = list(self._order)
 
         def arrive(number: int, held: list[torch.Tensor], gradient: torch.Tensor) -> None:
             # The hook itself lives as long as the graph; the activation must not.
             activation = held.pop()
             with torch.no_grad():
-                results[number] = reduce(activation, gradient, self.cuts[number])
+                images_first = partial(self.graph.flow.images_first, nodes[number])
+                results[number] = reduce(images_first(activation), images_first(gradient), self.cuts[number])
             arrived.add(number)
 
         device = device_of(self.graph.module)

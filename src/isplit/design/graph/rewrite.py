@@ -95,16 +95,16 @@ def settle_squeezes(module: fx.GraphModule, values: Mapping[fx.Node, Value]) -> 
             continue
         source = _source(node)
         value = values.get(source) if isinstance(source, fx.Node) else None
-        if not isinstance(value, TensorValue) or not value.batch_first:
+        if not isinstance(value, TensorValue) or value.batch_axis is None:
             continue
         given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
         rank = len(value.shapes[0])
         wanted = range(rank) if given is None else [given] if isinstance(given, int) else given
         if not all(isinstance(axis, int) for axis in wanted):
             continue
-        if given is not None and 0 not in (axis % rank for axis in wanted):
+        if given is not None and value.batch_axis not in (axis % rank for axis in wanted):
             continue
-        axes = tuple(axis for axis in wanted if axis % rank and value.shapes[0][axis] == 1)
+        axes = tuple(axis for axis in wanted if axis % rank != value.batch_axis and value.shapes[0][axis] == 1)
         with module.graph.inserting_before(node):
             kept = module.graph.call_function(torch.squeeze, (source, axes)) if axes else source
         node.replace_all_uses_with(kept)

@@ -90,9 +90,19 @@ def _head(flow: Flow, point: CutPoint) -> fx.GraphModule:
     for node in flow.nodes:
         if node.op == "placeholder" or node in needed:
             copies[node] = copied.node_copy(node, copies.__getitem__)
-    results = tuple(copies[node] for node in point.crossing)
+    results = tuple(images_first(flow, node, copies[node]) for node in point.crossing)
     copied.output(results[0] if len(results) == 1 else results)
     return _module(flow, copied, "Head")
+
+
+def images_first(flow: Flow, node: fx.Node, copy: fx.Node) -> fx.Node:
+    """Move the batch of a crossing tensor to the first dimension, in the graph that holds the copy of its node.
+
+    A model may compute with the batch as second dimension (`batch_first=False`). What crosses a cut belongs to images,
+    one after the other.
+    """
+    axis = flow.batch_axis(node)
+    return copy.graph.call_method("movedim", (copy, axis, 0)) if axis else copy
 
 
 def _tail(flow: Flow, point: CutPoint, *, ends: tuple[fx.Node, ...] = ()) -> fx.GraphModule:
@@ -103,13 +113,16 @@ def _tail(flow: Flow, point: CutPoint, *, ends: tuple[fx.Node, ...] = ()) -> fx.
     scalars = frozenset(node for node in flow.read_from if not flow.is_known_after(node, point))
     needed = _ancestors(ends, stop=crossing | scalars)
     copied = fx.Graph()
-    copies: dict[fx.Node, Any] = {node: copied.placeholder(node.name) for node in point.crossing}
+    inputs = {node: copied.placeholder(node.name) for node in point.crossing}
+    copies: dict[fx.Node, Any] = dict(inputs)
     for node in point.crossing:
-        value = flow.values[node]
+        value, axis = flow.values[node], flow.batch_axis(node)
         assert isinstance(value, TensorValue)
         if value.dtype.is_floating_point and value.dtype != torch.float32:
             # A decoder gives float32; the model goes on in the dtype that crosses.
             copies[node] = copied.call_method("to", (copies[node], value.dtype))
+        if axis:
+            copies[node] = copied.call_method("movedim", (copies[node], 0, axis))
     batch: fx.Node | None = None
     for node in flow.nodes:
         if node not in needed or node in crossing:
@@ -117,11 +130,11 @@ def _tail(flow: Flow, point: CutPoint, *, ends: tuple[fx.Node, ...] = ()) -> fx.
         value = flow.values[node]
         if isinstance(value, ScalarValue) and node in scalars:
             if batch is None and not _is_constant(value):
-                batch = copied.call_method("size", (copies[point.crossing[0]], 0))
+                batch = copied.call_method("size", (inputs[point.crossing[0]], 0))
             copies[node] = _rebuild(copied, value.values, batch)
         else:
             copies[node] = copied.node_copy(node, copies.__getitem__)
-    results = tuple(copies[node] for node in ends)
+    results = tuple(images_first(flow, node, copies[node]) for node in ends)
     copied.output(results[0] if len(results) == 1 else results)
     return _module(flow, copied, "Tail")
 

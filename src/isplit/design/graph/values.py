@@ -28,10 +28,20 @@ class TensorValue:
     data: bool
 
     @property
-    def batch_first(self) -> bool:
-        """Whether the first dimension, and no other, is the batch."""
+    def batch_axis(self) -> int | None:
+        """The dimension that is the batch, or None if the batch is no dimension of its own."""
         first, second = self.shapes
-        return len(first) > 0 and (first[0], second[0]) == BATCHES and first[1:] == second[1:]
+        changed = [axis for axis, sizes in enumerate(zip(first, second, strict=False)) if sizes[0] != sizes[1]]
+        if len(first) != len(second) or len(changed) != 1:
+            return None
+        (axis,) = changed
+        return axis if (first[axis], second[axis]) == BATCHES else None
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of what belongs to one image: that of the tensor without its batch, or else without its first."""
+        axis = self.batch_axis or 0
+        return self.shapes[0][:axis] + self.shapes[0][axis + 1 :]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from onnx.utils import Extractor
 from torch import fx, nn
 
 from isplit.design.graph.cuts import ModelGraph
+from isplit.design.graph.split import images_first
 from isplit.design.onnx.files import save_onnx, to_onnx
 from isplit.design.onnx.modules import normalised_pixels
 from isplit.errors import ModelError
@@ -134,12 +135,12 @@ class _Stages(nn.Module):
 def _with_outputs(graph: ModelGraph, cuts: Sequence[str]) -> fx.GraphModule:
     """Return the model's graph with the crossing tensors of cuts as outputs before the logits."""
     flow = graph.flow
-    results = [*(graph.point(name).crossing[0] for name in cuts), flow.logits]
+    ends = [*(graph.point(name).crossing[0] for name in cuts), flow.logits]
     copied = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in (node for node in flow.nodes if node.op != "output"):
         copies[node] = copied.node_copy(node, copies.__getitem__)
-    copied.output(tuple(copies[node] for node in results))
+    copied.output(tuple(images_first(flow, node, copies[node]) for node in ends))
     copied.lint()
     return fx.GraphModule(flow.module, copied, class_name="Stages")
 

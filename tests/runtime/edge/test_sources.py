@@ -226,3 +226,10 @@ def test_without_opencv(tmp_path, monkeypatch):
     for name in ("camera", str(path)):
         with pytest.raises(MissingExtraError, match=r"isplit\[camera\]"):
             open_sources([name])
+
+
+def test_a_video_that_is_a_pipe(tmp_path):
+    """A pipe called like a video is refused at once: OpenCV would wait for somebody to write into it."""
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(InputError, match="it is a pipe, not a file"):
+        open_sources([str(tmp_path / "a.mp4")])

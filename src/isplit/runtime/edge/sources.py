@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from isplit.codec.image import IMAGE_SUFFIXES
 from isplit.errors import DataError, InputError, needs_extra
+from isplit.records.files import check_ordinary
 from isplit.runtime.edge.pictures import NoPicture, Picture
 
 VIDEO_SUFFIXES = frozenset(".mp4 .avi .mkv .mov .webm .m4v".split())
@@ -54,6 +55,10 @@ def _open(name: str) -> NamedPictures:
             raise InputError(msg)
         return ((str(file), file) for file in files)
     if path.suffix.lower() in VIDEO_SUFFIXES:
+        try:
+            check_ordinary(path)  # OpenCV would wait for somebody to write into a pipe
+        except OSError as error:
+            _refuse(path, error)
         return _video(name, _capture(str(path), name))
     return iter([(name, path)])
 

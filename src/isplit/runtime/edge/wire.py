@@ -7,6 +7,7 @@ of numbers travels as its bytes, little endian and row by row.
 from typing import Any, cast
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2  # pyright: ignore[reportMissingTypeStubs]
 
@@ -31,6 +32,19 @@ def request_message(request: Request) -> Any:
     if request.model_sha256 is not None:
         message.parameters[MODEL_SHA256].string_param = request.model_sha256
     return message
+
+
+def parse_reply(content: bytes) -> Any:
+    """Return the ModelInferResponse that a server sent.
+
+    Raises:
+        TransportError: UNKNOWN, because the bytes are no such message.
+
+    """
+    try:
+        return _pb.ModelInferResponse.FromString(content)
+    except DecodeError:
+        raise _unreadable("bytes that are no ModelInferResponse") from None
 
 
 def read_reply(message: Any) -> Reply:

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 from collections.abc import Callable, Generator
@@ -75,7 +76,9 @@ def _imports_from(folder: Path, *, own_modules: bool) -> Generator[None]:
     hidden: dict[str, ModuleType] = {}
     if own_modules:
         known = _MODULES.setdefault(folder, {})
-        hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _hides(name, folder)}
+        neighbours = _module_names(folder)
+        hiding = [name for name in sys.modules if name.partition(".")[0] in neighbours and _hides(name, folder)]
+        hidden = {name: sys.modules.pop(name) for name in hiding}
         hidden |= {name: sys.modules[name] for name in known if name in sys.modules}
         sys.modules.update(known)
     before = set(sys.modules)
@@ -104,12 +107,26 @@ def _is_from(module: ModuleType, folder: Path) -> bool:
     return Path(file).resolve().is_relative_to(folder)
 
 
+def _module_names(folder: Path) -> set[str]:
+    """Return the names of the modules and packages that can be imported from a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            files, folders = [], []
+            for entry in entries:
+                (folders if entry.is_dir() else files).append(entry.name)
+    except OSError:  # the folder is missing, which is reported where its file is read
+        return set()
+    packages = {name for name in folders if (folder / name / "__init__.py").is_file()}
+    return packages | {name.removesuffix(".py") for name in files if name.endswith(".py")}
+
+
 def _hides(name: str, folder: Path) -> bool:
-    """Return whether a loaded module of another folder stands before one of the same name in this folder."""
+    """Return whether a loaded module of another folder stands before one of the same name in this folder.
+
+    The folder has a module or a package of that name.
+    """
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or top.startswith(_PREFIX) or top in ("isplit", "__main__"):
-        return False
-    if not ((folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()):
         return False
     file = getattr(sys.modules.get(top), "__file__", None)
     return bool(file) and not _is_installed(str(file)) and not Path(str(file)).resolve().is_relative_to(folder)

@@ -7,5 +7,5 @@
 
 gRPC's own server reads a message before its handler can refuse it, and cannot bound how many bytes or calls wait
 half-received. This package therefore speaks HTTP/2 through the library h2, which leaves every flow-control window to
-its caller: bytes arrive only when there is room for them. docs/server.md gives the measurements.
+its caller: bytes arrive only when there is room for them. docs/server-attacks.md gives the measurements.
 """

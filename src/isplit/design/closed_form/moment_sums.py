@@ -138,9 +138,10 @@ class MomentSums:
         origin = self._summed(self._origin)
         per_channel = self._sum.reshape(self.layout.channels, -1).mean(1) / self.samples
         mean = self._repeated(per_channel)
-        # E[(a - m)(a - m)ᵀ] about the channels' means, which need not be those of every place in a patch.
-        crossed = torch.outer(self._sum / self.samples, mean)
-        covariance = self._products / self.samples - crossed - crossed.T + torch.outer(mean, mean)
+        # E[(a - m)(a - m)ᵀ] about the channels' means, which need not be those of every place in a patch. In place, as
+        # these matrices take longer to write than to compute.
+        about = self._sum / self.samples
+        covariance = (self._products / self.samples).addr_(about, mean, alpha=-1).addr_(mean, about - mean, alpha=-1)
         deviation = covariance.diagonal().reshape(self.layout.channels, -1).mean(1).clamp_min(0).sqrt()
         # A channel that never varies carries nothing; any scale will do for it.
         deviation[deviation == 0] = 1
@@ -148,8 +149,8 @@ class MomentSums:
         return Statistics(
             mean=origin + per_channel,
             scale=deviation,
-            covariance=covariance / torch.outer(scale, scale),
-            importance=self._gradients / self.samples * torch.outer(scale, scale),
+            covariance=covariance.div_(scale[:, None]).div_(scale),
+            importance=(self._gradients / self.samples).mul_(scale[:, None]).mul_(scale),
             samples=self.samples,
         )
 

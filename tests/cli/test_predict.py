@@ -41,9 +41,9 @@ def test_table(predicted):
         rows = [line.split() for line in lines if re.match(rf"{cut} +(40|1in16) +\d", line)]
         assert ["40", "1in16"] == [row[1] for row in rows]
         assert all(row[4].endswith("%") for row in rows)
-        # Three classes: an answer has 12 bytes of logits instead of 40.
-        assert all(int(row[3]) == int(row[2]) + 112 for row in rows)
-    assert "and 210 come back" in result.out
+        # Three classes: an answer has 9 bytes for them instead of 15.
+        assert all(int(row[3]) == int(row[2]) + 9 for row in rows)
+    assert "and 27 come back" in result.out
     assert any(line.startswith("The whole model on these images: ") for line in lines)
     assert any(line.startswith("WebP quality ") or line.startswith("JPEG quality ") for line in lines)
     assert "…" not in result.out

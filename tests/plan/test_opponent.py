@@ -54,22 +54,22 @@ SPLITS = [split("late", 88, losses=2), split("small", 50, losses=20), split("las
 
 
 def test_fewest_bytes_beside_the_trained_opponent():
-    """20 losses are more than a point, and `last` leaves the server nothing to do: 88 + 112 bytes over 290 + 110."""
+    """20 losses are more than a point, and `last` leaves the server nothing to do: 88 + 9 bytes over 290 + 9."""
     remotes = [opponent(290, losses=3), opponent(100, losses=15), opponent(10, losses=0, group="animals")]
     verdict = trained_verdict(SPLITS, remotes, None, group=CLASSES, loss=0.01)
 
     assert "late" == verdict.split.cut
-    assert WireBytes(up=400, down=238) == verdict.image_bytes
+    assert WireBytes(up=299, down=33) == verdict.image_bytes
     assert verdict.image_is_trained
-    assert (200 / 400, 438 / 638) == pytest.approx(verdict.factors)
+    assert (97 / 299, 130 / 332) == pytest.approx(verdict.factors)
 
 
 def test_text_names_the_opponent():
     """Within 1 and 3 points; the sentence says that the image's network was trained."""
     first, second = trained_verdict_texts(SPLITS, [opponent(290, losses=3)], make_predictions(), group=CLASSES)
-    assert "a trained split sends 200 bytes up (payload 88) after late (40% of the MACs on the device)" in first
-    assert "the compressed image with a network trained on such images takes 400 bytes up (payload 290; WebP" in first
-    assert "worth it for the bytes alone: it takes 0.5 × the image's bytes up, and 0.69 × in both" in first
+    assert "a trained split sends 97 bytes up (payload 88) after late (40% of the MACs on the device)" in first
+    assert "the compressed image with a network trained on such images takes 299 bytes up (payload 290; WebP" in first
+    assert "worth it for the bytes alone: it takes 0.32 × the image's bytes up, and 0.39 × in both" in first
     assert "Within 3 points" in second
     assert "after small" in second
 

@@ -34,16 +34,16 @@ def test_local_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRe
 
 
 def test_a_split_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
-    """0.3 GMAC and an encoder on the device, 500 symbols, 250 + 112 + 52 bytes at 1 Mbit/s, 0.7 on the server."""
+    """0.3 GMAC and an encoder on the device, 500 symbols, 250 + 9 + 52 bytes at 1 Mbit/s, 0.7 on the server."""
     split = by_hand(facts, board, cloud).placement("middle @ 256B")
     parts = split.latency
     assert (10.0, 30.1, 0.5) == pytest.approx((parts.preprocess, parts.head, parts.encode))
-    assert (250 + 112 + 52) * 8e-3 + 10 == pytest.approx(parts.up)
+    assert (250 + 9 + 52) * 8e-3 + 10 == pytest.approx(parts.up)
     assert (0.5, 0.701) == pytest.approx((parts.decode, parts.tail))
-    assert (206 + 52) * 8e-3 + 10 == pytest.approx(parts.down)
+    assert (24 + 52) * 8e-3 + 10 == pytest.approx(parts.down)
     assert split.latency_ms == pytest.approx(parts.total)
-    assert (250.0, 362.0, 206.0) == (split.payload_bytes, split.wire_up_bytes, split.wire_down_bytes)
-    assert (362 + 206) * 86_400 == pytest.approx(split.bytes_per_day)
+    assert (250.0, 259.0, 24.0) == (split.payload_bytes, split.wire_up_bytes, split.wire_down_bytes)
+    assert (259 + 24) * 86_400 == pytest.approx(split.bytes_per_day)
 
 
 def test_remote_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
@@ -52,7 +52,7 @@ def test_remote_by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileR
     assert (0.0, 180.0, 33.0, 1.0) == pytest.approx(
         (image.latency.head, image.latency.encode, image.latency.decode, image.latency.tail)
     )
-    assert (4110.0, 206.0) == (image.wire_up_bytes, image.wire_down_bytes)
+    assert (4009.0, 24.0) == (image.wire_up_bytes, image.wire_down_bytes)
 
 
 def test_wire_bytes_are_never_payload_alone(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
@@ -61,16 +61,15 @@ def test_wire_bytes_are_never_payload_alone(facts: StudyFacts, board: ProfileRec
     assert MEASURED_WIRE_OVERHEAD.with_classes(2) == record.wire_overhead
     for placement in record.placements:
         if placement.kind in ("split", "remote"):
-            extra = 112 if placement.kind == "split" else 110
-            assert placement.payload_bytes + extra == placement.wire_up_bytes
+            assert placement.payload_bytes + 9 == placement.wire_up_bytes
     assert any("Wire bytes are payload bytes and what the protocol adds" in text for text in record.assumptions)
 
 
 def test_throughput_and_its_bottleneck(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
-    """The device takes 40.6 ms for an image, the uplink 3.3, the server 1.2: the device limits to 24.6 images/s."""
+    """The device takes 40.6 ms for an image, the uplink 2.5, the server 1.2: the device limits to 24.6 images/s."""
     throughput = by_hand(facts, board, cloud).placement("middle @ 256B").throughput
     assert ("device", 1e3 / 40.6) == (throughput.bottleneck, pytest.approx(throughput.images_per_s))
-    assert 1e3 / ((250 + 112 + 52) * 8e-3) == pytest.approx(throughput.up)
+    assert 1e3 / ((250 + 9 + 52) * 8e-3) == pytest.approx(throughput.up)
 
 
 def test_the_95th_percentile_adds_spreads_in_squares(facts: StudyFacts, cloud: ProfileRecord):
@@ -219,7 +218,7 @@ def test_the_server_in_the_middle_by_hand(facts: StudyFacts, board: ProfileRecor
         (segment.machine, pytest.approx(segment.mac_share)) for segment in placement.segments
     ]
     assert 5.1 + 0.062 == pytest.approx(placement.latency.finish)
-    assert 1018 + 206 == placement.wire_down_bytes
+    assert 1018 + 24 == placement.wire_down_bytes
     assert placement.accuracy is not None
     assert -0.04 == pytest.approx(placement.accuracy.difference)
 

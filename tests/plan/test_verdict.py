@@ -57,7 +57,7 @@ def test_what_is_not_settled_is_said(few_images: PredictionsRecord):
     result = verdict(few_images, group=CLASSES, loss=0.01)
     assert result.open_split is not None
     text = verdict_text(result)
-    assert f"Not settled on 1,000 images: whether 362 bytes up (payload 250) after {result.open_split.cut}" in text
+    assert f"Not settled on 1,000 images: whether 259 bytes up (payload 250) after {result.open_split.cut}" in text
     assert re.search(r"about [0-9,]+ images would tell", text)
     wanted = images_to_settle(few_images, group=CLASSES)
     assert wanted is not None
@@ -75,15 +75,15 @@ def test_verdict_by_hand(predictions: PredictionsRecord):
     assert result.split is not None
     assert result.small_head is not None
     assert ("late", "middle") == (result.split.cut, result.small_head.cut)
-    assert WireBytes(up=362, down=238) == result.split.measurement.wire_bytes
-    assert WireBytes(up=4110, down=238) == result.image_bytes()
-    assert (362 / 4110, 600 / 4348) == pytest.approx(result.factors(result.split))
+    assert WireBytes(up=259, down=33) == result.split.measurement.wire_bytes
+    assert WireBytes(up=4009, down=33) == result.image_bytes()
+    assert (259 / 4009, 292 / 4042) == pytest.approx(result.factors(result.split))
     expected = (
-        "Within 1 point of the whole model a split sends 362 bytes up (payload 250) after late (60% of the MACs on the "
-        "device); the compressed image takes 4,110 bytes up (payload 4,000; WebP quality 80). Worth it for the bytes "
-        "alone: the split takes 0.088 × the image's bytes up, and 0.14 × in both directions together. With at most 50% "
-        "of the MACs on the device: 1,130 bytes up (payload 1,018) after middle (30% of the MACs on the device), "
-        "0.27 × the image."
+        "Within 1 point of the whole model a split sends 259 bytes up (payload 250) after late (60% of the MACs on the "
+        "device); the compressed image takes 4,009 bytes up (payload 4,000; WebP quality 80). Worth it for the bytes "
+        "alone: the split takes 0.065 × the image's bytes up, and 0.072 × in both directions together. With at most "
+        "50% of the MACs on the device: 1,027 bytes up (payload 1,018) after middle (30% of the MACs on the device), "
+        "0.26 × the image."
     )
     assert expected == verdict_text(result)
 
@@ -107,7 +107,7 @@ def test_nearly_all_on_the_device_is_no_split(predictions: PredictionsRecord):
     ("change", "says"),
     [
         ({"remote": ()}, "no compressed image surely stays that close"),
-        ({"predictions": ()}, "or more images; the compressed image takes 4,110 bytes up"),
+        ({"predictions": ()}, "or more images; the compressed image takes 4,009 bytes up"),
     ],
 )
 def test_what_was_not_measured_is_said(predictions: PredictionsRecord, change: dict[str, object], says: str):

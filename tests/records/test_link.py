@@ -11,19 +11,20 @@ def link(**fields: object) -> LinkRecord:
     return LinkRecord.model_validate({**base, "rtt_ms": 50.0, **fields})
 
 
-def test_an_answer_has_four_bytes_for_each_class():
-    """The overhead of answers grows with the classes, that of requests does not."""
-    few, many = MEASURED_WIRE_OVERHEAD, MEASURED_WIRE_OVERHEAD.with_classes(1000)
-    assert few == few.with_classes(10)
-    assert (few.split_up_bytes, few.image_up_bytes) == (many.split_up_bytes, many.image_up_bytes)
-    assert 4 * 990 == many.split_down_bytes - few.split_down_bytes == many.image_down_bytes - few.image_down_bytes
+@pytest.mark.parametrize(("classes", "down"), [(2, 18 + 2 * 3), (5, 33), (256, 33), (257, 38), (70_000, 48)])
+def test_an_answer_has_the_five_most_probable_classes(classes, down):
+    """Each class of an answer takes its number, in as few bytes as hold all, and two bytes of probability."""
+    measured, overhead = MEASURED_WIRE_OVERHEAD, wire_overhead(classes)
+    assert measured == measured.with_classes(10)
+    assert (measured.split_up_bytes, measured.image_up_bytes) == (overhead.split_up_bytes, overhead.image_up_bytes)
+    assert (down, down) == (overhead.split_down_bytes, overhead.image_down_bytes)
 
 
 def test_bytes_on_the_wire_by_hand():
     """Payload and protocol go up, an answer comes back; an unknown number of classes is taken as the measured one."""
     overhead = MEASURED_WIRE_OVERHEAD.model_copy(update={"split_up_bytes": 100, "image_up_bytes": 90})
-    assert WireBytes(up=132.5, down=238) == overhead.of_split(32.5)
-    assert WireBytes(up=122.5, down=238) == overhead.of_image(32.5)
+    assert WireBytes(up=132.5, down=33) == overhead.of_split(32.5)
+    assert WireBytes(up=122.5, down=33) == overhead.of_image(32.5)
     assert MEASURED_WIRE_OVERHEAD == wire_overhead(0)
     assert MEASURED_WIRE_OVERHEAD.with_classes(3) == wire_overhead(3)
 

@@ -85,8 +85,8 @@ def test_page_says_whether_splitting_is_worth_it(html: str):
     """The sentence stands before the figures, for the study's classes and for the subset."""
     text = text_of(html[html.index('id="verdict"') : html.index('id="figure-curve"')])
     assert "all classes: Within 1 point of the whole model no split surely stays at these budgets" in text
-    assert "whether 232 bytes up (payload 120) after features.28" in text
-    assert "Within 3 points of the whole model a split sends 612 bytes up (payload 500) after features.13" in text
+    assert "whether 129 bytes up (payload 120) after features.28" in text
+    assert "Within 3 points of the whole model a split sends 509 bytes up (payload 500) after features.13" in text
     assert "animals: Within 1 point of the whole model no split" in text
 
 
@@ -114,14 +114,14 @@ def test_table_has_every_placement(html: str):
     body = section(html, "splits-title")
     rows = [text_of(row) for row in re.findall(r"<tr[ >].*?</tr>", body.split("<tbody>")[1], flags=re.DOTALL)]
     assert 1 + 7 + 2 + 4 == len(rows)
-    assert "features.13 all classes trained 128 bytes 45.0 125.0 133 237 214 78.0 71.8–83.2 −2.0 ± 1.0" == rows[0]
+    assert "features.13 all classes trained 128 bytes 45.0 125.0 133 134 30 78.0 71.8–83.2 −2.0 ± 1.0" == rows[0]
     assert (
-        "features.4 all classes before training 128 bytes 20.0 127.5 136 240 214 50.0 43.1–56.9 −30.0 ± 3.2 3 3 3"
+        "features.4 all classes before training 128 bytes 20.0 127.5 136 136 30 50.0 43.1–56.9 −30.0 ± 3.2 3 3 3"
         == rows[1]
     )
     assert "whole model all classes local 100.0 0 0 0 0 80.0 73.9–85.0 0.0" == rows[8]
     assert rows[9].startswith("whole model animals local")
-    assert rows[-1].startswith("WebP quality 5, side × 0.5 all classes remote 0.0 150.0 150 260 214 45.0")
+    assert rows[-1].startswith("WebP quality 5, side × 0.5 all classes remote 0.0 150.0 150 159 30 45.0")
 
 
 def test_columns_that_say_nothing_are_left_out(records: Records, predictions: PredictionsRecord):

@@ -68,10 +68,10 @@ def run(
     protocol: Annotated[
         str,
         typer.Option(
-            help="grpc (for any server), auto (isplit's lean wire, which costs fewer bytes, where the server speaks "
-            "it, else grpc) or lean (nothing else)."
+            help="auto (isplit's lean wire, which costs fewer bytes, where the server speaks it, else grpc), grpc (for "
+            "any server) or lean (nothing else)."
         ),
-    ] = "grpc",
+    ] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Threads that run the head of one image.")] = 1,
     provider: Annotated[
         Provider,
@@ -122,8 +122,9 @@ def run(
         client.warm_up()
         for reason in client.provider_fallbacks:
             typer.echo(f"isplit: the CPU runs the models, not {terminal_text(reason)}", err=True)
-        if protocol != "grpc" and client.wire_note:
-            typer.echo(f"isplit: {terminal_text(client.wire_note)}", err=True)
+        if client.wire_note and not quiet:
+            msg = f"isplit: the server is asked over gRPC, not on the lean wire: {terminal_text(client.wire_note)}"
+            typer.echo(msg, err=True)
         with _open_output(output) as file:
             printed = _standard_output()
             try:

@@ -13,6 +13,7 @@ from isplit.errors import InputError, ServerError
 from isplit.runtime.bench.proxy import proxied
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.connecting import Wanted
+from isplit.runtime.edge.lean_connect import NotLeanError
 from isplit.runtime.edge.lean_transport import LeanTransport
 from isplit.runtime.edge.transport import Reply, Request, TransportError
 from isplit.runtime.lean.device_frames import MAGIC
@@ -201,9 +202,31 @@ def test_it_is_tried_again(scripted):
     """After a while the lean wire is asked for again, because the server may have been replaced."""
     server = scripted(b"")
     transport = LeanTransport(server.address, WANTED, over_grpc=Other, again_s=0.0)
-    for _ in range(2):
+    transport.infer(REQUEST, timeout_s=LIMIT_S)
+    ends_s = time.monotonic() + LIMIT_S
+    while len(server.accepted) < 2:
+        assert time.monotonic() < ends_s
         transport.infer(REQUEST, timeout_s=LIMIT_S)
-    assert len(server.accepted) >= 2
+    transport.close()
+
+
+def test_no_request_waits_for_another_attempt():
+    """While the lean wire is tried again, requests go on over gRPC."""
+    ends = threading.Event()
+    attempts = []
+
+    def connect(*_, **__):
+        attempts.append(None)
+        if len(attempts) > 1:
+            ends.wait(LIMIT_S)
+        msg = "another protocol"
+        raise NotLeanError(msg)
+
+    transport = LeanTransport("127.0.0.1:1", WANTED, over_grpc=Other, again_s=0.0, connect=connect)
+    for _ in range(3):
+        assert transport.infer(REQUEST, timeout_s=LIMIT_S) is not None
+    assert not ends.is_set()
+    ends.set()
     transport.close()
 
 

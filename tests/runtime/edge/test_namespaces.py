@@ -22,7 +22,7 @@ from isplit.runtime.edge.policy import BreakerSettings, Retry
 
 bundle, image, server = sys.argv[1:]
 breaker = BreakerSettings(failures=1, open_ms=1, max_open_ms=1)
-with EdgeClient(bundle, server, deadline_ms=1000, retry=Retry(attempts=1), breaker=breaker) as client:
+with EdgeClient(bundle, server, deadline_ms=1000, retry=Retry(attempts=1), breaker=breaker, logits=True) as client:
     client.warm_up()
     for line in sys.stdin:
         print(client.classify(image).to_line(logits=True), end="", flush=True)

@@ -63,7 +63,7 @@ def test_answers(tiny, serving):
     """Through a real server, the answers of every cut and both wires are the whole model's, bit for bit."""
     server = serving()
     for wire in ("payload", "latent"):
-        with EdgeClient(tiny.bundle, server.address, wire=wire, fallback=False) as client:
+        with EdgeClient(tiny.bundle, server.address, wire=wire, fallback=False, logits=True) as client:
             for cut in ("stage.1", "stage.2"):
                 answers = list(client.run(tiny.images, placement=cut, depth=3))
                 assert {"split"} == {answer.source for answer in answers}, answers[0].reason
@@ -81,7 +81,7 @@ def test_remote(tiny, serving):
 
     server = serving()
     record = tiny.bundle.record
-    with EdgeClient(tiny.bundle, server.address, placement="remote", fallback=False) as client:
+    with EdgeClient(tiny.bundle, server.address, placement="remote", fallback=False, logits=True) as client:
         answers = [client.classify(image) for image in tiny.images[:4]]
     whole = Session(tiny.bundle.local_path)
     for image, answer in zip(tiny.images, answers, strict=False):
@@ -107,7 +107,7 @@ def test_restarted(tiny, serving, ending):
                 serving(port=server.port)
             yield image
 
-    with EdgeClient(tiny.bundle, server.address, fallback=False, **PATIENT) as client:
+    with EdgeClient(tiny.bundle, server.address, fallback=False, logits=True, **PATIENT) as client:
         answers = list(client.run(source(), depth=16))
     assert list(range(24)) == [answer.index for answer in answers]
     assert {"split"} == {answer.source for answer in answers}, [answer.reason for answer in answers]
@@ -119,7 +119,7 @@ def test_falls_back_and_returns(tiny, serving):
     """While the server is gone the device answers itself, and when it is back it is used without being told."""
     server = serving()
     quick = {"retry": Retry(attempts=1), "breaker": BreakerSettings(failures=1, open_ms=1, max_open_ms=1)}
-    with EdgeClient(tiny.bundle, server.address, **quick) as client:
+    with EdgeClient(tiny.bundle, server.address, logits=True, **quick) as client:
         first = client.classify(tiny.images[0])
         server.process.kill()
         server.process.wait(timeout=60)

@@ -70,8 +70,9 @@ class EdgeClient:
     bundle is an error at once, and not a permanent fallback (see `check_server`). None stands for True if `server` is
     given. Give False for a device that must start without its server.
 
-    `protocol` "grpc" is for any server, "auto" takes isplit's lean wire where the server speaks it (see `wire_note`),
-    and "lean" nothing else. On the lean wire, `logits` and `server_times` decide what answers hold.
+    `protocol` "auto" takes isplit's lean wire where the server speaks it (see `wire_note`) and gRPC elsewhere, "grpc"
+    is for any server, and "lean" takes nothing else. On the lean wire, `logits` and `server_times` decide what answers
+    hold: without `logits`, the `best_classes` most probable classes.
 
     A client may be shared between threads. Models are loaded when first needed and kept; see `warm_up`.
 
@@ -102,7 +103,7 @@ class EdgeClient:
         verify: bool = True,
         transport: Transport | None = None,
         require_server: bool | None = None,
-        protocol: ProtocolName = "grpc",
+        protocol: ProtocolName = "auto",
         best_classes: int = 5,
         logits: bool = False,
         server_times: bool = True,

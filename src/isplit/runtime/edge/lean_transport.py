@@ -153,6 +153,8 @@ class LeanTransport:
                         return None
                     self._attempt = _Attempt()
                     threading.Thread(target=self._run_attempt, args=(self._attempt,), daemon=True).start()
+                if self.note is not None and self._over_grpc is not None:
+                    return None  # gRPC has served so far, and no request waits for the attempt
                 attempt = self._attempt
                 while attempt is self._attempt and not self._closed:
                     left_s = None if ends_s is None else ends_s - time.monotonic()

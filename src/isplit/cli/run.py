@@ -98,7 +98,7 @@ def run(
 
     Example: isplit run bundle photos --server 192.168.1.20:8001
     """
-    _silence_pillow()
+    _silence_libraries()
     pictures = itertools.islice(open_sources(images), limit)
     client = _open_client(
         bundle,
@@ -153,10 +153,11 @@ def _open_client(bundle: Path, server: str | None, **options: Any) -> EdgeClient
         raise ServerError(msg) from error
 
 
-def _silence_pillow() -> None:
-    """Keep Pillow's messages on damaged files off the terminal, because their answers hold them, escaped."""
+def _silence_libraries() -> None:
+    """Keep messages of Pillow and gRPC on damaged bytes off the terminal, because answers hold the reason, escaped."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    for name in ("PIL", "grpc"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _open_output(path: Path | None) -> contextlib.AbstractContextManager[LineFile | None]:

@@ -161,4 +161,6 @@ def test_every_image_is_answered(tiny, protocol, caplog):
                 client.close()
                 relay.close()
     assert {"split", "local-fallback"} == sources
-    assert [] == [entry.getMessage() for entry in caplog.records if entry.name.startswith("grpc")]
+    # gRPC itself reports a status whose text is not UTF-8; `isplit run` keeps that off the terminal.
+    messages = [entry.getMessage() for entry in caplog.records if entry.name.startswith("grpc")]
+    assert [] == [message for message in messages if not message.startswith("Invalid encoding on ")]

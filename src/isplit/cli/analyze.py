@@ -99,7 +99,7 @@ def describe_base_accuracy(study: StudyRecord) -> str:
     base = study.base_accuracy
     return (
         f"Base accuracy: {base.accuracy:.1%} of {base.images:,} test images "
-        f"(95 % interval {base.low:.1%} to {base.high:.1%}; guessing: {study.chance_accuracy:.1%})."
+        f"(95 %: {100 * base.low:.1f}–{base.high:.1%}; guessing: {study.chance_accuracy:.1%})."
     )
 
 

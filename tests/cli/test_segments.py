@@ -4,22 +4,42 @@ import json
 
 import pytest
 
+from isplit.design.export_segments import export_segments
+from isplit.design.settings import ExportSettings
+from isplit.design.study import open_study
+from isplit.errors import EngineError, InputError
 from isplit.plan import special_rows
 from isplit.records import BundleRecord, PlanRecord
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.edge.device import SEGMENTED
+from isplit.runtime.edge.device import SEGMENTED, Device
 from isplit.runtime.profile.memory import measure_memory
 
-RUNTIME_BYTES = 71_000_000
-# The small model's largest step needs 12,288 bytes of activations beside its weights, and the whole model some more.
+RUNTIME_BYTES = 83_000_000
+# The small model's first step needs 17,280 bytes of weights and activations, and the whole model some more.
 LIMIT_BYTES = RUNTIME_BYTES + 19_500
 
 
 @pytest.fixture
 def segmented(isplit, study, tmp_path):
-    """A bundle of segments of the small model, and what the export printed."""
+    """A bundle of segments of the small model, and what the export printed.
+
+    Weights of the small model matter little beside its activations, so that its plan has one segment. The test divides
+    it further, and one layer into blocks.
+    """
     planned = isplit("plan", study, "--max-device-memory", f"{LIMIT_BYTES}B")
     assert 0 == planned.code, planned.err
+    plan = PlanRecord.load(study)
+    (placement,) = [placement for placement in plan.placements if placement.kind == "segmented"]
+    (whole,) = placement.segments
+    segments = (
+        whole.model_copy(update={"end": "pool1"}),
+        whole.model_copy(update={"start": "pool1", "end": "pool2"}),
+        whole.model_copy(update={"start": "pool2", "end": "relu3", "layer": "conv3", "blocks": 3}),
+        whole.model_copy(update={"start": "relu3"}),
+    )
+    divided = placement.model_copy(update={"segments": segments})
+    others = tuple(other for other in plan.placements if other != placement)
+    plan.model_copy(update={"placements": (*others, divided)}).save(study)
     bundle = tmp_path / "segments"
     result = isplit("export", study, "--segments", "--allow-code", "-o", bundle)
     assert 0 == result.code, result.err
@@ -32,10 +52,14 @@ def test_segments_answer_as_the_whole_model(isplit, segmented, study, tiny_data)
     record = BundleRecord.load(bundle)
     plan = PlanRecord.load(study)
     (placement,) = [placement for placement in plan.placements if placement.kind == "segmented"]
-    assert len(placement.segments) > 1
-    assert [part.end for part in placement.segments[:-1]] == list(record.segmented.bounds)
+    assert record.segmented is not None
+    assert record.check is not None
+    assert ["pool1", "pool2", "conv3", "relu3"] == list(record.segmented.bounds)
+    assert [1, 1, 3, 1, 1] == [len(files) for files, _ in record.segmented.segments]
+    assert placement.device_memory_bytes == record.segmented.planned_peak_bytes
     assert record.check.top1_changed == 0
-    assert f"{len(record.segmented.files)} segments" in exported.out
+    assert "5 segments" in exported.out
+    assert "conv3 in 3 blocks" in exported.out
     whole = bundle.parent / "whole"
     assert 0 == isplit("predict", study, "--bytes", "64", "--images", "6", "--allow-code", "-q").code
     assert 0 == isplit("export", study, "--cut", "pool2", "--allow-code", "-o", whole, "-q").code
@@ -78,7 +102,7 @@ def test_a_missing_segment_is_refused(segmented):
         ([], ["--segments"], ["no plan", "--max-device-memory"]),
         (["--device", "pi4"], ["--segments"], ["no limit", "--max-device-memory"]),
         (["--max-device-memory", "1GB"], ["--segments"], ["whole model fits"]),
-        (["--max-device-memory", "71MB"], ["--segments"], ["does not"]),
+        (["--max-device-memory", "83MB"], ["--segments"], ["does not"]),
         ([], ["--segments", "--cut", "pool2"], ["--segments", "pool2"]),
     ],
 )
@@ -88,3 +112,54 @@ def test_bad_input(isplit, bad_input, study, tmp_path, plan, options, words):
         isplit("plan", study, *plan, "-q")
     bad_input("export", study, *options, "-o", tmp_path / "b", says=words)
     assert special_rows.RUNTIME_BYTES == RUNTIME_BYTES
+
+
+def test_a_layer_in_blocks_answers_as_the_whole_layer(isplit, study, tiny_data, tmp_path):
+    """Layers in the middle and at the end are divided by hand; the device puts the outputs of their blocks together."""
+    opened = open_study(study, allow_code=True)
+    names = [layer.name for layer in opened.graph_record.divisible]
+    assert ["conv2", "conv3", "fc"] == names
+    settings = ExportSettings(images=6)
+    whole = export_segments(opened, tmp_path / "whole", bounds=[], settings=settings)
+    divided = export_segments(
+        opened, tmp_path / "blocks", bounds=["pool1"], blocks={"conv3": 4, "fc": 2}, settings=settings
+    )
+    segmented = divided.segmented
+    assert segmented is not None
+    assert [("conv3", 4), ("fc", 2)] == [(layer.name, layer.count) for layer in segmented.divided]
+    assert len(segmented.bounds) == len(segmented.segments) - 1
+    assert divided.check is not None
+    assert whole.check is not None
+    assert (whole.check.classes_answered, 0) == (divided.check.classes_answered, divided.check.top1_changed)
+    answers = [
+        [json.loads(line)["class_name"] for line in isplit("run", place, tiny_data / "test", "--json").out.splitlines()]
+        for place in (tmp_path / "whole", tmp_path / "blocks")
+    ]
+    assert 24 == len(answers[0])
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(("blocks", "words"), [({"conv9": 2}, "conv2, conv3, fc"), ({"fc": 100}, "output channels")])
+def test_a_layer_that_cannot_be_divided_so_is_refused(study, tmp_path, blocks, words):
+    """An unknown layer and more blocks than channels are errors that name what there is."""
+    with pytest.raises(InputError, match=words):
+        export_segments(open_study(study, allow_code=True), tmp_path / "b", bounds=[], blocks=blocks)
+
+
+def test_blocks_that_do_not_fit_together_are_an_error(study, tmp_path):
+    """A file of another width among the blocks of a layer is reported as a damaged bundle."""
+    blocks = export_segments(
+        open_study(study, allow_code=True),
+        tmp_path / "b",
+        bounds=[],
+        blocks={"conv3": 2},
+        settings=ExportSettings(images=2),
+    )
+    segmented = blocks.segmented
+    assert segmented is not None
+    wrong_axis = segmented.divided[0].model_copy(update={"axis": 5})
+    record = blocks.model_copy(update={"segmented": segmented.model_copy(update={"divided": (wrong_axis,)})})
+    record.save(tmp_path / "b")
+    device = Device(Bundle.open(tmp_path / "b"), plain=False, threads=1, provider="cpu")
+    with pytest.raises(EngineError, match="do not fit together"):
+        device.segmented(device.sample_pixels())

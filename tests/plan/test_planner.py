@@ -237,12 +237,12 @@ def test_three_tiers_use_the_machine_in_between(facts: StudyFacts, board: Profil
 
 
 def test_a_model_that_does_not_fit_runs_in_segments(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
-    """40 MB of weights under 95 MB with the process's 71: segments, with the time to load them."""
-    record = by_hand(facts, board, cloud, limits={"max_device_memory_bytes": 95_000_000})
+    """40 MB of weights under 107 MB with the process's 83: segments, with the time to load them."""
+    record = by_hand(facts, board, cloud, limits={"max_device_memory_bytes": 107_000_000})
     assert "max_device_memory_bytes" in record.placement("local").violates
     (segmented,) = (placement for placement in record.placements if placement.kind == "segmented")
     assert len(segmented.segments) >= 2
-    assert (segmented.device_memory_bytes or 0) <= 95_000_000
+    assert (segmented.device_memory_bytes or 0) <= 107_000_000
     assert 10 + 100 + 400 == pytest.approx(segmented.latency_ms)  # 40 MB at 100 MB/s
 
 

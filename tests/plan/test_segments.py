@@ -7,7 +7,14 @@ import pytest
 
 from isplit.errors import InputError
 from isplit.plan.compute import MachineTimes, ModelShape, machine_times
-from isplit.plan.segments import SegmentObjective, segment_memory, split_into_segments
+from isplit.plan.segments import (
+    SegmentObjective,
+    block_memory,
+    least_memory_bytes,
+    segment_memory,
+    split_into_segments,
+)
+from isplit.records import DivisibleLayer
 from tests.plan.conftest import make_graph, rates_profile
 
 
@@ -60,3 +67,60 @@ def test_a_layer_that_never_fits_is_named(times: MachineTimes):
     """The step from `last` to the logits holds 30 % of the weights: 12 MB, and that is said."""
     with pytest.raises(InputError, match=r"between (late|last|middle) and .* alone need 12\.5 MB"):
         split_into_segments(times, max_memory_bytes=10e6, runtime_bytes=0)
+
+
+def with_layers(*depths: int) -> ModelShape:
+    """The invented model with layers of 2.9 million weights in steps of 3 million; a step ends at its cut's depth."""
+    layers = tuple(
+        DivisibleLayer(
+            name=f"large{depth}",
+            depth=depth,
+            before="before",
+            after="after",
+            channels=1000,
+            channel_axis=-1,
+            parameters=2_900_000,
+            input_bytes=64_000,
+            output_bytes=20_000,
+        )
+        for depth in depths
+    )
+    return ModelShape.from_graph(make_graph().model_copy(update={"divisible": layers}))
+
+
+def test_memory_of_a_layer_in_blocks_by_hand():
+    """A quarter of 11.6 MB of weights, activations of 500 kB, and the process; then the weights beside the layer."""
+    shape = with_layers(4)
+    assert 5 + 4 * 2_900_000 / 4 + 500_000 == pytest.approx(block_memory(shape, 3, blocks=4, runtime_bytes=5))
+    assert 5 + 4 * 100_000 + 500_000 == pytest.approx(block_memory(shape, 3, blocks=64, runtime_bytes=5))
+
+
+def test_a_step_that_does_not_fit_gets_the_fewest_blocks_that_fit():
+    """The last three steps need 12.5 MB each: under 7 MB, each is a segment whose layer takes two blocks."""
+    times = machine_times(rates_profile("board", 10.0), with_layers(3, 4, 5), model_fingerprint=None)
+    assert {} == split_into_segments(times, max_memory_bytes=13e6, runtime_bytes=0).blocks
+    plan = split_into_segments(times, max_memory_bytes=7e6, runtime_bytes=0)
+    assert {"large3": 2, "large4": 2, "large5": 2} == plan.blocks
+    assert plan.memory_bytes <= 7e6
+    # The cuts `middle`, `late` and `last`, and the input and output of every layer.
+    assert 4 * (32_000 + 16_000 + 4_000) + 3 * (64_000 + 20_000) == plan.crossing_bytes
+
+
+def test_the_least_memory_is_named_where_blocks_do_not_help():
+    """The message says what the largest step needs, and a plan with that much memory exists."""
+    shape = with_layers(4)
+    times = machine_times(rates_profile("board", 10.0), shape, model_fingerprint=None)
+    least = least_memory_bytes(shape, runtime_bytes=1e6)
+    with pytest.raises(InputError, match=r"allow at least 13\.5 MB"):
+        split_into_segments(times, max_memory_bytes=least - 1, runtime_bytes=1e6)
+    assert split_into_segments(times, max_memory_bytes=least, runtime_bytes=1e6).memory_bytes <= least
+
+
+def test_weights_count_from_their_first_use():
+    """The first step's activations are large while few weights are resident: the sum is not that of both peaks."""
+    graph = make_graph()
+    first = graph.cuts[0].model_copy(update={"tail_peak_bytes": 500_000, "head_peak_bytes": 9_000_000})
+    shape = ModelShape.from_graph(graph.model_copy(update={"cuts": (first, *graph.cuts[1:])}))
+    memory = segment_memory(shape, runtime_bytes=0)
+    assert 9_000_000 + 4 * 200_000 == pytest.approx(memory[0, 1])
+    assert 9_000_000 + 4 * 200_000 == pytest.approx(memory[0, 2])  # 4 MB of weights and 0.5 MB come later

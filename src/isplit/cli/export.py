@@ -132,8 +132,11 @@ def _export_segments(
         typer.echo(record.to_json(), nl=False)
     elif not quiet:
         size = sum(file.bytes for file in record.files.values())
-        typer.echo(f"{record.name}: {len(segmented.files)} segments, {size / 2**20:.1f} MiB")
+        typer.echo(f"{record.name}: {len(segmented.segments)} segments, {size / 2**20:.1f} MiB")
         typer.echo(f"Divided after: {', '.join(segmented.bounds) or 'nothing, because the whole model fits'}")
+        if segmented.divided:
+            layers = ", ".join(f"{layer.name} in {layer.count} blocks" for layer in segmented.divided)
+            typer.echo(f"Layers that run in blocks of output channels: {layers}")
         planned_mb = (segmented.planned_peak_bytes or 0) / 1e6
         typer.echo(
             f"Between them cross {segmented.crossing_bytes:,} bytes of an image; the process is planned to take "

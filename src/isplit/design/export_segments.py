@@ -1,15 +1,20 @@
 """Export the whole model in segments that a small device runs one after the other.
 
 plan.json's division ─> one ONNX file for each segment, weights in weights.bin ─> run beside torch ─> manifest.json
+
+A layer that is larger than the memory is a segment of several files, one for each block of its output channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from isplit.design.graph.large_layers import layer_blocks
 from isplit.design.graph.split import segment
 from isplit.design.onnx.compare import answer_whole, check_segments, load_pixels
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
@@ -19,7 +24,15 @@ from isplit.design.settings import ExportSettings
 from isplit.design.study import Study, StudyView, open_study
 from isplit.errors import InputError, StudyError
 from isplit.progress import Progress, silent
-from isplit.records import BundledFile, BundleRecord, PlannedPlacement, PlanRecord, SegmentedPlacement
+from isplit.records import (
+    BundledFile,
+    BundleRecord,
+    DividedLayer,
+    DivisibleLayer,
+    PlannedPlacement,
+    PlanRecord,
+    SegmentedPlacement,
+)
 
 
 def export_segments(
@@ -27,6 +40,7 @@ def export_segments(
     out: str | Path,
     *,
     bounds: Sequence[str] | None = None,
+    blocks: Mapping[str, int] | None = None,
     group: str | None = None,
     settings: ExportSettings | None = None,
     progress: Progress = silent,
@@ -41,6 +55,8 @@ def export_segments(
         out: The directory to write.
         bounds: The cuts between the segments, in the order of computation; None takes those of the plan. None at all
             (an empty list) gives the whole model as one segment.
+        blocks: The number of blocks of output channels for each layer that is divided, by the layer's name in the
+            graph's `divisible`; with `bounds` of None, those of the plan.
         group: A class subset of the study; None for all classes.
         settings: The bundle's name, how the files are checked, and whether a bundle that is there is replaced. What is
             for splits or for the server has no meaning here.
@@ -48,7 +64,8 @@ def export_segments(
 
     Raises:
         StudyError: the study has no plan.
-        InputError: the plan has no division into segments, or several tensors cross a cut of it.
+        InputError: the plan has no division into segments, several tensors cross a cut of it, or a layer cannot be
+            divided.
         ModelError: a part of the model has no ONNX.
         ExportError: the files answer otherwise than torch.
 
@@ -61,16 +78,18 @@ def export_segments(
         planned = planned_segments(opened.directory)
         planned_peak_bytes = planned.device_memory_bytes
         bounds = [part.end for part in planned.segments if part.end is not None]
+        blocks = {part.layer: part.blocks for part in planned.segments if part.layer is not None}
     view = opened.view(group)
     for name in bounds:
         if len(view.study.graph_record.cut(name).crossing) != 1:
             msg = f"several tensors cross {name!r}: a segment ends where one does; analyze without --all-cuts"
             raise InputError(msg)
+    parts = _parts(view, bounds, _divided_layers(view, blocks or {}))
     with new_bundle_directory(out, overwrite=settings.overwrite) as directory:
         return _write(
             view,
             directory,
-            bounds,
+            parts,
             planned_peak_bytes,
             settings,
             name=settings.name or bundle_name(out),
@@ -105,10 +124,128 @@ def planned_segments(directory: Path) -> PlannedPlacement:
     raise InputError(msg)
 
 
+_LOGITS = ":logits"
+"""Where a divided layer that gives the logits ends; behind it, only the choice of the group's classes is left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A segment from the cut `start` (None: the image) to `end` (None: the group's logits), or a layer in blocks.
+
+    `end_bytes` is the size of what one image hands over at the end.
+    """
+
+    start: str | None
+    end: str | None
+    end_bytes: int
+    layer: DivisibleLayer | None = None
+    blocks: int = 1
+
+
+def _divided_layers(view: StudyView, blocks: Mapping[str, int]) -> list[tuple[DivisibleLayer, int]]:
+    """Return the layers that are to be divided, each with its number of blocks, in the order of computation.
+
+    Raises:
+        InputError: the graph has no such layer, or the layer has fewer channels than blocks.
+
+    """
+    known = {layer.name: layer for layer in view.study.graph_record.divisible}
+    divided: list[tuple[DivisibleLayer, int]] = []
+    for name, count in blocks.items():
+        if name not in known:
+            names = ", ".join(known) or "none; a study of an older version has to be analyzed again"
+            msg = f"the layer {name!r} cannot be divided; layers that can be: {names}"
+            raise InputError(msg)
+        if not 2 <= count <= known[name].channels:
+            channels = known[name].channels
+            msg = f"the layer {name!r} has {channels} output channels: it cannot be divided into {count} blocks"
+            raise InputError(msg)
+        divided.append((known[name], count))
+    return sorted(divided, key=lambda entry: entry[0].depth)
+
+
+def _parts(view: StudyView, bounds: Sequence[str], divided: Sequence[tuple[DivisibleLayer, int]]) -> list[_Part]:
+    """Return the parts of the model in the order of computation: those between bounds, with layers divided out."""
+    record = view.study.graph_record
+    parts: list[_Part] = []
+    waiting = list(divided)
+    start: str | None = None
+    for end in (*bounds, None):
+        end_depth = np.inf if end is None else record.cut(end).depth
+        while waiting and waiting[0][0].depth <= end_depth:
+            layer, count = waiting.pop(0)
+            if layer.before != start:
+                parts.append(_Part(start=start, end=layer.before, end_bytes=layer.input_bytes))
+            start = layer.after or _LOGITS
+            parts.append(_Part(start=layer.before, end=start, end_bytes=layer.output_bytes, layer=layer, blocks=count))
+        if start != end or not parts:
+            parts.append(_Part(start=start, end=end, end_bytes=0 if end is None else record.cut(end).bytes))
+        start = end
+    return parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """What was written of a segmented model: the files of each segment, and which of them are blocks of layers."""
+
+    segments: list[tuple[list[str], int]] = field(default_factory=list)
+    divided: list[DividedLayer] = field(default_factory=list)
+
+    @property
+    def files(self) -> list[str]:
+        return [file for files, _ in self.segments for file in files]
+
+
+def _write_files(view: StudyView, directory: Path, parts: Sequence[_Part], progress: Progress) -> _Written:
+    """Write one file for each part, or for each block of its layer."""
+    written = _Written()
+    with WeightsFile(directory) as weights:
+        for number, part in enumerate(parts):
+            progress("export of segments", number, len(parts))
+            modules = _modules(view, part)
+            stem = f"segment-{number + 1:02}"
+            files = [f"{stem}-{index + 1:02}.onnx" for index in range(len(modules))] if part.layer else [f"{stem}.onnx"]
+            if part.layer is not None:
+                written.divided.append(
+                    DividedLayer(
+                        name=part.layer.name,
+                        first=len(written.files),
+                        count=len(files),
+                        axis=part.layer.channel_axis,
+                    )
+                )
+            for file, module in zip(files, modules, strict=True):
+                model = to_onnx(
+                    module,
+                    _example(view, part.start),
+                    source="image" if part.start is None else "crossing",
+                    target="logits" if part.end is None else "crossing_out",
+                )
+                weights.add(model)
+                save_onnx(model, directory / file)
+            written.segments.append((files, 1 if part.layer is None else part.layer.channel_axis))
+        progress("export of segments", len(parts), len(parts))
+    return written
+
+
+def _modules(view: StudyView, part: _Part) -> list[nn.Module]:
+    """Return what is exported of a part: one module, or one for each block."""
+    if part.layer is not None:
+        return list(layer_blocks(view.graph.flow, part.layer, blocks=part.blocks))
+    return [
+        SegmentModel(
+            nn.Identity() if part.start == _LOGITS else segment(view.graph, part.start, part.end),
+            preprocessing=view.preprocessing if part.start is None else None,
+            group=view.classes if part.end is None else None,
+            outputs=view.study.record.model.num_outputs,
+        )
+    ]
+
+
 def _write(
     view: StudyView,
     directory: Path,
-    bounds: Sequence[str],
+    parts: Sequence[_Part],
     planned_peak_bytes: int | None,
     settings: ExportSettings,
     *,
@@ -118,25 +255,9 @@ def _write(
     pixels = load_pixels(view, "select", limit=settings.images)
     expected = answer_whole(view, pixels)
     tolerance = settings.tolerance * max(1.0, float(np.abs(expected.logits).max()))
-    files = tuple(f"segment-{number + 1:02}.onnx" for number in range(len(bounds) + 1))
-    with WeightsFile(directory) as weights:
-        for number, (file, start, end) in enumerate(zip(files, [None, *bounds], [*bounds, None], strict=True)):
-            progress("export of segments", number, len(files))
-            model = to_onnx(
-                SegmentModel(
-                    segment(view.graph, start, end),
-                    preprocessing=view.preprocessing if start is None else None,
-                    group=view.classes if end is None else None,
-                    outputs=view.study.record.model.num_outputs,
-                ),
-                _example(view, start),
-                source="image" if start is None else "crossing",
-                target="logits" if end is None else "crossing_out",
-            )
-            weights.add(model)
-            save_onnx(model, directory / file)
-        progress("export of segments", len(files), len(files))
-    check = check_segments([directory / file for file in files], pixels, expected, tolerance=tolerance)
+    written = _write_files(view, directory, parts, progress)
+    paths = [([directory / file for file in files], axis) for files, axis in written.segments]
+    check = check_segments(paths, pixels, expected, tolerance=tolerance)
     study = view.study.record
     accuracy = study.base_accuracy if view.is_default else None
     record = BundleRecord(
@@ -151,9 +272,10 @@ def _write(
         remote=None,
         cuts=(),
         segmented=SegmentedPlacement(
-            files=files,
-            bounds=tuple(bounds),
-            crossing_bytes=sum(view.study.graph_record.cut(bound).bytes for bound in bounds),
+            files=tuple(written.files),
+            divided=tuple(written.divided),
+            bounds=tuple(part.end for part in parts if part.end is not None),
+            crossing_bytes=sum(part.end_bytes for part in parts),
             planned_peak_bytes=planned_peak_bytes,
             accuracy=accuracy,
         ),
@@ -169,4 +291,7 @@ def _example(view: StudyView, start: str | None) -> torch.Tensor:
     if start is None:
         height, width = view.preprocessing.image_size
         return torch.zeros((2, height, width, view.preprocessing.channels), dtype=torch.uint8)
-    return torch.zeros((2, *view.study.graph_record.cut(start).shape))
+    graph = view.graph
+    if start == _LOGITS:
+        return torch.zeros((2, *view.study.graph_record.output_shape))
+    return torch.zeros((2, *graph.figures.crossing(graph.point(start).crossing[0]).shape))

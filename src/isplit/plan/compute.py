@@ -6,14 +6,14 @@ profile of rates gives is the roofline alone.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError
-from isplit.records import Compression, FigureSource, GraphRecord, ProfileRecord, TimeFigure
+from isplit.records import Compression, Cut, DivisibleLayer, FigureSource, GraphRecord, ProfileRecord, TimeFigure
 
 Values = NDArray[np.float64]
 
@@ -33,6 +33,7 @@ class ModelShape:
 
     `names` has None at both ends. `macs` and `parameters` are of everything before a boundary; `tensor_bytes` is what
     crosses it as float32; peaks are of activations before and after it. `places` are the boundaries of cuts by name.
+    `divisible` are the largest layers that can be computed in blocks, by the boundary just before their step.
     """
 
     names: tuple[str | None, ...]
@@ -44,6 +45,7 @@ class ModelShape:
     tail_peak_bytes: Values
     pixels: int
     places: Mapping[str, int]
+    divisible: Mapping[int, DivisibleLayer] = field(default_factory=dict[int, DivisibleLayer])
 
     @classmethod
     def from_graph(cls, graph: GraphRecord) -> "ModelShape":
@@ -63,6 +65,7 @@ class ModelShape:
             tail_peak_bytes=np.array([float(whole_peak), *(float(cut.tail_peak_bytes) for cut in cuts), 0.0]),
             places={cut.name: number for number, cut in enumerate(cuts, start=1)},
             pixels=int(np.prod(graph.input_shape[-2:])) if len(graph.input_shape) >= 2 else 1,
+            divisible=_largest_divisible(graph, cuts),
         )
 
     @property
@@ -88,6 +91,17 @@ class ModelShape:
             known = ", ".join(name for name in self.names[1:6] if name)
             msg = f"the model has no cut {cut!r}; its cuts begin with {known} (`isplit cuts` lists them)"
             raise InputError(msg) from None
+
+
+def _largest_divisible(graph: GraphRecord, cuts: Sequence[Cut]) -> dict[int, DivisibleLayer]:
+    """Return the largest divisible layer of every step between neighbouring cuts, by the step's first boundary."""
+    depths = np.array([cut.depth for cut in cuts], int)
+    largest: dict[int, DivisibleLayer] = {}
+    for layer in graph.divisible:
+        start = int(np.searchsorted(depths, layer.depth, side="left"))  # a cut directly behind the layer ends its step
+        if start not in largest or layer.parameters > largest[start].parameters:
+            largest[start] = layer
+    return largest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -296,6 +296,8 @@ def _segments(row: PlacementRow, machines: Sequence[MachineTimes]) -> tuple[Plac
             start=shape.names[start],
             end=shape.names[end],
             mac_share=float((shape.macs[end] - shape.macs[start]) / shape.whole_macs),
+            layer=row.blocks[start][0] if start in row.blocks else None,
+            blocks=row.blocks[start][1] if start in row.blocks else 1,
         )
         for machine, start, end in parts
     )

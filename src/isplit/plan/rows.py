@@ -1,7 +1,7 @@
 """Collect all placements of a study as rows of one table, before machines and links are known."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import hypot
 
 from isplit.plan.compute import ModelShape
@@ -18,7 +18,8 @@ class PlacementRow:
     """A placement before machines and links are known.
 
     `second` is where the device takes over again. Placements that depend on the machines (several tiers, segments one
-    after the other) bring their `parts`, as machine and boundaries, and their `fixed` costs by column.
+    after the other) bring their `parts`, as machine and boundaries, and their `fixed` costs by column. `blocks` are the
+    divided layers of parts, as name and number of blocks, by the boundary where the part begins.
     """
 
     name: str
@@ -29,6 +30,7 @@ class PlacementRow:
     accuracy: PlannedAccuracy | None = None
     parts: tuple[tuple[int, int, int], ...] = ()
     fixed: Mapping[str, float] | None = None
+    blocks: Mapping[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
 
 
 def placement_rows(facts: StudyFacts, shape: ModelShape, *, middle: bool = False) -> tuple[PlacementRow, ...]:

@@ -3,7 +3,8 @@
 Each segment is loaded, run on what crosses from the one before, and freed. After LO-SC (VLSID 2025), which assigns
 layers to segments with CP-SAT. Here an exact dynamic programme over the cuts does it; weights and activations are
 counted apart, the last segment's output does not count as crossing, and the time to load each segment is part of the
-latency.
+latency. Where a step between two neighbouring cuts does not fit, and it has a layer that can be computed in blocks of
+output channels, the step is a segment of its own with the fewest blocks that fit.
 """
 
 from dataclasses import dataclass
@@ -16,25 +17,37 @@ from isplit.errors import InputError
 from isplit.plan.compute import BYTES_PER_NUMBER, MachineTimes, ModelShape
 from isplit.plan.costs import RUNTIME_BYTES
 from isplit.plan.units import size_text
+from isplit.records import DivisibleLayer
 
 Values = NDArray[np.float64]
 SegmentObjective = Literal["bytes", "segments", "time"]
 
+MAX_BLOCKS = 64
+"""A layer is divided into at most this many blocks: each is a file that is loaded for every image."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A run of layers from boundary `start` to `end`, with the memory its process needs and the time it takes."""
+    """A run of layers from boundary `start` to `end`, with the memory its process needs and the time it takes.
+
+    `layer` is computed in `blocks` of output channels; None and 1 where the segment is computed at once.
+    """
 
     start: int
     end: int
     memory_bytes: float
     load_ms: float
     compute_ms: float
+    layer: DivisibleLayer | None = None
+    blocks: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentPlan:
-    """Segments in order; `crossing_bytes` is the sum of what crosses between them, as float32."""
+    """Segments in order; `crossing_bytes` is the sum of what crosses between them, as float32.
+
+    The input and the output of a layer that is computed in blocks count as crossing.
+    """
 
     segments: tuple[Segment, ...]
     crossing_bytes: float
@@ -49,25 +62,93 @@ class SegmentPlan:
         """The most memory that any of the segments needs."""
         return max(segment.memory_bytes for segment in self.segments)
 
+    @property
+    def blocks(self) -> dict[str, int]:
+        """The number of blocks of each layer that is divided, by the layer's name."""
+        return {segment.layer.name: segment.blocks for segment in self.segments if segment.layer is not None}
+
 
 def segment_memory(shape: ModelShape, *, runtime_bytes: float = RUNTIME_BYTES) -> Values:
     """Return the memory of every segment by its boundaries: the process, weights, and live activations.
 
-    The graph records the peak of activations before and after each cut; of a segment, the smaller of the peak before
-    its end and after its start is an upper bound. Infinite where the end is not after the start.
+    Weights are mapped into memory and become resident when they are first used. So the most memory is that of one of
+    the steps between neighbouring cuts: the segment's weights up to the step's end, and the step's activations.
+    Infinite where the end is not after the start.
     """
-    count = shape.end + 1
-    weights = BYTES_PER_NUMBER * np.maximum(shape.parameters[None, :] - shape.parameters[:, None], 0.0)
+    boundaries = np.arange(shape.end + 1)
+    step_bytes = np.append(np.nan, np.diagonal(_activation_bytes(shape), offset=1))  # by the boundary where a step ends
+    later = boundaries[None, :] > boundaries[:, None]
+    resident = np.where(later, _weight_bytes(shape) + step_bytes, -np.inf)
+    return np.where(later, runtime_bytes + np.maximum.accumulate(resident, axis=1), np.inf)
+
+
+def _weight_bytes(shape: ModelShape) -> Values:
+    """Return the bytes of the weights between two boundaries, n×n."""
+    return BYTES_PER_NUMBER * np.maximum(shape.parameters[None, :] - shape.parameters[:, None], 0.0)
+
+
+def _activation_bytes(shape: ModelShape) -> Values:
+    """Return an upper bound of the activations that live at once between two boundaries, n×n.
+
+    The graph records the peak of activations before and after each cut: the bound is the smaller of the peak before the
+    end and of that after the start.
+    """
     peak = np.minimum(shape.head_peak_bytes[None, :], shape.tail_peak_bytes[:, None])
     ends = np.maximum(shape.tensor_bytes[None, :], shape.tensor_bytes[:, None])
-    later = np.arange(count)[None, :] > np.arange(count)[:, None]
-    return np.where(later, runtime_bytes + weights + np.maximum(peak, ends), np.inf)
+    return np.maximum(peak, ends)
+
+
+def block_memory(shape: ModelShape, start: int, *, blocks: int, runtime_bytes: float = RUNTIME_BYTES) -> float:
+    """Return the memory of the step from boundary `start` to the next with its largest layer in blocks.
+
+    The layer's weights are in memory one block at a time. The outputs of the blocks are held until the last one, and
+    are then copied to one tensor. What the step computes before and after the layer are files of their own.
+
+    Args:
+        shape: The model; its step has a divisible layer.
+        start: The boundary where the step begins.
+        blocks: The number of blocks.
+        runtime_bytes: What the process takes before it loads anything.
+
+    """
+    layer = shape.divisible[start]
+    rows = -(-layer.channels // blocks)
+    block_bytes = BYTES_PER_NUMBER * layer.parameters * rows / layer.channels
+    others = max(float(_weight_bytes(shape)[start, start + 1]) - BYTES_PER_NUMBER * layer.parameters, 0.0)
+    activations = max(
+        float(_activation_bytes(shape)[start, start + 1]), float(layer.input_bytes + 2 * layer.output_bytes)
+    )
+    return runtime_bytes + max(block_bytes, others) + activations
 
 
 def least_memory_bytes(shape: ModelShape, *, runtime_bytes: float = RUNTIME_BYTES) -> float:
     """Return the least memory with which any division of a model runs: that of its largest step between two cuts."""
     memory = segment_memory(shape, runtime_bytes=runtime_bytes)
-    return float(np.max(memory[np.arange(shape.end), np.arange(1, shape.end + 1)]))
+    steps = [_least_of_step(shape, memory, start, runtime_bytes=runtime_bytes) for start in range(shape.end)]
+    return max(steps)
+
+
+def _least_of_step(shape: ModelShape, memory: Values, start: int, *, runtime_bytes: float) -> float:
+    whole = float(memory[start, start + 1])
+    if start not in shape.divisible:
+        return whole
+    blocks = min(MAX_BLOCKS, shape.divisible[start].channels)
+    return min(whole, block_memory(shape, start, blocks=blocks, runtime_bytes=runtime_bytes))
+
+
+def _fewest_blocks(
+    shape: ModelShape, memory: Values, *, max_memory_bytes: float, runtime_bytes: float
+) -> dict[int, int]:
+    """Return the fewest blocks that fit for every step that does not fit whole, by the boundary where it begins."""
+    fewest: dict[int, int] = {}
+    for start, layer in shape.divisible.items():
+        if memory[start, start + 1] <= max_memory_bytes:
+            continue
+        for blocks in range(2, min(MAX_BLOCKS, layer.channels) + 1):
+            if block_memory(shape, start, blocks=blocks, runtime_bytes=runtime_bytes) <= max_memory_bytes:
+                fewest[start] = blocks
+                break
+    return fewest
 
 
 def split_into_segments(
@@ -87,24 +168,33 @@ def split_into_segments(
         runtime_bytes: What the process takes before it loads anything.
 
     Raises:
-        InputError: one step between two cuts alone needs more memory; the message names it and how much it needs.
+        InputError: one step between two cuts needs more memory, even in blocks; the message names it and how much it
+            needs.
 
     """
     shape = times.shape
     memory = segment_memory(shape, runtime_bytes=runtime_bytes)
+    divided = _fewest_blocks(shape, memory, max_memory_bytes=max_memory_bytes, runtime_bytes=runtime_bytes)
+    fits = memory <= max_memory_bytes
     rates = times.profile.rates
     load_rate = rates.load_bytes_per_s if rates else 1e8
     count = shape.end + 1
-    weights = BYTES_PER_NUMBER * np.maximum(shape.parameters[None, :] - shape.parameters[:, None], 0.0)
-    load_ms = 1e3 * weights / load_rate
+    load_ms = 1e3 * _weight_bytes(shape) / load_rate
     starts, ends = np.meshgrid(np.arange(count), np.arange(count), indexing="ij")
     compute_ms = times.part_ms(starts, ends)
-    crossing = np.where(np.arange(count) < count - 1, shape.tensor_bytes, 0.0)
-    step = {"bytes": crossing, "segments": np.ones(count), "time": np.zeros(count)}[objective]
+    ending = np.where(np.arange(count) < count - 1, shape.tensor_bytes, 0.0)
+    crossing = np.broadcast_to(ending, (count, count)).copy()
+    for start, blocks in divided.items():
+        layer, step = shape.divisible[start], (start, start + 1)
+        memory[step] = block_memory(shape, start, blocks=blocks, runtime_bytes=runtime_bytes)
+        fits[step] = True
+        compute_ms[step] += (blocks - 1) * times.call_ms
+        crossing[step] += layer.input_bytes + layer.output_bytes
+    step_cost = {"bytes": crossing, "segments": np.ones((count, count)), "time": np.zeros((count, count))}[objective]
 
-    bounds = _cheapest_bounds(memory <= max_memory_bytes, step, load_ms + compute_ms)
+    bounds = _cheapest_bounds(fits, step_cost, load_ms + compute_ms)
     if not bounds:
-        raise InputError(_too_large(shape, memory, max_memory_bytes))
+        raise InputError(_too_large(shape, memory, max_memory_bytes, runtime_bytes=runtime_bytes))
     return SegmentPlan(
         segments=tuple(
             Segment(
@@ -113,30 +203,36 @@ def split_into_segments(
                 memory_bytes=float(memory[start, end]),
                 load_ms=float(load_ms[start, end]),
                 compute_ms=float(compute_ms[start, end]),
+                layer=shape.divisible[start] if _is_divided(divided, start, end) else None,
+                blocks=divided[start] if _is_divided(divided, start, end) else 1,
             )
             for start, end in bounds
         ),
-        crossing_bytes=float(sum(crossing[end] for _, end in bounds)),
+        crossing_bytes=float(sum(crossing[start, end] for start, end in bounds)),
     )
 
 
-def _cheapest_bounds(fits: NDArray[np.bool_], step: Values, time_ms: Values) -> list[tuple[int, int]]:
-    """Return the boundaries of the segments with the least sum of steps, then of times; none if nothing fits.
+def _is_divided(divided: dict[int, int], start: int, end: int) -> bool:
+    return start in divided and end == start + 1
+
+
+def _cheapest_bounds(fits: NDArray[np.bool_], step_cost: Values, time_ms: Values) -> list[tuple[int, int]]:
+    """Return the boundaries of the segments with the least sum of costs, then of times; none if nothing fits.
 
     Args:
         fits: Whether the segment from a boundary (row) to a later one (column) may be one, n×n.
-        step: The cost of ending a segment at each boundary, n.
+        step_cost: The cost of each segment, n×n.
         time_ms: The time of each segment, n×n.
 
     """
-    count = len(step)
+    count = len(fits)
     costs = np.full((count, 2), np.inf)
     costs[0] = 0.0
     before = np.full(count, -1)
     for end in range(1, count):
         starts = np.flatnonzero(fits[:end, end] & np.isfinite(costs[:end, 0]))
         if starts.size:
-            main = costs[starts, 0] + step[end]
+            main = costs[starts, 0] + step_cost[starts, end]
             second = costs[starts, 1] + time_ms[starts, end]
             choice = int(np.lexsort((second, main))[0])
             costs[end] = main[choice], second[choice]
@@ -151,14 +247,16 @@ def _cheapest_bounds(fits: NDArray[np.bool_], step: Values, time_ms: Values) -> 
     return bounds[::-1]
 
 
-def _too_large(shape: ModelShape, memory: Values, max_memory_bytes: float) -> str:
-    """Name the step between neighbouring cuts that needs the most memory."""
-    steps = memory[np.arange(shape.end), np.arange(1, shape.end + 1)]
+def _too_large(shape: ModelShape, memory: Values, max_memory_bytes: float, *, runtime_bytes: float) -> str:
+    """Name the step between neighbouring cuts that needs the most memory, and how much it needs."""
+    steps = [_least_of_step(shape, memory, start, runtime_bytes=runtime_bytes) for start in range(shape.end)]
     largest = int(np.argmax(steps))
     begin = shape.names[largest] or "the image"
     end = shape.names[largest + 1] or "the logits"
+    divided = f", even with {shape.divisible[largest].name} in blocks" if largest in shape.divisible else ""
     return (
         f"the device may use {size_text(max_memory_bytes)}, but the layers between {begin} and {end} alone need "
-        f"{size_text(float(steps[largest]))} (weights in float32, activations, and the process itself): no division "
-        "into segments at these cuts fits; allow more, or use a smaller or quantised model"
+        f"{size_text(steps[largest])}{divided} (weights in float32, activations, and {size_text(runtime_bytes)} for "
+        f"the process itself): no division into segments at these cuts fits; allow at least {size_text(steps[largest])}"
+        ", or use a smaller model"
     )

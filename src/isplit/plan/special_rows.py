@@ -34,6 +34,11 @@ def segmented_row(facts: StudyFacts, device: MachineTimes, *, max_memory_bytes: 
         kind="segmented",
         accuracy=facts.whole,
         parts=tuple((0, segment.start, segment.end) for segment in plan.segments),
+        blocks={
+            segment.start: (segment.layer.name, segment.blocks)
+            for segment in plan.segments
+            if segment.layer is not None
+        },
         fixed={
             "preprocess_ms": device.preprocess_ms(),
             "head_ms": plan.latency_ms,

@@ -8,6 +8,7 @@ from isplit.records.bundle import (
     BundleName,
     BundleRecord,
     CutPlacement,
+    DividedLayer,
     ExportCheck,
     ImageSetting,
     Int8Cost,
@@ -29,7 +30,7 @@ from isplit.records.curve import (
 )
 from isplit.records.data_check import ClassRow, DataCheckRecord, SampleImage
 from isplit.records.files import write_whole
-from isplit.records.graph import Crossing, Cut, CutKind, GraphRecord, Unavailable
+from isplit.records.graph import Crossing, Cut, CutKind, DivisibleLayer, GraphRecord, Unavailable
 from isplit.records.link import (
     MEASURED_WIRE_OVERHEAD,
     LinkRecord,
@@ -149,6 +150,8 @@ __all__ = [
     "DataCheckRecord",
     "DataSource",
     "Design",
+    "DividedLayer",
+    "DivisibleLayer",
     "ExcludedBy",
     "Execution",
     "ExportCheck",

@@ -109,16 +109,30 @@ class LocalPlacement(Part):
     int8: bool = False
 
 
+class DividedLayer(Part):
+    """A layer in blocks: the `count` files from number `first` on (0 is the first of all files).
+
+    They all take what the file before gave. Their outputs, concatenated along `axis`, are what the layer gives.
+    """
+
+    name: str
+    first: int = Field(ge=0)
+    count: int = Field(ge=2)
+    axis: int = Field(ge=-8, le=8)
+
+
 class SegmentedPlacement(Part):
     """The whole model on the device in parts that run one after the other, each loaded, run and freed.
 
     `files` are ONNX in the order of computation. The first takes `image` uint8 N×H×W×C, each later one what the one
-    before gave (`crossing`, float32), and the last gives `logits` float32 N×K. `bounds` are the cuts between them, one
-    fewer than files. `crossing_bytes` is the sum of what crosses there for one image. `planned_peak_bytes` is the
-    resident memory that the plan expects of the process (None: no plan made the division).
+    before gave (`crossing`, float32), and the last gives `logits` float32 N×K. The files of a layer in `divided` are
+    one segment together; every other file is a segment of its own. `bounds` are the cuts between segments, one fewer
+    than segments. `crossing_bytes` is the sum of what crosses there for one image. `planned_peak_bytes` is the resident
+    memory that the plan expects of the process (None: no plan made the division).
     """
 
     files: tuple[BundlePath, ...] = Field(min_length=1)
+    divided: tuple[DividedLayer, ...] = ()
     bounds: tuple[str, ...]
     crossing_bytes: int = Field(ge=0)
     planned_peak_bytes: int | None = Field(default=None, ge=0)
@@ -126,10 +140,30 @@ class SegmentedPlacement(Part):
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
-        if len(self.bounds) != len(self.files) - 1:
-            msg = f"there are {len(self.files)} segments and {len(self.bounds)} cuts between them: give one cut fewer"
+        end = 0
+        for layer in self.divided:
+            if layer.first < end or layer.first + layer.count > len(self.files):
+                msg = f"the files of {layer.name!r} are not among the {len(self.files)} files, or belong to two layers"
+                raise ValueError(msg)
+            end = layer.first + layer.count
+        segments = len(self.files) - sum(layer.count - 1 for layer in self.divided)
+        if len(self.bounds) != segments - 1:
+            msg = f"there are {segments} segments and {len(self.bounds)} cuts between them: give one cut fewer"
             raise ValueError(msg)
         return self
+
+    @property
+    def segments(self) -> tuple[tuple[tuple[str, ...], int], ...]:
+        """The files of each segment, and the axis along which the outputs of several are concatenated."""
+        layers = {layer.first: layer for layer in self.divided}
+        segments: list[tuple[tuple[str, ...], int]] = []
+        number = 0
+        while number < len(self.files):
+            layer = layers.get(number)
+            count, axis = (1, 1) if layer is None else (layer.count, layer.axis)
+            segments.append((self.files[number : number + count], axis))
+            number += count
+        return tuple(segments)
 
 
 class ImageSetting(Compression):

@@ -63,10 +63,30 @@ class Unavailable(Part):
     reason: str
 
 
+class DivisibleLayer(Part):
+    """A linear layer or a convolution that can be computed in blocks of output channels, one after the other.
+
+    Its input is all that crosses at the cut `before`, and its output all that crosses at the cut `after` (None: the
+    output is the logits). Neither needs to be among the cuts of the record. `depth` is comparable with that of cuts.
+    Bytes are of one image. `channel_axis` is the dimension of the output's channels, its batch dimension counted.
+    """
+
+    name: str
+    depth: int
+    before: str
+    after: str | None
+    channels: int
+    channel_axis: int
+    parameters: int
+    input_bytes: int
+    output_bytes: int
+
+
 class GraphRecord(TableRecord):
     """graph.json: how the model was captured, and its cuts in the order of computation.
 
     `notices` say in which ways the graph is not the model as it was given: a softmax that was taken away, say.
+    `divisible` are the layers that a small device may compute in blocks (none in graphs of an older version).
     """
 
     schema_name: ClassVar[str] = "isplit.graph/1"
@@ -83,6 +103,7 @@ class GraphRecord(TableRecord):
     cuts: tuple[Cut, ...]
     unavailable: tuple[Unavailable, ...]
     notices: tuple[str, ...] = ()
+    divisible: tuple[DivisibleLayer, ...] = ()
 
     @property
     def curve_cuts(self) -> tuple[Cut, ...]:

@@ -135,12 +135,18 @@ class PlannedAccuracy(Part):
 
 
 class PlacedSegment(Part):
-    """A run of the model on one machine, from the cut `start` (None: the image) to `end` (None: the logits)."""
+    """A run of the model on one machine, from the cut `start` (None: the image) to `end` (None: the logits).
+
+    `layer` is the name of a layer that is computed in `blocks` of output channels, one after the other; None where the
+    run is computed at once.
+    """
 
     machine: str
     start: str | None
     end: str | None
     mac_share: float
+    layer: str | None = None
+    blocks: int = Field(default=1, ge=1)
 
 
 class PlannedPlacement(Part):

@@ -12,6 +12,7 @@ from isplit.design.graph.channels import channel_axis
 from isplit.design.graph.default_cuts import default_cuts
 from isplit.design.graph.figures import Figures
 from isplit.design.graph.flow import CutPoint, Flow
+from isplit.design.graph.large_layers import divisible_layers
 from isplit.design.graph.layout import lay_out
 from isplit.design.graph.outputs import ModelCall
 from isplit.errors import ModelError
@@ -128,4 +129,5 @@ class ModelGraph:
             cuts=tuple(figures.cut(point, kinds[point], channel_axis=self._channel_axis(point)) for point in points),
             unavailable=tuple(unavailable),
             notices=self.notices,
+            divisible=divisible_layers(flow, figures),
         )

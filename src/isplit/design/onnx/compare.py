@@ -105,23 +105,38 @@ def check_whole(path: Path, pixels: NDArray[np.uint8], expected: TorchAnswers, *
         ExportError: its answers differ.
 
     """
-    return check_segments([path], pixels, expected, tolerance=tolerance)
+    return check_segments([([path], 1)], pixels, expected, tolerance=tolerance)
 
 
 def check_segments(
-    paths: Sequence[Path], pixels: NDArray[np.uint8], expected: TorchAnswers, *, tolerance: float
+    segments: Sequence[tuple[Sequence[Path], int]],
+    pixels: NDArray[np.uint8],
+    expected: TorchAnswers,
+    *,
+    tolerance: float,
 ) -> ExportCheck:
-    """Compare files that are run one after the other, each on what the one before gave, with torch.
+    """Compare segments that are run one after the other, each on what the one before gave, with torch.
+
+    Args:
+        segments: The files of each segment, and the axis along which the outputs of several are concatenated.
+        pixels: Images N×H×W×C.
+        expected: torch's answers to them.
+        tolerance: The largest difference of a logit.
 
     Raises:
         ExportError: they answer otherwise.
 
     """
     logits: NDArray[Any] = pixels
-    for path in paths:
-        logits = run_file(path, logits)
-    difference = _check_logits(" and ".join(path.name for path in paths), logits, expected.logits, tolerance)
+    for paths, axis in segments:
+        logits = np.concatenate([run_file(path, logits) for path in paths], axis=axis)
+    names = [path.name for paths, _ in segments for path in paths]
+    difference = _check_logits(_names_text(names), logits, expected.logits, tolerance)
     return _summary(logits, expected, latents=None, tail_difference=difference)
+
+
+def _names_text(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) <= 3 else f"the files {names[0]} to {names[-1]}"
 
 
 def check_split(

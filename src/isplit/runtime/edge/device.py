@@ -16,7 +16,7 @@ from isplit.errors import EngineError
 from isplit.records import BundleRecord
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.transport import TensorName
-from isplit.runtime.memory import release_freed
+from isplit.runtime.memory import map_large_blocks, release_freed
 from isplit.runtime.providers import Provider, ProviderChoice
 
 if TYPE_CHECKING:
@@ -104,24 +104,34 @@ class Device:
 
         Raises:
             BundleError: onnxruntime cannot load a segment.
-            EngineError: onnxruntime failed, or there is not one finite logit for each class.
+            EngineError: onnxruntime failed, the blocks of a layer do not fit together, or there is not one finite logit
+                for each class.
 
         """
-        from isplit.runtime.session import Session
-
         segmented = self._bundle.record.segmented
         assert segmented is not None  # the client has seen to it
         crossing: NDArray[Any] = pixels[None]
         with self._lock:  # two images at once would need the memory of two segments
-            for file in segmented.files:
-                session = Session(
-                    self._bundle.directory / file, threads=self._threads, provider=self._provider, lean=True
-                )
-                crossing = session.run(crossing)
-                self._segment_choice = session.choice
-                del session
-                release_freed()
+            map_large_blocks()
+            for files, axis in segmented.segments:
+                outputs = [self._run_and_free(file, crossing) for file in files]
+                try:
+                    crossing = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=axis)
+                except ValueError as error:
+                    msg = f"the outputs of {files[0]} to {files[-1]} do not fit together: export the bundle again"
+                    raise EngineError(msg) from error
         return self._checked_logits(crossing[0])
+
+    def _run_and_free(self, file: str, values: NDArray[Any]) -> NDArray[Any]:
+        """Load one file of a segment, return its output, and give its memory back to the system."""
+        from isplit.runtime.session import Session
+
+        session = Session(self._bundle.directory / file, threads=self._threads, provider=self._provider, lean=True)
+        output = session.run(values)
+        self._segment_choice = session.choice
+        del session
+        release_freed()
+        return output
 
     def _checked_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         classes = len(self._bundle.record.group.classes)

@@ -117,9 +117,9 @@ def _trained(
             compressions=[compression],
             network=network,
             precision=chosen_precision(settings.precision, device=device_of(view.graph.module)),
-            progress=progress,
+            progress=_labelled(progress, when),
         )[0]
-        for network in (None, trained.network)
+        for network, when in ((None, "before training"), (trained.network, "after training"))
     )
     content = _packed(trained)
     record = TrainedRemote(
@@ -144,6 +144,11 @@ def _trained(
     record = _saved(directory, record, content)
     checkpoint.clear()
     return record
+
+
+def _labelled(progress: Progress, when: str) -> Progress:
+    """Return progress that says which of two measurements is meant."""
+    return lambda what, done, total: progress(f"{what}: accuracy on the test part {when}", done, total)
 
 
 def _key(view: StudyView, compression: Compression, after: Cut | None, *, settings: FitSettings, images: int) -> str:

@@ -1,4 +1,4 @@
-"""Plan where a model should run: profiles, links, placements, and a simulator. No torch: numpy and records only.
+"""Plan where a model should run, from profiles, links and placements, and simulate plans. Only numpy is needed.
 
     devices, links ──┐
     study_facts ──> rows ──> costs ──> evaluate ──> choose ──> recommend     (planner puts them in this order)

@@ -20,7 +20,7 @@ def training_advice(
     limits: Limits,
     directory: str,
 ) -> TrainingAdvice | None:
-    """Return the untrained split whose training could change or confirm the choice, the most promising first."""
+    """Return the most promising untrained split whose training could change or confirm the choice."""
     if chosen >= 0 and placements[chosen].kind == "split":
         accuracy = placements[chosen].accuracy
         if accuracy is None or accuracy.source == "trained":
@@ -44,7 +44,7 @@ def training_advice(
 
 
 def _may_reach(placement: PlannedPlacement, limits: Limits) -> bool:
-    """Say whether training may plausibly bring a split within the limit: it halves what was lost, or more."""
+    """Say whether training may plausibly bring a split within the limit, if it halves the loss."""
     accuracy = placement.accuracy
     if accuracy is None or accuracy.difference is None:
         return False
@@ -54,7 +54,7 @@ def _may_reach(placement: PlannedPlacement, limits: Limits) -> bool:
 
 
 def _reason(placement: PlannedPlacement, accuracy: PlannedAccuracy, limits: Limits) -> str:
-    """Say why a better split is not chosen untrained: it loses too much, or too few images were seen to tell."""
+    """Say why a better split is not chosen untrained: it loses too much, or too few images were measured to tell."""
     loss, bound, limit = -(accuracy.difference or 0.0), accuracy.largest_loss, limits.max_accuracy_loss
     if limit is None or bound is None or loss > limit:
         return f"Splitting after {placement.cut} would be better, but is a little too inaccurate untrained."

@@ -18,14 +18,14 @@ MOST_REQUESTS = 5_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """Requests in the order of devices and, within a device, of time: when each is made, and by which device."""
+    """Hold when each request is made and by which device, sorted by device and then by time."""
 
     time_ms: Values
     device: NDArray[np.intp]
 
 
 def periodic(*, devices: int, period_ms: float, duration_s: float, random: np.random.Generator) -> Requests:
-    """Make requests at a fixed period; each device begins at a random point of it, so that they are not in step."""
+    """Make requests at a fixed period. Each device begins at a random point of it, so that devices are not in step."""
     count = _check(devices, period_ms, duration_s)
     phases = random.random(devices) * period_ms
     times = phases[:, None] + period_ms * np.arange(count)[None, :]
@@ -33,7 +33,7 @@ def periodic(*, devices: int, period_ms: float, duration_s: float, random: np.ra
 
 
 def poisson(*, devices: int, period_ms: float, duration_s: float, random: np.random.Generator) -> Requests:
-    """Make requests at random: each device a Poisson process with that mean period."""
+    """Make requests at random: each device follows a Poisson process with that mean period."""
     _check(devices, period_ms, duration_s)
     counts = random.poisson(1e3 * duration_s / period_ms, devices)
     device = np.repeat(np.arange(devices), counts)
@@ -55,10 +55,10 @@ def at_times(times_s: Values, *, devices: int, random: np.random.Generator) -> R
 
 
 def read_times(path: Path) -> Values:
-    """Read request times in seconds, one a line; lines that begin with # are left out.
+    """Read request times in seconds, one on each line. Lines that begin with # are ignored.
 
     Raises:
-        InputError: the file cannot be read, is empty, or a line is no time of at least 0.
+        InputError: the file cannot be read or is empty, or a line is not a number of at least 0.
 
     """
     try:
@@ -90,7 +90,7 @@ def read_times(path: Path) -> Values:
 
 
 def _check(devices: int, period_ms: float, duration_s: float) -> int:
-    """Return the requests of one device, at least one."""
+    """Check the counts, and return the number of requests of one device, which is at least one."""
     if devices < 1 or not (period_ms > 0 and math.isfinite(period_ms)):
         msg = f"devices is {devices} and the period {period_ms} ms; give at least one device and a period above 0"
         raise InputError(msg)

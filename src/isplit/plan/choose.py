@@ -1,4 +1,4 @@
-"""Choose among placements: find those that keep the limits, those that no other beats, and the best."""
+"""Choose among placements: find those that keep the limits, those that are Pareto-optimal, and the best."""
 
 import math
 from bisect import bisect_right
@@ -26,14 +26,14 @@ SMALLEST_SERVER_SHARE = 0.1
 _SHARES = ("min_accuracy", "max_accuracy_loss", "max_device_mac_share")
 
 DEFAULT_ACCURACY_LOSS = 0.01
-"""How far below the whole model a placement may be where neither a floor nor a loss is given: one point."""
+"""The largest loss of accuracy below the whole model where no limit on accuracy is given: one point."""
 
 
 def read_limits(path: Path) -> tuple[Limits, Objective | None]:
     """Read limits, and an objective if there is one, from a YAML file whose keys are those of `Limits`.
 
     Raises:
-        InputError: the file cannot be read, is no YAML mapping, or has an unknown key or a value that makes no sense.
+        InputError: the file cannot be read or is not a YAML mapping, or it has an unknown key or an invalid value.
 
     """
     try:
@@ -50,10 +50,10 @@ def read_limits(path: Path) -> tuple[Limits, Objective | None]:
 
 
 def make_limits(fields: Mapping[str, object], *, where: str) -> Limits:
-    """Return limits from their values by name; None is no limit.
+    """Return limits from their values by name, where None means no limit.
 
     Raises:
-        InputError: an unknown name, or a value that makes no sense or contradicts another.
+        InputError: a name is unknown, or a value is invalid or contradicts another.
 
     """
     try:
@@ -85,7 +85,7 @@ def check_objective(text: str) -> Objective:
     """Return the objective of that name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no objective of that name.
 
     """
     known: dict[str, Objective] = {
@@ -111,7 +111,7 @@ def with_default_loss(limits: Limits) -> Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A limit's value and what every row has of it, written so that smaller is better."""
+    """Hold a limit and the value of every row for it, with signs such that smaller is better."""
 
     name: LimitName
     limit: float
@@ -120,12 +120,12 @@ class Measure:
 
     @property
     def broken(self) -> Mask:
-        """Return which rows break the limit; rows of unknown value break it."""
+        """Return which rows break the limit. Rows whose value is unknown break it."""
         return ~(self.values <= self.limit + 1e-9)
 
 
 def measures(costs: Costs, results: Evaluation, limits: Limits, load: Load) -> list[Measure]:
-    """Return every limit that is set, and those that links and servers set."""
+    """Return a measure for every limit that the user set, and for those of the link and the server."""
     wire = costs.up_bytes + costs.down_bytes
     shape = results.total_ms.shape
 
@@ -172,13 +172,13 @@ def allowed(costs: Costs, checks: list[Measure], shape: tuple[int, ...]) -> Mask
 
 
 def considered(costs: Costs) -> Mask:
-    """Return which rows may be recommended: all but splits that leave the server next to nothing to do."""
+    """Return which rows may be recommended: all except splits that leave almost no work to the server."""
     splits = _kinds(costs, "split", "middle", "tiers")
     return ~splits | (costs.server_mac_share >= SMALLEST_SERVER_SHARE)
 
 
 def score(costs: Costs, results: Evaluation, objective: Objective) -> Values:
-    """Return what is minimised, with latency and then bytes to settle what is equal."""
+    """Return the scores that are minimised. Latency and then bytes decide between equal ones."""
     wire = costs.up_bytes + costs.down_bytes
     main = {
         "latency": results.total_ms,
@@ -195,7 +195,7 @@ def score(costs: Costs, results: Evaluation, objective: Objective) -> Values:
 
 
 def best(scores: Values, mask: Mask) -> NDArray[np.intp]:
-    """Return the row with the least score among those in the mask, -1 where there is none; over the last axis."""
+    """Return the row with the least score among those in the mask, or -1 where there is none, over the last axis."""
     masked = np.where(mask & ~np.isnan(scores), scores, np.inf)
     index = np.argmin(masked, axis=-1)
     least = np.take_along_axis(masked, index[..., None], -1)[..., 0]
@@ -203,14 +203,14 @@ def best(scores: Values, mask: Mask) -> NDArray[np.intp]:
 
 
 def pareto_front(latency_ms: Values, wire_bytes: Values, loss: Values) -> Mask:
-    """Return which rows no other beats in latency, bytes and loss of accuracy together (no worse, and better in one).
+    """Return which rows are Pareto-optimal in latency, bytes and loss of accuracy.
 
     Rows of unknown accuracy are not on the front. Among rows that are equal in all three, the first is kept.
     """
     order = np.lexsort((np.arange(len(loss)), loss, wire_bytes, latency_ms)).tolist()
     all_bytes, all_losses = wire_bytes.tolist(), loss.tolist()
     front = np.zeros(len(loss), bool)
-    # Of the rows so far, all at least as fast: those that no other beats, bytes growing and losses falling.
+    # The Pareto front in bytes and loss of the rows so far, which are all at least as fast, in the order of bytes.
     kept_bytes: list[float] = []
     kept_losses: list[float] = []
     for index in order:
@@ -229,7 +229,7 @@ def pareto_front(latency_ms: Values, wire_bytes: Values, loss: Values) -> Mask:
 
 
 def exclusions(costs: Costs, checks: list[Measure], considered_rows: Mask) -> tuple[ExcludedBy, ...]:
-    """Say of every limit how many rows it excludes, alone and at all, and how close the closest row comes."""
+    """Say for every limit how many rows it excludes, alone and with others, and how close the closest row comes."""
     broken = {check.name: check.broken & considered_rows for check in checks}
     results: list[ExcludedBy] = []
     for check in checks:
@@ -258,7 +258,7 @@ def exclusions(costs: Costs, checks: list[Measure], considered_rows: Mask) -> tu
 
 
 def nearest(checks: list[Measure], considered_rows: Mask) -> int:
-    """Return the row that misses the limits by least: the smallest sum of relative excesses."""
+    """Return the row that misses the limits by the least: the one with the smallest sum of relative excesses."""
     excess = np.zeros(len(considered_rows))
     for check in checks:
         over = np.where(np.isnan(check.values), np.inf, np.maximum(check.values - check.limit, 0.0))

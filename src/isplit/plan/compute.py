@@ -1,8 +1,8 @@
 """Compute the time of any run of layers on a machine from its profile and the model's graph.
 
-Boundaries number the places between layers: 0 is the image, 1 to n are the cuts in the order of computation, n + 1 are
-the logits. What was timed is used as it is; between two timed heads, times follow the estimate by the roofline; what a
-profile of rates gives is the roofline alone.
+Boundaries number the places between layers: 0 is the image, 1 to n are the cuts in the order of computation, and n + 1
+stands for the logits. Measured times are used as they are. Between two timed heads, times follow the roofline estimate.
+A profile that holds only rates gives the roofline alone.
 """
 
 import math
@@ -19,7 +19,7 @@ Values = NDArray[np.float64]
 
 BYTES_PER_NUMBER = 4
 
-# What a format takes beside JPEG of the same pixels, to encode and to decode: medians of 15 runs with Pillow at
+# Time of a format relative to JPEG of the same pixels, to encode and to decode: medians of 15 runs with Pillow at
 # 224 x 224 pixels on a desktop core (JPEG optimised, WebP method 6). AVIF is Pillow's default, from 3 runs over 20
 # photographs on a server core, where WebP took 17.8 and 1.8 times as long as JPEG. JPEG XL was not measured: it is
 # taken as AVIF.
@@ -29,7 +29,7 @@ _DECODE_FACTOR = {"jpeg": 1.0, "webp": 3.3, "png": 4.0, "avif": 1.3, "jxl": 1.3}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
-    """A model as sums over its boundaries, each of n + 2 entries.
+    """Describe a model by cumulative figures at its boundaries, in arrays of n + 2 entries.
 
     `names` has None at both ends. `macs` and `parameters` are of everything before a boundary; `tensor_bytes` is what
     crosses it as float32; peaks are of activations before and after it. `places` are the boundaries of cuts by name.
@@ -49,7 +49,7 @@ class ModelShape:
 
     @classmethod
     def from_graph(cls, graph: GraphRecord) -> "ModelShape":
-        """Sum up a graph; cuts are put in the order of computation."""
+        """Make the shape of a graph, with its cuts in the order of computation."""
         cuts = sorted(graph.cuts, key=lambda cut: cut.depth)
         logits_bytes = BYTES_PER_NUMBER * int(np.prod(graph.output_shape)) if graph.output_shape else 0
         whole_peak = max([graph.input_bytes, *(max(cut.head_peak_bytes, cut.tail_peak_bytes) for cut in cuts)])
@@ -106,10 +106,11 @@ def _largest_divisible(graph: GraphRecord, cuts: Sequence[Cut]) -> dict[int, Div
 
 @dataclass(frozen=True, kw_only=True)
 class MachineTimes:
-    """How long one machine takes for any part of one model.
+    """Hold the time that one machine takes for any part of one model.
 
-    `prefix_ms` is the time up to each boundary without the cost of a call, `call_ms` the cost of a call, and `spread`
-    the 95th percentile of a time over its median. `exact` says at which boundaries the prefix was timed.
+    `prefix_ms` is the time up to each boundary without the cost of a call, `call_ms` is the cost of a call, and
+    `spread` is the ratio of the 95th percentile of a time to its median. `exact` says at which boundaries the prefix
+    was timed.
     """
 
     profile: ProfileRecord
@@ -123,7 +124,7 @@ class MachineTimes:
     tails: dict[tuple[str, str | None], TimeFigure]
 
     def part_ms(self, start: NDArray[np.intp] | int, end: NDArray[np.intp] | int) -> Values:
-        """Return the time from boundary `start` to `end`; 0 where nothing is computed."""
+        """Return the time from boundary `start` to `end`, which is 0 where nothing is computed."""
         time_ms = np.maximum(self.prefix_ms[end] - self.prefix_ms[start], 0.0)
         return np.where(np.asarray(end) > np.asarray(start), time_ms + self.call_ms, 0.0)
 
@@ -134,7 +135,7 @@ class MachineTimes:
         return max(float(self.prefix_ms[end]) - float(self.prefix_ms[start]), 0.0) + self.call_ms
 
     def head_ms(self, cut: str, *, budget: str | None, encoder_macs: float) -> tuple[float, FigureSource]:
-        """Return the time of a head with its encoder, and where it comes from."""
+        """Return the time of a head with its encoder, and the source of this time."""
         figure = self.heads.get((cut, budget))
         if budget is not None and figure is not None:
             return figure.median_ms, figure.source
@@ -144,7 +145,7 @@ class MachineTimes:
         return bare_ms + encoder_macs * self.ms_per_mac, self.source(bool(self.exact[index]))
 
     def tail_ms(self, cut: str, *, budget: str | None, decoder_macs: float) -> tuple[float, FigureSource]:
-        """Return the time of a tail with its decoder, and where it comes from."""
+        """Return the time of a tail with its decoder, and the source of this time."""
         figure = self.tails.get((cut, budget))
         if budget is not None and figure is not None:
             return figure.median_ms, figure.source
@@ -154,7 +155,7 @@ class MachineTimes:
         return bare_ms + decoder_macs * self.ms_per_mac, self.source(bool(self.exact[index]) or bare is not None)
 
     def source(self, exact: bool) -> FigureSource:
-        """Return the profile's source for what was timed, and "estimated" for what was not."""
+        """Return the profile's source for a measured time, and "estimated" for any other."""
         return self.profile.source if exact else "estimated"
 
     @property
@@ -169,7 +170,7 @@ class MachineTimes:
         return self._pixels_ms(self.shape.pixels)
 
     def request_ms(self) -> float:
-        """Return this machine's half of what a request costs beside the model, the codec and the link; 0 if unknown."""
+        """Return this machine's half of a request's cost beside model, codec and link; 0 if it is unknown."""
         return 0.0 if self.profile.request is None else self.profile.request.median_ms / 2
 
     def codec_ms(self, cut: str, *, budget: str, elements: float) -> tuple[float, float]:
@@ -202,10 +203,10 @@ class MachineTimes:
 
 
 def machine_times(profile: ProfileRecord, shape: ModelShape, *, model_fingerprint: str | None) -> MachineTimes:
-    """Work out the times of one model on the machine of a profile.
+    """Compute the times of one model on the machine of a profile.
 
     Raises:
-        InputError: the profile's times are of another model, or of none of the model's cuts.
+        InputError: the profile's times belong to another model, or to none of the model's cuts.
 
     """
     if profile.model_fingerprint not in (None, model_fingerprint):
@@ -229,7 +230,7 @@ def machine_times(profile: ProfileRecord, shape: ModelShape, *, model_fingerprin
         if last < shape.end and roofline[last] > 0:
             prefix[last:] = times[-1] + (roofline[last:] - roofline[last]) * times[-1] / roofline[last]
         exact = np.isin(np.arange(len(prefix)), indices)
-        prefix_call = 0.0  # part of what was timed
+        prefix_call = 0.0  # the measured times include it
     spread = _spread(profile)
     return MachineTimes(
         profile=profile,
@@ -245,12 +246,12 @@ def machine_times(profile: ProfileRecord, shape: ModelShape, *, model_fingerprin
 
 
 def _roofline(profile: ProfileRecord, shape: ModelShape) -> tuple[Values, float]:
-    """Return the estimated time up to each boundary, and that of a call; MACs stand for time without rates."""
+    """Return the estimated time up to each boundary, and that of a call. Without rates, MACs stand for times."""
     macs = np.diff(shape.macs)
     moved = BYTES_PER_NUMBER * np.diff(shape.parameters) + shape.tensor_bytes[:-1] + shape.tensor_bytes[1:]
     rates = profile.rates
     if rates is None:
-        # One number moved costs about as much as ten operations on the processors that this runs on.
+        # Moving one number costs about as much as ten operations on the processors that isplit runs on.
         steps = np.maximum(macs, 10 * moved / BYTES_PER_NUMBER)
         return np.concatenate([[0.0], np.cumsum(steps)]) / max(float(steps.sum()), 1.0), 0.0
     steps = np.maximum(macs / rates.macs_per_s, moved / rates.memory_bytes_per_s) * 1e3
@@ -271,8 +272,8 @@ def _known_prefixes(profile: ProfileRecord, shape: ModelShape) -> dict[int, floa
     ends = [(head, places[head.end]) for head in profile.heads if head.end is not None and head.end in places]
     bare = {place: head.time.median_ms for head, place in ends if head.budget is None}
     if not bare and not profile.segments:
-        # A bundle's heads have their encoders in them. As they are small beside the head, the fastest of a cut's heads
-        # is a better place to interpolate from than the image and the logits alone.
+        # A bundle's heads include their encoders. Encoders are small beside heads, so the fastest head of a cut is a
+        # better point to interpolate from than the image and the logits alone.
         for head, place in ends:
             bare[place] = min(bare.get(place, math.inf), head.time.median_ms)
     known |= bare

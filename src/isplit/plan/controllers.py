@@ -1,8 +1,9 @@
-"""Which placement a device uses while its link changes: always one, the best at every moment, or the best it knows of.
+"""Choose the placement that a device uses while its link changes.
 
-A controller sees the latency that the plan predicts for each of its placements at a rate and a round trip. The oracle
-knows the link's state at the request; the adaptive one knows what it measured at its last request, and moves only for a
-clear gain and not too often, so that a link that wavers does not make it waver.
+A controller sees the latency that the plan predicts for each of its placements at a rate and a round trip. The static
+controller always takes the same placement. The oracle knows the state of the link at each request. The adaptive
+controller knows what it measured at its last request. It switches only for a clear gain and not too often, so that it
+does not follow every fluctuation of the link.
 """
 
 from collections.abc import Callable
@@ -24,10 +25,10 @@ Predict = Callable[[Values, Values], Values]
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerSettings:
-    """How the adaptive controller moves.
+    """Set when the adaptive controller switches.
 
-    It switches where the predicted latency falls by more than `least_gain` (a share), and stays at least `dwell_s`.
-    `smoothing` is the weight of the newest measurement in its estimate of the link.
+    It switches when the predicted latency falls by more than `least_gain` (a share), and then keeps the placement for
+    at least `dwell_s`. `smoothing` is the weight of the newest measurement in its estimate of the link.
     """
 
     least_gain: float = 0.1
@@ -37,7 +38,7 @@ class ControllerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LinkStates:
-    """The state of the link at moments: rates in bits per second, round trips in milliseconds, losses."""
+    """Hold the state of the link at several moments: rates in bit/s, round trips in milliseconds, and losses."""
 
     up_bits_per_s: Values
     rtt_ms: Values
@@ -45,7 +46,7 @@ class LinkStates:
 
 
 def states_at(trace: LinkTrace, time_ms: Values) -> LinkStates:
-    """Return the trace's state at each moment; the trace repeats."""
+    """Return the state of the link at each moment of a trace, which repeats."""
     starts = np.array([point.time_s for point in trace.points]) * 1e3
     index = np.searchsorted(starts, np.mod(time_ms, trace.seconds * 1e3), side="right") - 1
     rates = np.array([point.up_bits_per_s for point in trace.points])
@@ -70,7 +71,7 @@ def choose_placements(
     Requests are sorted by device, then by time. "static" always takes the best for the trace's mean rate.
     """
     states = states_at(trace, time_ms)
-    slowest = 1.0  # an outage: everything that sends takes for ever
+    slowest = 1.0  # bit/s: during an outage, no placement that sends ever finishes
     if name == "static":
         mean_rate = float(np.mean([point.up_bits_per_s for point in trace.points]))
         mean_rtt = float(np.mean([point.rtt_ms for point in trace.points]))
@@ -92,10 +93,10 @@ def _adaptive(
     trips, owners = states.rtt_ms.tolist(), device.tolist()
     log_rate, trip, owner = 0.0, 0.0, -1
     for index in range(len(owners)):
-        if owners[index] != owner:  # a device begins with one probe of the link
+        if owners[index] != owner:  # a device begins with a probe of the link
             owner, log_rate, trip = owners[index], rates[index], trips[index]
         estimated_rate[index], estimated_rtt[index] = log_rate, trip
-        # What this request sees is known to the next. Rates vary by factors, so their logarithms are averaged.
+        # The next request knows what this one measured. Rates vary by factors, so their logarithms are averaged.
         log_rate += weight * (rates[index] - log_rate)
         trip += weight * (trips[index] - trip)
     latencies = predict(np.exp(estimated_rate), estimated_rtt)

@@ -21,11 +21,12 @@ of onnxruntime that a first small model reads in (70 MB before it, 82 to 83 MB a
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What each row costs two machines, in columns: milliseconds, bytes, shares; and what is known of its accuracy.
+    """Hold in columns what each row costs two machines, in milliseconds, bytes and shares, and its accuracy.
 
-    `loss` is the accuracy below the whole model's, and `judged_loss` its 95 % bound where there is one, which is
-    checked against limits; NaN where unknown. `sends` is False where nothing crosses. Of placements on several tiers,
-    `middle_ms` is what happens beyond the first server, there and back, and `slowest_ms` the slowest stage of it.
+    `loss` is how far the accuracy lies below the whole model's. `judged_loss` is its 95 % bound where there is one, and
+    is checked against limits. Both are NaN where they are unknown. `sends` is False where nothing crosses the link. For
+    placements on several tiers, `middle_ms` is the time beyond the first server, there and back, and `slowest_ms` is
+    the slowest stage of it.
     """
 
     rows: tuple[PlacementRow, ...]
@@ -57,7 +58,7 @@ class Costs:
 
 
 def price(rows: Sequence[PlacementRow], facts: StudyFacts, *, device: MachineTimes, server: MachineTimes) -> Costs:
-    """Work out what every row costs the device and the server, whatever the link."""
+    """Compute what every row costs the device and the server, independently of the link."""
     columns: dict[str, list[float]] = {name: [] for name in _COLUMNS}
     sources: list[FigureSource] = []
     for row in rows:
@@ -183,7 +184,7 @@ def _price_split(
         decode_ms = device.codec_ms(second.cut, budget=tag, elements=second.elements)[1]
         finish_ms, _ = device.tail_ms(second.cut, budget=tag, decoder_macs=second.decoder_macs)
         values["finish_ms"] = finish_ms + decode_ms
-        # The answer carries the second latent where it carried the logits.
+        # The answer carries the second latent instead of the logits.
         values["down_bytes"] = second.payload_bytes + wire.split_down_bytes
         device_macs += shape.whole_macs - shape.macs[back] + second.decoder_macs
         server_macs = shape.macs[back] - shape.macs[cut]
@@ -196,7 +197,7 @@ def _price_split(
 
 
 def _memory(device: MachineTimes, placement: str, *, parameters: float, peak: float) -> float:
-    """Return the measured peak, or weights once, live activations and the process itself."""
+    """Return the measured peak, or the sum of the weights, the live activations and the process itself."""
     for entry in device.profile.memory:
         if entry.placement == placement:
             return float(entry.peak_bytes)

@@ -30,11 +30,11 @@ def load_device(spec: str | Path | ProfileRecord, *, name: str) -> ProfileRecord
     """Return a profile from a preset's name, "this-machine", or a file that `isplit profile` wrote.
 
     Args:
-        spec: The name or the path; a profile is returned as it is.
-        name: Where it was given, for messages ("device").
+        spec: The name or the path. A profile is returned as it is.
+        name: The name of the argument, for messages ("device").
 
     Raises:
-        InputError: it is no preset and no file, or the file is no profile.
+        InputError: there is neither a preset nor a file of that name, or the file is not a profile.
 
     """
     if isinstance(spec, ProfileRecord):
@@ -63,11 +63,11 @@ def estimate_device(text: str, *, name: str | None = None) -> ProfileRecord:
     """Return a profile from stated rates, such as "gflops=4,gbps=3".
 
     `gflops` are 10^9 floating-point operations per second (two for each multiply-accumulate operation), `gbps` are 10^9
-    *bytes* per second of memory bandwidth. Optional are `watts`, `idle_watts`, `memory_gb` (10^9 bytes) and
-    `overhead_ms` for each call.
+    *bytes* per second of memory bandwidth. `watts`, `idle_watts`, `memory_gb` (10^9 bytes) and `overhead_ms` (for each
+    call) are optional.
 
     Raises:
-        InputError: an unknown or missing name, or a value that is no positive number.
+        InputError: a name is unknown or missing, or a value is not a positive number.
 
     """
     known = ("gflops", "gbps", "watts", "idle_watts", "memory_gb", "overhead_ms")

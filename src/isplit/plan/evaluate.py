@@ -1,7 +1,7 @@
-"""Evaluate placements over links: latency and its parts, waiting, energy, and what each resource can serve.
+"""Evaluate placements over links: latency and its parts, waiting, energy, and the throughput of each resource.
 
-Everything is numpy over rows, so that a plan for another link is one call of `evaluate`; rates may be an array as well,
-and all results then have its shape in front.
+All arrays have an entry for each row, so that a plan for another link is one call of `evaluate`. Rates may be an array
+as well. All results then have its shape before the axis of the rows.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What the server and the device have to keep up with, and how requests travel.
+    """Describe the load of the server and of the device, and how requests travel.
 
-    `arrivals_per_s` are the requests of all devices at the server, `images_per_s` the images that one device has to
-    keep up with (0: any rate will do), `images_per_day` those by which bytes are multiplied.
+    `arrivals_per_s` are the requests of all devices at the server. `images_per_s` are the images that one device has to
+    keep up with (0 sets no rate). `images_per_day` is the factor that gives bytes a day.
     """
 
     arrivals_per_s: float = 0.0
@@ -35,7 +35,10 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Every row over a link: milliseconds, millijoules, images per second. The last axis is the rows."""
+    """Hold the results of every row over a link, in milliseconds, millijoules and images per second.
+
+    The last axis runs over the rows.
+    """
 
     up_ms: Values
     queue_ms: Values
@@ -53,12 +56,12 @@ class Evaluation:
 
     @property
     def images_per_s(self) -> Values:
-        """Return how many images per second the slowest resource can serve."""
+        """Return the number of images per second that the slowest resource can serve."""
         return np.minimum(np.minimum(self.device_per_s, self.up_per_s), np.minimum(self.server_per_s, self.down_per_s))
 
 
 def evaluate(costs: Costs, link: LinkRecord, load: Load, *, up_bits_per_s: Values | None = None) -> Evaluation:
-    """Evaluate all rows over a link; other uplink rates (any shape) put their shape in front of the rows' axis."""
+    """Evaluate all rows over a link. Other uplink rates (of any shape) put their shape before the axis of the rows."""
     up_rate = np.asarray(link.up_bits_per_s if up_bits_per_s is None else up_bits_per_s, float)[..., None]
     down_rate = up_rate * (link.down_bits_per_s / link.up_bits_per_s)
     up = transfer_cost(
@@ -116,7 +119,7 @@ def evaluate(costs: Costs, link: LinkRecord, load: Load, *, up_bits_per_s: Value
 
 
 def _per_s(busy_ms: Values) -> Values:
-    """Return how often a second holds that time; infinite for none."""
+    """Return how often that time fits into a second, which is infinite for no time."""
     with np.errstate(divide="ignore"):
         return 1e3 / np.asarray(busy_ms, float)
 
@@ -124,8 +127,9 @@ def _per_s(busy_ms: Values) -> Values:
 def waiting_ms(service_ms: Values, *, arrivals_per_s: float, spread: float) -> tuple[Values, Values, NDArray[np.bool_]]:
     """Return mean and 95th percentile of the wait in an M/G/1 queue, and where the queue would grow without end.
 
-    The mean is Pollaczek and Khinchine's; service times vary by `spread`, their 95th percentile over their median (1:
-    M/D/1). The wait of those who wait is taken as exponential. Where arrivals exceed what can be served, both are 0.
+    The mean is that of Pollaczek and Khinchine. `spread` is the ratio of the 95th percentile of service times to their
+    median (1 gives M/D/1). The wait of requests that wait is taken as exponential. Where arrivals exceed the capacity,
+    both are 0.
     """
     load = arrivals_per_s * service_ms / 1e3
     full = load >= 1

@@ -70,7 +70,7 @@ def broken_figures(placement: PlannedPlacement, excluded_by: Sequence[ExcludedBy
 
 
 def _figure(placement: PlannedPlacement, limit: LimitName) -> float | None:
-    """Return a placement's own value of what a limit bounds, None where it is unknown."""
+    """Return a placement's value of the quantity that a limit bounds, or None where it is unknown."""
     accuracy = placement.accuracy
     figures: dict[LimitName, float | None] = {
         "max_latency_ms": placement.latency_ms,

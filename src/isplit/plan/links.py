@@ -24,12 +24,12 @@ def link_names() -> tuple[str, ...]:
 def load_link(spec: str | Path | LinkRecord, *, name: str) -> LinkRecord:
     """Return a link from a preset's name, a file that `isplit probe` wrote, or its figures.
 
-    Figures are "RATE,RTT[,LOSS]" such as "4Mbit/s,50ms" or "1MB/s,20ms,1%"; two rates are "UP/DOWN" with a space or
-    not: "2Mbit/s:8Mbit/s,50ms". Rates in bits and bytes are told apart as `isplit.plan.units` says. Without a
-    round trip it is 0 ms, and `sources` says that this is an assumption.
+    Figures are "RATE,RTT[,LOSS]" such as "4Mbit/s,50ms" or "1MB/s,20ms,1%". Two rates, up and down, are joined by a
+    colon: "2Mbit/s:8Mbit/s,50ms". `isplit.plan.units` tells rates in bits from rates in bytes. Without a round trip,
+    0 ms is taken, and `sources` says that this is an assumption.
 
     Raises:
-        InputError: it is none of them, or a figure cannot be; `name` says where it was given.
+        InputError: the text is none of these, or a figure is invalid. `name` is the argument that the message names.
 
     """
     if isinstance(spec, LinkRecord):
@@ -84,7 +84,7 @@ def read_trace(path: Path) -> LinkTrace:
     last point lasts as long as the one before it (a second where there is only one), then the trace starts again.
 
     Raises:
-        InputError: the file cannot be read, lacks a column or rows, or holds what is no link; the message gives the
+        InputError: the file cannot be read, lacks a column or rows, or holds invalid figures. The message gives the
             line.
 
     """

@@ -24,20 +24,20 @@ def accuracy_under_loss(
     """Measure the accuracy of a split at several shares of lost packets.
 
     Each latent travels in `packets` parts of equal size, in the order of its numbers, that can be decoded one by one (a
-    payload that is coded as one stream would be lost with its first packet). What is lost is replaced by the symbols of
+    payload that is coded as one stream would be lost with its first packet). A lost part is replaced by the symbols of
     zero, which for the linear bottleneck is the mean of the data.
 
     Args:
-        latents: Quantised latents, N x the latent's shape.
-        labels: The true classes, N.
-        run_tail: From latents to logits, N x K.
-        zero: The symbols of a latent of zeros, of the latent's shape.
-        packets: Parts of a latent, at least one.
-        losses: Shares of packets lost.
-        seed: Repeats the same losses; a packet that is lost at one share is lost at every larger one.
+        latents: Quantised latents (N x the latent's shape).
+        labels: The true classes (N).
+        run_tail: Maps latents to logits (N x K).
+        zero: The symbols of a latent of zeros (the latent's shape).
+        packets: The number of parts of a latent, at least one.
+        losses: Shares of packets that are lost.
+        seed: The seed of the losses. A packet that is lost at one share is also lost at every larger share.
 
     Raises:
-        InputError: shapes that do not fit, no image, fewer than one packet, or a share outside 0 to 1.
+        InputError: the shapes do not fit together, there is no image or no packet, or a share is outside 0 to 1.
 
     """
     if len(latents) == 0 or len(latents) != len(labels) or latents.shape[1:] != zero.shape:

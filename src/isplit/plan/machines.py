@@ -7,7 +7,7 @@ from isplit.records import CutTimes, PlannedMachine
 def planned_machine(times: MachineTimes) -> PlannedMachine:
     """Return a machine's description with the times, in milliseconds, that the plan computes with.
 
-    Heads and tails are those of the bare model. What a bottleneck takes is in the placements.
+    Heads and tails are those of the model without bottlenecks, whose times are in the placements.
     """
     profile = times.profile
     return PlannedMachine(

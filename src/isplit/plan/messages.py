@@ -20,10 +20,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class MessagePaths:
-    """One direction of a link, as every message finds it; arrays have one entry for each message.
+    """Describe one direction of a link at the time of each message. Arrays have an entry for each message.
 
-    `up` is its direction. `capacity` is what the link can send over time, to all together (`shared`) or to each device
-    by itself. `rates` are the rates in bits per second that repairs run at, `loss` the shares of packets lost.
+    `up` is the direction. `capacity` is what the link can send over time, for all devices together (`shared`) or for
+    each device alone. `rates` are the rates in bit/s at which repairs run, and `loss` the shares of packets lost.
     """
 
     up: bool
@@ -41,7 +41,7 @@ class MessagePaths:
 
 @dataclass(frozen=True, kw_only=True)
 class Messages:
-    """How messages went; entries of those that were not sent are 0, their arrival is NaN."""
+    """Hold the outcome of messages. Entries of messages that were not sent are 0, and their arrival is NaN."""
 
     arrival_ms: Values
     serialisation_ms: Values
@@ -51,7 +51,7 @@ class Messages:
 
 
 class TransferSampler(Protocol):
-    """Sends a message of so many bytes several times; returns milliseconds and bytes received of each."""
+    """Send a message several times, and return the milliseconds and the received bytes of each run."""
 
     def __call__(
         self,
@@ -68,7 +68,7 @@ class TransferSampler(Protocol):
 
 
 Samples = Callable[[int, bool], tuple[Values, Values]]
-"""From a message's bytes and direction to milliseconds and bytes received of its runs."""
+"""Maps a message's bytes and direction to the milliseconds and the received bytes of its runs."""
 
 
 def draw_from(sampler: TransferSampler, link: LinkRecord, settings: SimulationSettings) -> Samples:
@@ -101,7 +101,7 @@ def send_messages(
 ) -> Messages:
     """Send the messages in `sent` when they are ready, first come first served, and return when they arrive.
 
-    With `samples`, their losses and what they take beyond their serialisation are drawn from those.
+    With `samples`, the losses and the time beyond the serialisation are drawn from these samples.
     """
     total = len(ready_ms)
     who = np.flatnonzero(sent)
@@ -112,7 +112,7 @@ def send_messages(
         packets_lost=np.zeros(total, np.intp),
         retransmissions=np.zeros(total, np.intp),
     )
-    # Drawn for all messages, so that another placement's messages see the same.
+    # Random numbers are drawn for all messages, so that the messages of another placement see the same ones.
     jitter = paths.jitter_ms / np.sqrt(2) * random.standard_normal(total)
     if who.size == 0:
         return result
@@ -155,7 +155,7 @@ def _sampled(
     random: np.random.Generator,
     samples: Samples,
 ) -> tuple[Values, Indices]:
-    """Draw what messages take beyond serialisation and half a round trip, and the packets that never came."""
+    """Draw the time beyond serialisation and half a round trip, and the packets that never arrived."""
     extra, lost = np.zeros(len(who)), np.zeros(len(who), np.intp)
     for size in np.unique(count_bytes).tolist():
         same = np.flatnonzero(count_bytes == size)
@@ -189,7 +189,7 @@ def _leave(ready_ms: Values, bits: Values, paths: MessagePaths, who: Indices) ->
 def _repair(
     packets: int, lost: int, count_bytes: float, index: int, paths: MessagePaths, random: np.random.Generator
 ) -> tuple[float, int]:
-    """Return what losing so many packets adds to a message's time, stalls included, and how many were repeated."""
+    """Return the time that lost packets add to a message, including stalls, and the number of repeated packets."""
     first = np.zeros(packets, bool)
     first[random.choice(packets, lost, replace=False)] = True
     rate, rtt_ms = float(paths.rates[index]), float(paths.rtt_ms[index])

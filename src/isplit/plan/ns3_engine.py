@@ -1,8 +1,8 @@
-"""Messages over a link in ns-3, the network simulator, for `isplit simulate --engine ns3` and to check our own model.
+"""Run messages over a link in the simulator ns-3, for `isplit simulate --engine ns3` and to check our own model.
 
-ns-3's wheel brings a C++ interpreter (cling); the experiment below is C++, because a Python call for every packet would
-take a hundred times as long. Two nodes are joined by a point-to-point link that loses packets at random; one message is
-sent over a connection that stands (TCP) or as datagrams (UDP), and the time of its last byte is returned.
+ns-3's wheel brings a C++ interpreter (cling). The experiment below is written in C++, because a Python call for every
+packet would take a hundred times as long. Two nodes are joined by a point-to-point link that loses packets at random.
+One message is sent over an open connection (TCP) or as datagrams (UDP), and the time of its last byte is returned.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from isplit.records import LinkRecord, PlanRecord, SimulationRecord, Transport
 Values = NDArray[np.float64]
 
 SAMPLES = 300
-"""Messages of each size that are sent in ns-3; a simulation draws from them."""
+"""The number of messages of each size that are sent in ns-3. A simulation draws from them."""
 
 _EXPERIMENT = r"""
 #include <algorithm>
@@ -107,7 +107,7 @@ def _experiment() -> Any:
     with needs_extra("ns3"):
         import_module("ns")
         cppyy = import_module("cppyy")
-    # Importing the package loads ns-3's libraries; its name space is an attribute of it.
+    # Importing the package loads ns-3's libraries, and ns-3's namespace is an attribute of the package.
     assert import_module("ns").ns is not None
     cppyy.cppdef(_EXPERIMENT)
     return cppyy.gbl.isplit_ns3.Transfer
@@ -123,10 +123,10 @@ def transfer_with_ns3(
     packet_bytes: int | None = None,
     runs: int = SAMPLES,
 ) -> tuple[Values, Values]:
-    """Send one message `runs` times in ns-3; return the milliseconds until its last byte, and the bytes that came.
+    """Send one message `runs` times in ns-3, and return the milliseconds until its last byte and the received bytes.
 
-    ns-3's TCP has no RACK: a message that loses its last segments waits for the timeout, as with `rack=False`. The time
-    of a UDP message of which nothing arrived is NaN.
+    ns-3's TCP has no RACK. A message that loses its last segments therefore waits for the timeout, as with
+    `rack=False`. The time of a UDP message of which nothing arrived is NaN.
 
     Raises:
         MissingExtraError: ns-3 is not installed.
@@ -165,12 +165,12 @@ def simulate_with_ns3(
 ) -> SimulationRecord:
     """Simulate as `isplit.plan.simulator.simulate` does, with the repair of lost packets drawn from runs in ns-3.
 
-    Queues on the device, the link and the server stay ours; how long a message takes beyond its serialisation, and how
-    much of it arrives, is what ns-3 found for messages of its size.
+    isplit still simulates the queues on the device, the link and the server. The time of a message beyond its
+    serialisation, and the share of it that arrives, are drawn from ns-3's runs with messages of the same size.
 
     Raises:
         MissingExtraError: ns-3 is not installed.
-        InputError: as in `simulate`; a link that changes cannot be run in ns-3.
+        InputError: the input is invalid for `simulate`, or the link changes, which cannot be run in ns-3.
 
     """
     _experiment()

@@ -1,7 +1,7 @@
-"""Say whether trained splits are worth it, beside the network trained on compressed images: the fair opponent.
+"""Say whether trained splits are worth it, compared with a network that was trained on compressed images.
 
-Everything that was trained is measured on the test part, and judged like what was not (see `isplit.plan.verdict`): by
-the one-sided 95 % bound of the paired difference, and on the bytes on the wire.
+Trained networks are measured on the test part and judged like untrained ones (see `isplit.plan.verdict`): by the
+one-sided 95 % bound of the paired difference, and by the bytes on the wire.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ ASK_FOR_OPPONENT = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedVerdict:
-    """The fewest bytes on the wire within a loss: of a trained split, and of the image. None where there is none.
+    """Hold the fewest bytes on the wire within a loss, of a trained split and of the image; None where there is none.
 
-    `image_is_trained` says whether the image's network was trained on such images; untrained, it was measured on the
-    select part instead of the test part.
+    `image_is_trained` says whether the image's network was trained on such images. An untrained network was measured on
+    the select part instead of the test part.
     """
 
     loss: float
@@ -40,7 +40,7 @@ class TrainedVerdict:
 
     @property
     def factors(self) -> tuple[float, float] | None:
-        """The split's bytes over the image's: up, and in both directions; None where one of them is missing."""
+        """The split's bytes divided by the image's, up and in both directions; None where either is missing."""
         if self.split is None or self.image_bytes is None:
             return None
         return self.split.measurement.wire_bytes.over(self.image_bytes)
@@ -57,12 +57,12 @@ def trained_verdict(
     """Find the fewest bytes within a loss among trained splits, and among networks trained on compressed images.
 
     Args:
-        splits: Records of splits; those that were not trained, or are of other classes, do not count.
-        remotes: The trained opponents; where there is none of these classes, the untrained images of `predictions`
+        splits: Records of splits. Those that were not trained, or belong to other classes, do not count.
+        remotes: The trained opponents. Where there is none for these classes, the untrained images of `predictions`
             take their place.
-        predictions: What `predict` measured; None where it was not run.
+        predictions: The measurements of `predict`. None where it was not run.
         group: The set of classes.
-        loss: How far below the whole model a placement may be, as a share.
+        loss: The largest loss of accuracy below the whole model, as a share.
 
     """
     candidates = [
@@ -94,7 +94,7 @@ def trained_verdict_texts(
     *,
     group: str,
 ) -> list[str]:
-    """Say for each of the losses whether trained splits are worth it, and against which opponent; nothing without one.
+    """Say for each loss whether trained splits are worth it and against which opponent, or nothing without splits.
 
     The arguments are those of `trained_verdict`.
     """

@@ -4,10 +4,10 @@
        ^                                                                |
        └────────────── acknowledgements, half a round trip ─────────────┘
 
-This is the slow, exact companion of the closed forms in `isplit.plan.transfer`; the simulator runs it for the messages
-that lose a packet. It models what decides the completion time of short messages: the window's growth, the detection of
-losses by later acknowledgements, the retransmission timeout with its doubling, and the tail loss probe. It leaves out
-pacing, reordering and receive windows. Selective acknowledgements are always on.
+This simulation is slower and more exact than the closed forms in `isplit.plan.transfer`. The simulator runs it for
+messages that lose a packet. It models the mechanisms that decide the completion time of short messages: the growth of
+the window, the detection of losses by later acknowledgements, the retransmission timeout with its doubling, and the
+tail loss probe. It leaves out pacing, reordering and receive windows. Selective acknowledgements are always on.
 """
 
 import heapq
@@ -21,14 +21,14 @@ from isplit.records import LinkRecord
 
 @dataclass(frozen=True, kw_only=True)
 class TcpSettings:
-    """How the TCP of both ends behaves; the default is Linux.
+    """Set how the TCP of both ends behaves. The defaults are those of Linux.
 
     The retransmission timeout is `rto_base_ms` + `rto_round_trips` x the round trip, at least `rto_floor_ms`, and
     doubles with each expiry in a row. `header_bytes` are IP and TCP headers with timestamps. A connection takes
     `handshake_round_trips` before its first byte (1 for TCP, 2 with TLS 1.3), and a lost handshake packet costs
     `handshake_timeout_ms`. With `rack` (RFC 8985) a segment counts as lost a quarter of a round trip after a later one
-    was acknowledged, and the last segment is sent again after two round trips without an acknowledgement where more
-    than one is in flight; without it, three later segments have to be acknowledged.
+    was acknowledged. If more than one segment is in flight, the last one is sent again after two round trips without an
+    acknowledgement. Without `rack`, a segment counts as lost after three later ones were acknowledged.
     """
 
     initial_window: int = 10
@@ -51,7 +51,7 @@ class TcpSettings:
 
 
 UDP_HEADER_BYTES = 28
-"""IPv4 and UDP headers of one datagram."""
+"""The bytes of the IPv4 and UDP headers of one datagram."""
 
 LINUX_TCP = TcpSettings()
 
@@ -63,7 +63,7 @@ _MOST_EVENTS = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class MessageResult:
-    """How one message went: the milliseconds until its last byte arrived, and the packets that were sent and lost."""
+    """Hold the milliseconds until a message's last byte arrived, and the numbers of packets sent and lost."""
 
     completion_ms: float
     packets: int
@@ -73,7 +73,7 @@ class MessageResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TcpPath:
-    """The path of a TCP connection.
+    """Describe the path of a TCP connection.
 
     Packets leave at `rate_bits_per_s`, and the round trip without serialisation takes `rtt_ms`. `loss` is the share of
     data packets lost, and `ack_loss` that of acknowledgements. IP packets have at most `mtu_bytes`.
@@ -97,11 +97,11 @@ def send_tcp(
     """Send one message over a warm connection and return when its last byte arrived.
 
     Args:
-        count_bytes: The message's bytes.
-        path: What the connection runs over.
+        count_bytes: The length of the message in bytes.
+        path: The path of the connection.
         settings: The behaviour of TCP.
-        random: Where losses are drawn from.
-        first_losses: Which segments are lost when first sent, boolean; drawn when None.
+        random: The generator that losses are drawn from.
+        first_losses: Says for each segment whether it is lost when it is first sent. None draws these losses.
 
     """
     flow = _Flow(count_bytes, path=path, settings=settings, random=random)
@@ -111,7 +111,7 @@ def send_tcp(
 
 
 class _Flow:
-    """The state of a sender and a receiver while one message crosses."""
+    """Hold the state of a sender and a receiver while one message crosses the link."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Flow:
             self.push(self.link_free_ms + self.half_ms, "data", segment)
 
     def fill(self, now_ms: float) -> None:
-        """Send what the window allows: lost segments first, then new ones."""
+        """Send as many segments as the window allows, lost ones first and then new ones."""
         while self.flight < int(self.window):
             if self.lost:
                 segment = self.lost.pop(0)
@@ -182,7 +182,7 @@ class _Flow:
                 break
 
     def arm(self, now_ms: float) -> None:
-        """Start the timer anew: for a tail probe where one is due, else for a retransmission timeout."""
+        """Restart the timer for a tail probe if one is due, and otherwise for a retransmission timeout."""
         self.timer += 1
         start = max(now_ms, self.link_free_ms)
         unacked = self.next_new - len(self.acked)
@@ -219,8 +219,8 @@ class _Flow:
         raise RuntimeError(msg)
 
     def on_ack(self, now_ms: float, received: int) -> None:
-        """Take over the first so many segments that the receiver had; grow the window; find losses."""
-        # Every acknowledgement carries the whole selective state, so a lost one is made good by the next.
+        """Acknowledge the first `received` segments that the receiver got, grow the window, and find losses."""
+        # Every acknowledgement carries the whole selective state, so the next one replaces a lost one.
         arrived = list(itertools.islice(self.received, self.seen_by_sender, received))
         if not arrived:
             return
@@ -240,7 +240,7 @@ class _Flow:
         self.arm(now_ms)
 
     def find_losses(self, now_ms: float, *, newest: int) -> None:
-        """Declare segments lost that three later ones passed; with RACK, others a quarter of a round trip later."""
+        """Declare segments lost that three later ones passed, and with RACK others a quarter of a round trip later."""
         passed = sorted(self.acked)[-self.settings.duplicate_acks :]
         if len(passed) >= self.settings.duplicate_acks:
             for segment in self.missing_below(passed[0]):
@@ -297,7 +297,12 @@ def send_udp(
     packet_bytes: int,
     random: np.random.Generator,
 ) -> tuple[MessageResult, np.ndarray]:
-    """Send one message as datagrams of at most `packet_bytes` IP bytes; return the result and which were lost."""
+    """Send one message as datagrams of at most `packet_bytes` IP bytes.
+
+    Returns:
+        The result, and for each datagram whether it was lost.
+
+    """
     payload = max(packet_bytes - UDP_HEADER_BYTES, 1)
     packets = max(-(-count_bytes // payload), 1)
     lost = random.random(packets) < loss

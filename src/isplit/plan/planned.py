@@ -14,7 +14,7 @@ def planned_split(directory: Path, *, to_train: bool = False) -> tuple[str, Budg
 
     Args:
         directory: The study.
-        to_train: Whether the split is going to be trained: then the one whose training the plan advises comes first.
+        to_train: Whether the split is going to be trained. Then the split whose training the plan advises is preferred.
 
     Raises:
         StudyError: the study has no plan, or its plan cannot be read.

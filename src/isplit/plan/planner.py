@@ -50,10 +50,10 @@ class HasDirectory(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """What a plan is for.
+    """Set the objective, the load and the further machines of a plan.
 
     `tiers` are further machines beyond the server, each with the link to it. `middle` adds placements whose last layers
-    run on the device again. `group` is a class subset of the study (None: its classes).
+    run on the device again. `group` is a class subset of the study; None takes the study's own classes.
     """
 
     objective: Objective = "latency"
@@ -74,20 +74,20 @@ def plan(
 ) -> PlanRecord:
     """Plan where the model of a study should run, and say it in one paragraph (`record.answer.text`).
 
-    Without `isplit predict` before it, a study knows no splits, and the plan compares what there is. Where neither an
-    accuracy nor a loss is limited, placements may lose one point.
+    A study on which `isplit predict` was not run has no splits, and the plan compares the other placements. Where
+    neither an accuracy nor a loss is limited, placements may lose one point.
 
     Args:
-        study: The study, its directory, or what is known of it.
-        device: A preset's name ("pi4"), a file that `isplit profile` wrote, or a profile.
-        link: A preset's name ("4g"), a file that `isplit probe` wrote, figures ("4Mbit/s,50ms"), or a link.
-        server: As `device`; "this-machine" is estimated on the spot.
-        limits: What placements have to keep, as a record or by name (`{"max_latency_ms": 100}`).
-        settings: Objective, load, classes, further machines.
+        study: The study, its directory, or the facts that were read from it.
+        device: The name of a preset ("pi4"), a file that `isplit profile` wrote, or a profile.
+        link: The name of a preset ("4g"), a file that `isplit probe` wrote, figures ("4Mbit/s,50ms"), or a link.
+        server: The server, in any form that `device` takes. "this-machine" is estimated on the spot.
+        limits: The limits of placements, as a record or by name (`{"max_latency_ms": 100}`).
+        settings: The objective, the load, the classes and further machines.
 
     Raises:
-        StudyError: the directory is no study.
-        InputError: a device, link or limit that cannot be.
+        StudyError: the directory is not a study.
+        InputError: a device, link or limit is invalid.
 
     Examples:
         >>> record = plan("study", device="pi4", link="4g", limits={"max_latency_ms": 100})  # doctest: +SKIP
@@ -181,7 +181,7 @@ def _record(
 
 
 def _assumptions(facts: StudyFacts, machines: Sequence[MachineTimes], load: Load) -> tuple[str, ...]:
-    """Say what the figures take for granted."""
+    """List the assumptions behind the figures."""
     sentences = [f"Wire bytes are payload bytes and what the protocol adds: {facts.wire_overhead.source}."]
     if not machines[0].profile.memory:
         sentences.append(

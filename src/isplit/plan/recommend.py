@@ -31,11 +31,11 @@ _KIND_VERBS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a plan chooses among its placements.
+    """Hold the placements that a plan chooses.
 
-    `chosen` is the best that keeps the limits, None where none does, and `closest` then comes closest to them.
-    `alternatives` are the best of each other kind that are as accurate as asked for. `objective` is what the best is
-    best in.
+    `chosen` is the best placement that keeps the limits. It is None where no placement keeps them, and `closest` is
+    then the placement that comes closest. `alternatives` are the best placements of each other kind that are as
+    accurate as asked for. `objective` is the quantity by which placements were compared.
     """
 
     chosen: PlannedPlacement | None
@@ -58,14 +58,14 @@ def recommend(
     """Put the answer into words.
 
     Args:
-        placements: All that were planned.
-        choice: What was chosen, or came closest.
+        placements: All placements of the plan.
+        choice: The placement that was chosen, or came closest.
         machines: The machines, the device first.
-        links: The links between them.
+        links: The links between the machines.
         switching: The best placements over the rate of the uplink.
-        excluded_by: What each limit excludes.
+        excluded_by: The placements that each limit excludes.
         default_loss: Whether the largest loss of accuracy is the default and not the user's.
-        train: What to train next, if anything.
+        train: The split to train next, if there is one.
 
     """
     chosen, closest = choice.chosen, choice.closest
@@ -75,7 +75,7 @@ def recommend(
     scene = _scene(machines, links, estimated=estimated)
     if chosen is None:
         sentences = [f"{scene}: no placement keeps the limits."]
-        # Splits that leave the server next to nothing are never recommended, so limits are not counted on them.
+        # Splits that leave almost no work to the server are never recommended, so they do not count for limits.
         considered = sum(placement.worth_considering or not _divides(placement) for placement in placements)
         sentences += [
             excluded(entry, of=considered, default_loss=default_loss) for entry in excluded_by if entry.excludes
@@ -179,7 +179,7 @@ def figures(placement: PlannedPlacement, *, objective: Objective = "latency") ->
 
 
 def _objective_text(placement: PlannedPlacement, objective: Objective) -> str:
-    """Say the figure of an objective that the other figures do not include, with a comma before it."""
+    """Say the figure of the objective if the other figures do not include it, with a comma before it."""
     if objective == "throughput":
         return f", {placement.throughput.images_per_s:,.3g} images per second"
     if objective == "energy" and placement.device_energy_mj is not None:
@@ -188,7 +188,7 @@ def _objective_text(placement: PlannedPlacement, objective: Objective) -> str:
 
 
 def accuracy_text(accuracy: PlannedAccuracy) -> str:
-    """Say an accuracy, what it loses, how sure that is, and where it comes from."""
+    """Say an accuracy, its loss, the uncertainty of the loss, and its source."""
     text = f"{100 * accuracy.accuracy:.1f} %"
     if accuracy.source == "whole":
         return text

@@ -15,7 +15,7 @@ CLASSIFIER_SHARE = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementRow:
-    """A placement before machines and links are known.
+    """Describe a placement before machines and links are known.
 
     `second` is where the device takes over again. Placements that depend on the machines (several tiers, segments one
     after the other) bring their `parts`, as machine and boundaries, and their `fixed` costs by column. `blocks` are the

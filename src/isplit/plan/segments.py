@@ -59,7 +59,7 @@ class SegmentPlan:
 
     @property
     def memory_bytes(self) -> float:
-        """The most memory that any of the segments needs."""
+        """The largest memory that any segment needs."""
         return max(segment.memory_bytes for segment in self.segments)
 
     @property
@@ -162,10 +162,10 @@ def split_into_segments(
 
     Args:
         times: The machine and the model.
-        max_memory_bytes: The resident memory that a segment's process may take.
-        objective: Bytes that cross between segments, their number, or the time of an image; what is equal is settled
-            by time.
-        runtime_bytes: What the process takes before it loads anything.
+        max_memory_bytes: The largest resident memory of a segment's process.
+        objective: The bytes that cross between segments, the number of segments, or the time of an image. Time decides
+            between equal divisions.
+        runtime_bytes: The memory of the process before it loads anything.
 
     Raises:
         InputError: one step between two cuts needs more memory, even in blocks; the message names it and how much it

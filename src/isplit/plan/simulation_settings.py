@@ -11,27 +11,28 @@ from isplit.records.simulation import Arrivals
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationSettings:
-    """What is simulated.
+    """Set what is simulated.
 
     Args:
-        devices: How many devices make requests.
-        arrivals: "periodic", "poisson", or "trace" (at `times_s`).
+        devices: The number of devices that make requests.
+        arrivals: When requests come: "periodic", "poisson", or "trace" (at `times_s`).
         period_ms: The mean time between two requests of one device.
-        duration_s: For how long requests are made.
+        duration_s: The time during which requests are made.
         times_s: Request times in seconds, for "trace".
-        deadline_ms: What answers later than this is a miss (None: only drops and losses are).
-        transport: TCP or UDP; None takes the plan's.
+        deadline_ms: Answers that take longer count as missed. With None, only dropped and lost requests do.
+        transport: TCP or UDP. None takes the plan's.
         tcp: The behaviour of TCP.
-        packet_bytes: The largest IP packet; None takes the link's.
-        shared_uplink: Whether all devices share the link's rate, or each has it to itself.
-        max_batch: Requests in one batch of the server at most.
-        queue_capacity: Requests that may wait at the server.
-        workers: Batches that the server runs at the same time.
-        batch_gain: The share of a request's time saved in a batch (see `queues.serve_batches`).
+        packet_bytes: The size of the largest IP packet. None takes the link's.
+        shared_uplink: Whether all devices share the link's rate. Otherwise each device has a link of its own.
+        max_batch: The largest number of requests in one batch of the server.
+        queue_capacity: The largest number of requests that wait at the server.
+        workers: The number of batches that the server runs at a time.
+        batch_gain: The share of a request's time that a batch saves (see `queues.serve_batches`).
         early_exit_share: The share of requests that an exit on the device answers after the head.
-        trace: A link that changes, in place of the link's rate, round trip and loss.
-        controller: Which placement each request takes over a trace; None simulates each placement by itself.
-        seed: Repeats the same simulation.
+        trace: A link that changes over time, which replaces the link's rate, round trip and loss.
+        controller: The controller that chooses each request's placement over a trace. None simulates each placement
+            by itself.
+        seed: The seed of the simulation.
 
     """
 
@@ -77,11 +78,11 @@ class SimulationSettings:
 
 
 _MOST = 1_000_000
-"""Most batches at a time, requests in a batch, and requests that wait."""
+"""The upper limit of batches at a time, of requests in a batch, and of requests that wait."""
 
 
 def check_settings(settings: SimulationSettings) -> None:
-    """Refuse settings that cannot be.
+    """Refuse invalid settings.
 
     Raises:
         InputError: a count below one or above a million, a negative seed, a share outside 0 to 1, or a setting without

@@ -1,4 +1,4 @@
-"""Simulate many devices on one link and one server, and find what requests see when they meet each other.
+"""Simulate many devices on one link and one server, whose requests wait for each other.
 
     request ─ device (first come first served) ─ uplink (shared or not) ─ server (batches, bounded queue) ─ downlink
 
@@ -52,14 +52,14 @@ def simulate(
 
     Args:
         plan: A plan, its file, or the study's directory that holds plan.json.
-        placements: Their names; without any, the plan's answer, local, and the fastest compressed image. A controller
-            chooses among them.
-        link: Another link than the plan's.
-        settings: Devices, arrivals, server.
-        sample_with: Another engine for messages; their times and losses are drawn from its runs.
+        placements: The names of the placements. Without any, the plan's answer, local, and the fastest compressed image
+            are simulated. A controller chooses among them.
+        link: A link that replaces the plan's.
+        settings: The devices, their requests and the server.
+        sample_with: Another engine for messages. Their times and losses are drawn from its runs.
 
     Raises:
-        InputError: an unknown placement, or settings that cannot be.
+        InputError: a placement is unknown, or the settings are invalid.
 
     Examples:
         >>> simulate("study", settings=SimulationSettings(devices=50, deadline_ms=100))  # doctest: +SKIP
@@ -102,7 +102,7 @@ def _groups(
     *,
     transport: Transport,
 ) -> list[tuple[str, Sequence[PlannedPlacement], Indices]]:
-    """Return what is simulated: (title, placements, the placement of each request among them)."""
+    """Return the simulations to run, each as a title, placements, and the index of each request's placement."""
     if settings.controller is None:
         return [(placement.name, [placement], np.zeros(len(requests.time_ms), np.intp)) for placement in chosen]
     assert settings.trace is not None, "check_settings refuses a controller without a trace"
@@ -127,7 +127,7 @@ def default_placements(record: PlanRecord) -> list[str]:
 
 
 def read_plan(plan: PlanRecord | str | Path) -> PlanRecord:
-    """Return a plan from its file or its study's directory; a plan is returned as it is."""
+    """Return a plan, which may be given as a record, as its file, or as its study's directory."""
     if isinstance(plan, PlanRecord):
         return plan
     path = Path(plan)
@@ -176,7 +176,7 @@ def predict_latencies(
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What each request costs at each place; milliseconds and bytes, in the order of requests."""
+    """Hold the cost of each request at each place, in milliseconds and bytes, in the order of requests."""
 
     device_ms: Values
     server_ms: Values
@@ -228,7 +228,7 @@ def _run(
     sample_with: TransferSampler | None,
 ) -> ScenarioResult:
     """Simulate one set of requests from end to end."""
-    # Every placement sees the same random numbers, so that their differences are not chance.
+    # Every placement sees the same random numbers, so that differences between placements are not due to chance.
     random = np.random.default_rng([settings.seed, 1])
     work = _work(options, indices, record, settings, random)
     left_device = departures_by_group(requests.time_ms, work.device_ms, requests.device)
@@ -316,7 +316,7 @@ def _paths(
 def _serve(
     arrival_ms: Values, work: _Work, kind: Indices, reaches: NDArray[np.bool_], settings: SimulationSettings
 ) -> tuple[Served, Indices]:
-    """Serve what reaches the server, in the order of arrival; return it and the requests that it is of."""
+    """Serve the requests that reach the server in the order of arrival; return the results and these requests."""
     who = np.flatnonzero(reaches)
     order = who[np.argsort(arrival_ms[who], kind="stable")]
     served = serve_batches(

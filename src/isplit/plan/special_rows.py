@@ -1,4 +1,4 @@
-"""Placements that depend on the machines: several tiers in a row, and one device that runs the model in segments."""
+"""Make the placements that depend on the machines: on several tiers in a row, and in segments on one device."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -20,7 +20,7 @@ from isplit.records import LinkRecord, PlannedAccuracy
 
 
 def segmented_row(facts: StudyFacts, device: MachineTimes, *, max_memory_bytes: int) -> PlacementRow | None:
-    """Return the model in segments on the device, where it does not fit whole but in parts; None otherwise."""
+    """Return the placement in segments on the device if the model fits only in parts, and None otherwise."""
     shape = device.shape
     whole = RUNTIME_BYTES + BYTES_PER_NUMBER * shape.parameters[-1] + shape.head_peak_bytes[-1]
     if whole <= max_memory_bytes:
@@ -141,7 +141,7 @@ def _tier_row(
     *,
     tag: str,
 ) -> PlacementRow:
-    """Turn a placement into a row: the device and its link as usual, everything beyond as one sum."""
+    """Turn a placement into a row, in which everything beyond the device and its link is one sum."""
     shape = machines[0].shape
     problem = _problem(splits, facts, machines, links, load)
     first, second, *_ = placement.segments
@@ -193,7 +193,7 @@ def _tier_row(
 def _tier_accuracy(
     placement: TierPlacement, splits: dict[int, SplitFacts], image: ImageFacts | None
 ) -> PlannedAccuracy | None:
-    """Return the accuracy after everything that is lost on the way: the image's compression, and every split's."""
+    """Return the accuracy after all losses on the way: that of the image's compression, and that of every split."""
     crossings = [splits.get(before.end) for before, _ in pairwise(placement.segments)]
     lossy = [image, *crossings]
     accuracies = [facts.accuracy for facts in lossy if facts is not None]

@@ -26,7 +26,7 @@ from isplit.records.split_files import split_records
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """A split at a cut: what its device and server compute besides the model, what crosses, and how accurate it is."""
+    """Describe a split at a cut: the added work of device and server, the bytes that cross, and the accuracy."""
 
     cut: str
     budget: Budget
@@ -58,7 +58,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFacts:
-    """Everything of a study that a plan is made from."""
+    """Hold everything of a study that a plan needs."""
 
     directory: str
     model: str
@@ -72,14 +72,14 @@ class StudyFacts:
 
 
 def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
-    """Read a study's records: analysed at least, predicted where it was, and what was trained.
+    """Read a study's records: those of `analyze`, those of `predict` if it was run, and what was trained.
 
-    A trained split takes the place of the untrained one of the same cut, budget and design. Networks that were trained
-    on compressed images stand beside the network as it is, which may need fewer bytes at another setting. Cuts of which
-    nothing is known are not planned.
+    A trained split replaces the untrained one of the same cut, budget and design. Networks that were trained on
+    compressed images stand beside the network as it is, which may need fewer bytes at another setting. Cuts without any
+    measured split are not planned.
 
     Raises:
-        StudyError: the directory is no study, or a record is damaged.
+        StudyError: the directory is not a study, or a record is damaged.
         InputError: the study has no set of classes of that name.
 
     """
@@ -134,7 +134,7 @@ def _whole(study: StudyRecord, splits: list[SplitFacts], *, chosen: str, first: 
             images=accuracy.images,
             part=part,
         )
-    # Of a class subset the study itself has no accuracy: take the whole model's beside the first split.
+    # The study has no accuracy of a class subset, so that of the whole model beside the first split is taken.
     beside = splits[0].accuracy
     share = beside.accuracy - (beside.difference or 0.0)
     images = beside.images or 0

@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Journey:
-    """The moments of every request in milliseconds; NaN where it did not get there."""
+    """Hold the moments of every request in milliseconds; NaN stands for stages that it did not reach."""
 
     made_ms: Values
     device_ms: Values
@@ -41,7 +41,7 @@ def summarise(
     machine: PlannedMachine,
     link: LinkRecord,
 ) -> ScenarioResult:
-    """Sum up what happened to the requests of one placement."""
+    """Summarise the requests of one placement."""
     latency = journey.finished_ms - journey.made_ms
     answered = ~np.isnan(latency)
     dropped = journey.reaches & np.isnan(journey.left_server_ms)
@@ -97,7 +97,7 @@ def latency_summary(latency_ms: Values) -> LatencySummary:
 
 
 def _parts(journey: Journey) -> dict[str, float]:
-    """Return where the mean time went, over the requests to which a part happened."""
+    """Return the mean time of each part, over the requests that went through it."""
     parts = {
         "device_wait": journey.left_device_ms - journey.made_ms - journey.device_ms,
         "device": journey.device_ms,

@@ -1,11 +1,11 @@
-"""The best way to lay a model over machines in a row (device, edge server, cloud): an exact dynamic programme.
+"""Find the best way to place a model on machines in a row (device, edge server, cloud), by dynamic programming.
 
     image ─ tier 0 ──link 0──> tier 1 ──link 1──> tier 2 ─ logits ──answer──> tier 0
             layers up to i     layers i to j      layers from j on
 
-A state is a tier and the boundary at which its part of the model begins; a step runs the layers up to a later boundary
-and sends what crosses there to any later tier, so that a tier may be passed over. With n cuts and k tiers that is
-O(n^2 k^2), and the result is the optimum, because every placement of layers in order is a path of such steps.
+A state is a tier and the boundary at which its part of the model begins. A step runs the layers up to a later boundary
+and sends the tensor there to any later tier, so that a tier may be skipped. With n cuts and k tiers this takes
+O(n^2 k^2) steps. The result is the optimum, because every placement of layers in order is a path of such steps.
 """
 
 from dataclasses import dataclass
@@ -22,19 +22,19 @@ TierObjective = Literal["latency", "slowest-stage"]
 
 @dataclass(frozen=True, kw_only=True)
 class TierProblem:
-    """Costs of k tiers over a model of n + 2 boundaries (0 the image, n + 1 the logits), in milliseconds.
+    """Hold the costs of k tiers over a model of n + 2 boundaries (0 the image, n + 1 the logits), in milliseconds.
 
     Args:
-        part_ms: k x (n+2) x (n+2), the time of a tier for the layers between two boundaries; infinite where it cannot
-            run them (memory).
-        encode_ms: k x (n+2), the time of a tier to make a payload of what crosses a boundary.
-        decode_ms: k x (n+2), the time to undo it.
-        transfer_ms: (k-1) x (n+2), the time of a payload over each link; infinite where nothing can be sent.
-        answer_ms: (k-1), the time of an answer back over each link.
+        part_ms: The time of a tier for the layers between two boundaries (k x (n+2) x (n+2)). It is infinite where the
+            tier cannot run them because of its memory.
+        encode_ms: The time of a tier to make a payload of the tensor at a boundary (k x (n+2)).
+        decode_ms: The time of a tier to decode such a payload (k x (n+2)).
+        transfer_ms: The time of a payload over each link ((k-1) x (n+2)). It is infinite where nothing can be sent.
+        answer_ms: The time of an answer back over each link (k-1).
         begin_ms: The time before the first layer, on tier 0.
 
     Raises:
-        InputError: on construction, where the shapes do not fit.
+        InputError: on construction, where the shapes do not fit together.
 
     """
 
@@ -61,7 +61,7 @@ class TierProblem:
 
 @dataclass(frozen=True, kw_only=True)
 class TierSegment:
-    """A run of layers on one tier, from boundary `start` to `end`."""
+    """Hold a run of layers on one tier, from boundary `start` to `end`."""
 
     tier: int
     start: int
@@ -70,17 +70,17 @@ class TierSegment:
 
 @dataclass(frozen=True, kw_only=True)
 class TierPlacement:
-    """The best placement: its segments in order, and its latency or slowest stage in milliseconds."""
+    """Hold the best placement: its segments in order, and its latency or slowest stage in milliseconds."""
 
     segments: tuple[TierSegment, ...]
     cost_ms: float
 
 
 def place_on_tiers(problem: TierProblem, *, objective: TierObjective = "latency") -> TierPlacement | None:
-    """Return the placement of least latency, or of the least slowest stage (then the most images per second).
+    """Return the placement with the least latency, or with the fastest slowest stage (the most images per second).
 
-    A stage is what one tier does for an image (decode, compute, encode), or one link's transfer of its payload. None
-    where no placement is possible.
+    A stage is the work of one tier for an image (decode, compute, encode), or the transfer of a payload over one link.
+    The result is None where no placement is possible.
     """
     tiers, boundaries = problem.encode_ms.shape
     end = boundaries - 1
@@ -102,7 +102,7 @@ def place_on_tiers(problem: TierProblem, *, objective: TierObjective = "latency"
             on_the_way = combine(on_the_way, problem.transfer_ms[later - 1])
             candidate = combine(cost, on_the_way)
             better = candidate < arrival[later]
-            better[end] = False  # the answer is no payload
+            better[end] = False  # the answer is not sent as a payload
             arrival[later] = np.where(better, candidate, arrival[later])
             for boundary in np.flatnonzero(better).tolist():
                 origin[later, boundary] = (tier, int(starts[boundary]))
@@ -118,7 +118,7 @@ def place_on_tiers(problem: TierProblem, *, objective: TierObjective = "latency"
 
 
 def _stages(problem: TierProblem, tier: int, *, objective: TierObjective) -> Values:
-    """Return the time of a tier between boundaries, decoding and encoding included; infinite where it is no step."""
+    """Return the time of a tier between boundaries, with decoding and encoding; it is infinite for impossible steps."""
     boundaries = int(problem.encode_ms.shape[1])
     index = np.arange(boundaries)
     decode = np.zeros(boundaries) if tier == 0 else problem.decode_ms[tier]  # the device has the image itself
@@ -134,7 +134,7 @@ def _stages(problem: TierProblem, tier: int, *, objective: TierObjective) -> Val
 
 
 def _answer_ms(problem: TierProblem, tier: int, *, objective: TierObjective) -> float:
-    """Return what the way back from a tier costs."""
+    """Return the cost of the answer's way back from a tier."""
     back = problem.answer_ms[:tier]
     if objective == "latency":
         return float(back.sum())

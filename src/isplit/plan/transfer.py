@@ -1,4 +1,4 @@
-"""Compute what it takes to move payloads over a link, in closed form for many payloads at once.
+"""Compute the cost of moving payloads over a link, in closed form for many payloads at once.
 
 Without loss the time of a TCP transfer follows Kurose and Ross (Computer Networking, "modelling latency with a dynamic
 congestion window"): half a round trip, the serialisation of all packets, and after every window of w segments that is
@@ -24,10 +24,11 @@ Z95 = 1.6448536269514722
 
 @dataclass(frozen=True, kw_only=True)
 class TransferCost:
-    """Costs of payloads, one entry each: times in milliseconds, packets, and how much arrives.
+    """Hold the costs of payloads in arrays with an entry for each: milliseconds, packets, and the share that arrives.
 
-    `serialisation_ms` is how long the link is busy, retransmissions included. `whole_share` is the probability that
-    the whole payload arrives at all, and `arrived_share` the expected share of its packets that does (1 for TCP).
+    `serialisation_ms` is the time during which the link is busy, including retransmissions. `whole_share` is the
+    probability that the whole payload arrives. `arrived_share` is the expected share of its packets that arrive (1 for
+    TCP).
     """
 
     median_ms: Values
@@ -52,14 +53,14 @@ def transfer_cost(
     """Return the cost of each payload over the link.
 
     Args:
-        payload_bytes: Bytes handed to TCP or UDP, any shape; protocol bytes above TCP belong to them.
+        payload_bytes: Bytes handed to TCP or UDP, of any shape. They include the bytes of protocols above TCP.
         link: The link.
-        up: From the device to the server, or back.
+        up: Whether payloads travel from the device to the server. Otherwise they travel back.
         transport: TCP (reliable) or UDP (packets may be lost).
-        warm: The TCP connection stands; otherwise its handshake comes first. Linux starts a window anew after an idle
-            timeout, so a warm connection begins with the initial window too.
+        warm: Whether the TCP connection is open already. Otherwise its handshake comes first. Linux resets the window
+            after an idle timeout, so a warm connection begins with the initial window too.
         settings: The behaviour of TCP.
-        rate_bits_per_s: Other rates than the link's, broadcast against the payloads.
+        rate_bits_per_s: Rates that replace the link's, broadcast against the payloads.
 
     """
     counts = np.maximum(np.asarray(payload_bytes, float), 0.0)
@@ -95,7 +96,7 @@ def _udp(counts: Values, rates: Values, link: LinkRecord, *, loss: float, jitter
 def slow_start_stalls_ms(
     segments: Values, segment_ms: Values, rtt_ms: float | Values, *, initial_window: int
 ) -> Values:
-    """Return how long a sender waits for acknowledgements in slow start, without loss."""
+    """Return the time that a sender waits for acknowledgements in slow start, without loss."""
     stalls = np.zeros_like(segment_ms)
     window, sent = float(initial_window), float(initial_window)
     while np.any((sent < segments) & (window * segment_ms < rtt_ms + segment_ms)):
@@ -157,13 +158,13 @@ def _loss_cases(
     in_tail = 1 - (1 - loss) ** tail
     before_tail = 1 - (1 - loss) ** (segments - tail)
     rto_ms = settings.rto_ms(rtt_ms)
-    # The timer starts anew with the last acknowledgement, a round trip after the segment before the lost one.
+    # The timer restarts with the last acknowledgement, a round trip after the segment before the lost one.
     repair_ms = rto_ms + segment_ms + np.where(segments > 1, rtt_ms, 0.0)
     # Half of the segments after a lost one are on their way while it is repaired.
     in_flight_ms = np.minimum(segments - tail, settings.initial_window) * segment_ms / 2
     detection_ms = rtt_ms / 4 if settings.rack else settings.duplicate_acks * segment_ms
     fast_ms = np.maximum(rtt_ms + detection_ms + segment_ms - in_flight_ms, 0.0)
-    # Several windows may each lose a segment; one that does is repaired once.
+    # Several windows may each lose a segment. Each such window is repaired once.
     episodes = _loss_episodes(segments - tail, loss=loss, initial_window=settings.initial_window)
     fast_ms = fast_ms * np.where(before_tail > 0, episodes / np.maximum(before_tail, 1e-300), 1.0)
     lost_again = 1 - (1 - loss * loss) ** segments
@@ -190,7 +191,7 @@ def _sustained_ms(segments: Values, rtt_ms: float, *, loss: float) -> Values:
 
 
 def _mixture(cases: list[tuple[Values, Values]]) -> tuple[Values, Values, Values]:
-    """Return median, 95th percentile and mean of a sum of independent delays that happen or not."""
+    """Return the median, the 95th percentile and the mean of a sum of independent delays, each with a probability."""
     shape = cases[0][0].shape
     totals, weights = [np.zeros(shape)], [np.ones(shape)]
     for probability, delay in cases:

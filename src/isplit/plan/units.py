@@ -1,7 +1,7 @@
 """Read and write quantities with units that are never guessed: rates, durations, sizes and shares.
 
-A lower-case b is a bit and a capital B a byte, as in 12Mbit/s, 12Mb/s or 12Mbps against 1.5MB/s. A number without a
-unit, or a unit that reads both ways ("mb/s"), is refused with both readings.
+A lower-case b is a bit and a capital B a byte: 12Mbit/s, 12Mb/s and 12Mbps are bits, and 1.5MB/s is bytes. A number
+without a unit, or an ambiguous unit ("mb/s"), is refused with both readings.
 """
 
 import math

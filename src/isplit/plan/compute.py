@@ -31,9 +31,10 @@ _DECODE_FACTOR = {"jpeg": 1.0, "webp": 3.3, "png": 4.0, "avif": 1.3, "jxl": 1.3}
 class ModelShape:
     """Describe a model by cumulative figures at its boundaries, in arrays of n + 2 entries.
 
-    `names` has None at both ends. `macs` and `parameters` are of everything before a boundary; `tensor_bytes` is what
-    crosses it as float32; peaks are of activations before and after it. `places` are the boundaries of cuts by name.
-    `divisible` are the largest layers that can be computed in blocks, by the boundary just before their step.
+    `names` has None at both ends. `macs` and `parameters` count everything before a boundary. `tensor_bytes` are the
+    bytes that cross it as float32. The peaks are those of the activations before and after it. `places` maps the names
+    of cuts to boundaries. `divisible` maps the boundary before a step to the step's largest layer that can be computed
+    in blocks.
     """
 
     names: tuple[str | None, ...]

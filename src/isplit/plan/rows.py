@@ -17,9 +17,9 @@ CLASSIFIER_SHARE = 0.2
 class PlacementRow:
     """Describe a placement before machines and links are known.
 
-    `second` is where the device takes over again. Placements that depend on the machines (several tiers, segments one
-    after the other) bring their `parts`, as machine and boundaries, and their `fixed` costs by column. `blocks` are the
-    divided layers of parts, as name and number of blocks, by the boundary where the part begins.
+    `second` is the cut at which the device takes over again. Placements that depend on the machines (on several tiers,
+    or in segments one after the other) have `parts`, which name a machine and boundaries, and `fixed` costs by column.
+    `blocks` maps the boundary at which a part begins to its divided layer, as name and number of blocks.
     """
 
     name: str

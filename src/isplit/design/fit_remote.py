@@ -148,7 +148,7 @@ def _trained(
 
 def _labelled(progress: Progress, when: str) -> Progress:
     """Return progress that says which of two measurements is meant."""
-    return lambda what, done, total: progress(f"{what}: accuracy on the test part {when}", done, total)
+    return lambda what, done, total: progress(f"{what} of the test part, {when}", done, total)
 
 
 def _key(view: StudyView, compression: Compression, after: Cut | None, *, settings: FitSettings, images: int) -> str:

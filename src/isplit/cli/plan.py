@@ -140,7 +140,7 @@ def show_plan(record: PlanRecord, *, every: bool = False, wide: bool = False) ->
     """Print placements as a table of at most 80 columns; more with `wide`."""
     shown = list(record.placements) if every else _worth_showing(record)
     estimated = ", estimated" if record.estimated else ""
-    title = f"{len(shown)} of {len(record.placements)} placements{estimated}; * no other beats it"
+    title = f"{len(shown)} of {len(record.placements)} placements{estimated}; * Pareto-optimal, ! breaks a limit"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("placement", no_wrap=False, overflow="fold", min_width=16, max_width=None if wide else 28)
     columns = ["ms", "p95", "acc. %", "loss", "B up", "B down"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from isplit.design.class_subsets import ClassSubset, parse_groups
 from isplit.design.inputs.data import Dataset
-from isplit.errors import DataError
+from isplit.errors import DataError, StudyError
 from isplit.records import ClassGroup
 
 
@@ -106,3 +106,11 @@ def test_merged_classes_join_by_logsumexp() -> None:
 
     assert [[5.0, pytest.approx(log(4))]] == own(torch.tensor([[5.0, 0.0, log(3)]])).tolist()
     assert [0, 1, 1] == own.label_map.tolist()
+
+
+@pytest.mark.parametrize("members", [(("cat",), ("wolf",)), (("cat",), ())])
+def test_a_record_with_classes_that_are_not_there(members):
+    """A study whose record names classes that the data does not have is refused, and not a fault of isplit."""
+    group = ClassGroup(name="pets", classes=("cat", "other"), members=members)
+    with pytest.raises(StudyError, match="the group 'pets' has the class"):
+        _ = ClassSubset(group, ("cat", "dog"), (0, 1)).outputs

@@ -1,10 +1,13 @@
-"""Where in a record a number is that is not finite."""
+"""What no record may hold: numbers that are not finite or too large, halves of characters."""
 
 import math
+import re
 
 import pytest
+from pydantic import JsonValue, ValidationError
 
-from isplit.records.base import _first_non_finite
+from isplit.records import Accuracy, Paired
+from isplit.records.base import Record, _first_non_finite
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,63 @@ from isplit.records.base import _first_non_finite
 def test_place_of_a_number_that_is_not_finite(value, place):
     """The path of names and numbers leads to the value, from the outside in."""
     assert place == _first_non_finite(value)
+
+
+class Example(Record):
+    """A record that takes anything."""
+
+    schema_name = "isplit.example/1"
+    file_name = "example.json"
+
+    value: JsonValue
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("1e101", "it holds 1e101, which is larger than any number in a record"),
+        ("-1e308", "it holds -1e308"),
+        ("1e999", "it holds 1e999"),
+        ("18446744073709551616", "it holds 18446744073709551616"),
+        ("-" + "9" * 5000, "it holds -999999999999999999999999999999999999999…"),
+        ("NaN", "it holds NaN, which is no number"),
+        (r'"a\ud800"', r"it holds '\ud800', which is no character"),
+        (r'{"a": ["\uDFFF"]}', r"it holds '\udfff'"),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, str.encode])
+def test_values_that_nothing_computes_with(value, words, kind):
+    """Numbers that would overflow and halves of characters are refused, wherever they are in a record."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Example.from_json(kind(f'{{"schema": "isplit.example/1", "value": [{value}]}}'))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e100", 1e100),
+        ("18446744073709551615", 2**64 - 1),
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        (r'"\\ud800"', r"\ud800"),
+        ("1e-320", 1e-320),
+    ],
+)
+def test_values_at_the_limits(text, value):
+    """The largest numbers, pairs of halves and what only looks like a half are read."""
+    assert value == Example.from_json(f'{{"schema": "isplit.example/1", "value": {text}}}').value
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        (Paired, {"only_first": -1, "only_second": 0, "difference": 0, "stderr": 0}),
+        (Paired, {"only_first": 1, "only_second": 0, "difference": 2, "stderr": 0}),
+        (Paired, {"only_first": 1, "only_second": 0, "difference": 0, "stderr": -1}),
+        (Accuracy, {"correct": -1, "images": 1, "accuracy": 0, "low": 0, "high": 1}),
+        (Accuracy, {"correct": 1, "images": 1, "accuracy": 1.5, "low": 0, "high": 1}),
+    ],
+)
+def test_figures_that_cannot_be(part, fields):
+    """Negative counts, and shares outside 0 to 1, are refused."""
+    with pytest.raises(ValidationError):
+        part(**fields)

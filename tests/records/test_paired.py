@@ -56,3 +56,11 @@ def test_images_that_would_settle():
     more = paired(8 * scale, 4 * scale, 1000 * scale)
     assert comparison.largest_loss(1000) > 0.01 >= more.largest_loss(1000 * scale)
     assert paired(10, 0, 1000).images_to_settle(1000, 0.01) is None
+
+
+def test_counts_beyond_what_is_summed(monkeypatch):
+    """A record with counts beyond a million takes no time and memory in proportion, and the bounds hardly differ."""
+    exact = [bound(2000, 9000) for bound in (upper_share, lower_share)]
+    monkeypatch.setattr("isplit.records.paired._LARGEST_EXACT", 0)
+    np.testing.assert_allclose([bound(2000, 9000) for bound in (upper_share, lower_share)], exact, atol=5e-5)
+    assert 0.999 < Paired(only_first=2**60, only_second=1, difference=-1, stderr=0).largest_loss(10) < 1.001

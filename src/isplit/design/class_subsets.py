@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.source import display_name
-from isplit.errors import DataError
+from isplit.errors import DataError, StudyError
 from isplit.records import ClassGroup, Target
 from isplit.records.files import LARGEST_JSON_BYTES, FileTooLargeError, read_limited
 
@@ -142,8 +142,20 @@ class ClassSubset:
 
     @cached_property
     def outputs(self) -> list[list[int]]:
-        """The model outputs of each class of the group."""
+        """The model outputs of each class of the group.
+
+        Raises:
+            StudyError: a record of a study gives the group a class that the data does not have, or none.
+
+        """
         output: Mapping[str, int] = dict(zip(self.class_names, self.class_outputs, strict=True))
+        for members in self.group.members:
+            if not members or not output.keys() >= set(members):
+                msg = (
+                    f"study.json is damaged: the group {self.group.name!r} has the class {'+'.join(members)!r}, and "
+                    "the data does not; run `isplit analyze` again"
+                )
+                raise StudyError(msg)
         return [[output[member] for member in members] for members in self.group.members]
 
     @cached_property

@@ -1,11 +1,10 @@
 """Define what every record shares: frozen fields, a schema name with a version, and files that are whole or absent."""
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Never, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,6 +17,9 @@ ComputedOn = Annotated[
     str | None, Field(description="the device that computed it, with the card's name; None in older records")
 ]
 """The field of a record that says where its figures were computed."""
+
+Count = Annotated[int, Field(ge=0)]
+"""A number of things."""
 
 
 class Part(BaseModel):
@@ -57,12 +59,12 @@ class Record(Part):
         """Return the record as JSON text, its schema first.
 
         Raises:
-            NonFiniteError: a number in it is NaN or infinite; the message names the field.
+            NonFiniteError: a number is NaN, infinite or too large to be read again; the message names its field.
 
         """
         fields = {"schema": self.schema_name, **json.loads(self.model_dump_json())}
         if (where := _first_non_finite(fields)) is not None:
-            msg = f"{self.file_name} is not written: {where} is NaN or infinite"
+            msg = f"{self.file_name} is not written: {where} is NaN or infinite, or beyond {_LARGEST_FLOAT:g}"
             raise NonFiniteError(msg)
         return json.dumps(fields, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -72,11 +74,13 @@ class Record(Part):
 
         Raises:
             LaterSchemaError: a later version of isplit wrote it.
-            ValueError: it is not JSON, has no schema or another one, does not fit it, or holds a number that is not
-                finite.
+            ValueError: it is not JSON, has no schema or another one, does not fit it, or holds a number beyond what is
+                computed with, or a text that is not Unicode.
 
         """
-        data = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+        data = json.loads(text, parse_constant=_refuse_number, parse_float=_finite, parse_int=_integer)
+        if b"\\ud" in (text.encode(errors="replace") if isinstance(text, str) else text).lower():
+            _check_unicode(data)
         if not isinstance(data, dict) or "schema" not in data:
             msg = f"not a record: no schema (expected {cls.schema_name!r})"
             raise ValueError(msg)
@@ -177,16 +181,39 @@ def _refuse_number(word: str) -> float:
     raise ValueError(msg)
 
 
+_LARGEST_FLOAT = 1e100  # squares of the largest 32-bit number are below it, and a product of three is still finite
+_LARGEST_INTEGER = 2**64 - 1  # the largest seed of torch
+
+
 def _finite(text: str) -> float:
-    """Parse a number, because JSON allows more digits than a float has."""
+    """Parse a number, and refuse one with which computations would overflow."""
     number = float(text)
-    return number if math.isfinite(number) else _refuse_number(text[:40])
+    return number if abs(number) <= _LARGEST_FLOAT else _refuse_large(text)
+
+
+def _integer(text: str) -> int:
+    """Parse a whole number, and refuse one that has more than 64 bits."""
+    return int(text) if len(text) <= 20 and abs(int(text)) <= _LARGEST_INTEGER else _refuse_large(text)
+
+
+def _refuse_large(text: str) -> Never:
+    msg = f"it holds {text[:40]}{'…' if len(text) > 40 else ''}, which is larger than any number in a record"
+    raise ValueError(msg)
+
+
+def _check_unicode(value: _Json) -> None:
+    """Refuse halves of a character that JSON can escape one by one, because no file or terminal takes them."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        msg = f"it holds {error.object[error.start]!r}, which is no character"
+        raise ValueError(msg) from None
 
 
 def _first_non_finite(value: _Json, where: str = "") -> str | None:
-    """Return the place of the first number that is NaN or infinite ("points.3.cui"), or None."""
+    """Return the place of the first number that is NaN, infinite or too large ("points.3.cui"), or None."""
     if isinstance(value, float):
-        return None if math.isfinite(value) else where
+        return None if abs(value) <= _LARGEST_FLOAT else where
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, item in items:
         inner = _first_non_finite(item, f"{where}.{name}" if where else str(name))

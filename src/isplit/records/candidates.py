@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from isplit.records.base import Part
+from isplit.records.base import Count, Part
 from isplit.records.tables import TableRecord
 
 Rule = Literal["importance-maximum", "natural-bottleneck", "size-minimum", "above-trend"]
@@ -15,13 +15,13 @@ class Candidate(Part):
     images may move it. It is None if the curve did not find the cut.
     """
 
-    rank: int
+    rank: Count
     cut: str
     found_by: tuple[Rule, ...]
     cui: float | None
     log10_cui: float | None
     settled: bool | None
-    bytes: int
+    bytes: Count
     head_mac_share: float
 
 

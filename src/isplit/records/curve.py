@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import ComputedOn, Part
+from isplit.records.base import ComputedOn, Count, Part
 from isplit.records.tables import TableRecord
 
 Target = Literal["correct", "predicted"]
@@ -47,7 +47,7 @@ class SubsetCurve(Part):
 
     name: str
     classes: tuple[str, ...]
-    images: int
+    images: Count
     points: tuple[CurvePoint, ...]
 
 
@@ -62,7 +62,7 @@ class CurveRecord(TableRecord):
     target: Target
     precision: Precision
     device: ComputedOn = None
-    images: int
+    images: Count
     images_per_class: dict[str, int]
     stopped: str = Field(description="why no more images were taken, in words")
     points: tuple[CurvePoint, ...]

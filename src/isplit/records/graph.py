@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from isplit.records.base import Part
+from isplit.records.base import Count, Part
 from isplit.records.tables import TableRecord
 
 CutKind = Literal["default", "pre-activation", "other"]
@@ -14,7 +14,7 @@ class Crossing(Part):
     name: str
     shape: tuple[int, ...]
     dtype: str
-    bytes: int
+    bytes: Count
 
 
 class Cut(Part):
@@ -28,18 +28,18 @@ class Cut(Part):
     """
 
     name: str
-    depth: int
+    depth: Count
     kind: CutKind
     op: str
     crossing: tuple[Crossing, ...]
-    bytes: int
+    bytes: Count
     channel_axis: int | None
-    head_macs: int
-    tail_macs: int
-    head_parameters: int
-    tail_parameters: int
-    head_peak_bytes: int
-    tail_peak_bytes: int
+    head_macs: Count
+    tail_macs: Count
+    head_parameters: Count
+    tail_parameters: Count
+    head_peak_bytes: Count
+    tail_peak_bytes: Count
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,10 +95,10 @@ class GraphRecord(TableRecord):
 
     captured_by: Literal["torch.fx", "torch.export"]
     input_shape: tuple[int, ...]
-    input_bytes: int
+    input_bytes: Count
     output_shape: tuple[int, ...]
-    macs: int
-    parameters: int
+    macs: Count
+    parameters: Count
     uncounted: tuple[str, ...]
     cuts: tuple[Cut, ...]
     unavailable: tuple[Unavailable, ...]

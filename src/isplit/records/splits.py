@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from isplit.records.base import ComputedOn, Part, Record
+from isplit.records.base import ComputedOn, Count, Part, Record
 from isplit.records.compression import Compression
 from isplit.records.curve import Precision
 from isplit.records.link import WireBytes, WireOverhead, wire_overhead
@@ -23,10 +23,10 @@ CoderName = Literal["raw", "zstd", "rle", "rans"]
 class PayloadBytes(Part):
     """The bytes of an image that cross, header included: mean, 95th percentile and largest over a number of images."""
 
-    mean: float
-    p95: float
-    max: int
-    images: int
+    mean: float = Field(ge=0)
+    p95: float = Field(ge=0)
+    max: Count
+    images: Count
 
     @classmethod
     def from_lengths(cls, lengths: ArrayLike) -> "PayloadBytes":
@@ -96,14 +96,14 @@ class Measurement(Part):
     per_class: dict[str, Accuracy]
     payload_bytes: PayloadBytes
     divergence_nats: float | None = None
-    elements: int
-    clipped_share: float
-    encoder_macs: int
-    encoder_parameters: int
-    decoder_macs: int
-    decoder_parameters: int
-    head_macs: int
-    head_mac_share: float
+    elements: Count
+    clipped_share: float = Field(ge=0, le=1)
+    encoder_macs: Count
+    encoder_parameters: Count
+    decoder_macs: Count
+    decoder_parameters: Count
+    head_macs: Count
+    head_mac_share: float = Field(ge=0)
 
     @property
     def wire_bytes(self) -> WireBytes:

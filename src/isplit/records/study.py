@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from isplit.records.base import ComputedOn, Part, Record
+from isplit.records.base import ComputedOn, Count, Part, Record
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 PartName = Literal["fit", "select", "test"]
@@ -67,11 +67,11 @@ class DataSource(Part):
 class Accuracy(Part):
     """A share of correct answers with its 95 % Wilson score interval (Wilson 1927), all in [0, 1]."""
 
-    correct: int
-    images: int
-    accuracy: float
-    low: float
-    high: float
+    correct: Count
+    images: Count
+    accuracy: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
 
     @classmethod
     def from_counts(cls, correct: int, images: int) -> "Accuracy":

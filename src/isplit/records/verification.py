@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from isplit.records.base import ComputedOn, Part
+from isplit.records.base import ComputedOn, Count, Part
 from isplit.records.splits import Budget, Design, Measurement
 from isplit.records.tables import TableRecord
 
@@ -20,8 +20,8 @@ class VerifiedCut(Part):
 
     cut: str
     cui: float | None
-    bytes: int
-    depth: int
+    bytes: Count
+    depth: Count
     closed_form: Measurement
     calibrated_accuracy: float | None
     trained: Measurement
@@ -39,7 +39,7 @@ class PredictorScore(Part):
     """
 
     predictor: Predictor
-    cuts: int
+    cuts: Count
     kendall_tau: float | None
     top1: str | None
     top1_regret_points: float | None
@@ -55,7 +55,7 @@ class Verification(Part):
     design: Design
     cuts: tuple[VerifiedCut, ...]
     scores: tuple[PredictorScore, ...]
-    epochs: int
+    epochs: Count
     training_seconds: float
     device: ComputedOn = None
 

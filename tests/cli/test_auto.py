@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from isplit.plan.costs import RUNTIME_BYTES
 from isplit.records import BundleRecord, PlanRecord, SplitRecord
 from isplit.records.split_files import split_records
 from isplit.runtime.bundle import Bundle
@@ -181,6 +182,23 @@ def test_no_training_when_none_is_allowed(auto, predicted_run, calls):
     assert ["analyze", "predict", "export"] == calls
     assert [] == trained(predicted_run / "study")
     assert Bundle.open(predicted_run / "bundle")
+
+
+def test_a_model_that_does_not_fit_is_exported_in_segments(auto, predicted_run, isplit, tiny_data, calls):
+    """Without a server to send to, a limit on memory gives segments, which run; a second call writes nothing anew."""
+    options = ["--max-device-memory", f"{RUNTIME_BYTES + 19_500}B", "--max-wire-bytes", "1"]
+    result = auto(*options)
+    assert 0 == result.code, result.err
+    bundle = predicted_run / "bundle"
+    assert f"isplit run {bundle} IMAGES --placement segmented" in " ".join(result.out.split())
+    segmented = BundleRecord.load(bundle).segmented
+    assert segmented is not None
+    written = (bundle / "manifest.json").stat().st_mtime_ns
+    picture = next((tiny_data / "test" / "bars").iterdir())
+    answer = json.loads(isplit("run", bundle, picture, "--placement", "segmented", "--json").out)
+    assert "segmented" == answer["placement"]
+    assert 0 == auto(*options).code
+    assert written == (bundle / "manifest.json").stat().st_mtime_ns
 
 
 def test_impossible_limits(auto, predicted_run):

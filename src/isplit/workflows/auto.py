@@ -39,6 +39,7 @@ from isplit.records import (
 from isplit.records.split_files import split_records
 from isplit.runtime.bundle import Bundle
 from isplit.workflows.auto_estimate import TimeEstimate, estimate_time
+from isplit.workflows.auto_export import split_to_export, write_segments
 from isplit.workflows.auto_settings import AutoResult, AutoSettings
 
 Say = Callable[[str], None]
@@ -266,11 +267,16 @@ class AutoRun:
     def _export(self, study: Study, record: PlanRecord, progress: Progress) -> BundleRecord | None:
         """Write the bundle of the plan's split, unless it exists, and return its record.
 
-        The result is None where no placement keeps the limits. Where the answer is not a split, the bundle holds the
-        best split as it is beside the whole model, so that `isplit bench` can measure the placements that were not
-        chosen.
+        The result is None where no placement keeps the limits. Where the answer is a division into segments, the
+        bundle holds the segments. Where it is another one, the bundle holds the best split as it is beside the whole
+        model, so that `isplit bench` can measure the placements that were not chosen.
         """
-        split = _split_to_export(record)
+        chosen = None if record.answer.chosen is None else record.placement(record.answer.chosen)
+        if chosen is not None and chosen.kind == "segmented":
+            group, overwrite = self.settings.plan.group, self.settings.overwrite
+            out = self.bundle_directory
+            return write_segments(study, chosen, out, group=group, overwrite=overwrite, progress=progress)
+        split = split_to_export(record)
         if record.answer.chosen is None or split is None:
             return None
         assert split.cut is not None
@@ -323,26 +329,7 @@ class AutoRun:
             return None, None
         chosen, place = record.placement(record.answer.chosen), self.bundle_directory
         if chosen.kind not in ("split", "remote"):
-            return None, f"isplit run {place} IMAGES --placement local"
+            name = "segmented" if chosen.kind == "segmented" else "local"
+            return None, f"isplit run {place} IMAGES --placement {name}"
         placement = "remote" if chosen.kind == "remote" else chosen.cut
         return f"isplit serve {place}", f"isplit run {place} IMAGES --server HOST:8001 --placement {placement}"
-
-
-def _split_to_export(record: PlanRecord) -> PlannedPlacement | None:
-    """Return the plan's split, or the best split where the plan chose another kind of placement.
-
-    Splits that break no limit come first. Among them, splits that leave work to the server come first, and then the
-    fastest.
-    """
-    chosen = record.answer.chosen
-    splits = [placement for placement in record.placements if placement.kind == "split"]
-    return min(
-        splits,
-        key=lambda split: (
-            split.name != chosen,
-            len(split.violates),
-            not split.worth_considering,
-            split.latency_ms,
-        ),
-        default=None,
-    )

@@ -167,3 +167,13 @@ def test_idx_files_that_cannot_be_read(tmp_path, pixels, write_idx):
 
     with pytest.raises(DataError, match="20 images but 30 labels"):
         open_data(f"idx:{write_idx(tmp_path / 'images', pixels(0, (20, 6, 5)))},{labels}")
+
+
+def test_images_of_zeros_and_ones_are_refused():
+    """Bytes that hold a mask of 0 and 1 would be nearly black, and floats of 0 and 1 are black and white."""
+    mask = np.arange(20 * 64, dtype=np.uint8).reshape(20, 8, 8) % 2
+    labels = np.arange(20) % 2
+
+    with pytest.raises(DataError, match="only the values 0 and 1 of 255"):
+        open_data((mask, labels))
+    assert 255 == open_data((mask.astype(float), labels)).image(0).getextrema()[1]

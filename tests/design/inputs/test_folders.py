@@ -308,7 +308,43 @@ def test_subfolders_of_classes(tmp_path, class_files, write_files):
 
     several = class_files("cat/", classes=("day", "night")) | class_files("dog/", classes=("day", "night"))
     several |= {"classes.json": b'["cat", "dog"]'}
-    assert ("cat", "dog") == open_data(str(write_files(tmp_path / "several", several))).classes
+    listed = open_data(str(write_files(tmp_path / "several", several)))
+    assert (("cat", "dog"), ()) == (listed.classes, listed.notices)
+
+
+def test_subfolders_that_may_be_the_classes_are_told(tmp_path, class_files, write_files):
+    """Where a class folder holds several folders, a notice names them: they might be the classes that were meant."""
+    files = class_files("animals/", classes=("cat", "dog")) | class_files("vehicles/", classes=("bus", "car"))
+
+    dataset = open_data(str(write_files(tmp_path, files)))
+
+    assert ("animals", "vehicles") == dataset.classes
+    assert ["animals holds cat, dog" in notice for notice in dataset.notices] == [True]
+
+
+@pytest.mark.parametrize("top", ["", "pets/"])
+def test_images_in_no_class_folder_are_told(tmp_path, png, top, class_files, write_files):
+    """Images beside class folders, beside the folders of parts, and beside the classes of a part are left out."""
+    strays = {f"{top}1.png": png(1), f"{top}2.png": png(2)}
+    undivided = open_data(str(write_files(tmp_path / "undivided", class_files(top) | strays)))
+    files = class_files(f"{top}train/") | class_files(f"{top}test/") | strays | {f"{top}train/3.png": png(3)}
+    divided = open_data(str(write_files(tmp_path / "divided", files)))
+
+    for dataset, images, number in ((undivided, 20, 2), (divided, 40, 3)):
+        assert (("cat", "dog"), images) == (dataset.classes, len(dataset))
+        expected = f"{number} images that lie in no class folder had to be left out, for example {top}1.png"
+        assert [expected in notice for notice in dataset.notices] == [True]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("cat", "Cat"), ("cat", "cat "), ("tabby_cat", "tabby cat"), ("1", "01")]
+)
+def test_classes_with_similar_names_are_told(tmp_path, first, second, class_files, write_files):
+    """Classes that a slip of the hand has divided are two classes, and a notice names them."""
+    dataset = open_data(str(write_files(tmp_path, class_files(classes=(first, second, "dog")))))
+
+    assert 3 == len(dataset.classes)
+    assert ["differ only in how they are written" in notice for notice in dataset.notices] == [True]
 
 
 def test_parts_without_class_folders_are_refused(tmp_path, class_files, write_files):

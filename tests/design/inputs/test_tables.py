@@ -134,3 +134,74 @@ def test_bytes_that_are_not_utf8():
 
     assert ["ni\udcf1o.png"] == columns["path"]
     assert json.dumps(columns["label"]) == '["cat"]'
+
+
+@pytest.mark.parametrize(
+    ("label_of", "classes"),
+    [
+        (lambda i: f"{11 - i}.0", tuple(map(str, range(12)))),
+        (lambda i: ("1", "1.0", "2")[i % 3], ("1", "2")),
+        (lambda i: ("0.5", "10.0", "2.0")[i % 3], ("0.5", "10.0", "2.0")),
+        (lambda i: (-1, 0, 1)[i % 3], ("-1", "0", "1")),
+    ],
+)
+def test_numbers_with_a_decimal_point(write_table, label_of, classes):
+    """Whole numbers that a program has written as "10.0" are in the order of numbers; other decimals are names."""
+    assert classes == open_data(write_table("path,label\n" + rows(label_of))).classes
+
+
+def test_a_number_below_zero_is_told(write_table):
+    """-1 often means that an image has no label; where it is taken for a class, a notice says so."""
+    dataset = open_data(write_table("path,label\n" + rows(lambda i: (-1, 0, 1)[i % 3])))
+
+    assert ["the label -1 is taken for a class" in notice for notice in dataset.notices] == [True]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_tables_of_other_programs(write_table, separator, encoding):
+    """Other separators, marks of the encoding, and backslashes between folders."""
+    text = ("path,label\n" + rows(lambda i: "ab"[i % 2])).replace("/", "\\").replace(",", separator)
+
+    dataset = open_data(write_table(text.replace("\n", "\r\n"), encoding=encoding))
+
+    assert [0, 1] * 6 == dataset.labels.tolist()
+    assert dataset.name_of(3).endswith("images/3.png")
+
+
+def test_rows_that_repeat_an_image(write_table):
+    """An image with two rows counts once; with two labels, or in two parts, it is refused, however it is spelled."""
+    table = "path,label\n" + rows(lambda i: "ab"[i % 2])
+
+    dataset = open_data(write_table(table + "./images/0.png,a\nimages/../images/1.png,b\n"))
+    assert 12 == len(dataset)
+    assert ["2 rows name an image that an earlier row has named" in notice for notice in dataset.notices] == [True]
+    with pytest.raises(DataError, match=r"images/0\.png has two labels, 'a' and 'b'"):
+        open_data(write_table(table + "./images/0.png,b\n"))
+    divided = "path,label,split\n" + rows(lambda i: f"{'ab'[i % 2]},{('train', 'test')[i % 3 == 0]}")
+    with pytest.raises(DataError, match=r"images/0\.png belongs to two parts, test and train"):
+        open_data(write_table(divided + "images/0.png,a,train\n"))
+
+
+def test_order_of_categories(write_table, tmp_path, monkeypatch):
+    """A frame whose labels are pandas' categories has the classes in the order of the categories."""
+    write_table("")
+    monkeypatch.chdir(tmp_path)
+    labels = pd.Categorical([("cat", "dog")[i % 2] for i in range(12)], categories=["dog", "bird", "cat"])
+
+    dataset = open_data(pd.DataFrame({"path": [f"images/{i}.png" for i in range(12)], "label": labels}))
+
+    assert ("dog", "bird", "cat") == dataset.classes
+    assert [2, 0] * 6 == dataset.labels.tolist()
+    assert any("no image at all: 'bird'" in notice for notice in dataset.notices)
+
+
+@pytest.mark.parametrize("label", [True, 0.5])
+def test_labels_of_a_frame_that_name_no_class(write_table, tmp_path, monkeypatch, label):
+    """Truth values and fractions are no classes."""
+    write_table("")
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({"path": [f"images/{i}.png" for i in range(12)], "label": [label] * 12})
+
+    with pytest.raises(DataError, match=f"image 1 has the label {label} in 'label': give a whole number or a name"):
+        open_data(frame)

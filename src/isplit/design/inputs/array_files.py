@@ -33,6 +33,9 @@ def array_source(
         if images.dtype != np.uint8 or images.ndim not in (3, 4):
             msg = f"{spec}: images must be uint8 N×H×W or N×H×W×C, not {images.dtype} {images.shape}"
             raise DataError(msg)
+        if images.size and images.max() == 1:
+            msg = f"{spec}: images hold only the values 0 and 1 of 255, which is nearly black: multiply them by 255"
+            raise DataError(msg)
         if images.ndim == 4 and channels_come_first(images.shape[1:]):
             height, width = images.shape[2:]
             msg = (

@@ -20,7 +20,7 @@ from isplit.design.inputs.hugging_face import read_hugging_face
 from isplit.design.inputs.library_sets import TORCHVISION_SETS, read_digits, read_factory, read_torchvision
 from isplit.design.inputs.objects import object_spec, read_object
 from isplit.design.inputs.parts import Division, divide
-from isplit.design.inputs.source import Source, choose_parts, close_match
+from isplit.design.inputs.source import Source, choose_parts, close_match, notices_of_similar_names
 from isplit.design.inputs.tables import FILE_NAME as TABLE_NAME
 from isplit.design.inputs.tables import ImageFiles, files_below, parse_csv, read_table
 from isplit.errors import DataError, InputError
@@ -158,12 +158,15 @@ def open_data(data: Any, *, split: str | None = None, seed: int = 0, data_root: 
         sha256=source.sha256,
         read=source.read,
         name_of=source.name_of,
-        notices=(*source.notices, *division.notices, *_notices_of_empty_classes(source, division)),
+        notices=(*source.notices, *division.notices, *_notices_of_classes(source, division)),
     )
 
 
-def _notices_of_empty_classes(source: Source, division: Division) -> tuple[str, ...]:
-    """Name the classes without any image, and those without one to fit on, unless the division has reported them."""
+def _notices_of_classes(source: Source, division: Division) -> tuple[str, ...]:
+    """Name the classes without any image, those without one to fit on, and those with similar names.
+
+    Classes that the division has reported are not named again.
+    """
     counts = np.bincount(source.labels, minlength=len(source.classes))
     fit_counts = np.bincount(source.labels[division.parts["fit"]], minlength=len(source.classes))
     notices: list[str] = []
@@ -181,7 +184,7 @@ def _notices_of_empty_classes(source: Source, division: Division) -> tuple[str, 
         if names:
             listed = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
             notices.append(f"{len(names)} of the {len(source.classes)} classes have {what}: {listed}")
-    return tuple(notices)
+    return (*notices, *notices_of_similar_names(source.classes))
 
 
 def _distinct_titles(source: Source) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -49,7 +49,8 @@ def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
             msg = f"{spec}: {part} has a class {extra[0]!r} that {first_part} lacks: add or remove it"
             raise DataError(msg)
     about = ClassFile(order=classes)
-    if (path := f"{prefix}{FILE_NAME}") in tree.files:
+    has_class_file = (path := f"{prefix}{FILE_NAME}") in tree.files
+    if has_class_file:
         about = parse_class_file(_read(tree, path, spec=spec), classes, name=f"{spec}: {display_name(path)}")
     samples: list[tuple[str, int]] = []
     parts: dict[str, NDArray[np.int64]] = {}
@@ -76,7 +77,12 @@ def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
         sha256=tree.sha256 or _listing_sha256(tree, listing),
         titles=about.titles,
         groups=about.groups,
-        notices=(*about.notices, *_notices_of_unread_files(tree, part_folders.values(), spec=spec)),
+        notices=(
+            *about.notices,
+            *_notices_of_unread_files(tree, part_folders.values(), spec=spec),
+            *_notices_of_strays(tree, {prefix, *part_folders.values()}, spec=spec),
+            *(() if has_class_file else _notices_of_subfolders(images_of_parts, part_folders, spec=spec)),
+        ),
     )
 
 
@@ -99,6 +105,40 @@ def _notices_of_unread_files(tree: FileTree, folders: Iterable[str], *, spec: st
         return ()
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
     return (f"{spec}: files of kinds that are not read were left out ({kinds}): convert them to PNG or JPEG",)
+
+
+def _notices_of_strays(tree: FileTree, folders: Iterable[str], *, spec: str) -> tuple[str, ...]:
+    """Count the images that lie beside the class folders, or above them, and so have no class."""
+    above = {""}
+    for folder in folders:
+        pieces = folder.split("/")[:-1]
+        above |= {"/".join(pieces[:count]) for count in range(1, len(pieces) + 1)}
+    strays = sorted(
+        path for path in tree.files if path.lower().endswith(IMAGE_SUFFIXES) and path.rpartition("/")[0] in above
+    )
+    if not strays:
+        return ()
+    number = "1 image that lies" if len(strays) == 1 else f"{len(strays)} images that lie"
+    return (f"{spec}: {number} in no class folder had to be left out, for example {display_name(strays[0])}",)
+
+
+def _notices_of_subfolders(
+    images_of_parts: Mapping[str, Mapping[str, Sequence[str]]], part_folders: Mapping[str, str], *, spec: str
+) -> tuple[str, ...]:
+    """Say that class folders hold several folders of images, which might be the classes that were meant."""
+    subfolders: dict[str, set[str]] = {}
+    for part, images in images_of_parts.items():
+        for name, paths in images.items():
+            inner = (path.removeprefix(part_folders[part]).split("/")[1:-1] for path in paths)
+            subfolders.setdefault(name, set()).update(pieces[0] for pieces in inner if pieces)
+    several = {name: inner for name, inner in subfolders.items() if len(inner) > 1}
+    if not several:
+        return ()
+    name = min(several)
+    return (
+        f"{spec}: {len(several)} of the {len(subfolders)} class folders hold several folders, whose images are taken "
+        f"for one class: {name} holds {_listed(several[name])}. If these are the classes, give their folders instead",
+    )
 
 
 # --- parts ---
@@ -148,10 +188,11 @@ def _enter_enclosing_folders(images: Sequence[str], *, split: str | None) -> tup
     prefix = ""
     while True:
         direct, nested = _folders_in(images, prefix)
-        if direct or len(nested) != 1:
+        if len(direct | nested) != 1:
             return prefix, direct, nested
-        (name,) = nested
-        if name == split or part_name(name) is not None:
+        (name,) = direct | nested
+        inner = _folders_in(images, f"{prefix}{name}/")
+        if name == split or part_name(name) is not None or not any(inner):
             return prefix, direct, nested
         prefix += f"{name}/"
 
@@ -169,10 +210,15 @@ def _enter_part(images: Sequence[str], folder: str) -> str:
 
 
 def _folders_in(images: Sequence[str], prefix: str) -> tuple[set[str], set[str]]:
-    """Return the folders in `prefix` that hold images, and those that hold only folders of images."""
+    """Return the folders in `prefix` that hold images, and those that hold only folders of images.
+
+    A folder that is called like a part and holds both counts as one of folders: the images beside them are strays.
+    """
     paths = [path.removeprefix(prefix).split("/") for path in images if path.startswith(prefix)]
+    nested = {pieces[0] for pieces in paths if len(pieces) > 2}
     direct = {pieces[0] for pieces in paths if len(pieces) == 2}
-    return direct, {pieces[0] for pieces in paths if len(pieces) > 2} - direct
+    direct -= {name for name in nested if part_name(name) is not None}
+    return direct, nested - direct
 
 
 def _check_no_parts(
@@ -195,8 +241,8 @@ def _check_no_parts(
         raise DataError(msg)
     subfolders: dict[str, set[str]] = {name: set() for name in sorted(nested)}
     for path in images:
-        name, *inner = path.removeprefix(prefix).split("/")[:-1]
-        if name in subfolders and inner:
+        name, *inner = path.removeprefix(prefix).split("/")
+        if path.startswith(prefix) and name in subfolders and len(inner) > 1:
             subfolders[name].add(inner[0])
     for first, second in combinations(subfolders, 2):
         shared = subfolders[first] & subfolders[second]

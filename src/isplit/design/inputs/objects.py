@@ -38,7 +38,12 @@ def read_object(value: Any, *, spec: str, split: str | None) -> Source:
         return hugging_face_source(value, spec=spec, split=split)
     if _is_frame(value):
         columns = {str(column): value[column].tolist() for column in value.columns}
-        return read_table(columns, files_below(Path.cwd()), spec=spec, split=split)
+        categories = {
+            str(column): value[column].cat.categories.tolist()
+            for column in value.columns
+            if hasattr(value[column].dtype, "categories")
+        }
+        return read_table(columns, files_below(Path.cwd()), spec=spec, split=split, orders=categories)
     parts = {"all": value}
     if isinstance(value, Mapping):
         parts = {part_name(str(name)) or str(name): part for name, part in value.items()}

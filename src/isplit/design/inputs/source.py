@@ -129,3 +129,25 @@ def close_match(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     lowered = {other.lower(): other for other in known}
     matches = [prefix + lowered[other] for other in difflib.get_close_matches(name.lower(), lowered, cutoff=0.6)]
     return f" (did you mean {', '.join(matches)}?)" if matches else ""
+
+
+def notices_of_similar_names(classes: Sequence[str]) -> tuple[str, ...]:
+    """Name classes that differ only in what a slip of the hand makes: in case, in spaces, or "1" and "01".
+
+    >>> notices_of_similar_names(["cat", "Cat", "dog"])
+    ("the classes 'cat' and 'Cat' differ only in how they are written, and are taken for 2 classes",)
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in classes:
+        plain = " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
+        key = str(int(float(plain))) if re.fullmatch(r"[0-9]{1,15}(\.0*)?", plain) else plain
+        spellings.setdefault(key, []).append(name)
+    twins = [names for names in spellings.values() if len(names) > 1]
+    shown = [" and ".join(map(repr, names)) for names in twins[:3]]
+    if not twins:
+        return ()
+    number = sum(map(len, twins))
+    more = ", and others" if len(twins) > 3 else ""
+    return (
+        f"the classes {'; '.join(shown)}{more} differ only in how they are written, and are taken for {number} classes",
+    )

@@ -1,7 +1,10 @@
 """Read tables of image paths and labels: labels.csv files and data frames."""
 
+import codecs
 import csv
 import io
+import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,15 +43,16 @@ def files_below(folder: Path) -> ImageFiles:
 
 
 def parse_csv(content: bytes, *, name: str) -> dict[str, list[str]]:
-    """Read a table with a header, separated by commas, semicolons or tabs, as {column: values}.
+    """Read a table with a header, separated by commas, semicolons, tabs or bars, as {column: values}.
 
     Raises:
         DataError: The table is empty, has no header with a known column, or a row of another length.
 
     """
-    text = content.decode("utf-8-sig", "surrogateescape")
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16", "replace") if utf16 else content.decode("utf-8-sig", "surrogateescape")
     header = text.partition("\n")[0]
-    delimiter = max((",", ";", "\t"), key=header.count)
+    delimiter = max((",", ";", "\t", "|"), key=header.count)
     try:
         rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
     except csv.Error as error:
@@ -72,24 +76,39 @@ def read_table(
     spec: str,
     split: str | None,
     notices: Sequence[str] = (),
+    orders: Mapping[str, Sequence[Any]] | None = None,
 ) -> Source:
     """Make a source of a table with a column of paths, one of labels, and perhaps one of parts (train, val, test).
 
     Labels that are whole numbers give classes in the order of the numbers, others in the order of the names. Where
-    both stand there, one for one, the names become the titles of the numbers.
+    both stand there, one for one, the names become the titles of the numbers. An image that has several rows counts
+    once.
+
+    Args:
+        columns: The values of each column.
+        files: Where the paths lead.
+        spec: What messages call the table.
+        split: Use only this part.
+        notices: What is already known about the labels.
+        orders: The classes in their order, for columns of labels that have one of their own (pandas' categories).
 
     Raises:
-        DataError: A column is missing or ambiguous, a label is missing, a path leads nowhere or has two labels, or
-            there is no part called `split`.
+        DataError: A column is missing or ambiguous, a label is missing, a path leads nowhere, an image has two labels
+            or belongs to two parts, or there is no part called `split`.
 
     """
-    paths = [str(path) for path in columns[_column(columns, _PATH_COLUMNS, what="paths of the images", spec=spec)]]
-    names, titles = _labels(columns, spec=spec)
+    column = _column(columns, _PATH_COLUMNS, what="paths of the images", spec=spec)
+    paths = [_located(str(path), files) for path in columns[column]]
+    names, titles, label_column = _labels(columns, spec=spec)
     _check_paths(paths, names, files, spec=spec)
     classes = _in_order(names)
+    if orders and label_column in orders:
+        together = {label_column: [*columns[label_column], *orders[label_column]]}
+        classes = tuple(dict.fromkeys(_names(together, label_column, spec=spec)[len(names) :]))
+        names = _names(together, label_column, spec=spec)[: len(names)]
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[name] for name in names], dtype=np.int64)
-    parts = _parts(columns, len(paths), split=split, spec=spec)
+    parts, repeats = _without_repeats(paths, _parts(columns, len(paths), split=split, spec=spec), spec=spec)
 
     def images_of(rows: Sequence[int]) -> EncodedImages:
         return EncodedImages(
@@ -103,7 +122,7 @@ def read_table(
         classes=classes,
         spec=spec,
         titles=titles,
-        notices=notices,
+        notices=(*notices, *repeats, *_notices_of_negative_numbers(classes, spec=spec)),
     )
 
 
@@ -116,36 +135,87 @@ def _column(columns: Mapping[str, Any], known: Sequence[str], *, what: str, spec
     raise DataError(msg)
 
 
-def _labels(columns: Mapping[str, Sequence[Any]], *, spec: str) -> tuple[list[str], dict[str, str]]:
-    """Return the class of each row by name, and titles where names stand beside numbers."""
+def _notices_of_negative_numbers(classes: Sequence[str], *, spec: str) -> tuple[str, ...]:
+    """Say that a number below zero, which often stands for images without a label, is taken for a class."""
+    negative = [name for name in classes if name.startswith("-") and _is_number(name)]
+    if not negative or not all(map(_is_number, classes)):
+        return ()
+    return (f"{spec}: the label {negative[0]} is taken for a class: leave out its rows if it means that there is none",)
+
+
+def _located(path: str, files: ImageFiles) -> str:
+    """Return a path in the one spelling that leads to its file, where backslashes may separate folders."""
+    for spelling in (path, path.replace("\\", "/")):
+        plain = posixpath.normpath(spelling)
+        if files.exists(plain):
+            return plain
+    return path
+
+
+def _without_repeats(
+    paths: Sequence[str], parts: Mapping[str, Sequence[int]], *, spec: str
+) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+    """Return the rows of each part without those that name an image again, and a notice if there are any.
+
+    Raises:
+        DataError: An image belongs to two parts, so that a model would be tested on what it was fitted to.
+
+    """
+    part_of: dict[str, str] = {}
+    kept: dict[str, list[int]] = {part: [] for part in parts}
+    for part, rows in parts.items():
+        for row in rows:
+            if part_of.get(paths[row], part) != part:
+                msg = (
+                    f"{spec}: {display_name(paths[row])} belongs to two parts, {part_of[paths[row]]} and {part}: "
+                    "keep one row for each image"
+                )
+                raise DataError(msg)
+            if paths[row] not in part_of:
+                kept[part].append(row)
+            part_of[paths[row]] = part
+    number = sum(map(len, parts.values())) - len(part_of)
+    notice = (
+        f"{spec}: {number} rows name an image that an earlier row has named, with the same label, and were left out"
+    )
+    return kept, (notice,) if number else ()
+
+
+def _labels(columns: Mapping[str, Sequence[Any]], *, spec: str) -> tuple[list[str], dict[str, str], str]:
+    """Return the class of each row by name, titles where names stand beside numbers, and the column of the classes."""
     candidates = [column for column in columns if str(column).lower() in _LABEL_COLUMNS]
     if len(candidates) != 2:
-        return _names(columns, _column(columns, _LABEL_COLUMNS, what="labels", spec=spec), spec=spec), {}
+        column = _column(columns, _LABEL_COLUMNS, what="labels", spec=spec)
+        return _names(columns, column, spec=spec), {}, column
     first, second = (_names(columns, column, spec=spec) for column in candidates)
     pairs = set(zip(first, second, strict=True))
     if not len(pairs) == len(set(first)) == len(set(second)):
         msg = f"{spec} has two columns of labels that disagree ({', '.join(candidates)}): remove one of them"
         raise DataError(msg)
     if all(map(_is_number, second)):
-        return second, {number: name for name, number in pairs}
-    return first, dict(pairs)
+        return second, {number: name for name, number in pairs}, candidates[1]
+    return first, dict(pairs), candidates[0]
 
 
 def _names(columns: Mapping[str, Sequence[Any]], column: str, *, spec: str) -> list[str]:
     names: list[str] = []
     for row, value in enumerate(columns[column], start=1):
         missing = value is None or value == "" or value != value  # NaN differs from itself
-        if missing or isinstance(value, bool):
+        if missing or isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             what = "no label" if missing else f"the label {value!r}"
-            msg = f"{spec}: image {row} has {what} in {column!r}: give one"
+            msg = f"{spec}: image {row} has {what} in {column!r}: give a whole number or a name"
             raise DataError(msg)
-        whole = isinstance(value, float) and value.is_integer()
-        names.append(display_name(f"{value:.0f}" if whole else str(value)))
-    return names
+        names.append(display_name(f"{value:.0f}" if isinstance(value, float) else str(value)))
+    # Programs write whole numbers as "10.0" where a column once had a gap; as a name it would come before "2.0".
+    decimals = any("." in name for name in names) and all(map(_WHOLE_NUMBER.fullmatch, names))
+    return [str(int(float(name))) for name in names] if decimals else names
+
+
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,15}(\.0*)?")
 
 
 def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+    return name.isascii() and name.removeprefix("-").isdigit()
 
 
 def _in_order(names: Sequence[str]) -> tuple[str, ...]:

@@ -124,7 +124,10 @@ def estimate_decoders(passes: StatisticsPasses, splits: Sequence[BuiltSplit]) ->
 
 def _hopeful(by_cut: Mapping[str, Sequence["_Regression"]], hopeless: float) -> dict[str, list["_Regression"]]:
     """Return the regressions of each cut that may still be worth it, for cuts that have any."""
-    left = {name: [each for each in of_cut if each.error_share() <= hopeless] for name, of_cut in by_cut.items()}
+    left = {
+        name: [regression for regression in of_cut if regression.error_share() <= hopeless]
+        for name, of_cut in by_cut.items()
+    }
     return {name: of_cut for name, of_cut in left.items() if of_cut}
 
 
@@ -224,11 +227,12 @@ def cross_validated_errors(folds: Sequence[RegressionSums]) -> dict[float, float
     with_every = [(every.crossed @ fold.crossed.T).double() for fold in folds]
     total = torch.stack(with_every).sum(0)
     for fold, shared in zip(folds, with_every, strict=True):
-        own = (fold.crossed @ fold.crossed.T).double()
+        of_fold = (fold.crossed @ fold.crossed.T).double()
         others = every.latents - fold.latents
         values, vectors = torch.linalg.eigh(others)
         gram, crossed, latents = (
-            vectors.T @ matrix @ vectors for matrix in (total - shared - shared.T + own, shared - own, fold.latents)
+            vectors.T @ matrix @ vectors
+            for matrix in (total - shared - shared.T + of_fold, shared - of_fold, fold.latents)
         )
         for ridge in RIDGES:
             inverse = 1 / (values + ridge * _mean_square(others))

@@ -74,10 +74,10 @@ def _long_eigenpairs(factor: torch.Tensor, covariance: torch.Tensor, needed: Nee
         return None
     values = torch.from_numpy(ascending[::-1].copy()).clamp_min(0)
     count = min(max(1, needed(values)), width)
-    found, _, columns, failed = lapack.dstemr(
+    found_count, _, columns, failed = lapack.dstemr(
         diagonal, np.append(beside, 0.0), 3, 0.0, 0.0, width - count + 1, width, compute_v=1
     )
-    if failed or found != count:
+    if failed or found_count != count:
         return None
     vectors = np.asfortranarray(columns[:, :count].astype(np.float32))
     # The reflections leave the first entry alone. Those of the others are kept as those of a QR decomposition are.

@@ -1,6 +1,7 @@
 """Define what every record shares: frozen fields, a schema name with a version, and files that are whole or absent."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -188,6 +189,8 @@ _LARGEST_INTEGER = 2**64 - 1  # the largest seed of torch
 def _finite(text: str) -> float:
     """Parse a number, and refuse one with which computations would overflow."""
     number = float(text)
+    if not math.isfinite(number):  # JSON allows more digits than a float has
+        return _refuse_number(text[:40])
     return number if abs(number) <= _LARGEST_FLOAT else _refuse_large(text)
 
 

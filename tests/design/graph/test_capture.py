@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph import capture as capture_module
@@ -203,3 +204,58 @@ def test_a_hook_that_decides_by_pixel_values_is_refused() -> None:
     """It changes the answers, so it cannot be left out; the message names its line."""
     with pytest.raises(ModelError, match=r"depends on pixel values in Python at .*output\.max\(\)"):
         ModelGraph(Hooked(double_if_large).eval(), (3, 8, 8))
+
+
+def with_generator(x: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return x + torch.rand(x.shape, generator=generator)
+
+
+def with_seed(x: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(0)
+    return x + torch.randn_like(x)
+
+
+def with_forked_seed(x: torch.Tensor) -> torch.Tensor:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return functional.dropout(x, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (with_generator, "return x + torch.rand(x.shape, generator=generator)"),
+        (with_seed, "return x + torch.randn_like(x)"),
+        (with_forked_seed, "return functional.dropout(x, 0.5)"),
+    ],
+)
+def test_random_numbers_that_are_seeded_anew_are_the_reason(change, line) -> None:
+    """The model repeats its answers, which its graph would not: the operation and the line are named, in one line."""
+
+    class Noisy(TwoLayers):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(change(x))
+
+    with pytest.raises(
+        ModelError, match=r"draws random numbers in its forward pass.*test_capture\.py:\d+: "
+    ) as refusal:
+        capture(Noisy().eval(), (3, 8, 8))
+
+    assert line in str(refusal.value)
+    assert 1 == len(str(refusal.value).splitlines())
+
+
+def test_seeded_numbers_of_a_fixed_shape_are_a_constant() -> None:
+    """They are no reason to refuse a model: the graph keeps the numbers."""
+
+    class Shifted(TwoLayers):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x + torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+    model, images = Shifted().eval(), torch.randn(2, 3, 8, 8)
+
+    captured, _ = capture(model, (3, 8, 8))
+
+    assert "torch.fx" == captured.captured_by
+    torch.testing.assert_close(captured.module(images), model(images), rtol=0, atol=0)

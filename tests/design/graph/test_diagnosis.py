@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from isplit.design.graph.diagnosis import first_line, pixel_reads, place_of, random_operations
+from isplit.design.graph.diagnosis import first_line, mixing_operation, pixel_reads, place_of, random_operations
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,36 @@ def test_random_operations():
         torch.rand(2, generator=None)
 
     assert ["normal", "rand"] == [event.operation for event in random_operations(run)]
+
+
+def test_operation_that_mixes_images():
+    """The first whose row for an image changes with the batch, as it was before it was overwritten in place."""
+    images = torch.arange(12.0).reshape(3, 4)
+
+    def run(batch: torch.Tensor) -> None:
+        doubled = batch * 2
+        doubled.sub_(batch.mean(0))
+
+    event = mixing_operation(run, images, equal=lambda part, whole: torch.equal(part, whole[: len(part)]))
+
+    assert event is not None
+    assert "sub_" == event.operation
+    assert "doubled.sub_(batch.mean(0))" in event.place
+
+
+def test_operations_that_keep_images_apart():
+    """No operation is named, nor where two batches take different ways through the code."""
+
+    def separate(batch: torch.Tensor) -> None:
+        batch.mul(2).sum((0, 1))
+
+    def of_two_ways(batch: torch.Tensor) -> None:
+        _ = batch + 1 if len(batch) == 3 else batch - 1
+
+    for run in (separate, of_two_ways):
+        assert (
+            mixing_operation(run, torch.randn(3, 4), equal=lambda part, whole: bool((part == whole[:2]).all())) is None
+        )
 
 
 def test_place_of_an_error():

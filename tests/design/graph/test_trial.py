@@ -23,6 +23,17 @@ class Changed(nn.Module):
         return self.change(self.inner(x))
 
 
+class Prepared(nn.Module):
+    """A model whose images are changed by a function first."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.inner, self.change = TwoLayers(), change
+
+    def forward(self, x):
+        return self.inner(self.change(x))
+
+
 def tried(model):
     with torch.no_grad():
         return try_model(model.eval(), IMAGES, None)
@@ -52,6 +63,41 @@ def test_refusals(change, message):
     """The reason is the true one, with the line of the model's code where there is one."""
     with pytest.raises(ModelError, match=message):
         tried(Changed(change))
+
+
+def cropped_by_the_batch(images):
+    """Cut the images to a size that the largest value of the whole batch decides."""
+    size = min(8, 4 + int(images.abs().max()))
+    return nn.functional.interpolate(images[..., :size, :size], size=(8, 8))
+
+
+def test_what_mixes_the_images_is_named():
+    """A value of the batch that is read into Python is named before an operation; BatchNorm is not suspected."""
+
+    class Cropped(TwoLayers):
+        def forward(self, x):
+            return super().forward(cropped_by_the_batch(x))
+
+    with pytest.raises(ModelError, match=r"depends on the others in its batch.* into Python") as refusal:
+        tried(Cropped())
+
+    assert "test_trial.py" in str(refusal.value)
+    assert "size = min(8, 4 + int(images.abs().max()))" in str(refusal.value)
+    assert "BatchNorm" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "operation"),
+    [
+        (lambda images: images / images.abs().max(), "div"),
+        (lambda images: nn.functional.batch_norm(images, None, None, training=True), "native_batch_norm"),
+        (lambda images: torch.sort(images, 0)[0], "sort"),
+    ],
+)
+def test_the_operation_that_mixes_images_is_named(change, operation):
+    """The first whose result for an image is another one in another batch, with its line."""
+    with pytest.raises(ModelError, match=rf"\({operation} at .*test_trial\.py:\d+: \(lambda images: "):
+        tried(Prepared(change))
 
 
 def test_torchscript_is_refused():

@@ -14,13 +14,13 @@ import torch
 from torch import fx, nn
 
 from isplit.design.graph import rewrite
-from isplit.design.graph.diagnosis import first_line, pixel_reads, place_of
+from isplit.design.graph.diagnosis import first_line, pixel_reads, place_of, random_operations
 from isplit.design.graph.export_trace import trace_functional, trace_with_export
 from isplit.design.graph.fx_trace import trace_with_fx
 from isplit.design.graph.isolation import plain_execution, preserved, quiet, without_hooks
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.outputs import ModelCall, as_matrix
-from isplit.design.graph.trial import Trial, is_close, try_model
+from isplit.design.graph.trial import PIXEL_ADVICE, Trial, is_close, try_model
 from isplit.design.graph.values import Value, observe
 from isplit.design.running import evaluating
 from isplit.errors import ModelError
@@ -98,7 +98,7 @@ def capture(
         captured = None if autocast_dtypes else _without_idle_hooks(model, images, trial)
         if captured is not None:
             return captured
-        reason = _true_reason(model, images, trial)
+        reason = _true_reason(model, images, trial, failures)
     raise ModelError(reason or "\n".join(["the model cannot be captured.", *failures, _ADVICE]))
 
 
@@ -162,6 +162,7 @@ def _logits(model: nn.Module, images: torch.Tensor, call: ModelCall) -> torch.Te
         return as_matrix(call.pick(call(model, images.clone())))
 
 
+_ANOTHER_COMPUTATION = "it follows another computation than the model's own"
 _ADVICE = "Make the forward pass independent of pixel values (no `if` or `int()` on them) and of in-place tricks."
 
 
@@ -179,8 +180,7 @@ def _settle(
     values, answers = observe(module, images)
     matrix = as_matrix(answers)
     if matrix is None or not is_close(matrix.float(), trial.logits):
-        msg = "it follows another computation than the model's own"
-        raise ModelError(msg)
+        raise ModelError(_ANOTHER_COMPUTATION)
     _check_other_images(module, model, images, trial.call)
     copied, settled = rewrite.protect_input(module, values), rewrite.settle_squeezes(module, values)
     if copied or settled:
@@ -219,8 +219,12 @@ def _check_other_images(module: fx.GraphModule, model: nn.Module, images: torch.
         raise ModelError(msg)
 
 
-def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial) -> str | None:
-    """Return why no graph can hold the model, if it is the usual one, a decision in Python about pixel values."""
+def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures: Sequence[str]) -> str | None:
+    """Return why no graph can hold the model, if it is a decision in Python about pixel values, or random numbers.
+
+    Random numbers that are seeded anew in every run pass the trial, but a graph does not seed them. They are the reason
+    only where a way to capture the model stopped at them, or computed something else.
+    """
 
     def run(batch: torch.Tensor) -> None:
         with preserved(model):
@@ -228,9 +232,12 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial) -> str | 
 
     batches = [images, images.flip(0) * 3 - 1, torch.zeros_like(images)]
     reads = pixel_reads(run, batches)
-    if not reads:
-        return None
-    return (
-        f"the model's forward pass depends on pixel values in Python at {reads[0].place}\n"
-        "A graph can only hold tensor operations: use torch.where or a mask instead of `if`, `int()` or `.item()`."
-    )
+    if reads:
+        return f"the model's forward pass depends on pixel values in Python at {reads[0].place}\n{PIXEL_ADVICE}"
+    for event in random_operations(lambda: run(images)):
+        if any(event.place in failure or _ANOTHER_COMPUTATION in failure for failure in failures):
+            return (
+                f"the model draws random numbers in its forward pass, which a graph cannot repeat ({event.operation} "
+                f"at {event.place}): draw them in __init__ and keep them in a buffer, or draw them while training only"
+            )
+    return None

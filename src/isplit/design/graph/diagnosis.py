@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,22 @@ class Watch(TorchDispatchMode):
         return result
 
 
+class _Results(TorchDispatchMode):
+    """Records every operation that answers with a tensor, with a copy of the tensor as it was then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple | list) and result else result
+        if isinstance(first, torch.Tensor) and not first.is_complex():
+            name = str(func).removeprefix("aten.").split(".")[0]
+            self.events.append(Event(name, own_place(traceback.extract_stack()), first.detach().clone()))
+        return result
+
+
 class _WholeReads(TorchFunctionMode):
     """Records where a whole tensor leaves torch: numpy(), tolist()."""
 
@@ -64,6 +80,37 @@ def random_operations(run: Callable[[], object]) -> list[Event]:
     with Watch() as watch:
         run()
     return watch.random
+
+
+def mixing_operation(
+    run: Callable[[torch.Tensor], object],
+    images: torch.Tensor,
+    *,
+    equal: Callable[[torch.Tensor, torch.Tensor], bool],
+) -> Event | None:
+    """Return the first operation whose result for an image depends on the other images of its batch.
+
+    Only results whose first dimension is the batch's are compared: elsewhere the rows may be in any order.
+
+    Args:
+        run: Runs the model on a batch.
+        images: N×C×H×W; the model also gets all of them but the last.
+        equal: Whether a result for fewer images is the beginning of that for all, but for rounding.
+
+    """
+    recorded: list[list[Event]] = []
+    for batch in (images, images[:-1]):
+        with _Results() as results:
+            run(batch)
+        recorded.append(results.events)
+    for whole, part in zip(*recorded, strict=False):
+        if (whole.operation, whole.place) != (part.operation, part.place):
+            return None
+        sizes = tuple(event.value.shape[0] if event.value.dim() else 0 for event in (whole, part))
+        same_rows = sizes == (len(images), len(images) - 1) and whole.value.shape[1:] == part.value.shape[1:]
+        if same_rows and not equal(part.value.float(), whole.value.float()):
+            return replace(whole, value=None)
+    return None
 
 
 def pixel_reads(run: Callable[[torch.Tensor], object], batches: Sequence[torch.Tensor]) -> list[Event]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from isplit.design.graph.diagnosis import first_line, place_of, random_operations
+from isplit.design.graph.diagnosis import first_line, mixing_operation, pixel_reads, place_of, random_operations
 from isplit.design.graph.isolation import preserved
 from isplit.design.graph.outputs import (
     ModelCall,
@@ -23,6 +23,10 @@ from isplit.errors import ModelError
 # in float64 is allowed the second, which is still far below what one image does to another in a batch.
 _ROUNDING = 0.02
 _COARSE = 0.2
+
+PIXEL_ADVICE = (
+    "A graph can only hold tensor operations: use torch.where or a mask instead of `if`, `int()` or `.item()`."
+)
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,7 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
     logits = logits.float()
     _check_repeatable(model, images, call, logits)
     if not is_close(alone.float(), logits) and not _keeps_images_apart(model, images, call):
-        msg = (
-            "the answer to an image depends on the others in its batch, also in evaluation mode (BatchNorm without "
-            "running statistics does that): such a model cannot be analysed image by image"
-        )
-        raise ModelError(msg)
+        raise ModelError(_why_images_mix(model, images, call))
     return Trial(replace(call, gives_probabilities=gives_probabilities(model, images, call)), logits)
 
 
@@ -126,6 +126,26 @@ def _keeps_images_apart(model: nn.Module, images: torch.Tensor, call: ModelCall)
         whole, alone = (as_matrix(call.pick(_run(model, batch, call))) for batch in (images, images[:2]))
         return whole is not None and alone is not None and is_close(alone.float(), whole.float(), share=_COARSE)
     return whole is not None and alone is not None and is_close(alone, whole)
+
+
+def _why_images_mix(model: nn.Module, images: torch.Tensor, call: ModelCall) -> str:
+    """Return the message for a model whose answer to an image depends on its batch, with the line where it does."""
+
+    def run(batch: torch.Tensor) -> None:
+        _run(model, batch, call)
+
+    reads = pixel_reads(run, [images, images[[0, 1, 0]]])
+    if reads:
+        return (
+            "the answer to an image depends on the others in its batch, because the model's forward pass reads a value "
+            f"of the whole batch into Python at {reads[0].place}\n{PIXEL_ADVICE}"
+        )
+    event = mixing_operation(run, images, equal=is_close)
+    where = f"{event.operation} at {event.place}" if event else "BatchNorm without running statistics does that"
+    return (
+        f"the answer to an image depends on the others in its batch, also in evaluation mode ({where}): such a model "
+        "cannot be analysed image by image"
+    )
 
 
 def is_close(answers: torch.Tensor, logits: torch.Tensor, *, share: float = _ROUNDING) -> bool:

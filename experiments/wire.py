@@ -9,9 +9,10 @@ from isplit.records import WireOverhead, wire_overhead
 SAVED_HEADER_BYTES = 18
 """Frames of the committed rows had a header of 20 bytes; those of today have 2."""
 
-LEAN = WireOverhead(
-    split_up_bytes=9, split_down_bytes=33, image_up_bytes=9, image_down_bytes=33, source="docs/wire.md, with times"
-)
+_GRPC_BYTES_UP = {"split_up_bytes": 112, "image_up_bytes": 110}
+_GRPC_BYTES_DOWN = 198
+"""Bytes over gRPC, counted by a proxy in November 2026: beyond a payload, and of an answer beside its logits."""
+
 _Z95 = 1.645
 """One-sided, as verdicts decide."""
 
@@ -20,6 +21,12 @@ RULES: dict[str, Callable[[Row, float], bool]] = {
     "surely": lambda row, loss: row["loss"] + _Z95 * row["loss_stderr"] <= loss,
 }
 """Whether a row stays within a loss: by its own figure, or by the 95 % bound of the paired difference."""
+
+
+def grpc_overhead(classes: int) -> WireOverhead:
+    """Return what gRPC adds to a payload, with answers of so many logits."""
+    down = _GRPC_BYTES_DOWN + 4 * classes
+    return WireOverhead(split_down_bytes=down, image_down_bytes=down, source="gRPC", **_GRPC_BYTES_UP)
 
 
 def fewest(rows: Sequence[Row], *, loss: float, rule: str) -> Row | None:
@@ -37,9 +44,9 @@ def wire_cells(split: Row | None, image: Row | None, *, classes: int) -> list[st
         where = "none" if split is None else split["cut"]
         return [where, "", "no image" if image is None else f"{image['payload_bytes']:.0f}", "", "", "", ""]
     payload = split["payload_bytes"] - SAVED_HEADER_BYTES
-    grpc, picture = wire_overhead(classes), image["payload_bytes"]
+    grpc, lean, picture = grpc_overhead(classes), wire_overhead(classes), image["payload_bytes"]
     ratios = [payload / picture]
-    for overhead in (grpc, LEAN):
+    for overhead in (grpc, lean):
         up, both = overhead.of_split(payload).over(overhead.of_image(picture))
         ratios += [up, both] if overhead is grpc else [both]
     trained = "" if split.get("untrained", True) else ", trained"

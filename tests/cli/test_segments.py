@@ -102,7 +102,7 @@ def test_a_missing_segment_is_refused(segmented):
         ([], ["--segments"], ["no plan", "--max-device-memory"]),
         (["--device", "pi4"], ["--segments"], ["no limit", "--max-device-memory"]),
         (["--max-device-memory", "1GB"], ["--segments"], ["whole model fits"]),
-        (["--max-device-memory", "83MB"], ["--segments"], ["does not"]),
+        (["--max-device-memory", "83MB"], ["--segments"], ["no division", "83 MB", "--max-device-memory 84MB"]),
         ([], ["--segments", "--cut", "pool2"], ["--segments", "pool2"]),
     ],
 )

@@ -246,6 +246,15 @@ def test_a_model_that_does_not_fit_runs_in_segments(facts: StudyFacts, board: Pr
     assert 10 + 100 + 400 == pytest.approx(segmented.latency_ms)  # 40 MB at 100 MB/s
 
 
+def test_the_least_memory_is_the_nearest(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
+    """Where no division fits, the one that takes the least memory is on the table, and breaks the limit."""
+    record = by_hand(facts, board, cloud, limits={"max_device_memory_bytes": 50_000_000, "hide_image": True})
+    (segmented,) = (placement for placement in record.placements if placement.kind == "segmented")
+    assert ("max_device_memory_bytes",) == segmented.violates
+    local = record.placement("local").device_memory_bytes
+    assert 50_000_000 < (segmented.device_memory_bytes or 0) < (local or 0)
+
+
 def test_overload_is_a_limit(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):
     """Two thousand requests a second are more than a server of 1 ms for an image can serve."""
     settings = PlanSettings(load=Load(arrivals_per_s=2000.0))

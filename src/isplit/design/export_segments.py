@@ -5,6 +5,7 @@ plan.json's division ─> one ONNX file for each segment, weights in weights.bin
 A layer that is larger than the memory is a segment of several files, one for each block of its output channels.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -102,7 +103,7 @@ def planned_segments(directory: Path) -> PlannedPlacement:
 
     Raises:
         StudyError: the study has no plan.
-        InputError: the plan has no such division.
+        InputError: the plan has no such division, or none that keeps its limit on the device's memory.
 
     """
     advice = f"run `isplit plan {directory} --max-device-memory SIZE` first"
@@ -110,18 +111,30 @@ def planned_segments(directory: Path) -> PlannedPlacement:
         msg = f"{directory} has no plan: {advice}"
         raise StudyError(msg)
     record = PlanRecord.load(directory)
+    limit = record.limits.max_device_memory_bytes
     for placement in record.placements:
         if placement.kind == "segmented":
+            _check_memory(placement, limit, directory)
             return placement
-    limit = record.limits.max_device_memory_bytes
     if limit is None:
         msg = f"the plan of {directory} has no limit on the device's memory: {advice}"
     else:
         msg = (
-            f"the plan of {directory} has no division into segments: with {limit / 1e6:,.0f} MB the whole model fits, "
-            "or one step of it alone does not; plan with another --max-device-memory"
+            f"the plan of {directory} has no division into segments, because with {limit / 1e6:,.0f} MB the whole "
+            "model fits; plan with another --max-device-memory"
         )
     raise InputError(msg)
+
+
+def _check_memory(placement: PlannedPlacement, limit: int | None, directory: Path) -> None:
+    """Refuse the division that a plan names as the nearest although it takes more memory than the limit."""
+    if limit is not None and placement.device_memory_bytes is not None and placement.device_memory_bytes > limit:
+        least = math.ceil(placement.device_memory_bytes / 1e6)
+        msg = (
+            f"no division of the model fits into {limit / 1e6:,.0f} MB: the one of the plan of {directory} takes "
+            f"{least:,} MB; plan with --max-device-memory {least}MB"
+        )
+        raise InputError(msg)
 
 
 _LOGITS = ":logits"

@@ -6,13 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from isplit.errors import InputError
 from isplit.plan.choose import DEFAULT_ACCURACY_LOSS
 from isplit.plan.compute import BYTES_PER_NUMBER, MachineTimes
 from isplit.plan.costs import RUNTIME_BYTES
 from isplit.plan.evaluate import Load
 from isplit.plan.rows import PlacementRow, combined_accuracy
-from isplit.plan.segments import split_into_segments
+from isplit.plan.segments import least_memory_bytes, split_into_segments
 from isplit.plan.study_facts import ImageFacts, SplitFacts, StudyFacts
 from isplit.plan.tiers import TierPlacement, TierProblem, place_on_tiers
 from isplit.plan.transfer import transfer_cost
@@ -20,15 +19,16 @@ from isplit.records import LinkRecord, PlannedAccuracy
 
 
 def segmented_row(facts: StudyFacts, device: MachineTimes, *, max_memory_bytes: int) -> PlacementRow | None:
-    """Return the placement in segments on the device if the model fits only in parts, and None otherwise."""
+    """Return the placement in segments on the device if the whole model does not fit, and None otherwise.
+
+    Below the least memory of any division, it is the division that takes the least: it breaks the limit, and the plan
+    can name it as the nearest.
+    """
     shape = device.shape
     whole = RUNTIME_BYTES + BYTES_PER_NUMBER * shape.parameters[-1] + shape.head_peak_bytes[-1]
     if whole <= max_memory_bytes:
         return None
-    try:
-        plan = split_into_segments(device, max_memory_bytes=max_memory_bytes)
-    except InputError:
-        return None
+    plan = split_into_segments(device, max_memory_bytes=max(max_memory_bytes, least_memory_bytes(shape)))
     return PlacementRow(
         name=f"segmented in {len(plan.segments)}",
         kind="segmented",

@@ -105,7 +105,6 @@ TESTED_ELSEWHERE = {
     "runtime/server/pictures.py": "runtime/server/test_decoding.py",
     "runtime/server/probe.py": "runtime/edge/test_probe.py",
     "workflows/auto.py": "cli/test_auto.py",
-    "workflows/auto_export.py": "cli/test_auto.py",
 }
 
 

@@ -462,6 +462,7 @@ def test_auto(printed, tmp_path):
         study=SimpleNamespace(directory=tmp_path),
         serve_command="isplit serve auto/bundle",
         run_command=f"isplit run auto/bundle IMAGES --server HOST:8001 --placement {NAME}",
+        bundle=None,
     )
 
     text = printed(show_auto, result)

@@ -152,7 +152,11 @@ def _show(result: "AutoResult") -> None:
     typer.echo("")
     console.output().print(result.plan.answer.text, markup=False, highlight=False)
     if result.run_command is None:
-        typer.echo("No bundle was written: loosen a limit, and run the same command again.")
+        typer.echo(
+            "No bundle was written: loosen a limit, and run the same command again."
+            if result.bundle is None
+            else "The bundle does not hold the network that was trained on compressed images: no command runs it."
+        )
         return
     typer.echo("")
     if result.serve_command is not None:

@@ -39,7 +39,7 @@ from isplit.records import (
 from isplit.records.split_files import split_records
 from isplit.runtime.bundle import Bundle
 from isplit.workflows.auto_estimate import TimeEstimate, estimate_time
-from isplit.workflows.auto_export import split_to_export, write_segments
+from isplit.workflows.auto_export import answer_commands, split_to_export, write_segments
 from isplit.workflows.auto_settings import AutoResult, AutoSettings
 
 Say = Callable[[str], None]
@@ -237,7 +237,7 @@ class AutoRun:
             record = self._planned(study)
         api.write_report(study)
         bundle = self._export(study, record, progress)
-        serve, run = self._commands(record, bundle)
+        serve, run = (None, None) if bundle is None else answer_commands(record, self.bundle_directory)
         return AutoResult(
             study=study, plan=record, trained=tuple(trained), bundle=bundle, serve_command=serve, run_command=run
         )
@@ -322,14 +322,3 @@ class AutoRun:
             if same_split and measured == (placement.accuracy, placement.payload_bytes_mean):
                 return record
         return None
-
-    def _commands(self, record: PlanRecord, bundle: BundleRecord | None) -> tuple[str | None, str | None]:
-        """Return the commands that serve and run the plan's answer."""
-        if bundle is None or record.answer.chosen is None:
-            return None, None
-        chosen, place = record.placement(record.answer.chosen), self.bundle_directory
-        if chosen.kind not in ("split", "remote"):
-            name = "segmented" if chosen.kind == "segmented" else "local"
-            return None, f"isplit run {place} IMAGES --placement {name}"
-        placement = "remote" if chosen.kind == "remote" else chosen.cut
-        return f"isplit serve {place}", f"isplit run {place} IMAGES --server HOST:8001 --placement {placement}"

@@ -31,6 +31,24 @@ def split_to_export(record: PlanRecord) -> PlannedPlacement | None:
     )
 
 
+def answer_commands(record: PlanRecord, bundle: Path) -> tuple[str | None, str | None]:
+    """Return the commands that serve and run the plan's answer from a bundle.
+
+    The first is None where no server is needed. Both are None without an answer, and where it is the network that was
+    trained on compressed images, because bundles do not hold that one.
+    """
+    if record.answer.chosen is None:
+        return None, None
+    chosen = record.placement(record.answer.chosen)
+    if chosen.kind not in ("split", "remote"):
+        name = "segmented" if chosen.kind == "segmented" else "local"
+        return None, f"isplit run {bundle} IMAGES --placement {name}"
+    if chosen.kind == "remote" and chosen.accuracy is not None and chosen.accuracy.source == "trained":
+        return None, None
+    placement = "remote" if chosen.kind == "remote" else chosen.cut
+    return f"isplit serve {bundle}", f"isplit run {bundle} IMAGES --server HOST:8001 --placement {placement}"
+
+
 def write_segments(
     study: Study, placement: PlannedPlacement, out: Path, *, group: str | None, overwrite: bool, progress: Progress
 ) -> BundleRecord:

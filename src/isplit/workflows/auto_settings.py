@@ -67,7 +67,8 @@ class AutoResult:
     """Hold the results of `auto`: the study, the plan with its answer, and the bundle.
 
     `bundle` is None where no placement keeps the limits. `trained` lists the splits that this call trained.
-    `serve_command` is None where no server is needed.
+    `serve_command` is None where no server is needed. Both commands are None where the bundle does not hold the answer,
+    which is then the network that was trained on compressed images.
     """
 
     study: Study

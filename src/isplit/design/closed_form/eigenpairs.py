@@ -16,10 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import linalg
-
-lapack: Any = linalg.lapack
-"""Its functions have no types."""
 
 Needed = Callable[[torch.Tensor], int]
 """Maps all eigenvalues (descending, float64) to how many of the largest matter; at least one."""
@@ -63,6 +59,9 @@ def _all_eigenpairs(factor: torch.Tensor, covariance: torch.Tensor) -> Eigenpair
 
 def _long_eigenpairs(factor: torch.Tensor, covariance: torch.Tensor, needed: Needed) -> Eigenpairs | None:
     """Return the pairs that matter; None where LAPACK does not find them all."""
+    from scipy import linalg  # importing it takes half a second
+
+    lapack: Any = linalg.lapack  # its functions have no types
     width = len(factor)
     lower, middle = (np.asfortranarray(matrix.float().numpy()) for matrix in (factor, covariance))
     product, _ = lapack.ssygst(middle, lower, itype=2, lower=1, overwrite_a=1)
@@ -74,10 +73,10 @@ def _long_eigenpairs(factor: torch.Tensor, covariance: torch.Tensor, needed: Nee
         return None
     values = torch.from_numpy(ascending[::-1].copy()).clamp_min(0)
     count = min(max(1, needed(values)), width)
-    found_count, _, columns, failed = lapack.dstemr(
+    pair_count, _, columns, failed = lapack.dstemr(
         diagonal, np.append(beside, 0.0), 3, 0.0, 0.0, width - count + 1, width, compute_v=1
     )
-    if failed or found_count != count:
+    if failed or pair_count != count:
         return None
     vectors = np.asfortranarray(columns[:, :count].astype(np.float32))
     # The reflections leave the first entry alone. Those of the others are kept as those of a QR decomposition are.

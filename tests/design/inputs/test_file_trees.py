@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import warnings
 import zipfile
 
 import numpy as np
@@ -69,12 +70,17 @@ def test_hostile_zip(tmp_path, class_files, write_zip):
 
 
 def test_zip_paths_do_not_escape(tmp_path, png, class_files, write_zip):
-    """Nothing is extracted: a member called ../x is only ever read."""
+    """Nothing is extracted: a member called ../x is left out, with a notice."""
     (tmp_path / "data").mkdir()
     path = write_zip(tmp_path / "data" / "a.zip", class_files() | {"cat/../../../evil.png": png()})
 
-    open_data(str(path))
+    dataset = open_data(str(path))
 
+    assert 20 == len(dataset)
+    assert (
+        f'{path}: 1 file has ".." in the path and had to be left out, for example cat/../../../evil.png: '
+        "make the zip again from inside the folder that holds them"
+    ) in dataset.notices
     assert ["a.zip"] == [path.name for path in (tmp_path / "data").iterdir()]
     assert ["data"] == [path.name for path in tmp_path.iterdir()]
 
@@ -119,3 +125,43 @@ def test_zip_names_in_utf8_without_the_flag(tmp_path, class_files, write_zip):
     path.write_bytes(content)
 
     assert ("caf\u00e9", "tea") == open_data(str(path)).classes
+
+
+def test_zip_of_another_folder(tmp_path, class_files, write_zip):
+    """`zip -r a.zip ../photos` writes ".." into every path: no wonder that there are no images, so it is said."""
+    path = write_zip(tmp_path / "a.zip", class_files("../photos/"))
+
+    with pytest.raises(DataError, match=r'all its files have "\.\." in their paths \(\.\./photos/cat/00\.png\): make'):
+        open_data(str(path))
+
+
+@pytest.mark.parametrize("again", ["cat/00.png", "./cat//00.png"])
+def test_zip_with_a_path_twice(tmp_path, pixels, class_files, write_zip, again):
+    """The last file of a path counts, in whatever way the path is written, and a notice says so."""
+    files = class_files()
+    path = write_zip(tmp_path / "a.zip", files)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the second path, from the module that writes it
+        archive.writestr(again, files["cat/07.png"])
+
+    dataset = open_data(str(path))
+
+    assert 20 == len(dataset)
+    np.testing.assert_array_equal(pixels(7), np.asarray(dataset.image(0)))
+    assert (
+        f"{path}: 1 path came more than once, and the last file of each was taken, for example cat/00.png: rename the "
+        "files if all are meant"
+    ) in dataset.notices
+
+
+def test_notices_of_paths_beside_a_table(tmp_path, png, class_files, write_zip):
+    """A zip with a labels.csv has them as well; hidden files are left out without a word."""
+    files = class_files()
+    table = "path,label\n" + "".join(f"{name},{name[:3]}\n" for name in files)
+    more = {"labels.csv": table.encode(), "../a.png": png(), "../b.png": png(), "../.c.png": png(), "__MACOSX/d": b""}
+    path = write_zip(tmp_path / "a.zip", files | more)
+
+    notices = [notice for notice in open_data(str(path)).notices if '".."' in notice]
+
+    assert 1 == len(notices)
+    assert '2 files have ".." in the path and had to be left out, for example ../a.png' in notices[0]

@@ -263,7 +263,11 @@ def _open_path(path: Path, *, spec: str, split: str | None) -> Source:
     notice = f"{spec}: the labels were taken from its {TABLE_NAME}, not from the names of its folders"
     files = files_below(path) if path.is_dir() else ImageFiles(exists=tree.files.__contains__, read=tree.read)
     return read_table(
-        parse_csv(tree.read(TABLE_NAME), name=f"{spec}: {TABLE_NAME}"), files, spec=spec, split=split, notices=[notice]
+        parse_csv(tree.read(TABLE_NAME), name=f"{spec}: {TABLE_NAME}"),
+        files,
+        spec=spec,
+        split=split,
+        notices=[notice, *tree.notices],
     )
 
 

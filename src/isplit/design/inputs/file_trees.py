@@ -5,11 +5,12 @@ import os
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
+from isplit.design.inputs.source import display_name
 from isplit.errors import DataError
 from isplit.records.files import read_limited
 
@@ -24,13 +25,14 @@ class FileTree:
 
     `files` maps each path ("/" between folders) to its size in bytes. `folders` are the paths of all folders. `read`
     returns the content of a file. `sha256` is the hash of the zip file, or None for a directory, where the files that
-    are used are hashed one by one.
+    are used are hashed one by one. `notices` say which files were left out because of their paths.
     """
 
     files: Mapping[str, int]
     folders: frozenset[str]
     read: Callable[[str], bytes]
     sha256: str | None
+    notices: tuple[str, ...] = ()
 
 
 def directory_tree(root: Path) -> FileTree:
@@ -80,8 +82,12 @@ def _identity(folder: Path) -> tuple[int, int]:
 def zip_tree(path: Path) -> FileTree:
     """List a zip file, to be read in place.
 
+    Members with ".." in their paths are left out. Of several with one path the last is read, as programs that unpack
+    the zip would do. A notice says so in both cases.
+
     Raises:
-        DataError: The file is no zip file, or one of its members is larger than `MAX_MEMBER_BYTES`.
+        DataError: The file is no zip file, one of its members is larger than `MAX_MEMBER_BYTES`, or all that are not
+            hidden have ".." in their paths.
 
     """
     archive = open_zip(path)
@@ -89,21 +95,31 @@ def zip_tree(path: Path) -> FileTree:
     lock = threading.Lock()
     members: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()
+    outside: list[str] = []
+    replaced: list[str] = []
     infos = archive.infolist()
     backslashes = not any("/" in info.filename for info in infos)
     for info in infos:
         stored_name = _member_name(info, backslashes=backslashes)
         pieces = [piece for piece in stored_name.split("/") if piece not in ("", ".")]
-        if not pieces or any(_is_hidden(piece) for piece in pieces):
+        if not pieces or any(_is_hidden(piece) for piece in pieces if piece != ".."):
             continue
         name, is_folder = "/".join(pieces), stored_name.endswith("/")
+        if ".." in pieces:
+            outside += [] if is_folder else [name]
+            continue
         check_bytes(info.file_size, MAX_MEMBER_BYTES, name=f"{path}: {name}")
         if not is_folder:
+            replaced += [name] if name in members else []
             members[name] = info
         folder = name if is_folder else name.rpartition("/")[0]
         while folder and folder not in folders:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
+
+    if outside and not members:
+        msg = f'{path}: all its files have ".." in their paths ({display_name(outside[0])}): {_FROM_INSIDE}'
+        raise DataError(msg)
 
     def read(name: str) -> bytes:
         try:
@@ -113,8 +129,34 @@ def zip_tree(path: Path) -> FileTree:
             msg = f"{path}: {name} cannot be read: {error}; make the zip again (plain deflate, no password)"
             raise DataError(msg) from error
 
-    sizes = {name: info.file_size for name, info in members.items()}
-    return FileTree(files=sizes, folders=frozenset(folders), read=read, sha256=file_sha256(path))
+    return FileTree(
+        files={name: info.file_size for name, info in members.items()},
+        folders=frozenset(folders),
+        read=read,
+        sha256=file_sha256(path),
+        notices=_notices_of_paths(path, outside, replaced),
+    )
+
+
+_FROM_INSIDE = "make the zip again from inside the folder that holds them"
+
+
+def _notices_of_paths(path: Path, outside: Sequence[str], replaced: Sequence[str]) -> tuple[str, ...]:
+    """Say which members of a zip are not read, because their paths lead out of it or come again further on."""
+    notices: list[str] = []
+    if outside:
+        files = "1 file has" if len(outside) == 1 else f"{len(outside)} files have"
+        example = display_name(outside[0])
+        notices.append(
+            f'{path}: {files} ".." in the path and had to be left out, for example {example}: {_FROM_INSIDE}'
+        )
+    if replaced:
+        names = "1 path" if len(set(replaced)) == 1 else f"{len(set(replaced))} paths"
+        notices.append(
+            f"{path}: {names} came more than once, and the last file of each was taken, for example "
+            f"{display_name(replaced[0])}: rename the files if all are meant"
+        )
+    return tuple(notices)
 
 
 _UTF8_FLAG = 0x800

@@ -78,6 +78,7 @@ def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
         titles=about.titles,
         groups=about.groups,
         notices=(
+            *tree.notices,
             *about.notices,
             *_notices_of_unread_files(tree, part_folders.values(), spec=spec),
             *_notices_of_strays(tree, {prefix, *part_folders.values()}, spec=spec),

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from scipy.linalg import lapack
 
-from isplit.design.closed_form import eigenpairs
 from isplit.design.closed_form.eigenpairs import Eigenpairs, largest_eigenpairs
 
 
@@ -70,7 +70,7 @@ def test_all_pairs_are_found_where_nothing_says_how_many_matter() -> None:
 def test_all_pairs_are_found_where_lapack_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tridiagonal solver does not find, the full one does."""
     factor, covariance = problem(600, power=1.0)
-    monkeypatch.setattr(eigenpairs.lapack, "dsterf", lambda diagonal, beside: (diagonal, 1))
+    monkeypatch.setattr(lapack, "dsterf", lambda diagonal, beside: (diagonal, 1))
     assert 600 == len(largest_eigenpairs(factor, covariance, lambda values: 3).values)
 
 

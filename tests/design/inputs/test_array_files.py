@@ -3,6 +3,8 @@
 import gzip
 import io
 import struct
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -93,6 +95,17 @@ def test_npz_lacks_arrays(tmp_path, write_npz):
         open_data(str(write_npz(tmp_path / "a.npz", x=np.zeros(3))))
     with pytest.raises(DataError, match="lacks an array"):
         open_data(str(write_npz(tmp_path / "b.npz", images=np.zeros((3, 4, 4), np.uint8))))
+
+
+def test_npz_with_an_array_twice(tmp_path, write_npz, npz_arrays):
+    """Which of two is meant cannot be known."""
+    path = write_npz(tmp_path / "a.npz", **npz_arrays())
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the second name, from the module that writes it
+        archive.writestr("labels.npy", archive.read("labels.npy"))
+
+    with pytest.raises(DataError, match=r"has the array labels more than once: save each under a name of its own"):
+        open_data(str(path))
 
 
 def test_damaged_npz(tmp_path, write_zip, write_npz, npz_arrays):

@@ -6,6 +6,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def read_npz(path: Path, *, spec: str, split: str | None) -> Source:
     Images are uint8 N×H×W[×C], or floats in [0, 1], which are scaled and rounded.
 
     Raises:
-        DataError: arrays missing, of the wrong kind or too large, pickled objects, a damaged file.
+        DataError: arrays missing, of the wrong kind, too large or twice in the file, pickled objects, a damaged file.
 
     """
     with open_zip(path) as archive:
@@ -84,6 +85,9 @@ def read_npz(path: Path, *, spec: str, split: str | None) -> Source:
             check_bytes(info.file_size, MAX_ARRAY_BYTES, name=f"{path}: {info.filename}")
     try:
         with np.load(path, allow_pickle=False) as file:
+            if twice := [name for name, count in Counter(file.files).items() if count > 1]:
+                msg = f"{spec} has the array {twice[0]} more than once: save each under a name of its own"
+                raise DataError(msg)
             names = {"all": ("images", "labels")} if "images" in file else {}
             for array in file.files:
                 prefix, _, suffix = array.partition("images")

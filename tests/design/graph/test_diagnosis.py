@@ -1,9 +1,20 @@
 """Which line of a model's own code is named."""
 
+import random
+import sys
+
+import numpy as np
 import pytest
 import torch
 
-from isplit.design.graph.diagnosis import first_line, mixing_operation, pixel_reads, place_of, random_operations
+from isplit.design.graph.diagnosis import (
+    first_line,
+    mixing_operation,
+    pixel_reads,
+    place_of,
+    python_random,
+    random_operations,
+)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +89,45 @@ def test_operations_that_keep_images_apart():
         assert (
             mixing_operation(run, torch.randn(3, 4), equal=lambda part, whole: bool((part == whole[:2]).all())) is None
         )
+
+
+def drawn_by_python():
+    _ = abs(-1)
+    return [helper(), random.choice([1, 2])]
+
+
+def drawn_by_numpy():
+    np.random.rand(2)
+    return random.random()
+
+
+def helper():
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("run", "operation", "line"),
+    [
+        (drawn_by_python, "random", "return [helper(), random.choice([1, 2])]"),
+        (drawn_by_numpy, "numpy.random", "np.random.rand(2)"),
+    ],
+)
+def test_random_numbers_of_python(run, operation, line):
+    """The first line that draws is named, also where it has called another function before; tracing ends with it."""
+    tracing = sys.gettrace()
+
+    event = python_random(lambda: [helper(), run()])
+
+    assert event is not None
+    assert operation == event.operation
+    assert event.place.startswith(f"{__file__}:")
+    assert event.place.endswith(f": {line}")
+    assert tracing is sys.gettrace()
+
+
+def test_no_random_numbers_of_python():
+    """A run that draws nothing, or from a generator of its own, has no such line."""
+    assert python_random(lambda: [helper(), random.Random(0).random()]) is None
 
 
 def test_place_of_an_error():

@@ -1,5 +1,7 @@
 """A model is tried before it is traced: it runs, repeats its answers, and answers each image on its own."""
 
+import random
+
 import pytest
 import torch
 from torch import nn
@@ -53,6 +55,7 @@ def test_the_logits_and_their_path():
     ("change", "message"),
     [
         (lambda logits: logits + torch.randn_like(logits), r"differently from run to run.*test_trial.py"),
+        (lambda logits: logits * random.random(), r"differently from run to run.*\(random at .*test_trial.py:\d+: "),
         (lambda logits: logits - logits.mean(0), "depends on the others in its batch"),
         (lambda logits: logits.sum(), "holds no logits"),
         (lambda logits: logits[:1], "holds no logits"),

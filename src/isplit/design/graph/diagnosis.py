@@ -1,17 +1,23 @@
 """Find the line of a model's own code that stands in the way of analysing it."""
 
+import linecache
+import random
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _HERE = str(Path(__file__).parent)
 _TORCH = str(torch.__path__[0])
+_FOREIGN = (_HERE, _TORCH, str(Path(np.__file__).parent), random.__file__)
 _LONGEST = 200
 _READS_WHOLE = frozenset(("numpy", "tolist", "__array__", "__bool__", "__int__", "__float__", "item"))
 
@@ -80,6 +86,49 @@ def random_operations(run: Callable[[], object]) -> list[Event]:
     with Watch() as watch:
         run()
     return watch.random
+
+
+def python_random(run: Callable[[], object]) -> Event | None:
+    """Return where a run first draws from the global generator of Python's `random` or of `numpy.random`, if it does.
+
+    The states of both generators are compared between the lines of the model's code. Generators that the model has made
+    itself are not seen.
+    """
+    lines: list[tuple[str, int]] = [("", 0)]
+    states = _python_states()
+    drawn: list[Event] = []
+
+    def follow(frame: FrameType, event: str, _: object) -> Any:
+        code = frame.f_code.co_filename
+        if drawn or code.startswith((*_FOREIGN, "<")):
+            return None
+        for name, state in _python_states().items():
+            if state != states[name] and not drawn:
+                path, number = lines[-1]
+                drawn.append(Event(name, f"{path}:{number}: {linecache.getline(path, number).strip()}"))
+        if event == "line":
+            lines[-1] = (code, frame.f_lineno)
+        elif event == "return":  # what follows in this run belongs to the line that called
+            lines.pop()
+        else:
+            lines.append((code, frame.f_lineno))
+        return follow
+
+    before = sys.gettrace()
+    sys.settrace(follow)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return drawn[0] if drawn else None
+
+
+def _python_states() -> dict[str, Any]:
+    numpy_state: Any = np.random.get_state(legacy=False)
+    return {
+        "random": random.getstate(),
+        "numpy.random": (numpy_state["state"]["key"].tobytes(), numpy_state["state"]["pos"]),
+    }
 
 
 def mixing_operation(

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from isplit.design.graph.diagnosis import first_line, mixing_operation, pixel_reads, place_of, random_operations
+from isplit.design.graph.diagnosis import (
+    first_line,
+    mixing_operation,
+    pixel_reads,
+    place_of,
+    python_random,
+    random_operations,
+)
 from isplit.design.graph.isolation import preserved
 from isplit.design.graph.outputs import (
     ModelCall,
@@ -104,8 +111,9 @@ def _check_repeatable(model: nn.Module, images: torch.Tensor, call: ModelCall, l
     again = as_matrix(call.pick(_run(model, images, call)))
     if again is not None and is_close(again.float(), logits):
         return
-    events = random_operations(lambda: _run(model, images, call))
-    what = f"{events[-1].operation} at {events[-1].place}" if events else "no random operation of torch is the reason"
+    event = next(reversed(random_operations(lambda: _run(model, images, call))), None)
+    event = event or python_random(lambda: _run(model, images, call))
+    what = f"{event.operation} at {event.place}" if event else "no random operation of torch is the reason"
     msg = (
         f"the model answers the same images differently from run to run, also in evaluation mode ({what}): make it "
         "random in training mode only"

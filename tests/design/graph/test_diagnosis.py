@@ -101,8 +101,19 @@ def drawn_by_numpy():
     return random.random()
 
 
+def drawn_after_an_error():
+    return [helper(), recovered(), random.random()]
+
+
 def helper():
     return 0
+
+
+def recovered():
+    try:
+        return int("no number")
+    except ValueError:
+        return 0
 
 
 @pytest.mark.parametrize(
@@ -110,6 +121,7 @@ def helper():
     [
         (drawn_by_python, "random", "return [helper(), random.choice([1, 2])]"),
         (drawn_by_numpy, "numpy.random", "np.random.rand(2)"),
+        (drawn_after_an_error, "random", "return [helper(), recovered(), random.random()]"),
     ],
 )
 def test_random_numbers_of_python(run, operation, line):

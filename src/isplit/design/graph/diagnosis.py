@@ -110,7 +110,7 @@ def python_random(run: Callable[[], object]) -> Event | None:
             lines[-1] = (code, frame.f_lineno)
         elif event == "return":  # what follows in this run belongs to the line that called
             lines.pop()
-        else:
+        elif event == "call":  # an exception begins no run of its own
             lines.append((code, frame.f_lineno))
         return follow
 

@@ -1,6 +1,7 @@
 """A model in segments under a limit of memory: by hand, and against every division."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ def test_a_step_that_does_not_fit_gets_the_fewest_blocks_that_fit():
     assert plan.memory_bytes <= 7e6
     # The cuts `middle`, `late` and `last`, and the input and output of every layer.
     assert 4 * (32_000 + 16_000 + 4_000) + 3 * (64_000 + 20_000) == plan.crossing_bytes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counted_bytes"),
+    [("middle", "inner", 20_000), ("inner", "late", 64_000), ("middle", "late", 0)],
+)
+def test_what_crosses_at_the_ends_of_a_step_counts_once(before, after, counted_bytes):
+    """A layer that begins or ends where its step does hands over what the neighbouring segments hand over."""
+    shape = with_layers(3, 4, 5)
+    layer = shape.divisible[2].model_copy(update={"before": before, "after": after})
+    shape = replace(shape, divisible={**shape.divisible, 2: layer})
+    times = machine_times(rates_profile("board", 10.0), shape, model_fingerprint=None)
+    plan = split_into_segments(times, max_memory_bytes=7e6, runtime_bytes=0)
+    assert 4 * (32_000 + 16_000 + 4_000) + 2 * (64_000 + 20_000) + counted_bytes == plan.crossing_bytes
 
 
 def test_the_least_memory_is_named_where_blocks_do_not_help():

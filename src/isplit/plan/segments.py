@@ -46,7 +46,7 @@ class Segment:
 class SegmentPlan:
     """Segments in order; `crossing_bytes` is the sum of what crosses between them, as float32.
 
-    The input and the output of a layer that is computed in blocks count as crossing.
+    The input and the output of a layer that is computed in blocks count as crossing, each of them once.
     """
 
     segments: tuple[Segment, ...]
@@ -189,7 +189,9 @@ def split_into_segments(
         memory[step] = block_memory(shape, start, blocks=blocks, runtime_bytes=runtime_bytes)
         fits[step] = True
         compute_ms[step] += (blocks - 1) * times.call_ms
-        crossing[step] += layer.input_bytes + layer.output_bytes
+        # What crosses at the step's own ends counts there already.
+        crossing[step] += 0 if layer.before == shape.names[start] else layer.input_bytes
+        crossing[step] += 0 if layer.after is not None and layer.after == shape.names[start + 1] else layer.output_bytes
     step_cost = {"bytes": crossing, "segments": np.ones((count, count)), "time": np.zeros((count, count))}[objective]
 
     bounds = _cheapest_bounds(fits, step_cost, load_ms + compute_ms)

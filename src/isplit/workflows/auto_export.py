@@ -87,7 +87,7 @@ def _is_division(record: BundleRecord, placement: PlannedPlacement) -> bool:
     if segmented is None:
         return False
     blocks = {part.layer: part.blocks for part in placement.segments if part.layer is not None}
-    # A layer in blocks adds bounds of its own around itself, and may get a block less than planned.
+    # A layer in blocks adds bounds of its own around itself, and may get fewer blocks than planned.
     bounds = {part.end for part in placement.segments if part.end is not None}
     written = {layer.name for layer in segmented.divided}
     return (

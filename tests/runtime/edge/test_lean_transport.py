@@ -238,6 +238,13 @@ def test_lean_only(scripted):
     transport.close()
 
 
+@pytest.mark.parametrize(("protocol", "note"), [("auto", "the server is a Unix socket"), ("lean", None)])
+def test_only_a_client_that_uses_grpc_says_so(tiny, protocol, note):
+    """A client that must not use gRPC never says that it does; its answers give the reason of the failure."""
+    with EdgeClient(tiny.bundle, "unix:/nowhere", require_server=False, protocol=protocol) as client:
+        assert note == client.wire_note
+
+
 def test_a_real_grpc_server_is_asked_over_grpc(tiny, served):
     """A server of before answers the first bytes as HTTP/2; the client falls back and says it."""
     opener = served._hub.open_lean

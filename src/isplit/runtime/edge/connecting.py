@@ -66,8 +66,8 @@ def connect(server: str, access: ServerAccess, protocol: ProtocolName) -> Transp
 
 
 def wire_note(transport: Transport | None) -> str | None:
-    """Return why a transport does not use the lean wire that it was to use; None if it does, or was not to."""
-    note: str | None = getattr(transport, "note", None)
+    """Return why a transport uses gRPC where it prefers the lean wire; None if it does not, or prefers nothing."""
+    note: str | None = getattr(transport, "grpc_note", None)
     return note
 
 

@@ -72,6 +72,11 @@ class LeanTransport:
             except (OSError, InputError) as error:
                 self.note, self._try_at_s = f"TLS cannot be set up: {error}", float("inf")
 
+    @property
+    def grpc_note(self) -> str | None:
+        """Why requests travel over gRPC at present; None if they do not, or if there is no gRPC behind this wire."""
+        return None if self._over_grpc is None else self.note
+
     def infer(self, request: Request, *, timeout_s: float | None) -> Reply:
         """Send the request and wait for the reply."""
         ends_s = None if timeout_s is None else time.monotonic() + timeout_s

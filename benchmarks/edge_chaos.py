@@ -66,7 +66,13 @@ def chaos(directory: Path, *, requests: int, seconds: float) -> dict[str, Any]:
 def _ask(directory: Path, address: str, log: Log, number: int, pictures: Any, expected: Any, pace_s: float) -> None:
     """Be one client, with a fallback if the number is even; ask at an even pace."""
     with EdgeClient(
-        directory, address, placement=PLACEMENT, deadline_ms=DEADLINE_MS, fallback=number % 2 == 0, verify=False
+        directory,
+        address,
+        placement=PLACEMENT,
+        deadline_ms=DEADLINE_MS,
+        fallback=number % 2 == 0,
+        verify=False,
+        logits=True,
     ) as client:
         client.warm_up()
         due_s = time.perf_counter() + pace_s * number / CLIENTS

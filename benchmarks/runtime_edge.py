@@ -84,7 +84,7 @@ def overhead(directory: Path, *, rounds: int) -> dict[str, Any]:
         running(MAIN, "serve", directory, "--port", 0) as server,
         running(ECHO) as echo,
         running(THREADED_ECHO) as threaded,
-        EdgeClient(bundle, server.address, fallback=False) as client,
+        EdgeClient(bundle, server.address, fallback=False, protocol="grpc") as client,
         grpc.insecure_channel(echo.address) as bare,
         grpc.insecure_channel(threaded.address) as bare_threaded,
     ):

@@ -86,7 +86,7 @@ def serve(
     ] = 10.0,
     log_level: Annotated[_Level, typer.Option(help="Lowest level of the JSON lines on standard error.")] = "info",
 ) -> None:
-    """Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC).
+    """Answer devices that run BUNDLE's heads, on the lean wire or over gRPC (Open Inference Protocol v2).
 
     SIGHUP makes the server read the certificates and the token again. SIGTERM and Ctrl-C finish accepted requests; a
     second signal ends the server at once.

@@ -89,7 +89,10 @@ VERBS = (
         summary="Simulate the placements of a plan with many devices, queues, packets and losses.",
     ),
     Verb(name="export", summary="Write splits of STUDY and the whole model as a bundle that runs without torch."),
-    Verb(name="serve", summary="Answer devices that run BUNDLE's heads, over the Open Inference Protocol v2 (gRPC)."),
+    Verb(
+        name="serve",
+        summary="Answer devices that run BUNDLE's heads, on the lean wire or over gRPC (Open Inference Protocol v2).",
+    ),
     Verb(
         name="run",
         summary="Classify IMAGES with the head on this device and the tail on the server. Every image gets one answer.",

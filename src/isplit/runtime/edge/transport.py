@@ -1,4 +1,4 @@
-"""Define the contract of a transport, which gRPC fulfils and tests replace."""
+"""Define the contract of a transport, which the lean wire and gRPC fulfil and tests replace."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast, get_args

@@ -1,4 +1,4 @@
-"""Serve a bundle over the Open Inference Protocol v2 (gRPC), with tails and whole models in onnxruntime or on Ray.
+"""Serve a bundle on the lean wire and over gRPC, with tails and whole models in onnxruntime or on Ray.
 
 import asyncio
 from isplit.runtime.bundle import Bundle

@@ -1,5 +1,6 @@
 """Decoders that are estimated again from other images than those of the moments."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
@@ -12,6 +13,7 @@ from isplit.codec.quantise import Quantiser
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
 from isplit.design.bottleneck.linear import LinearBottleneck, LinearMap
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.closed_form import decoders
 from isplit.design.closed_form.decoders import RIDGES, RegressionSums, cross_validated_errors, estimate_decoders
 from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.splits import BuiltSplit
@@ -101,6 +103,21 @@ def test_what_regression_cannot_better_is_given_up_after_a_sixth_of_the_images()
 
     assert torch.equal(torch.eye(16, 32), linear_map.decoder)
     assert 67 == passes.shown
+
+
+def test_decoders_are_judged_once_after_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice on the way, to give up what is hopeless, and once at the end, to choose the ridge."""
+    judged: list[float] = []
+
+    def counted(folds: Sequence[RegressionSums]) -> dict[float, float]:
+        judged.append(sum(float(fold.squares.sum()) for fold in folds))
+        return cross_validated_errors(folds)
+
+    monkeypatch.setattr(decoders, "cross_validated_errors", counted)
+    estimate_decoders(cast("StatisticsPasses", Passes()), [split_with(3.0)])
+
+    assert 3 == len(judged)
+    assert sorted(set(judged)) == judged  # each time on more images
 
 
 def test_without_other_images_nothing_changes() -> None:

@@ -114,7 +114,8 @@ def estimate_decoders(passes: StatisticsPasses, splits: Sequence[BuiltSplit]) ->
         end = max(seen, round(share * len(images)))
         passes.features([of_cut[0].built.cut for of_cut in by_cut.values()], images, visit, between=(seen, end))
         seen = end
-        by_cut = _hopeful(by_cut, hopeless)
+        if seen < len(images):  # after all images, the best decoder judges by all entries
+            by_cut = _hopeful(by_cut, hopeless)
     for of_cut in by_cut.values():
         for regression in of_cut:
             decoder = regression.best_decoder()

@@ -12,8 +12,6 @@ Transport = Literal["tcp", "udp"]
 
 LossShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
-BITS_PER_MEGABIT = 1_000_000
-
 
 class WireBytes(Part):
     """The bytes of one image on the wire, including the protocol, for each direction."""

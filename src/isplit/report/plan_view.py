@@ -24,7 +24,6 @@ PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 """The parts of a latency bar: name, style, and the parts of the record that belong to it."""
 
-_ENERGY = 10
 _LIMIT_WORDS = {
     "max_latency_ms": "latency",
     "max_p95_latency_ms": "p95 latency",

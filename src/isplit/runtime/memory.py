@@ -32,7 +32,7 @@ def map_large_blocks() -> bool:
     """Let glibc ask the system for every block of 128 KiB and more by itself; return whether it does.
 
     Such a block is given back when it is freed. By default, glibc raises the limit to the largest block that was freed
-    (up to 32 MiB) and keeps blocks below it: the convolutions of VGG16 took 137 MB in this way, and take 125 MB so.
+    (up to 32 MiB) and keeps blocks below it. VGG16's convolutions take 137 MB by default, and 125 MB after this call.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES))

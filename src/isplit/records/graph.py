@@ -72,14 +72,14 @@ class DivisibleLayer(Part):
     """
 
     name: str
-    depth: int
+    depth: Count
     before: str
     after: str | None
-    channels: int
+    channels: Count
     channel_axis: int
-    parameters: int
-    input_bytes: int
-    output_bytes: int
+    parameters: Count
+    input_bytes: Count
+    output_bytes: Count
 
 
 class GraphRecord(TableRecord):

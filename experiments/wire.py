@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from result_rows import Row
 
+from isplit.plan.transfer import Z95
 from isplit.records import WireOverhead, wire_overhead
 
 SAVED_HEADER_BYTES = 18
@@ -13,14 +14,11 @@ _GRPC_BYTES_UP = {"split_up_bytes": 112, "image_up_bytes": 110}
 _GRPC_BYTES_DOWN = 198
 """Bytes over gRPC, counted by a proxy in November 2026: beyond a payload, and of an answer beside its logits."""
 
-_Z95 = 1.645
-"""One-sided, as verdicts decide."""
-
 RULES: dict[str, Callable[[Row, float], bool]] = {
     "measured": lambda row, loss: row["loss"] <= loss,
-    "surely": lambda row, loss: row["loss"] + _Z95 * row["loss_stderr"] <= loss,
+    "surely": lambda row, loss: row["loss"] + Z95 * row["loss_stderr"] <= loss,
 }
-"""Whether a row stays within a loss: by its own figure, or by the 95 % bound of the paired difference."""
+"""Whether a row stays within a loss: by its own figure, or by the one-sided 95 % bound of the paired difference."""
 
 
 def grpc_overhead(classes: int) -> WireOverhead:

@@ -29,11 +29,14 @@ from isplit.design.measure.splits import SplitEvaluation, evaluate_splits
 from isplit.design.predict import predict
 from isplit.design.running import chosen_precision
 from isplit.design.settings import FitSettings
-from isplit.design.splits import BuiltSplit, read_split, split_directory
+from isplit.design.splits import BuiltSplit, load_split, split_directory
 from isplit.design.study import Study
 from isplit.records import Budget, Prediction
 
 RESULTS = HERE / "results" / "many-images.jsonl"
+_SAME_SPLIT = 1e-3
+"""Accuracies of one split from two runs differ less."""
+
 ANSWERS = HERE / "results" / "many-images-answers.jsonl"
 IMAGES = 3000
 INSIDE_BLOCKS = ("features.2.conv.1.2", "features.7.conv.1.2", "features.14.conv.1.2")
@@ -116,10 +119,12 @@ def keep_answers(pair: Pair, study: Study, budget: Budget, seed: int) -> None:
         directory = split_directory(
             study.directory, cut=cut.name, group=view.name, design="linear", budget=budget, trained=True
         )
-        splits.append(read_split(directory).at(cut))
+        splits.append(load_split(study, directory))  # with the tail that was trained
     evaluations: list[SplitEvaluation] = evaluate_splits(
         view, splits, images=view.images("test"), precision=chosen_precision("auto"), progress=say
     )
+    for evaluation in evaluations:
+        check_against_line(evaluation, pair, study, budget, seed)
     append(
         ANSWERS,
         {
@@ -134,6 +139,16 @@ def keep_answers(pair: Pair, study: Study, budget: Budget, seed: int) -> None:
             },
         },
     )
+
+
+def check_against_line(evaluation: SplitEvaluation, pair: Pair, study: Study, budget: Budget, seed: int) -> None:
+    """Refuse answers of another split than the one of the line: later seeds write over the files of earlier ones."""
+    key = evaluation.split.cut.name, budget.tag, seed
+    (row,) = (row for row in kept(RESULTS, pair, study) if (row["cut"], row["budget"], row["seed"]) == key)
+    accuracy = float((evaluation.answers == evaluation.labels).mean())
+    if abs(accuracy - row["trained_test"]) > _SAME_SPLIT:
+        msg = f"{key} is right on {accuracy:.1%} of the images, its line says {row['trained_test']:.1%}: remove it"
+        raise SystemExit(msg)
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

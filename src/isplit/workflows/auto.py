@@ -17,7 +17,7 @@ from isplit.design.measure.speed import measure_speed
 from isplit.design.onnx.output_directory import check_place
 from isplit.design.settings import ExportSettings, SplitFilter
 from isplit.design.study import Study
-from isplit.errors import BundleError, InputError
+from isplit.errors import InputError
 from isplit.plan import choose
 from isplit.plan.devices import load_device
 from isplit.plan.links import load_link
@@ -37,9 +37,8 @@ from isplit.records import (
     StudyRecord,
 )
 from isplit.records.split_files import split_records
-from isplit.runtime.bundle import Bundle
 from isplit.workflows.auto_estimate import TimeEstimate, estimate_time
-from isplit.workflows.auto_export import answer_commands, split_to_export, write_segments
+from isplit.workflows.auto_export import answer_commands, split_to_export, standing_bundle, write_segments
 from isplit.workflows.auto_settings import AutoResult, AutoSettings
 
 Say = Callable[[str], None]
@@ -302,17 +301,9 @@ class AutoRun:
             BundleError: the bundle is of another model, and the settings do not allow to replace it.
 
         """
-        if not (self.bundle_directory / BundleRecord.file_name).is_file():
+        record = standing_bundle(study, self.bundle_directory, overwrite=self.settings.overwrite)
+        if record is None:
             return None
-        try:
-            record = Bundle.open(self.bundle_directory).record
-        except BundleError:  # it is damaged, so it is written again
-            return None
-        if record.model_fingerprint != study.record.model.fingerprint:
-            if self.settings.overwrite:
-                return None
-            msg = f"{self.bundle_directory} is a bundle of another model: give another place, or `overwrite=True`"
-            raise BundleError(msg)
         for saved in split_records(study.directory).values():
             placement = next((cut for cut in record.cuts if cut.name == split.cut), None)
             if placement is None or (saved.cut, saved.budget) != (split.cut, split.budget):

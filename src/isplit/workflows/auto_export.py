@@ -49,6 +49,27 @@ def answer_commands(record: PlanRecord, bundle: Path) -> tuple[str | None, str |
     return f"isplit serve {bundle}", f"isplit run {bundle} IMAGES --server HOST:8001 --placement {placement}"
 
 
+def standing_bundle(study: Study, directory: Path, *, overwrite: bool) -> BundleRecord | None:
+    """Return the record of the undamaged bundle of the study's model in a directory; None if there is none.
+
+    Raises:
+        BundleError: the bundle there is of another model, and `overwrite` is not given.
+
+    """
+    if not (directory / BundleRecord.file_name).is_file():
+        return None
+    try:
+        record = Bundle.open(directory).record
+    except BundleError:  # it is damaged, so it is written again
+        return None
+    if record.model_fingerprint == study.record.model.fingerprint:
+        return record
+    if overwrite:
+        return None
+    msg = f"{directory} is a bundle of another model: give another place, or `overwrite=True`"
+    raise BundleError(msg)
+
+
 def write_segments(
     study: Study, placement: PlannedPlacement, out: Path, *, group: str | None, overwrite: bool, progress: Progress
 ) -> BundleRecord:
@@ -66,18 +87,9 @@ def write_segments(
         BundleError: the bundle is of another model, and `overwrite` is not given.
 
     """
-    if (out / BundleRecord.file_name).is_file():
-        try:
-            record = Bundle.open(out).record
-        except BundleError:  # it is damaged, so it is written again
-            record = None
-        if record is not None and record.model_fingerprint != study.record.model.fingerprint and not overwrite:
-            msg = f"{out} is a bundle of another model: give another place, or `overwrite=True`"
-            raise BundleError(msg)
-        if record is not None and record.model_fingerprint == study.record.model.fingerprint:
-            classes = study.view(group).group
-            if record.group == classes and _is_division(record, placement):
-                return record
+    record = standing_bundle(study, out, overwrite=overwrite)
+    if record is not None and record.group == study.view(group).group and _is_division(record, placement):
+        return record
     return export_segments(study, out, group=group, settings=ExportSettings(overwrite=True), progress=progress)
 
 

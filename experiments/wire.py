@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from result_rows import Row
 
-from isplit.plan.transfer import Z95
 from isplit.records import WireOverhead, wire_overhead
+from isplit.records.paired import Z95
 
 SAVED_HEADER_BYTES = 18
 """Frames of the committed rows had a header of 20 bytes; those of today have 2."""

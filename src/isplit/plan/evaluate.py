@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from isplit.plan.costs import Costs
 from isplit.plan.packets import LINUX_TCP, TcpSettings
-from isplit.plan.transfer import Z95, transfer_cost
+from isplit.plan.transfer import transfer_cost
 from isplit.records import LinkRecord, Transport
+from isplit.records.paired import Z95
 
 Values = NDArray[np.float64]
 

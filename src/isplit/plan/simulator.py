@@ -25,7 +25,7 @@ from isplit.plan.packets import TcpSettings
 from isplit.plan.queues import Capacity, Served, departures_by_group, serve_batches
 from isplit.plan.simulation_settings import SimulationSettings, check_settings
 from isplit.plan.summary import Journey, summarise
-from isplit.plan.transfer import Z95, transfer_cost
+from isplit.plan.transfer import transfer_cost
 from isplit.records import (
     LinkRecord,
     PlannedPlacement,
@@ -35,6 +35,7 @@ from isplit.records import (
     Transport,
     read_shared,
 )
+from isplit.records.paired import Z95
 
 Values = NDArray[np.float64]
 Indices = NDArray[np.intp]

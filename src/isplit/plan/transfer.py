@@ -15,11 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from isplit.plan.packets import LINUX_TCP, UDP_HEADER_BYTES, TcpSettings
 from isplit.records import LinkRecord, Transport
+from isplit.records.paired import Z95
 
 Values = NDArray[np.float64]
-
-Z95 = 1.6448536269514722
-"""The 95th percentile of the standard normal distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,9 @@ from isplit.records.base import Count, Part
 CONFIDENCE = 0.95
 """The confidence of one-sided bounds."""
 
-_Z = 1.6448536269514722  # the normal distribution's 95 % point
+Z95 = 1.6448536269514722
+"""The 95th percentile of the standard normal distribution; 90 % of all values lie within this much of the mean."""
+
 _LARGEST_EXACT = 10**6
 
 
@@ -36,7 +38,7 @@ class Paired(Part):
         images = max(len(first_right), 1)
         difference = (wins - losses) / images
         spread = max((wins + losses) / images - difference**2, 0.0)
-        stderr = sqrt(spread / images) if wins + losses else upper_share(0, images) / _Z
+        stderr = sqrt(spread / images) if wins + losses else upper_share(0, images) / Z95
         return cls(only_first=losses, only_second=wins, difference=difference, stderr=stderr)
 
     def largest_loss(self, images: int) -> float:
@@ -71,7 +73,7 @@ class Paired(Part):
         if margin < loss / 20:
             return None
         disagreeing = (self.only_first + self.only_second + 1) / images
-        return max(images + 1, ceil(_Z**2 * disagreeing / margin**2))
+        return max(images + 1, ceil(Z95**2 * disagreeing / margin**2))
 
 
 def upper_share(count: int, images: int) -> float:
@@ -93,7 +95,7 @@ def _share_at(count: int, images: int, probability: float) -> float:
     the sum would take as many steps as there are counts.
     """
     if count > _LARGEST_EXACT:
-        z = _Z if probability < 1 / 2 else -_Z
+        z = Z95 if probability < 1 / 2 else -Z95
         seen_share = count / images
         centre = seen_share + z * z / (2 * images)
         return (centre + z * sqrt(seen_share * (1 - seen_share) / images + (z / images) ** 2 / 4)) / (

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 
 from isplit.records import Measurement, Part, Record
+from isplit.records.paired import Z95
 
 _ROUNDING = 1e-9
-_Z = 1.6448536269514722  # 90 % of a normal distribution lie within this many standard deviations of its mean
 _CALIBRATION_IMAGES = 1000
 """The losses that calibrations are fitted to were measured on about this number of images."""
 
@@ -98,12 +98,12 @@ class Calibration(Record):
             payload_bytes=closed_form.payload_bytes.mean,
             kept_share=min(closed_form.elements / cut_numbers, 1.0),
         )
-        unsure = _Z * closed_form.against_whole.stderr * sqrt(max(1 - images / _CALIBRATION_IMAGES, 0.0))
+        unsure = Z95 * closed_form.against_whole.stderr * sqrt(max(1 - images / _CALIBRATION_IMAGES, 0.0))
         least, most = self.loss_after(loss - unsure) - width, self.loss_after(loss + unsure) + width
         expected = max(self.loss_after(loss), 0.0)
         return TrainedAccuracy(
             accuracy=float(np.clip(whole - expected, 0, 1)),
-            stderr=max(expected - least, most - expected) / _Z,
+            stderr=max(expected - least, most - expected) / Z95,
             low=float(np.clip(whole - most, 0, 1)),
             high=float(np.clip(whole - least, 0, 1)),
         )

@@ -6,6 +6,7 @@ import statistics
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -229,6 +230,39 @@ def test_no_request_waits_for_another_attempt():
         assert transport.infer(REQUEST, timeout_s=LIMIT_S) is not None
     assert not ends.is_set()
     ends.set()
+    transport.close()
+
+
+def test_a_server_that_is_down_is_asked_as_rarely(monkeypatch):
+    """After a fall back to gRPC, an attempt that cannot connect is followed by the next only after the same while."""
+    now_s = 1000.0
+    attempts = []
+    monkeypatch.setattr("isplit.runtime.edge.lean_transport.time", SimpleNamespace(monotonic=lambda: now_s))
+
+    def connect(*_, **__):
+        attempts.append(now_s)
+        if len(attempts) == 1:
+            msg = "another protocol"
+            raise NotLeanError(msg)
+        raise TransportError("UNAVAILABLE", "nobody listens")
+
+    def ask(count):
+        for _ in range(count):
+            assert "a-1" == transport.infer(REQUEST, timeout_s=LIMIT_S).id
+            ends_s = time.monotonic() + LIMIT_S
+            while transport._attempt is not None:  # an attempt that no request waits for
+                assert time.monotonic() < ends_s
+                time.sleep(0.001)
+
+    transport = LeanTransport("127.0.0.1:1", WANTED, over_grpc=Other, again_s=60.0, connect=connect)
+    ask(3)
+    now_s = 1061.0
+    ask(5)
+    now_s = 1100.0
+    ask(5)
+    now_s = 1122.0
+    ask(5)
+    assert [1000.0, 1061.0, 1122.0] == attempts
     transport.close()
 
 

@@ -17,7 +17,7 @@ from isplit.runtime.lean.device_frames import MAX_CONTENT_BYTES, MAX_NAME_BYTES,
 from isplit.runtime.lean.server_frames import MAX_BODY_BYTES, AnswerBody, decode_answer
 
 AGAIN_S = 60.0
-"""Seconds after which the lean wire is tried again with a server that did not speak it."""
+"""Seconds between two attempts at the lean wire while gRPC serves instead."""
 
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
@@ -193,6 +193,9 @@ class LeanTransport:
                 old, self._link = self._link, attempt.link
                 if self._closed:
                     old, self._link = attempt.link, None
+            elif self.grpc_note is not None:
+                # No request waits for this attempt, so that each would start another one while the server is down.
+                self._try_at_s = time.monotonic() + self._again_s
             is_unused = old is not None and (self._closed or old.users == 0)
             self._changed.notify_all()
         if old is not None and is_unused:

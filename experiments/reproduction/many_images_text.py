@@ -171,15 +171,14 @@ def _limits_table(sets: Mapping[str, SplitSet]) -> tuple[list[str], list[list[st
                 continue
             best = max(allowed, key=lambda place: of_budget.accuracy[place])
             cells: list[str] = []
-            for name, scores in of_budget.scores().items():
-                if name == "closed form, divergence":
-                    continue
+            for scores in of_budget.scores().values():
                 choice = max(allowed, key=lambda place: scores[place])
                 lost = 100 * (of_budget.accuracy[best] - of_budget.accuracy[choice])
                 cells.append(f"{of_budget.rows[choice]['cut']} ({lost:.1f})")
             best_cell = f"{of_budget.rows[best]['cut']} ({100 * of_budget.accuracy[best]:.1f} %)"
             rows.append([budget_words(budget), f"{limit:.0%}", str(len(allowed)), best_cell, *cells])
-    return ["budget", "MACs at most", "cuts", "best (accuracy)", "closed form", "CUI", "size", "depth"], rows
+    names = next(iter(sets.values())).scores()
+    return ["budget", "MACs at most", "cuts", "best (accuracy)", *names], rows
 
 
 def budget_words(budget: str) -> str:

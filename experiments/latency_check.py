@@ -181,14 +181,23 @@ def report() -> None:
             f"{row['model']:13} {row['placement']:12} {row['budget']:5} {row['link']:16} predicted "
             f"{row['predicted_ms']:7.1f} ms, measured {row['measured_ms']:7.1f} ms ({row['error']:+.1%})"
         )
+    print()
+    print("| | combinations | median error | 95th percentile of errors | largest |")
+    print("|---|--:|--:|--:|--:|")
+    splits = [row for row in rows if row["placement"] not in ("local", "remote")]
+    print(_errors("all", rows))
+    print(_errors("those that use the link", [row for row in rows if row["placement"] != "local"]))
+    print(_errors("splits", splits))
+    for link in LINKS:
+        print(_errors(f"splits over {link}", [row for row in splits if row["link"] == link]))
+    print(f"The aims are {MEDIAN_ERROR:.0%} for the median error and {P95_ERROR:.0%} for the 95th percentile.")
+
+
+def _errors(title: str, rows: list[dict[str, Any]]) -> str:
+    """Return a line of a Markdown table with the errors of some combinations."""
     errors = np.abs([row["error"] for row in rows])
-    sent = np.abs([row["error"] for row in rows if row["placement"] != "local"])
-    for title, values in (("all", errors), ("without local", sent)):
-        print(
-            f"{len(values)} combinations ({title}): median error {np.median(values):.1%} (wanted: {MEDIAN_ERROR:.0%}), "
-            f"95th percentile of errors {np.percentile(values, 95):.1%} (wanted: {P95_ERROR:.0%}), "
-            f"largest {values.max():.1%}"
-        )
+    figures = (np.median(errors), np.percentile(errors, 95), errors.max())
+    return f"| {title} | {len(rows)} | " + " | ".join(f"{100 * figure:.1f} %" for figure in figures) + " |"
 
 
 def _placements(model: Model, budget: int) -> list[str]:

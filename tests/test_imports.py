@@ -14,7 +14,7 @@ def modules_after(code):
     """Run code in a fresh interpreter and return which of the slow modules it loaded, and all names."""
     show = "\nimport sys\nprint('LOADED', *sys.modules)"
     command = [sys.executable, "-c", code + show]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     names = set(done.stdout.rpartition("LOADED")[2].split())
     assert "sys" in names
     return names

@@ -515,7 +515,7 @@ def test_not_finite_importance_is_reported_by_cut(isplit, tiny_data, tmp_path, w
 def test_as_a_process(tiny_args, tmp_path):
     """The installed command does the same, from relative paths, and its standard output is the record."""
     command = [Path(sys.executable).with_name("isplit"), "analyze", *map(str, tiny_args), "--json", "-o", "s"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
     assert (0, "") == (done.returncode, done.stderr.partition("Base accuracy")[0])
     assert json.loads(done.stdout) == read(tmp_path / "s", "candidates.json")
     assert (tmp_path / "s" / "report.html").exists()

@@ -88,7 +88,7 @@ main()
 
 def wait_until_under_way(process, directory):
     """Wait until a third of the images is read."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while reads(directory) < UNDER_WAY:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
@@ -135,7 +135,7 @@ def runs(tmp_path_factory, tiny_model_file):
             os.kill(twin, signal.SIGKILL)
         wait_until_under_way(process, stopped)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=240)
     finally:
         process.kill()
         process.communicate()

@@ -22,7 +22,7 @@ def compiler():
 def extension(compiler, tmp_path_factory):
     """The module `_rans`, compiled as a wheel's is."""
     directory = tmp_path_factory.mktemp("compiled")
-    subprocess.run([sys.executable, str(HOOK), str(directory)], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, str(HOOK), str(directory)], check=True, capture_output=True, timeout=240)
     (path,) = (directory / "isplit" / "codec").glob("_rans*")
     spec = importlib.util.spec_from_file_location("isplit.codec._rans", path)
     module = importlib.util.module_from_spec(spec)

@@ -231,7 +231,7 @@ def test_same_bytes_in_another_process(hash_seed):
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=240)
 
     assert str([make_golden(coder).encode(golden_latent()).hex() for coder in CODER_IDS]) == done.stdout.strip()
 

@@ -19,7 +19,7 @@ def build_fuzzer(compiler, directory, *, core=CORE):
     """Compile the driver with sanitizers and return its path."""
     program = Path(directory, "fuzz")
     command = [compiler, *SANITIZED, "-I", str(core), str(HERE / "rans_fuzz.c"), "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     if done.returncode:
         pytest.skip(f"this compiler has no sanitizers: {done.stderr[:200]}")
     return program

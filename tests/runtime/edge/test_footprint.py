@@ -22,7 +22,7 @@ def loaded(code, *arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert 0 == done.returncode, done.stderr
     return set(done.stdout.split())

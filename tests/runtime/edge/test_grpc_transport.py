@@ -96,7 +96,7 @@ def test_nobody_listens(connect):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    refused(connect(f"127.0.0.1:{port}"), "UNAVAILABLE")
+        refused(connect(f"127.0.0.1:{port}"), "UNAVAILABLE")  # while the port is taken, so that nobody else listens
 
 
 def test_deadline(listening, connect):
@@ -114,16 +114,19 @@ def test_deadline(listening, connect):
 
 def test_deadline_of_a_client(tiny, listening):
     """An answer that would come too late is given by the fallback, and marked; the late one is never seen."""
-    over, received = threading.Event(), queue.SimpleQueue()
+    slow, over, received = threading.Event(), threading.Event(), queue.SimpleQueue()
 
-    def slow(request, context):
-        received.put(request.id)
-        over.wait(30)
+    def answer_when_allowed(request, context):
+        if slow.is_set():
+            received.put(request.id)
+            over.wait(30)
         return serve_bundle(tiny.bundle)(request, context)
 
-    _, address = listening(slow)
+    _, address = listening(answer_when_allowed)
     with EdgeClient(tiny.bundle, address, require_server=False, **ONCE) as client:
-        answers = [client.classify(tiny.images[0], deadline_ms=100)]
+        client.classify(tiny.images[0])  # models and connection are there when the deadline begins to count
+        slow.set()
+        answers = [client.classify(tiny.images[0], deadline_ms=700)]
         over.set()
         answers.append(client.classify(tiny.images[1], deadline_ms=60_000))
     assert ["local-fallback", "split"] == [answer.source for answer in answers]
@@ -180,7 +183,7 @@ def test_silent_link(listening, connect, monkeypatch):
         helper = threading.Thread(target=accept)
         helper.start()
         transport = connect(f"127.0.0.1:{port}")
-        refused(transport, "DEADLINE_EXCEEDED", timeout_s=0.05)
+        refused(transport, "DEADLINE_EXCEEDED", timeout_s=0.5)  # long enough to connect
         assert [1, 2, 3] == transport.infer(REQUEST, timeout_s=30).logits.tolist()
         transport.close()
         helper.join()

@@ -253,7 +253,7 @@ def isplit_process(*arguments, **options):
         "run",
         *map(os.fsencode, map(str, arguments)),
     ]
-    return subprocess.run(command, capture_output=True, check=False, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, check=False, timeout=240, **options)
 
 
 ODD_NAMES = (
@@ -412,7 +412,7 @@ def test_everything_on_a_full_disk(tiny, folder):
     """With standard output and standard error on a full disk, the exit code still says that it failed."""
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-c", "from isplit.cli import main; main()", "run", str(tiny.directory), str(folder)]
-        assert 1 == subprocess.run(command, stdout=full, stderr=full, check=False, timeout=120).returncode
+        assert 1 == subprocess.run(command, stdout=full, stderr=full, check=False, timeout=240).returncode
 
 
 @pytest.mark.parametrize("form", [("--json",), ()])
@@ -429,7 +429,7 @@ def test_a_reader_that_leaves(tiny, folder, tmp_path, form):
         stdout=writer,
         stderr=subprocess.PIPE,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     os.close(writer)
     assert 1 == result.returncode
@@ -443,7 +443,7 @@ def test_without_standard_output(tiny, folder, tmp_path):
     out = tmp_path / "answers.jsonl"
     command = 'exec "$0" -c "from isplit.cli import main; main()" run "$1" "$2" --json --output "$3" >&-'
     arguments = [sys.executable, str(tiny.directory), str(folder), str(out)]
-    result = subprocess.run(["sh", "-c", command, *arguments], stderr=subprocess.PIPE, check=False, timeout=120)
+    result = subprocess.run(["sh", "-c", command, *arguments], stderr=subprocess.PIPE, check=False, timeout=240)
     assert 0 == result.returncode, result.stderr
     assert 5 == len(list(read_answers(out)))
 
@@ -489,7 +489,7 @@ def test_ctrl_c_keeps_what_was_done(tiny, folder, listening, tmp_path):
         text=True,
     )
     try:
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=240)
     finally:
         process.kill()
     assert 130 == process.returncode, error
@@ -518,6 +518,6 @@ main()
 def test_ctrl_c_waits_for_nobody(tiny, folder):
     """Ctrl-C ends the command even when a request's thread stands still for good."""
     command = [sys.executable, "-c", STUCK, "run", tiny.directory, folder, "--placement", "local"]
-    result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=240)
     assert 130 == result.returncode, result.stderr
     assert "the answers given so far are kept" in result.stderr

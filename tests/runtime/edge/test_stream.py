@@ -160,5 +160,5 @@ answers.close()
 
 def test_a_source_that_blocks_keeps_no_process():
     """A camera that gives no more frames does not keep the process from ending."""
-    result = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, check=False, timeout=240)
     assert (0, "0\n") == (result.returncode, result.stdout), result.stderr

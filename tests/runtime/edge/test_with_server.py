@@ -102,7 +102,7 @@ def test_restarted(tiny, serving, ending):
         for number, image in enumerate(images):
             if number == 8:
                 server.process.send_signal(ending)
-                server.process.wait(timeout=60)
+                server.process.wait(timeout=240)
             if number == 9:  # there is room: 8 images before the kill, one after it
                 serving(port=server.port)
             yield image
@@ -122,7 +122,7 @@ def test_falls_back_and_returns(tiny, serving):
     with EdgeClient(tiny.bundle, server.address, logits=True, **quick) as client:
         first = client.classify(tiny.images[0])
         server.process.kill()
-        server.process.wait(timeout=60)
+        server.process.wait(timeout=240)
         second = client.classify(tiny.images[0])
         serving(port=server.port)
         until_back = (client.classify(tiny.images[0]) for _ in range(100_000))

@@ -7,6 +7,7 @@ import ipaddress
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,21 @@ class Running:
         return caught.value.code().name, caught.value.details()
 
 
+@contextmanager
+def serving_with_metrics(bundle, **settings):
+    """Serve a bundle, with a channel to it, while the block runs."""
+    with (
+        serving(bundle, metrics_port=0, **settings) as server,
+        grpc.insecure_channel(server.address, (("grpc.use_local_subchannel_pool", 1),)) as channel,
+    ):
+        yield Running(server, channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
+
+
 @pytest.fixture(scope="session")
 def running(tiny):
     """The tiny bundle, served with default limits."""
-    with serving(tiny.bundle, metrics_port=0) as server, grpc.insecure_channel(server.address) as channel:
-        yield Running(server, channel, service_pb2_grpc.GRPCInferenceServiceStub(channel))
+    with serving_with_metrics(tiny.bundle) as served:
+        yield served
 
 
 class GatedEngine:

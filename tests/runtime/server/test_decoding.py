@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isplit.runtime.server import models
+from tests.runtime.server.conftest import serving_with_metrics
 
 
 class Gate:
@@ -73,7 +74,7 @@ def test_pictures_do_not_hold_up_payloads(tiny, wire, pictures, gate, running):
 
 def test_deadline_between_pictures(pictures, gate, running, wire):
     """Once the deadline has passed, the pictures of a request that are left are not decoded."""
-    future = running.stub.ModelInfer.future(pictures(20), timeout=0.3)
+    future = running.stub.ModelInfer.future(pictures(20), timeout=1.5)  # long enough to arrive
     gate.wait_begun()
     assert "DEADLINE_EXCEEDED" == future.code().name
     gate.open()
@@ -97,17 +98,18 @@ def test_cancelled_between_pictures(pictures, gate, running, wire):
     assert begun + 1 == gate.count
 
 
-def test_cost_is_known_before_decoding(pictures, gate, running, wire):
+def test_cost_is_known_before_decoding(tiny, pictures, gate, wire):
     """A picture of many pixels counts for several in the queue, and is refused before any of it is decoded."""
-    futures = [running.stub.ModelInfer.future(pictures(32, (500, 1000)), timeout=60) for _ in range(4)]
-    gate.wait_begun()
-    wire.until(lambda: 128 == running.metric('isplit_waiting_images{model="tiny.remote"}'))
-    code, details = running.status(pictures(32, (1000, 1000)))
-    assert "RESOURCE_EXHAUSTED" == code
-    assert "as long as 128 small images, 256 are waiting, and 256 may" in details
-    gate.open()
-    for future in futures:
-        future.result(timeout=60)
+    with serving_with_metrics(tiny.bundle, max_batch=2, max_queue=16) as running:
+        futures = [running.stub.ModelInfer.future(pictures(2, (500, 1000)), timeout=60) for _ in range(4)]
+        gate.wait_begun()
+        wire.until(lambda: 8 == running.metric('isplit_waiting_images{model="tiny.remote"}'))
+        code, details = running.status(pictures(2, (1000, 1000)))
+        assert "RESOURCE_EXHAUSTED" == code
+        assert "as long as 8 small images, 16 are waiting, and 16 may" in details
+        gate.open()
+        for future in futures:
+            future.result(timeout=60)
 
 
 @pytest.mark.parametrize("logits", [np.nan, np.inf, "fewer"])

@@ -3,6 +3,7 @@
 import socket
 import ssl
 import struct
+import threading
 import time
 import urllib.request
 
@@ -296,14 +297,14 @@ def _ask(peer, tiny):
 def test_a_message_that_never_ends(tiny, connect, wire):
     """A request that stalls is refused in time and its memory is freed; what it sends later is skipped."""
     opening = opened(wants_logits=True)
-    with serving(tiny.bundle, receive_seconds=0.5) as server:
+    with serving(tiny.bundle, receive_seconds=1.5) as server:
         peer = connect(server.address).greet()
         content = payload(tiny, 0)
         frame = encode_request(0, 1, content, deadline_ms=None)
         peer.send(encode_opening(0, opening) + frame[:-3])
         wire.until(lambda: server.receiving_calls == 1)
         assert (1, "DEADLINE_EXCEEDED") == peer.error()[:2]
-        assert (0, 0) == (server.receiving_calls, server.message_bytes)
+        wire.until(lambda: (0, 0) == (server.receiving_calls, server.message_bytes))
         peer.send(frame[-3:] + encode_request(0, 2, content, deadline_ms=None))
         assert tiny.logits[0].tolist() == decode_answer(opening, peer.frame().body).logits.tolist()
 
@@ -358,8 +359,10 @@ def test_a_draining_server(tiny, connect):
         peer = connect(server.address).greet()
         peer.send(encode_opening(0, opened()) + encode_request(0, 1, payload(tiny, 0), deadline_ms=None))
         assert ANSWER == peer.frame().kind
+        is_draining = threading.Event()
         server.loop.call_soon_threadsafe(setattr, server._service, "ready", False)
-        time.sleep(0.05)
+        server.loop.call_soon_threadsafe(is_draining.set)
+        assert is_draining.wait(LIMIT_S)
         peer.send(encode_request(0, 2, payload(tiny, 0), deadline_ms=None))
         assert (2, "UNAVAILABLE") == peer.error()[:2]
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from isplit.runtime.edge.probe import ProbeSettings as ProbeSettings
     from isplit.runtime.edge.probe import probe as probe
     from isplit.runtime.edge.security import Tls as Tls
+    from isplit.runtime.edge.settings import EdgeSettings as EdgeSettings
     from isplit.runtime.profile.settings import ProfileSettings as ProfileSettings
     from isplit.runtime.server import ServerSettings as ServerSettings
     from isplit.runtime.server import ServerTls as ServerTls
@@ -64,6 +65,7 @@ _EXPORTS = {
     "isplit.runtime.edge.client": "EdgeClient",
     "isplit.runtime.edge.probe": "ProbeSettings probe",
     "isplit.runtime.edge.security": "Tls",
+    "isplit.runtime.edge.settings": "EdgeSettings",
     "isplit.runtime.profile.settings": "ProfileSettings",
     "isplit.runtime.server": "ServerSettings ServerTls serve serving",
     "isplit.workflows.auto": "auto",

@@ -20,8 +20,8 @@ from isplit.cli.server_access import AccessChoice
 from isplit.errors import OutputError, ServerError
 from isplit.records import Answer
 from isplit.runtime.edge.client import EdgeClient
-from isplit.runtime.edge.connecting import ProtocolName
 from isplit.runtime.edge.line_file import LineFile
+from isplit.runtime.edge.settings import ProtocolName
 from isplit.runtime.edge.sources import open_sources
 from isplit.runtime.edge.summary import Summary
 from isplit.runtime.providers import Provider

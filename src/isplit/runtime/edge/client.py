@@ -12,9 +12,10 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,31 +23,17 @@ from numpy.typing import NDArray
 from isplit.errors import BundleError, InputError
 from isplit.records import Answer, AnswerSource
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.edge.connecting import (
-    ProtocolName,
-    ServerAccess,
-    Wanted,
-    check_best,
-    connect,
-    positive_ms,
-    wire_note,
-)
+from isplit.runtime.edge.connecting import connect, wire_note
 from isplit.runtime.edge.device import LOCAL, ON_DEVICE, REMOTE, SEGMENTED, Device, Wire, placements_of
 from isplit.runtime.edge.job import Job, fault_of
 from isplit.runtime.edge.pictures import NoPicture, Picture, open_picture
-from isplit.runtime.edge.policy import BreakerSettings, BreakerState, Retry
+from isplit.runtime.edge.policy import BreakerState
 from isplit.runtime.edge.reserve import Reserve
-from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.sender import Sender
 from isplit.runtime.edge.server_side import ServerSide
+from isplit.runtime.edge.settings import EdgeSettings, positive_ms
 from isplit.runtime.edge.stream import pipelined
 from isplit.runtime.edge.transport import Transport
-from isplit.runtime.providers import Provider, check_provider
-
-WireName = Literal["payload", "latent"]
-
-_RETRY = Retry()
-_BREAKER = BreakerSettings()
 
 
 class EdgeClient:
@@ -56,23 +43,9 @@ class EdgeClient:
             answer = client.classify("cat.jpg")
             print(answer.class_name, answer.source, answer.timings.total_ms)
 
-    `server` is HOST:PORT, or None to run everything here. `placement` (by default the bundle's first cut, or local
-    without a server) and `deadline_ms` (by default none) apply to calls that do not give their own. `wire` "latent"
-    sends plain uint8, for any server of the Open Inference Protocol. `fallback` runs the whole model here when the
-    server cannot be reached, if the bundle holds it; it takes that model's memory once it is needed.
-
-    `token` and `tls` are for the server; a token crosses a network in plain text only with `insecure`. No attempt
-    takes longer than `attempt_timeout_ms`. `threads` share the work of one operator of the head. `provider` is the
-    execution provider of models here (see `isplit.runtime.providers`); if it is not available, the CPU takes over, and
-    every answer says so. `verify` hashes the bundle's files first. `transport` replaces gRPC.
-
-    With `require_server`, the constructor asks the server about a sample image, so that a wrong address, token or
-    bundle is an error at once, and not a permanent fallback (see `check_server`). None stands for True if `server` is
-    given. Give False for a device that must start without its server.
-
-    `protocol` "auto" takes isplit's lean wire where the server speaks it (see `wire_note`) and gRPC elsewhere, "grpc"
-    is for any server, and "lean" takes nothing else. On the lean wire, `logits` and `server_times` decide what answers
-    hold: without `logits`, the `best_classes` most probable classes.
+    `server` is HOST:PORT, or None to run everything here. Everything else is a field of `EdgeSettings`: give
+    `settings`, or single fields as keywords, which replace those of `settings`. `transport` replaces the connection to
+    the server.
 
     A client may be shared between threads. Models are loaded when first needed and kept; see `warm_up`.
 
@@ -88,60 +61,38 @@ class EdgeClient:
         bundle: Bundle | Path | str,
         server: str | None = None,
         *,
-        placement: str | None = None,
-        deadline_ms: float | None = None,
-        wire: WireName = "payload",
-        fallback: bool = True,
-        token: str | None = None,
-        tls: Tls | None = None,
-        insecure: bool = False,
-        retry: Retry = _RETRY,
-        breaker: BreakerSettings = _BREAKER,
-        attempt_timeout_ms: float = 5000.0,
-        threads: int = 1,
-        provider: Provider = "auto",
-        verify: bool = True,
+        settings: EdgeSettings | None = None,
         transport: Transport | None = None,
-        require_server: bool | None = None,
-        protocol: ProtocolName = "auto",
-        best_classes: int = 5,
-        logits: bool = False,
-        server_times: bool = True,
+        **changes: Any,
     ) -> None:
-        if wire not in ("payload", "latent"):
-            msg = f"wire is {wire!r}; choose payload (entropy-coded) or latent (plain uint8)"
-            raise InputError(msg)
-        if wire == "latent" and protocol == "lean":
-            msg = 'wire "latent" is for servers that speak gRPC: leave out protocol "lean", or wire "latent"'
-            raise InputError(msg)
-        positive_ms(attempt_timeout_ms, "attempt_timeout_ms")
-        self._deadline_ms = positive_ms(deadline_ms, "deadline_ms")
-        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=verify)
+        chosen = replace(settings or EdgeSettings(), **changes)
+        self._deadline_ms = chosen.deadline_ms
+        self._bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=chosen.verify)
         self._classes = self._bundle.record.group.classes
-        self._best_count = check_best(best_classes, classes=len(self._classes))
+        self._best_count = min(chosen.best_classes, len(self._classes))
         self._placements = placements_of(self._bundle.record)
         self._has_server = server is not None or transport is not None
-        self._placement = self._check_placement(placement or self._default_placement())
-        self._fallback = fallback and LOCAL in self._placements
+        self._placement = self._check_placement(chosen.placement or self._default_placement())
+        self._fallback = chosen.fallback and LOCAL in self._placements
         self._reserve = Reserve()
-        self._device = Device(self._bundle, plain=wire == "latent", threads=threads, provider=check_provider(provider))
+        self._device = Device(
+            self._bundle, plain=chosen.wire == "latent", threads=chosen.threads, provider=chosen.provider
+        )
         self._name = secrets.token_hex(4)  # so that the ids of two devices never coincide in a server's log
         self._count = itertools.count()
         self._closed = False
         self._transport: Transport | None = None  # made last, because it has to be closed again
         self._server: ServerSide | None = None
         if self._has_server:
-            wanted = Wanted(classes=len(self._classes), best=self._best_count, logits=logits, times=server_times)
-            options = ServerAccess(token=token, tls=tls, insecure=insecure, wanted=wanted)
-            self._transport = transport or connect(str(server), options, "grpc" if wire == "latent" else protocol)
+            self._transport = transport or connect(str(server), chosen, classes=len(self._classes))
             sender = Sender(
                 self._transport,
-                retry=retry,
-                breaker=breaker,
-                attempt_timeout_ms=attempt_timeout_ms,
+                retry=chosen.retry,
+                breaker=chosen.breaker,
+                attempt_timeout_ms=chosen.attempt_timeout_ms,
             )
             self._server = ServerSide(sender, self._bundle.record, reserve=self._reserve if self._fallback else None)
-        if server is not None if require_server is None else require_server:
+        if server is not None if chosen.require_server is None else chosen.require_server:
             self._require_server()
 
     @property

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from isplit.errors import InputError
-from isplit.runtime.edge.security import Tls, check_address, check_token
+from isplit.runtime.edge.security import check_address, check_token
 
 if TYPE_CHECKING:
+    from isplit.runtime.edge.settings import EdgeSettings
     from isplit.runtime.edge.transport import Transport
-
-ProtocolName = Literal["auto", "lean", "grpc"]
-PROTOCOLS: tuple[ProtocolName, ...] = ("auto", "lean", "grpc")
-
-_MAX_BEST = 255
-"""Most classes of an answer on the lean wire, which states their number in one byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,36 +26,32 @@ class Wanted:
     times: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerAccess:
-    """The credentials for a server, as for `EdgeClient`, and what answers shall hold."""
-
-    token: str | None
-    tls: Tls | None
-    insecure: bool
-    wanted: Wanted
-
-
-def connect(server: str, access: ServerAccess, protocol: ProtocolName) -> Transport:
-    """Return a transport, which connects when it is first used.
+def connect(server: str, settings: EdgeSettings, *, classes: int) -> Transport:
+    """Return a transport, which connects when it is first used. `classes` is the number of classes of the bundle.
 
     Raises:
-        InputError: The address, the credentials or the protocol cannot be used.
+        InputError: The address or the credentials cannot be used.
 
     """
-    if protocol not in PROTOCOLS:
-        msg = f"protocol is {protocol!r}; choose {', '.join(PROTOCOLS)}"
-        raise InputError(msg)
     check_address(server)
-    check_token(server, access.token, tls=access.tls, insecure=access.insecure)
-    over_grpc = partial(_over_grpc, server, access)
-    if protocol == "grpc":
+    check_token(server, settings.token, tls=settings.tls, insecure=settings.insecure)
+    over_grpc = partial(_over_grpc, server, settings)
+    if settings.protocol == "grpc" or settings.wire == "latent":
         return over_grpc()
     from isplit.runtime.edge.lean_transport import LeanTransport
 
-    is_only = protocol == "lean"
+    wanted = Wanted(
+        classes=classes,
+        best=min(settings.best_classes, classes),
+        logits=settings.logits,
+        times=settings.server_times,
+    )
     return LeanTransport(
-        server, access.wanted, token=access.token, tls=access.tls, over_grpc=None if is_only else over_grpc
+        server,
+        wanted,
+        token=settings.token,
+        tls=settings.tls,
+        over_grpc=None if settings.protocol == "lean" else over_grpc,
     )
 
 
@@ -71,33 +61,7 @@ def wire_note(transport: Transport | None) -> str | None:
     return note
 
 
-def check_best(count: int, *, classes: int) -> int:
-    """Return how many classes an answer can hold.
-
-    Raises:
-        InputError: The number that was asked for is out of range.
-
-    """
-    if not 1 <= count <= _MAX_BEST:
-        msg = f"best_classes is {count}; give 1 to {_MAX_BEST}"
-        raise InputError(msg)
-    return min(count, classes)
-
-
-def positive_ms(value: float | None, name: str) -> float | None:
-    """Return a number of milliseconds; None stays None.
-
-    Raises:
-        InputError: It is not above zero, or not finite; the message calls it `name`.
-
-    """
-    if value is not None and not 0 < value < float("inf"):
-        msg = f"{name} is {value}; give a number of milliseconds above zero"
-        raise InputError(msg)
-    return value
-
-
-def _over_grpc(server: str, access: ServerAccess) -> Transport:
+def _over_grpc(server: str, settings: EdgeSettings) -> Transport:
     from isplit.runtime.edge.grpc_transport import GrpcTransport  # importing grpc takes a while
 
-    return GrpcTransport(server, token=access.token, tls=access.tls, insecure=access.insecure)
+    return GrpcTransport(server, token=settings.token, tls=settings.tls, insecure=settings.insecure)

@@ -69,9 +69,9 @@ def test_under_a_limit_each_predictor_chooses_among_the_cuts_that_it_allows():
     lines = many_images_section(table).splitlines()
 
     # At half of the MACs a and b are allowed: b is the best, and CUI's choice a is 60 points below it.
-    assert "128 bytes | 50% | 2 | b (80.0 %) | b (0.0) | a (60.0) | b (0.0) | b (0.0)" in lines
+    assert "128 bytes | 50% | 2 | b (80.0 %) | b (0.0) | b (0.0) | a (60.0) | b (0.0) | b (0.0)" in lines
     # At three quarters c is allowed as well: depth and size take it, 20 points below b.
-    assert "128 bytes | 75% | 3 | b (80.0 %) | b (0.0) | a (60.0) | c (20.0) | c (20.0)" in lines
+    assert "128 bytes | 75% | 3 | b (80.0 %) | b (0.0) | b (0.0) | a (60.0) | c (20.0) | c (20.0)" in lines
 
 
 @pytest.mark.usefixtures("results")

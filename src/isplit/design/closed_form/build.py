@@ -38,6 +38,8 @@ from isplit.records import BottleneckSpec, Budget, Cut
 _FOLDS = 10
 """Tables that payloads are measured with are made from all but one of so many parts of the images."""
 _MOST_RATES = 8
+_MOST_RATES_WITHOUT_FIT = 24
+"""So many rates are tried where none of the first ones meets the budget."""
 _NEAR = 0.004
 """The share of a budget that may be left unused."""
 _SAME_RATE = 0.25
@@ -110,23 +112,30 @@ def build_split(view: StudyView, basis: Basis, budget: Budget, *, coder: CoderNa
 def _largest_within(view: StudyView, basis: Basis, budget_bytes: int) -> BuiltSplit:
     """Choose the largest rate whose cross-validated mean payload meets the budget.
 
-    The rate is what an allocation is estimated to take. It is moved by what the payloads are off the budget, and
-    bisected once rates on both sides of the budget are known.
+    The rate is what an allocation is estimated to take. It is moved by what the payloads are off the budget, twice as
+    far each time that this was not far enough, and bisected where a move leaves the bracket. Without the growing moves,
+    rates could come closer to the budget from above without ever meeting it.
     """
     smallest, allocator = float(smallest_payload_bytes()), Allocator(basis.latents)
     low, high = smallest, 2.0 * budget_bytes
+    aim = budget_bytes * (1 - _NEAR / 2)
     best: Allocation | None = None
-    rate = float(budget_bytes)
-    for _ in range(_MOST_RATES):
+    rate, reach, was_above = float(budget_bytes), 1.0, None
+    for tried in range(_MOST_RATES_WITHOUT_FIT):
         allocation = allocator.allocate(rate)
         mean = cross_validated_payload_bytes(view, basis, allocation)
-        if mean <= budget_bytes:
-            best, low = allocation, rate
-        else:
+        is_above = mean > budget_bytes
+        if is_above:
             high = rate
+        else:
+            best, low = allocation, rate
         if rate <= smallest or high - low <= _SAME_RATE or 0 <= budget_bytes - mean <= _NEAR * budget_bytes:
             break
-        rate += budget_bytes - mean
+        if best is not None and tried + 1 >= _MOST_RATES:
+            break
+        reach = 2 * reach if is_above == was_above else 1.0
+        was_above = is_above
+        rate += reach * (aim - mean)
         if not low < rate < high:
             rate = (low + high) / 2
     return built_with_tables(view, basis, best or allocator.allocate(smallest))

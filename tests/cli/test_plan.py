@@ -85,16 +85,42 @@ def test_other_options(isplit, planned):
         (["--link", "12mb/s,5ms"], "megabytes"),
         (["--link", "12,5ms"], "without a unit"),
         (["--server", "missing.json"], "--server is 'missing.json'"),
-        (["--estimate", "gflops=fast"], "--estimate"),
+        (["--estimate", "gflops=fast", "--device", "pi4"], "--estimate has 'gflops=fast'"),
         (["--scale", "0"], "--scale is 0"),
         (["--scale", "nan"], "--scale is nan"),
         (["--scale", "1e-320"], "give a factor from 10^-6 to 10^6"),
-        (["--estimate", "gflops=1e-320,gbps=1"], "from 10^-6 to 10^9"),
+        (["--estimate", "gflops=1e-320,gbps=1", "--device", "pi4"], "from 10^-6 to 10^9"),
         (["--tier", "pi5"], "MACHINE@LINK"),
         (["--transport", "quic"], "tcp or udp"),
-        (["--objective", "beauty"], "the objective is 'beauty'"),
-        (["--max-latency-ms", "-3"], "max_latency_ms"),
-        (["--max-latency-ms", "50", "--max-p95-latency-ms", "40"], "contradict"),
+        (["--objective", "beauty"], "--objective is 'beauty'"),
+        (["--objective", ""], "--objective is ''"),
+        (["--max-latency-ms", "-3"], "--max-latency-ms is -3; give a number of milliseconds above 0"),
+        (["--max-latency-ms", "1e200"], "--max-latency-ms is 1e+200; give a number of milliseconds"),
+        (["--max-p95-latency-ms", "nan"], "--max-p95-latency-ms is nan; give a number"),
+        (["--max-device-energy-mj", "0"], "--max-device-energy-mj is 0; give a number of millijoules"),
+        (["--max-wire-bytes", "-1"], "--max-wire-bytes is -1; give a number of bytes above 0"),
+        (["--min-accuracy", "85"], "--min-accuracy is 85; give a share from 0 to 1: 85 % is 0.85"),
+        (["--max-accuracy-loss", "-0.5"], "--max-accuracy-loss is -0.5; give a share"),
+        (["--max-device-mac-share", "0"], "--max-device-mac-share is 0; give a share above 0"),
+        (
+            ["--max-latency-ms", "50", "--max-p95-latency-ms", "40"],
+            "--max-p95-latency-ms is 40 and --max-latency-ms is 50, which contradict",
+        ),
+        (["--min-accuracy", "0.8", "--max-accuracy-loss", "0.1"], "--max-accuracy-loss is 0.1; give only one of them"),
+        (["--hide-image", "--max-device-mac-share", "1e-4"], "--hide-image keeps the image on the device"),
+        (["--estimate", "gflops=4,gbps=3"], "--device is"),
+        (["--estimate", "gflops=4,gbps=3,gflops=5", "--device", "pi4"], "gives gflops twice"),
+        (["--device", "Pi4"], "write pi4 for the preset"),
+        (["--link", "4G"], "write 4g for the preset"),
+        (["--link", "5ms,1Mbit/s"], "--link has a rate that is '5ms': 'ms' is a unit of time"),
+        (["--link", "12Mbps,50"], "--link has a round trip that is '50', a number without a unit"),
+        (["--link", "1,5Mbit/s,5ms"], "write decimals with a point: 1.5Mbit/s"),
+        (["--link", "1Mbit,5ms"], "'Mbit' is an amount and not a rate; write 1Mbit/s"),
+        (["--link", "1mbps,5ms"], "1MB/s is megabytes, which is 8Mbit/s"),
+        (["--link", "-1Mbit/s,5ms"], "without a sign"),
+        (["--link", "1Mbit/s;5ms"], "is none of a rate"),
+        (["--link", "1Mbit/s,5ms,100%"], "--link has a loss that is '100%'"),
+        (["-o", ""], "--out is '.', a directory"),
         (["--max-device-memory", "150"], "without a unit"),
         (["--arrivals-per-s", "-1"], "--arrivals-per-s is -1"),
         (["--arrivals-per-s", "inf"], "--arrivals-per-s is inf"),
@@ -104,11 +130,22 @@ def test_other_options(isplit, planned):
 )
 def test_bad_input(isplit, planned, options, words):
     """One line that says what was got and what to do; nothing is written."""
-    study, _ = planned
-    result = isplit("plan", study, *options)
+    study, machines = planned
+    beside = [] if {"--device", "--link", "--server"} & {*options} else machines
+    result = isplit("plan", study, *beside, *options)
     assert (2, "") == (result.code, result.out)
     assert words in result.err
     assert not (study / "plan.json").exists()
+
+
+def test_names_in_shared_files_do_not_reach_the_terminal_as_they_are(isplit, planned, tmp_path):
+    """An escape sequence in the name of a profile is printed escaped."""
+    study, options = planned
+    device = write_shared(rates_profile("a\x1b[31mb", 10.0), tmp_path / "odd.json")
+    result = isplit("plan", study, *options, "--device", device)
+    assert 0 == result.code
+    assert "\x1b" not in result.both
+    assert "a\\x1b[31mb" in result.out
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "max_speed: 3", "max_latency_ms: soon", "a: [", "\x00"])

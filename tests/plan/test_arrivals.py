@@ -37,7 +37,13 @@ def test_times_of_a_file(tmp_path: Path, random: np.random.Generator):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "holds no request times"), ("1\nsoon\n", "line 2: 'soon'"), ("-1\n", "line 1"), ("nan\n", "line 1")],
+    [
+        ("", "holds no request times"),
+        ("1\nsoon\n", "line 2: 'soon'"),
+        ("-1\n", "line 1"),
+        ("nan\n", "line 1"),
+        ("1e300\n", "from 0 to 1e\\+08"),
+    ],
 )
 def test_bad_files(tmp_path: Path, text: str, words: str):
     """An empty file, words, times before 0, and NaN."""

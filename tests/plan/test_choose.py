@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from isplit.errors import InputError
-from isplit.plan.choose import best, check_objective, make_limits, pareto_front, read_limits
+from isplit.plan.choose import best, pareto_front
 
 
 def dominated(index: int, values: np.ndarray) -> bool:
@@ -35,19 +34,3 @@ def test_the_best_of_a_mask():
     scores = np.array([[3.0, 1.0, 2.0], [3.0, np.nan, 2.0]])
     assert [2, 2] == best(scores, np.array([True, False, True])).tolist()
     assert [-1, -1] == best(scores, np.zeros(3, bool)).tolist()
-
-
-def test_objectives_have_names():
-    """Another name is refused with those that there are."""
-    assert "p95-latency" == check_objective("p95-latency")
-    with pytest.raises(InputError, match="latency, p95-latency, energy"):
-        check_objective("speed")
-
-
-def test_limits_from_yaml(tmp_path):
-    """Keys are the names of limits, and the objective may stand among them."""
-    path = tmp_path / "limits.yaml"
-    path.write_text("max_latency_ms: 100\nhide_image: true\nobjective: energy\n")
-    limits, objective = read_limits(path)
-    assert (100.0, True, "energy") == (limits.max_latency_ms, limits.hide_image, objective)
-    assert limits == make_limits({"max_latency_ms": 100, "hide_image": True, "min_accuracy": None}, where="x")

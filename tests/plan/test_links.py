@@ -70,11 +70,15 @@ def test_a_trace_is_read(tmp_path: Path):
         ("time_s,bits_per_s,rtt_ms,loss\n", "is empty"),
         ("time_s,MB/s,rtt_ms,loss\n0,1,1,0\n", "no column bits_per_s"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0\n1,fast,50,0\n", "line 3: bits_per_s is 'fast'"),
-        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,1\n", "loss has to be a share below 1"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,1\n", "loss is 1; give a share below 1"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0\n0,1e6,50,0\n", "have to grow"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,0,50,0\n", "nothing could ever be sent"),
-        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6\n", "rtt_ms is None"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6\n", "rtt_ms is missing"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,nan,50,0\n", "bits_per_s is 'nan'"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,1Mbit/s,50,0\n", "without a unit"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0\n1e300,1e6,50,0\n", "time_s is 1e\\+300; give at most"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,1e12,0\n", "rtt_ms is 1e\\+12; give at most"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0\n5,1e6,50,0\n3,1e6,50,0\n", "time 3.0 s follows 5.0 s"),
     ],
 )
 def test_bad_traces_are_refused(tmp_path: Path, text: str, words: str):

@@ -176,18 +176,18 @@ def test_the_plan_may_be_a_file_or_a_study(record: PlanRecord, tmp_path: Path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"devices": 0}, "at least one device"),
+        ({"devices": 0}, "devices is 0; give 1 to 5,000,000"),
         ({"period_ms": 0}, "period"),
         ({"period_ms": float("nan")}, "period"),
         ({"duration_s": -1}, "duration"),
         ({"duration_s": float("inf")}, "duration"),
-        ({"devices": 10**6, "period_ms": 1, "duration_s": 10}, "shorten the duration"),
+        ({"devices": 10**6, "period_ms": 1, "duration_s": 10}, "a shorter duration"),
         ({"workers": 0}, "workers is 0"),
         ({"max_batch": 0}, "max_batch is 0"),
         ({"queue_capacity": 0}, "queue_capacity is 0"),
         ({"early_exit_share": 1.5}, "early_exit_share is 1.5"),
         ({"deadline_ms": 0}, "deadline"),
-        ({"controller": "oracle"}, "give a trace"),
+        ({"controller": "oracle"}, "controller is 'oracle', which needs a link that changes"),
         ({"arrivals": "trace"}, "no request times"),
     ],
 )

@@ -11,8 +11,8 @@ from isplit import records
 from isplit.records.base import Part
 
 LIST = Path(__file__).with_name("field_limits.json")
-"""One line for each field. A change of a line changes what files of older versions mean; Running this
-file with Python writes the list anew."""
+"""One line for each field. A change of a line changes what files of older versions mean. Running this file
+with Python writes the list anew."""
 
 LIMITS = (
     "minimum exclusiveMinimum maximum exclusiveMaximum minLength maxLength minItems maxItems pattern default".split()

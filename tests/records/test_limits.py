@@ -17,7 +17,7 @@ from isplit.design.inputs.data import open_data
 from isplit.design.inputs.weights_file import LARGEST_HEADER_BYTES, LARGEST_WEIGHTS_BYTES, read_weights
 from isplit.errors import BundleError, DataError, InputError, ModelError, StudyError
 from isplit.plan.arrivals import read_times
-from isplit.plan.choose import read_limits
+from isplit.plan.limits import read_limits
 from isplit.plan.links import read_trace
 from isplit.records import load_arrays, read_answers, save_arrays
 from isplit.records.arrays import LARGEST_ARRAYS_BYTES

@@ -18,7 +18,7 @@ from isplit.design.inputs.weights_file import read_weights
 from isplit.design.kept_work import KeptWork
 from isplit.errors import InputError
 from isplit.plan.arrivals import read_times
-from isplit.plan.choose import read_limits
+from isplit.plan.limits import read_limits
 from isplit.plan.links import read_trace
 from isplit.records import BundledFile, StudyRecord, files, load_arrays, read_answers
 from isplit.records.yaml_files import read_yaml

@@ -150,7 +150,7 @@ def _show(result: "AutoResult") -> None:
     show_plan(result.plan)
     typer.echo(f"Report: {result.study.directory / 'report.html'}")
     typer.echo("")
-    console.output().print(result.plan.answer.text, markup=False, highlight=False)
+    console.print_text(result.plan.answer.text)
     if result.run_command is None:
         typer.echo(
             "No bundle was written: loosen a limit, and run the same command again."

@@ -129,11 +129,11 @@ def show_runs(record: RunsRecord) -> None:
                 f"{run.placement}: predicted {run.predicted_ms:.1f} ms, measured {run.from_picture_median_ms:.1f} ms "
                 f"({error:+.0%})."
             )
-            console.output().print(text, markup=False, highlight=False)
+            console.print_text(text)
         failed = run.sources.get("failed", 0)
         if failed:
             text = f"{run.placement}: {failed} of {run.images} images were not answered."
-            console.output().print(text, markup=False, highlight=False)
+            console.print_text(text)
 
 
 def _accuracy(run: PlacementRun) -> str:

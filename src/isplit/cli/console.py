@@ -10,6 +10,7 @@ from rich.console import Console
 
 from isplit.errors import needs_extra
 from isplit.progress_bars import ProgressBars
+from isplit.text import terminal_text
 
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="The directory that `isplit analyze` wrote.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as JSON, and nothing else.")]
@@ -25,6 +26,14 @@ def output() -> Console:
     """Return a console on standard output: as wide as the terminal, and wide enough for any table in a file or pipe."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(width=width)
+
+
+def print_text(text: str) -> None:
+    """Print a line to standard output as it is, with what would move the terminal's cursor escaped.
+
+    Names and titles in files that people share may hold such characters.
+    """
+    output().print(terminal_text(text, keep="\n"), markup=False, highlight=False)
 
 
 def say(text: str, *, quiet: bool) -> None:

@@ -16,6 +16,7 @@ from isplit.plan.planner import plan as plan_study
 from isplit.plan.recommend import milliseconds
 from isplit.records import PlannedPlacement, PlanRecord, Transport, write_shared
 from isplit.report import write_report
+from isplit.text import terminal_text
 
 _MACHINES = "Machines and links"
 _NEWEST_PLACES = 12
@@ -110,7 +111,7 @@ def plan(
     show_plan(record, every=all_placements, wide=wide)
     typer.echo(f"plan: {path}")
     typer.echo("")
-    console.output().print(record.answer.text, markup=False, highlight=False)
+    console.print_text(record.answer.text)
 
 
 def _tier(text: str) -> tuple[str, str]:
@@ -150,7 +151,7 @@ def show_plan(record: PlanRecord, *, every: bool = False, wide: bool = False) ->
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", justify="left", no_wrap=True)
     for placement in sorted(shown, key=lambda placement: placement.latency_ms):
-        table.add_row(placement.name, *_cells(placement, wide=wide), _mark(placement, record))
+        table.add_row(terminal_text(placement.name), *_cells(placement, wide=wide), _mark(placement, record))
     console.output().print(table, markup=False)
 
 

@@ -8,9 +8,8 @@ import typer
 
 from isplit.cli.options import Options
 from isplit.errors import InputError
-from isplit.plan import choose
 from isplit.plan.devices import THIS_MACHINE, estimate_device, load_device
-from isplit.plan.units import parse_size
+from isplit.plan.limits import MEMORY_WITH_UNIT, check_objective, make_limits, read_limits
 from isplit.records import Limits, Objective, ProfileRecord
 
 
@@ -44,6 +43,9 @@ class MachineChoice:
         if not 1e-6 < self.scale < 1e6:
             msg = f"--scale is {self.scale}; give a factor from 10^-6 to 10^6: 1.3 takes 1.3 times as long"
             raise InputError(msg)
+        if self.estimate is not None and self.device != "pi4":
+            msg = f"--device is {self.device!r} and --estimate {self.estimate!r}; give only one of them"
+            raise InputError(msg)
         profile = load_device(self.device, name="--device") if self.estimate is None else estimate_device(self.estimate)
         return profile if self.scale == 1 else profile.scaled(self.scale)
 
@@ -65,7 +67,7 @@ class LimitChoice:
         max_device_mac_share: The largest share of the operations that the device computes.
         hide_image: Exclude placements in which the server sees the image.
         hide_answer: Exclude placements in which the server sees the answer.
-        limits: A YAML file with these limits under the same names. The command line has priority.
+        limits: A YAML file with lines such as max_latency_ms: 100 or objective: bytes. The command line has priority.
         objective: What to optimise: latency, p95-latency, energy, bytes, accuracy or throughput. Default: latency.
 
     """
@@ -97,18 +99,22 @@ class LimitChoice:
             for name in Limits.model_fields
             if name not in ("max_device_memory_bytes", "hide_image", "hide_answer")
         }
-        if self.max_device_memory is not None:
-            stated["max_device_memory_bytes"] = parse_size(self.max_device_memory, name="--max-device-memory")
+        stated[MEMORY_WITH_UNIT] = self.max_device_memory
         stated |= {"hide_image": self.hide_image or None, "hide_answer": self.hide_answer or None}
         fields: dict[str, object] = {}
+        labels: dict[str, str] = {}
         objective: Objective | None = None
         if self.limits is not None:
-            from_file, objective = choose.read_limits(self.limits)
+            from_file, objective = read_limits(self.limits)
             fields = {name: value for name, value in dict(from_file).items() if value is not None}
-        fields |= {name: value for name, value in stated.items() if value is not None}
-        limits = choose.make_limits(fields, where="the limits")
+            labels = {name: f"{self.limits}: {name}" for name in fields}
+            if self.max_device_memory is not None:
+                fields.pop("max_device_memory_bytes", None)
+        given = {name: value for name, value in stated.items() if value is not None}
+        labels |= {name: f"--{name.replace('_', '-')}" for name in given}
+        limits = make_limits(fields | given, where="limits", labels=labels)
         if self.objective is not None:
-            objective = choose.check_objective(self.objective)
+            objective = check_objective(self.objective)
         return limits, objective or "latency"
 
 

@@ -54,4 +54,4 @@ def show_link(record: LinkRecord) -> None:
     assert record.probe is not None
     typer.echo(f"up {rate_text(record.up_bits_per_s)}, down {rate_text(record.down_bits_per_s)}")
     typer.echo(f"round trip {record.rtt_ms:.2f} ms, jitter {record.jitter_ms:.2f} ms, loss {record.loss_up:.2%}")
-    console.output().print(f"Loss: {record.probe.loss_method}.", markup=False, highlight=False)
+    console.print_text(f"Loss: {record.probe.loss_method}.")

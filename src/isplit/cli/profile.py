@@ -101,7 +101,7 @@ def show_profile(record: ProfileRecord) -> None:
         how = "stated" if record.power.meter == "stated" else f"measured with {record.power.meter}"
         typer.echo(f"It draws {record.power.active_w:.1f} W, and {record.power.idle_w:.1f} W when idle ({how}).")
     for what, reason in record.not_measured.items():
-        console.output().print(f"Not measured: {what}: {reason}.", markup=False, highlight=False)
+        console.print_text(f"Not measured: {what}: {reason}.")
 
 
 def _megabytes(part: ModelPartTime | None) -> str:

@@ -21,7 +21,9 @@ from isplit.plan.simulator import simulate as run_simulation
 from isplit.plan.units import parse_duration
 from isplit.records import ScenarioResult, SimulationRecord, write_shared
 from isplit.records.simulation import Arrivals
+from isplit.text import terminal_text
 
+_SHORTEST_RTO_MS = 0.1
 _LINK, _SERVER, _LOSS = "Link", "Server", "Accuracy under loss"
 
 
@@ -130,7 +132,8 @@ def simulate(
         msg = f"--packet-bytes is {packet_bytes}; IP packets have 68 to 65,535 bytes"
         raise InputError(msg)
     if (bundle is None) != (images is None):
-        msg = "accuracy under loss needs both --bundle and --images"
+        missing = "--bundle" if bundle is None else "--images"
+        msg = f"{missing} is missing: accuracy under loss needs both --bundle and --images"
         raise InputError(msg)
     kind, times = _arrivals(arrivals)
     settings = SimulationSettings(
@@ -182,7 +185,7 @@ def _arrivals(text: str) -> tuple[Arrivals, tuple[float, ...]]:
         return "periodic", ()
     if text == "poisson":
         return "poisson", ()
-    if not Path(text).exists():
+    if not text or not Path(text).exists():
         msg = f"--arrivals is {text!r}; choose periodic, poisson, or a file with one time in seconds a line"
         raise InputError(msg)
     return "trace", tuple(read_times(Path(text)).tolist())
@@ -197,8 +200,8 @@ def _controller(text: str | None) -> ControllerName | None:
 
 
 def _fixed_timeout(timeout_ms: float) -> TcpSettings:
-    if timeout_ms <= 0:
-        msg = "--rto is 0; give a time above 0, for example 200ms"
+    if timeout_ms < _SHORTEST_RTO_MS:
+        msg = f"--rto is {timeout_ms:g} ms; give a time of at least {_SHORTEST_RTO_MS:g} ms, for example 200ms"
         raise InputError(msg)
     return TcpSettings(rto_floor_ms=timeout_ms, rto_base_ms=timeout_ms, rto_round_trips=0.0, rack=False)
 
@@ -214,18 +217,18 @@ def show_simulation(record: SimulationRecord) -> None:
     for name in ("mean", "p50", "p95", "missed", "refused", "lost", "busiest"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in record.results:
-        table.add_row(result.placement, *_cells(result))
+        table.add_row(terminal_text(result.placement), *_cells(result))
     output = console.output()
     output.print(table, markup=False)
     for result in record.results:
         if len(result.placements) > 1:
             shares = ", ".join(f"{name} {count / result.requests:.0%}" for name, count in result.placements.items())
-            output.print(f"{result.placement}: {shares}; {result.switches:,} switches", markup=False, highlight=False)
+            console.print_text(f"{result.placement}: {shares}; {result.switches:,} switches")
         for entry in result.accuracy_under_loss:
             text = f"{result.placement}: {entry.packet_loss:.0%} of packets lost: {100 * entry.accuracy:.1f} %"
-            output.print(f"{text} of {entry.images:,} images right", markup=False, highlight=False)
+            console.print_text(f"{text} of {entry.images:,} images right")
     total = sum(result.requests for result in record.results)
-    output.print(f"{total:,} requests in {record.seconds:.2f} s", markup=False, highlight=False)
+    console.print_text(f"{total:,} requests in {record.seconds:.2f} s")
 
 
 def _cells(result: ScenarioResult) -> list[str]:

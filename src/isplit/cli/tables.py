@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isplit.cli import console
+from isplit.text import terminal_text
 
 _UNLIMITED = 10_000
 Row = TypeVar("Row")
@@ -66,8 +67,8 @@ def print_table(
         if number and name != before:
             table.add_section()
         before = name
-        table.add_row(*(Text(column.value(row)) for column in shown))
-    to.print(title, markup=False, highlight=False)
+        table.add_row(*(Text(terminal_text(column.value(row), keep="\n")) for column in shown))
+    to.print(terminal_text(title), markup=False, highlight=False)
     needed = Measurement.get(to, to.options.update(max_width=_UNLIMITED), table).maximum
     if wide and needed > to.width:
         # A line that the terminal wraps, or that a pager shows by and by, is better than a number cut in two.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError
+from isplit.plan.units import LONGEST_S
 from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 
 Values = NDArray[np.float64]
@@ -46,7 +47,10 @@ def at_times(times_s: Values, *, devices: int, random: np.random.Generator) -> R
     """Make every device's requests at the given times, each device shifted by up to the mean gap between them."""
     ordered = np.sort(times_s) * 1e3
     if len(ordered) * devices > MOST_REQUESTS:
-        msg = f"{len(ordered):,} times for {devices:,} devices are more than {MOST_REQUESTS:,} requests"
+        msg = (
+            f"devices is {devices:,}: with {len(ordered):,} request times each they make more than {MOST_REQUESTS:,} "
+            "requests; take fewer devices or fewer times"
+        )
         raise InputError(msg)
     gap = float(np.diff(ordered).mean()) if len(ordered) > 1 else 0.0
     shifts = random.random(devices) * gap if devices > 1 else np.zeros(devices)
@@ -79,8 +83,11 @@ def read_times(path: Path) -> Values:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value >= 0):
-            msg = f"{path}, line {number}: {text!r} is no time; give one number of seconds a line"
+        if not 0 <= value <= LONGEST_S:
+            msg = (
+                f"{path}, line {number}: {text[:40]!r} is no time; give one number of seconds a line, from 0 to "
+                f"{LONGEST_S:g}"
+            )
             raise InputError(msg)
         times.append(value)
     if not times:
@@ -91,17 +98,19 @@ def read_times(path: Path) -> Values:
 
 def _check(devices: int, period_ms: float, duration_s: float) -> int:
     """Check the counts, and return the number of requests of one device, which is at least one."""
-    if devices < 1 or not (period_ms > 0 and math.isfinite(period_ms)):
-        msg = f"devices is {devices} and the period {period_ms} ms; give at least one device and a period above 0"
+    if not 1 <= devices <= MOST_REQUESTS:
+        msg = f"devices is {devices}; give 1 to {MOST_REQUESTS:,}"
         raise InputError(msg)
-    if not (duration_s > 0 and math.isfinite(duration_s)):
-        msg = f"the duration is {duration_s} s; give a number above 0"
-        raise InputError(msg)
-    count = max(int(1e3 * duration_s / period_ms), 1)
-    if count * devices > MOST_REQUESTS:
+    for name, value, unit in (("period", period_ms, "ms"), ("duration", duration_s, "s")):
+        if not (value > 0 and math.isfinite(value)):
+            msg = f"{name} is {value:g} {unit}; give a time above 0"
+            raise InputError(msg)
+    requests = devices * max(1e3 * duration_s / period_ms, 1.0)
+    if requests > MOST_REQUESTS:
+        number = f"{requests:,.0f}" if requests < 1e12 else f"{requests:.0e}"
         msg = (
-            f"{devices:,} devices with a request every {period_ms:g} ms for {duration_s:g} s make {count * devices:,} "
-            f"requests, more than {MOST_REQUESTS:,}; shorten the duration"
+            f"devices is {devices:,}: with a request every {period_ms:g} ms for {duration_s:g} s they make {number} "
+            f"requests, more than {MOST_REQUESTS:,}; take fewer devices, a longer period or a shorter duration"
         )
         raise InputError(msg)
-    return count
+    return max(int(1e3 * duration_s / period_ms), 1)

@@ -2,111 +2,20 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from isplit.errors import InputError
 from isplit.plan.costs import Costs
 from isplit.plan.evaluate import Evaluation, Load
 from isplit.records import ExcludedBy, LimitName, Limits, Objective
-from isplit.records.yaml_files import read_yaml
 
 Values = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SMALLEST_SERVER_SHARE = 0.1
 """A split that leaves the server less than this share of the operations is never called worth making."""
-
-_SHARES = ("min_accuracy", "max_accuracy_loss", "max_device_mac_share")
-
-DEFAULT_ACCURACY_LOSS = 0.01
-"""The largest loss of accuracy below the whole model where no limit on accuracy is given: one point."""
-
-
-def read_limits(path: Path) -> tuple[Limits, Objective | None]:
-    """Read limits, and an objective if there is one, from a YAML file whose keys are those of `Limits`.
-
-    Raises:
-        InputError: the file cannot be read or is not a YAML mapping, or it has an unknown key or an invalid value.
-
-    """
-    try:
-        content: Any = read_yaml(path, kind="a file of limits")
-    except (OSError, ValueError) as error:
-        msg = f"cannot read limits from {path}: {error}"
-        raise InputError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{path} holds no limits; write lines such as 'max_latency_ms: 100' ({', '.join(Limits.model_fields)})"
-        raise InputError(msg)
-    fields = {str(key): value for key, value in cast("dict[Any, Any]", content).items()}
-    objective = fields.pop("objective", None)
-    return make_limits(fields, where=str(path)), None if objective is None else check_objective(str(objective))
-
-
-def make_limits(fields: Mapping[str, object], *, where: str) -> Limits:
-    """Return limits from their values by name, where None means no limit.
-
-    Raises:
-        InputError: a name is unknown, or a value is invalid or contradicts another.
-
-    """
-    try:
-        limits = Limits.model_validate({name: value for name, value in fields.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        known = f"; limits are {', '.join(Limits.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        share = "; it is a share, so 85 % is 0.85" if name in _SHARES else ""
-        msg = f"{where}: {name} is {first.get('input')!r}: {first['msg']}{share}{known}"
-        raise InputError(msg) from error
-    median, p95 = limits.max_latency_ms, limits.max_p95_latency_ms
-    if median is not None and p95 is not None and p95 < median:
-        msg = (
-            f"{where}: the limits contradict each other: a 95th percentile of at most {p95:g} ms already keeps the "
-            f"median below {median:g} ms; give only the smaller, or a larger p95"
-        )
-        raise InputError(msg)
-    if limits.min_accuracy is not None and limits.max_accuracy_loss is not None:
-        msg = f"{where}: give either the least accuracy or the largest loss, not both: they may contradict each other"
-        raise InputError(msg)
-    if limits.hide_image and limits.max_device_mac_share is not None and limits.max_device_mac_share < 1e-3:
-        msg = f"{where}: the image stays on the device, but the device may compute almost nothing"
-        raise InputError(msg)
-    return limits
-
-
-def check_objective(text: str) -> Objective:
-    """Return the objective of that name.
-
-    Raises:
-        InputError: there is no objective of that name.
-
-    """
-    known: dict[str, Objective] = {
-        "latency": "latency",
-        "p95-latency": "p95-latency",
-        "energy": "energy",
-        "bytes": "bytes",
-        "accuracy": "accuracy",
-        "throughput": "throughput",
-    }
-    if text not in known:
-        msg = f"the objective is {text!r}; choose one of {', '.join(known)}"
-        raise InputError(msg)
-    return known[text]
-
-
-def with_default_loss(limits: Limits) -> Limits:
-    """Return the limits with a loss of at most one point where nothing is said about accuracy."""
-    if limits.min_accuracy is None and limits.max_accuracy_loss is None:
-        return limits.model_copy(update={"max_accuracy_loss": DEFAULT_ACCURACY_LOSS})
-    return limits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,9 @@ def load_device(spec: str | Path | ProfileRecord, *, name: str) -> ProfileRecord
     if str(spec) == THIS_MACHINE:
         return this_machine()
     path = Path(spec)
+    if str(spec).lower() in presets and not path.exists():
+        msg = f"{name} is {str(spec)!r}; write {str(spec).lower()} for the preset"
+        raise InputError(msg)
     if path.is_dir() and str(spec):
         command = f"isplit profile {spec} -o device.json"
         msg = f"{name} is {str(spec)!r}, a directory; `{command}` measures this machine with it"
@@ -76,6 +79,9 @@ def estimate_device(text: str, *, name: str | None = None) -> ProfileRecord:
         key, equals, number = (part.strip() for part in item.partition("="))
         if key not in known or not equals:
             msg = f"estimate has {item!r}; give NAME=NUMBER with names {', '.join(known)}: gflops=4,gbps=3"
+            raise InputError(msg)
+        if key in values:
+            msg = f"estimate is {text!r}, which gives {key} twice; give it once"
             raise InputError(msg)
         try:
             values[key] = float(number)

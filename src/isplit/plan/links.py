@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from isplit.errors import InputError
 from isplit.plan.presets import link_presets
-from isplit.plan.units import FASTEST_BITS_PER_S, parse_duration, parse_rate, parse_share
+from isplit.plan.units import FASTEST_BITS_PER_S, LONGEST_MS, LONGEST_S, parse_duration, parse_rate, parse_share
 from isplit.records import LinkRecord, LinkTrace, TracePoint, read_shared
 from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 
@@ -41,6 +41,12 @@ def load_link(spec: str | Path | LinkRecord, *, name: str) -> LinkRecord:
     path = Path(text)
     if path.is_file():
         return read_shared(LinkRecord, path, command="isplit probe")
+    if text.lower() in presets:
+        msg = f"{name} is {text!r}; write {text.lower()} for the preset"
+        raise InputError(msg)
+    if path.is_dir() and text:
+        msg = f"{name} is {text!r}, a directory; give a file that `isplit probe` wrote"
+        raise InputError(msg)
     if "," in text or any(character.isdigit() for character in text[:1]):
         return _stated(text, name=name)
     msg = (
@@ -55,11 +61,14 @@ def _stated(text: str, *, name: str) -> LinkRecord:
     if not 1 <= len(parts) <= 3 or not all(parts):
         msg = f"{name} is {text!r}; give RATE,RTT[,LOSS], for example 4Mbit/s,50ms or 4Mbit/s,50ms,1%"
         raise InputError(msg)
+    if parts[0].isdigit() and len(parts) > 1 and parts[1].endswith(("/s", "ps")):
+        msg = f"{name} is {text!r}; a comma separates figures, so write decimals with a point: {parts[0]}.{parts[1]}"
+        raise InputError(msg)
     up_text, colon, down_text = parts[0].partition(":")
-    up = parse_rate(up_text, name=name)
-    down = parse_rate(down_text, name=name) if colon else up
-    rtt_ms = parse_duration(parts[1], name=name) if len(parts) > 1 else 0.0
-    loss = parse_share(parts[2], name=name) if len(parts) > 2 else 0.0
+    up = parse_rate(up_text, name=f"{name} has a rate that")
+    down = parse_rate(down_text, name=f"{name} has a rate down that") if colon else up
+    rtt_ms = parse_duration(parts[1], name=f"{name} has a round trip that") if len(parts) > 1 else 0.0
+    loss = parse_share(parts[2], name=f"{name} has a loss that") if len(parts) > 2 else 0.0
     title = f"a link of {text.replace(',', ', ')}"
     return LinkRecord(
         name="stated",
@@ -75,6 +84,12 @@ def _stated(text: str, *, name: str) -> LinkRecord:
 
 
 _COLUMNS = ("time_s", "bits_per_s", "rtt_ms", "loss")
+_LARGEST_VALUES = {
+    "time_s": LONGEST_S,
+    "bits_per_s": FASTEST_BITS_PER_S,
+    "down_bits_per_s": FASTEST_BITS_PER_S,
+    "rtt_ms": LONGEST_MS,
+}
 
 
 def read_trace(path: Path) -> LinkTrace:
@@ -137,10 +152,16 @@ def _point(row: dict[str, str | None], *, path: Path, line: int) -> TracePoint:
         except ValueError:
             values[column] = math.nan
         if not math.isfinite(values[column]) or values[column] < 0:
-            msg = f"{path}, line {line}: {column} is {text!r}; give a number of at least 0"
+            shown = "missing" if text is None else repr(text)
+            shown = shown if len(shown) <= 40 else f"{shown[:40]}…"
+            msg = f"{path}, line {line}: {column} is {shown}; give a number of at least 0, without a unit"
             raise InputError(msg)
-    if values["loss"] >= 1 or values["bits_per_s"] > FASTEST_BITS_PER_S:
-        msg = f"{path}, line {line}: loss has to be a share below 1 and the rate at most {FASTEST_BITS_PER_S:g} bit/s"
+    for column, most in _LARGEST_VALUES.items():
+        if values.get(column, 0.0) > most:
+            msg = f"{path}, line {line}: {column} is {values[column]:g}; give at most {most:g}"
+            raise InputError(msg)
+    if values["loss"] >= 1:
+        msg = f"{path}, line {line}: loss is {values['loss']:g}; give a share below 1, so that 1 % is 0.01"
         raise InputError(msg)
     return TracePoint(
         time_s=values["time_s"],

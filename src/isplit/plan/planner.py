@@ -16,6 +16,7 @@ from isplit.plan.compute import MachineTimes, ModelShape, machine_times
 from isplit.plan.costs import Costs, price
 from isplit.plan.devices import THIS_MACHINE, load_device
 from isplit.plan.evaluate import Evaluation, Load, evaluate
+from isplit.plan.limits import make_limits, with_default_loss
 from isplit.plan.links import load_link
 from isplit.plan.machines import planned_machine
 from isplit.plan.recommend import Choice, recommend
@@ -101,8 +102,8 @@ def plan(
     profiles = [load_device(spec, name=name) for spec, name in specs]
     links = [load_link(link, name="link"), *(load_link(spec, name="tier") for _, spec in settings.tiers)]
     machines = [machine_times(profile, shape, model_fingerprint=facts.model_fingerprint) for profile in profiles]
-    given_limits = choose.make_limits(dict(limits or {}), where="limits")
-    checked_limits = choose.with_default_loss(given_limits)
+    given_limits = make_limits(dict(limits or {}), where="limits")
+    checked_limits = with_default_loss(given_limits)
 
     rows = list(placement_rows(facts, shape, middle=settings.middle or checked_limits.hide_answer))
     if checked_limits.max_device_memory_bytes is not None:

@@ -102,10 +102,10 @@ def check_settings(settings: SimulationSettings) -> None:
             msg = f"{name} is {share}; give a share from 0 to 1"
             raise InputError(msg)
     if settings.deadline_ms is not None and not settings.deadline_ms > 0:
-        msg = f"the deadline is {settings.deadline_ms} ms; give a number above 0"
+        msg = f"deadline is {settings.deadline_ms:g} ms; give a time above 0"
         raise InputError(msg)
     if settings.controller is not None and settings.trace is None:
-        msg = "a controller needs a link that changes: give a trace"
+        msg = f"controller is {settings.controller!r}, which needs a link that changes: give `trace=FILE` too"
         raise InputError(msg)
     if settings.arrivals == "trace" and not settings.times_s:
         msg = "arrivals are to follow a trace, but there are no request times"

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from isplit.plan.choose import DEFAULT_ACCURACY_LOSS
 from isplit.plan.compute import BYTES_PER_NUMBER, MachineTimes
 from isplit.plan.costs import RUNTIME_BYTES
 from isplit.plan.evaluate import Load
+from isplit.plan.limits import DEFAULT_ACCURACY_LOSS
 from isplit.plan.rows import PlacementRow, combined_accuracy
 from isplit.plan.segments import least_memory_bytes, split_into_segments
 from isplit.plan.study_facts import ImageFacts, SplitFacts, StudyFacts

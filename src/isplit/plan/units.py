@@ -1,7 +1,7 @@
 """Read and write quantities with units that are never guessed: rates, durations, sizes and shares.
 
-A lower-case b is a bit and a capital B a byte: 12Mbit/s, 12Mb/s and 12Mbps are bits, and 1.5MB/s is bytes. A number
-without a unit, or an ambiguous unit ("mb/s"), is refused with both readings.
+A lower-case b is a bit and a capital B a byte: 12Mbit/s, 12Mb/s and 12Mbps are bits, and 1.5MB/s is bytes. 1MiB/s is
+2^20 bytes each second. A number without a unit, or an ambiguous unit ("mb/s"), is refused with both readings.
 """
 
 import math
@@ -12,13 +12,16 @@ from isplit.errors import InputError
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([^\s0-9].*?)?\s*")
 _PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
-_RATE = re.compile(r"([kKMG]?)(bit/s|bits/s|bps|b/s|B/s|Bps)")
+_RATE = re.compile(r"(Ki|Mi|Gi|[kKMG]?)(bit/s|bits/s|bps|b/s|B/s|Bps)")
+_AMOUNT = re.compile(r"(?:Ki|Mi|Gi|[kKMG]?)(?:bits?|[bB])")
 _SIZE = re.compile(r"(|[kKMG]|Ki|Mi|Gi)B")
 _DURATIONS_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "h": 3.6e6}
 
 SLOWEST_BITS_PER_S = 1.0
 FASTEST_BITS_PER_S = 1e13
 LONGEST_MS = 8.64e7
+LONGEST_S = 1e8
+"""The largest time in a trace or a list of request times: three years."""
 
 
 def parse_rate(text: str, *, name: str) -> float:
@@ -32,11 +35,22 @@ def parse_rate(text: str, *, name: str) -> float:
     value, unit = _split(text, name=name, example="12Mbit/s (bits) or 1.5MB/s (bytes)")
     match = _RATE.fullmatch(unit)
     if match is None:
-        both = f"{value:g}Mbit/s is megabits, {value:g}MB/s is megabytes, which is {8 * value:g}Mbit/s"
-        msg = f"{name} is {text!r}: the unit {unit!r} is not clear; {both}"
+        msg = f"{name} is {text!r}: {_not_a_rate(value, unit)}"
         raise InputError(msg)
-    bits = value * _PREFIXES[match[1]] * (8 if "B" in match[2] else 1)
+    bits = value * (_PREFIXES.get(match[1]) or _BINARY[match[1]]) * (8 if "B" in match[2] else 1)
     return _within(bits, SLOWEST_BITS_PER_S, FASTEST_BITS_PER_S, text=text, name=name, unit="bit/s")
+
+
+def _not_a_rate(value: float, unit: str) -> str:
+    """Say why a unit is none of a rate, and what to write."""
+    if unit in _DURATIONS_MS:
+        return f"{unit!r} is a unit of time, and a rate is wanted, for example 12Mbit/s"
+    if _AMOUNT.fullmatch(unit):
+        return f"{unit!r} is an amount and not a rate; write {value:g}{unit}/s"
+    if unit.lower() in ("mbit/s", "mbps", "mb/s", "kbit/s", "gbit/s", "gbps", "gb/s"):
+        both = f"{value:g}Mbit/s is megabits, {value:g}MB/s is megabytes, which is {8 * value:g}Mbit/s"
+        return f"the unit {unit!r} is not clear; {both}"
+    return f"the unit {unit!r} is none of a rate; write 12Mbit/s or 500kbit/s (bits), or 1.5MB/s (bytes)"
 
 
 def parse_duration(text: str, *, name: str) -> float:
@@ -106,7 +120,7 @@ def size_text(count: float) -> str:
 def _split(text: str, *, name: str, example: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(text)
     if match is None:
-        msg = f"{name} is {text!r}; give a number and a unit, for example {example}"
+        msg = f"{name} is {text!r}; give a number without a sign and a unit, for example {example}"
         raise InputError(msg)
     if not match[2]:
         msg = f"{name} is {text!r}, a number without a unit; write {example}"

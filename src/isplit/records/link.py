@@ -129,13 +129,13 @@ class LinkRecord(Record):
     sources: tuple[str, ...] = ()
     up_bits_per_s: PositiveRate
     down_bits_per_s: PositiveRate
-    rtt_ms: float = Field(ge=0, allow_inf_nan=False)
-    jitter_ms: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    rtt_ms: float = Field(ge=0, le=1e9, allow_inf_nan=False)
+    jitter_ms: float = Field(default=0.0, ge=0, le=1e9, allow_inf_nan=False)
     loss_up: LossShare = 0.0
     loss_down: LossShare = 0.0
     mtu_bytes: int = Field(default=1500, ge=68, le=65_535)
     max_message_bytes: int | None = Field(default=None, ge=1)
-    duty_cycle: float | None = Field(default=None, gt=0, le=1)
+    duty_cycle: float | None = Field(default=None, ge=1e-9, le=1)
     radio: Radio | None = None
     probe: ProbeDetails | None = None
 
@@ -148,10 +148,10 @@ class LinkRecord(Record):
 class TracePoint(Part):
     """The state of a link from `time_s` until the next point."""
 
-    time_s: float = Field(ge=0, allow_inf_nan=False)
-    up_bits_per_s: float = Field(ge=0, allow_inf_nan=False)
-    down_bits_per_s: float = Field(ge=0, allow_inf_nan=False)
-    rtt_ms: float = Field(ge=0, allow_inf_nan=False)
+    time_s: float = Field(ge=0, le=1e9, allow_inf_nan=False)
+    up_bits_per_s: float = Field(ge=0, le=1e18, allow_inf_nan=False)
+    down_bits_per_s: float = Field(ge=0, le=1e18, allow_inf_nan=False)
+    rtt_ms: float = Field(ge=0, le=1e9, allow_inf_nan=False)
     loss: LossShare = 0.0
 
 

@@ -21,8 +21,10 @@ from isplit.records.compression import Compression
 FigureSource = Literal["measured", "scaled", "estimated"]
 """Measured on the machine; measured on another machine and multiplied; or computed from stated rates."""
 
-Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-PositiveRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+PositiveRate = Annotated[float, Field(ge=1e-12, le=1e18, allow_inf_nan=False)]
+"""A rate or a factor that is within what any machine or link could have, so that times computed from it are finite."""
+
 Bytes = Annotated[int, Field(ge=0)]
 
 

@@ -44,8 +44,12 @@ def write_shared(record: Record, path: Path) -> Path:
     """Write a record to a file of any name, so that the file is never seen half-written, and return its path.
 
     Raises:
+        InputError: the path is empty or a directory.
         StudyError: the file cannot be written.
 
     """
+    if not path.name or path.is_dir():
+        msg = f"out is {str(path)!r}, a directory; give the name of a file to write"
+        raise InputError(msg)
     write_whole(path, record.to_json().encode())
     return path

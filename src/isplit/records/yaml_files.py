@@ -12,7 +12,17 @@ LARGEST_YAML_BYTES = 2**20
 
 
 class _Loader(yaml.SafeLoader):
-    """Like `yaml.safe_load`, but without aliases: a few lines of them can stand for billions of values."""
+    """Like `yaml.safe_load`, but without aliases, of which a few lines can stand for billions of values.
+
+    Keys that are given twice are refused, because one of the values would be ignored.
+    """
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys: list[Any] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            msg = f"it gives {twice[0]} twice: keep one of the lines"
+            raise ValueError(msg)
+        return super().construct_mapping(node, deep=deep)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         loader: Any = super()
@@ -32,7 +42,7 @@ def read_yaml(path: Path, *, kind: str) -> Any:
     Raises:
         OSError: the file cannot be read.
         FileTooLargeError: it is larger than `LARGEST_YAML_BYTES`.
-        ValueError: it is not UTF-8, not YAML, or holds an alias; the message is one line.
+        ValueError: it is not UTF-8 or not YAML, holds an alias, or gives a key twice; the message is one line.
 
     """
     text = read_limited(path, limit_bytes=LARGEST_YAML_BYTES, kind=kind).decode("utf-8-sig")

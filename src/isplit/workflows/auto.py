@@ -18,8 +18,8 @@ from isplit.design.onnx.output_directory import check_place
 from isplit.design.settings import ExportSettings, SplitFilter
 from isplit.design.study import Study
 from isplit.errors import InputError
-from isplit.plan import choose
 from isplit.plan.devices import load_device
+from isplit.plan.limits import make_limits
 from isplit.plan.links import load_link
 from isplit.plan.planner import plan
 from isplit.plan.study_facts import StudyFacts
@@ -109,7 +109,7 @@ def prepare_auto(
     The arguments and errors are those of `auto`.
     """
     settings, out = settings or AutoSettings(), Path(out)
-    checked = choose.make_limits(dict(limits or {}), where="limits")
+    checked = make_limits(dict(limits or {}), where="limits")
     if checked.hide_answer:
         msg = "limits: hide_answer needs the last layers on the device, which no bundle can run: use `isplit.plan`"
         raise InputError(msg)

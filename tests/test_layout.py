@@ -20,7 +20,9 @@ NOTHING_TO_TEST = {
 
 # Modules whose behaviour is tested where it shows.
 TESTED_ELSEWHERE = {
-    "api.py": "test_walk.py",
+    "api/analysis.py": "test_walk.py",
+    "api/output.py": "test_walk.py",
+    "api/training.py": "test_walk.py",
     "cli/bench.py": "workflows/test_bench.py",
     "cli/console.py": "cli/test_tables_at_80_columns.py",
     "cli/cuts.py": "cli/test_cuts_and_report.py",

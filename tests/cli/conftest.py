@@ -44,6 +44,6 @@ def study(finished, tmp_path) -> Path:
 @pytest.fixture
 def without_report(monkeypatch):
     """Leave out the drawing, half of the time of a run, where a test is about something else."""
-    import isplit.api
+    import isplit.report
 
-    monkeypatch.setattr(isplit.api, "write_report", lambda directory: ())
+    monkeypatch.setattr(isplit.report, "write_report", lambda directory: ())

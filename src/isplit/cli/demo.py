@@ -18,6 +18,7 @@ from isplit.plan.recommend import action, milliseconds
 from isplit.plan.units import rate_text
 from isplit.progress import Progress
 from isplit.records import (
+    Budget,
     LinkRecord,
     PlacementRun,
     PlannedPlacement,
@@ -115,7 +116,7 @@ def demo(
         show_ranking(study.ranking, images=study.curve.images)
     with console.progress_bars(quiet=silent) as progress:
         opened = api.open_study(study_directory)
-        budget = api.Budget(payload_bytes=_BYTES)
+        budget = Budget(payload_bytes=_BYTES)
         settings = api.PredictSettings(remote_images=None)
         predictions = api.predict(opened, [budget], settings=settings, progress=progress)
         first = plan(opened, device=_DEVICE, server=_SERVER, link=_LINKS[0], limits=_LIMITS)

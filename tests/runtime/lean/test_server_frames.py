@@ -15,6 +15,7 @@ from isplit.runtime.lean.server_frames import (
     ServerFrame,
     ServerTimes,
     best_classes,
+    best_classes_of_rows,
     decode_answer,
     decode_error,
     encode_answer,
@@ -154,3 +155,17 @@ def test_best_classes(values, count):
     assert int(np.argmax(np.array(values, np.float32))) == best[0][0]
     assert sorted(probabilities, reverse=True) == probabilities
     assert sum(probabilities) <= 1 + 1e-9
+
+
+@given(st.lists(st.lists(st.floats(-50, 50, width=32), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_best_classes_of_a_batch(rows):
+    """Each row's best classes are those that it has alone, with equal logits in the order of the classes."""
+    logits = np.array(rows, np.float32)
+    batch = best_classes_of_rows(logits, 3)
+    assert [[label for label, _ in best_classes(row, 3)] for row in logits] == [
+        [label for label, _ in best] for best in batch
+    ]
+    for row, best in zip(logits, batch, strict=True):
+        exponentials = np.exp(row.astype(float))
+        expected = [exponentials[label] / exponentials.sum() for label, _ in best]
+        assert expected == pytest.approx([probability for _, probability in best], rel=1e-9)

@@ -144,11 +144,25 @@ def best_classes(logits: NDArray[np.float32], count: int) -> tuple[tuple[int, fl
         1
 
     """
+    return best_classes_of_rows(logits[None], count)[0]
+
+
+def best_classes_of_rows(logits: NDArray[np.float32], count: int) -> list[tuple[tuple[int, float], ...]]:
+    """Return `best_classes` of each row of logits, N×K and finite; a batch takes little longer than a row.
+
+    Examples:
+        >>> [best[0][0] for best in best_classes_of_rows(np.array([[0.0, 9.0], [1.0, 0.0]], np.float32), 1)]
+        [1, 0]
+
+    """
     values = logits.astype(np.float64)
-    exponentials = np.exp(values - values.max())
-    order = (-values).argsort(kind="stable")[:count]
-    chosen = exponentials[order] / exponentials.sum()
-    return tuple(zip(order.tolist(), chosen.tolist(), strict=True))
+    exponentials = np.exp(values - values.max(1, keepdims=True))
+    order = (-values).argsort(1, kind="stable")[:, :count]
+    chosen = exponentials[np.arange(len(values))[:, None], order] / exponentials.sum(1, keepdims=True)
+    return [
+        tuple(zip(labels, probabilities, strict=True))
+        for labels, probabilities in zip(order.tolist(), chosen.tolist(), strict=True)
+    ]
 
 
 @dataclass

@@ -13,24 +13,63 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.runtime.lean.server_frames import best_classes, best_classes_of_rows
 from isplit.runtime.server.engine import Engine, QuickEngine
 from isplit.runtime.server.log import logger
 from isplit.runtime.server.refusal import RefusalStatus, RefusedError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Computed:
-    """A caller's logits, N×K, the time in the queue and in the engine, and the number of rows in the batch."""
+class BatchLogits:
+    """The logits of a batch, N×K, and what its callers ask of them, computed once for all."""
 
-    logits: NDArray[np.float32]
+    def __init__(self, logits: NDArray[np.float32]) -> None:
+        self.logits = logits
+        self._best: dict[int, list[tuple[tuple[int, float], ...]]] = {}
+
+    @cached_property
+    def are_finite(self) -> bool:
+        """Whether no caller's logits are NaN or infinite."""
+        return bool(np.isfinite(self.logits).all())
+
+    def best(self, row: int, count: int) -> tuple[tuple[int, float], ...]:
+        """Return the best classes of a row, whose logits are finite, with their probabilities."""
+        if not self.are_finite:
+            return best_classes(self.logits[row], count)
+        if count not in self._best:
+            self._best[count] = best_classes_of_rows(self.logits, count)
+        return self._best[count][row]
+
+
+@dataclass(kw_only=True, slots=True)
+class Computed:
+    """A caller's rows of a batch, from `first` on, and the time in the queue and in the engine."""
+
+    batch: BatchLogits
+    first: int
+    rows: int
     queue_ms: float
     infer_ms: float
-    batch_size: int
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """The caller's logits, N×K."""
+        return self.batch.logits[self.first : self.first + self.rows]
+
+    @property
+    def batch_size(self) -> int:
+        """The number of rows in the batch."""
+        return len(self.batch.logits)
+
+    @property
+    def are_finite(self) -> bool:
+        """Whether the caller's logits are neither NaN nor infinite."""
+        return self.batch.are_finite or bool(np.isfinite(self.logits).all())
 
 
 _NOTHING = np.empty(0, np.uint8)
@@ -184,7 +223,7 @@ class Batcher:
         logits = self._quick.run_now(array)
         infer_ms = (self._clock() - started) * 1e3
         self._count(logits, len(array), infer_ms)
-        return Computed(logits=logits, queue_ms=0.0, infer_ms=infer_ms, batch_size=len(array))
+        return Computed(batch=BatchLogits(logits), first=0, rows=len(array), queue_ms=0.0, infer_ms=infer_ms)
 
     def _count(self, logits: NDArray[np.float32], rows: int, infer_ms: float) -> None:
         """Check an engine's answer, and count it."""
@@ -255,15 +294,14 @@ class Batcher:
             for job in jobs:
                 _refuse(job, error)
             return
-        first = 0
+        first, of_all = 0, BatchLogits(logits)
         for job in jobs:
-            job_logits = logits[first : first + job.rows]
-            first += job.rows
             if not job.future.done():
                 queue_ms = (started - job.ready_at) * 1e3
                 job.future.set_result(
-                    Computed(logits=job_logits, queue_ms=queue_ms, infer_ms=infer_ms, batch_size=rows)
+                    Computed(batch=of_all, first=first, rows=job.rows, queue_ms=queue_ms, infer_ms=infer_ms)
                 )
+            first += job.rows
 
     def _leave(self, job: _Job) -> None:
         if not job.left:

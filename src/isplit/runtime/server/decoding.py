@@ -5,6 +5,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.runtime.server.batcher import Computed
 from isplit.runtime.server.models import Cost, Hosted
 from isplit.runtime.server.refusal import RefusedError
 from isplit.runtime.server.request import Content
@@ -41,16 +42,17 @@ def decoding_cost(cost: Cost, pending: list[Content]) -> int:
     return cost(pending[0]) if pending else 0
 
 
-def check_logits(logits: NDArray[np.float32], outputs: int) -> None:
+def check_logits(computed: Computed, outputs: int) -> None:
     """Refuse to pass on logits that a model of this bundle should not give.
 
     Raises:
         RefusedError: INTERNAL, because the logits are not as many as there are classes, or not finite.
 
     """
-    if logits.shape[1:] != (outputs,):
-        msg = f"the model gave logits of shape {logits.shape}, there are {outputs} classes: export the bundle again"
-    elif not np.isfinite(logits).all():
+    shape = computed.batch.logits.shape
+    if shape[1:] != (outputs,):
+        msg = f"the model gave logits of shape {shape}, there are {outputs} classes: export the bundle again"
+    elif not computed.are_finite:
         msg = "the model gave logits that are NaN or infinite: check its weights, and export the bundle again"
     else:
         return

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from isplit.runtime.lean.device_frames import Opening
-from isplit.runtime.lean.server_frames import MAX_BODY_BYTES, AnswerBody, ServerTimes, best_classes, encode_answer
+from isplit.runtime.lean.server_frames import MAX_BODY_BYTES, AnswerBody, ServerTimes, encode_answer
 from isplit.runtime.server.batcher import Computed
 from isplit.runtime.server.engine import provider_to_report
 from isplit.runtime.server.models import Hosted
@@ -79,18 +79,20 @@ def lean_content(spec: TensorSpec, message: memoryview) -> Content:
 
 def lean_answer(opening: Opening, model: Hosted, answered: Answered) -> bytes:
     """Return the body of an answer: what the opening wants, and the provider if callers should know it."""
-    logits, computed = answered.computed.logits[0], answered.computed
-    times = ServerTimes(
-        batch_size=computed.batch_size,
-        decode_ms=answered.decode_ms,
-        queue_ms=computed.queue_ms,
-        infer_ms=computed.infer_ms,
-        server_ms=answered.server_ms,
-    )
+    computed = answered.computed
+    times: ServerTimes | None = None
+    if opening.wants_timings:
+        times = ServerTimes(
+            batch_size=computed.batch_size,
+            decode_ms=answered.decode_ms,
+            queue_ms=computed.queue_ms,
+            infer_ms=computed.infer_ms,
+            server_ms=answered.server_ms,
+        )
     body = AnswerBody(
-        best=() if opening.wants_logits else best_classes(logits, opening.answer_classes),
-        logits=logits if opening.wants_logits else None,
-        times=times if opening.wants_timings else None,
+        best=() if opening.wants_logits else computed.batch.best(computed.first, opening.answer_classes),
+        logits=computed.logits[0] if opening.wants_logits else None,
+        times=times,
         provider=provider_to_report(model.engine) or "",
     )
     return encode_answer(opening, body)

@@ -219,7 +219,7 @@ class InferenceService:
                 latents = model.decode(lean_content(spec, call.message), lambda: None)
                 decode_ms = (time.perf_counter() - begun_s) * 1e3
                 computed = model.batcher.compute_now(latents)
-                check_logits(computed.logits, model.outputs)
+                check_logits(computed, model.outputs)
                 answered = self._note_answered(model, Answered(1, decode_ms, computed), asked)
             return lean_answer(opening, model, answered)
 
@@ -316,7 +316,7 @@ class InferenceService:
         finally:
             wanted.ended = True
             pending.clear()  # a thread that starts later finds nothing, and nothing is kept for it
-        check_logits(computed.logits, model.outputs)
+        check_logits(computed, model.outputs)
         return decode_ms, computed
 
     def _count_refusal(self, asked: _Asked) -> None:

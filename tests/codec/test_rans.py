@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isplit.codec.rans import Rans, RansTables, normalise
+from isplit.codec.rans import Rans, RansTables, normalise, sizes_of_sets
 from isplit.errors import InputError, PayloadError
 
 
@@ -282,3 +282,20 @@ def test_sizes_are_those_of_the_payloads(lanes):
 
     assert [len(coder.encode(row)) for row in symbols] == coder.sizes(symbols).tolist()
     assert [0, 0] == coder.sizes(np.empty((2, 0), np.uint8)).tolist()
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("count", [40, 600])
+def test_sizes_with_several_sets_of_tables(lanes, count):
+    """Each row is as long as its encoding with the tables of its own set, however many symbols a row has."""
+    generator = np.random.default_rng(0)
+    sets = [
+        RansTables(frequencies=normalise(generator.integers(1, 90, (2, 16))), lanes=lanes),
+        RansTables(frequencies=normalise(generator.integers(1, 9, (2, 16))), lanes=lanes),
+    ]
+    symbols = generator.integers(0, 16, (5, count)).astype(np.uint8)
+    set_of = np.array([1, 0, 0, 1, 0])
+
+    expected = [len(Rans(sets[place]).encode(row)) for row, place in zip(symbols, set_of, strict=True)]
+    assert expected == sizes_of_sets(sets, symbols, set_of, compiled=False).tolist()
+    assert expected == sizes_of_sets(sets, symbols, set_of).tolist()

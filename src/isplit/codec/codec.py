@@ -9,7 +9,7 @@ describe itself, and the size of its content is known before a byte of it is rea
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -29,7 +29,7 @@ from isplit.codec.frame import (
     unpack_frame,
 )
 from isplit.codec.quantise import Quantiser
-from isplit.codec.rans import CODER_BYTES, Rans, RansTables
+from isplit.codec.rans import CODER_BYTES, Rans, RansTables, sizes_of_sets
 from isplit.codec.rle import Rle
 from isplit.errors import InputError, StudyError
 from isplit.records import Record, load_arrays, save_arrays
@@ -154,8 +154,24 @@ class Codec:
             self._check_shape(symbols[0])
         if not isinstance(self._coder, Rans):
             return np.array([len(self.encode_symbols(latent)) for latent in symbols], np.int64)
-        rows = np.moveaxis(symbols, self.channel_axis + 1, 1).reshape(len(symbols), prod(self.shape))
-        return header_bytes(self.frame) + self._coder.sizes(rows)
+        return header_bytes(self.frame) + self._coder.sizes(self._rows(symbols))
+
+    def rans_payload_bytes(
+        self, symbols: NDArray[np.uint8], sets: Sequence[RansTables], set_of: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return the length of each image's payload if this codec had rans tables, those of one of several sets.
+
+        Args:
+            symbols: Quantised latents, (images, *shape).
+            sets: The tables, all of the same shape.
+            set_of: The place in `sets` of each image's tables.
+
+        """
+        return header_bytes(self.frame) + sizes_of_sets(sets, self._rows(symbols), set_of)
+
+    def _rows(self, symbols: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return symbols (images, *shape) in the order that they are coded in, (images, symbols)."""
+        return np.moveaxis(symbols, self.channel_axis + 1, 1).reshape(len(symbols), prod(self.shape))
 
     def decode_symbols(self, payload: bytes) -> NDArray[np.uint8]:
         """Return the quantised latent of a payload, for a tail that takes uint8."""

@@ -20,6 +20,8 @@ STATE_BYTES = 4
 _MASK = (1 << PRECISION) - 1
 _START = 1 << 16  # lower end of the states' range [2**16, 2**32); both the encoder's first state and the decoder's last
 _WORD_BITS = 16
+_LOOKED_UP = 256
+"""Symbols of each image whose frequencies are looked up at once where only lengths are asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,23 +63,8 @@ class NumpyRans:
         return self._decode_lanes(states, words, count)
 
     def sizes(self, symbols: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Return the length of `encode` for each row of (images, symbols), for a single lane.
-
-        All rows take one step together, and only their states are kept.
-        """
-        images, count = symbols.shape
-        columns = np.ascontiguousarray(symbols.T)
-        offsets = self._tables_of(count) * self.frequencies.shape[1]
-        states, words = np.full(images, _START, np.int64), np.zeros(images, np.int64)
-        for column, offset in zip(columns[::-1], offsets[::-1], strict=True):
-            entries = column + offset
-            frequencies = self._frequencies[entries]
-            full = states >= frequencies << _WORD_BITS
-            words += full
-            states >>= full * _WORD_BITS
-            whole, rest = np.divmod(states, frequencies)
-            states = (whole << PRECISION) + rest + self._starts[entries]
-        return STATE_BYTES + 2 * words
+        """Return the length of `encode` for each row of (images, symbols), for a single lane."""
+        return sizes_alone(self.frequencies[None], symbols, np.zeros(len(symbols), np.int64))
 
     def _tables_of(self, count: int) -> NDArray[np.int64]:
         """Return the number of the table that each of `count` symbols uses."""
@@ -145,6 +132,38 @@ class NumpyRans:
         if words_read != words.size or (states != _START).any():
             raise damaged(f"does not end with its {count} symbols")
         return symbols
+
+
+def sizes_alone(
+    frequencies: NDArray[np.uint16], symbols: NDArray[np.uint8], table_sets: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the length of each row of symbols, encoded in a single lane with one of several sets of tables.
+
+    All rows take one step together, and only their states are kept.
+
+    Args:
+        frequencies: (sets, tables, levels), each set as `RansTables` has checked it.
+        symbols: (images, symbols), as many for each table.
+        table_sets: The set of each image.
+
+    """
+    images, count = symbols.shape
+    _, tables, levels = frequencies.shape
+    every_frequency = frequencies.astype(np.int64).ravel()
+    every_start = np.stack([starts_of(of_set) for of_set in frequencies]).ravel()
+    tables_of = np.repeat(np.arange(tables, dtype=np.int64), count // tables)
+    states, words = np.full(images, _START, np.int64), np.zeros(images, np.int64)
+    for end in range(count, 0, -_LOOKED_UP):
+        block = slice(max(0, end - _LOOKED_UP), end)
+        entries = ((tables_of[block, None] + table_sets * tables) * levels + symbols[:, block].T)[::-1]
+        widths = every_frequency[entries]
+        for frequency, full_state, start in zip(widths, widths << _WORD_BITS, every_start[entries], strict=True):
+            full = states >= full_state
+            words += full
+            states >>= full * _WORD_BITS
+            whole, rest = np.divmod(states, frequency)
+            states = (whole << PRECISION) + rest + start
+    return STATE_BYTES + 2 * words
 
 
 def starts_of(frequencies: NDArray[np.uint16]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ each symbol came up, and stored with the codec. Encoding and decoding are intege
 machine gives the same bytes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from isplit.codec import compiled_rans
 from isplit.codec.coders import check_symbols, decode_nothing
 from isplit.codec.compiled_rans import CompiledRans
-from isplit.codec.numpy_rans import PRECISION, STATE_BYTES, NumpyRans
+from isplit.codec.numpy_rans import PRECISION, STATE_BYTES, NumpyRans, sizes_alone
 from isplit.errors import InputError, PayloadError
 
 MAX_LANES = 1024
@@ -169,6 +170,33 @@ class Rans:
     @cached_property
     def _coder(self) -> CompiledRans | NumpyRans:
         return CompiledRans(self.tables.frequencies, self.tables.lanes) if self.compiled else self._numpy_coder
+
+
+def sizes_of_sets(
+    sets: Sequence[RansTables],
+    symbols: NDArray[np.uint8],
+    set_of: NDArray[np.int64],
+    *,
+    compiled: bool = compiled_rans.AVAILABLE,
+) -> NDArray[np.int64]:
+    """Return the length of `Rans.encode` for each row of (images, symbols), each with one of several sets of tables.
+
+    Args:
+        sets: The tables, all of the same shape.
+        symbols: The symbols of each image.
+        set_of: The place in `sets` of each image's tables.
+        compiled: As for `Rans`. Without it, images of all sets take one step together.
+
+    """
+    count = symbols.shape[1]
+    if not compiled and count and all(min(tables.lanes, count) == 1 for tables in sets):
+        check_symbols(symbols.ravel(), levels=sets[0].levels)
+        sets[0].positions(count)
+        return sizes_alone(np.stack([tables.frequencies for tables in sets]), symbols, set_of)
+    lengths = np.zeros(len(symbols), np.int64)
+    for number, tables in enumerate(sets):
+        lengths[set_of == number] = Rans(tables, compiled).sizes(symbols[set_of == number])
+    return lengths
 
 
 def rans_coder() -> Literal["compiled", "numpy"]:

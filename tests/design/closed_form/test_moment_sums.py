@@ -99,3 +99,28 @@ def test_a_channel_that_never_varies() -> None:
     )
     assert 1.0 == pytest.approx(float(statistics.covariance[0, 0]))
     assert 1.0 == pytest.approx(float(statistics.importance[1, 1]))
+
+
+def test_moments_of_long_vectors() -> None:
+    """Vectors whose products are summed in float32, over several products, far from zero and after a restart."""
+    rng = np.random.default_rng(0)
+    width, count = 600, 2600
+    activations = (rng.standard_normal((count, width)) + 1000).astype(np.float32)
+    gradients = rng.standard_normal((count, width)).astype(np.float32)
+    layout = PatchLayout((1, width), -1)
+    first, sums = MomentSums(layout), MomentSums(layout)
+    for start in range(0, count, 650):
+        if start == 1300:
+            sums.restore({name: part.copy() for name, part in first.state().items()})
+        batch = slice(start, start + 650)
+        for of_batch in (first, sums) if start >= 1300 else (first,):
+            of_batch.add(torch.from_numpy(activations[batch, None]), torch.from_numpy(gradients[batch, None]))
+
+    statistics = sums.statistics()
+
+    scale = activations.astype(float).std(0)
+    expected = np.corrcoef(activations.astype(float).T)
+    np.testing.assert_allclose(statistics.covariance, expected, atol=1e-4)
+    slopes = gradients.astype(float) * scale
+    np.testing.assert_allclose(statistics.importance, slopes.T @ slopes / count, rtol=1e-3, atol=1e-4)
+    assert torch.equal(first.statistics().covariance, statistics.covariance)

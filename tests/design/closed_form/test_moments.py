@@ -8,6 +8,7 @@ from torch import nn
 from isplit.codec.quantise import Quantiser
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
 from isplit.design.bottleneck.linear import LinearBottleneck, lay_out
+from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.allocation import allocate_bytes, useful_ranks
 from isplit.design.closed_form.moments import (
     CutMoments,
@@ -16,6 +17,7 @@ from isplit.design.closed_form.moments import (
     collect_moments,
     possible_vectors,
 )
+from isplit.design.closed_form.solve import Reducer
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.features import FeaturePass
@@ -150,6 +152,37 @@ def test_latents_are_those_of_the_maps(
         images = torch.cat([batch.images for batch in batches()])[:10]
         expected = LinearBottleneck(maps, prefix=1).encode(split(graph, cut.name).head(images))
     torch.testing.assert_close(lay_out(found), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_latents_behind_a_reducer() -> None:
+    """Reducing the channels first gives the latents of the one map that stands for both encoders."""
+    graph = ModelGraph(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(200, 4)), (3, 5, 5))
+    cut = graph.record().cuts[0]
+    pilot = CutVectors.of(cut, image_size=(5, 5))
+    images = torch.randn(12, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    coming = [Batch(images=images, labels=torch.arange(12) % 4, indices=np.arange(12))]
+    of_positions, channels = CutMoments(pilot, images=12), 3
+    collect_moments(graph, [of_positions], coming, objective=own_logit)
+    (solution,) = of_positions.solve().solutions
+    reducer = Reducer(
+        PatchLayout.of(cut, 2),
+        solution.mean,
+        solution.scale,
+        solution.encoder[:, :channels],
+        solution.decoder[:channels],
+    )
+    of_patches = CutMoments(CutVectors.of(cut, image_size=(5, 5), patch=2, reducer=reducer), images=12)
+    collect_moments(graph, [of_patches], coming, objective=own_logit)
+    (reduced,) = of_patches.solve().solutions
+
+    ((latents,),) = collect_latents(
+        graph, [(of_patches.vectors, [reduced.reduced().keep(5)])], coming, max_values=10**6
+    )
+
+    with torch.no_grad():
+        expected = reduced.keep(5).encode(split(graph, cut.name).head(images))
+    assert (12, 5, 9) == tuple(latents.shape)
+    torch.testing.assert_close(latents, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_budget_of_tokens_keeps_to_real_bytes(

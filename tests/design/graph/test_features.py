@@ -49,6 +49,27 @@ def test_every_cut_is_shown_as_its_head_computes_it(model: nn.Module) -> None:
     assert [cut.name for cut in cuts] == list(shown)
 
 
+def test_nothing_behind_the_last_cut_is_computed(model: nn.Module) -> None:
+    """A pass that only shows features shows the same ones, and does not run the modules behind the last cut."""
+    graph = ModelGraph(copy.deepcopy(model).eval(), (1, 32, 32))
+    cuts = graph.record().cuts
+    images = torch.randn(3, 1, 32, 32)
+    shown: dict[str, torch.Tensor] = {}
+    classified: list[nn.Module] = []
+    last = [module for module in graph.module.modules() if isinstance(module, nn.Linear)][-1]
+    last.register_forward_hook(lambda module, inputs, output: classified.append(module))
+
+    FeaturePass(graph, cuts[1:3]).show(images, lambda cut, tensor: shown.update({cut.name: tensor.clone()}))
+
+    assert [cut.name for cut in cuts[1:3]] == list(shown)
+    with torch.no_grad():
+        for cut in cuts[1:3]:
+            assert torch.equal(split(graph, cut.name).head(images), shown[cut.name]), cut.name
+    assert not classified
+    FeaturePass(graph, cuts[1:3])(images, lambda cut, tensor: None)
+    assert [last] == classified
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_no_trace(model: nn.Module, fails: bool) -> None:
     """Modes, requires_grad, gradients, hooks and BatchNorm's statistics are as before, also when the visitor fails."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from isplit.codec.codec import Codec
 from isplit.codec.coders import CoderName
 from isplit.codec.quantise import Quantiser
-from isplit.codec.rans import PRECISION, count_symbols
+from isplit.codec.rans import PRECISION, RansTables, count_symbols
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +111,13 @@ class CodecOwner:
         folds = fold_of.unique().tolist()
         counts = {fold: quantiser.count_symbols(symbols[fold_of == fold]) for fold in folds}
         total = np.sum(list(counts.values()), axis=0)
-        lengths = np.zeros(len(symbols), np.int64)
+        sets: list[RansTables] = []
         for fold in folds:
-            held_out = (fold_of == fold).numpy()
             others = total - counts[fold] if len(folds) > 1 else total
-            images = int((~held_out).sum()) if len(folds) > 1 else len(symbols)
-            lengths[held_out] = plain.with_rans(others, images=images).payload_bytes(symbols.numpy()[held_out])
-        return lengths
+            images = int((fold_of != fold).sum()) if len(folds) > 1 else len(symbols)
+            sets.append(RansTables.from_counts(others, images=images))
+        set_of = torch.searchsorted(torch.tensor(folds), fold_of).numpy()
+        return plain.rans_payload_bytes(symbols.numpy(), sets, set_of)
 
 
 def symbol_bits(shares: torch.Tensor) -> torch.Tensor:

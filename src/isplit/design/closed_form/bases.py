@@ -165,12 +165,12 @@ def _position_bases(
 
 
 def _candidates(solutions: Sequence[Solution], cut: Cut, budgets: Sequence[Budget]) -> list[LinearMap]:
-    """Return maps of as many latents as the largest budget could possibly use."""
+    """Return maps of as many latents as the largest budget could possibly use; of the reduced tensor, if any."""
     ranks = [0] * len(solutions)
     for budget in budgets:
         wanted = ratio_ranks(solutions, cut, budget) if budget.element_ratio else useful_ranks(solutions, budget)
         ranks = [max(pair) for pair in zip(ranks, wanted, strict=True)]
-    return [solution.keep(rank) for solution, rank in zip(solutions, ranks, strict=True)]
+    return [solution.reduced().keep(rank) for solution, rank in zip(solutions, ranks, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +214,7 @@ def _joined_latents(
         before = most[vectors][1] if vectors in most else of_maps
         most[vectors] = bases[number][trial], [max(pair) for pair in zip(before, of_maps, strict=True)]
     maps = {
-        vectors: [solution.keep(rank) for solution, rank in zip(basis.solutions, of_maps, strict=True)]
+        vectors: [solution.reduced().keep(rank) for solution, rank in zip(basis.solutions, of_maps, strict=True)]
         for vectors, (basis, of_maps) in most.items()
     }
     images = passes.images

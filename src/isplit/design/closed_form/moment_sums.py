@@ -15,7 +15,8 @@ from isplit.design.devices import sum_device
 _SUM = torch.float64
 # So many vectors are multiplied at once: to add the product of a few takes longer than to make it.
 _AT_ONCE = 1024
-_BLOCK = 512
+_LONG = 512
+"""Products of vectors with more entries are summed in float32 by a processor, as they are solved for in float32."""
 _STATE = ("sum", "products", "gradients", "origin")
 
 
@@ -57,8 +58,10 @@ class MomentSums:
         """Begin sums of what comes on a device."""
         width, sums = self.layout.width, sum_device(device)
         self._sum = torch.zeros(width, dtype=_SUM, device=sums)
-        self._products = torch.zeros(width, width, dtype=_SUM, device=sums)
-        self._gradients = torch.zeros(width, width, dtype=_SUM, device=sums)
+        long_on_processor = width > _LONG and sums.type == "cpu"
+        products = torch.float32 if long_on_processor else _SUM
+        self._products = torch.zeros(width, width, dtype=products, device=sums)
+        self._gradients = torch.zeros(width, width, dtype=products, device=sums)
         self._origin = torch.zeros(self.layout.channels, device=device)
         self._whole = self._whole.to(device)
 
@@ -141,7 +144,7 @@ class MomentSums:
         # E[(a - m)(a - m)ᵀ] about the channels' means, which need not be those of every place in a patch. In place, as
         # these matrices take longer to write than to compute.
         about = self._sum / self.samples
-        covariance = (self._products / self.samples).addr_(about, mean, alpha=-1).addr_(mean, about - mean, alpha=-1)
+        covariance = self._mean(self._products).addr_(about, mean, alpha=-1).addr_(mean, about - mean, alpha=-1)
         deviation = covariance.diagonal().reshape(self.layout.channels, -1).mean(1).clamp_min(0).sqrt()
         # A channel that never varies carries nothing; any scale will do for it.
         deviation[deviation == 0] = 1
@@ -150,23 +153,22 @@ class MomentSums:
             mean=origin + per_channel,
             scale=deviation,
             covariance=covariance.div_(scale[:, None]).div_(scale),
-            importance=(self._gradients / self.samples).mul_(scale[:, None]).mul_(scale),
+            importance=self._mean(self._gradients).mul_(scale[:, None]).mul_(scale),
             samples=self.samples,
         )
+
+    def _mean(self, products: torch.Tensor) -> torch.Tensor:
+        """Return the mean of products in float64, in memory of its own."""
+        return products.to(_SUM, copy=True).div_(self.samples)
 
     def _repeated(self, per_channel: torch.Tensor) -> torch.Tensor:
         return per_channel.repeat_interleave(self.layout.width // self.layout.channels)
 
 
 def _own_product(vectors: torch.Tensor) -> torch.Tensor:
-    """Return XᵀX; of long vectors block by block, so that most of what is symmetric is multiplied once."""
-    width = vectors.shape[1]
-    if width <= _BLOCK:
+    """Return XᵀX; of long vectors on a processor, what is symmetric is multiplied once."""
+    if vectors.shape[1] <= _LONG or vectors.device.type != "cpu":
         return vectors.T @ vectors
-    product = vectors.new_empty(width, width)
-    for start in range(0, width, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        part = vectors[:, block].T @ vectors[:, start:]
-        product[block, start:] = part
-        product[start:, block] = part.T
-    return product
+    # numpy sees that the two are the same, and calls BLAS's syrk, which torch does not offer.
+    rows = vectors.numpy()
+    return torch.from_numpy(rows.T @ rows)

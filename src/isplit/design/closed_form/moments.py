@@ -234,7 +234,9 @@ def collect_latents(
 ) -> list[list[torch.Tensor]]:
     """Return the latents N×rank×P of each map of each cut's vectors, of as many images as `max_values` floats allow.
 
-    The maps are moved to the model's device; the latents are on the CPU.
+    Where vectors have a reducer, their maps are of its reduced tensor (see `Solution.reduced`): the two encoders one
+    after the other take a fraction of the operations of the one map that stands for both. The maps are moved to the
+    model's device; the latents are on the CPU.
     """
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in of_cut] for _, of_cut in maps]
     limits = [
@@ -252,12 +254,15 @@ def collect_latents(
             room = limits[number] - seen
             if room > 0:
                 vectors, of_cut = maps[number]
-                parts = vectors.parts(tensor[:room])
+                crossing = tensor[:room]
+                if vectors.reducer is not None:
+                    crossing = vectors.reducer.activations(crossing)
+                parts = vectors.parts(crossing)
                 for linear_map, part, latents in zip(of_cut, parts, kept[number], strict=True):
                     latents.append(linear_map.to(part.device).encode(part).cpu())
 
     for batch in batches:
-        run(batch.images, visit, precision=precision)
+        run.show(batch.images, visit, precision=precision)
         seen += len(batch.labels)
         if seen >= max(limits):
             break

@@ -119,7 +119,7 @@ class StatisticsPasses:
         precision = chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
         with self._batches(images[done:end]) as batches:
             for batch in batches:
-                run(batch.images, visit, precision=precision)
+                run.show(batch.images, visit, precision=precision)
                 done += len(batch.labels)
                 self.progress("decoders", done, len(images))
 

@@ -12,7 +12,7 @@ assumptions are made: the gradient does not depend on the error, and errors of d
 S = I gives plain PCA.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -89,6 +89,10 @@ class Solution:
         if self.reducer is None:
             return rest
         return rest + prod(self.layout.extents) * self.reducer.left_out
+
+    def reduced(self) -> "Solution":
+        """Return the same solution about its reduced tensor alone; the solution itself where there is no reducer."""
+        return self if self.reducer is None else replace(self, reducer=None)
 
     def keep(self, latents: torch.Tensor | int) -> LinearMap:
         """Return encoder and decoder of the first so many latents, or of those at some places."""

@@ -1,6 +1,7 @@
 """Compute the crossing tensors of many cuts with one forward pass."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,20 +35,38 @@ class FeaturePass:
         operation may work in place. The tensor is float32, whatever the precision of the model's own passes, and on
         the model's device. Images may be anywhere; the logits are on the CPU.
         """
+        return self._run(images, _Run(self, visit), precision).float().cpu()
+
+    def show(self, images: torch.Tensor, visit: Visit, *, precision: Precision = "fp32") -> None:
+        """Do the same without the logits: nothing behind the last cut is computed."""
+        self._run(images, _Run(self, visit, last=max(self._cuts, key=self._order.__getitem__)), precision)
+
+    @cached_property
+    def _order(self) -> dict[fx.Node, int]:
+        return {node: number for number, node in enumerate(self.graph.module.graph.nodes)}
+
+    def _run(self, images: torch.Tensor, run: "_Run", precision: Precision) -> Any:
         device = device_of(self.graph.module)
         with evaluating(self.graph.module), torch.no_grad(), autocast(precision, device=device):
-            return _Run(self, visit).run(images.to(device)).float().cpu()
+            return run.run(images.to(device))
 
 
 class _Run(fx.Interpreter):
-    def __init__(self, owner: FeaturePass, visit: Visit) -> None:
+    """One forward pass; where a last node is given, those that follow it have no result."""
+
+    def __init__(self, owner: FeaturePass, visit: Visit, *, last: fx.Node | None = None) -> None:
         super().__init__(owner.graph.module)
         self._cuts = owner._cuts
         self._flow = owner.graph.flow
         self._visit = visit
+        self._last = last
+        self._ended = False
 
     def run_node(self, n: fx.Node) -> Any:
+        if self._ended:
+            return None
         result = super().run_node(n)
+        self._ended = n is self._last
         if n in self._cuts:
             with in_float32(result.device):
                 self._visit(self._cuts[n], self._flow.images_first(n, result).float())

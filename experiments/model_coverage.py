@@ -1,12 +1,12 @@
 """Capture and split models of torchvision, of timm's families and of Hugging Face, and write docs/model-coverage.md.
 
-    python experiments/model_coverage.py [--only REGEX] [--again]
+    python experiments/model_coverage.py [--only REGEX] [--again] [--older-than DATE]
 
 Per model: how it was captured, its cuts, and whether head then tail equals the whole bit for bit at all default cuts;
 or why it could not be captured. torchvision's classifiers are all there; of timm there is one model for each module of
 its zoo, of Hugging Face one small configuration per architecture. All have weights under which the answer varies.
 Results are kept in experiments/results/model-coverage.jsonl, one line per model. Models that are there are not run
-again, unless they failed and `--again` is given.
+again, unless they failed and `--again` is given, or were measured before the date of `--older-than`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,9 @@ def examine(key: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         row = run()
     except Exception as error:  # noqa: BLE001 - why a model could not be examined is what the page says
         row = {"failed": str(error).strip() or type(error).__name__}
-    return {"model": key, **row, "seconds": time.perf_counter() - started, "versions": versions}
+    measured = datetime.now(UTC).isoformat(timespec="seconds")
+    seconds = time.perf_counter() - started
+    return {"model": key, **row, "measured": measured, "seconds": seconds, "versions": versions}
 
 
 def read_rows() -> dict[str, dict[str, Any]]:
@@ -207,11 +210,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a regular expression of LIBRARY:FAMILY")
     parser.add_argument("--again", action="store_true", help="run failed ones again")
+    parser.add_argument("--older-than", default="", help="run again what was measured before, such as 2026-11-27T15")
     options = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
     rows = read_rows()
     for key, run in jobs().items():
         done = key in rows and not (options.again and "failed" in rows[key])
+        done = done and rows[key].get("measured", "") >= options.older_than
         if done or not re.search(options.only, key):
             continue
         row = rows[key] = examine(key, run)

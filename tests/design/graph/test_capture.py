@@ -1,5 +1,6 @@
 """How a model is captured, and why it is not."""
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -259,3 +260,125 @@ def test_seeded_numbers_of_a_fixed_shape_are_a_constant() -> None:
 
     assert "torch.fx" == captured.captured_by
     torch.testing.assert_close(captured.module(images), model(images), rtol=0, atol=0)
+
+
+class Stateful(nn.Module):
+    """Two layers whose forward pass is given, with a buffer and a counter."""
+
+    def __init__(self, forward: Callable[["Stateful", torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("mean", torch.zeros(()))
+        self.calls = 0
+        self.body = [forward]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body[0](self, x)
+
+    def answer(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+def moving_mean(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    model.mean.add_(1.0)
+    return model.answer(x * model.mean)
+
+
+def own_gradient(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        (slope,) = torch.autograd.grad(model.answer(x).sum(), x)
+    return model.answer(x + slope)
+
+
+def slow_clock(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    return model.answer(x + CLOCK(x))
+
+
+class _Clock:
+    """A value that moves so little from run to run that answers look alike."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+
+    def __call__(self, x: torch.Tensor) -> float:
+        self.ticks += 1
+        return self.ticks * (1e-4 if type(x) is torch.Tensor else 1.0)
+
+
+CLOCK = _Clock()
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (moving_mean, "answers depend on the images before: its forward pass changes mean, also in evaluation mode"),
+        (own_gradient, r"takes gradients in its forward pass \(torch.autograd.grad at .*\(slope,\) = "),
+        (slow_clock, r"differ from run to run, also in evaluation mode \(first that of add at .*CLOCK\(x\)"),
+    ],
+)
+def test_the_true_reason(forward: Callable[[Stateful, torch.Tensor], torch.Tensor], reason: str) -> None:
+    """A state, gradients or other values that no graph can hold are named, and the state is as it was."""
+    model = Stateful(forward)
+
+    with pytest.raises(ModelError, match=reason):
+        capture(model, (3, 8, 8))
+    assert 0 == float(model.mean)
+
+
+def statistics(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    model.calls += 1
+    model.mean.mul_(0.9).add_(x.mean())
+    return model.answer(x)
+
+
+def test_what_only_counts_is_left_out() -> None:
+    """Statistics that no answer reads are no part of the graph: no cut is lost to them."""
+    graph = ModelGraph(Stateful(statistics), (3, 8, 8))
+    record = graph.record(all_cuts=True)
+
+    assert () == record.unavailable
+    assert ["conv", ":relu_1", ":mean_1"] == [cut.name for cut in record.cuts]
+
+
+def test_the_image_is_written_to_at_last() -> None:
+    """What torch.export writes back into the image comes after the logits, and is left out."""
+
+    def forward(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+        x.sub_(0.5)
+        y = model.conv(x)
+        y[:, 0] = 0
+        y.relu_()
+        y += 1
+        return model.linear(y.mean((2, 3))) if y.shape[2] > 1 else y
+
+    model = Stateful(forward).eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = model(images.clone())
+
+        assert all(torch.equal(expected, split(graph, cut.name)(images)) for cut in graph.record(all_cuts=True).cuts)
+
+
+def test_random_numbers_that_change_no_answer() -> None:
+    """They are allowed, with a notice that names the line; rare changes are found by more runs."""
+
+    def harmless(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+        random.random()
+        return model.answer(x)
+
+    def often(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+        return model.answer(x * 2 if random.random() < 0.5 else x)
+
+    (notice,) = ModelGraph(Stateful(harmless), (3, 8, 8)).notices
+
+    assert "random.random()" in notice
+    assert "the same in 10 runs" in notice
+    state = random.getstate()
+    random.seed(1)  # the first two runs are alike
+    try:
+        with pytest.raises(ModelError, match=r"differently from run to run.*random.random\(\) < 0.5"):
+            capture(Stateful(often), (3, 8, 8))
+    finally:
+        random.setstate(state)

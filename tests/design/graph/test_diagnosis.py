@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from isplit.design.graph.diagnosis import (
+    changed_state,
+    differing_operation,
     first_line,
+    gradient_call,
     mixing_operation,
     pixel_reads,
     place_of,
@@ -149,3 +152,48 @@ def test_place_of_an_error():
     except RuntimeError as error:
         place = place_of(error)
     assert "torch.zeros(2).reshape(3)" in place
+
+
+def test_operation_that_differs_between_runs():
+    """The first result that is another one in the second run is named, be it a value, a shape or the line."""
+    count = iter(range(1, 99))
+
+    def run() -> None:
+        torch.ones(2).add(1.0)
+        torch.ones(2).mul(next(count))
+
+    event = differing_operation(run)
+
+    assert event is not None
+    assert "mul" == event.operation
+    assert "next(count)" in event.place
+    assert differing_operation(lambda: torch.full((2,), float("nan")).add(1.0)) is None
+
+
+def test_gradients_that_a_run_takes():
+    """The call is named with its line; a run without one has none."""
+    weight = torch.ones(2, requires_grad=True)
+
+    def run() -> None:
+        weight.sum().backward()
+
+    event = gradient_call(run)
+
+    assert event is not None
+    assert "backward" == event.operation
+    assert "weight.sum().backward()" in event.place
+    assert gradient_call(weight.sum) is None
+
+
+def test_state_that_a_run_changes():
+    """Buffers by their values and attributes by what they are; the rest is not named."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    model[0].calls = 0
+
+    def run() -> None:
+        model[0].calls += 1
+        model(torch.randn(2, 3, 4, 4))
+
+    assert ["0.running_mean", "0.running_var", "0.num_batches_tracked", "0.calls"] == changed_state(model, run)
+    model.eval()
+    assert [] == changed_state(model, lambda: model(torch.randn(2, 3, 4, 4)))

@@ -14,9 +14,18 @@ import torch
 from torch import fx, nn
 
 from isplit.design.graph import rewrite
-from isplit.design.graph.diagnosis import first_line, pixel_reads, place_of, random_operations
+from isplit.design.graph.diagnosis import (
+    changed_state,
+    differing_operation,
+    first_line,
+    gradient_call,
+    pixel_reads,
+    place_of,
+    random_operations,
+)
 from isplit.design.graph.export_trace import trace_functional, trace_with_export
 from isplit.design.graph.fx_trace import trace_with_fx
+from isplit.design.graph.guards import GUARDS
 from isplit.design.graph.isolation import plain_execution, preserved, quiet, without_hooks
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.outputs import ModelCall, as_matrix
@@ -123,7 +132,8 @@ def _first_that_holds(
         else:
             if problem is None:
                 returned_by, enclosing = names.returned_by(), names.enclosing
-                capture = Capture(module, captured_by, returned_by, enclosing, tuple(notices), trial.call, same_end)
+                said = (*trial.notices, *notices)
+                capture = Capture(module, captured_by, returned_by, enclosing, said, trial.call, same_end)
                 return (capture, values), failures
         failures.append(f"  {name}: {problem}")
     return None, failures
@@ -186,7 +196,7 @@ def _settle(
     if copied or settled:
         rewrite.erase_unused(module)
         values, _ = observe(module, images)
-    notices: list[str] = []
+    notices = [f"a check of pixel values is left out of the graph ({place})" for place in module.meta[GUARDS]]
     detached = rewrite.let_gradients_through(module, values)
     if detached:
         notices.append(f"the model detaches a tensor ({detached[0]}): gradients are taken through it all the same")
@@ -220,7 +230,10 @@ def _check_other_images(module: fx.GraphModule, model: nn.Module, images: torch.
 
 
 def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures: Sequence[str]) -> str | None:
-    """Return why no graph can hold the model, if it is a decision in Python about pixel values, or random numbers.
+    """Return why no graph can hold the model, if one of the known reasons applies.
+
+    These are a decision in Python about pixel values, gradients that the model takes itself, a state that it carries
+    from run to run, and random numbers.
 
     Random numbers that are seeded anew in every run pass the trial, but a graph does not seed them. They are the reason
     only where a way to capture the model stopped at them, or computed something else.
@@ -234,10 +247,42 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures:
     reads = pixel_reads(run, batches)
     if reads:
         return f"the model's forward pass depends on pixel values in Python at {reads[0].place}\n{PIXEL_ADVICE}"
+    gradient = gradient_call(lambda: run(images))
+    if gradient is not None:
+        return (
+            f"the model takes gradients in its forward pass ({gradient.operation} at {gradient.place}), which a graph "
+            "cannot hold"
+        )
+    state = _carried_state(model, images, trial)
+    if state:
+        return (
+            f"the model's answers depend on the images before: its forward pass changes {', '.join(state)}, also in "
+            "evaluation mode, and reads what it has changed: change it in training mode only"
+        )
     for event in random_operations(lambda: run(images)):
         if any(event.place in failure or _ANOTHER_COMPUTATION in failure for failure in failures):
             return (
                 f"the model draws random numbers in its forward pass, which a graph cannot repeat ({event.operation} "
                 f"at {event.place}): draw them in __init__ and keep them in a buffer, or draw them while training only"
             )
+    event = differing_operation(lambda: run(images))
+    if event is not None:
+        return (
+            "the model's results on the same images differ from run to run, also in evaluation mode (first that of "
+            f"{event.operation} at {event.place}): make them depend on nothing but the images"
+        )
     return None
+
+
+def _carried_state(model: nn.Module, images: torch.Tensor, trial: Trial) -> list[str]:
+    """Return the names of what a model changes while it runs, if its answers to the same images change with it."""
+    changed: list[str] = []
+    with preserved(model):
+        for _ in range(_RUNS_BEFORE):
+            changed = changed_state(model, lambda: trial.call(model, images.clone() * 3 - 1))
+        answers = as_matrix(trial.call.pick(trial.call(model, images.clone())))
+    return [] if answers is None or is_close(answers.float(), trial.logits) else changed
+
+
+_RUNS_BEFORE = 3
+"""A moving average has moved far enough after so many runs on other images."""

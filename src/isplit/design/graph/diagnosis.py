@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -129,6 +130,65 @@ def _python_states() -> dict[str, Any]:
         "random": random.getstate(),
         "numpy.random": (numpy_state["state"]["key"].tobytes(), numpy_state["state"]["pos"]),
     }
+
+
+def generator_states() -> list[bytes]:
+    """Return the states of the global generators of torch, Python and numpy, to be compared."""
+    return [bytes(torch.get_rng_state().numpy()), *(repr(state).encode() for state in _python_states().values())]
+
+
+def differing_operation(run: Callable[[], object]) -> Event | None:
+    """Return the first operation whose result differs between two runs on the same images.
+
+    What a model takes from elsewhere (a generator of its own, the time, a counter) comes into its answer there.
+    """
+    recorded: list[list[Event]] = []
+    for _ in range(2):
+        with _Results() as results:
+            run()
+        recorded.append(results.events)
+    for first, second in zip(*recorded, strict=False):
+        if (first.operation, first.place, first.value.shape) != (second.operation, second.place, second.value.shape):
+            return replace(first, value=None)
+        if not torch.equal(first.value.nan_to_num(), second.value.nan_to_num()):
+            return replace(first, value=None)
+    return None
+
+
+def gradient_call(run: Callable[[], object]) -> Event | None:
+    """Return where a run takes gradients itself, if it does."""
+    names = {torch.autograd.grad.__code__: "torch.autograd.grad", torch.autograd.backward.__code__: "backward"}
+    calls: list[Event] = []
+
+    def follow(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code in names and not calls:
+            calls.append(Event(names[frame.f_code], own_place(traceback.extract_stack(frame))))
+
+    before = sys.getprofile()
+    sys.setprofile(follow)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return calls[0] if calls else None
+
+
+def changed_state(model: nn.Module, run: Callable[[], object]) -> list[str]:
+    """Return the names of the buffers and attributes of a model that a run changes; the changes stay."""
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    attributes = {name: dict(vars(module)) for name, module in model.named_modules()}
+    run()
+    changed = [
+        name
+        for name, buffer in model.named_buffers()
+        if name in buffers and not (buffer.shape == buffers[name].shape and torch.equal(buffer, buffers[name]))
+    ]
+    for path, module in model.named_modules():
+        before = attributes.get(path, {})
+        for name, value in vars(module).items():
+            if name not in before or before[name] is not value:
+                changed.append(f"{path}.{name}".lstrip("."))
+    return changed
 
 
 def mixing_operation(

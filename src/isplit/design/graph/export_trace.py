@@ -8,6 +8,7 @@ from torch import fx, nn
 from torch.fx.graph import CodeGen
 from torch.fx.node import map_arg
 
+from isplit.design.graph.guards import GUARDS, guards_passed, symbolic_lengths
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.outputs import ModelCall
 from isplit.design.graph.own_functions import ExportedFunctions
@@ -36,7 +37,8 @@ class _OneInput(nn.Module):
 def trace_with_export(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
     """Trace `model` with a batch of any size as a graph of ATen operations that returns the logits."""
     functions = ExportedFunctions()
-    return _from_exported(model, _export(model, example, call, functions), functions)
+    exported, guards = _export(model, example, call, functions)
+    return _from_exported(model, exported, functions, guards)
 
 
 def trace_functional(model: nn.Module, example: torch.Tensor, call: ModelCall) -> tuple[fx.GraphModule, ModuleNames]:
@@ -45,17 +47,19 @@ def trace_functional(model: nn.Module, example: torch.Tensor, call: ModelCall) -
     The casts of autocast become operations of the graph.
     """
     functions = ExportedFunctions()
-    exported = _export(model, example, call, functions)
+    exported, guards = _export(model, example, call, functions)
     _keep_module_names(exported.graph_module)
-    return _from_exported(model, exported.run_decompositions({}), functions)
+    return _from_exported(model, exported.run_decompositions({}), functions, guards)
 
 
 def _export(
     model: nn.Module, example: torch.Tensor, call: ModelCall, functions: ExportedFunctions
-) -> torch.export.ExportedProgram:
+) -> tuple[torch.export.ExportedProgram, list[str]]:
+    """Export a model; also return the lines of the guards on pixel values that were left out."""
     dynamic = ({0: torch.export.Dim("batch")},)
-    with functions.kept():
-        return torch.export.export(_OneInput(model, call), (example,), dynamic_shapes=dynamic, strict=False)
+    with functions.kept(), symbolic_lengths(), guards_passed() as guards:
+        wrapped = _OneInput(model, call)
+        return torch.export.export(wrapped, (example,), dynamic_shapes=dynamic, strict=False), guards
 
 
 def _keep_module_names(module: fx.GraphModule) -> None:
@@ -133,7 +137,7 @@ def _restore_batch_norms(graph: fx.Graph) -> None:
 
 
 def _from_exported(
-    model: nn.Module, exported: torch.export.ExportedProgram, functions: ExportedFunctions
+    model: nn.Module, exported: torch.export.ExportedProgram, functions: ExportedFunctions, guards: list[str]
 ) -> tuple[fx.GraphModule, ModuleNames]:
     unlifted = exported.module(check_guards=False)
     assert isinstance(unlifted, fx.GraphModule)
@@ -148,7 +152,9 @@ def _from_exported(
     functions.restore(graph)
     names = _names(graph)
     # torch.export's own class refuses train() and eval().
-    return fx.GraphModule(unlifted, graph, class_name=type(model).__name__), names
+    module = fx.GraphModule(unlifted, graph, class_name=type(model).__name__)
+    module.meta[GUARDS] = guards
+    return module, names
 
 
 def _names(graph: fx.Graph) -> ModuleNames:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import fx, nn
 from torch.utils._pytree import tree_map
 
+from isplit.design.graph.guards import GUARDS, guard_value, symbolic_lengths
 from isplit.design.graph.names import ModuleNames
 from isplit.design.graph.opened import CONTAINERS, OPENED, RECURRENT, recurrent_layers
 from isplit.design.graph.outputs import ModelCall, image_keyword
@@ -25,7 +27,7 @@ def trace_with_fx(model: nn.Module, example: torch.Tensor, call: ModelCall) -> t
     into. Parameters and modules are shared with the model. `example` is not used: torch.fx follows symbols.
     """
     tracer = _Tracer(call)
-    with kept_by_fx(tracer):
+    with kept_by_fx(tracer), symbolic_lengths():
         graph = tracer.trace(model)
     objects: dict[str, Any] = {}
     for node in graph.nodes:
@@ -35,6 +37,7 @@ def trace_with_fx(model: nn.Module, example: torch.Tensor, call: ModelCall) -> t
             objects[node.target] = value
     module = fx.GraphModule(objects, graph, class_name=type(model).__name__)
     module.training = model.training
+    module.meta[GUARDS] = tracer.guards
     return module, tracer.names
 
 
@@ -68,6 +71,7 @@ class _Tracer(fx.Tracer):
     def __init__(self, call: ModelCall) -> None:
         super().__init__()
         self.names = ModuleNames()
+        self.guards: list[str] = []
         self._call = call
         self._stack: list[str] = [""]
         self._added: dict[str, Any] = {}
@@ -158,6 +162,10 @@ class _Tracer(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         return super().create_arg(a.joined() if isinstance(a, _States) else a)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        value = guard_value(sys._getframe(1), self.guards)
+        return super().to_bool(obj) if value is None else value
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (*CONTAINERS, nn.Transformer)):

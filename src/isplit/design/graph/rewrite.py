@@ -1,6 +1,8 @@
 """Rewrite a traced graph so that it means the same on either side of a cut, for any batch, and for the gradient."""
 
+import functools
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import fx
@@ -28,7 +30,9 @@ def thread_in_place(module: fx.GraphModule) -> None:
 def erase_unused(module: fx.GraphModule) -> None:
     """Drop what the logits do not need.
 
-    Assertions and placeholders for defaults go too: they would tie a tail to values that it does not have.
+    Assertions and placeholders for defaults go too: they would tie a tail to values that it does not have. So do
+    writes into buffers, and into the image after the logits, that no other operation reads: a model may count its
+    calls or keep statistics of what it sees.
 
     Raises:
         ModelError: the logits do not depend on the image.
@@ -36,6 +40,7 @@ def erase_unused(module: fx.GraphModule) -> None:
     """
     graph = module.graph
     output = output_node(module)
+    _erase_idle_writes(module)
     if not isinstance(output.args[0], fx.Node):
         msg = "the logits do not depend on the image"
         raise ModelError(msg)
@@ -45,6 +50,46 @@ def erase_unused(module: fx.GraphModule) -> None:
             graph.erase_node(node)
     graph.lint()
     module.recompile()
+
+
+def _erase_idle_writes(module: fx.GraphModule) -> None:
+    """Drop in-place operations on a buffer, or on the image, whose result nothing reads."""
+    output = output_node(module)
+    order = {node: number for number, node in enumerate(module.graph.nodes)}
+    end = max((order[source] for source in output.all_input_nodes), default=len(order))
+    for node in reversed(list(module.graph.nodes)):
+        if node.users or not is_in_place(module, node):
+            continue
+        root = _written(module, node)
+        if root.op == "get_attr":
+            written = _memory(module, root)
+            readers = [other for other in module.graph.nodes if other.users and _memory(module, other) & written]
+            idle = readers == [root] and len(root.users) == 1
+        else:
+            # torch.export writes into the image at the very end what the model has written in between.
+            idle = root.op == "placeholder" and order[node] > end
+        if idle:
+            module.graph.erase_node(node)
+
+
+def _written(module: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """Return the node into whose memory a chain of in-place operations writes."""
+    while is_in_place(module, node) and node.args and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node
+
+
+def _memory(module: fx.GraphModule, node: fx.Node) -> set[int]:
+    """Return the addresses of the parameters and buffers that a node gives or uses as a module."""
+    if node.op == "call_module":
+        child = module.get_submodule(str(node.target))
+        tensors: list[Any] = [*child.parameters(), *child.buffers()]
+    elif node.op == "get_attr":
+        tensors = [functools.reduce(getattr, str(node.target).split("."), module)]
+    else:
+        return set()
+    strided = [value for value in tensors if isinstance(value, torch.Tensor) and value.layout == torch.strided]
+    return {tensor.untyped_storage().data_ptr() for tensor in strided if tensor.numel()}
 
 
 def input_node(module: fx.GraphModule) -> fx.Node:

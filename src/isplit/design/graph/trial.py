@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from isplit.design.graph.diagnosis import (
+    differing_operation,
     first_line,
+    generator_states,
     mixing_operation,
     pixel_reads,
     place_of,
@@ -38,10 +40,11 @@ PIXEL_ADVICE = (
 
 @dataclass(frozen=True)
 class Trial:
-    """The answers of a model: the call with the logits' path, and the logits N×K of three images."""
+    """The answers of a model: the call with the logits' path, the logits N×K of three images, and notices of them."""
 
     call: ModelCall
     logits: torch.Tensor
+    notices: tuple[str, ...] = ()
 
 
 def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) -> Trial:
@@ -76,10 +79,10 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
         msg = "the model's output holds no logits N×K"
         raise ModelError(msg)
     logits = logits.float()
-    _check_repeatable(model, images, call, logits)
+    notices = _check_repeatable(model, images, call, logits)
     if not is_close(alone.float(), logits) and not _keeps_images_apart(model, images, call):
         raise ModelError(_why_images_mix(model, images, call))
-    return Trial(replace(call, gives_probabilities=gives_probabilities(model, images, call)), logits)
+    return Trial(replace(call, gives_probabilities=gives_probabilities(model, images, call)), logits, notices)
 
 
 def gives_probabilities(model: nn.Module, images: torch.Tensor, call: ModelCall) -> bool:
@@ -107,18 +110,45 @@ def _run(model: nn.Module, images: torch.Tensor, call: ModelCall) -> Any:
         raise ModelError(msg) from error
 
 
-def _check_repeatable(model: nn.Module, images: torch.Tensor, call: ModelCall, logits: torch.Tensor) -> None:
-    again = as_matrix(call.pick(_run(model, images, call)))
-    if again is not None and is_close(again.float(), logits):
-        return
-    event = next(reversed(random_operations(lambda: _run(model, images, call))), None)
-    event = event or python_random(lambda: _run(model, images, call))
+def _check_repeatable(model: nn.Module, images: torch.Tensor, call: ModelCall, logits: torch.Tensor) -> tuple[str, ...]:
+    """Check that a model gives the same answers again; return a notice if it draws random numbers all the same.
+
+    A model that draws numbers is asked more often: what depends on them may be rare.
+    """
+    before = generator_states()
+    answers = _same_again(model, images, call, logits)
+    if generator_states() != before:
+        answers = answers and all(_same_again(model, images, call, logits) for _ in range(_MORE_RUNS))
+    elif answers:
+        return ()
+
+    def run() -> None:
+        _run(model, images, call)
+
+    event = next(reversed(random_operations(run)), None) or python_random(run)
+    if answers:
+        where = f" ({event.operation} at {event.place})" if event else ""
+        return (
+            f"the model draws random numbers in evaluation mode{where}: its answers were the same in {_MORE_RUNS + 2} "
+            "runs, and are taken to be always so",
+        )
+    first = None if event else differing_operation(run)
     what = f"{event.operation} at {event.place}" if event else "no random operation of torch is the reason"
+    if first is not None:
+        what = f"the first result that differs is that of {first.operation} at {first.place}"
     msg = (
-        f"the model answers the same images differently from run to run, also in evaluation mode ({what}): make it "
-        "random in training mode only"
+        f"the model answers the same images differently from run to run, also in evaluation mode ({what}): make its "
+        "answers depend on nothing but the images, at least in evaluation mode"
     )
     raise ModelError(msg)
+
+
+_MORE_RUNS = 8
+
+
+def _same_again(model: nn.Module, images: torch.Tensor, call: ModelCall, logits: torch.Tensor) -> bool:
+    again = as_matrix(call.pick(_run(model, images, call)))
+    return again is not None and is_close(again.float(), logits)
 
 
 def _keeps_images_apart(model: nn.Module, images: torch.Tensor, call: ModelCall) -> bool:

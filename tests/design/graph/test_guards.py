@@ -1,0 +1,112 @@
+"""Guards on pixel values are left out of a graph, and lengths of tensors follow the batch."""
+
+import builtins
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from isplit.design.graph import ModelGraph, split
+from isplit.errors import ModelError
+
+Forward = Callable[["Net", torch.Tensor], torch.Tensor]
+
+
+class Net(nn.Module):
+    """Two convolutions and a linear layer, whose features a function checks."""
+
+    def __init__(self, change: Forward) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.linear = nn.Linear(4, 3)
+        self.change = [change]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.change[0](self, torch.relu(self.a(x)))
+        return self.linear(torch.relu(self.b(features)).mean((2, 3)))
+
+
+def asserted(net: Net, x: torch.Tensor) -> torch.Tensor:
+    assert torch.isfinite(x).all(), "not finite"
+    return x
+
+
+def raised(net: Net, x: torch.Tensor) -> torch.Tensor:
+    if torch.isnan(x).any() or not (x < 1e9).all():
+        raise ValueError("not a number")
+    return x
+
+
+def raised_for_some(net: Net, x: torch.Tensor) -> torch.Tensor:
+    if any(torch.isnan(part).any() for part in (x, x + 1)):
+        raise ValueError("not a number")
+    return x
+
+
+def warned(net: Net, x: torch.Tensor) -> torch.Tensor:
+    if x.max() > 1e9:
+        warnings.warn("large", stacklevel=2)
+    return x
+
+
+def asserted_where_shapes_decide(net: Net, x: torch.Tensor) -> torch.Tensor:
+    assert not torch.isnan(x).any()
+    return x * 2 if x.shape[1] > 2 and x.dim() == 4 else x
+
+
+GUARDED = [asserted, raised_for_some, warned, asserted_where_shapes_decide]
+
+
+@pytest.mark.parametrize("change", GUARDED)
+def test_guards(change: Forward) -> None:
+    """The graph answers as the model does at every cut, and a notice names the line."""
+    model = Net(change).eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    images = torch.randn(5, 3, 8, 8)
+
+    assert ["a check of pixel values is left out of the graph"] == [n.partition(" (")[0] for n in graph.notices]
+    assert __file__ in graph.notices[0]
+    with torch.no_grad():
+        expected = model(images)
+
+        assert all(torch.equal(expected, split(graph, cut.name)(images)) for cut in graph.record().cuts)
+
+
+def branch(net: Net, x: torch.Tensor) -> torch.Tensor:
+    if x.mean() > -1e9:
+        x = x * 2
+    return x
+
+
+@pytest.mark.parametrize("change", [branch, raised])
+def test_what_is_no_guard(change: Forward) -> None:
+    """A decision that changes a value, or whose parts should have different values, is not left out."""
+    with pytest.raises(ModelError, match="if "):
+        ModelGraph(Net(change), (3, 8, 8))
+
+
+def flattened(net: Net, x: torch.Tensor) -> torch.Tensor:
+    return x.view(len(x), -1).view(x.shape)
+
+
+def flattened_where_shapes_decide(net: Net, x: torch.Tensor) -> torch.Tensor:
+    if len(x.shape) == 4 and len(x.split(2, 1)) == 2:
+        x = x.reshape(len(x), -1).reshape(x.shape)
+    return x
+
+
+@pytest.mark.parametrize("change", [flattened, flattened_where_shapes_decide])
+def test_lengths(change: Forward) -> None:
+    """The length of a batch is that of any batch; those of shapes and of parts are numbers."""
+    length = builtins.len
+    model = Net(change).eval()
+    graph = ModelGraph(model, (3, 8, 8))
+    images = torch.randn(5, 3, 8, 8)
+
+    assert length is builtins.len
+    with torch.no_grad():
+        expected = model(images)
+
+        assert all(torch.equal(expected, split(graph, cut.name)(images)) for cut in graph.record(all_cuts=True).cuts)

@@ -34,10 +34,12 @@ from isplit.design.graph.gradients import GradientPass
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.models import LoadedModel
+from isplit.design.measure.speed import measure_speed
+from isplit.design.predict_estimate import measure_product, predict_seconds
 from isplit.design.running import autocast, chosen_precision, evaluating
 from isplit.design.settings import AnalyzeSettings, PredictSettings
 from isplit.design.study import Study
-from isplit.records import Cut
+from isplit.records import Budget, Cut
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "predict-bound.json"
@@ -194,6 +196,15 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     )
     cuts = list(study.cuts())
     bound = bound_seconds(study, cuts, settings, len(options.bytes))
+    estimate_s = predict_seconds(
+        measure_speed(study.model, clock=time.process_time),
+        measure_product(clock=time.process_time),
+        cuts,
+        [Budget(payload_bytes=count) for count in options.bytes],
+        settings=settings,
+        fit_images=len(study.view().images("fit")),
+        select_images=len(study.view().images("select")),
+    )
     phases = Phases()
     with ExitStack() as stack:
         phases.watch(stack)
@@ -209,6 +220,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "phases_s": phases.seconds,
         "predict_s": total,
         "predict_wall_s": elapsed,
+        "estimate_s": estimate_s,
         "ratio": total / sum(bound.values()),
         "accuracies": [row.measurement.accuracy.accuracy for row in record.predictions],
         "payload_bytes": [row.measurement.payload_bytes.mean for row in record.predictions],
@@ -236,6 +248,7 @@ def main() -> None:
         for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
             print(f"    {name:24}{seconds:8.1f} s{seconds / bound:8.2f} x the bound")
     print(f"predict over its bound: {figures['ratio']:.2f}")
+    print(f"predict over its own estimate: {figures['predict_s'] / figures['estimate_s']:.2f}")
     if options.label:
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps({**known, options.label: figures}, indent=1) + "\n")

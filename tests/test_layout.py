@@ -56,7 +56,6 @@ TESTED_ELSEWHERE = {
     "design/onnx/output_directory.py": "design/test_export_refusal.py",
     "design/onnx/recommended_image.py": "design/test_export.py",
     "design/onnx/triton.py": "design/test_export_extras.py",
-    "design/predict_estimate.py": "design/test_predict_quick.py",
     "design/profile_parts.py": "workflows/test_profile_study.py",
     "design/testing.py": "design/graph/test_families.py",
     "design/training/loop.py": "design/test_fit.py",

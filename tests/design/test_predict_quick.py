@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from isplit.design import predict_quick
-from isplit.design.measure.speed import ModelSpeed
 from isplit.design.predict import predict
-from isplit.design.predict_estimate import predict_seconds
 from isplit.design.predict_quick import evaluate_quickly, quick_settings
 from isplit.design.settings import PredictSettings
 from isplit.design.study import open_study
@@ -86,17 +84,3 @@ def predict_quick_evaluation(right):
         clipped_share=0.0,
         precision="fp32",
     )
-
-
-def test_estimates_follow_the_work(analysed) -> None:
-    """More budgets and images take longer, and a quick run takes less."""
-    cuts = open_study(analysed, allow_code=True).cuts()
-    speed = ModelSpeed(forward_s=1.0, gradient_s=2.0)
-
-    def seconds(budgets: int, **settings) -> float:
-        wanted = [Budget(payload_bytes=100 + number) for number in range(budgets)]
-        chosen = PredictSettings(**settings)
-        return predict_seconds(speed, cuts, wanted, settings=chosen, select_images=1000)
-
-    assert seconds(1) < seconds(2) < seconds(2, images=None)
-    assert seconds(1, images=256, quick=True) < seconds(1, images=256)

@@ -26,7 +26,7 @@ from isplit.design.measure.calibration import packaged_calibration
 from isplit.design.measure.remote_search import RemoteSearch, search_remote
 from isplit.design.measure.speed import measure_speed
 from isplit.design.measure.splits import evaluate_splits, measure
-from isplit.design.predict_estimate import estimate_text, predict_seconds
+from isplit.design.predict_estimate import estimate_text, measure_product, predict_seconds
 from isplit.design.predict_quick import evaluate_quickly, quick_settings
 from isplit.design.prediction_rows import calibrated, importance_of, prediction_warnings
 from isplit.design.running import chosen_precision
@@ -152,9 +152,11 @@ class _PredictRun:
         if self.announce is not None:
             seconds = predict_seconds(
                 measure_speed(self.view.study.model),
+                measure_product(),
                 cuts,
                 budgets,
                 settings=self.settings,
+                fit_images=len(self.view.images("fit")),
                 select_images=len(self.view.images("select")),
             )
             self.announce(estimate_text(seconds, cuts=len(cuts), budgets=len(budgets)))

@@ -1,34 +1,80 @@
-"""Say how long `predict` will take before it begins, from a timed batch and from how many images each phase takes."""
+"""Say how long `predict` will take before it begins, from timed batches and from how many images each phase takes.
 
-from collections.abc import Sequence
+What scales with the network is counted in passes of it, and what scales with the length of vectors in products of
+matrices. Both are timed on the machine, so that the estimate follows what else the machine is doing.
+"""
 
+import time
+from collections.abc import Callable, Sequence
+from math import prod
+
+import torch
+
+from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.measure.speed import ModelSpeed
 from isplit.design.predict_quick import FIRST_IMAGES
 from isplit.design.settings import PredictSettings
 from isplit.records import Budget, Cut
 from isplit.text import duration
 
-# Rough, from runs on one core: an estimate may be off by half.
-_SOLVE_S = 2.5
-_TABLES_S = 1.0
+_SIDE = 1024
+"""The rows and columns of the matrices that are multiplied to time the machine."""
+_CUBES = 12.0
+"""What the moments of vectors with d entries and their solution take, in d³ multiplications of such a product: 4 for
+the moments of 4·d samples, and the rest for the eigenvalue problem."""
+_BUDGET_PRODUCTS = 12.0
+"""What rank, step and tables of one budget take, in products."""
+_LATENT_PRODUCTS = 0.02
+"""What latents of one image at one cut take, in products."""
+_MEASURED_SETTINGS = 15
+"""Settings of the compressed image that are mostly measured on all images."""
+_DECODER_SHARE = 2 / 3
+"""The share of the images for decoders that are mostly looked at where decoders are estimated again at all."""
 _LATENT_PASSES = 2
-_MEASURED_SETTINGS = 8
+"""Passes over the images: for the latents of positions, and for those that joint maps are solved from."""
+
+
+def measure_product(*, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the seconds that a product of two matrices of 1,024 rows and columns takes on the processor, in float32.
+
+    Args:
+        clock: Returns seconds. Tests give a clock of their own.
+
+    """
+    matrix = torch.full((_SIDE, _SIDE), 0.5)
+    times: list[float] = []
+    for _ in range(3):
+        start = clock()
+        torch.mm(matrix, matrix)
+        times.append(clock() - start)
+    return min(times)
 
 
 def predict_seconds(
-    speed: ModelSpeed, cuts: Sequence[Cut], budgets: Sequence[Budget], *, settings: PredictSettings, select_images: int
+    speed: ModelSpeed,
+    product_s: float,
+    cuts: Sequence[Cut],
+    budgets: Sequence[Budget],
+    *,
+    settings: PredictSettings,
+    fit_images: int,
+    select_images: int,
 ) -> float:
     """Estimate the seconds that predicting these cuts takes.
 
     Args:
         speed: How long the model takes for an image.
+        product_s: How long the product of `measure_product` takes.
         cuts: The cuts; a split at a cut runs the model's operations behind it once more.
         budgets: The budgets of each cut.
         settings: How many images each phase takes.
+        fit_images: Images of the fit part, which statistics are from.
         select_images: Images of the select part, where the settings take all of them.
 
     """
-    statistics = settings.statistics_images
+    statistics = min(settings.statistics_images, fit_images)
+    others = fit_images - statistics
+    decoders = min(3 * statistics, others) * _DECODER_SHARE if cuts and others else 0
     images = select_images if settings.images is None else min(settings.images, select_images)
     remote = select_images if settings.remote_images is None else min(settings.remote_images, select_images)
     tails = len(budgets) * sum(cut.tail_macs / max(cut.head_macs + cut.tail_macs, 1) for cut in cuts)
@@ -36,8 +82,41 @@ def predict_seconds(
     rounds = sum(images > FIRST_IMAGES * 2**number for number in range(20))
     evaluated = images if not settings.quick else min(images, FIRST_IMAGES * (1 + rounds / 2))
     passes_s = (statistics + min(statistics, settings.tuning.pilot_images)) * speed.gradient_s
-    passes_s += (_LATENT_PASSES * statistics + evaluated * (1 + tails) + _MEASURED_SETTINGS * remote) * speed.forward_s
-    return passes_s + len(cuts) * (_SOLVE_S + len(budgets) * _TABLES_S)
+    forward = _LATENT_PASSES * statistics + decoders + evaluated * (1 + tails) + (1 + _MEASURED_SETTINGS) * remote
+    cubes = sum((width / _SIDE) ** 3 for cut in cuts for width in vector_lengths(cut, statistics, settings.tuning))
+    products = _CUBES * cubes + len(cuts) * (
+        _BUDGET_PRODUCTS * len(budgets) + _LATENT_PRODUCTS * _LATENT_PASSES * statistics
+    )
+    return passes_s + forward * speed.forward_s + products * product_s
+
+
+def vector_lengths(cut: Cut, images: int, tuning: ClosedFormTuning) -> list[int]:
+    """Return the lengths of the vectors that a cut is solved for: one, or two where patches of two sizes are compared.
+
+    The largest patch that a map has room for gives up channels where it has too many; whether that is worth it depends
+    on the eigenvalues, so it is taken to be.
+
+    Args:
+        cut: The cut.
+        images: The number of images that the statistics are from.
+        tuning: How long a vector may be.
+
+    """
+    channels = cut.shape[0] if cut.channel_axis == 1 or len(cut.shape) == 1 else cut.shape[-1]
+    if len(cut.shape) != 3:
+        return [channels]
+    extents = cut.shape[1:] if cut.channel_axis == 1 else cut.shape[:-1]
+    lengths: list[int] = []
+    for patch, _ in tuning.patch_worth:
+        area = patch * patch
+        samples = images * (prod(extents) // area)
+        room = min(tuning.max_patch_width // area, int(samples / (tuning.samples_per_dimension * area)))
+        if min(extents) < patch or not room:
+            continue
+        lengths.append(area * min(channels, room))
+        if room >= channels:
+            break
+    return lengths[:2] or [channels]
 
 
 def estimate_text(seconds: float, *, cuts: int, budgets: int) -> str:

@@ -14,6 +14,7 @@ OPTIONS = {"batch_size": "--batch-size", "images": "--images", "overwrite": "--o
         ("images has 'x'; give a number", "--images has 'x'; give a number"),
         ("images of this folder is odd", "images of this folder is odd"),
         ("depth is 0", "depth is 0"),
+        ("images is not a bundle", "images is not a bundle"),
         ("x exists: choose another, or `overwrite=True`", "x exists: choose another, or --overwrite"),
         ("it has `payload_bytes=64`, `payload_bytes=96`", "it has --bytes 64, --bytes 96"),
         ("run `isplit predict` with `depth=3`", "run `isplit predict` with `depth=3`"),

@@ -59,11 +59,16 @@ def test_command(isplit, bundle, folder, tmp_path):
     assert 3 == RunsRecord.from_json(out.read_text()).runs[0].images
     assert all(len(line) <= 80 for line in result.out.splitlines() if not line.startswith("record"))
     bad = {
-        ("--placement", "nowhere"): "no placement 'nowhere'",
+        ("--placement", "nowhere"): "--placement is 'nowhere', which this bundle does not have",
         ("--link", "12mb/s,1ms"): "--link",
         ("--images", "0"): "--images is 0",
         ("--server", "127.0.0.1:1", "--placement", "stage.1"): "UNAVAILABLE",
         ("--plan", str(out)): "isplit.plan/1",
+        ("--threads", "99999"): "--threads is 99999; give a number from 1 to 256",
+        ("--pause-ms", "nan"): "--pause-ms is nan; give a number from 0 to 60,000",
+        ("--server", "localhost:70000", "--placement", "local"): "the server is 'localhost:70000'; give HOST:PORT",
+        ("-o", str(tmp_path)): "a directory; give the name of a file to write",
+        ("-o", str(tmp_path / "none" / "r.json")): "make it first",
     }
     for extra, message in bad.items():
         refused = isplit("bench", bundle.directory, folder, "-o", tmp_path / "no.json", *extra)

@@ -82,7 +82,11 @@ def test_another_models_profile_is_refused(isplit, study, profile_file, tmp_path
         (("--scale", "0"), "--scale is 0.0"),
         (("--runs", "0"), "--runs is 0"),
         (("--images", "nowhere"), "there is no nowhere"),
-        (("--provider", "abacus"), "abacus"),
+        (("--provider", "abacus"), "--provider is 'abacus'; choose one of"),
+        (("--threads", "99999"), "--threads is 99999; give a number from 1 to 256"),
+        (("--seconds", "inf"), "--seconds is inf; give a time above 0, up to 86,400"),
+        (("--name", "x" * 500), "with 500 characters; give 1 to 100"),
+        (("-o", ""), "--out is '.', a directory"),
     ],
 )
 def test_bad_options(isplit, study, options, message):

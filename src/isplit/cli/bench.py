@@ -11,8 +11,18 @@ from isplit.cli.server_access import AccessChoice
 from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import percent_with_interval
 from isplit.errors import InputError
-from isplit.records import BundleRecord, PlacementRun, PlanRecord, ProfileRecord, RunsRecord, read_shared, write_shared
+from isplit.records import (
+    BundleRecord,
+    PlacementRun,
+    PlanRecord,
+    ProfileRecord,
+    RunsRecord,
+    check_shared_path,
+    read_shared,
+    write_shared,
+)
 from isplit.report import write_report
+from isplit.runtime.edge.security import check_address
 from isplit.workflows.bench import BenchSettings, ServerAccess
 from isplit.workflows.bench import bench as measure
 from isplit.workflows.correct import corrected_profile
@@ -78,8 +88,11 @@ def bench(
     if study is not None and not study.is_dir():
         msg = f"--study is {study}, which is no directory: give what `isplit analyze` wrote"
         raise InputError(msg)
+    record_file = out or (study or Path()) / RunsRecord.file_name
+    check_shared_path(record_file)
     running = None
     if server is not None:
+        check_address(server)
         running = ServerAccess(
             address=server, token=access.read_token(), tls=access.tls_files(), insecure=access.insecure
         )
@@ -94,7 +107,7 @@ def bench(
             settings=settings,
             progress=progress,
         )
-    path = write_shared(record, out or (study or Path()) / RunsRecord.file_name)
+    path = write_shared(record, record_file)
     if study is not None and out is None and (study / "report.html").exists():
         write_report(study)
     if before is not None and profile is not None:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Mapping
 
-_FIRST_WORD = re.compile(r"(\w+)(?= (?:is|has|are) )")
+_FIRST_WORD = re.compile(r"(\w+)(?= (?:is|has|are) (?!not? ))")
+"""An argument with its value. "study is not a bundle" speaks of a directory with the name of an argument."""
+
 _ARGUMENT = re.compile(r"`(\w+)=([^`]+)`")
 
 

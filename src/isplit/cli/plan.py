@@ -14,7 +14,7 @@ from isplit.plan.evaluate import Load
 from isplit.plan.planner import PlanSettings
 from isplit.plan.planner import plan as plan_study
 from isplit.plan.recommend import milliseconds
-from isplit.records import PlannedPlacement, PlanRecord, Transport, write_shared
+from isplit.records import PlannedPlacement, PlanRecord, Transport, check_shared_path, write_shared
 from isplit.report import write_report
 from isplit.text import terminal_text
 
@@ -74,6 +74,8 @@ def plan(
 
     Example: isplit plan study --device pi4 --link 4g --max-latency-ms 100
     """
+    if out is not None:
+        check_shared_path(out)
     limits, objective = limit_choice.read()
     if not 0 <= arrivals_per_s <= 1e9 or not 0 < images_per_day <= 1e12:
         msg = (

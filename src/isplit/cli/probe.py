@@ -9,7 +9,7 @@ from isplit.cli import console
 from isplit.cli.options import Options
 from isplit.cli.server_access import AccessChoice
 from isplit.plan.units import rate_text
-from isplit.records import LinkRecord, write_shared
+from isplit.records import LinkRecord, check_shared_path, write_shared
 from isplit.runtime.edge.probe import ProbeSettings
 from isplit.runtime.edge.probe import probe as measure
 
@@ -30,6 +30,7 @@ def probe(
 
     Example: isplit probe 192.168.1.20:8001 -o link.json
     """
+    check_shared_path(out)
     record = measure(
         server,
         name=out.stem[:100] or "probed",

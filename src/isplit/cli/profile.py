@@ -9,7 +9,7 @@ from isplit.cli import console
 from isplit.cli.options import Options
 from isplit.cli.study_options import MovedOptions
 from isplit.cli.tables import Column, print_table
-from isplit.records import ModelPartTime, ProfileRecord, TimeFigure, write_shared
+from isplit.records import ModelPartTime, ProfileRecord, TimeFigure, check_shared_path, write_shared
 from isplit.runtime.profile.settings import ProfileSettings
 from isplit.workflows.profile import is_study
 from isplit.workflows.profile import profile as measure
@@ -49,6 +49,7 @@ def profile(
 
     Example: isplit profile bundle -o pi4.json --title "Raspberry Pi 4"
     """
+    check_shared_path(out)
     with console.progress_bars(quiet=quiet or json) as progress:
         record = measure(
             inputs.open(source) if is_study(source) else source,

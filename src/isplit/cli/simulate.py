@@ -19,7 +19,7 @@ from isplit.plan.simulation_settings import SimulationSettings
 from isplit.plan.simulator import read_plan
 from isplit.plan.simulator import simulate as run_simulation
 from isplit.plan.units import parse_duration
-from isplit.records import ScenarioResult, SimulationRecord, write_shared
+from isplit.records import ScenarioResult, SimulationRecord, check_shared_path, write_shared
 from isplit.records.simulation import Arrivals
 from isplit.text import terminal_text
 
@@ -135,6 +135,8 @@ def simulate(
         missing = "--bundle" if bundle is None else "--images"
         msg = f"{missing} is missing: accuracy under loss needs both --bundle and --images"
         raise InputError(msg)
+    if out is not None:
+        check_shared_path(out)
     kind, times = _arrivals(arrivals)
     settings = SimulationSettings(
         devices=devices,

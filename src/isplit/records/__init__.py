@@ -78,7 +78,7 @@ from isplit.records.profile import (
 )
 from isplit.records.remote import RemoteEpoch, TrainedRemote, remote_records
 from isplit.records.runs import PlacementRun, RunsRecord
-from isplit.records.shared_files import read_shared, write_shared
+from isplit.records.shared_files import check_shared_path, read_shared, write_shared
 from isplit.records.simulation import (
     LatencySummary,
     LossAccuracy,
@@ -234,6 +234,7 @@ __all__ = [
     "VerifiedCut",
     "WireBytes",
     "WireOverhead",
+    "check_shared_path",
     "compared_compressions",
     "load_arrays",
     "method_title",

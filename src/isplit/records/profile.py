@@ -22,6 +22,9 @@ FigureSource = Literal["measured", "scaled", "estimated"]
 """Measured on the machine; measured on another machine and multiplied; or computed from stated rates."""
 
 Milliseconds = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+LONGEST_NAME = 100
+"""The most characters of a profile's name."""
+
 PositiveRate = Annotated[float, Field(ge=1e-12, le=1e18, allow_inf_nan=False)]
 """A rate or a factor that is within what any machine or link could have, so that times computed from it are finite."""
 
@@ -211,7 +214,7 @@ class ProfileRecord(Record):
 
     isplit_version: str
     versions: dict[str, str] = Field(default_factory=dict)
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1, max_length=LONGEST_NAME)
     title: str
     source: FigureSource
     scale: PositiveRate = 1.0

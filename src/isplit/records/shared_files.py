@@ -40,16 +40,29 @@ def read_shared(kind: type[_Shared], path: Path, *, command: str) -> _Shared:
         raise InputError(msg) from error
 
 
-def write_shared(record: Record, path: Path) -> Path:
-    """Write a record to a file of any name, so that the file is never seen half-written, and return its path.
+def check_shared_path(path: Path) -> None:
+    """Check that a file may be written there, before the work whose result it will hold.
 
     Raises:
-        InputError: the path is empty or a directory.
-        StudyError: the file cannot be written.
+        InputError: the path is empty or a directory, or its directory does not exist.
 
     """
     if not path.name or path.is_dir():
         msg = f"out is {str(path)!r}, a directory; give the name of a file to write"
         raise InputError(msg)
+    if not path.parent.is_dir():
+        msg = f"out is {str(path)!r}, but there is no directory {str(path.parent)!r}; make it first"
+        raise InputError(msg)
+
+
+def write_shared(record: Record, path: Path) -> Path:
+    """Write a record to a file of any name, so that the file is never seen half-written, and return its path.
+
+    Raises:
+        InputError: the path is empty or a directory, or its directory does not exist.
+        StudyError: the file cannot be written.
+
+    """
+    check_shared_path(path)
     write_whole(path, record.to_json().encode())
     return path

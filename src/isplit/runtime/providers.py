@@ -51,7 +51,7 @@ def check_provider(provider: str) -> Provider:
     for name in get_args(Provider):
         if provider == name:
             return name
-    msg = f"there is no execution provider {provider!r}; choose one of {', '.join(get_args(Provider))}"
+    msg = f"provider is {provider!r}; choose one of {', '.join(get_args(Provider))}"
     raise InputError(msg)
 
 

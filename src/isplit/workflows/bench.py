@@ -29,6 +29,7 @@ from isplit.runtime.link import open_link
 from isplit.runtime.served import served
 
 _COUNTED_IMAGES = 10
+_RANGES = (("images", 1, 10_000_000), ("warm_up", 0, 10_000_000), ("pause_ms", 0, 60_000), ("threads", 1, 256))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +54,10 @@ class BenchSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("images", 1), ("warm_up", 0), ("pause_ms", 0), ("threads", 1)):
+        for name, least, most in _RANGES:
             value = getattr(self, name)
-            if value is not None and not least <= value <= 10_000_000:
-                msg = f"{name} is {value}; give at least {least}"
+            if value is not None and not least <= value <= most:
+                msg = f"{name} is {value}; give a number from {least} to {most:,}"
                 raise InputError(msg)
 
 
@@ -116,7 +117,7 @@ def bench(
     known = placements_of(opened.record)
     chosen = tuple(placements) or known
     if unknown := [name for name in chosen if name not in known]:
-        msg = f"there is no placement {unknown[0]!r} in this bundle; choose among {', '.join(known)}"
+        msg = f"placement is {unknown[0]!r}, which this bundle does not have; choose among {', '.join(known)}"
         raise InputError(msg)
     planned = _read_plan(plan, opened.record)
     shape = None if link is None else load_link(link, name="link")

@@ -8,6 +8,7 @@ from isplit.errors import InputError, needs_extra
 from isplit.plan.devices import this_machine
 from isplit.progress import Progress, silent
 from isplit.records import BundleRecord, ProfileRecord, StudyRecord, read_shared
+from isplit.records.profile import LONGEST_NAME
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.profile.measure import profile_bundle
 from isplit.runtime.profile.settings import ProfileSettings
@@ -45,7 +46,7 @@ def profile(
         progress: Called with the name of the work, how much of it is done, and how much there is in all.
 
     Raises:
-        InputError: there is no bundle or profile, or the scale is not a positive number.
+        InputError: there is no bundle or profile, the name is too long, or the scale is not a positive number.
         BundleError: the bundle cannot be opened.
         EngineError: onnxruntime failed.
 
@@ -58,6 +59,9 @@ def profile(
     """
     if not 1e-6 < scale < 1e6:
         msg = f"scale is {scale}; give a factor from 10^-6 to 10^6: 1.3 takes 1.3 times as long"
+        raise InputError(msg)
+    if not 1 <= len(name) <= LONGEST_NAME:
+        msg = f"name is {name[:20]!r}, with {len(name)} characters; give 1 to {LONGEST_NAME}"
         raise InputError(msg)
     if isinstance(source, (str, Path)) and Path(source).is_file():
         record = read_shared(ProfileRecord, Path(source), command="isplit profile")

@@ -530,7 +530,7 @@ def test_without_a_server(tiny):
         ({"deadline_ms": 0}, "deadline_ms"),
         ({"deadline_ms": float("nan")}, "deadline_ms"),
         ({"attempt_timeout_ms": -1}, "attempt_timeout_ms"),
-        ({"provider": "gpu"}, "no execution provider 'gpu'"),
+        ({"provider": "gpu"}, "provider is 'gpu'"),
     ],
 )
 def test_refused_options(tiny, server, options, match):

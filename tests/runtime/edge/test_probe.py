@@ -129,6 +129,23 @@ def test_impossible_settings(values):
         ProbeSettings(**values)
 
 
+@pytest.mark.parametrize(
+    "server", ["", "localhost", "localhost:0", "localhost:70000", "localhost:-1", "::1:8001", "[::1]", "http://a:80"]
+)
+def test_addresses_that_are_none(isplit, tmp_path, server):
+    """Port 0, ports beyond 65535, IPv6 without brackets and URLs are bad input, and the message shows an address."""
+    result = isplit("probe", server, "-o", tmp_path / "link.json")
+    assert (2, "") == (result.code, result.out)
+    assert "give HOST:PORT, for example 192.168.1.20:8001 or [fd00::20]:8001" in result.err
+
+
+def test_nothing_is_measured_for_a_file_that_cannot_be_written(isplit, tmp_path):
+    """The path of the record is checked before the server is asked."""
+    result = isplit("probe", "127.0.0.1:1", "-o", tmp_path)
+    assert 2 == result.code
+    assert "--out is" in result.err
+
+
 def test_command_and_plan(isplit, tiny, tmp_path):
     """The command writes a link and says it in words; a server that is not there is exit 2."""
     with package.serving(tiny.bundle) as server:

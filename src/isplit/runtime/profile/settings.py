@@ -1,10 +1,11 @@
 """Define the settings of `isplit profile`."""
 
-import math
 from dataclasses import dataclass
 
 from isplit.errors import InputError
 from isplit.runtime.providers import Provider, check_provider
+
+_MOST_SECONDS = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +41,12 @@ class ProfileSettings:
 
     def __post_init__(self) -> None:
         check_provider(self.provider)
-        for name in ("runs", "threads"):
-            if not 1 <= getattr(self, name) <= 100_000:
-                msg = f"{name} is {getattr(self, name)}; give a number from 1 to 100,000"
+        for name, least, most in (("runs", 1, 100_000), ("threads", 1, 256), ("warm_up_runs", 0, 100_000)):
+            if not least <= getattr(self, name) <= most:
+                msg = f"{name} is {getattr(self, name)}; give a number from {least} to {most:,}"
                 raise InputError(msg)
-        if not 0 <= self.warm_up_runs <= 100_000:
-            msg = f"warm_up_runs is {self.warm_up_runs}; give a number from 0 to 100,000"
-            raise InputError(msg)
-        if not 0 < self.seconds < math.inf:
-            msg = f"seconds is {self.seconds}; give a time above 0"
+        if not 0 < self.seconds <= _MOST_SECONDS:
+            msg = f"seconds is {self.seconds}; give a time above 0, up to {_MOST_SECONDS:,}"
             raise InputError(msg)
         if self.watts is not None and not 0 < self.watts < 1e6:
             msg = f"watts is {self.watts}; give the machine's power in watts, above 0"

@@ -139,9 +139,10 @@ def measured(name: str, options: argparse.Namespace, scratch: Path) -> dict[str,
     studies: dict[bool, Any] = {}
     seconds: dict[str, float] = {}
     records: dict[bool, Any] = {}
+    fit_images = len(data.parts["fit"])
     for quick in (False, True):
         way = "quick" if quick else "full"
-        settings = AnalyzeSettings(quick=quick)
+        settings = AnalyzeSettings(quick=quick, images=options.analyze, test_images=options.analyze)
         studies[quick], seconds[f"analyze_{way}"] = timed(
             lambda settings=settings, way=way: isplit.analyze(model, data, out=scratch / way, settings=settings)
         )
@@ -156,7 +157,7 @@ def measured(name: str, options: argparse.Namespace, scratch: Path) -> dict[str,
             remote_images=options.remote,
         )
         seconds[f"estimate_{'quick' if quick else 'full'}"] = estimate_s(
-            studies[quick], cuts, pair.budgets, quick_settings(chosen) if quick else chosen
+            studies[quick], cuts, pair.budgets, quick_settings(chosen, fit_images=fit_images) if quick else chosen
         )
         records[quick], seconds[f"predict_{'quick' if quick else 'full'}"] = timed(
             lambda quick=quick, chosen=chosen: isplit.predict(
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument("--pairs", default=",".join(PAIRS))
     parser.add_argument("--weights", type=Path, default=Path(__file__).parent.parent / "experiments" / "weights")
+    parser.add_argument("--analyze", type=int, default=400, help="images of the curve, and of the base accuracy")
     parser.add_argument("--statistics", type=int, default=400)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--remote", type=int, default=100)

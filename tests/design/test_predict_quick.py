@@ -17,9 +17,17 @@ from isplit.records import Budget
 def test_settings_only_take_fewer() -> None:
     """Counts above a quick run's are lowered, others stay."""
     few = PredictSettings(statistics_images=12, images=6, remote_images=0)
-    assert few == quick_settings(few)
-    lowered = quick_settings(PredictSettings(images=None))
+    assert few == quick_settings(few, fit_images=5000)
+    lowered = quick_settings(PredictSettings(images=None), fit_images=5000)
     assert (208, 256, 50) == (lowered.statistics_images, lowered.images, lowered.remote_images)
+    assert (50, 1024) == (lowered.tuning.pilot_images, lowered.tuning.max_patch_width)
+
+
+def test_splits_that_a_full_run_would_take_for_its_own_are_as_in_a_full_run() -> None:
+    """Where statistics are from as many images as without quick, vectors are as long as without it."""
+    settings = PredictSettings()
+    assert settings.tuning == quick_settings(settings, fit_images=208).tuning
+    assert settings.tuning != quick_settings(settings, fit_images=209).tuning
 
 
 def test_contenders_go_on_and_others_stop(analysed, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +52,11 @@ def test_contenders_go_on_and_others_stop(analysed, tmp_path, monkeypatch: pytes
     images = {row.measurement.accuracy.images for row in record.predictions}
     assert len(images) > 1
     assert any("splits were measured on fewer than" in text for text in record.warnings)
+    assert any("a quick run took statistics from 16 images" in text for text in record.warnings)
     assert [f"for {cuts} cuts x 1 budget."] == [sentence[sentence.index("for") :] for sentence in sentences]
     full = predict(study, [Budget(payload_bytes=40)], settings=PredictSettings(**{**vars(settings), "quick": False}))
     assert 1 == len({row.measurement.accuracy.images for row in full.predictions})
+    assert not any("quick" in text for text in full.warnings)
 
 
 def test_the_best_split_is_measured_on_all_images(monkeypatch: pytest.MonkeyPatch) -> None:

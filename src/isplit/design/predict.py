@@ -27,7 +27,7 @@ from isplit.design.measure.remote_search import RemoteSearch, search_remote
 from isplit.design.measure.speed import measure_speed
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.predict_estimate import estimate_text, measure_product, predict_seconds
-from isplit.design.predict_quick import evaluate_quickly, quick_settings
+from isplit.design.predict_quick import evaluate_quickly, quick_note, quick_settings
 from isplit.design.prediction_rows import calibrated, importance_of, prediction_warnings
 from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
@@ -82,11 +82,12 @@ def predict(
 
     """
     settings, budgets = settings or PredictSettings(), read_budgets(budgets)
-    if settings.quick:
-        settings = quick_settings(settings)
     device = resolve_device(settings.device)
     with open_to_write(study) as opened, placed(opened.graph.module, device=device):
-        run = _PredictRun(opened.view(group), settings, time.perf_counter(), announce)
+        view = opened.view(group)
+        if settings.quick:
+            settings = quick_settings(settings, fit_images=len(view.images("fit")))
+        run = _PredictRun(view, settings, time.perf_counter(), announce)
         record = run.all_cuts(budgets, cuts, progress)
         return run.settled(record, progress) if settle else record
 
@@ -318,8 +319,11 @@ class _PredictRun:
             predictions=splits,
             remote=(*images, *search.measured),
             remote_skipped=(*skipped, *search.skipped),
-            warnings=prediction_warnings(
-                StatisticsImages.of(self.view, self.settings),
-                [row for row in splits if (row.group, row.design) == (self.view.name, self.design)],
+            warnings=(
+                *prediction_warnings(
+                    StatisticsImages.of(self.view, self.settings),
+                    [row for row in splits if (row.group, row.design) == (self.view.name, self.design)],
+                ),
+                *([quick_note(self.settings)] if self.settings.quick else []),
             ),
         )

@@ -27,13 +27,23 @@ MOST_IMAGES = 256
 STATISTICS_IMAGES = 208
 """Enough for maps over all positions, which need 200."""
 REMOTE_IMAGES = 50
+PILOT_IMAGES = 50
+PATCH_WIDTH = 1024
+"""The longest vector that a quick run solves for: half as long takes an eighth of the time."""
 
 
-def quick_settings(settings: PredictSettings) -> PredictSettings:
+def quick_settings(settings: PredictSettings, *, fit_images: int) -> PredictSettings:
     """Return settings with as few images as a quick run takes at most; where they have fewer, these stay.
 
+    Vectors are shorter too, unless statistics are from as many images as without `quick`: a later full run would then
+    take these splits for its own.
+
+    Args:
+        settings: The settings of the full run.
+        fit_images: Images of the fit part.
+
     Examples:
-        >>> quick_settings(PredictSettings(images=None)).images
+        >>> quick_settings(PredictSettings(images=None), fit_images=5000).images
         256
 
     """
@@ -41,11 +51,28 @@ def quick_settings(settings: PredictSettings) -> PredictSettings:
     def fewer(count: int | None, most: int) -> int:
         return most if count is None else min(count, most)
 
+    tuning = settings.tuning
+    if min(settings.statistics_images, fit_images) > STATISTICS_IMAGES:
+        tuning = replace(
+            tuning,
+            pilot_images=min(tuning.pilot_images, PILOT_IMAGES),
+            max_patch_width=min(tuning.max_patch_width, PATCH_WIDTH),
+        )
     return replace(
         settings,
+        tuning=tuning,
         statistics_images=min(settings.statistics_images, STATISTICS_IMAGES),
         images=fewer(settings.images, MOST_IMAGES),
         remote_images=fewer(settings.remote_images, REMOTE_IMAGES),
+    )
+
+
+def quick_note(settings: PredictSettings) -> str:
+    """Say in a sentence what a quick run of these settings left out, which are those of `quick_settings`."""
+    return (
+        f"a quick run took statistics from {settings.statistics_images:,} images, vectors of at most "
+        f"{settings.tuning.max_patch_width:,} numbers and compressed images of at most {settings.remote_images or 0:,} "
+        "images: predict again without `quick=True` for all images and for splits that may lose less."
     )
 
 

@@ -222,8 +222,11 @@ def test_json_is_the_plan(auto, predicted_run):
         (["--device", "pi9"], ["--device", "pi9", "jetson-nano"]),
         (["--link", "12"], ["--link"]),
         (["--server", "nowhere.json"], ["--server", "nowhere.json"]),
-        (["--max-latency-ms", "-1"], ["max_latency_ms"]),
-        (["--min-accuracy", "0.9", "--max-accuracy-loss", "0.1"], ["not both"]),
+        (["--max-latency-ms", "-1"], ["--max-latency-ms is -1"]),
+        (
+            ["--min-accuracy", "0.9", "--max-accuracy-loss", "0.1"],
+            ["--min-accuracy is 0.9 and --max-accuracy-loss is 0.1; give only one"],
+        ),
         (["--objective", "speed"], ["speed", "latency"]),
         (["--objective", "energy", "--estimate", "gflops=4,gbps=3"], ["no power"]),
         (["--hide-answer"], ["no bundle can run"]),
@@ -232,6 +235,12 @@ def test_json_is_the_plan(auto, predicted_run):
         (["--trainings", "-1"], ["--trainings"]),
         (["--scale", "0"], ["--scale"]),
         (["--classes", "bars,cats"], ["cats"]),
+        (["--predict-images", "0"], ["--predict-images is 0; give at least 1"]),
+        (["--compressed-images", "-1"], ["--compressed-images is -1; give at least 0"]),
+        (["--bytes", "-1"], ["--bytes is -1: "]),
+        (["--ratio", "nan"], ["--ratio is nan: "]),
+        (["--hide-answer"], ["--hide-answer needs the last layers on the device"]),
+        (["--min-accuracy", "85"], ["--min-accuracy is 85; give a share from 0 to 1: 85 % is 0.85"]),
     ],
 )
 def test_bad_input_is_found_before_the_work(bad_input, tiny_args, tmp_path, calls, options, words):

@@ -10,6 +10,7 @@ import typer
 from isplit.cli import console
 from isplit.cli.analyze import describe_base_accuracy
 from isplit.cli.fit import describe
+from isplit.cli.option_names import with_option_names
 from isplit.cli.options import Options
 from isplit.cli.plan import show_plan
 from isplit.cli.plan_options import LimitOptions, MachineOptions
@@ -23,8 +24,9 @@ from isplit.cli.study_options import (
     OverwriteOption,
     SeedOption,
 )
+from isplit.design.budgets import read_budgets
 from isplit.design.settings import AnalyzeSettings, FitSettings, ImageCount, PredictSettings
-from isplit.errors import needs_extra
+from isplit.errors import InputError, needs_extra
 from isplit.plan.devices import load_device
 from isplit.plan.links import load_link
 from isplit.plan.planner import PlanSettings
@@ -61,9 +63,42 @@ class WorkChoice:
 
     @property
     def budgets(self) -> Sequence[Budget]:
-        """The budgets that were given."""
+        """The budgets that were given.
+
+        Raises:
+            InputError: a budget cannot be.
+
+        """
+        for option, values, kind in (
+            ("--bytes", self.bytes, "payload_bytes"),
+            ("--ratio", self.ratio, "element_ratio"),
+        ):
+            for value in values or ():
+                try:
+                    read_budgets(Budget(**{kind: value}))
+                except (InputError, ValueError) as error:
+                    reason = str(error) if isinstance(error, InputError) else "give a number above 0"
+                    msg = f"{option} is {value}: {reason}"
+                    raise InputError(msg) from error
         budgets = [Budget(payload_bytes=count) for count in self.bytes or ()]
         return [*budgets, *(Budget(element_ratio=number) for number in self.ratio or ())]
+
+    def predict_settings(self) -> PredictSettings:
+        """Return the settings of `predict`, whose images have other names here than there.
+
+        Raises:
+            InputError: a number is outside its range; the message names the option of this verb.
+
+        """
+        try:
+            return PredictSettings(
+                images=self.predict_images,
+                statistics_images=self.statistics_images,
+                remote_images=self.compressed_images,
+            )
+        except InputError as error:
+            options = {"images": "--predict-images", "remote_images": "--compressed-images"}
+            raise InputError(with_option_names(str(error), options)) from error
 
 
 def auto(
@@ -94,6 +129,10 @@ def auto(
     limits, objective = limit_choice.read()
     device, link = machines.device_profile(), load_link(machines.link, name="--link")
     server = load_device(machines.server, name="--server")
+    if limits.hide_answer:
+        msg = "--hide-answer needs the last layers on the device, which no bundle can run: use `isplit plan` for it"
+        raise InputError(msg)
+    budgets, predict_settings = work.budgets, work.predict_settings()
     with needs_extra("design"):
         from isplit import api
         from isplit.workflows.auto import prepare_auto
@@ -101,14 +140,10 @@ def auto(
 
     settings = AutoSettings(
         server=server,
-        budgets=work.budgets or api.DEFAULT_BUDGETS,
+        budgets=budgets or api.DEFAULT_BUDGETS,
         trainings=work.trainings,
         analyze=AnalyzeSettings(images=work.images),
-        predict=PredictSettings(
-            images=work.predict_images,
-            statistics_images=work.statistics_images,
-            remote_images=work.compressed_images,
-        ),
+        predict=predict_settings,
         fit=FitSettings(epochs=work.epochs),
         plan=PlanSettings(objective=objective),
         classes=classes or (),

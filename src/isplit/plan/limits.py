@@ -49,7 +49,10 @@ def read_limits(path: Path) -> tuple[Limits, Objective | None]:
     """
     try:
         content: Any = read_yaml(path, kind="a file of limits")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        msg = f"cannot read limits from {path}: {error.strerror or error}"
+        raise InputError(msg) from error
+    except ValueError as error:
         msg = f"cannot read limits from {path}: {error}"
         raise InputError(msg) from error
     if not isinstance(content, dict):

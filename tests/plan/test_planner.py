@@ -182,11 +182,11 @@ def test_an_assumed_round_trip_is_named(facts: StudyFacts, board: ProfileRecord,
     ("limits", "words"),
     [
         ({"max_latency_ms": 50, "max_p95_latency_ms": 40}, "contradict"),
-        ({"min_accuracy": 0.8, "max_accuracy_loss": 0.1}, "not both"),
-        ({"max_latency_ms": 0}, "greater than 0"),
+        ({"min_accuracy": 0.8, "max_accuracy_loss": 0.1}, "give only one of them"),
+        ({"max_latency_ms": 0}, "max_latency_ms is 0; give a number of milliseconds above 0"),
         ({"max_latency_ms": float("nan")}, "max_latency_ms"),
         ({"max_speed": 3}, "max_speed"),
-        ({"min_accuracy": 80}, "less than or equal to 1"),
+        ({"min_accuracy": 80}, "give a share from 0 to 1"),
     ],
 )
 def test_limits_that_cannot_be_are_refused(facts: StudyFacts, limits: dict[str, float], words: str):

@@ -28,6 +28,7 @@ def estimate(study, *, forward_s=0.01, epochs=3, budgets=2):
     return estimate_time(
         ModelSpeed(forward_s=forward_s, gradient_s=3 * forward_s),
         graph(),
+        product_s=0.01,
         images=IMAGES,
         budgets=[Budget(payload_bytes=256 * (number + 1)) for number in range(budgets)],
         settings=(AnalyzeSettings(), PredictSettings(), FitSettings(epochs=epochs)),

@@ -15,6 +15,7 @@ from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.measure.speed import measure_speed
 from isplit.design.onnx.output_directory import check_place
+from isplit.design.predict_estimate import measure_product
 from isplit.design.settings import ExportSettings, SplitFilter
 from isplit.design.study import Study
 from isplit.errors import InputError
@@ -189,6 +190,7 @@ class AutoRun:
         return estimate_time(
             measure_speed(self.model),
             self.graph,
+            product_s=measure_product(),
             images={name: len(indices) for name, indices in self.data.parts.items()},
             budgets=read_budgets(settings.budgets),
             settings=(settings.analyze, settings.predict, settings.fit),

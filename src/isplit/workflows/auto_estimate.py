@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.design.measure.speed import ModelSpeed
+from isplit.design.predict_estimate import predict_seconds
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.records import Budget, CandidatesRecord, GraphRecord, PredictionsRecord, SplitRecord
 from isplit.text import duration
 
-# These factors were not fitted to runs, so the estimate calls itself rough.
-_IMAGE_SETTINGS = 21
+# Figures of two runs in November 2026 (the demo's network, and MobileNetV2 at 96 pixels), on one thread.
 _START_S = 3.0
-_MOMENTS = 2.5
-_COMPRESSED = 1.3
 _TRAINED = 1.5
-_EXPORT_S = 6.0
+_EXPORT_S = 5.0
+_EXPORT_CUT_S = 1.0
+"""Exporting takes longer for a model of more layers, of which the cuts are a measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ def estimate_time(
     speed: ModelSpeed,
     graph: GraphRecord,
     *,
+    product_s: float,
     images: Mapping[str, int],
     budgets: Sequence[Budget],
     settings: tuple[AnalyzeSettings, PredictSettings, FitSettings],
@@ -59,6 +60,7 @@ def estimate_time(
 
     Args:
         speed: The time that the model takes for an image.
+        product_s: The time that `measure_product` measured on this machine.
         graph: The model's cuts. A split at a cut runs the model's operations behind the cut once more.
         images: The number of images of each part of the data.
         budgets: The budgets that are predicted.
@@ -77,10 +79,16 @@ def estimate_time(
         return images[part] if limit is None else min(limit, images[part])
 
     analyze_s = _START_S + count(analysis.images, "fit") * gradient_s + count(analysis.test_images, "test") * forward_s
-    statistics_s = _MOMENTS * count(prediction.statistics_images, "fit") * gradient_s
-    splits_s = count(prediction.images, "select") * forward_s * (1 + len(budgets) * sum(tails))
-    compressed_s = _COMPRESSED * count(prediction.remote_images, "select") * forward_s * _IMAGE_SETTINGS
-    predict_s = _START_S + (statistics_s + splits_s) * _share_to_predict(study, len(cuts) * len(budgets)) + compressed_s
+    splits_s = predict_seconds(
+        speed,
+        product_s,
+        cuts,
+        budgets,
+        settings=prediction,
+        fit_images=images["fit"],
+        select_images=images["select"],
+    )
+    predict_s = _START_S + splits_s * _share_to_predict(study, len(cuts) * len(budgets))
     fitted, judged = count(training.images, "fit"), count(training.select_images, "select")
     epochs = training.epochs + (training.feature_epochs or 0)
     features_s = (fitted + judged) * forward_s
@@ -90,7 +98,7 @@ def estimate_time(
         analyze_s=0.0 if (study / CandidatesRecord.file_name).is_file() else analyze_s,
         predict_s=predict_s,
         training_s=_START_S + features_s + epochs * epoch_s + tested_s,
-        export_s=_EXPORT_S + 60 * forward_s,
+        export_s=_EXPORT_S + _EXPORT_CUT_S * len(graph.cuts) + 60 * forward_s,
         most_trainings=most_trainings,
     )
 

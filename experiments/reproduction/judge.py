@@ -7,9 +7,10 @@ from math import hypot, log10
 from pathlib import Path
 from statistics import fmean
 
-from intervals import fit_calibration
+import numpy as np
+from intervals import TrainedSplit, coverage, fit_calibration, fit_remaining, further_splits
 from sklearn.linear_model import LinearRegression
-from truth import Row, Scores, Truth, gather, loss_before, predictors, scores_of
+from truth import Row, Scores, Truth, gather, predictors, scores_of
 
 from isplit.design.measure.ranking import kendall_tau, regret
 
@@ -123,8 +124,17 @@ def other_networks(truth: Truth, lines: Sequence[Row]) -> tuple[Truth, Truth] | 
 
 def calibrated(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
     """Predict a pair's trained accuracies from the splits of other pairs: what ships."""
-    fitted = fit_calibration([row for other in others for row in other.rows.values()])
-    return {cut: row["whole_test"] - fitted.loss_after(loss_before(row)) for cut, row in truth.rows.items()}
+    remaining = fit_remaining(trained_splits(others))
+    return {
+        cut: row["whole_test"] - remaining.at(split.classes) * max(split.before, 0.0)
+        for cut, row in truth.rows.items()
+        for split in [TrainedSplit.of(row)]
+    }
+
+
+def trained_splits(truths: Sequence[Truth]) -> list[TrainedSplit]:
+    """Return the splits of some truths as a calibration takes them."""
+    return [TrainedSplit.of(row) for truth in truths for row in truth.rows.values()]
 
 
 def from_fewer_images(truths: Sequence[Truth], scores: Sequence[Row], count: str) -> list[Judgement]:
@@ -146,18 +156,23 @@ def no_loss(truths: Sequence[Truth]) -> float:
 
 
 def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, float]:
-    """The same with CUI and bytes beside the curve, each of which may only lower the predicted loss as it rises.
+    """The same with CUI and bytes beside the calibration, each of which may only lower the predicted loss as it rises.
 
     CUI has no unit that two networks share, so it counts by how far it is, in powers of ten, from its pair's mean.
     """
-    curve = fit_calibration([row for other in others for row in other.rows.values()])
+    remaining = fit_remaining(trained_splits(others))
 
     def features(one: Truth) -> list[list[float]]:
         importance = {cut: log10(max(row["cui"] or 0.0, 1e-12)) for cut, row in one.rows.items()}
         middle = fmean(importance.values())
         return [
-            [curve.loss_after(loss_before(row)), middle - importance[cut], -log10(row["payload_bytes"])]
+            [
+                remaining.at(split.classes) * max(split.before, 0.0),
+                middle - importance[cut],
+                -log10(row["payload_bytes"]),
+            ]
             for cut, row in one.rows.items()
+            for split in [TrainedSplit.of(row)]
         ]
 
     after = [row["whole_test"] - row["trained_test"] for other in others for row in other.rows.values()]
@@ -171,13 +186,14 @@ def ship_calibration(truths: Sequence[Truth]) -> None:
     pairs = list(dict.fromkeys(truth.pair for truth in truths))
     if len(pairs) < _FEWEST_PAIRS:
         return
-    errors = [
-        found[cut] - accuracy
-        for truth in truths
-        for found in [calibrated(truth, [other for other in truths if other.pair != truth.pair])]
-        for cut, accuracy in truth.trained.items()
-    ]
-    rows = [row for truth in truths for row in truth.rows.values()]
-    name = f"{len(rows)} splits of {len(pairs)} pairs of network and data ({', '.join(pairs)})"
-    shipped = fit_calibration(rows, name=name, stderr=fmean(error**2 for error in errors) ** 0.5)
+    splits = calibration_splits(truths)
+    errors = np.concatenate([result.errors for result in coverage(splits)])
+    pairs = list(dict.fromkeys(split.pair for split in splits))
+    name = f"{len(splits)} splits of {len(pairs)} pairs of network and data ({', '.join(pairs)})"
+    shipped = fit_calibration(splits, name=name, stderr=float(np.sqrt(np.square(errors).mean())))
     shipped.save(PACKAGE / "design" / "measure")
+
+
+def calibration_splits(truths: Sequence[Truth]) -> list[TrainedSplit]:
+    """Return the splits that the calibration is fitted to: those of the truths, and those of further pairs."""
+    return [*trained_splits(truths), *further_splits()]

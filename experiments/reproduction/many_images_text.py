@@ -80,7 +80,8 @@ def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]]
             f"test images.",
             table(*_ranking_table(first)),
             _ceilings(sets),
-            f"The calibration that ships was fitted to the six other pairs. {_calibration(first)}",
+            f"These splits were predicted with an earlier calibration, a curve that was fitted to the six other pairs. "
+            f"{_calibration(first)} Therefore it was replaced (see above).",
             "**Under a limit of device MACs.** Depth cannot answer how shallow a cut may be, because its choice is "
             "always the deepest cut that the limit allows. The table shows the choice of each predictor among the cuts "
             "whose head and encoder stay within the limit, and by how many points the best of those cuts exceeds it "
@@ -157,8 +158,8 @@ def _calibration(sets: Mapping[str, SplitSet]) -> str:
         return "It predicts none of these splits: they lose more than any that it was fitted to."
     return (
         f"Of {len(errors) + unpredicted} splits it predicts {len(errors)}, with a mean error of {fmean(errors):.1f} "
-        f"points; {sum(inside)} of them ({100 * fmean(inside):.0f} %) lie in their 90 % interval. The others lose more "
-        f"in closed form than any split that it was fitted to."
+        f"points; {sum(inside)} of them ({100 * fmean(inside):.0f} %) lie in their 90 % interval."
+        + (" The others lose more in closed form than any split that it was fitted to." if unpredicted else "")
     )
 
 

@@ -103,6 +103,9 @@ PAIRS = (
     ),
 )
 
+CLASSES = {"notmnist": 10, "xray": 3, "tin20": 20, "tin100": 100}
+"""The number of classes of each data set, by the last word of a pair's name."""
+
 MANY_IMAGES = Pair(
     name="mobilenetv2-tin100",
     model="torchvision:mobilenet_v2",

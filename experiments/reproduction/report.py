@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 from figures import draw
 from intervals import coverage_text
-from judge import ceilings, from_fewer_images, judge, judge_all, mean, no_loss, ship_calibration
+from judge import calibration_splits, ceilings, from_fewer_images, judge, judge_all, mean, no_loss, ship_calibration
 from many_images_text import many_images_section
 from pairs import PAIRS
 from text import PREFACE, subsets_text, verdict
@@ -40,7 +40,7 @@ def main() -> None:
         pairs_section(lines, ratio),
         predictors_section("## Predictors at one in 64 of the elements", ratio, truths, scores, lines),
         predictors_section("## Predictors at a few bytes", few, truths, scores, lines),
-        coverage_text([row for truth in truths for row in truth.rows.values()]) if truths else "",
+        coverage_text(calibration_splits(truths)) if truths else "",
         many_images_section(table),
         images_section(ratio, scores),
         subsets_section(lines),

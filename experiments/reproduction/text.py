@@ -34,9 +34,9 @@ known before any split is made. The truth is a split's accuracy on the test part
 between a score and that truth over the cuts of a pair (0 where a score is the same everywhere). *Where clear* counts
 only pairs of cuts whose accuracies differ by more than two standard errors, if there are ten or more of them. Regret is
 the number of points by which the best cut beats the first choice, or the best of the first three choices. The error is
-that of the predicted accuracy, in points. The *calibrated* closed form is a rising curve from the loss before training
-to the loss after it, fitted to the splits of the other pairs at both budgets. Costs are shares of the time of training
-all cuts, each on one thread.
+that of the predicted accuracy, in points. The *calibrated* closed form takes a share of the loss before training, which
+rises with the number of classes and is fitted to the splits of the other pairs at both budgets. Costs are shares of the
+time of training all cuts, each on one thread.
 
 **What chance leaves.** A thousand test images resolve accuracies to about a point, and training itself varies by
 chance. The last rows of a table therefore show how well knowledge from after training agrees with the same truth: the
@@ -95,7 +95,7 @@ def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row],
         f"""**At one in 64, the accuracy of a split is known beforehand to about a point.** Calibrated on the other
         pairs, the closed form is off by {error(wide[CALIBRATED])} points there; assuming that training recovers every
         loss is off by {no_loss(ratio):.1f}. At few bytes, splits lose up to {most_lost:.0f} points before training, and
-        the share that training recovers depends on the data: fitted to the other pairs, the curve is off by {each}. It
+        the share that training recovers depends on the data: fitted to the other pairs, that share is off by {each}. It
         takes {cost(wide[CALIBRATED])} % of the time of the short training of all cuts that was done here. Adding CUI
         and bytes does not make it more accurate ({error(wide[WITH_MORE])} points at one in 64). Neither did the tail's
         share of the network, or the divergence in place of the loss (both tried once and not kept).""",

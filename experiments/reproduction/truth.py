@@ -10,8 +10,9 @@ from isplit.design.importance.candidates import interior_maxima
 
 # The scripts above are found from wherever this one was started.
 sys.path.append(str(Path(__file__).parents[1]))
-from result_rows import Row, read_rows
+from result_rows import Row
 from result_rows import packed as packed
+from result_rows import read_rows as read_rows
 from result_rows import unpacked as unpacked
 
 RESULTS = Path(__file__).parent / "results"

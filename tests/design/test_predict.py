@@ -11,7 +11,7 @@ from isplit.design import predict as module
 from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.kept_work import KEPT_WORK
-from isplit.design.measure.calibration import Calibration, IntervalWidth
+from isplit.design.measure.calibration import Calibration, RemainingShare
 from isplit.design.measure.splits import evaluate_splits
 from isplit.design.predict import predict
 from isplit.design.settings import CODERS, PredictSettings
@@ -206,9 +206,6 @@ def test_a_subset_answers_among_its_classes(study: Study) -> None:
     assert {"all classes", "bars,rows"} == {one.group for one in record.remote}
 
 
-WIDTH = IntervalWidth(constant=0.01, per_loss=0.1, per_decade_of_bytes=0.0, per_decade_of_numbers=0.0)
-
-
 @pytest.mark.parametrize(
     ("budgets", "words"),
     [
@@ -226,9 +223,18 @@ def test_budgets_that_cannot_be_met(study: Study, budgets: list[Budget], words: 
 
 
 def test_after_training(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A calibration's curve is applied to every row but plain PCA's; another calibration replaces what was there."""
-    curve = ((0.0, -0.01), (0.5, 0.09))
-    three = Calibration(name="three splits", splits=3, curve=curve, stderr=0.02, width=WIDTH)
+    """A calibration is applied to every row but plain PCA's; another calibration replaces what was there."""
+    three = Calibration(
+        name="three splits",
+        splits=3,
+        remaining=RemainingShare(intercept=0, per_log_classes=0),
+        spread=1,
+        noise=0.01,
+        fewest_classes=2,
+        most_classes=9,
+        largest_loss=1,
+        stderr=0.02,
+    )
     monkeypatch.setattr(module, "packaged_calibration", lambda: three)
     record = predict(study, BUDGETS, settings=SETTINGS)
     both = predict(study, BUDGETS, settings=replace(SETTINGS, weighted=False)).predictions
@@ -237,7 +243,7 @@ def test_after_training(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "three splits" == record.calibration
     for row in record.predictions:
         loss = row.measurement.whole.accuracy - row.measurement.accuracy.accuracy
-        expected = row.measurement.whole.accuracy - max(-0.01 + 0.2 * max(loss, 0), 0)
+        expected = row.measurement.whole.accuracy - 0.5 * max(loss, 0)
         assert pytest.approx(expected) == row.predicted_accuracy
         assert row.predicted_low is not None
         assert row.predicted_high is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from isplit.design.fit import fit
-from isplit.design.measure.calibration import Calibration, IntervalWidth
+from isplit.design.measure.calibration import Calibration, RemainingShare
 from isplit.design.verify import verify
 from isplit.errors import InputError
 from isplit.records import Budget, CurveRecord, PredictionsRecord, VerificationRecord
@@ -14,8 +14,17 @@ CUTS = ("relu1", "pool1", "pool2")
 
 def test_verification(study, fast, monkeypatch):
     """The record holds each cut as predicted on select and as trained on test, and a score for every rule."""
-    width = IntervalWidth(constant=0.1, per_loss=0, per_decade_of_bytes=0, per_decade_of_numbers=0)
-    half = Calibration(name="half of the loss stays", splits=2, curve=((0, 0), (1, 0.5)), stderr=0, width=width)
+    half = Calibration(
+        name="half of the loss stays",
+        splits=2,
+        remaining=RemainingShare(intercept=0, per_log_classes=0),
+        spread=1,
+        noise=0.1,
+        fewest_classes=2,
+        most_classes=9,
+        largest_loss=1,
+        stderr=0,
+    )
     monkeypatch.setattr("isplit.design.predict.packaged_calibration", lambda: half)
     record = verify(study, BUDGET, cuts=CUTS, settings=fast(epochs=1))
     assert record == VerificationRecord.load(study.directory)

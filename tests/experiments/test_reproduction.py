@@ -1,19 +1,23 @@
 """The reproduction's arithmetic, by hand on a few made-up splits: the report says what these functions return."""
 
 import sys
+from math import log
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "reproduction"))
 
+from intervals import TrainedSplit, coverage, coverage_text, fit_calibration, is_unfilled
 from judge import calibrated, ceilings, judge, judge_all
 from truth import Row, Truth, first_by_closed_form, first_by_cui, gather, is_whole, loss_before, predictors
 
 WHOLE = 0.9
 
 
-def line(cut: str, trained: float, *, pair: str = "one", network: str = "a", before: float = 0.5, **fields) -> Row:
+def line(
+    cut: str, trained: float, *, pair: str = "one-tin20", network: str = "a", before: float = 0.5, **fields
+) -> Row:
     return {
         "pair": pair,
         "weights_sha256": network,
@@ -39,7 +43,7 @@ def line(cut: str, trained: float, *, pair: str = "one", network: str = "a", bef
 
 def scored(values: dict[str, float], *, network: str = "a", name: str = "cui") -> Row:
     return {
-        "pair": "one",
+        "pair": "one-tin20",
         "weights_sha256": network,
         "predictor": name,
         "seconds": 3.0,
@@ -61,7 +65,7 @@ def test_a_truth_is_of_one_network() -> None:
     assert [("c1", 0.6), ("c2", 0.7)] == list(truth_of(*lines).trained.items())
     assert {"c1": 0.1} == truth_of(*lines, network="b").trained
     assert "a" == truth_of(line("c1", 0.6), line("c1", 0.1, network="b")).network
-    assert gather(lines, "one", design="undercomplete") is None
+    assert gather(lines, "one-tin20", design="undercomplete") is None
     assert 20 == truth_of(*lines).seconds
 
 
@@ -109,17 +113,54 @@ def test_ceilings_compare_like_with_like() -> None:
 
 
 def test_calibration_leaves_the_pair_out() -> None:
-    """A pair's own outcome changes nothing about what is predicted for it."""
-    others = [truth_of(line("c1", 0.85, pair="two", before=0.5), line("c2", 0.88, pair="two", before=0.8))]
+    """A pair's own outcome changes nothing about what is predicted for it: of others' losses, half remained."""
+    others = [truth_of(line("c1", 0.7, pair="two-tin20", before=0.5), line("c2", 0.85, pair="two-tin20", before=0.8))]
     for own in (0.1, 0.9):
         truth = truth_of(line("c1", own, before=0.65), line("c2", own, before=0.8))
         found = judge_all([truth], [truth, *others], [scored({"c1": 1.0, "c2": 2.0}, name="closed form")])
-        # Losses 0.4 and 0.1 became 0.05 and 0.02: 0.25, half way between them, becomes 0.035.
-        expected = {"c1": WHOLE - 0.035, "c2": WHOLE - 0.02}
-        assert pytest.approx(expected) == calibrated(truth, others)
+        expected = {"c1": WHOLE - 0.125, "c2": WHOLE - 0.05}
+        assert pytest.approx(expected, abs=1e-3) == calibrated(truth, others)
         error = 100 * sum(abs(value - own) for value in expected.values()) / 2
-        assert pytest.approx(error) == found["closed form, calibrated"][0].error_points
+        assert pytest.approx(error, abs=0.1) == found["closed form, calibrated"][0].error_points
     assert pytest.approx(0.25) == loss_before(truth.rows["c1"])
+
+
+def splits_of(pair: str, share: float, *, classes: int = 10) -> list[TrainedSplit]:
+    """Return splits of which the same share of the loss remains, and three that lose nothing, to a point."""
+    losses = [(loss / 20, share * loss / 20) for loss in range(1, 11)] + [(0.0, 0.0), (0.0, 0.01), (0.0, -0.005)]
+    return [TrainedSplit(pair=pair, classes=classes, before=before, after=after) for before, after in losses]
+
+
+def test_widths_are_those_that_a_pair_left_out_needs() -> None:
+    """Pairs that keep a third and half of their losses are predicted from each other, to the point without a loss."""
+    fitted = fit_calibration([*splits_of("one", 1 / 3), *splits_of("two", 1 / 2)])
+
+    assert pytest.approx(0.01) == fitted.noise
+    assert 1 / 3 < fitted.remaining.at(10) < 1 / 2
+    # The odds are 1/2 and 1; noise takes a part of the distance, most where losses are small.
+    assert 0.5 * log(2) < fitted.spread < log(2)
+    assert (10, 10, 0.5) == (fitted.fewest_classes, fitted.most_classes, fitted.largest_loss)
+
+
+def test_a_number_of_classes_that_no_other_pair_reaches() -> None:
+    """Other pairs say nothing about it, so the interval reaches from no loss to all of it."""
+    splits = [*splits_of("one", 0.3), *splits_of("two", 0.3), *splits_of("many", 0.9, classes=100)]
+    results = {result.pair: result for result in coverage(splits)}
+
+    assert [True, True, False] == [result.known for result in results.values()]
+    assert results["many"].inside.all()
+    assert pytest.approx(0.25 + 0.01) == results["many"].widths.max()
+    assert "many *" in coverage_text(splits)
+    # The pair counts with what it needs when it is among those that the share is from.
+    assert fit_calibration(splits).remaining.at(100) == pytest.approx(0.9, abs=0.05)
+
+
+def test_splits_that_a_fault_left_without_their_budget_do_not_count() -> None:
+    """They lost their answers for want of bytes that they were given; a cut that needs few bytes loses nothing."""
+    small = {"payload_bytes": 10.0, "budget": "128B"}
+    assert is_unfilled(line("c1", 0.1, before=0.05, **small))
+    assert not is_unfilled(line("c1", 0.9, before=0.9, **small))
+    assert not is_unfilled(line("c1", 0.1, before=0.05, payload_bytes=10.0))
 
 
 def test_first_choices() -> None:

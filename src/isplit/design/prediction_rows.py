@@ -9,8 +9,6 @@ from isplit.records import Prediction
 
 _NOTABLE_EXCESS = 0.02
 """A mean payload above the budget by more than this share is reported."""
-_BYTES_OF_A_NUMBER = 4
-"""The size of a cut is given in bytes of float32."""
 
 
 def prediction_warnings(images: StatisticsImages, rows: Sequence[Prediction]) -> tuple[str, ...]:
@@ -79,7 +77,7 @@ def calibrated(row: Prediction, calibration: Calibration | None) -> Prediction:
     """Add the accuracy after training, or take it away where nothing is known of it: plain PCA is not trained."""
     after = None
     if calibration and row.design == "linear":
-        after = calibration.after_training(row.measurement, cut_numbers=row.bytes / _BYTES_OF_A_NUMBER)
+        after = calibration.after_training(row.measurement)
     changes = {
         "predicted_accuracy": after and after.accuracy,
         "predicted_stderr": after and after.stderr,

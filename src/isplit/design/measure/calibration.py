@@ -1,44 +1,45 @@
-"""Predict the loss after training from the loss in closed form, with a curve fitted to splits that were trained."""
+"""Predict the loss after training as a share of the loss in closed form, fitted to splits that were trained."""
 
+from dataclasses import dataclass
 from functools import cache
-from math import log10, sqrt
+from math import exp, log, sqrt
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from isplit.records import Measurement, Part, Record
-from isplit.records.paired import Z95
 
 _ROUNDING = 1e-9
+_Z = 1.6448536269514722  # 90 % of a normal distribution lie within this many standard deviations of its mean
 _CALIBRATION_IMAGES = 1000
 """The losses that calibrations are fitted to were measured on about this number of images."""
+REFERENCE_CLASSES = 20
+"""The number of classes at which a share's logit is its intercept."""
 
 
-class IntervalWidth(Part):
-    """Compute how far a loss after training may be from its prediction, on either side, as a share of the images.
+@dataclass(frozen=True, kw_only=True)
+class LossAfterTraining:
+    """The loss that is expected after training, and the ends of its interval, as shares of the images."""
 
-    The width is a sum of four terms, none of which is negative. `constant` is the first. `per_loss` is multiplied by
-    the loss in closed form. `per_decade_of_bytes` counts once for each power of ten by which the mean payload is below
-    1,000 bytes. `per_decade_of_numbers` counts once for each power of ten by which the latent has fewer numbers than
-    the tensor that it stands for.
+    least: float
+    expected: float
+    most: float
+
+
+class RemainingShare(Part):
+    """Compute which share of the loss in closed form remains after training.
+
+    The logit of the share is linear in the logarithm of the number of classes: the more classes a network tells apart,
+    the less of a loss a short training brings back.
     """
 
-    constant: float
-    per_loss: float
-    per_decade_of_bytes: float
-    per_decade_of_numbers: float
+    intercept: float
+    per_log_classes: float
 
-    def at(self, loss: float, *, payload_bytes: float, kept_share: float) -> float:
-        """Return the half width for a loss in closed form, a mean payload, and the share of numbers in the latent."""
-        features = width_features(loss, payload_bytes=payload_bytes, kept_share=kept_share)
-        coefficients = (self.constant, self.per_loss, self.per_decade_of_bytes, self.per_decade_of_numbers)
-        return sum(feature * coefficient for feature, coefficient in zip(features, coefficients, strict=True))
-
-
-def width_features(loss: float, *, payload_bytes: float, kept_share: float) -> tuple[float, float, float, float]:
-    """Return the factors of the four terms of an interval's width, in the order of the fields of `IntervalWidth`."""
-    return 1.0, max(loss, 0.0), max(3 - log10(max(payload_bytes, 1.0)), 0.0), max(-log10(kept_share), 0.0)
+    def at(self, classes: int, *, moved: float = 0.0) -> float:
+        """Return the share for a number of classes, with its logit moved by so much."""
+        return 1 / (1 + exp(-(self.intercept + self.per_log_classes * log(classes / REFERENCE_CLASSES) + moved)))
 
 
 class TrainedAccuracy(Part):
@@ -55,67 +56,80 @@ class TrainedAccuracy(Part):
 
 
 class Calibration(Record):
-    """Map the loss before training to the loss after it by a rising curve; both are shares of the images.
+    """Map the loss before training to the loss after it; both are shares of the images.
 
-    `curve` holds the corners (before, after) of the curve in rising order; between them it is straight.
+    `remaining` gives the share of the loss that remains. The interval moves the logit of that share by `spread` in
+    both directions, and adds `noise` on either side, which is what accuracies of a split that loses nothing differ by
+    from one part of the data to another. So a wide interval ends where training brings back nothing, or everything.
+    Where a network has fewer classes than `fewest_classes` or more than `most_classes`, nothing is known about the
+    share, and the interval reaches to these ends.
 
-    `width` gives intervals that hold 90 % of the splits of a pair of network and data to which the curve was not
-    fitted. It was made in two steps. First, a width was fitted to the errors as their 90 % quantile. Then each pair was
-    left out in turn, and the width was multiplied by the largest 90 % quantile over the pairs of the error in units of
-    that width (Romano, Patterson and Candès 2019). They take one quantile over all splits; the largest over the pairs
-    is taken here, because the splits of a pair err together.
+    Both widths are conformal with pairs of network and data as the units that are exchangeable, because the splits of a
+    pair err together. Each pair is predicted from the others; its score is the 90 % quantile over its splits of the
+    width that they need, and the width is the quantile of these scores over the pairs that its finite number asks for:
+    with nine pairs, the largest. Then at least 90 % of the splits of a new pair lie in their intervals with a
+    probability of 90 % (Vovk, Gammerman and Shafer 2005, where a unit is an example; here it is a pair). A pair whose
+    number of classes lies beyond that of all others is predicted with itself among the rest, because the others say
+    nothing about it.
 
-    `stderr` is the root mean square error on the pairs that were left out. `name` tells users what the curve was fitted
-    to, and so where it holds.
+    No split is predicted that loses more than `largest_loss`. `stderr` is the root mean square error on the pairs that
+    were left out. `name` tells users what the share was fitted to, and so where it holds.
     """
 
-    schema_name: ClassVar[str] = "isplit.calibration/1"
+    schema_name: ClassVar[str] = "isplit.calibration/2"
     file_name: ClassVar[str] = "calibration.json"
 
     name: str
     splits: int
-    curve: tuple[tuple[float, float], ...]
+    remaining: RemainingShare
+    spread: float
+    noise: float
+    fewest_classes: int
+    most_classes: int
+    largest_loss: float
     stderr: float
-    width: IntervalWidth
 
-    def after_training(self, closed_form: Measurement, *, cut_numbers: float) -> TrainedAccuracy | None:
+    def after_training(self, closed_form: Measurement) -> TrainedAccuracy | None:
         """Return the accuracy that a split is predicted to have after training.
 
-        The result is None where the split loses more before training than any split that the curve was fitted to. Where
-        the split was measured on fewer images than those splits were, the interval is wider by the error of its loss.
+        The result is None where the split loses more before training than any split of the calibration. Where the split
+        was measured on fewer images than those splits were, the interval is wider by the error of its loss.
 
         Args:
             closed_form: The measurement of the split before training.
-            cut_numbers: The number of elements of the tensor at the cut.
 
         """
         whole, images = closed_form.whole.accuracy, closed_form.accuracy.images
         loss = whole - closed_form.accuracy.accuracy
         if not self.covers(loss):
             return None
-        width = self.width.at(
-            loss,
-            payload_bytes=closed_form.payload_bytes.mean,
-            kept_share=min(closed_form.elements / cut_numbers, 1.0),
-        )
-        unsure = Z95 * closed_form.against_whole.stderr * sqrt(max(1 - images / _CALIBRATION_IMAGES, 0.0))
-        least, most = self.loss_after(loss - unsure) - width, self.loss_after(loss + unsure) + width
-        expected = max(self.loss_after(loss), 0.0)
+        unsure = _Z * closed_form.against_whole.stderr * sqrt(max(1 - images / _CALIBRATION_IMAGES, 0.0))
+        after = self.loss_after(loss, classes=max(len(closed_form.per_class), 1), unsure=unsure)
         return TrainedAccuracy(
-            accuracy=float(np.clip(whole - expected, 0, 1)),
-            stderr=max(expected - least, most - expected) / Z95,
-            low=float(np.clip(whole - most, 0, 1)),
-            high=float(np.clip(whole - least, 0, 1)),
+            accuracy=float(np.clip(whole - after.expected, 0, 1)),
+            stderr=max(after.expected - after.least, after.most - after.expected) / _Z,
+            low=float(np.clip(whole - after.most, 0, 1)),
+            high=float(np.clip(whole - after.least, 0, 1)),
         )
 
     def covers(self, before: float) -> bool:
-        """Say whether the curve was fitted to losses before training that are at least as large as this one."""
-        return before <= self.curve[-1][0] + _ROUNDING
+        """Say whether the calibration knows losses before training that are at least as large as this one."""
+        return before <= self.largest_loss + _ROUNDING
 
-    def loss_after(self, before: float) -> float:
-        """Return the loss after training. Beyond its ends the curve is level."""
-        corners, after = np.array(self.curve).T
-        return float(np.interp(before, corners, after))
+    def knows(self, classes: int) -> bool:
+        """Say whether the calibration knows networks with fewer classes, or as many, and with more, or as many."""
+        return self.fewest_classes <= classes <= self.most_classes
+
+    def loss_after(self, before: float, *, classes: int, unsure: float = 0.0) -> LossAfterTraining:
+        """Return the loss after training, for a loss before it that may be off by `unsure` in either direction."""
+        least, most = 0.0, 1.0
+        if self.knows(classes):
+            least, most = (self.remaining.at(classes, moved=moved) for moved in (-self.spread, self.spread))
+        return LossAfterTraining(
+            least=least * max(before - unsure, 0.0) - self.noise,
+            expected=self.remaining.at(classes) * max(before, 0.0),
+            most=most * max(before + unsure, 0.0) + self.noise,
+        )
 
 
 @cache

@@ -382,3 +382,54 @@ def test_random_numbers_that_change_no_answer() -> None:
             capture(Stateful(often), (3, 8, 8))
     finally:
         random.setstate(state)
+
+
+def one_branch(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    y = model.answer(x)
+    if x.abs().max() > 1e-9:
+        y = y * 2
+    return y
+
+
+def image_by_image(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([model.answer(image[None]) for image in x])
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (one_branch, r"depends on pixel values in Python at .*: if x.abs\(\).max\(\) > 1e-9"),
+        (image_by_image, r"(?s)for image in x.*bound to one size of batch.*Compute with the whole batch as one tensor"),
+    ],
+)
+def test_decisions_and_loops(forward: Callable[[Stateful, torch.Tensor], torch.Tensor], reason: str) -> None:
+    """A decision that is the same for all images that were tried is a reason too, and so is a loop over images."""
+    with pytest.raises(ModelError, match=reason):
+        capture(Stateful(forward), (3, 8, 8))
+
+
+def test_submodules_called_like_words_of_python() -> None:
+    """The graph's code cannot name them so; its cuts do."""
+
+    class Words(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module("class", nn.Conv2d(3, 4, 3))
+            self.add_module("lambda", nn.ModuleDict({"a/b": nn.ReLU(), "in": nn.Conv2d(4, 4, 1)}))
+            self.add_module("schöne linie", nn.Linear(4, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first, inner, last = self._modules.values()
+            assert isinstance(inner, nn.ModuleDict)
+            return last(inner["in"](inner["a/b"](first(x))).mean((2, 3)))
+
+    record = ModelGraph(Words(), (3, 8, 8)).record(pre_activation=True)
+
+    assert ["class", "lambda.a/b", "lambda.in", ":mean_1"] == [cut.name for cut in record.cuts]
+
+
+def test_answers_that_are_not_numbers() -> None:
+    """A model whose answers overflow is captured; where they do is said by the importance."""
+    record = ModelGraph(Stateful(lambda model, x: model.answer(x) / 0 * 0), (3, 8, 8)).record()
+
+    assert [":relu_1", ":mean_1"] == [cut.name for cut in record.cuts]

@@ -172,3 +172,16 @@ def test_a_batch_that_is_the_second_dimension_comes_first_in_activations_and_gra
     assert len(reduced[0]) > 4
     for expected, result in zip(*reduced, strict=True):
         torch.testing.assert_close(result, expected)
+
+
+def test_an_answer_without_gradient_is_refused() -> None:
+    """A chosen class as one-hot vector has no gradient to give, which is said."""
+
+    class Chosen(Chain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.one_hot(super().forward(x).argmax(1), 3).float()
+
+    graph = ModelGraph(Chosen().eval(), (3, 6, 6))
+
+    with pytest.raises(ModelError, match="no gradient reaches the model's answer"):
+        GradientPass(graph, graph.record().cuts)(torch.randn(2, 3, 6, 6), first_logits, lambda a, g, cut: a)

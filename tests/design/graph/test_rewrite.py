@@ -265,6 +265,7 @@ def test_logits_that_are_a_matrix_are_left_alone():
         lambda x: torch.softmax(x, 1),
         lambda x: torch.softmax(x, 1).reshape(x.shape[0], -1),
         lambda x: torch.sigmoid(x).unsqueeze(2).squeeze(2).contiguous(),
+        functional.logsigmoid,
         lambda x: torch.flatten(input=torch.softmax(input=x, dim=1), start_dim=1),
     ],
 )

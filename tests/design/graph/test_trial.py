@@ -1,5 +1,6 @@
 """A model is tried before it is traced: it runs, repeats its answers, and answers each image on its own."""
 
+import itertools
 import random
 
 import pytest
@@ -36,6 +37,9 @@ class Prepared(nn.Module):
         return self.inner(self.change(x))
 
 
+COUNTER = itertools.count(1)
+
+
 def tried(model):
     with torch.no_grad():
         return try_model(model.eval(), IMAGES, None)
@@ -59,6 +63,9 @@ def test_the_logits_and_their_path():
         (lambda logits: logits - logits.mean(0), "depends on the others in its batch"),
         (lambda logits: logits.sum(), "holds no logits"),
         (lambda logits: logits[:1], "holds no logits"),
+        (lambda logits: logits.argmax(1), r"holds no logits N×K: whole numbers \(int64\) are chosen classes"),
+        (lambda logits: {"class": logits.argmax(1), "sure": logits.amax(1) > 0}, r"whole numbers \(bool, int64\)"),
+        (lambda logits: logits * next(COUNTER), r"first result that differs is that of mul at .*next\(COUNTER\)"),
         (lambda logits: logits.reshape(7, -1), r"the model fails on images of shape \(3, 8, 8\), at .*test_trial.py"),
     ],
 )

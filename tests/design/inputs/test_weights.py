@@ -230,6 +230,12 @@ def prefixed(state, prefix):
         ("a.pth", lambda s: prefixed(s, "_orig_mod."), None),
         ("a.pth", lambda s: {"state_dict": prefixed(s, "model."), "epoch": 1}, "prefix 'model.' was taken"),
         ("a.ckpt", lambda s: {"state_dict": prefixed(s, "net._orig_mod."), "epoch": 1}, "prefix 'net.'"),
+        ("a.pth", lambda s: prefixed(s, "_fsdp_wrapped_module."), None),
+        (
+            "a.pth",
+            lambda s: {k.replace("stem.", "stem._checkpoint_wrapped_module."): v.clone() for k, v in s.items()},
+            None,
+        ),
         ("a.pt", lambda s: {"model_state_dict": s, "optimizer_state_dict": {}, "loss": 0.1}, None),
         ("a.pth", lambda s: {"net": s, "acc": 93.1}, None),
         ("a.bin", lambda s: s, None),

@@ -15,12 +15,14 @@ from torch import fx, nn
 
 from isplit.design.graph import rewrite
 from isplit.design.graph.diagnosis import (
+    BOUND_TO_BATCH,
     changed_state,
     differing_operation,
     first_line,
     gradient_call,
     pixel_reads,
     place_of,
+    places_of_reads,
     random_operations,
 )
 from isplit.design.graph.export_trace import trace_functional, trace_with_export
@@ -108,7 +110,8 @@ def capture(
         if captured is not None:
             return captured
         reason = _true_reason(model, images, trial, failures)
-    raise ModelError(reason or "\n".join(["the model cannot be captured.", *failures, _ADVICE]))
+    advice = _BATCH_ADVICE if any(BOUND_TO_BATCH in text for text in failures) else _ADVICE
+    raise ModelError(reason or "\n".join(["the model cannot be captured.", *failures, advice]))
 
 
 _WITH_AUTOCAST = "torch.export, functional"
@@ -174,6 +177,7 @@ def _logits(model: nn.Module, images: torch.Tensor, call: ModelCall) -> torch.Te
 
 _ANOTHER_COMPUTATION = "it follows another computation than the model's own"
 _ADVICE = "Make the forward pass independent of pixel values (no `if` or `int()` on them) and of in-place tricks."
+_BATCH_ADVICE = "Compute with the whole batch as one tensor, whatever the number of its images."
 
 
 def _settle(
@@ -245,8 +249,10 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures:
 
     batches = [images, images.flip(0) * 3 - 1, torch.zeros_like(images)]
     reads = pixel_reads(run, batches)
-    if reads:
-        return f"the model's forward pass depends on pixel values in Python at {reads[0].place}\n{PIXEL_ADVICE}"
+    stopped = [place for place in places_of_reads(lambda: run(images)) if any(place in text for text in failures)]
+    if reads or stopped:
+        place = reads[0].place if reads else stopped[0]
+        return f"the model's forward pass depends on pixel values in Python at {place}\n{PIXEL_ADVICE}"
     gradient = gradient_call(lambda: run(images))
     if gradient is not None:
         return (

@@ -20,6 +20,7 @@ _HERE = str(Path(__file__).parent)
 _TORCH = str(torch.__path__[0])
 _FOREIGN = (_HERE, _TORCH, str(Path(np.__file__).parent), random.__file__)
 _LONGEST = 200
+BOUND_TO_BATCH = "the model is bound to one size of batch"
 _READS_WHOLE = frozenset(("numpy", "tolist", "__array__", "__bool__", "__int__", "__float__", "item"))
 
 
@@ -239,6 +240,13 @@ def pixel_reads(run: Callable[[torch.Tensor], object], batches: Sequence[torch.T
     return []
 
 
+def places_of_reads(run: Callable[[], object]) -> list[str]:
+    """Return the lines at which a run reads values of tensors into Python, in order."""
+    with Watch() as watch, _WholeReads(watch.reads):
+        run()
+    return list(dict.fromkeys(event.place for event in watch.reads))
+
+
 def own_place(stack: traceback.StackSummary) -> str:
     """Return the innermost line of a stack that is neither torch's nor ours, as "file:line: code"."""
     frames = [frame for frame in stack if not frame.filename.startswith((_TORCH, "<", _HERE))]
@@ -256,8 +264,6 @@ def place_of(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, cut to a readable length."""
     if "Constraints violated (batch)" in str(error):
-        return (
-            "the model is bound to one size of batch: it loops over the images in Python, or takes their number as one"
-        )
+        return f"{BOUND_TO_BATCH}: it loops over the images in Python, or takes their number as one"
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

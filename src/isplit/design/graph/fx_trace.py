@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import keyword
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,10 +48,11 @@ _NAMED = ("call_module", "get_attr")
 def _free_name(graph: fx.Graph, node: fx.Node, value: Any) -> str:
     """Return the name that a module or tensor can have in the graph module; nearly always its own.
 
-    A model may call its submodules `graph` or `code`, which are attributes of the graph module itself. And a plain
-    tensor inside a module that is a node cannot be put there again.
+    A model may call its submodules `graph` or `code`, which are attributes of the graph module itself, or by a word of
+    Python's own (`class`), which a graph's code cannot name. And a plain tensor inside a module that is a node cannot
+    be put there again.
     """
-    name = str(node.target)
+    name = ".".join(f"{part}_" if keyword.iskeyword(part) else part for part in str(node.target).split("."))
     first, dot, rest = name.partition(".")
     if first in _RESERVED:
         name = f"{first}_{dot}{rest}"

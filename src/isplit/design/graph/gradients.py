@@ -89,6 +89,12 @@ class GradientPass:
         with evaluating(self.graph.module, frozen=True), torch.enable_grad():
             with autocast(precision, device=device):
                 logits = _Run(self, arrive).run(images.to(device))
+            if not logits.requires_grad:
+                msg = (
+                    "no gradient reaches the model's answer: an operation before it has none (argmax, a comparison, a "
+                    "cast to whole numbers); give the model without it"
+                )
+                raise ModelError(msg)
             objective(logits.float()).backward()
         missing = [cut.name for number, cut in enumerate(self.cuts) if number not in arrived]
         if missing:

@@ -144,13 +144,23 @@ def _parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
 def as_matrix(tensor: Any) -> torch.Tensor | None:
     """Return an output as N×K, or None if it has another form.
 
-    A vector N is one logit per image (N×1), and N×K×1×1 is what a convolution gives as classifier.
+    A vector N is one logit per image (N×1), and N×K×1×1 is what a convolution gives as classifier. Whole numbers and
+    truth values are no logits: they are chosen classes, or positions.
     """
-    if not isinstance(tensor, torch.Tensor) or tensor.is_complex() or tensor.dim() == 0:
+    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point() or tensor.dim() == 0:
         return None
     if tensor.dim() == 1:
         return tensor.unsqueeze(1)
     return tensor.flatten(1) if all(extent == 1 for extent in tensor.shape[2:]) else None
+
+
+def why_no_logits(output: Any) -> str:
+    """Return why a model's output holds no logits, and what to return instead."""
+    kinds = {tensor.dtype for _, tensor in _leaves(output, ())}
+    if not kinds or any(kind.is_floating_point or kind.is_complex for kind in kinds):
+        return "a classifier's output is a tensor N×K, or holds one"
+    names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+    return f"whole numbers ({names}) are chosen classes, or the like: return the logits that they are chosen by"
 
 
 def are_probabilities(answers: torch.Tensor) -> bool:

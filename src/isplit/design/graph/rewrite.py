@@ -222,7 +222,7 @@ def _reaching(ends: list[fx.Node], closed: frozenset[fx.Node]) -> set[fx.Node]:
     return reaching - closed
 
 
-_PROBABILITIES = frozenset(("softmax", "log_softmax", "logsoftmax", "sigmoid"))
+_PROBABILITIES = frozenset(("softmax", "log_softmax", "logsoftmax", "sigmoid", "logsigmoid", "log_sigmoid"))
 _PASSES = frozenset(
     "flatten reshape view squeeze unsqueeze contiguous clone identity dropout float to type alias detach".split()
 )

@@ -90,7 +90,8 @@ class _Recorder(fx.Interpreter):
         try:
             result = super().run_node(n)
         except Exception as error:
-            msg = f"the model fails at {n.format_node()}: {error}"
+            what = n.target if isinstance(n.target, str) else getattr(n.target, "__name__", n.target)
+            msg = f"the model fails at {what}: {error}"
             raise ModelError(msg) from error
         self.seen[n] = self._describe(n, result)
         return result

@@ -19,6 +19,7 @@ from isplit.design.graph.outputs import (
     choose_output,
     logits_of,
     outputs_of,
+    why_no_logits,
 )
 from isplit.design.graph.trial import gives_probabilities
 from isplit.design.inputs.built import Built
@@ -288,6 +289,6 @@ def _outputs(module: nn.Module, images: torch.Tensor, call: ModelCall, *, spec: 
     outputs = outputs_of(output, len(images))
     if not outputs or (isinstance(output, torch.Tensor) and as_matrix(output) is None):
         described = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        msg = f"{spec} gave {described} for two images: a classifier's output is a tensor N×K, or holds one"
+        msg = f"{spec} gave {described} for two images: {why_no_logits(output)}"
         raise ModelError(msg)
     return outputs

@@ -1,6 +1,7 @@
 """The weights of a module: applied from a file, checked, and told apart by a fingerprint."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,7 @@ class _Fit:
 
 def _fit(module: nn.Module, tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> _Fit | None:
     """Return the state under the module's names if it maps one to one onto them, else None."""
-    # What torch.compile puts into names is never part of a model's own.
-    plain = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
+    plain = {_WRAPPERS.sub("", name): tensor for name, tensor in state.items()}
     if len(plain) == len(state):
         state = plain
     first = min(tensors, default="")
@@ -89,6 +89,10 @@ def _fit(module: nn.Module, tensors: Mapping[str, torch.Tensor], state: Mapping[
     if common and _is_complete(module, tensors, renamed):
         return _Fit(_with_shared(module, renamed), f"+{common}", 0)
     return None
+
+
+_WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpoints put into names; it is never part of a model's own."""
 
 
 def _common_prefix(names: Iterable[str]) -> str:

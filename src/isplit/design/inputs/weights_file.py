@@ -1,5 +1,7 @@
 """Files of weights, read without running any code from them."""
 
+import json
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +12,14 @@ import torch
 from torch import nn
 
 from isplit.errors import ModelError, needs_extra
-from isplit.records.files import FileTooLargeError, check_size, open_ordinary, too_large
+from isplit.records.files import (
+    LARGEST_JSON_BYTES,
+    FileTooLargeError,
+    check_size,
+    open_ordinary,
+    read_limited,
+    too_large,
+)
 
 LARGEST_WEIGHTS_BYTES = 2**38
 """The largest file of weights: 256 GiB, more than the memory of the machines that isplit is made for."""
@@ -28,6 +37,8 @@ def read_weights(path: Path) -> "WeightsFile":
         ModelError: no such file, another kind of file, a damaged one, or one without tensors.
 
     """
+    if path.name.endswith(_INDEX_SUFFIX):
+        return _read_shards(path)
     check_weights_size(path)
     if path.suffix == ".safetensors":
         with needs_extra("design"):
@@ -53,6 +64,35 @@ def read_weights(path: Path) -> "WeightsFile":
     for tensors in states.values():
         check_plain(tensors.items(), where=str(path))
     return WeightsFile(path, states, ignored)
+
+
+def _read_shards(index: Path) -> "WeightsFile":
+    """Read weights that are divided over several files beside an index (`model.safetensors.index.json`).
+
+    The index names the file of each tensor, as Hugging Face's libraries write it for large models.
+
+    Raises:
+        ModelError: the index is damaged, names a file that is not beside it, or a tensor that its file does not hold.
+
+    """
+    try:
+        encoded = read_limited(index, limit_bytes=LARGEST_JSON_BYTES, kind="an index of weights")
+        places = json.loads(encoded)["weight_map"]
+        names = sorted(set(places.values()))
+        beside = all(isinstance(name, str) and Path(name).name == name for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        msg = f'{index} cannot be read: {error}; an index of weights is a JSON file {{"weight_map": {{tensor: file}}}}'
+        raise ModelError(msg) from error
+    if not (places and beside and not any(name.endswith(_INDEX_SUFFIX) for name in names)):
+        msg = f"{index} has to name files of weights that lie beside it"
+        raise ModelError(msg)
+    shards = {name: read_weights(index.parent / name) for name in names}
+    missing = [tensor for tensor, name in places.items() if tensor not in shards[name].states.get("", {})]
+    if missing:
+        msg = f"{index}: {places[missing[0]]} does not hold {missing[0]}; download or save all of the files again"
+        raise ModelError(msg)
+    state = {tensor: shards[name].states[""][tensor] for tensor, name in places.items()}
+    return WeightsFile(index, {"": state}, tuple(sorted({name for file in shards.values() for name in file.ignored})))
 
 
 def check_weights_size(path: Path) -> None:
@@ -119,6 +159,7 @@ def _problem(tensor: torch.Tensor) -> str | None:
     return None
 
 
+_INDEX_SUFFIX = ".index.json"
 _TORCH_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
 
 
@@ -157,9 +198,17 @@ def _torch_load(path: Path) -> tuple[Any, tuple[str, ...]]:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), ignored
     except Exception as error:  # on damaged bytes, torch's unpickler raises errors of every kind
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        msg = f"{path} is damaged, or holds more than tensors and is unsafe to load ({first}): save model.state_dict()"
-        raise ModelError(msg) from error
+        msg = f"{path} is damaged, or holds more than tensors and is unsafe to load ({_why(error)}): save "
+        raise ModelError(msg + "model.state_dict()") from error
+
+
+def _why(error: Exception) -> str:
+    """Return in a line why torch does not load a file; without its advice to load what is unsafe."""
+    text = str(error).strip() or type(error).__name__
+    if "Unsupported operand" in text:
+        return "it is pickled in another protocol than torch.save's own, 2"
+    reason = re.search(r"WeightsUnpickler error: ([^\n]*)", text)
+    return reason[1].strip() if reason else text.splitlines()[0]
 
 
 def _states(value: Any, place: str) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:

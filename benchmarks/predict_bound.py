@@ -197,7 +197,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cuts = list(study.cuts())
     bound = bound_seconds(study, cuts, settings, len(options.bytes))
     estimate_s = predict_seconds(
-        measure_speed(study.model, clock=time.process_time),
+        measure_speed(study.model, images=settings.batch_size, clock=time.process_time),
         measure_product(clock=time.process_time),
         cuts,
         [Budget(payload_bytes=count) for count in options.bytes],

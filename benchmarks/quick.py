@@ -122,7 +122,7 @@ def compared_choices(full: Any, quick: Any) -> list[dict[str, Any]]:
 def estimate_s(study: Any, cuts: Sequence[str], budgets: Sequence[int], settings: PredictSettings) -> float:
     """Return how many processor seconds predict estimates beforehand."""
     return predict_seconds(
-        measure_speed(study.model, clock=time.process_time),
+        measure_speed(study.model, images=settings.batch_size, clock=time.process_time),
         measure_product(clock=time.process_time),
         study.cuts(cuts),
         [Budget(payload_bytes=count) for count in budgets],

@@ -26,7 +26,7 @@ from isplit.design.measure.calibration import packaged_calibration
 from isplit.design.measure.remote_search import RemoteSearch, search_remote
 from isplit.design.measure.speed import measure_speed
 from isplit.design.measure.splits import evaluate_splits, measure
-from isplit.design.predict_estimate import estimate_text, measure_product, predict_seconds
+from isplit.design.predict_estimate import estimate_text, measure_product, predict_seconds, timed_images
 from isplit.design.predict_quick import evaluate_quickly, quick_note, quick_settings
 from isplit.design.prediction_rows import calibrated, importance_of, prediction_warnings
 from isplit.design.running import chosen_precision
@@ -151,8 +151,10 @@ class _PredictRun:
     def say_duration(self, cuts: Sequence[Cut], budgets: Sequence[Budget]) -> None:
         """Time a batch, and announce how long these cuts will take."""
         if self.announce is not None:
+            study = self.view.study
+            images = timed_images(study.graph_record.macs, batch_size=self.settings.batch_size)
             seconds = predict_seconds(
-                measure_speed(self.view.study.model),
+                measure_speed(study.model, images=images),
                 measure_product(),
                 cuts,
                 budgets,

@@ -11,7 +11,7 @@ from math import prod
 import torch
 
 from isplit.design.closed_form_tuning import ClosedFormTuning
-from isplit.design.measure.speed import ModelSpeed
+from isplit.design.measure.speed import FEW_IMAGES, ModelSpeed
 from isplit.design.predict_quick import FIRST_IMAGES
 from isplit.design.settings import PredictSettings
 from isplit.records import Budget, Cut
@@ -19,15 +19,17 @@ from isplit.text import duration
 
 _SIDE = 1024
 """The rows and columns of the matrices that are multiplied to time the machine."""
-_CUBES = 12.0
+_CUBES = 10.0
 """What the moments of vectors with d entries and their solution take, in d³ multiplications of such a product: 4 for
 the moments of 4·d samples, and the rest for the eigenvalue problem."""
 _BUDGET_PRODUCTS = 12.0
 """What rank, step and tables of one budget take, in products."""
 _LATENT_PRODUCTS = 0.02
 """What latents of one image at one cut take, in products."""
-_MEASURED_SETTINGS = 15
-"""Settings of the compressed image that are mostly measured on all images."""
+_MEASURED_SETTINGS = 13
+"""Settings of the compressed image that are measured on all images: 15 for photographs of objects, 8 for letters."""
+_LIGHT_MACS = 2 * 10**9
+"""Networks of fewer operations are timed with whole batches, others with few images, to begin soon."""
 _DECODER_SHARE = 2 / 3
 """The share of the images for decoders that are mostly looked at where decoders are estimated again at all."""
 _LATENT_PASSES = 2
@@ -48,6 +50,17 @@ def measure_product(*, clock: Callable[[], float] = time.perf_counter) -> float:
         torch.mm(matrix, matrix)
         times.append(clock() - start)
     return min(times)
+
+
+def timed_images(macs: int, *, batch_size: int) -> int:
+    """Return how many images to time a network of so many operations with, which will compute in batches.
+
+    Examples:
+        >>> timed_images(10**9, batch_size=16), timed_images(15 * 10**9, batch_size=16)
+        (16, 4)
+
+    """
+    return batch_size if macs < _LIGHT_MACS else min(batch_size, FEW_IMAGES)
 
 
 def predict_seconds(

@@ -29,6 +29,13 @@ def test_short_runs_are_repeated(tiny_model_file):
     assert 0.01 == round(speed.forward_s, 6)
 
 
+def test_larger_batches(tiny_model_file):
+    """A batch of ten images that takes a second takes a tenth for an image."""
+    ticks = count(start=0.0, step=1.0)
+    speed = measure_speed(load_model(f"{tiny_model_file}:build"), images=10, clock=lambda: next(ticks))
+    assert ModelSpeed(forward_s=0.1, gradient_s=0.1) == speed
+
+
 def test_the_model_is_left_as_it_was(tiny_model_file):
     """Modes and gradients of the model stay."""
     model = load_model(f"{tiny_model_file}:build")

@@ -10,7 +10,7 @@ from isplit.design.devices import device_of
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.running import evaluating
 
-_BATCH = 4
+FEW_IMAGES = 4
 _LONG_S = 0.25
 
 
@@ -22,32 +22,35 @@ class ModelSpeed:
     gradient_s: float
 
 
-def measure_speed(model: LoadedModel, *, clock: Callable[[], float] = time.perf_counter) -> ModelSpeed:
+def measure_speed(
+    model: LoadedModel, *, images: int = FEW_IMAGES, clock: Callable[[], float] = time.perf_counter
+) -> ModelSpeed:
     """Time a small batch of black images through a model, forward alone and with the gradient of the logits.
 
     A first run warms up. Where that run takes long already, it is the measurement.
 
     Args:
         model: The model, which is left as it was.
+        images: Images of the batch. An image of a larger batch takes less time, most of all in small models.
         clock: Returns seconds. Tests give a clock of their own.
 
     """
     preprocessing = model.preprocessing
-    images = torch.zeros(_BATCH, preprocessing.channels, *preprocessing.image_size, device=device_of(model.module))
+    batch = torch.zeros(images, preprocessing.channels, *preprocessing.image_size, device=device_of(model.module))
 
     def forward() -> None:
         with torch.no_grad():
-            model.call.logits(model.module, images)
+            model.call.logits(model.module, batch)
 
     def backward() -> None:
-        pixels = images.clone().requires_grad_()
+        pixels = batch.clone().requires_grad_()
         with torch.enable_grad():
             logits = model.call.logits(model.module, pixels)
             torch.autograd.grad(logits.amax(1).sum(), pixels, allow_unused=True)
 
     with evaluating(model.module):
         return ModelSpeed(
-            forward_s=_seconds(forward, clock=clock) / _BATCH, gradient_s=_seconds(backward, clock=clock) / _BATCH
+            forward_s=_seconds(forward, clock=clock) / images, gradient_s=_seconds(backward, clock=clock) / images
         )
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,9 +158,14 @@ def write_page(rows: dict[str, dict[str, Any]]) -> None:
     ]
     failed = [f"- {key}: {' '.join(row['failed'].split())}" for key, row in sorted(rows.items()) if "failed" in row]
     lines += ["", "## Not captured", "", *(failed or ["None."])]
-    uncounted = [f"- {key}: {', '.join(row['uncounted'])}" for key, row in sorted(rows.items()) if row.get("uncounted")]
+    uncounted = [f"- {key}: {_times(row['uncounted'])}" for key, row in sorted(rows.items()) if row.get("uncounted")]
     lines += ["", "## MACs not counted", "", *(uncounted or ["None."])]
     PAGE.write_text("\n".join(lines) + "\n")
+
+
+def _times(names: list[str]) -> str:
+    """Return names with how often each comes."""
+    return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in Counter(names).items())
 
 
 _COLUMNS = (
@@ -177,11 +183,14 @@ def _summary(rows: dict[str, dict[str, Any]], library: str) -> list[str]:
     exact = sum(row["exact"] == row["checked_cuts"] for row in cut)
     versions = next(iter(rows.values()))["versions"]
     cuts = sum(row["checked_cuts"] for row in captured)
+    dates = sorted(row["measured"][:16].replace("T", " ") for row in rows.values() if "measured" in row)
+    others = "; the others are older" if len(dates) < len(rows) else ""
+    dated = f" {len(dates)} of the rows were measured since {dates[0]} UTC{others}." if dates else ""
     release = f"; {library} {versions[library]}" if library in versions else ""
     return [
         f"{len(captured)} of the {len(rows)} models that were tried were captured (torch {versions['torch']}, on a CPU"
         f"{release}). {len(captured) - len(cut)} of them have no default cut. In {exact} of the others, head followed "
-        f"by tail equals the whole model bit for bit at every default cut ({cuts} cuts in all)."
+        f"by tail equals the whole model bit for bit at every default cut ({cuts} cuts in all).{dated}"
     ]
 
 

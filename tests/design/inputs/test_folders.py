@@ -422,3 +422,42 @@ def test_images_that_are_not_read_are_told(tmp_path, class_files, write_files):
     (notice,) = open_data(str(write_files(tmp_path, files))).notices
 
     assert "left out (1 .avif, 3 .heic)" in notice
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("Image", "label"), ("imgs", "ground_truth", "annotations")])
+def test_images_and_masks_are_no_classes(tmp_path, folders, class_files, write_files):
+    """Folders of images and of their masks are refused, in parts too, unless a classes.json lists them."""
+    write_files(tmp_path / "whole", class_files(classes=folders))
+    write_files(tmp_path / "parts", class_files("train/", classes=folders) | class_files("test/", classes=folders))
+
+    for name in ("whole", "parts"):
+        with pytest.raises(DataError, match="called like images and their masks or labels, not like classes"):
+            open_data(str(tmp_path / name))
+    (tmp_path / "whole" / "classes.json").write_text(json.dumps({name: name.upper() for name in folders}))
+    assert len(folders) == len(open_data(str(tmp_path / "whole")).classes)
+
+
+def test_folders_of_systems_are_no_classes(tmp_path, png, class_files, write_files):
+    """Thumbnails, bins and the like are left out, beside the class folders and inside them."""
+    files = class_files() | {
+        "@eaDir/a.png": png(),
+        "cat/@eaDir/1.png/thumbnail.png": png(),
+        "lost+found/a.png": png(),
+        "$RECYCLE.BIN/a.png": png(),
+        "__MACOSX/cat/._1.png": b"",
+        "cat/Thumbs.db": b"",
+    }
+    clean = open_data(str(write_files(tmp_path / "clean", class_files())))
+    dataset = open_data(str(write_files(tmp_path / "full", files)))
+
+    assert ("cat", "dog") == dataset.classes
+    assert clean.labels.tolist() == dataset.labels.tolist()
+    assert () == dataset.notices
+
+
+def test_one_folder_beside_a_table(tmp_path, class_files, write_files):
+    """The only folder is no class where a table of labels lies beside it; the message says how to use the table."""
+    write_files(tmp_path, class_files(classes=("images",)) | {"metadata.csv": b"path,label\n"})
+
+    with pytest.raises(DataError, match=r"only one class, 'images'.* If metadata.csv holds the labels, give its path"):
+        open_data(str(tmp_path))

@@ -142,7 +142,9 @@ def open_data(data: Any, *, split: str | None = None, seed: int = 0, data_root: 
         spec = object_spec(data)
         source = read_object(data, spec=spec, split=split)
     if len(source.classes) < 2:
-        msg = f"{spec} has only one class, {''.join(source.classes)!r}: there is nothing to tell apart"
+        msg = (
+            f"{spec} has only one class, {''.join(source.classes)!r}: there is nothing to tell apart{_tables_in(data)}"
+        )
         raise DataError(msg)
     division = divide(source, spec=spec, seed=seed)
     source.labels.setflags(write=False)
@@ -160,6 +162,17 @@ def open_data(data: Any, *, split: str | None = None, seed: int = 0, data_root: 
         name_of=source.name_of,
         notices=(*source.notices, *division.notices, *_notices_of_classes(source, division)),
     )
+
+
+def _tables_in(data: Any) -> str:
+    """Return a hint at tables in a folder, of which one may give the labels that its folders do not."""
+    folder = Path(data) if isinstance(data, str | os.PathLike) else None
+    if folder is None or not folder.is_dir():
+        return ""
+    tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+    if not tables:
+        return ""
+    return f". If {tables[0]} holds the labels, give its path as the data, or call it {TABLE_NAME}"
 
 
 def _notices_of_classes(source: Source, division: Division) -> tuple[str, ...]:

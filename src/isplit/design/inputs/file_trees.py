@@ -178,4 +178,9 @@ def _member_name(info: zipfile.ZipInfo, *, backslashes: bool) -> str:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+    """Return whether a file or folder is none of the user's: hidden, or written by a system beside the files."""
+    return name.startswith((".", "__MACOSX")) or name in _OF_SYSTEMS
+
+
+# Thumbnails and bins of network storage and Windows, and what a file system's check has found.
+_OF_SYSTEMS = frozenset(("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"))

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -37,7 +38,8 @@ def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
 
     Raises:
         DataError: There are no images, a class folder is empty, a part has a class that the first part lacks, two
-            folders have one name, folders that look like parts are not called so, or there is no part called `split`.
+            folders have one name, folders that look like parts are not called so, folders are called like images and
+            their masks, or there is no part called `split`.
 
     """
     prefix, part_folders = _find_parts(tree, split=split, spec=spec)
@@ -52,6 +54,8 @@ def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
     has_class_file = (path := f"{prefix}{FILE_NAME}") in tree.files
     if has_class_file:
         about = parse_class_file(_read(tree, path, spec=spec), classes, name=f"{spec}: {display_name(path)}")
+    else:
+        _check_no_masks(classes, spec=spec)
     samples: list[tuple[str, int]] = []
     parts: dict[str, NDArray[np.int64]] = {}
     for part, images in images_of_parts.items():
@@ -254,6 +258,24 @@ def _check_no_parts(
                 f"({_listed(nested)}); if they are classes, list them in a {FILE_NAME}"
             )
             raise DataError(msg)
+
+
+def _check_no_masks(classes: Sequence[str], *, spec: str) -> None:
+    """Raise a DataError for folders of images and of their masks or annotations, which are no classes."""
+    words = {re.sub(r"[\W_]", "", name).casefold() for name in classes}
+    if words <= _PICTURES | _ANNOTATIONS and words & _PICTURES and words & _ANNOTATIONS:
+        msg = (
+            f"{spec}: the folders {_listed(classes)} are called like images and their masks or labels, not like "
+            f"classes: write the class of each image into a labels.csv; if they are classes, list them in a {FILE_NAME}"
+        )
+        raise DataError(msg)
+
+
+_PICTURES = frozenset("image images img imgs photo photos picture pictures jpegimages inputs".split())
+_ANNOTATIONS = frozenset(
+    "mask masks label labels annotation annotations annots segmentation segmentations segmentationclass gt groundtruth "
+    "targets".split()
+)
 
 
 def _listed(names: Iterable[str], *, most: int = 6) -> str:

@@ -175,3 +175,14 @@ def test_a_damaged_split_is_made_again(own_study, damage):
     settings = PredictSettings(statistics_images=24, images=12, remote_images=0, precision="fp32")
     predict(own_study, [Budget(payload_bytes=60)], cuts=["pool2"], settings=settings)
     assert before.weights == read_split(directory).record.weights
+
+
+@pytest.mark.parametrize("ranks", [(3,), (2**31,), (2**62,)])
+def test_a_record_that_describes_other_weights(own_study, ranks):
+    """A bottleneck is compared with its weights before memory is allocated for what its record says."""
+    directory = where(own_study, "pool2")
+    saved = read_split(directory)
+    bottleneck = saved.record.bottleneck.model_copy(update={"ranks": ranks})
+    saved.record.model_copy(update={"bottleneck": bottleneck}).save(directory)
+    with pytest.raises(StudyError, match="is damaged"):
+        read_split(directory)

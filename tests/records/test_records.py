@@ -47,9 +47,13 @@ text = st.text(st.characters(codec="utf-8"), max_size=8)
 texts = st.lists(text, max_size=3).map(tuple)
 number = st.floats(-1e100, 1e100)
 number_or_none = st.none() | number
+amount = st.floats(0, 1e100)
+amount_or_none = st.none() | amount
+share = st.floats(0, 1)
 count = st.integers(0, 2**62)
 shape = st.lists(st.integers(1, 4096), max_size=4).map(tuple)
 per_class = st.dictionaries(text, number_or_none, max_size=3)
+per_class_amounts = st.dictionaries(text, amount_or_none, max_size=3)
 
 
 def several(strategy):
@@ -65,17 +69,17 @@ candidates = st.builds(
     log10_cui=number_or_none,
     settled=st.none() | st.booleans(),
     bytes=count,
-    head_mac_share=number,
+    head_mac_share=amount,
 )
 points = st.builds(
     CurvePoint,
     cut=text,
     cui=number_or_none,
-    stderr=number_or_none,
-    step_stderr=number_or_none,
+    stderr=amount_or_none,
+    step_stderr=amount_or_none,
     image_mean=number_or_none,
     per_class=per_class,
-    per_class_stderr=per_class,
+    per_class_stderr=per_class_amounts,
     non_finite=count,
 )
 cuts = st.builds(
@@ -157,12 +161,12 @@ records = {
             interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
             channels=st.sampled_from([1, 3]),
             mean=several(number),
-            std=several(number),
+            std=several(st.floats(1e-100, 1e100)),
         ),
         groups=several(st.builds(ClassGroup, name=text, classes=texts, members=several(texts))),
         seed=count,
         base_accuracy=accuracies,
-        chance_accuracy=number,
+        chance_accuracy=share,
         warnings=texts,
     ),
 }

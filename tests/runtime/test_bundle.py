@@ -2,7 +2,10 @@
 
 import json
 import os
+import random
+import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +17,7 @@ from isplit.errors import BundleError
 from isplit.records import BundledFile
 from isplit.runtime import bundle as bundle_module
 from isplit.runtime.bundle import Bundle
+from tests.replacing import REPLACEMENTS
 
 
 def edit(directory, **fields):
@@ -143,6 +147,33 @@ def test_link_to_directory(own_bundle, tmp_path):
     """A link to a directory is refused."""
     (own_bundle / "more").symlink_to(tmp_path)
     refused(own_bundle, "link to a directory")
+
+
+def test_link_to_itself(own_bundle):
+    """A link that leads nowhere is refused in a sentence."""
+    (own_bundle / "weights.bin").unlink()
+    (own_bundle / "weights.bin").symlink_to("weights.bin")
+    refused(own_bundle, "weights.bin: Too many levels of symbolic links")
+
+
+@pytest.mark.parametrize("kind", REPLACEMENTS)
+def test_every_file_replaced(tiny, tmp_path, kind):
+    """Whatever stands in the place of any file of a bundle is refused, and nothing outside is written."""
+    generator = random.Random(3)
+    for name in ("manifest.json", *tiny.bundle.record.files):
+        if (name, kind) == ("manifest.json", "a flipped bit"):
+            continue  # it may be one of a text that means nothing
+        directory = Path(shutil.copytree(tiny.directory, tmp_path / "bundles" / name.replace("/", "-")))
+        REPLACEMENTS[kind](directory / name, generator)
+        refused(directory, ".")
+    assert ["bundles"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("first", ["stage.1.head.onnx", "stage.1.tail.onnx", "stage.1.codec.npz"])
+def test_files_of_another_cut(own_bundle, first):
+    """A file that stands in the place of the same file of another cut is noticed."""
+    (own_bundle / first).write_bytes((own_bundle / first.replace("stage.1", "stage.2")).read_bytes())
+    refused(own_bundle, "the manifest says")
 
 
 def test_pipe(own_bundle):

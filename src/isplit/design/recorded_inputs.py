@@ -10,6 +10,7 @@ from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.inputs.user_code import names_code
 from isplit.errors import StudyError
 from isplit.records import StudyRecord
+from isplit.records.files import resolved
 
 
 def recorded_spec(directory: Path, spec: str, kind: Literal["model", "data"], allow_code: bool) -> str:
@@ -32,7 +33,7 @@ def recorded_spec(directory: Path, spec: str, kind: Literal["model", "data"], al
         raise StudyError(msg)
     where, _, name = spec.rpartition(":")
     located = Path(_located(directory, where))
-    if located.suffix == ".py" and located.resolve().is_relative_to(directory.resolve()):
+    if located.suffix == ".py" and resolved(located).is_relative_to(resolved(directory)):
         msg = f"{directory} names a file of its own as its {kind}, {spec}: a study is data, and its files are not run"
         raise StudyError(msg)
     return f"{located}:{name}" if where.endswith(".py") else spec
@@ -46,7 +47,7 @@ def _located(directory: Path, path: str) -> str:
     """
     if Path(path).is_absolute() or Path(path).exists() or ":" in path:
         return path
-    around = (parent / path for parent in directory.resolve().parents)
+    around = (parent / path for parent in resolved(directory).parents)
     return next((str(candidate) for candidate in around if candidate.exists()), path)
 
 

@@ -246,7 +246,7 @@ _FIT_RANGES: dict[str, tuple[float, float]] = {
     "patience": (1, _ANY),
     "memory_gib": (0, _ANY),
     "statistics_images": (2, _ANY),
-    "seed": (0, _ANY),
+    "seed": (0, 2**64 - 1),
 }
 
 

@@ -123,8 +123,11 @@ def read_split(directory: Path, *, design: str | type[Bottleneck] | None = None)
     try:
         tensors = load(files.weights)
         codec = Codec.from_arrays(unpack_arrays(files.codec, directory / "codec", limit_bytes=LARGEST_CODEC_BYTES))
+        weights = _below("bottleneck.", tensors)
+        if record.bottleneck.source is None:
+            _check_shapes(directory, record, weights)
         bottleneck = _rebuilt(directory, record, design)
-        bottleneck.load_state_dict(_below("bottleneck.", tensors))
+        bottleneck.load_state_dict(weights)
     except StudyError:
         raise
     except Exception as error:  # safetensors and torch raise errors of every kind
@@ -135,6 +138,23 @@ def read_split(directory: Path, *, design: str | type[Bottleneck] | None = None)
         raise StudyError(msg)
     bottleneck.eval()
     return SavedSplit(record=record, bottleneck=bottleneck, codec=codec, tensors=_below("model.", tensors))
+
+
+def _check_shapes(directory: Path, record: SplitRecord, weights: dict[str, torch.Tensor]) -> None:
+    """Compare a recorded bottleneck with its weights before memory is allocated for it.
+
+    Raises:
+        StudyError: names or shapes differ.
+
+    """
+    with torch.device("meta"):
+        described = _rebuilt(directory, record, None).state_dict()
+    shapes, recorded = ({name: value.shape for name, value in state.items()} for state in (weights, described))
+    if shapes != recorded:
+        name = next(name for name in {**shapes, **recorded} if shapes.get(name) != recorded.get(name))
+        again = SplitRecord.remedy.format(directory=directory)
+        msg = f"the split {directory} is damaged (split.json describes other weights: {name} differs); {again}"
+        raise StudyError(msg)
 
 
 def _rebuilt(directory: Path, record: SplitRecord, design: str | type[Bottleneck] | None) -> Bottleneck:

@@ -94,8 +94,8 @@ def check_settings(settings: SimulationSettings) -> None:
         if not 1 <= count <= _MOST:
             msg = f"{name} is {count}; give 1 to {_MOST:,}"
             raise InputError(msg)
-    if settings.seed < 0:
-        msg = f"seed is {settings.seed}; give 0 or more"
+    if not 0 <= settings.seed < 2**64:
+        msg = f"seed is {settings.seed}; give 0 or more, and less than 2^64"
         raise InputError(msg)
     for name, share in (("batch_gain", settings.batch_gain), ("early_exit_share", settings.early_exit_share)):
         if not 0 <= share <= 1:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, ValidationError
 
 from isplit.errors import DataError
-from isplit.records.base import Part, Record
+from isplit.records.base import Amount, Count, Part, Record, Share
 from isplit.records.files import open_input
 from isplit.text import json_text
 
@@ -30,18 +30,18 @@ class Timings(Part):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    decode_image_ms: float | None = None
-    preprocess_ms: float | None = None
-    head_ms: float | None = None
-    encode_ms: float | None = None
-    wire_ms: float | None = None
-    server_queue_ms: float | None = None
-    server_decode_ms: float | None = None
-    server_infer_ms: float | None = None
-    server_ms: float | None = None
-    retry_ms: float | None = None
-    local_ms: float | None = None
-    total_ms: float
+    decode_image_ms: Amount | None = None
+    preprocess_ms: Amount | None = None
+    head_ms: Amount | None = None
+    encode_ms: Amount | None = None
+    wire_ms: Amount | None = None
+    server_queue_ms: Amount | None = None
+    server_decode_ms: Amount | None = None
+    server_infer_ms: Amount | None = None
+    server_ms: Amount | None = None
+    retry_ms: Amount | None = None
+    local_ms: Amount | None = None
+    total_ms: Amount
 
 
 class Answer(Record):
@@ -68,25 +68,25 @@ class Answer(Record):
     file_name: ClassVar[str] = "answers.jsonl"
 
     id: str
-    index: int
+    index: Count
     image: str
     placement: str
     source: AnswerSource
     reason: str | None = None
-    label: int | None = None
+    label: Count | None = None
     class_name: str | None = None
-    probability: float | None = None
-    best: tuple[tuple[int, float], ...] = ()
+    probability: Share | None = None
+    best: tuple[tuple[Count, Share], ...] = ()
     logits: tuple[float, ...] | None = None
-    deadline_ms: float | None = None
+    deadline_ms: Amount | None = None
     late: bool = False
-    attempts: int = 0
-    payload_bytes: int | None = None
-    server_batch: int | None = None
+    attempts: Count = 0
+    payload_bytes: Count | None = None
+    server_batch: Count | None = None
     provider: str | None = None
     provider_fallback: str | None = None
     server_provider: str | None = None
-    started_unix_s: float
+    started_unix_s: Amount
     timings: Timings
 
     def to_line(self, *, logits: bool = False) -> str:

@@ -22,6 +22,24 @@ ComputedOn = Annotated[
 Count = Annotated[int, Field(ge=0)]
 """A number of things."""
 
+Amount = Annotated[float, Field(ge=-1e-6)]
+"""A time, a size or another quantity that is never negative, but for rounding where it is a difference."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole, which is 1."""
+
+Extent = Annotated[int, Field(ge=1, le=2**31)]
+"""The length of one dimension of a tensor."""
+
+Side = Annotated[int, Field(ge=1, le=2**16)]
+"""The side of an image in pixels."""
+
+Axis = Annotated[int, Field(ge=-8, le=8)]
+"""The number of a tensor's dimension, counted from its end if it is negative."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+"""A seed of random numbers."""
+
 
 class Part(BaseModel):
     """A piece of a record: immutable, and strict about unknown fields."""

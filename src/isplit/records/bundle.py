@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from isplit.records.base import Part
+from isplit.records.base import Amount, Count, Part, Share
 from isplit.records.compression import Compression, ImageFormat
 from isplit.records.files import open_ordinary
 from isplit.records.paired import Paired
-from isplit.records.splits import Budget
+from isplit.records.splits import RecordedBudget
 from isplit.records.study import Accuracy, ClassGroup, PartName, Preprocessing
 from isplit.records.tables import TableRecord
 
@@ -68,13 +68,13 @@ class ExportCheck(Part):
     both sides.
     """
 
-    images: int
-    classes_answered: int
-    latent_lsb_max: int
-    latents_different_share: float
-    logits_difference_max: float
-    tail_difference_max: float
-    top1_changed: int
+    images: Count
+    classes_answered: Count
+    latent_lsb_max: Count
+    latents_different_share: Share
+    logits_difference_max: Amount
+    tail_difference_max: Amount
+    top1_changed: Count
 
 
 class Int8Cost(Part):
@@ -85,16 +85,16 @@ class Int8Cost(Part):
     weights.
     """
 
-    calibration_images: int
+    calibration_images: Count
     float32_accuracy: Accuracy
     accuracy: Accuracy
     against_float32: Paired
-    agreement: float
-    latents_different_share: float
-    float32_payload_bytes_mean: float
-    payload_bytes_mean: float
-    float32_head_bytes: int
-    head_bytes: int
+    agreement: Share
+    latents_different_share: Share
+    float32_payload_bytes_mean: Amount
+    payload_bytes_mean: Amount
+    float32_head_bytes: Count
+    head_bytes: Count
 
 
 class LocalPlacement(Part):
@@ -176,8 +176,8 @@ class ImageSetting(Compression):
     accuracy: Accuracy | None
     part: PartName | None = None
     against_whole: Paired | None = None
-    payload_bytes_mean: float
-    payload_bytes_p95: float
+    payload_bytes_mean: Amount
+    payload_bytes_p95: Amount
 
 
 class TrainedOpponent(ImageSetting):
@@ -236,14 +236,14 @@ class CutPlacement(Part):
     accuracy: Accuracy | None
     part: PartName | None = None
     against_whole: Paired | None = None
-    payload_bytes_mean: float
-    payload_bytes_p95: float
-    logits_tolerance: float
+    payload_bytes_mean: Amount
+    payload_bytes_p95: Amount
+    logits_tolerance: Amount
     head_mac_share: float = Field(ge=0)
     int8: bool = False
     int8_cost: Int8Cost | None = None
     check: ExportCheck | None = None
-    budget: Budget | None = None
+    budget: RecordedBudget | None = None
 
 
 class BundleRecord(TableRecord):

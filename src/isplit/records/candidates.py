@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from isplit.records.base import Count, Part
+from isplit.records.base import Amount, Count, Part
 from isplit.records.tables import TableRecord
 
 Rule = Literal["importance-maximum", "natural-bottleneck", "size-minimum", "above-trend"]
@@ -22,7 +22,7 @@ class Candidate(Part):
     log10_cui: float | None
     settled: bool | None
     bytes: Count
-    head_mac_share: float
+    head_mac_share: Amount
 
 
 class Ranking(Part):

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import ComputedOn, Count, Part
+from isplit.records.base import Amount, ComputedOn, Count, Part
 from isplit.records.tables import TableRecord
 
 Target = Literal["correct", "predicted"]
@@ -34,12 +34,12 @@ class CurvePoint(Part):
 
     cut: str
     cui: float | None
-    stderr: float | None
-    step_stderr: float | None
+    stderr: Amount | None
+    step_stderr: Amount | None
     image_mean: float | None
     per_class: dict[str, float | None]
-    per_class_stderr: dict[str, float | None]
-    non_finite: int = 0
+    per_class_stderr: dict[str, Amount | None]
+    non_finite: Count = 0
 
 
 class SubsetCurve(Part):
@@ -63,7 +63,7 @@ class CurveRecord(TableRecord):
     precision: Precision
     device: ComputedOn = None
     images: Count
-    images_per_class: dict[str, int]
+    images_per_class: dict[str, Count]
     stopped: str = Field(description="why no more images were taken, in words")
     points: tuple[CurvePoint, ...]
     subsets: tuple[SubsetCurve, ...]

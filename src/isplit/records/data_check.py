@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Count, Part, Record
 from isplit.records.study import PartName, Preprocessing
 
 
@@ -14,9 +14,9 @@ class ClassRow(Part):
 
     name: str
     title: str
-    output: int
+    output: Count
     output_name: str | None
-    part_images: dict[PartName, int]
+    part_images: dict[PartName, Count]
 
 
 class SampleImage(Part):
@@ -40,10 +40,10 @@ class DataCheckRecord(Record):
 
     model: str
     data: str
-    part_images: dict[PartName, int]
+    part_images: dict[PartName, Count]
     part_rule: str
     preprocessing: Preprocessing
-    num_outputs: int
+    num_outputs: Count
     match_rule: str
     classes: tuple[ClassRow, ...]
     samples: tuple[SampleImage, ...]

@@ -145,7 +145,7 @@ def open_input(path: Path) -> BufferedReader:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         os.set_blocking(descriptor, True)
         return BufferedReader(_Pipe(descriptor, path))
-    if stat.S_ISCHR(mode) and path.resolve() == Path(os.devnull):
+    if stat.S_ISCHR(mode) and resolved(path) == Path(os.devnull):
         return path.open("rb")
     return open_ordinary(path)
 
@@ -217,6 +217,20 @@ def read_stream(file: BinaryIO, *, limit_bytes: int) -> bytes:
         parts.append(part)
         left_bytes -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def resolved(path: Path) -> Path:
+    """Return a path with all links followed, as far as they lead anywhere.
+
+    Before Python 3.13, `Path.resolve` raises RuntimeError at a link that leads to itself.
+
+    Examples:
+        >>> (directory / "loop").symlink_to("loop")
+        >>> resolved(directory / "loop").name
+        'loop'
+
+    """
+    return Path(os.path.realpath(path))
 
 
 def check_size(path: Path, *, limit_bytes: int, kind: str) -> None:

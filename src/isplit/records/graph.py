@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from isplit.records.base import Count, Part
+from isplit.records.base import Axis, Count, Extent, Part
 from isplit.records.tables import TableRecord
 
 CutKind = Literal["default", "pre-activation", "other"]
@@ -12,7 +12,7 @@ class Crossing(Part):
     """One tensor that crosses a cut: its name in the graph, its shape without the batch dimension, its size."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Extent, ...]
     dtype: str
     bytes: Count
 
@@ -33,7 +33,7 @@ class Cut(Part):
     op: str
     crossing: tuple[Crossing, ...]
     bytes: Count
-    channel_axis: int | None
+    channel_axis: Axis | None
     head_macs: Count
     tail_macs: Count
     head_parameters: Count
@@ -76,7 +76,7 @@ class DivisibleLayer(Part):
     before: str
     after: str | None
     channels: Count
-    channel_axis: int
+    channel_axis: Axis
     parameters: Count
     input_bytes: Count
     output_bytes: Count
@@ -94,9 +94,9 @@ class GraphRecord(TableRecord):
     rows_field: ClassVar[str] = "cuts"
 
     captured_by: Literal["torch.fx", "torch.export"]
-    input_shape: tuple[int, ...]
+    input_shape: tuple[Extent, ...]
     input_bytes: Count
-    output_shape: tuple[int, ...]
+    output_shape: tuple[Extent, ...]
     macs: Count
     parameters: Count
     uncounted: tuple[str, ...]

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Amount, Part, Record
 from isplit.records.profile import FigureSource, PositiveRate
 
 Transport = Literal["tcp", "udp"]
@@ -16,8 +16,8 @@ LossShare = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 class WireBytes(Part):
     """The bytes of one image on the wire, including the protocol, for each direction."""
 
-    up: float
-    down: float
+    up: Amount
+    down: Amount
 
     def over(self, other: "WireBytes") -> tuple[float, float]:
         """Return these bytes over others: up, and in both directions together."""
@@ -106,7 +106,7 @@ class ProbeDetails(Part):
     down_bytes: int = Field(ge=0)
     round_trips: int = Field(ge=1)
     seconds: float = Field(gt=0)
-    started_unix_s: float
+    started_unix_s: Amount
     loss_method: str
 
 

@@ -12,11 +12,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import Part
+from isplit.records.base import Amount, Count, Part, Share
 from isplit.records.compression import Compression
 from isplit.records.link import LinkRecord, Transport, WireOverhead
 from isplit.records.profile import Execution, FigureSource, Machine, PlacementMemory, Power
-from isplit.records.splits import Budget
+from isplit.records.splits import RecordedBudget
 from isplit.records.tables import TableRecord
 
 PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]
@@ -40,8 +40,6 @@ LimitName = Literal[
     "capacity",
     "link_message",
 ]
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Limits(Part):
@@ -76,16 +74,16 @@ class LatencyParts(Part):
     tiers `middle` is what tiers between the first and the last compute, send and receive.
     """
 
-    preprocess: float = 0.0
-    head: float = 0.0
-    encode: float = 0.0
-    up: float = 0.0
-    queue: float = 0.0
-    decode: float = 0.0
-    tail: float = 0.0
-    middle: float = 0.0
-    down: float = 0.0
-    finish: float = 0.0
+    preprocess: Amount = 0.0
+    head: Amount = 0.0
+    encode: Amount = 0.0
+    up: Amount = 0.0
+    queue: Amount = 0.0
+    decode: Amount = 0.0
+    tail: Amount = 0.0
+    middle: Amount = 0.0
+    down: Amount = 0.0
+    finish: Amount = 0.0
 
     @property
     def total(self) -> float:
@@ -96,12 +94,12 @@ class LatencyParts(Part):
 class Throughput(Part):
     """Images per second that each resource could serve alone; None where the placement does not use it."""
 
-    device: float | None
-    up: float | None
-    server: float | None
-    down: float | None
+    device: Amount | None
+    up: Amount | None
+    server: Amount | None
+    down: Amount | None
     bottleneck: Literal["device", "up", "server", "down"]
-    images_per_s: float
+    images_per_s: Amount
 
 
 class PlannedAccuracy(Part):
@@ -116,14 +114,14 @@ class PlannedAccuracy(Part):
     they are of; None for a prediction.
     """
 
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Share
+    low: Share
+    high: Share
     difference: float | None
-    stderr: float | None
+    stderr: Amount | None
     largest_loss: float | None = None
     source: AccuracySource
-    images: int | None = None
+    images: Count | None = None
     part: str | None = None
 
     @property
@@ -144,7 +142,7 @@ class PlacedSegment(Part):
     machine: str
     start: str | None
     end: str | None
-    mac_share: float
+    mac_share: Amount
     layer: str | None = None
     blocks: int = Field(default=1, ge=1)
 
@@ -167,23 +165,23 @@ class PlannedPlacement(Part):
     segments: tuple[PlacedSegment, ...]
     cut: str | None = None
     second_cut: str | None = None
-    budget: Budget | None = None
+    budget: RecordedBudget | None = None
     design: str | None = None
     compression: Compression | None = None
     latency: LatencyParts
-    latency_ms: float
-    latency_p95_ms: float
+    latency_ms: Amount
+    latency_p95_ms: Amount
     throughput: Throughput
-    device_mac_share: float
-    device_memory_bytes: int | None
-    device_energy_mj: float | None
-    payload_bytes: float
-    wire_up_bytes: float
-    wire_down_bytes: float
-    bytes_per_day: float
+    device_mac_share: Amount
+    device_memory_bytes: Count | None
+    device_energy_mj: Amount | None
+    payload_bytes: Amount
+    wire_up_bytes: Amount
+    wire_down_bytes: Amount
+    bytes_per_day: Amount
     accuracy: PlannedAccuracy | None
     violates: tuple[LimitName, ...] = ()
-    delivery_share: float = 1.0
+    delivery_share: Share = 1.0
     worth_considering: bool = True
     on_front: bool = False
     source: FigureSource
@@ -192,7 +190,7 @@ class PlannedPlacement(Part):
 class SwitchingPoint(Part):
     """From this uplink rate on, `placement` is the best; below it, the previous one in the list."""
 
-    from_bits_per_s: float
+    from_bits_per_s: Amount
     placement: str
 
 
@@ -200,9 +198,9 @@ class ExcludedBy(Part):
     """The number of placements that a limit excludes, those that it alone excludes, and the closest value of any."""
 
     limit: LimitName
-    limit_value: float
-    excludes: int
-    excludes_alone: int
+    limit_value: Amount
+    excludes: Count
+    excludes_alone: Count
     nearest_value: float | None
     nearest_placement: str | None
 
@@ -211,7 +209,7 @@ class TrainingAdvice(Part):
     """A split whose training would settle the choice, because its accuracy is only predicted; `command` to copy."""
 
     cut: str
-    budget: Budget
+    budget: RecordedBudget
     reason: str
     command: str
 
@@ -241,9 +239,9 @@ class CutTimes(Part):
     """
 
     cut: str
-    head_ms: float
+    head_ms: Amount
     head_source: FigureSource
-    tail_ms: float
+    tail_ms: Amount
     tail_source: FigureSource
 
 
@@ -257,13 +255,13 @@ class PlannedMachine(Part):
     name: str
     title: str
     source: FigureSource
-    scale: float = 1.0
-    spread: float = 1.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    spread: Annotated[float, Field(gt=0)] = 1.0
     power: Power | None = None
     machine: Machine | None = None
     execution: Execution | None = None
-    preprocess_ms: float | None = None
-    whole_ms: float | None = None
+    preprocess_ms: Amount | None = None
+    whole_ms: Amount | None = None
     cuts: tuple[CutTimes, ...] = ()
     memory: tuple[PlacementMemory, ...] = ()
 
@@ -292,8 +290,8 @@ class PlanRecord(TableRecord):
     wire_overhead: WireOverhead
     limits: Limits
     objective: Objective
-    images_per_day: float
-    arrivals_per_s: float
+    images_per_day: Amount
+    arrivals_per_s: Amount
     estimated: bool
     assumptions: tuple[str, ...]
     placements: tuple[PlannedPlacement, ...]

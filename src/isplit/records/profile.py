@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from isplit.records.base import Part, Record
+from isplit.records.base import Amount, Count, Part, Record
 from isplit.records.compression import Compression
 
 FigureSource = Literal["measured", "scaled", "estimated"]
@@ -139,7 +139,7 @@ class Power(Part):
     meter: Literal["rapl", "nvml", "jetson", "stated"]
     active_w: PositiveRate
     idle_w: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    energy_mj: dict[str, float] = Field(default_factory=dict)
+    energy_mj: dict[str, Amount] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -174,7 +174,7 @@ class Machine(Part):
     processor: str
     architecture: str
     system: str
-    logical_cores: int | None = None
+    logical_cores: Count | None = None
     memory_bytes: Bytes | None = None
     accelerator: str | None = None
 

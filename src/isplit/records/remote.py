@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isplit.errors import DamagedSplitWarning, StudyError
-from isplit.records.base import ComputedOn, Part, Record
+from isplit.records.base import Amount, ComputedOn, Count, Part, Record, Share
 from isplit.records.compression import Compression
 from isplit.records.splits import RemoteImage, SplitFile
 from isplit.records.study import PartName
@@ -20,10 +20,10 @@ class RemoteEpoch(Part):
     `losses` are means over the epoch by name; `select_accuracy` is on the compressed images of the select part.
     """
 
-    epoch: int
+    epoch: Count
     losses: dict[str, float]
-    select_accuracy: float
-    seconds: float
+    select_accuracy: Share
+    seconds: Amount
 
 
 class TrainedRemote(Record):
@@ -47,10 +47,10 @@ class TrainedRemote(Record):
     compression: Compression
     after: str | None
     part: PartName
-    images: int
-    epochs: int
-    best_epoch: int
-    seconds: float
+    images: Count
+    epochs: Count
+    best_epoch: Count
+    seconds: Amount
     settings: dict[str, float | int | str | bool | None]
     curve: tuple[RemoteEpoch, ...]
     before: RemoteImage

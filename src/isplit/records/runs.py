@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from isplit.records.answers import Answer, AnswerSource, Timings
-from isplit.records.base import Part
+from isplit.records.base import Amount, Count, Part, Share
 from isplit.records.splits import PayloadBytes
 from isplit.records.study import Accuracy
 from isplit.records.tables import TableRecord
@@ -26,21 +26,21 @@ class PlacementRun(Part):
     """
 
     placement: str
-    images: int
+    images: Count
     accuracy: Accuracy | None
-    sources: dict[AnswerSource, int]
+    sources: dict[AnswerSource, Count]
     payload_bytes: PayloadBytes | None
-    total_median_ms: float
-    total_p95_ms: float
-    part_ms: dict[str, float]
-    wire_up_bytes: float | None = None
-    wire_down_bytes: float | None = None
-    device_cpu_ms: float | None = None
-    device_peak_bytes: int | None = None
-    from_picture_median_ms: float | None = None
-    from_picture_p95_ms: float | None = None
-    predicted_ms: float | None = None
-    predicted_accuracy: float | None = None
+    total_median_ms: Amount
+    total_p95_ms: Amount
+    part_ms: dict[str, Amount]
+    wire_up_bytes: Amount | None = None
+    wire_down_bytes: Amount | None = None
+    device_cpu_ms: Amount | None = None
+    device_peak_bytes: Count | None = None
+    from_picture_median_ms: Amount | None = None
+    from_picture_p95_ms: Amount | None = None
+    predicted_ms: Amount | None = None
+    predicted_accuracy: Share | None = None
 
     @classmethod
     def from_answers(
@@ -91,6 +91,6 @@ class RunsRecord(TableRecord):
     rows_field: ClassVar[str] = "runs"
 
     link: str
-    link_bits_per_s: int | None
+    link_bits_per_s: Count | None
     runs: tuple[PlacementRun, ...]
     shaping: Literal["namespaces", "proxy"] | None = None

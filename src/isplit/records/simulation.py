@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from isplit.records.base import Part
+from isplit.records.base import Amount, Count, Part, Seed, Share
 from isplit.records.link import LinkRecord, Transport
 from isplit.records.tables import TableRecord
 
@@ -19,33 +19,33 @@ class LatencySummary(Part):
     """
 
     count: int = Field(ge=0)
-    mean_ms: float | None
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    max_ms: float | None
-    histogram_ms: tuple[float, ...] = ()
-    histogram: tuple[int, ...] = ()
+    mean_ms: Amount | None
+    p50_ms: Amount | None
+    p95_ms: Amount | None
+    p99_ms: Amount | None
+    max_ms: Amount | None
+    histogram_ms: tuple[Amount, ...] = ()
+    histogram: tuple[Count, ...] = ()
 
 
 class Utilisation(Part):
     """The share of the simulated time in which a resource was busy; devices are the mean over all of them."""
 
-    device: float
-    up: float
-    server: float
-    down: float
+    device: Amount
+    up: Amount
+    server: Amount
+    down: Amount
 
 
 class LossAccuracy(Part):
     """Accuracy when parts of latents are lost and zeroed, measured by running the tail on such latents."""
 
-    packet_loss: float
-    lost_share: float
-    accuracy: float
-    low: float
-    high: float
-    images: int
+    packet_loss: Share
+    lost_share: Share
+    accuracy: Share
+    low: Share
+    high: Share
+    images: Count
 
 
 class ScenarioResult(Part):
@@ -58,24 +58,24 @@ class ScenarioResult(Part):
     """
 
     placement: str
-    requests: int
-    answered: int
-    dropped: int
-    lost: int
-    deadline_ms: float | None
-    deadline_misses: int
+    requests: Count
+    answered: Count
+    dropped: Count
+    lost: Count
+    deadline_ms: Amount | None
+    deadline_misses: Count
     latency: LatencySummary
-    parts_mean_ms: dict[str, float]
+    parts_mean_ms: dict[str, Amount]
     utilisation: Utilisation
-    mean_batch: float
-    packets: int
-    packets_lost: int
-    retransmissions: int
-    device_energy_mj_mean: float | None
+    mean_batch: Amount
+    packets: Count
+    packets_lost: Count
+    retransmissions: Count
+    device_energy_mj_mean: Amount | None
     accuracy_under_loss: tuple[LossAccuracy, ...] = ()
-    placements: dict[str, int] = Field(default_factory=dict)
-    early_exit_share: float = 0.0
-    switches: int = 0
+    placements: dict[str, Count] = Field(default_factory=dict)
+    early_exit_share: Share = 0.0
+    switches: Count = 0
 
 
 class Scenario(Part):
@@ -95,7 +95,7 @@ class Scenario(Part):
     link: LinkRecord
     trace: str | None = None
     controller: str | None = None
-    seed: int
+    seed: Seed
 
 
 class SimulationRecord(TableRecord):
@@ -110,5 +110,5 @@ class SimulationRecord(TableRecord):
     scenario: Scenario
     results: tuple[ScenarioResult, ...]
     estimated: bool
-    seconds: float
-    requests_per_minute: float
+    seconds: Amount
+    requests_per_minute: Amount

@@ -2,13 +2,13 @@
 
 import builtins
 import hashlib
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from isplit.records.base import ComputedOn, Count, Part, Record
+from isplit.records.base import Amount, Axis, ComputedOn, Count, Extent, Part, Record, Seed, Share
 from isplit.records.compression import Compression
 from isplit.records.curve import Precision
 from isplit.records.link import WireBytes, WireOverhead, wire_overhead
@@ -43,8 +43,8 @@ class PayloadBytes(Part):
 class Budget(Part):
     """What may cross: a mean payload in bytes, header included, or a share of the tensor's elements (64: one in 64)."""
 
-    payload_bytes: int | None = None
-    element_ratio: float | None = None
+    payload_bytes: Annotated[int, Field(ge=1)] | None = None
+    element_ratio: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def tag(self) -> str:
@@ -55,6 +55,17 @@ class Budget(Part):
     def order(self) -> tuple[int, float]:
         """The sort key: bytes first, small before large; then ratios, those that send least first."""
         return (0, self.payload_bytes) if self.payload_bytes is not None else (1, -(self.element_ratio or 0))
+
+
+def _one_kind(budget: Budget) -> Budget:
+    if (budget.payload_bytes is None) == (budget.element_ratio is None):
+        msg = "it has to give either payload_bytes or element_ratio"
+        raise ValueError(msg)
+    return budget
+
+
+RecordedBudget = Annotated[Budget, AfterValidator(_one_kind)]
+"""The field of a record that holds a budget, which is of one kind."""
 
 
 class BottleneckSpec(Part):
@@ -69,13 +80,13 @@ class BottleneckSpec(Part):
 
     design: str
     source: str | None = None
-    shape: tuple[int, ...]
-    channel_axis: int
-    prefix: int = 0
-    patch: int = 1
-    ranks: tuple[int, ...] = ()
-    joint: int = 0
-    widths: tuple[int, ...] = ()
+    shape: tuple[Extent, ...]
+    channel_axis: Axis
+    prefix: Count = 0
+    patch: Annotated[int, Field(ge=1, le=64)] = 1
+    ranks: tuple[Count, ...] = ()
+    joint: Count = 0
+    widths: tuple[Count, ...] = ()
 
 
 class Measurement(Part):
@@ -95,7 +106,7 @@ class Measurement(Part):
     against_whole: Paired
     per_class: dict[str, Accuracy]
     payload_bytes: PayloadBytes
-    divergence_nats: float | None = None
+    divergence_nats: Amount | None = None
     elements: Count
     clipped_share: float = Field(ge=0, le=1)
     encoder_macs: Count
@@ -146,11 +157,11 @@ class TrainingEpoch(Part):
     """
 
     stage: Literal["features", "task"]
-    epoch: int
+    epoch: Count
     losses: dict[str, float]
-    select_accuracy: float | None
-    payload_bytes: float | None
-    seconds: float
+    select_accuracy: Share | None
+    payload_bytes: Amount | None
+    seconds: Amount
 
 
 class Training(Part):
@@ -167,12 +178,12 @@ class Training(Part):
     start: Literal["closed-form", "random"]
     trained: tuple[str, ...]
     part: PartName
-    images: int
-    epochs: int
-    best_epoch: int
-    seconds: float
+    images: Count
+    epochs: Count
+    best_epoch: Count
+    seconds: Amount
     settings: dict[str, float | int | str | bool | None]
-    threads: int | None = None
+    threads: Count | None = None
     curve: tuple[TrainingEpoch, ...] = ()
     select: Measurement | None = None
     closed_form_select: Measurement | None = None
@@ -215,14 +226,14 @@ class SplitRecord(Record):
     model: str
     cut: str
     group: str
-    budget: Budget
+    budget: RecordedBudget
     bottleneck: BottleneckSpec
     coder: CoderName = "rans"
-    statistics_images: int
-    samples_per_dimension: float | None
-    shrinkage: float
+    statistics_images: Count
+    samples_per_dimension: Amount | None
+    shrinkage: Amount
     training: Training | None
-    seed: int
+    seed: Seed
     measurement: Measurement
     weights: SplitFile | None = None
     codec: SplitFile | None = None
@@ -250,15 +261,15 @@ class Prediction(Part):
 
     cut: str
     group: str
-    budget: Budget
+    budget: RecordedBudget
     design: Design
     cui: float | None
-    bytes: int
+    bytes: Count
     measurement: Measurement
-    predicted_accuracy: float | None = None
-    predicted_stderr: float | None = None
-    predicted_low: float | None = None
-    predicted_high: float | None = None
+    predicted_accuracy: Share | None = None
+    predicted_stderr: Amount | None = None
+    predicted_low: Share | None = None
+    predicted_high: Share | None = None
 
 
 class RemoteImage(Compression):
@@ -278,7 +289,7 @@ class SkippedCompression(Compression):
     """
 
     group: str
-    images: int = 0
+    images: Count = 0
     reason: str
 
 
@@ -296,9 +307,9 @@ class PredictionsRecord(TableRecord):
     rows_field: ClassVar[str] = "predictions"
 
     calibration: str | None
-    statistics_images: int
-    images: int
-    seconds: float
+    statistics_images: Count
+    images: Count
+    seconds: Amount
     device: ComputedOn = None
     predictions: tuple[Prediction, ...]
     remote: tuple[RemoteImage, ...]

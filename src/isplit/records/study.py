@@ -1,11 +1,14 @@
 """Record where a study's model and data came from, to repeat it and to refuse a changed input."""
 
-from math import sqrt
-from typing import ClassVar, Literal
+from math import prod, sqrt
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
-from isplit.records.base import ComputedOn, Count, Part, Record
+from isplit.records.base import ComputedOn, Count, Part, Record, Seed, Share, Side
+
+LARGEST_INPUT = 2**28
+"""Most numbers in one input of a model: 9,459 x 9,459 pixels in RGB, as 1 GiB of 32-bit numbers."""
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 PartName = Literal["fit", "select", "test"]
@@ -20,12 +23,20 @@ class Preprocessing(Part):
     divide by `std`.
     """
 
-    image_size: tuple[int, int]
-    resize_size: int | None
+    image_size: tuple[Side, Side]
+    resize_size: Side | None
     interpolation: Interpolation
     channels: int = Field(ge=1, le=1024)
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        values = prod(self.image_size) * self.channels
+        if values > LARGEST_INPUT:
+            msg = f"an input of {self.image_size} pixels and {self.channels} channels exceeds {LARGEST_INPUT:,} values"
+            raise ValueError(msg)
+        return self
 
 
 class ModelSource(Part):
@@ -39,8 +50,8 @@ class ModelSource(Part):
     weights: str | None
     weights_sha256: str | None
     fingerprint: str
-    num_outputs: int
-    parameters: int
+    num_outputs: Count
+    parameters: Count
     output: str | None = None
     extra_inputs: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -59,8 +70,8 @@ class DataSource(Part):
     sha256: str
     classes: tuple[str, ...]
     class_titles: tuple[str, ...]
-    class_outputs: tuple[int, ...]
-    part_images: dict[PartName, int]
+    class_outputs: tuple[Count, ...]
+    part_images: dict[PartName, Count]
     part_rule: str
 
 
@@ -123,8 +134,8 @@ class StudyRecord(Record):
     preprocessing: Preprocessing
     graph_sha256: str
     groups: tuple[ClassGroup, ...] = Field(description="what is told apart: first the study's classes, then subsets")
-    seed: int
+    seed: Seed
     base_accuracy: Accuracy
-    chance_accuracy: float
+    chance_accuracy: Share
     warnings: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()

@@ -1,9 +1,11 @@
 """Record how well the choice of a cut before training agrees with the accuracy of every cut after training."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from isplit.records.base import ComputedOn, Count, Part
-from isplit.records.splits import Budget, Design, Measurement
+from pydantic import Field
+
+from isplit.records.base import Amount, ComputedOn, Count, Part, Share
+from isplit.records.splits import Design, Measurement, RecordedBudget
 from isplit.records.tables import TableRecord
 
 Predictor = Literal["cui", "size", "depth", "closed-form", "calibrated"]
@@ -23,7 +25,7 @@ class VerifiedCut(Part):
     bytes: Count
     depth: Count
     closed_form: Measurement
-    calibrated_accuracy: float | None
+    calibrated_accuracy: Share | None
     trained: Measurement
 
 
@@ -40,23 +42,23 @@ class PredictorScore(Part):
 
     predictor: Predictor
     cuts: Count
-    kendall_tau: float | None
+    kendall_tau: Annotated[float, Field(ge=-1, le=1)] | None
     top1: str | None
-    top1_regret_points: float | None
-    top3_regret_points: float | None
-    mean_absolute_error_points: float | None
+    top1_regret_points: Amount | None
+    top3_regret_points: Amount | None
+    mean_absolute_error_points: Amount | None
 
 
 class Verification(Part):
     """All cuts trained for one budget and set of classes, in the order of computation, and the predictors' scores."""
 
     group: str
-    budget: Budget
+    budget: RecordedBudget
     design: Design
     cuts: tuple[VerifiedCut, ...]
     scores: tuple[PredictorScore, ...]
     epochs: Count
-    training_seconds: float
+    training_seconds: Amount
     device: ComputedOn = None
 
 

@@ -17,7 +17,7 @@ from isplit.errors import BundleError, StudyError
 from isplit.records import BundledFile, BundleRecord
 from isplit.records.base import LaterSchemaError
 from isplit.records.directories import recover
-from isplit.records.files import FileTooLargeError
+from isplit.records.files import FileTooLargeError, resolved
 from isplit.runtime.external_data import external_data
 
 MAX_MANIFEST_BYTES = 2**24
@@ -157,8 +157,8 @@ def _reraise(error: OSError) -> None:
 def _check_file(root: Path, name: str, entry: BundledFile, *, verify: bool) -> None:
     """Check that a file lies in the bundle, is an ordinary file, and has its size and then its hash."""
     path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        msg = f"{path} is a link to {path.resolve()}, outside the bundle: {_AGAIN}"
+    if not resolved(path).is_relative_to(resolved(root)):
+        msg = f"{path} is a link to {resolved(path)}, outside the bundle: {_AGAIN}"
         raise BundleError(msg)
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):

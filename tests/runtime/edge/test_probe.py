@@ -18,26 +18,25 @@ from isplit.runtime.served import served
 from isplit.runtime.server.probe import ALLOWED_BYTES_PER_S, Probe
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-# The bytes end it within milliseconds; a busy machine has longer.
-QUICK = ProbeSettings(round_trips=3, seconds=30, max_bytes=200_000)
+QUICK = ProbeSettings(round_trips=3, seconds=0.2, max_bytes=200_000)
 
 
 def test_a_link_is_measured(tiny):
-    """On loopback rates and round trip are measured, and the limit of bytes is kept."""
+    """On loopback the rates are of megabits, the round trip is short, and the limit of bytes is kept."""
     with package.serving(tiny.bundle) as server:
         record = probe(f"127.0.0.1:{server.port}", name="here", settings=QUICK)
 
     assert ("here", "measured") == (record.name, record.source)
-    assert record.up_bits_per_s > 1e5
-    assert record.down_bits_per_s > 1e5
-    assert record.rtt_ms > 0
+    assert record.up_bits_per_s > 1e6
+    assert record.down_bits_per_s > 1e6
+    assert 0 < record.rtt_ms < 100
     assert record.probe.up_bytes <= 200_000
     assert record.probe.down_bytes <= 200_000
     assert LinkRecord.from_json(record.to_json()) == record
 
 
 def test_a_slow_link(tiny):
-    """Over a link of 2 Mbit/s between two network namespaces, no rate is more than a tenth above it, nor far below."""
+    """Over a link of 2 Mbit/s between two network namespaces, both rates are within a tenth of it."""
     with open_link(rate_bits_per_s=2_000_000) as link:
         if link.rate_bits_per_s is None:
             pytest.skip(f"no slow link can be made here: {link.reason}")
@@ -47,8 +46,8 @@ def test_a_slow_link(tiny):
 
     assert 0 == done.returncode, done.stderr
     record = json.loads(done.stdout)
-    for direction in ("up", "down"):  # a busy machine does not keep the link full
-        assert 2e5 < record[f"{direction}_bits_per_s"] < 2.2e6
+    assert pytest.approx(2e6, rel=0.1) == record["up_bits_per_s"]
+    assert pytest.approx(2e6, rel=0.1) == record["down_bits_per_s"]
 
 
 def test_the_token_is_needed(tiny):
@@ -86,7 +85,7 @@ def test_hostile_probes(tiny, message, status):
         grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
         pytest.raises(grpc.RpcError) as refusal,
     ):
-        channel.unary_unary(PROBE_METHOD)(message, timeout=60)
+        channel.unary_unary(PROBE_METHOD)(message, timeout=10)
     assert status == refusal.value.code().name
 
 
@@ -150,7 +149,7 @@ def test_nothing_is_measured_for_a_file_that_cannot_be_written(isplit, tmp_path)
 def test_command_and_plan(isplit, tiny, tmp_path):
     """The command writes a link and says it in words; a server that is not there is exit 2."""
     with package.serving(tiny.bundle) as server:
-        options = ("--seconds", "30", "--max-bytes", 200_000)
+        options = ("--seconds", "0.2", "--max-bytes", 200_000)
         result = isplit("probe", f"127.0.0.1:{server.port}", "-o", tmp_path / "link.json", *options)
 
     assert 0 == result.code, result.err

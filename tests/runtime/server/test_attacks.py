@@ -122,10 +122,10 @@ def test_rightful_clients_are_answered(tiny, wire, link, token, path, length):
                 else grpc.insecure_channel(address, options)
             )
             with channel:
-                check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=120)
+                check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
                 assert health_pb2.HealthCheckResponse.SERVING == check.status
                 stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-                reply = stub.ModelInfer(request, timeout=120, metadata=metadata)
+                reply = stub.ModelInfer(request, timeout=30, metadata=metadata)
                 assert tiny.logits[:1].tobytes() == reply.raw_output_contents[0]
 
         with attacker.attacking():

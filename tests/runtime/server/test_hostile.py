@@ -46,7 +46,7 @@ def refused_raw(running):
 
     def check(raw, *, status="INVALID_ARGUMENT", match="", **options):
         with pytest.raises(grpc.RpcError) as caught:
-            call(raw, timeout=60, **options)
+            call(raw, timeout=20, **options)
         assert status == caught.value.code().name, caught.value.details()
         assert match in caught.value.details()
 

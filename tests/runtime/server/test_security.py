@@ -22,7 +22,7 @@ def ask(channel, *, token=None, metadata=None):
     metadata = metadata or ([("authorization", f"Bearer {token}")] if token else None)
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     try:
-        return stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=60, metadata=metadata).live
+        return stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=20, metadata=metadata).live
     except grpc.RpcError as error:
         return error.code().name
 
@@ -63,7 +63,7 @@ def test_token_for_every_method(with_token, method):
     """Without the token not even the names of methods or models can be tried out."""
     call = with_token.unary_unary(f"/inference.GRPCInferenceService/{method}")
     with pytest.raises(grpc.RpcError) as caught:
-        call(b"\xff\xff", timeout=60)
+        call(b"\xff\xff", timeout=20)
     assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
 
 
@@ -72,7 +72,7 @@ def test_health_needs_no_token(with_token):
     stub = health_pb2_grpc.HealthStub(with_token)
     assert health_pb2.HealthCheckResponse.SERVING == stub.Check(health_pb2.HealthCheckRequest()).status
     with pytest.raises(grpc.RpcError) as caught:
-        next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=60))
+        next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=20))
     assert grpc.StatusCode.UNAUTHENTICATED == caught.value.code()
 
 

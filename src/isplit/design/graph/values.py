@@ -5,7 +5,6 @@ not change is a constant of the image size. An integer that is k times the batch
 tail of a cut.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,17 +171,3 @@ def _describes_shape(node: fx.Node) -> bool:
 def is_data(value: Value) -> bool:
     """Return whether the value is, or holds, a tensor that is computed from the image."""
     return isinstance(value, TensorValue | TupleValue) and value.data
-
-
-def ancestors(ends: Iterable[fx.Node], *, stop: Iterable[fx.Node] = ()) -> set[fx.Node]:
-    """Return `ends` and all nodes that they are computed from, no further back than the nodes of `stop`."""
-    stops = frozenset(stop)
-    known: set[fx.Node] = set()
-    waiting = list(ends)
-    while waiting:
-        node = waiting.pop()
-        if node not in known:
-            known.add(node)
-            if node not in stops:
-                waiting.extend(node.all_input_nodes)
-    return known

@@ -132,8 +132,8 @@ def open_data(data: Any, *, split: str | None = None, seed: int = 0, data_root: 
         Dataset(photos: 60 images of 3 classes; fit 33, select 3, test 24)
 
     """
-    if seed < 0:
-        msg = f"seed is {seed}; give 0 or more"
+    if not 0 <= seed < 2**64:
+        msg = f"seed is {seed}; give 0 or more, and less than 2^64"
         raise InputError(msg)
     if isinstance(data, str | os.PathLike):
         spec = os.fspath(data)

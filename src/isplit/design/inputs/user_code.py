@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from isplit.errors import InputError
+from isplit.records.files import resolved
 
 
 def import_factory(spec: str, *, error: type[InputError]) -> Callable[..., Any]:
@@ -31,7 +32,7 @@ def import_factory(spec: str, *, error: type[InputError]) -> Callable[..., Any]:
     where, _, name = spec.rpartition(":")
     path = Path(where).expanduser()
     from_file = path.suffix == ".py"
-    folder = path.resolve().parent if from_file else Path.cwd()
+    folder = resolved(path).parent if from_file else Path.cwd()
     try:
         with _imports_from(folder, own_modules=from_file):
             module = _run_file(path) if from_file else importlib.import_module(where)

@@ -8,6 +8,7 @@ from pathlib import Path
 from isplit.errors import BundleError
 from isplit.records import BundleRecord
 from isplit.records.directories import new_directory, recover
+from isplit.records.files import resolved
 
 
 def check_place(out: Path, *, overwrite: bool) -> None:
@@ -49,7 +50,7 @@ def new_bundle_directory(out: Path, *, overwrite: bool) -> Generator[Path]:
 
     """
     try:
-        with new_directory(out.resolve(), overwrite=overwrite) as making:
+        with new_directory(resolved(out), overwrite=overwrite) as making:
             yield making
     except OSError as error:
         msg = f"cannot write the bundle {out}: {error.strerror or error}"

@@ -108,7 +108,7 @@ def test_a_split_is_trained_exported_and_runs(finished_run, isplit, tiny_data):
     assert f"On the server:  isplit serve {directory / 'bundle'}" == lines[-2]
     assert lines[-1].startswith(f"On the device:  isplit run {directory / 'bundle'} IMAGES --server HOST:8001")
     assert " ".join(plan.answer.text.split()) in " ".join(result.out.split())
-    assert "Rough estimate of the time, which may be off by half: analyze" in result.err
+    assert "Rough estimate of the time, which may be off by a factor of two: analyze" in result.err
     picture = next((tiny_data / "test" / "bars").iterdir())
     answered = isplit("run", directory / "bundle", picture, "--placement", "local", "--json")
     assert (0, "local") == (answered.code, json.loads(answered.out)["source"])

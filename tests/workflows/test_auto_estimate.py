@@ -72,7 +72,7 @@ def test_words():
     """One sentence with every phase, in durations that do not pretend to be exact."""
     text = TimeEstimate(analyze_s=36, predict_s=700, training_s=4, export_s=8, most_trainings=1).text
     assert (
-        "Rough estimate of the time, which may be off by half: "
+        "Rough estimate of the time, which may be off by a factor of two: "
         "analyze about 35 s, predict about 12 min, export about 10 s, together about 12 min; "
         "where the plan asks for it, training of under 5 s." == text
     )

@@ -38,7 +38,7 @@ class TimeEstimate:
         trainings = "training" if self.most_trainings == 1 else f"up to {self.most_trainings} trainings"
         each = "" if self.most_trainings == 1 else " each"
         return (
-            "Rough estimate of the time, which may be off by half: "
+            "Rough estimate of the time, which may be off by a factor of two: "
             f"analyze {duration(self.analyze_s)}, predict {duration(self.predict_s)}, "
             f"export {duration(self.export_s)}, together {duration(least_s)}; where the plan asks for it, "
             f"{trainings} of {duration(self.training_s)}{each}."

@@ -125,11 +125,11 @@ class Margins:
 
 
 class Drawing:
-    """An area to draw on, `height` pixels high.
+    """Draw on an area that is `height` pixels high.
 
     Args:
-        height: Of the area, in pixels.
-        width: Of the area, in pixels; None makes the drawing fluid.
+        height: The height of the area in pixels.
+        width: The width of the area in pixels; None makes the drawing fluid.
         theme: The colours of a fixed drawing.
 
     """

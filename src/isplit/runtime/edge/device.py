@@ -41,7 +41,7 @@ class Wire:
 
 
 class Device:
-    """The device's side of a bundle. It may be shared between threads.
+    """Run the device's side of a bundle. It may be shared between threads.
 
     `plain` sends latents as they are, for servers without a codec. `threads` and `provider` are as for `Session`.
     """

@@ -31,7 +31,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 class GrpcTransport:
-    """A transport over gRPC to one server.
+    """Send requests over gRPC to one server.
 
     Raises:
         InputError: on construction, if there is no address, a TLS file cannot be read, or a token would cross a

@@ -20,7 +20,7 @@ from isplit.text import utf8_text
 
 @dataclass(kw_only=True)
 class Job:
-    """The state of one image; one thread at a time works on it.
+    """Hold the state of one image. Only one thread at a time works on it.
 
     `pixels` (H, W, C) are set once the image was read, `wire` once there is something to send, and `logits` or `best`
     once there is an answer, which holds at most `best_count` of the most probable classes. `ran_on` is the execution

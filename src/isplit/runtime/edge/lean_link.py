@@ -38,7 +38,7 @@ class _Waiter:
 
 
 class LeanLink:
-    """A connection on which the server has said that it speaks the lean wire; `connected` is its non-blocking socket.
+    """Exchange frames on a connection whose server speaks the lean wire. `connected` is its non-blocking socket.
 
     `users` is the number of requests on it, `answers` the number of frames that came, and `heard_s` the time of the
     last one.

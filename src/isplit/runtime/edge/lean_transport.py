@@ -31,7 +31,7 @@ class _Attempt:
 
 
 class LeanTransport:
-    """A transport that prefers the lean wire.
+    """Send requests on the lean wire where the server speaks it.
 
     `over_grpc` makes the other transport when it is first needed: for a server without the lean wire, and for requests
     or answers that are too long for it; None refuses these. `note` says why the lean wire is not used at present; None

@@ -26,7 +26,7 @@ BreakerState = Literal["closed", "open", "half-open"]
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """How often and how soon a failed request is sent again.
+    """Define how often and how soon a failed request is sent again.
 
     The n-th wait is drawn uniformly from 0 to `first_ms` x 2^(n - 1), at most `max_ms` ("full jitter": clients that
     failed together do not come back together).
@@ -59,7 +59,7 @@ class Retry:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakerSettings:
-    """When a circuit breaker opens, and for how long.
+    """Define when a circuit breaker opens, and for how long.
 
     Raises:
         InputError: on construction, if a number is out of range.
@@ -77,7 +77,7 @@ class BreakerSettings:
 
 
 class Breaker:
-    """Stops sending to a server that fails, and admits one request at a time to test whether it is back.
+    """Stop sending to a server that fails, and admit one request at a time to test whether it is back.
 
     `clock` returns seconds. A breaker may be shared between threads. The thread that got a request admitted reports
     its outcome once, so the failure of an earlier request does not end the probe of another thread.

@@ -28,7 +28,7 @@ FULL_TRY_EVERY = 100
 
 
 class Reserve:
-    """Estimates from measurements how long a fallback will take, and how late a timer will fire.
+    """Estimate from measurements how long a fallback will take, and how late a timer will fire.
 
     Each estimate is a high quantile of the latest measurements, because with the mean every second answer would be
     late. It may be shared between threads.
@@ -65,7 +65,7 @@ def high_quantile(values: Iterable[float]) -> float:
 
 
 class Doubt:
-    """Remembers whether a server that timed out has answered since. It may be shared between threads."""
+    """Remember whether a server that timed out has answered since. It may be shared between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

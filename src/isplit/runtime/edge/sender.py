@@ -35,7 +35,7 @@ class GaveUpError(IsplitError):
 
 
 class Sender:
-    """Sends requests through a transport. It may be shared between threads.
+    """Send requests through a transport. It may be shared between threads.
 
     No attempt takes longer than `attempt_timeout_ms`; without it and without a deadline, a link that drops everything
     would hold a request for ever. `clock` returns seconds. `wait` waits for a number of seconds, and returns whether

@@ -29,7 +29,7 @@ _ADVICE: dict[Status | None, str] = {
 
 
 class ServerSide:
-    """The server as a device sees it. It may be shared between threads.
+    """Ask the server about images, each within its budget. It may be shared between threads.
 
     `reserve` knows how long a fallback takes; None if there is no fallback.
     """

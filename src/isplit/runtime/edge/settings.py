@@ -20,7 +20,7 @@ _MAX_BEST = 255
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
-    """Settings of a client on a device.
+    """Define how a client on a device works.
 
     Args:
         placement: The placement of calls that give none; by default the bundle's first cut, or "local" without a

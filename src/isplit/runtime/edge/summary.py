@@ -20,7 +20,7 @@ class PartTime:
 
 
 class Summary:
-    """Adds up answers. It keeps only numbers, so that a camera may run for days."""
+    """Add up answers. Only numbers are kept, so that a camera may run for days."""
 
     def __init__(self) -> None:
         self.sources: Counter[AnswerSource] = Counter()

@@ -99,7 +99,7 @@ class TransportError(IsplitError):
 
 
 class Transport(Protocol):
-    """Sends one request and waits for its reply; called from several threads at once."""
+    """Send one request and wait for its reply. Several threads call it at once."""
 
     def infer(self, request: Request, *, timeout_s: float | None) -> Reply:
         """Return the server's reply.

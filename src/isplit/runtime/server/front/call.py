@@ -20,7 +20,7 @@ CallState = Literal["receiving", "computing", "sending", "done"]
 
 
 class Call:
-    """Holds the bytes of one call's message; `Receiving` decides when there is room for them.
+    """Hold the bytes of one call's message; `Receiving` decides when there is room for them.
 
     `heard_at` is the time of the last byte, and `granted_at` the time at which the whole message got its room. Both
     are times of the event loop's clock, in seconds.

@@ -35,7 +35,7 @@ _CLOSE_S = 2.0
 
 
 class Channel(asyncio.BufferedProtocol):
-    """The socket's side of one connection. `tls` is None for plain text."""
+    """Move the bytes of one connection between its socket and its wire. `tls` is None for plain text."""
 
     def __init__(self, hub: Hub, tls: ssl.SSLContext | None) -> None:
         self.hub = hub

@@ -36,7 +36,7 @@ _WINDOW_STEP_BYTES = 2**14
 
 
 class Connection(Peer):
-    """The calls of one peer that speaks gRPC over HTTP/2."""
+    """Receive and answer the calls of one peer that speaks gRPC over HTTP/2."""
 
     def __init__(self, output: Output, hub: Hub) -> None:
         super().__init__(output, hub)

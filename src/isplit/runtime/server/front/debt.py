@@ -19,9 +19,9 @@ _FINE_S = 0.02
 
 
 class Debt:
-    """Processor time that a peer has cost for calls that were not answered. Times are in seconds and do not go back.
+    """Count the processor time that a peer has cost for calls that were not answered.
 
-    No more than `most_s` is held against the peer.
+    Times are in seconds and do not go back. No more than `most_s` is held against the peer.
 
     Examples:
         >>> debt = Debt()
@@ -63,7 +63,7 @@ class Debt:
 
 
 class AddressDebts:
-    """The debt of every address that was seen lately: all its connections together, including those that were closed.
+    """Keep the debt of every address that was seen lately: of all its connections, including those that were closed.
 
     A stranger that is refused comes back as a newcomer. Its address tells it from newcomers that cost nothing yet. An
     address is no proof, since many peers may share one: it only decides who comes first.

@@ -15,7 +15,7 @@ class FrameFloodError(IsplitError):
 
 
 class FrameMeter:
-    """Follows the frames of one connection, and bounds the length of each frame and header block.
+    """Follow the frames of one connection, and bound the length of each frame and header block.
 
     A parser must keep a frame until it is complete, and a header block until its last frame. This class keeps only
     numbers.

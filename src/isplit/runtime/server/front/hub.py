@@ -28,7 +28,7 @@ _READ_BYTES = 2**16
 
 
 class Hub:
-    """The shared state of a server's connections, in one event loop.
+    """Hold the state that the connections of a server share, in one event loop.
 
     Without a token, every peer may call, unless the TLS context requires a certificate. `open_lean` returns the method
     for a model that a peer opens on the lean wire; None if the server does not speak it.

@@ -49,7 +49,7 @@ class LeanCall(Call):
 
 
 class LeanConnection(Peer):
-    """The calls of one peer that speaks the lean wire."""
+    """Receive and answer the calls of one peer that speaks the lean wire."""
 
     def __init__(self, output: Output, hub: Hub) -> None:
         super().__init__(output, hub)

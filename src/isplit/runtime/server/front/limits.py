@@ -11,7 +11,7 @@ PREFIX_BYTES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Memory for messages of one size class that have not been read yet.
+    """Bound the memory for messages of one size class that have not been read yet.
 
     Messages of up to `message_bytes` belong to it; `total_bytes` bounds all of them, and `connection_bytes` those of
     one connection. Each class has memory of its own, so that long messages that stall leave room for short ones.
@@ -25,7 +25,7 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontLimits:
-    """Bounds of the front. `message_bytes` is the longest request of any method.
+    """Bound what peers may hold of the server. `message_bytes` is the longest request of any method.
 
     Args:
         max_connections: Most connections in all.

@@ -37,7 +37,7 @@ class _Waiting:
 
 
 class Listener:
-    """The listening sockets of one server. `tls` may be replaced at any time; it applies to the next connection."""
+    """Own the listening sockets of one server. `tls` may be replaced at any time; it applies to the next connection."""
 
     def __init__(self, hub: Hub, tls: ssl.SSLContext | None) -> None:
         self.tls = tls

@@ -20,7 +20,7 @@ _LATER = "try again later"
 
 
 class _Pool:
-    """The memory of one share: the reservations in it, their owners, and the calls that wait for room."""
+    """Hold the reservations in the memory of one share, their owners, and the calls that wait for room."""
 
     def __init__(self, share: Share) -> None:
         self.share = share
@@ -48,7 +48,7 @@ class _Pool:
 
 
 class Receiving:
-    """The calls whose message has not fully arrived, and the memory of every message that is not answered yet."""
+    """Keep account of calls whose message has not fully arrived, and of the memory of messages without an answer."""
 
     def __init__(self, limits: FrontLimits) -> None:
         self._limits = limits

@@ -51,12 +51,12 @@ class Stranger(Protocol):
 
 
 class StrangerTime:
-    """Share processor time out among strangers.
+    """Distribute processor time among strangers.
 
     Args:
-        share: Part of the event loop's time that strangers may always use.
+        share: The part of the event loop's time that strangers may always use.
         loop: The event loop, for its clock and timers.
-        thread_time: Clock of the processor time, in seconds, that the event loop's thread has used.
+        thread_time: The clock of the processor time, in seconds, that the event loop's thread has used.
 
     """
 

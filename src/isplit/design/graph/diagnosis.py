@@ -61,7 +61,8 @@ class _Results(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         first = result[0] if isinstance(result, tuple | list) and result else result
-        if isinstance(first, torch.Tensor) and not first.is_complex():
+        plain = isinstance(first, torch.Tensor) and first.layout == torch.strided and not first.is_nested
+        if plain and not first.is_complex():
             name = str(func).removeprefix("aten.").split(".")[0]
             self.events.append(Event(name, own_place(traceback.extract_stack()), first.detach().clone()))
         return result

@@ -57,7 +57,7 @@ def _export(
 ) -> tuple[torch.export.ExportedProgram, list[str]]:
     """Export a model; also return the lines of the guards on pixel values that were left out."""
     dynamic = ({0: torch.export.Dim("batch")},)
-    with functions.kept(), symbolic_lengths(), guards_passed() as guards:
+    with functions.kept(), symbolic_lengths(model), guards_passed() as guards:
         wrapped = _OneInput(model, call)
         return torch.export.export(wrapped, (example,), dynamic_shapes=dynamic, strict=False), guards
 

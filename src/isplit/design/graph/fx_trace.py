@@ -28,7 +28,7 @@ def trace_with_fx(model: nn.Module, example: torch.Tensor, call: ModelCall) -> t
     into. Parameters and modules are shared with the model. `example` is not used: torch.fx follows symbols.
     """
     tracer = _Tracer(call)
-    with kept_by_fx(tracer), symbolic_lengths():
+    with kept_by_fx(tracer), symbolic_lengths(model):
         graph = tracer.trace(model)
     objects: dict[str, Any] = {}
     for node in graph.nodes:

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 from torch._subclasses import FakeTensor
 
 from isplit.design.graph.diagnosis import own_place
@@ -32,8 +32,11 @@ GUARDS = "guards"
 
 
 @contextmanager
-def symbolic_lengths() -> Generator[None]:
-    """Let `len(tensor)` be the symbol of the tensor's first size in the block."""
+def symbolic_lengths(model: nn.Module) -> Generator[None]:
+    """Let `len(tensor)` be the symbol of the tensor's first size in the block.
+
+    Only the files in which the model's classes are defined see it so: torch keeps a list of the built-in functions.
+    """
     length = builtins.len
 
     def traced(value: Any, /) -> Any:
@@ -43,11 +46,16 @@ def symbolic_lengths() -> Generator[None]:
             return value.shape[0]
         return length(value)
 
-    builtins.len = traced
+    names = {kind.__module__ for module in model.modules() for kind in type(module).__mro__}
+    files = [vars(sys.modules[name]) for name in names - {"builtins"} if name in sys.modules]
+    files = [file for file in files if "len" not in file and not str(file.get("__file__")).startswith(_TORCH)]
     try:
+        for file in files:
+            file["len"] = traced
         yield
     finally:
-        builtins.len = length
+        for file in files:
+            file.pop("len", None)
 
 
 def _gives_several(node: fx.Node) -> bool:
@@ -100,7 +108,8 @@ def guard_value(frame: FrameType | None, places: list[str]) -> bool | None:
     return values.pop()
 
 
-_FX = str(torch.__path__[0]) + "/fx/"
+_TORCH = str(torch.__path__[0])
+_FX = f"{_TORCH}/fx/"
 
 
 @functools.lru_cache(maxsize=512)

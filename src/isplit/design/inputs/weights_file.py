@@ -206,7 +206,7 @@ def _why(error: Exception) -> str:
     """Return in a line why torch does not load a file; without its advice to load what is unsafe."""
     text = str(error).strip() or type(error).__name__
     if "Unsupported operand" in text:
-        return "it is pickled in another protocol than torch.save's own, 2"
+        return "it was not written by torch.save, or in another protocol of pickle than torch.save's own, 2"
     reason = re.search(r"WeightsUnpickler error: ([^\n]*)", text)
     return reason[1].strip() if reason else text.splitlines()[0]
 

@@ -61,11 +61,15 @@ class _Results(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         first = result[0] if isinstance(result, tuple | list) and result else result
-        plain = isinstance(first, torch.Tensor) and first.layout == torch.strided and not first.is_nested
-        if plain and not first.is_complex():
+        if isinstance(first, torch.Tensor) and _is_plain(first):
             name = str(func).removeprefix("aten.").split(".")[0]
             self.events.append(Event(name, own_place(traceback.extract_stack()), first.detach().clone()))
         return result
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor has real numbers in rows and columns that can be compared."""
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_complex()
 
 
 class _WholeReads(TorchFunctionMode):

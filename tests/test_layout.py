@@ -49,7 +49,6 @@ TESTED_ELSEWHERE = {
     "design/demo.py": "cli/test_demo.py",
     "design/export_segments.py": "cli/test_segments.py",
     "design/inputs/encoded_images.py": "design/inputs/test_item_sets.py",
-    "design/inputs/weights_file.py": "design/inputs/test_weights.py",
     "design/model_cuts.py": "test_examples.py",
     "design/onnx/compare.py": "design/test_export.py",
     "design/onnx/int8.py": "design/test_export_extras.py",

@@ -308,7 +308,7 @@ def test_every_coder_keeps_the_budget(study: Study, coder: str) -> None:
 
     assert coder == saved.record.coder == saved.codec.coder
     assert (35 if coder == "rans" else 45) < again.payload_bytes.mean() <= 60
-    assert 35 < row.measurement.payload_bytes.mean <= 1.3 * 60  # of three images only
+    assert 35 < row.measurement.payload_bytes.mean <= 1.4 * 60  # of three images only
     assert row.measurement == saved.record.measurement
     seen, progress = recorded()
     predict(study, budget, cuts=("pool1",), settings=settings, progress=progress)

@@ -1,5 +1,6 @@
 """Read small YAML files of plain values that people write."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ class _Loader(yaml.SafeLoader):
     """
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys: list[Any] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()  # PyYAML refuses other nodes itself
+        counts: Counter[str] = Counter(key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode))
+        if twice := [key for key, count in counts.items() if count > 1]:
             msg = f"it gives {twice[0]} twice: keep one of the lines"
             raise ValueError(msg)
         return super().construct_mapping(node, deep=deep)
@@ -52,4 +54,8 @@ def read_yaml(path: Path, *, kind: str) -> Any:
         raise ValueError(" ".join(str(error).split())[:300]) from error
     except RecursionError:
         msg = "it is nested too deep"
+        raise ValueError(msg) from None
+    except (AttributeError, LookupError):
+        # PyYAML takes it for granted that a text fits its tag.
+        msg = "a value does not fit the tag in front of it, such as !!bool: leave the tag out"
         raise ValueError(msg) from None

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isplit.runtime.lean.server_frames import best_classes_of_rows
 from isplit.runtime.server.batcher import Batcher, BatchLogits, Computed
 from isplit.runtime.server.refusal import RefusedError
 
@@ -53,6 +54,19 @@ class TestBatchLogits:
         assert [1, 2] == [label for label, _ in batch.best(0, 2)]
         assert [0] == [label for label, _ in batch.best(1, 1)]
         assert [0, 2, 1] == [label for label, _ in batch.best(1, 3)]
+
+    def test_a_batch_is_sorted_once(self, monkeypatch):
+        """Callers who each want another number of classes do not make the server sort the whole batch again."""
+        sorted_rows = []
+
+        def counted(logits, count):
+            sorted_rows.append(len(logits))
+            return best_classes_of_rows(logits, count)
+
+        monkeypatch.setattr("isplit.runtime.server.batcher.best_classes_of_rows", counted)
+        batch = BatchLogits(np.arange(12, dtype=np.float32).reshape(3, 4))
+        assert [2, 1, 4] == [len(batch.best(row, count)) for row, count in ((0, 2), (1, 1), (2, 4))]
+        assert [3] == sorted_rows
 
     def test_rows_of_a_caller(self):
         """Logits are the rows of the caller, and the size is that of the whole batch."""

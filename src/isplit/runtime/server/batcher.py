@@ -30,7 +30,8 @@ class BatchLogits:
 
     def __init__(self, logits: NDArray[np.float32]) -> None:
         self.logits = logits
-        self._best: dict[int, list[tuple[tuple[int, float], ...]]] = {}
+        self._best: list[tuple[tuple[int, float], ...]] = []
+        self._best_count = 0
 
     @cached_property
     def are_finite(self) -> bool:
@@ -41,9 +42,12 @@ class BatchLogits:
         """Return the best classes of a row, whose logits are finite, with their probabilities."""
         if not self.are_finite:
             return best_classes(self.logits[row], count)
-        if count not in self._best:
-            self._best[count] = best_classes_of_rows(self.logits, count)
-        return self._best[count][row]
+        if not self._best:
+            self._best, self._best_count = best_classes_of_rows(self.logits, count), count
+        if count > self._best_count:
+            # The batch is sorted once: callers who all want another number must not sort it once for each of them.
+            return best_classes(self.logits[row], count)
+        return self._best[row][:count]
 
 
 @dataclass(kw_only=True, slots=True)

@@ -230,7 +230,7 @@ def test_json_is_the_plan(auto, predicted_run):
         (["--objective", "speed"], ["speed", "latency"]),
         (["--objective", "energy", "--estimate", "gflops=4,gbps=3"], ["no power"]),
         (["--hide-answer"], ["no bundle can run"]),
-        (["--bytes", "0"], ["budget of 0 bytes"]),
+        (["--bytes", "0"], ["--bytes is 0: give a number above 0"]),
         (["--epochs", "-1"], ["--epochs"]),
         (["--trainings", "-1"], ["--trainings"]),
         (["--scale", "0"], ["--scale"]),

@@ -7,7 +7,7 @@ import pytest
 from isplit.errors import InputError, StudyError
 from isplit.plan.evaluate import Load
 from isplit.plan.planner import PlanSettings, plan
-from isplit.plan.study_facts import StudyFacts
+from isplit.plan.study_facts import StudyFacts, load_facts
 from isplit.records import (
     MEASURED_WIRE_OVERHEAD,
     ImageTime,
@@ -17,7 +17,7 @@ from isplit.records import (
     ProfileRecord,
     TimeFigure,
 )
-from tests.plan.conftest import plain_link, rates_profile
+from tests.plan.conftest import make_predictions, plain_link, rates_profile
 
 
 def by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord, **kwargs: object) -> PlanRecord:
@@ -119,6 +119,29 @@ def test_a_loss_is_judged_by_its_bound(facts: StudyFacts, board: ProfileRecord, 
     assert ("max_accuracy_loss",) == record.placement("middle @ 1024B").violates
     assert "local" == record.answer.chosen
     assert "loses 0.5 points untrained, but 1,000 images cannot tell whether it stays within 0.9" in record.answer.text
+
+
+def test_a_predicted_loss_is_judged_by_the_end_of_its_interval(study: Path, board: ProfileRecord, cloud: ProfileRecord):
+    """`middle` is predicted to lose 0.5 points of 85.0; its 90 % interval goes down to 82.0, so 3 are not excluded."""
+    rows = [
+        row.model_copy(update={"predicted_accuracy": 0.845, "predicted_low": 0.82, "predicted_high": 0.85})
+        if (row.cut, row.budget.payload_bytes) == ("middle", 1024)
+        else row
+        for row in make_predictions().predictions
+    ]
+    make_predictions().model_copy(update={"predictions": tuple(rows)}).save(study)
+    strict, lenient = (
+        by_hand(load_facts(study), board, cloud, limits=Limits(max_accuracy_loss=loss)) for loss in (0.009, 0.035)
+    )
+    accuracy = strict.placement("middle @ 1024B").accuracy
+    assert accuracy is not None
+    assert ("predicted", pytest.approx(0.03)) == (accuracy.source, accuracy.judged_loss)
+    assert ("max_accuracy_loss",) == strict.placement("middle @ 1024B").violates
+    assert () == lenient.placement("middle @ 1024B").violates
+    assert (
+        "is predicted to lose 0.5 points, but the prediction cannot tell whether it stays within 0.9 (at most 3.0 with "
+        "95 % confidence)"
+    ) in strict.answer.text
 
 
 def test_switching_points(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord):

@@ -54,14 +54,17 @@ def _may_reach(placement: PlannedPlacement, limits: Limits) -> bool:
 
 
 def _reason(placement: PlannedPlacement, accuracy: PlannedAccuracy, limits: Limits) -> str:
-    """Say why a better split is not chosen untrained: it loses too much, or too few images were measured to tell."""
+    """Say why a better split is not chosen untrained: it loses too much, or it is not known well enough to tell."""
     loss, bound, limit = -(accuracy.difference or 0.0), accuracy.largest_loss, limits.max_accuracy_loss
     if limit is None or bound is None or loss > limit:
         return f"Splitting after {placement.cut} would be better, but is a little too inaccurate untrained."
+    if accuracy.source == "predicted":
+        says, judge = f"is predicted to lose {100 * max(loss, 0.0):.1f} points", "the prediction"
+    else:
+        says, judge = f"loses {100 * max(loss, 0.0):.1f} points untrained", f"{accuracy.images or 0:,} images"
     return (
-        f"Splitting after {placement.cut} would be better and loses {100 * max(loss, 0.0):.1f} points untrained, but "
-        f"{accuracy.images or 0:,} images cannot tell whether it stays within {100 * limit:g} (at most "
-        f"{100 * bound:.1f} with 95 % confidence)."
+        f"Splitting after {placement.cut} would be better and {says}, but {judge} cannot tell whether it stays within "
+        f"{100 * limit:g} (at most {100 * bound:.1f} with 95 % confidence)."
     )
 
 

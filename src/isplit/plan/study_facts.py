@@ -178,6 +178,7 @@ def _predicted(prediction: Prediction) -> SplitFacts:
             high=known if high is None else high,
             difference=known - whole,
             stderr=prediction.predicted_stderr,
+            largest_loss=None if low is None else whole - low,
             source="predicted",
         )
     return _split(prediction.cut, prediction.budget, prediction.design, prediction.measurement, accuracy)

@@ -105,11 +105,12 @@ class Throughput(Part):
 class PlannedAccuracy(Part):
     """The accuracy of a placement, its 95 % interval, and its source.
 
-    `difference` is to the whole model on the same images, `stderr` its standard error, and `largest_loss` the
-    one-sided 95 % bound on how much accuracy is lost (None where the images were not answered in pairs, as for a
-    prediction). "predicted" is the accuracy after training by a calibration; "closed form" was measured without
-    training, "decoded images" with the whole model on compressed images. "trained" was measured after training: of the
-    split, or of the network on images of this compression. "combined" adds the losses of two bottlenecks
+    `difference` is to the whole model on the same images, and `stderr` is its standard error. `largest_loss` is the
+    one-sided 95 % bound on how much accuracy is lost: that of the paired difference or, for a prediction, the lower end
+    of its 90 % interval. It is None where neither is known. "predicted" is the accuracy after training by a
+    calibration; "closed form" was measured without training, "decoded images" with the whole model on compressed
+    images. "trained" was measured after training: of the split, or of the network on images of this compression.
+    "combined" adds the losses of two bottlenecks
     that were measured one at a time. `images` is how many images it was measured on and `part` which part of the data
     they are of; None for a prediction.
     """

@@ -101,6 +101,17 @@ def test_heads_are_spread_and_the_largest_output_is_fitted(study):
     assert cuts[-1] not in (*fitted, *checked)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_cuts_have_few_heads(study, count):
+    """Each head is chosen once where there are fewer cuts than heads are run, and one alone has none to check it."""
+    shape = ModelShape.from_graph(study.graph_record)
+    cuts = [cut.name for cut in study.cuts()][:count]
+
+    fitted, checked = choose_heads(shape, cuts)
+
+    assert (cuts, min(count - 1, 1)) == (sorted((*fitted, *checked), key=cuts.index), len(checked))
+
+
 def test_correction_by_hand(study):
     """Heads that take twice their segments, 0.5 ms and 3 ms for each MB are found again, and the check has no error."""
     shape = ModelShape.from_graph(study.graph_record)

@@ -124,7 +124,7 @@ def choose_heads(shape: ModelShape, cuts: Sequence[str]) -> tuple[tuple[str, ...
     Heads are spread evenly over the logarithm of their estimated time, because relative errors count. They end before
     the last one, since long heads cost the most and the whole model, which is fitted as well, says as much. The
     correction is also fitted to the head whose output is largest for its time, because it tells the cost of writing a
-    tensor. A head from the middle of the others checks the fit.
+    tensor. A head from the middle of the others checks the fit, if there are others.
 
     Args:
         shape: The model.
@@ -142,7 +142,8 @@ def choose_heads(shape: ModelShape, cuts: Sequence[str]) -> tuple[tuple[str, ...
         if left:
             chosen.append(min(left, key=lambda number, aim=aim: abs(float(np.log(estimated_ms[number] / aim)))))
     spread = sorted(chosen[1:])
-    checked = [spread[len(spread) // 2]]
+    middle = len(spread) // 2
+    checked = spread[middle : middle + 1]  # none of a single cut
     return (
         tuple(cuts[number] for number in sorted(chosen) if number not in checked),
         tuple(cuts[number] for number in checked),

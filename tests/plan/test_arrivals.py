@@ -18,6 +18,12 @@ def test_periodic(random: np.random.Generator):
     assert [0] * 10 + [1] * 10 + [2] * 10 == requests.device.tolist()
 
 
+def test_requests_are_counted_as_they_are_made(random: np.random.Generator):
+    """Half a period at the end makes no request, and does not count towards the largest number either."""
+    with pytest.raises(InputError, match="they make 6,000,000 requests, more than 5,000,000"):
+        periodic(devices=2, period_ms=1, duration_s=3000.0005, random=random)
+
+
 def test_poisson(random: np.random.Generator):
     """Gaps have the period as mean and as standard deviation, and requests are sorted."""
     requests = poisson(devices=50, period_ms=100, duration_s=100, random=random)

@@ -105,7 +105,8 @@ def _check(devices: int, period_ms: float, duration_s: float) -> int:
         if not (value > 0 and math.isfinite(value)):
             msg = f"{name} is {value:g} {unit}; give a time above 0"
             raise InputError(msg)
-    requests = devices * max(1e3 * duration_s / period_ms, 1.0)
+    count = max(float(np.floor(1e3 * duration_s / period_ms)), 1.0)  # infinite where the period is tiny
+    requests = devices * count
     if requests > MOST_REQUESTS:
         number = f"{requests:,.0f}" if requests < 1e12 else f"{requests:.0e}"
         msg = (
@@ -113,4 +114,4 @@ def _check(devices: int, period_ms: float, duration_s: float) -> int:
             f"requests, more than {MOST_REQUESTS:,}; take fewer devices, a longer period or a shorter duration"
         )
         raise InputError(msg)
-    return max(int(1e3 * duration_s / period_ms), 1)
+    return int(count)

@@ -6,8 +6,9 @@ A model may check its images or features in Python, and raise an error or warn:
     if y.max() > 1e6:
         raise ValueError("the features are not normalised")
 
-A graph leaves such a guard out: wherever the model gives an answer, it gives the same. And `len(x)` of a batch is an
-integer for Python, which would bind a graph to the number of images in the example.
+A graph leaves such a guard out: wherever the model gives an answer, it gives the same. What has an `else` that computes
+something, or whose error the model catches to go on in another way, is no guard. And `len(x)` of a batch is an integer
+for Python, which would bind a graph to the number of images in the example.
 """
 
 import ast
@@ -18,6 +19,7 @@ import sys
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -89,15 +91,15 @@ def guards_passed() -> Generator[list[str]]:
 def guard_value(frame: FrameType | None, places: list[str]) -> bool | None:
     """Return the truth value with which the guard that a frame is at passes, and note its line in `places`.
 
-    Whatever is returned, nothing but the guard depends on it. None is returned where the statement is no guard, or
-    where its condition asks for values in both ways (`a.any() and not b.any()`).
+    Whatever is returned, nothing but the guard depends on it. None is returned where the statement is no guard, where
+    the model catches what it raises, or where its condition asks for values in both ways (`a.any() and not b.any()`).
     """
     while frame is not None and frame.f_code.co_filename.startswith(_FX):
         frame = frame.f_back
     if frame is None:
         return None
-    statement = _statement(frame.f_code.co_filename, frame.f_lineno)
-    if statement is None or (isinstance(statement, ast.If) and not all(map(_only_complains, statement.body))):
+    statement = _statement(_source(frame), frame.f_lineno)
+    if statement is None or not _is_guard(statement) or _is_caught(frame):
         return None
     values = set(_wanted(statement.test, isinstance(statement, ast.Assert)))
     if len(values) != 1:
@@ -110,29 +112,73 @@ def guard_value(frame: FrameType | None, places: list[str]) -> bool | None:
 
 _TORCH = str(torch.__path__[0])
 _FX = f"{_TORCH}/fx/"
+_HERE = str(Path(__file__).parent)
+_TRACERS = frozenset(("trace_with_fx", "trace_with_export", "trace_functional"))
+"""The functions that begin a trace: what calls them is none of the model's code."""
 
 
-@functools.lru_cache(maxsize=512)
-def _statement(path: str, line: int) -> ast.If | ast.Assert | None:
-    """Return the `if` or `assert` whose condition stands on a line of a file, or None."""
-    for node in ast.walk(_tree(path)):
+def _source(frame: FrameType) -> str:
+    path = frame.f_code.co_filename
+    linecache.checkcache(path)  # a file may have been edited and loaded again
+    return "".join(linecache.getlines(path, frame.f_globals))
+
+
+@functools.lru_cache(maxsize=32)
+def _tree(source: str) -> ast.Module:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _statement(source: str, line: int) -> ast.If | ast.Assert | None:
+    """Return the `if` or `assert` whose condition stands on a line of a source, or None."""
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.If | ast.Assert) and node.test.lineno <= line <= (node.test.end_lineno or line):
             return node
     return None
 
 
-@functools.lru_cache(maxsize=32)
-def _tree(path: str) -> ast.Module:
-    try:
-        return ast.parse("".join(linecache.getlines(path)))
-    except (SyntaxError, ValueError):
-        return ast.Module(body=[], type_ignores=[])
+def _is_guard(statement: ast.If | ast.Assert) -> bool:
+    """Return whether a statement does nothing but complain; an `else` may follow if the `if` always raises."""
+    if isinstance(statement, ast.Assert):
+        return True
+    raises = any(isinstance(step, ast.Raise) for step in statement.body)
+    return all(map(_only_complains, statement.body if raises else [*statement.body, *statement.orelse]))
+
+
+def _is_caught(frame: FrameType | None) -> bool:
+    """Return whether an error at a frame may be caught in the model's own code, which then goes on."""
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(_HERE) and frame.f_code.co_name in _TRACERS:
+            return False
+        if not path.startswith((_HERE, _TORCH)) and _catches(_source(frame), frame.f_lineno):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _catches(source: str, line: int) -> bool:
+    """Return whether a line stands in a `try` with a handler that does not raise again, or in a `suppress`."""
+    for node in ast.walk(_tree(source)):
+        if isinstance(node, ast.Try | ast.TryStar):
+            catches = any(not isinstance(handler.body[-1], ast.Raise) for handler in node.handlers)
+        elif isinstance(node, ast.With):
+            catches = any("suppress" in ast.unparse(item.context_expr) for item in node.items)
+        else:
+            continue
+        if catches and node.body[0].lineno <= line <= (node.body[-1].end_lineno or line):
+            return True
+    return False
 
 
 def _only_complains(statement: ast.stmt) -> bool:
-    """Return whether a statement raises an error, or calls a function that only prints or warns."""
+    """Return whether a statement raises an error, calls a function that only prints or warns, or chooses among them."""
     if isinstance(statement, ast.Raise | ast.Pass):
         return True
+    if isinstance(statement, ast.If):
+        return all(map(_only_complains, [*statement.body, *statement.orelse]))
     if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)):
         return False
     function = statement.value.func

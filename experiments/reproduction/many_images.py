@@ -110,35 +110,43 @@ def predictions(study: Study, budget: Budget, names: list[str]) -> dict[str, Pre
 
 
 def keep_answers(pair: Pair, study: Study, budget: Budget, seed: int) -> None:
-    """Run the trained splits of a whole set on the test part, and keep which images each has right."""
-    if any((row["budget"], row["seed"]) == (budget.tag, seed) for row in kept(ANSWERS, pair, study)):
-        return
+    """Run the trained splits of a whole set on the test part, and keep which images each has right.
+
+    Splits whose answers are there are not run again. A split is taken with the tail that was trained.
+    """
+    key = budget.tag, seed
+    before = next((row for row in kept(ANSWERS, pair, study) if (row["budget"], row["seed"]) == key), None)
+    right: dict[str, str] = {} if before is None else before["right"]
     view = study.view()
     splits: list[BuiltSplit] = []
-    for cut in (cut for cut in study.cuts() if cut.name in chosen_cuts(study)):
+    for name in (name for name in chosen_cuts(study) if name not in right):
         directory = split_directory(
-            study.directory, cut=cut.name, group=view.name, design="linear", budget=budget, trained=True
+            study.directory, cut=name, group=view.name, design="linear", budget=budget, trained=True
         )
-        splits.append(load_split(study, directory))  # with the tail that was trained
+        splits.append(load_split(study, directory))
+    if not splits:
+        return
     evaluations: list[SplitEvaluation] = evaluate_splits(
         view, splits, images=view.images("test"), precision=chosen_precision("auto"), progress=say
     )
     for evaluation in evaluations:
         check_against_line(evaluation, pair, study, budget, seed)
-    append(
-        ANSWERS,
-        {
-            "pair": pair.name,
-            "weights_sha256": study.record.model.weights_sha256,
-            "budget": budget.tag,
-            "seed": seed,
-            "images": len(evaluations[0].labels),
-            "whole": packed(evaluations[0].whole == evaluations[0].labels),
-            "right": {
-                evaluation.split.cut.name: packed(evaluation.answers == evaluation.labels) for evaluation in evaluations
-            },
-        },
-    )
+    answers = right | {
+        evaluation.split.cut.name: packed(evaluation.answers == evaluation.labels) for evaluation in evaluations
+    }
+    row = {
+        "pair": pair.name,
+        "weights_sha256": study.record.model.weights_sha256,
+        "budget": budget.tag,
+        "seed": seed,
+        "images": len(evaluations[0].labels),
+        "whole": packed(evaluations[0].whole == evaluations[0].labels),
+        "right": {name: answers[name] for name in chosen_cuts(study)},
+    }
+    if before is not None:
+        lines = ANSWERS.read_text().splitlines()
+        ANSWERS.write_text("".join(f"{text}\n" for text in lines if json.loads(text) != before))
+    append(ANSWERS, row)
 
 
 def check_against_line(evaluation: SplitEvaluation, pair: Pair, study: Study, budget: Budget, seed: int) -> None:

@@ -17,6 +17,8 @@ from isplit.runtime.edge.settings import EdgeSettings, positive_ms
         ({"attempt_timeout_ms": float("inf")}, "attempt_timeout_ms is inf"),
         ({"best_classes": 0}, "best_classes is 0; give 1 to 255"),
         ({"best_classes": 256}, "best_classes is 256"),
+        ({"threads": 0}, "threads is 0; give 1 to 256"),
+        ({"threads": 257}, "threads is 257"),
         ({"provider": "abacus"}, "abacus"),
     ],
 )

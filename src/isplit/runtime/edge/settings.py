@@ -17,6 +17,8 @@ PROTOCOLS: tuple[ProtocolName, ...] = ("auto", "lean", "grpc")
 _MAX_BEST = 255
 """Most classes of an answer on the lean wire, which states their number in one byte."""
 
+_MAX_THREADS = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
@@ -36,7 +38,7 @@ class EdgeSettings:
         retry: How often and how soon a failed request is sent again.
         breaker: When requests are no longer sent, and for how long.
         attempt_timeout_ms: The longest time that an attempt may take.
-        threads: The threads that share the work of one operator of the head.
+        threads: The threads that share the work of one operator of the head, 1 to 256.
         provider: The execution provider of models here (see `isplit.runtime.providers`). If it is not available, the
             CPU takes over, and every answer says so.
         verify: Whether the bundle's files are hashed first.
@@ -86,9 +88,13 @@ class EdgeSettings:
         positive_ms(self.attempt_timeout_ms, "attempt_timeout_ms")
         positive_ms(self.deadline_ms, "deadline_ms")
         check_provider(self.provider)
-        if not 1 <= self.best_classes <= _MAX_BEST:
-            msg = f"best_classes is {self.best_classes}; give 1 to {_MAX_BEST}"
-            raise InputError(msg)
+        for name, number, most in (
+            ("best_classes", self.best_classes, _MAX_BEST),
+            ("threads", self.threads, _MAX_THREADS),
+        ):
+            if not 1 <= number <= most:
+                msg = f"{name} is {number}; give 1 to {most}"
+                raise InputError(msg)
 
 
 def positive_ms(value: float | None, name: str) -> float | None:

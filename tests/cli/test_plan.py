@@ -118,7 +118,7 @@ def test_other_options(isplit, planned):
         (["--link", "1Mbit,5ms"], "'Mbit' is an amount and not a rate; write 1Mbit/s"),
         (["--link", "1mbps,5ms"], "1MB/s is megabytes, which is 8Mbit/s"),
         (["--link", "-1Mbit/s,5ms"], "without a sign"),
-        (["--link", "1Mbit/s;5ms"], "is none of a rate"),
+        (["--link", "1Mbit/s;5ms"], "is not one of a rate"),
         (["--link", "1Mbit/s,5ms,100%"], "--link has a loss that is '100%'"),
         (["-o", ""], "--out is '.', a directory"),
         (["--max-device-memory", "150"], "without a unit"),

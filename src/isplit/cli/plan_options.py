@@ -12,6 +12,8 @@ from isplit.plan.devices import THIS_MACHINE, estimate_device, load_device
 from isplit.plan.limits import MEMORY_WITH_UNIT, check_objective, make_limits, read_limits
 from isplit.records import Limits, Objective, ProfileRecord
 
+_DEFAULT_DEVICE = "pi4"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MachineChoice:
@@ -27,7 +29,7 @@ class MachineChoice:
 
     """
 
-    device: Annotated[str, typer.Option(metavar="NAME|FILE")] = "pi4"
+    device: Annotated[str, typer.Option(metavar="NAME|FILE")] = _DEFAULT_DEVICE
     link: Annotated[str, typer.Option(metavar="NAME|FILE|RATE,RTT")] = "4g"
     server: Annotated[str, typer.Option(metavar="NAME|FILE")] = THIS_MACHINE
     estimate: Annotated[str | None, typer.Option(metavar="gflops=N,gbps=N")] = None
@@ -43,7 +45,7 @@ class MachineChoice:
         if not 1e-6 < self.scale < 1e6:
             msg = f"--scale is {self.scale}; give a factor from 10^-6 to 10^6: 1.3 takes 1.3 times as long"
             raise InputError(msg)
-        if self.estimate is not None and self.device != "pi4":
+        if self.estimate is not None and self.device != _DEFAULT_DEVICE:
             msg = f"--device is {self.device!r} and --estimate {self.estimate!r}; give only one of them"
             raise InputError(msg)
         profile = load_device(self.device, name="--device") if self.estimate is None else estimate_device(self.estimate)

@@ -42,7 +42,7 @@ def parse_rate(text: str, *, name: str) -> float:
 
 
 def _not_a_rate(value: float, unit: str) -> str:
-    """Say why a unit is none of a rate, and what to write."""
+    """Say why a unit is not one of a rate, and what to write."""
     if unit in _DURATIONS_MS:
         return f"{unit!r} is a unit of time, and a rate is wanted, for example 12Mbit/s"
     if _AMOUNT.fullmatch(unit):
@@ -50,7 +50,7 @@ def _not_a_rate(value: float, unit: str) -> str:
     if unit.lower() in ("mbit/s", "mbps", "mb/s", "kbit/s", "gbit/s", "gbps", "gb/s"):
         both = f"{value:g}Mbit/s is megabits, {value:g}MB/s is megabytes, which is {8 * value:g}Mbit/s"
         return f"the unit {unit!r} is not clear; {both}"
-    return f"the unit {unit!r} is none of a rate; write 12Mbit/s or 500kbit/s (bits), or 1.5MB/s (bytes)"
+    return f"the unit {unit!r} is not one of a rate; write 12Mbit/s or 500kbit/s (bits), or 1.5MB/s (bytes)"
 
 
 def parse_duration(text: str, *, name: str) -> float:

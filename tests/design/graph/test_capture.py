@@ -178,6 +178,10 @@ def raise_if_large(model: Hooked, output: torch.Tensor) -> None:
         raise FloatingPointError
 
 
+def keep_largest(model: Hooked, output: torch.Tensor) -> None:
+    model.features["largest"] = torch.tensor(max(0.0, float(output.detach().max())))
+
+
 def double_if_large(model: Hooked, output: torch.Tensor) -> torch.Tensor | None:
     return output * 2 if output.max() > 1 else None
 
@@ -185,7 +189,13 @@ def double_if_large(model: Hooked, output: torch.Tensor) -> torch.Tensor | None:
 @pytest.mark.parametrize("was_run", [False, True])
 @pytest.mark.parametrize(
     ("hook", "reads", "expected"),
-    [(keep, False, ""), (keep, True, ""), (keep_array, False, ""), (raise_if_large, False, "a forward hook")],
+    [
+        (keep, False, ""),
+        (keep, True, ""),
+        (keep_array, False, ""),
+        (raise_if_large, False, "a check of pixel values"),
+        (keep_largest, False, "a forward hook"),
+    ],
 )
 def test_hooks_that_keep_or_check_features(hook, reads, expected, was_run) -> None:
     """Features may be kept, read by the forward pass or not; a hook that no graph can hold is left out and named."""

@@ -401,6 +401,18 @@ def one_branch(model: Stateful, x: torch.Tensor) -> torch.Tensor:
     return y
 
 
+def one_branch_in_a_range(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    if x.abs().max() > 5:
+        raise ValueError("the images are not normalised")
+    return one_branch(model, x)
+
+
+def a_state_in_a_range(model: Stateful, x: torch.Tensor) -> torch.Tensor:
+    if x.abs().max() > 5:
+        raise ValueError("the images are not normalised")
+    return moving_mean(model, x)
+
+
 def image_by_image(model: Stateful, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([model.answer(image[None]) for image in x])
 
@@ -409,11 +421,16 @@ def image_by_image(model: Stateful, x: torch.Tensor) -> torch.Tensor:
     ("forward", "reason"),
     [
         (one_branch, r"depends on pixel values in Python at .*: if x.abs\(\).max\(\) > 1e-9"),
+        (one_branch_in_a_range, r"depends on pixel values in Python at .*: if x.abs\(\).max\(\) > 1e-9"),
+        (a_state_in_a_range, "the model cannot be captured"),
         (image_by_image, r"(?s)for image in x.*bound to one size of batch.*Compute with the whole batch as one tensor"),
     ],
 )
 def test_decisions_and_loops(forward: Callable[[Stateful, torch.Tensor], torch.Tensor], reason: str) -> None:
-    """A decision that is the same for all images that were tried is a reason too, and so is a loop over images."""
+    """A decision that is the same for all images that were tried is a reason too, and so is a loop over images.
+
+    A model that refuses images beyond a range gets its reason all the same.
+    """
     with pytest.raises(ModelError, match=reason):
         capture(Stateful(forward), (3, 8, 8))
 

@@ -6,6 +6,7 @@ model whose shapes do not depend on pixel values, but fixes it in evaluation mod
     model ─ try_model ─> call, logits ─ trace ─> graph ─ rewrite ─> graph of one image batch that ends in logits N×K
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -281,9 +282,13 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures:
 
 
 def _carried_state(model: nn.Module, images: torch.Tensor, trial: Trial) -> list[str]:
-    """Return the names of what a model changes while it runs, if its answers to the same images change with it."""
+    """Return the names of what a model changes while it runs, if its answers to the same images change with it.
+
+    A model that refuses other images, for example because it checks their range, is not looked at.
+    """
     changed: list[str] = []
-    with preserved(model):
+    answers = None
+    with preserved(model), contextlib.suppress(Exception):
         for _ in range(_RUNS_BEFORE):
             changed = changed_state(model, lambda: trial.call(model, images.clone() * 3 - 1))
         answers = as_matrix(trial.call.pick(trial.call(model, images.clone())))

@@ -1,5 +1,6 @@
 """Find the line of a model's own code that stands in the way of analysing it."""
 
+import contextlib
 import linecache
 import random
 import sys
@@ -229,15 +230,17 @@ def mixing_operation(
 
 
 def pixel_reads(run: Callable[[torch.Tensor], object], batches: Sequence[torch.Tensor]) -> list[Event]:
-    """Return the readings into Python whose values differ between batches, because they depend on pixel values."""
+    """Return the readings into Python whose values differ between batches, because they depend on pixel values.
+
+    Batches that the model refuses, for example because it checks their range, are left out.
+    """
     runs: list[list[Event]] = []
     for images in batches:
-        with Watch() as watch, _WholeReads(watch.reads):
+        with contextlib.suppress(Exception), Watch() as watch, _WholeReads(watch.reads):
             run(images)
-        runs.append(watch.reads)
-    first, *others = runs
-    for other in others:
-        for before, after in zip(first, other, strict=False):
+            runs.append(watch.reads)
+    for other in runs[1:]:
+        for before, after in zip(runs[0], other, strict=False):
             if before.place != after.place:
                 break
             if before.value != after.value:

@@ -136,6 +136,7 @@ def test_moved_weights(isplit, study, tiny_weights, tmp_path):
         (["--cut", "pool1", "--bytes", "30", "--ratio", "4"], "give one of them"),
         (["--bytes", "30"], "name at least one cut: --cut NAME, or --cuts all"),
         (["--cut", "pool9", "--bytes", "30"], "has no cut 'pool9'"),
+        (["--cut", "pool1", "--bytes", "0"], "--bytes is 0: give a number above 0"),
         (["--cut", "pool1", "--bytes", "3"], "below the smallest payload"),
         (["--cut", "pool1", "--bytes", "30", "--design", "magic"], "choose one of linear, undercomplete, identity"),
         (["--cut", "pool1", "--bytes", "30", "--freeze", "everything"], "choose encoder, decoder or tail"),

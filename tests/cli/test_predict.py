@@ -114,7 +114,9 @@ def test_quiet(isplit, predicted, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--bytes", 6], ["budget of 6 bytes is below the smallest payload"]),
+        (["--bytes", 0], ["--bytes is 0: give a number above 0"]),
+        (["--ratio", -1], ["--ratio is -1: give a number above 0"]),
+        (["--bytes", 6], ["--bytes is 6: a budget of 6 bytes is below the smallest payload"]),
         (["--ratio", 0.5], ["an element ratio of 0.5 sends more than everything"]),
         (["--cuts", "relu1,nonsense"], ["no cut 'nonsense'", "relu1"]),
         (["--group", "cats"], ["no class subset 'cats'", "all classes"]),

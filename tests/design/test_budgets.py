@@ -29,6 +29,13 @@ def test_the_smallest_payload_is_the_limit():
         read_budget(least - 1)
 
 
+@pytest.mark.parametrize("count", [0, -3])
+def test_no_bytes_at_all(count: int):
+    """Zero and negative numbers are too few bytes like others, although no `Budget` could hold them."""
+    with pytest.raises(InputError, match=f"a budget of {count} bytes is below the smallest payload"):
+        read_budgets(count)
+
+
 @pytest.mark.parametrize(
     ("budget", "words"),
     [

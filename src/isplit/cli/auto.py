@@ -1,6 +1,6 @@
 """isplit auto: from a model and its data to a plan, the split that it asks for, and a bundle, in one command."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,8 +23,8 @@ from isplit.cli.study_options import (
     ModelOptions,
     OverwriteOption,
     SeedOption,
+    given_budgets,
 )
-from isplit.design.budgets import read_budget
 from isplit.design.settings import AnalyzeSettings, FitSettings, ImageCount, PredictSettings
 from isplit.errors import InputError, needs_extra
 from isplit.plan.devices import load_device
@@ -66,12 +66,10 @@ class WorkChoice:
         """The budgets that were given.
 
         Raises:
-            InputError: a budget cannot be.
+            InputError: no payload can meet a budget.
 
         """
-        given = [(f"--bytes is {count}", {"payload_bytes": count}) for count in self.bytes or ()]
-        ratios = [(f"--ratio is {number:g}", {"element_ratio": number}) for number in self.ratio or ()]
-        return [_read_budget(fields, words) for words, fields in (*given, *ratios)]
+        return given_budgets(self.bytes or (), self.ratio or ())
 
     def predict_settings(self) -> PredictSettings:
         """Return the settings of `predict`, whose images have other names here than there.
@@ -89,21 +87,6 @@ class WorkChoice:
         except InputError as error:
             options = {"images": "--predict-images", "remote_images": "--compressed-images"}
             raise InputError(with_option_names(str(error), options)) from error
-
-
-def _read_budget(fields: Mapping[str, float], words: str) -> Budget:
-    """Return a budget, or refuse it in a message that begins with the option that gave it.
-
-    Raises:
-        InputError: the budget cannot be.
-
-    """
-    try:
-        return read_budget(Budget.model_validate(fields))
-    except ValueError as error:
-        reason = str(error) if isinstance(error, InputError) else "give a number above 0"
-        msg = f"{words}: {reason}"
-        raise InputError(msg) from error
 
 
 def auto(

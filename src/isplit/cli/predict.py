@@ -8,7 +8,7 @@ import typer
 
 from isplit.cli import console
 from isplit.cli.options import Options
-from isplit.cli.study_options import CutOptions, GroupOption, MovedOptions
+from isplit.cli.study_options import CutOptions, GroupOption, MovedOptions, given_budgets
 from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import count_with_unit, percent_with_interval, points_with_error
 from isplit.design.budgets import DEFAULT_BUDGETS
@@ -80,8 +80,7 @@ def predict(
     with needs_extra("design"):
         from isplit import api
 
-    budgets = [Budget(payload_bytes=count) for count in bytes or ()]
-    budgets += [Budget(element_ratio=number) for number in ratio or ()]
+    budgets = given_budgets(bytes or (), ratio or ())
     if design not in ("linear", "pca"):
         msg = f"--design is {design!r}; choose linear or pca"
         raise InputError(msg)

@@ -1,5 +1,6 @@
 """Options that several verbs have: the model, the cuts, the budget, Ray, and where a study's inputs are now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,7 @@ import typer
 
 from isplit.cli.model_options import parse_extra_inputs, parse_image_size, parse_numbers
 from isplit.cli.options import Options
+from isplit.design.budgets import read_budget
 from isplit.errors import InputError, needs_extra
 from isplit.plan.planned import PLANNED, planned_split
 from isplit.records import Budget
@@ -202,6 +204,28 @@ class CutChoice:
         return study.cut_names(self.words, group=group)
 
 
+def given_budgets(payload_bytes: Iterable[int], element_ratios: Iterable[float]) -> tuple[Budget, ...]:
+    """Return the budgets that repeated --bytes and --ratio give; errors are those of `given_budget`."""
+    by_bytes = [given_budget(payload_bytes=count) for count in payload_bytes]
+    return (*by_bytes, *(given_budget(element_ratio=ratio) for ratio in element_ratios))
+
+
+def given_budget(*, payload_bytes: int | None = None, element_ratio: float | None = None) -> Budget:
+    """Return the budget that --bytes or --ratio gives.
+
+    Raises:
+        InputError: no payload can meet it; the message begins with the option.
+
+    """
+    try:
+        return read_budget(Budget(payload_bytes=payload_bytes, element_ratio=element_ratio))
+    except ValueError as error:
+        option = f"--bytes is {payload_bytes}" if element_ratio is None else f"--ratio is {element_ratio:g}"
+        reason = str(error) if isinstance(error, InputError) else "give a number above 0"
+        msg = f"{option}: {reason}"
+        raise InputError(msg) from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class BudgetChoice:
     """The size of a payload, in one of two ways.
@@ -219,7 +243,7 @@ class BudgetChoice:
         """Return the budget; None where none was given.
 
         Raises:
-            InputError: both were given.
+            InputError: both were given, or no payload can meet the budget.
 
         """
         if self.bytes is not None and self.ratio is not None:
@@ -227,13 +251,13 @@ class BudgetChoice:
             raise InputError(msg)
         if self.bytes is None and self.ratio is None:
             return None
-        return Budget(payload_bytes=self.bytes, element_ratio=self.ratio)
+        return given_budget(payload_bytes=self.bytes, element_ratio=self.ratio)
 
     def require(self) -> Budget:
         """Return the budget.
 
         Raises:
-            InputError: none or both were given.
+            InputError: none or both were given, or no payload can meet the budget.
 
         """
         budget = self.read()

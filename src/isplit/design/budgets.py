@@ -24,16 +24,18 @@ def read_budget(budget: int | Budget) -> Budget:
         256
 
     """
-    budget = Budget(payload_bytes=budget) if isinstance(budget, int) else budget
-    if (budget.payload_bytes is None) == (budget.element_ratio is None):
+    payload_bytes = budget if isinstance(budget, int) else budget.payload_bytes
+    if isinstance(budget, Budget) and (payload_bytes is None) == (budget.element_ratio is None):
         msg = "a budget is either bytes or an element ratio: give one of the two"
         raise InputError(msg)
-    if budget.payload_bytes is not None and budget.payload_bytes < smallest_payload_bytes():
+    if payload_bytes is not None and payload_bytes < smallest_payload_bytes():
         msg = (
-            f"a budget of {budget.payload_bytes} bytes is below the smallest payload, {smallest_payload_bytes()} bytes "
+            f"a budget of {payload_bytes} bytes is below the smallest payload, {smallest_payload_bytes()} bytes "
             "with its header: give more"
         )
         raise InputError(msg)
+    if isinstance(budget, int):
+        return Budget(payload_bytes=budget)
     if budget.element_ratio is not None and not 1 <= budget.element_ratio < float("inf"):
         msg = f"an element ratio of {budget.element_ratio:g} sends more than everything: give 1 or more"
         raise InputError(msg)

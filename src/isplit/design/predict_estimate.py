@@ -6,10 +6,12 @@ matrices. Both are timed on the machine, so that the estimate follows what else 
 
 import time
 from collections.abc import Callable, Sequence
-from math import prod
+from math import inf
 
 import torch
 
+from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.closed_form.patch_size import possible_patches
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.measure.speed import FEW_IMAGES, ModelSpeed
 from isplit.design.predict_quick import FIRST_IMAGES
@@ -115,21 +117,9 @@ def vector_lengths(cut: Cut, images: int, tuning: ClosedFormTuning) -> list[int]
         tuning: How long a vector may be.
 
     """
-    channels = cut.shape[0] if cut.channel_axis == 1 or len(cut.shape) == 1 else cut.shape[-1]
-    if len(cut.shape) != 3:
-        return [channels]
-    extents = cut.shape[1:] if cut.channel_axis == 1 else cut.shape[:-1]
-    lengths: list[int] = []
-    for patch, _ in tuning.patch_worth:
-        area = patch * patch
-        samples = images * (prod(extents) // area)
-        room = min(tuning.max_patch_width // area, int(samples / (tuning.samples_per_dimension * area)))
-        if min(extents) < patch or not room:
-            continue
-        lengths.append(area * min(channels, room))
-        if room >= channels:
-            break
-    return lengths[:2] or [channels]
+    alike = [1.0] * PatchLayout.of(cut).channels
+    patches = possible_patches(cut, images=images, eigenvalues=alike, loss=inf, tuning=tuning)
+    return [patch * patch * channels for patch, channels in patches]
 
 
 def estimate_text(seconds: float, *, cuts: int, budgets: int) -> str:

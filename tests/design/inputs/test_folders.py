@@ -461,3 +461,13 @@ def test_one_folder_beside_a_table(tmp_path, class_files, write_files):
 
     with pytest.raises(DataError, match=r"only one class, 'images'.* If metadata.csv holds the labels, give its path"):
         open_data(str(tmp_path))
+
+
+def test_a_table_with_an_odd_name_can_be_shown(tmp_path, class_files, write_files):
+    """Bytes of its name that are not UTF-8 are escapes in the message, which can then be printed."""
+    write_files(tmp_path, class_files(classes=("images",)))
+    (tmp_path / os.fsdecode(b"caf\xe9.csv")).touch()
+
+    with pytest.raises(DataError) as error:
+        open_data(str(tmp_path))
+    assert rb"If caf\xe9.csv holds the labels" in str(error.value).encode()

@@ -20,7 +20,7 @@ from isplit.design.inputs.hugging_face import read_hugging_face
 from isplit.design.inputs.library_sets import TORCHVISION_SETS, read_digits, read_factory, read_torchvision
 from isplit.design.inputs.objects import object_spec, read_object
 from isplit.design.inputs.parts import Division, divide
-from isplit.design.inputs.source import Source, choose_parts, close_match, notices_of_similar_names
+from isplit.design.inputs.source import Source, choose_parts, close_match, display_name, notices_of_similar_names
 from isplit.design.inputs.tables import FILE_NAME as TABLE_NAME
 from isplit.design.inputs.tables import ImageFiles, files_below, parse_csv, read_table
 from isplit.errors import DataError, InputError
@@ -172,7 +172,7 @@ def _tables_in(data: Any) -> str:
     tables = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
     if not tables:
         return ""
-    return f". If {tables[0]} holds the labels, give its path as the data, or call it {TABLE_NAME}"
+    return f". If {display_name(tables[0])} holds the labels, give its path as the data, or call it {TABLE_NAME}"
 
 
 def _notices_of_classes(source: Source, division: Division) -> tuple[str, ...]:

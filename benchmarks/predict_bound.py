@@ -17,7 +17,7 @@ import importlib
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import wraps
 from pathlib import Path
@@ -182,6 +182,21 @@ def bound_seconds(study: Study, cuts: list[Cut], settings: PredictSettings, budg
     }
 
 
+def estimated_seconds(
+    study: Study, cuts: Sequence[Cut], payload_bytes: Sequence[int], settings: PredictSettings
+) -> float:
+    """Return how many processor seconds predict estimates beforehand."""
+    return predict_seconds(
+        measure_speed(study.model, images=settings.batch_size, clock=time.process_time),
+        measure_product(clock=time.process_time),
+        cuts,
+        [Budget(payload_bytes=count) for count in payload_bytes],
+        settings=settings,
+        fit_images=len(study.view().images("fit")),
+        select_images=len(study.view().images("select")),
+    )
+
+
 def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return the bound, the phases and the ratio of one run of `predict`."""
     data = isplit.open_data(str(options.data))
@@ -196,15 +211,7 @@ def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     )
     cuts = list(study.cuts())
     bound = bound_seconds(study, cuts, settings, len(options.bytes))
-    estimate_s = predict_seconds(
-        measure_speed(study.model, images=settings.batch_size, clock=time.process_time),
-        measure_product(clock=time.process_time),
-        cuts,
-        [Budget(payload_bytes=count) for count in options.bytes],
-        settings=settings,
-        fit_images=len(study.view().images("fit")),
-        select_images=len(study.view().images("select")),
-    )
+    estimate_s = estimated_seconds(study, cuts, options.bytes, settings)
     phases = Phases()
     with ExitStack() as stack:
         phases.watch(stack)

@@ -27,14 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from predict_bound import NETWORK, fitted_weights
+from predict_bound import NETWORK, estimated_seconds, fitted_weights
 
 import isplit
-from isplit.design.measure.speed import measure_speed
-from isplit.design.predict_estimate import measure_product, predict_seconds
 from isplit.design.predict_quick import quick_settings
 from isplit.design.settings import AnalyzeSettings, PredictSettings
-from isplit.records import Budget, Prediction
+from isplit.records import Prediction
 
 RESULTS = Path(__file__).parent / "results" / "quick.json"
 TRUNK = "vgg16-imagenet-trunk-fp16.safetensors"
@@ -119,19 +117,6 @@ def compared_choices(full: Any, quick: Any) -> list[dict[str, Any]]:
     return choices
 
 
-def estimate_s(study: Any, cuts: Sequence[str], budgets: Sequence[int], settings: PredictSettings) -> float:
-    """Return how many processor seconds predict estimates beforehand."""
-    return predict_seconds(
-        measure_speed(study.model, images=settings.batch_size, clock=time.process_time),
-        measure_product(clock=time.process_time),
-        study.cuts(cuts),
-        [Budget(payload_bytes=count) for count in budgets],
-        settings=settings,
-        fit_images=len(study.view().images("fit")),
-        select_images=len(study.view().images("select")),
-    )
-
-
 def measured(name: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Return the figures of one pair."""
     pair = PAIRS[name]
@@ -140,8 +125,8 @@ def measured(name: str, options: argparse.Namespace, scratch: Path) -> dict[str,
     seconds: dict[str, float] = {}
     records: dict[bool, Any] = {}
     fit_images = len(data.parts["fit"])
-    for quick in (False, True):
-        way = "quick" if quick else "full"
+    ways = ((False, "full"), (True, "quick"))
+    for quick, way in ways:
         settings = AnalyzeSettings(quick=quick, images=options.analyze, test_images=options.analyze)
         studies[quick], seconds[f"analyze_{way}"] = timed(
             lambda settings=settings, way=way: isplit.analyze(model, data, out=scratch / way, settings=settings)
@@ -149,17 +134,20 @@ def measured(name: str, options: argparse.Namespace, scratch: Path) -> dict[str,
     every = [cut.name for cut in studies[False].cuts()]
     count = min(options.cuts, len(every))
     cuts = [every[place * (len(every) - 1) // max(1, count - 1)] for place in range(count)]
-    for quick in (False, True):
+    for quick, way in ways:
         chosen = PredictSettings(
             quick=quick,
             statistics_images=options.statistics,
             images=options.images,
             remote_images=options.remote,
         )
-        seconds[f"estimate_{'quick' if quick else 'full'}"] = estimate_s(
-            studies[quick], cuts, pair.budgets, quick_settings(chosen, fit_images=fit_images) if quick else chosen
+        seconds[f"estimate_{way}"] = estimated_seconds(
+            studies[quick],
+            studies[quick].cuts(cuts),
+            pair.budgets,
+            quick_settings(chosen, fit_images=fit_images) if quick else chosen,
         )
-        records[quick], seconds[f"predict_{'quick' if quick else 'full'}"] = timed(
+        records[quick], seconds[f"predict_{way}"] = timed(
             lambda quick=quick, chosen=chosen: isplit.predict(
                 studies[quick], list(pair.budgets), cuts=cuts, settings=chosen
             )

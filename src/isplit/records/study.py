@@ -34,7 +34,11 @@ class Preprocessing(Part):
     def _check_values(self) -> Self:
         values = prod(self.image_size) * self.channels
         if values > LARGEST_INPUT:
-            msg = f"an input of {self.image_size} pixels and {self.channels} channels exceeds {LARGEST_INPUT:,} values"
+            height, width = self.image_size
+            msg = (
+                f"an input of {height} x {width} pixels and {self.channels} channels has more than {LARGEST_INPUT:,} "
+                "values: give smaller images"
+            )
             raise ValueError(msg)
         return self
 

@@ -54,10 +54,10 @@ def test_output_in_a_dictionary(factory):
     [
         ("make", {}, "does not say what images it takes: pass `image_size=N`"),
         ("make", {"image_size": 1}, r"cannot take images of shape \(2, 3, 1, 1\): RuntimeError"),
-        ("make", {"image_size": -8}, "sizes must be positive"),
+        ("make", {"image_size": -8}, "image_size.0: Input should be greater than or equal to 1"),
         ("make", {"image_size": 8, "channels": 1}, r"cannot take images of shape \(2, 1, 8, 8\)"),
         ("make", {"image_size": 8, "mean": (0.1, 0.2)}, "must have 1 or 3 values"),
-        ("make", {"image_size": 8, "std": (0.0,)}, "std be positive"),
+        ("make", {"image_size": 8, "std": (0.0,)}, "std.0: Input should be greater than 0"),
         ("make", {"image_size": 8, "num_classes": 1}, "at least 2 outputs"),
         ("make", {"image_size": 8, "weights": "default"}, "has no default weights"),
         ("make_fixed", {"image_size": 8, "num_classes": 9}, "has 4 outputs, not 9"),

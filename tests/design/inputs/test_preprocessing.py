@@ -70,11 +70,12 @@ def test_arrays_are_lists():
     ("given", "words"),
     [
         ({"mean": (0.1, 0.2)}, "must have 1 or 3 values each"),
-        ({"std": 0.0}, "std be positive"),
-        ({"std": float("inf")}, "std be positive"),
-        ({"mean": float("nan")}, "means finite"),
-        ({"image_size": 0}, "sizes must be positive"),
+        ({"std": 0.0}, r"std\.0: Input should be greater than 0 \(got 0\.0\)"),
+        ({"std": float("inf")}, "must be finite"),
+        ({"mean": float("nan")}, "must be finite"),
+        ({"image_size": 0}, r"image_size\.0: Input should be greater than or equal to 1 \(got 0\)"),
         ({"image_size": "wide"}, "net: the preprocessing cannot be used: image_size"),
+        ({"image_size": 20_000}, "cannot be used: an input of 20000 x 20000 pixels and 3 channels has more than"),
     ],
 )
 def test_fields_that_cannot_be(given, words):

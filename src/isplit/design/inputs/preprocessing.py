@@ -52,7 +52,10 @@ def _validate(fields: dict[str, Any], *, keeps_resize: bool, spec: str) -> Prepr
     except ValidationError as error:
         first_error = error.errors()[0]
         where = ".".join(map(str, first_error["loc"]))
-        msg = f"{spec}: the preprocessing cannot be used: {where}: {first_error['msg']} (got {first_error['input']!r})"
+        reason = f"{where}: {first_error['msg']} (got {first_error['input']!r})"
+        if not where:  # it is about several fields, which the message names
+            reason = first_error["msg"].removeprefix("Value error, ")
+        msg = f"{spec}: the preprocessing cannot be used: {reason}"
         raise ModelError(msg) from error
     channels, (height, width) = preprocessing.channels, preprocessing.image_size
     broadcast = {
@@ -61,21 +64,11 @@ def _validate(fields: dict[str, Any], *, keeps_resize: bool, spec: str) -> Prepr
     preprocessing = preprocessing.model_copy(
         update=broadcast if keeps_resize or height != width else broadcast | {"resize_size": height}
     )
-    if not len(preprocessing.mean) == len(preprocessing.std) == channels or not all(
-        0 < value < math.inf for value in preprocessing.std
-    ):
-        msg = (
-            f"mean {preprocessing.mean} and std {preprocessing.std} must have 1 or {channels} values each, and std be "
-            "positive"
-        )
+    if not len(preprocessing.mean) == len(preprocessing.std) == channels:
+        msg = f"mean {preprocessing.mean} and std {preprocessing.std} must have 1 or {channels} values each"
         raise ModelError(msg)
-    if min(*preprocessing.image_size, preprocessing.resize_size or 1) < 1 or not all(
-        map(math.isfinite, preprocessing.mean)
-    ):
-        msg = (
-            f"sizes must be positive and means finite: {preprocessing.image_size}, {preprocessing.resize_size}, "
-            f"{preprocessing.mean}"
-        )
+    if not all(map(math.isfinite, (*preprocessing.mean, *preprocessing.std))):
+        msg = f"mean {preprocessing.mean} and std {preprocessing.std} must be finite"
         raise ModelError(msg)
     return preprocessing
 

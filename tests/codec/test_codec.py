@@ -222,6 +222,22 @@ class TestEveryCoder:
             make(coder).encode(draw_latent(shape))
 
 
+@pytest.mark.parametrize("axis", [0, 2])
+def test_lengths_with_several_sets_of_tables(axis):
+    """Each length is that of a codec with the image's own tables; latents of another shape are refused."""
+    codec = make(channel_axis=axis)
+    latents = np.stack([draw_latent(seed=seed) for seed in range(4)])
+    symbols = np.stack([codec.quantiser.quantise(latent, channel_axis=axis) for latent in latents])
+    codecs = [codec.with_rans(counts_of(codec, latents[part]), images=2) for part in (slice(2), slice(2, 4))]
+    set_of = np.array([1, 0, 1, 0])
+
+    expected = [len(codecs[place].encode(latent)) for place, latent in zip(set_of, latents, strict=True)]
+    sets = [with_rans.tables for with_rans in codecs]
+    assert expected == codec.rans_payload_bytes(symbols, sets, set_of).tolist()
+    with pytest.raises(InputError, match="the latent has shape"):
+        codec.rans_payload_bytes(np.swapaxes(symbols, 1, 3), sets, set_of)
+
+
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_same_bytes_in_another_process(hash_seed):
     """Nothing depends on hash seeds or on what ran before."""

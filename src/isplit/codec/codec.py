@@ -159,14 +159,21 @@ class Codec:
     def rans_payload_bytes(
         self, symbols: NDArray[np.uint8], sets: Sequence[RansTables], set_of: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return the length of each image's payload if this codec had rans tables, those of one of several sets.
+        """Return the length of each image's payload, header included, with rans and the tables of one of several sets.
+
+        The codec's own coder plays no part.
 
         Args:
             symbols: Quantised latents, (images, *shape).
             sets: The tables, all of the same shape.
             set_of: The place in `sets` of each image's tables.
 
+        Raises:
+            InputError: the latents have another shape than the codec's, or symbols that the tables lack.
+
         """
+        if len(symbols):
+            self._check_shape(symbols[0])
         return header_bytes(self.frame) + sizes_of_sets(sets, self._rows(symbols), set_of)
 
     def _rows(self, symbols: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -28,7 +28,6 @@ _HARDLY_ANY = 1e-9
 _RIDGE = 0.1
 _ERROR_WITHOUT_LOSS, _ERROR_PER_LOSS = 0.008, 0.15
 """What errors are weighed by: half a standard error more than that of 1,000 images, and a share of the loss."""
-_USED_BUDGET, _CLEAR_LOSS = 0.5, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class TrainedSplit:
 
 def further_splits() -> list[TrainedSplit]:
     """Return the splits of pairs that are none of the reproduction's six: with many images, and of never_loses.py."""
-    many = [row for row in read("many-images") if row["seed"] == 0 and not is_unfilled(row)]
+    many = [row for row in read("many-images") if row["seed"] == 0]
     lines = read_rows(RESULTS.parents[1] / "results" / "never-loses.jsonl")
     return [TrainedSplit.of(row) for row in many] + [
         TrainedSplit(
@@ -67,14 +66,6 @@ def further_splits() -> list[TrainedSplit]:
         )
         for line in lines
     ]
-
-
-def is_unfilled(row: Row) -> bool:
-    """Say whether a split lost much and left most of its budget unused: a fault of the search, mended since then."""
-    budget = row["budget"]
-    if not budget.endswith("B"):
-        return False
-    return row["payload_bytes"] < _USED_BUDGET * int(budget[:-1]) and loss_before(row) > _CLEAR_LOSS
 
 
 def fit_remaining(splits: Sequence[TrainedSplit]) -> RemainingShare:
@@ -95,14 +86,14 @@ def fit_remaining(splits: Sequence[TrainedSplit]) -> RemainingShare:
 def fit_calibration(splits: Sequence[TrainedSplit], *, name: str = "", stderr: float = 0.0) -> Calibration:
     """Fit the share to all splits, and the widths to what each pair needs when it is predicted from the others."""
     by_pair = _by_pair(splits)
-    held_out = [_held_out(own, splits) for own in by_pair.values()] if len(by_pair) > 1 else []
+    held_out = [_held_out(pair_splits, splits) for pair_splits in by_pair.values()] if len(by_pair) > 1 else []
     small = [
         np.abs(after - before * expit(logits))[before < _SMALL_LOSS]
         for before, after, logits in held_out
         if (before < _SMALL_LOSS).sum() >= _FEWEST_SMALL
     ]
     noise = _over_pairs([_within_pair(errors) for errors in small], default=1.0)
-    spreads = [_within_pair(_needed_spread(*own, noise=noise)) for own in held_out]
+    spreads = [_within_pair(_needed_spread(*arrays, noise=noise)) for arrays in held_out]
     numbers = [split.classes for split in splits]
     return Calibration(
         name=name,
@@ -118,18 +109,18 @@ def fit_calibration(splits: Sequence[TrainedSplit], *, name: str = "", stderr: f
 
 
 def _held_out(
-    own: Sequence[TrainedSplit], splits: Sequence[TrainedSplit]
+    pair_splits: Sequence[TrainedSplit], splits: Sequence[TrainedSplit]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return a pair's losses before and after training, and the logits of the share that remains by other pairs.
 
     Where the pair's number of classes is beyond that of all others, they say nothing about it, and its own splits are
     among those that the logits are from.
     """
-    rest = [split for split in splits if split.pair != own[0].pair]
+    rest = [split for split in splits if split.pair != pair_splits[0].pair]
     numbers = [split.classes for split in rest]
-    known = min(numbers) <= own[0].classes <= max(numbers)
+    known = min(numbers) <= pair_splits[0].classes <= max(numbers)
     remaining = fit_remaining(rest if known else splits)
-    before, after, classes, _ = _arrays(own)
+    before, after, classes, _ = _arrays(pair_splits)
     return before, after, remaining.intercept + remaining.per_log_classes * classes
 
 
@@ -191,19 +182,19 @@ class Coverage:
 def coverage(splits: Sequence[TrainedSplit]) -> list[Coverage]:
     """Check the intervals of every pair, from a calibration of the other pairs alone."""
     results: list[Coverage] = []
-    for pair, own in _by_pair(splits).items():
+    for pair, pair_splits in _by_pair(splits).items():
         fitted = fit_calibration([split for split in splits if split.pair != pair])
-        covered = [split for split in own if fitted.covers(split.before)]
+        covered = [split for split in pair_splits if fitted.covers(split.before)]
         losses = [fitted.loss_after(split.before, classes=split.classes) for split in covered]
         predicted = list(zip(covered, losses, strict=True))
         results.append(
             Coverage(
                 pair=pair,
-                known=fitted.knows(own[0].classes),
+                known=fitted.knows(pair_splits[0].classes),
                 inside=np.array([loss.least <= split.after <= loss.most for split, loss in predicted], bool),
                 widths=np.array([(loss.most - loss.least) / 2 for loss in losses]),
                 errors=np.array([loss.expected - split.after for split, loss in predicted]),
-                predicted_nothing=len(own) - len(covered),
+                predicted_nothing=len(pair_splits) - len(covered),
             )
         )
     return results

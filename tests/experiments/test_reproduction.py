@@ -8,7 +8,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "reproduction"))
 
-from intervals import TrainedSplit, coverage, coverage_text, fit_calibration, is_unfilled
+from intervals import TrainedSplit, coverage, coverage_text, fit_calibration
 from judge import calibrated, ceilings, judge, judge_all
 from truth import Row, Truth, first_by_closed_form, first_by_cui, gather, is_whole, loss_before, predictors
 
@@ -153,14 +153,6 @@ def test_a_number_of_classes_that_no_other_pair_reaches() -> None:
     assert "many *" in coverage_text(splits)
     # The pair counts with what it needs when it is among those that the share is from.
     assert fit_calibration(splits).remaining.at(100) == pytest.approx(0.9, abs=0.05)
-
-
-def test_splits_that_a_fault_left_without_their_budget_do_not_count() -> None:
-    """They lost their answers for want of bytes that they were given; a cut that needs few bytes loses nothing."""
-    small = {"payload_bytes": 10.0, "budget": "128B"}
-    assert is_unfilled(line("c1", 0.1, before=0.05, **small))
-    assert not is_unfilled(line("c1", 0.9, before=0.9, **small))
-    assert not is_unfilled(line("c1", 0.1, before=0.05, payload_bytes=10.0))
 
 
 def test_first_choices() -> None:

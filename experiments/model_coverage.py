@@ -189,8 +189,8 @@ def _summary(rows: dict[str, dict[str, Any]], library: str) -> list[str]:
     release = f"; {library} {versions[library]}" if library in versions else ""
     return [
         f"{len(captured)} of the {len(rows)} models that were tried were captured (torch {versions['torch']}, on a CPU"
-        f"{release}). {len(captured) - len(cut)} of them have no default cut. In {exact} of the others, head followed "
-        f"by tail equals the whole model bit for bit at every default cut ({cuts} cuts in all).{dated}"
+        f"{release}), {len(captured) - len(cut)} of them without a default cut. In {exact} of the {len(cut)} others, "
+        f"head followed by tail equals the whole model bit for bit at every default cut ({cuts} cuts in all).{dated}"
     ]
 
 

@@ -64,3 +64,18 @@ def test_counts_beyond_what_is_summed(monkeypatch):
     monkeypatch.setattr("isplit.records.paired._LARGEST_EXACT", 0)
     np.testing.assert_allclose([bound(2000, 9000) for bound in (upper_share, lower_share)], exact, atol=5e-5)
     assert 0.999 < Paired(only_first=2**60, only_second=1, difference=-1, stderr=0).largest_loss(10) < 1.001
+
+
+def test_paired():
+    """Of four images one is won and two are lost: the variance is 3/4 - (1/4)^2 = 11/16, over four images."""
+    paired = Paired.from_answers([1, 1, 0, 1], [0, 0, 1, 1])
+    assert (2, 1) == (paired.only_first, paired.only_second)
+    assert paired.difference == -0.25
+    assert pytest.approx((11 / 64) ** 0.5) == paired.stderr
+
+
+def test_paired_without_images():
+    """No images are no difference, as little known as one image would tell, and no division by zero."""
+    paired = Paired.from_answers([], [])
+    assert (0, 0, 0.0) == (paired.only_first, paired.only_second, paired.difference)
+    assert Paired.from_answers([True], [True]).stderr == paired.stderr > 0.5

@@ -3,6 +3,7 @@
 from isplit.records.answers import Answer, AnswerSource, Timings, read_answers
 from isplit.records.arrays import load_arrays, save_arrays
 from isplit.records.base import Part, Record
+from isplit.records.budget import Budget
 from isplit.records.bundle import (
     BundledFile,
     BundleName,
@@ -89,7 +90,6 @@ from isplit.records.simulation import (
 )
 from isplit.records.splits import (
     BottleneckSpec,
-    Budget,
     CoderName,
     Design,
     Measurement,

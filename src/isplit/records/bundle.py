@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from isplit.records.base import Amount, Count, Part, Share
+from isplit.records.budget import RecordedBudget
 from isplit.records.compression import Compression, ImageFormat
 from isplit.records.files import open_ordinary
 from isplit.records.paired import Paired
-from isplit.records.splits import RecordedBudget
 from isplit.records.study import Accuracy, ClassGroup, PartName, Preprocessing
 from isplit.records.tables import TableRecord
 

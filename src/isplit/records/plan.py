@@ -13,10 +13,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from isplit.records.base import Amount, Count, Part, Share
+from isplit.records.budget import RecordedBudget
 from isplit.records.compression import Compression
 from isplit.records.link import LinkRecord, Transport, WireOverhead
 from isplit.records.profile import Execution, FigureSource, Machine, PlacementMemory, Power
-from isplit.records.splits import RecordedBudget
 from isplit.records.tables import TableRecord
 
 PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]

@@ -5,7 +5,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from isplit.records.base import Amount, ComputedOn, Count, Part, Share
-from isplit.records.splits import Design, Measurement, RecordedBudget
+from isplit.records.budget import RecordedBudget
+from isplit.records.splits import Design, Measurement
 from isplit.records.tables import TableRecord
 
 Predictor = Literal["cui", "size", "depth", "closed-form", "calibrated"]

@@ -92,7 +92,7 @@ def test_profiles_come_back_from_json():
         ({"whole": {"median_ms": float("nan"), "p95_ms": 1.0, "runs": 1}}, "finite"),
         ({"whole": {"median_ms": 2.0, "p95_ms": 1.0, "runs": 1}}, "below the median"),
         ({"power": {"meter": "stated", "active_w": 1.0, "idle_w": 2.0}}, "exceeds active power"),
-        ({"rates": {"macs_per_s": 0, "memory_bytes_per_s": 1}}, "greater than 0"),
+        ({"rates": {"macs_per_s": 0, "memory_bytes_per_s": 1}}, "greater than or equal to 0.000000000001"),
     ],
 )
 def test_profiles_that_make_no_sense_are_refused(change: dict[str, object], words: str):

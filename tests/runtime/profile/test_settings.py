@@ -11,7 +11,7 @@ from isplit.runtime.profile.settings import ProfileSettings
 def test_ends_of_the_ranges():
     """The smallest and the largest values are settings."""
     ProfileSettings(runs=1, warm_up_runs=0, threads=1, seconds=1e-9)
-    ProfileSettings(runs=100_000, warm_up_runs=100_000, threads=100_000, watts=5.0, idle_watts=5.0)
+    ProfileSettings(runs=100_000, warm_up_runs=100_000, threads=256, watts=5.0, idle_watts=5.0)
 
 
 @pytest.mark.parametrize(

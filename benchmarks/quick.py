@@ -90,7 +90,9 @@ def first_choice(rows: Sequence[Prediction]) -> Prediction:
     most = max(row.measurement.accuracy.images for row in rows)
     # Splits that were left in an earlier round of a quick run were surely worse than another.
     remaining = [row for row in rows if row.measurement.accuracy.images == most]
-    return max(remaining, key=lambda row: (row.measurement.accuracy.accuracy, -row.measurement.divergence_nats))
+    return max(
+        remaining, key=lambda row: (row.measurement.accuracy.accuracy, -(row.measurement.divergence_nats or 0.0))
+    )
 
 
 def compared_choices(full: Any, quick: Any) -> list[dict[str, Any]]:

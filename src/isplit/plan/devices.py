@@ -73,26 +73,7 @@ def estimate_device(text: str, *, name: str | None = None) -> ProfileRecord:
         InputError: a name is unknown or missing, or a value is not a positive number.
 
     """
-    known = ("gflops", "gbps", "watts", "idle_watts", "memory_gb", "overhead_ms")
-    values: dict[str, float] = {}
-    for item in text.split(","):
-        key, equals, number = (part.strip() for part in item.partition("="))
-        if key not in known or not equals:
-            msg = f"estimate has {item!r}; give NAME=NUMBER with names {', '.join(known)}: gflops=4,gbps=3"
-            raise InputError(msg)
-        if key in values:
-            msg = f"estimate is {text!r}, which gives {key} twice; give it once"
-            raise InputError(msg)
-        try:
-            values[key] = float(number)
-        except ValueError:
-            values[key] = -1.0
-        if not 1e-6 < values[key] < 1e9:
-            msg = f"estimate has {item!r}; {key} has to be a number above 0 (from 10^-6 to 10^9)"
-            raise InputError(msg)
-    if missing := [key for key in ("gflops", "gbps") if key not in values]:
-        msg = f"estimate is {text!r} and lacks {' and '.join(missing)}: give gflops=4,gbps=3"
-        raise InputError(msg)
+    values = _stated_rates(text)
     watts, idle_watts = values.get("watts"), values.get("idle_watts", 0.0)
     if (watts is None and idle_watts) or (watts is not None and idle_watts > watts):
         msg = f"estimate is {text!r}: idle_watts needs watts beside it, at least as large"
@@ -124,6 +105,31 @@ def estimate_device(text: str, *, name: str | None = None) -> ProfileRecord:
             spread=1.2,
         ),
     )
+
+
+def _stated_rates(text: str) -> dict[str, float]:
+    """Return the numbers of an estimate by name, each checked by itself."""
+    known = ("gflops", "gbps", "watts", "idle_watts", "memory_gb", "overhead_ms")
+    values: dict[str, float] = {}
+    for item in text.split(","):
+        key, equals, number = (part.strip() for part in item.partition("="))
+        if key not in known or not equals:
+            msg = f"estimate has {item!r}; give NAME=NUMBER with names {', '.join(known)}: gflops=4,gbps=3"
+            raise InputError(msg)
+        if key in values:
+            msg = f"estimate is {text!r}, which gives {key} twice; give it once"
+            raise InputError(msg)
+        try:
+            values[key] = float(number)
+        except ValueError:
+            values[key] = -1.0
+        if not 1e-6 < values[key] < 1e9:
+            msg = f"estimate has {item!r}; {key} has to be a number above 0 (from 10^-6 to 10^9)"
+            raise InputError(msg)
+    if missing := [key for key in ("gflops", "gbps") if key not in values]:
+        msg = f"estimate is {text!r} and lacks {' and '.join(missing)}: give gflops=4,gbps=3"
+        raise InputError(msg)
+    return values
 
 
 def this_machine(*, clock: Callable[[], float] = time.perf_counter) -> ProfileRecord:

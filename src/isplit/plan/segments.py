@@ -177,9 +177,8 @@ def split_into_segments(
     divided = _fewest_blocks(shape, memory, max_memory_bytes=max_memory_bytes, runtime_bytes=runtime_bytes)
     fits = memory <= max_memory_bytes
     rates = times.profile.rates
-    load_rate = rates.load_bytes_per_s if rates else 1e8
     count = shape.end + 1
-    load_ms = 1e3 * _weight_bytes(shape) / load_rate
+    load_ms = 1e3 * _weight_bytes(shape) / (rates.load_bytes_per_s if rates else 1e8)
     starts, ends = np.meshgrid(np.arange(count), np.arange(count), indexing="ij")
     compute_ms = times.part_ms(starts, ends)
     ending = np.where(np.arange(count) < count - 1, shape.tensor_bytes, 0.0)

@@ -57,12 +57,7 @@ def profile(
         ('measured', ['pool2'])
 
     """
-    if not 1e-6 < scale < 1e6:
-        msg = f"scale is {scale}; give a factor from 10^-6 to 10^6: 1.3 takes 1.3 times as long"
-        raise InputError(msg)
-    if not 1 <= len(name) <= LONGEST_NAME:
-        msg = f"name is {name[:20]!r}, with {len(name)} characters; give 1 to {LONGEST_NAME}"
-        raise InputError(msg)
+    _check(name, scale)
     if isinstance(source, (str, Path)) and Path(source).is_file():
         record = read_shared(ProfileRecord, Path(source), command="isplit profile")
         record = record.model_copy(update={"name": name, "title": title or record.title})
@@ -80,6 +75,16 @@ def profile(
     if scale == 1:
         return record
     return record.scaled(scale, name=name).model_copy(update={"title": record.title})
+
+
+def _check(name: str, scale: float) -> None:
+    """Refuse a name or a factor that a profile cannot have."""
+    if not 1e-6 < scale < 1e6:
+        msg = f"scale is {scale}; give a factor from 10^-6 to 10^6: 1.3 takes 1.3 times as long"
+        raise InputError(msg)
+    if not 1 <= len(name) <= LONGEST_NAME:
+        msg = f"name is {name[:20]!r}, with {len(name)} characters; give 1 to {LONGEST_NAME}"
+        raise InputError(msg)
 
 
 def is_study(directory: Path) -> bool:

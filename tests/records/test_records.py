@@ -116,7 +116,7 @@ records = {
         images_per_class=st.dictionaries(text, count, max_size=3),
         stopped=text,
         points=several(points),
-        subsets=several(st.builds(SubsetCurve, name=text, classes=texts, points=several(points))),
+        subsets=several(st.builds(SubsetCurve, name=text, classes=texts, images=count, points=several(points))),
     ),
     GraphRecord: st.builds(
         GraphRecord,

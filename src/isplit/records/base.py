@@ -19,8 +19,10 @@ ComputedOn = Annotated[
 ]
 """The field of a record that says where its figures were computed."""
 
-Count = Annotated[int, Field(ge=0)]
-"""A number of things."""
+_LARGEST_INTEGER = 2**64 - 1  # the largest seed of torch
+
+Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
+"""A number of things; a larger one could be written, but not be read again."""
 
 Amount = Annotated[float, Field(ge=-1e-6)]
 """A time, a size or another quantity that is never negative, but for rounding where it is a difference."""
@@ -37,7 +39,7 @@ Side = Annotated[int, Field(ge=1, le=2**16)]
 Axis = Annotated[int, Field(ge=-8, le=8)]
 """The number of a tensor's dimension, counted from its end if it is negative."""
 
-Seed = Annotated[int, Field(ge=0, lt=2**64)]
+Seed = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
 """A seed of random numbers."""
 
 
@@ -201,7 +203,6 @@ def _refuse_number(word: str) -> float:
 
 
 _LARGEST_FLOAT = 1e100  # squares of the largest 32-bit number are below it, and a product of three is still finite
-_LARGEST_INTEGER = 2**64 - 1  # the largest seed of torch
 
 
 def _finite(text: str) -> float:

@@ -120,6 +120,21 @@ def test_decoders_are_judged_once_after_all_images(monkeypatch: pytest.MonkeyPat
     assert sorted(set(judged)) == judged  # each time on more images
 
 
+def test_more_latents_than_vectors_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven images have 14 patches, and the split has 16 latents: no ridge is tried, and the decoder stays."""
+    passes = Passes()
+    passes.images.decoders = np.arange(7)
+    linear_map = LinearMap(PatchLayout(SHAPE, 1, 4), rank=16)
+    linear_map.decoder.data = 3 * torch.ones(16, 32)
+    built = replace(split_with(0.0), bottleneck=LinearBottleneck([linear_map]).requires_grad_(False))
+    monkeypatch.delattr(decoders, "cross_validated_errors")
+
+    estimate_decoders(cast("StatisticsPasses", passes), [built])
+
+    assert 7 == passes.shown
+    assert torch.equal(3 * torch.ones(16, 32), linear_map.decoder)
+
+
 def test_without_other_images_nothing_changes() -> None:
     """Images that the moments are from would show the same directions again."""
     built = split_with(3.0)

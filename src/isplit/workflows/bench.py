@@ -26,6 +26,7 @@ from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.device import LOCAL, REMOTE, placements_of
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.link import open_link
+from isplit.runtime.profile.settings import check_ranges
 from isplit.runtime.served import served
 
 _COUNTED_IMAGES = 10
@@ -54,11 +55,7 @@ class BenchSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, least, most in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                msg = f"{name} is {value}; give a number from {least} to {most:,}"
-                raise InputError(msg)
+        check_ranges(self, _RANGES)
 
 
 @dataclass(frozen=True, kw_only=True)

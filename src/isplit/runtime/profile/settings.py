@@ -1,5 +1,6 @@
 """Define the settings of `isplit profile`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isplit.errors import InputError
@@ -41,10 +42,7 @@ class ProfileSettings:
 
     def __post_init__(self) -> None:
         check_provider(self.provider)
-        for name, least, most in (("runs", 1, 100_000), ("threads", 1, 256), ("warm_up_runs", 0, 100_000)):
-            if not least <= getattr(self, name) <= most:
-                msg = f"{name} is {getattr(self, name)}; give a number from {least} to {most:,}"
-                raise InputError(msg)
+        check_ranges(self, (("runs", 1, 100_000), ("threads", 1, 256), ("warm_up_runs", 0, 100_000)))
         if not 0 < self.seconds <= _MOST_SECONDS:
             msg = f"seconds is {self.seconds}; give a time above 0, up to {_MOST_SECONDS:,}"
             raise InputError(msg)
@@ -53,4 +51,18 @@ class ProfileSettings:
             raise InputError(msg)
         if not 0 <= self.idle_watts <= (self.watts or 0.0):
             msg = f"idle_watts is {self.idle_watts}; give at most the watts, which have to be given too"
+            raise InputError(msg)
+
+
+def check_ranges(settings: object, ranges: Sequence[tuple[str, int, int]]) -> None:
+    """Refuse settings of which a number is out of its range, given as name, least and most; None is never refused.
+
+    Raises:
+        InputError: a number is out of its range; the message names it, and the range.
+
+    """
+    for name, least, most in ranges:
+        value: float | None = getattr(settings, name)
+        if value is not None and not least <= value <= most:
+            msg = f"{name} is {value}; give a number from {least} to {most:,}"
             raise InputError(msg)

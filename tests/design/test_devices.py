@@ -278,3 +278,13 @@ def test_the_pretended_device_refuses(monkeypatch, name):
         with pytest.raises((RuntimeError, TypeError), match=r"same device|indices are on|generator|numpy"):
             MIXTURES[name](there, torch.ones(3))
     assert [0.0] * 3 == there.cpu().tolist()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("cuda:1", ["cuda:1"]), ("mps", ["mps"]), ("cpu", [])])
+def test_an_accelerator_is_waited_for(monkeypatch, name, expected):
+    """Each kind of accelerator is waited for in its own way, and a processor is not waited for."""
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(str(device)))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    devices.synchronise(torch.device(name))
+    assert expected == waited

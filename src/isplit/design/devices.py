@@ -67,6 +67,21 @@ def device_of(module: nn.Module) -> torch.device:
     return CPU
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done all that was asked of it, so that a clock can be read.
+
+    An accelerator takes operations into a queue, and returns to the program before it has computed them.
+
+    Args:
+        device: Where something was computed. A processor is never behind.
+
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def sum_device(device: torch.device) -> torch.device:
     """Return where sums in float64 are kept that are taken of tensors on a device: Apple's GPUs have no float64."""
     return CPU if device.type == "mps" else device

@@ -36,6 +36,19 @@ def test_larger_batches(tiny_model_file):
     assert ModelSpeed(forward_s=0.1, gradient_s=0.1) == speed
 
 
+def test_the_clock_is_read_when_the_device_has_computed(tiny_model_file, monkeypatch):
+    """Before each reading of the clock, the device is waited for: it may only have queued the operations."""
+    events, ticks = [], count(start=0.0, step=1.0)
+
+    def clock():
+        events.append("clock")
+        return next(ticks)
+
+    monkeypatch.setattr("isplit.design.measure.speed.synchronise", lambda device: events.append(device.type))
+    measure_speed(load_model(f"{tiny_model_file}:build"), clock=clock)
+    assert ["cpu", "clock"] * 4 == events
+
+
 def test_the_model_is_left_as_it_was(tiny_model_file):
     """Modes and gradients of the model stay."""
     model = load_model(f"{tiny_model_file}:build")

@@ -82,10 +82,14 @@ def main() -> None:
 
 @cache
 def bases(study: Study, *, weighted: bool = True, joint_maps: bool = True) -> list[dict[Budget, Basis]]:
-    """Solve every cut once for all parts, with maps over all positions where they are worth it, or without any."""
+    """Solve every cut once for all parts, with maps over all positions where they are worth it, or without any.
+
+    Of patches of several sizes, those with the smallest expected loss are taken.
+    """
     tuning = TUNING if joint_maps else replace(TUNING, max_joint_width=0)
     settings = PredictSettings(statistics_images=STATISTICS_IMAGES, weighted=weighted, tuning=tuning)
-    return closed_form_bases(study.view(), [RATIO, *BUDGETS, EQUAL_BYTES], study.cuts(), settings)
+    of_cuts = closed_form_bases(study.view(), [RATIO, *BUDGETS, EQUAL_BYTES], study.cuts(), settings)
+    return [{budget: candidates[0] for budget, candidates in of_cut.items()} for of_cut in of_cuts]
 
 
 def build(study: Study, cuts: Container[str], budgets: Sequence[Budget], *, weighted: bool = True) -> list[Built]:

@@ -55,7 +55,8 @@ def main() -> None:
     options = parser.parse_args()
     if not options.table:
         for cut in options.cuts:
-            run(open_study(options.study), options.name, cut, options.budgets, images=options.images)
+            study = open_study(options.study, allow_code=options.allow_code)
+            run(study, options.name, cut, options.budgets, images=options.images)
     print_table()
 
 
@@ -76,7 +77,7 @@ def run(study: Study, name: str, cut: str, budgets: Sequence[Budget], *, images:
     labels = torch.from_numpy(view.classes.label_map)[torch.tensor([study.data.labels[i] for i in view.images("test")])]
     for budget in missing:
         pause_point()
-        lab = Lab(study, build_split(view, bases[budget], budget), budget, crossing, labels)
+        lab = Lab(study, build_split(view, bases[budget][0], budget), budget, crossing, labels)
         with RESULTS.open("a") as file:
             for row in lab.rows():
                 place = {"name": name, "cut": cut, "budget": budget.payload_bytes}

@@ -30,7 +30,7 @@ def main() -> None:
     if not options.table:
         for cut in options.cuts:
             pause_point()
-            run(open_study(options.study), options.name, cut, options.budgets)
+            run(open_study(options.study, allow_code=options.allow_code), options.name, cut, options.budgets)
     print_table()
 
 
@@ -42,8 +42,13 @@ def run(study: Study, name: str, cut: str, budgets: list[Budget]) -> None:
         return
     view, cuts, settings = study.view(), study.cuts((cut,)), PredictSettings()
     (bases,) = closed_form_bases(view, missing, cuts, settings)
-    before = [build_split(view, bases[budget], budget) for budget in missing]
     closed = closed_forms(view, missing, cuts, settings)
+    before = [
+        build_split(view, basis, form.budget)
+        for form in closed
+        for basis in bases[form.budget]
+        if basis.solutions[-1].layout.patch == form.spec.patch
+    ]
     images = view.images("test")
     evaluations = evaluate_splits(view, [*before, *(form.split for form in closed)], images=images)
     with RESULTS.open("a") as file:

@@ -3,8 +3,9 @@
     python experiments/patch_sizes.py STUDY NAME CUT... [--budgets 64,128,256] [--sides 8,4,2] [--part test]
 
 STUDY is what `isplit analyze` wrote, and NAME what its rows are called. Every cut is solved once for each side of the
-patches, and its split is measured on all images of the part. Rows are kept in experiments/results/patch-sizes.jsonl;
-a row that is there is not measured again. `--table` prints all rows instead.
+patches, and its split is measured on all images of the part, and on the few images that `predict` compares patches on
+(that divergence is in brackets). Rows are kept in experiments/results/patch-sizes.jsonl; a row that is there is not
+measured again. `--table` prints all rows instead.
 """
 
 import json
@@ -18,6 +19,7 @@ from result_rows import Row, cut_parser, packed, read_rows
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.basis import Basis, JointBasis
 from isplit.design.closed_form.build import build_split
+from isplit.design.closed_form.passes import StatisticsImages
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.measure.splits import evaluate_splits, measure
 from isplit.design.settings import PredictSettings
@@ -38,7 +40,8 @@ def main() -> None:
         sides = [int(text) for text in options.sides.split(",")]
         for cut in options.cuts:
             pause_point()
-            run(open_study(options.study), options.name, cut, budgets=options.budgets, sides=sides, part=options.part)
+            study = open_study(options.study, allow_code=options.allow_code)
+            run(study, options.name, cut, budgets=options.budgets, sides=sides, part=options.part)
     print_table()
 
 
@@ -54,15 +57,19 @@ def run(study: Study, name: str, cut: str, *, budgets: Sequence[Budget], sides: 
         settings = PredictSettings(tuning=replace(ClosedFormTuning(), patch_worth=((side, float("inf")),)))
         (bases,) = closed_form_bases(study.view(), missing, study.cuts((cut,)), settings)
         for budget in missing:
-            splits.append(build_split(study.view(), bases[budget], budget))
+            # Single positions are tried beside any patch that gives channels up.
+            basis = max(bases[budget], key=lambda candidate: candidate.solutions[-1].layout.patch)
+            splits.append(build_split(study.view(), basis, budget))
             place = {"name": name, "cut": cut, "budget": budget.payload_bytes, "side": side}
-            rows.append({**place, **described(bases[budget]), "expected_loss": bases[budget].expected_loss(budget)})
+            rows.append({**place, **described(basis), "expected_loss": basis.expected_loss(budget)})
     if not splits:
         return
-    view = study.view()
+    view, settings = study.view(), PredictSettings()
     evaluations = evaluate_splits(view, splits, images=view.images(part))
+    compared = StatisticsImages.of(view, settings).held_out[: settings.tuning.compared_images]
+    judged = evaluate_splits(view, splits, images=compared)
     with RESULTS.open("a") as file:
-        for row, evaluation in zip(rows, evaluations, strict=True):
+        for row, evaluation, of_few in zip(rows, evaluations, judged, strict=True):
             measured = measure(view, evaluation, part=part)
             right = evaluation.answers == evaluation.labels
             row |= {
@@ -71,6 +78,8 @@ def run(study: Study, name: str, cut: str, *, budgets: Sequence[Budget], sides: 
                 "whole": measured.whole.accuracy,
                 "accuracy": measured.accuracy.accuracy,
                 "divergence_nats": measured.divergence_nats,
+                "compared_images": len(compared),
+                "compared_nats": of_few.divergence_nats,
                 "payload_bytes": measured.payload_bytes.mean,
                 "right": packed(right),
             }
@@ -92,7 +101,8 @@ def print_table() -> None:
     for row in rows:
         joint = ", joint" if row["joint"] else ""
         patch = f"{row['patch']}x{row['patch']}, {row['channels']} channels{joint}"
-        answers = f"KL {row['divergence_nats']:.3f}  {row['accuracy']:.1%} of {row['whole']:.1%}"
+        compared = f"{row['compared_nats']:.3f}" if "compared_nats" in row else "-"
+        answers = f"KL {row['divergence_nats']:.3f} ({compared})  {row['accuracy']:.1%} of {row['whole']:.1%}"
         print(
             f"{row['name']:18} {row['cut']:20} {row['budget']:4} B  {patch:24} "
             f"expected loss {row['expected_loss']:9.4g}  {answers}  {row['payload_bytes']:.0f} B"

@@ -26,6 +26,7 @@ def cut_parser(description: str | None, *, budgets: str) -> argparse.ArgumentPar
     parser.add_argument("cuts", nargs="*")
     parser.add_argument("--budgets", type=read_budgets, default=budgets)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--allow-code", action="store_true", help="run the model's file that the study names")
     return parser
 
 

@@ -51,6 +51,25 @@ def test_the_parts_by_hand() -> None:
     assert 30 + 4 == pytest.approx(seconds(forward_s=0.0, gradient_s=0.0, product_s=1.0), abs=0.01)
 
 
+def test_patches_of_two_sizes_are_compared_on_images_of_their_own() -> None:
+    """Two sizes of patches at each of two budgets run a quarter of the network on 50 images more, and it runs once."""
+    cut = make_cut((64, 32, 32)).model_copy(update={"head_macs": 75, "tail_macs": 25})
+
+    def passes(compared_images: int) -> float:
+        tuning = ClosedFormTuning(compared_images=compared_images)
+        return predict_seconds(
+            ModelSpeed(forward_s=1.0, gradient_s=0.0),
+            0.0,
+            [cut],
+            [Budget(payload_bytes=100), Budget(payload_bytes=200)],
+            settings=PredictSettings(statistics_images=640, remote_images=0, tuning=tuning),
+            fit_images=1500,
+            select_images=1000,
+        )
+
+    assert 50 * (1 + 2 * 2 * 0.25) == pytest.approx(passes(50) - passes(0))
+
+
 @pytest.mark.parametrize(
     ("shape", "images", "expected"),
     [

@@ -22,9 +22,11 @@ class ClosedFormTuning:
             VGG16's pool3, 8x8 with 32 of 256 channels loses 2 points less than 4x4 with 128 where the ratio is 0.11,
             1 point more at 0.29 and 4 more at 0.64; at conv3_2 it loses 1 to 2 points more at 0.13 to 0.20; at conv4_3,
             4x4 loses 2 less than 2x2 at 0.22.
-        compared_worth: Patches that are compared by their expected loss on the images held out (for budgets of bytes)
-            may lose so many times the ratio of `patch_worth`. After MobileNetV2's features.2.conv.0.2 the expected
+        compared_worth: Patches that are compared on images held out (for budgets of bytes) may lose so many times the
+            ratio of `patch_worth`. After MobileNetV2's features.2.conv.0.2 the expected
             losses of 8x8 with 32 of 96 channels, 4x4 and 2x2 were in the order of the divergences that were measured.
+        compared_images: Images that the moments are not from on which splits with patches of two sizes are compared by
+            what the network answers; 0 takes the size with the smaller expected loss.
         negligible_share: Channels that hold less than this share of the weighted energy together are never worth their
             place in a vector.
         max_joint_width: Longest vector of a joint map. Longer ones take longer to solve for, and there are too few
@@ -42,6 +44,7 @@ class ClosedFormTuning:
     samples_per_dimension: float = 0.25
     patch_worth: tuple[tuple[int, float], ...] = ((8, 0.12), (4, 0.25), (2, 0.25))
     compared_worth: float = 2.0
+    compared_images: int = 64
     negligible_share: float = 0.0005
     max_joint_width: int = 1024
     joint_worth: float = 0.95

@@ -92,17 +92,27 @@ def predict_seconds(
     decoders = min(3 * statistics, others) * _DECODER_SHARE if cuts and others else 0
     images = select_images if settings.images is None else min(settings.images, select_images)
     remote = select_images if settings.remote_images is None else min(settings.remote_images, select_images)
-    tails = len(budgets) * sum(cut.tail_macs / max(cut.head_macs + cut.tail_macs, 1) for cut in cuts)
+    tails = len(budgets) * sum(map(_tail_share, cuts))
+    lengths = {cut: vector_lengths(cut, statistics, settings.tuning) for cut in cuts}
+    # Each size of patches at a cut becomes a split, whose tail is run on the images that sizes are compared on.
+    compared_tails = len(budgets) * sum(len(of_cut) * _tail_share(cut) for cut, of_cut in lengths.items() if of_cut[1:])
+    compared = min(settings.tuning.compared_images, others) * (1 + compared_tails) if compared_tails else 0
     # In a quick run every round has half of the splits on twice the images of the one before.
     rounds = sum(images > FIRST_IMAGES * 2**number for number in range(20))
     evaluated = images if not settings.quick else min(images, FIRST_IMAGES * (1 + rounds / 2))
     passes_s = (statistics + min(statistics, settings.tuning.pilot_images)) * speed.gradient_s
-    forward = _LATENT_PASSES * statistics + decoders + evaluated * (1 + tails) + (1 + _MEASURED_SETTINGS) * remote
-    cubes = sum((width / _SIDE) ** 3 for cut in cuts for width in vector_lengths(cut, statistics, settings.tuning))
+    forward = _LATENT_PASSES * statistics + decoders + compared + evaluated * (1 + tails)
+    forward += (1 + _MEASURED_SETTINGS) * remote
+    cubes = sum((width / _SIDE) ** 3 for of_cut in lengths.values() for width in of_cut)
     products = _CUBES * cubes + len(cuts) * (
         _BUDGET_PRODUCTS * len(budgets) + _LATENT_PRODUCTS * _LATENT_PASSES * statistics
     )
     return passes_s + forward * speed.forward_s + products * product_s
+
+
+def _tail_share(cut: Cut) -> float:
+    """Return the share of the model's operations that the tail of a cut has."""
+    return cut.tail_macs / max(cut.head_macs + cut.tail_macs, 1)
 
 
 def vector_lengths(cut: Cut, images: int, tuning: ClosedFormTuning) -> list[int]:

@@ -28,6 +28,7 @@ STATISTICS_IMAGES = 208
 """Enough for maps over all positions, which need 200."""
 REMOTE_IMAGES = 50
 PILOT_IMAGES = 50
+COMPARED_IMAGES = 32
 PATCH_WIDTH = 1024
 """The longest vector that a quick run solves for: half as long takes an eighth of the time."""
 
@@ -56,6 +57,7 @@ def quick_settings(settings: PredictSettings, *, fit_images: int) -> PredictSett
         tuning = replace(
             tuning,
             pilot_images=min(tuning.pilot_images, PILOT_IMAGES),
+            compared_images=min(tuning.compared_images, COMPARED_IMAGES),
             max_patch_width=min(tuning.max_patch_width, PATCH_WIDTH),
         )
     return replace(

@@ -1,9 +1,11 @@
-"""Solve cuts for the latents that budgets choose among, and choose the patches of each budget.
+"""Solve cuts for the latents that budgets choose among, with each size of patches that may suit a budget.
 
 moments of positions ─> patches that may suit ─> moments of patches ─> solve ─> latents ─┬─> the expected loss decides
-(fit part, some images)                          (fit part)                  (other images) │
+(fit part, some images)                          (fit part)                  (other images) │   which has a joint map
                                                                                          └─> latents of all positions
                                                                                              ─> solve (budgets of bytes)
+
+Where patches of two sizes are left, choice.py decides between the splits that are built from them.
 """
 
 from collections.abc import Sequence
@@ -27,8 +29,8 @@ from isplit.design.study import StudyView
 from isplit.progress import Progress, silent
 from isplit.records import Budget, Cut
 
-BudgetBases = dict[Budget, Basis]
-"""For one cut: the latents that each budget chooses among."""
+BudgetBases = dict[Budget, list[Basis]]
+"""For one cut: the latents that each budget chooses among, once for each size of patches that may suit it."""
 Trial = tuple[Budget, CutVectors]
 """A budget, and vectors that may suit it."""
 TrialBases = dict[Trial, Basis]
@@ -46,11 +48,12 @@ def closed_form_bases(
 ) -> list[BudgetBases]:
     """Solve every cut for every budget, and take as many latents as the budget could use.
 
-    Where patches of several sizes may suit a budget of bytes, all of them are solved for. The one with the smallest
-    expected loss on the images held out is taken, with a map over all positions or without.
+    Where patches of several sizes may suit a budget of bytes, all of them are solved for. Each has a map over all
+    positions where that is expected to lose less on the images held out.
 
     Returns:
-        For each cut, the latents that each budget chooses among; budgets may share them.
+        For each cut, the bases that may suit each budget, the one with the smallest expected loss first; budgets may
+        share them. It is one basis unless the budget is of bytes.
 
     """
     passes = StatisticsPasses(view, settings, progress, kept)
@@ -58,7 +61,7 @@ def closed_form_bases(
     bases = _position_bases(passes, trials, solved)
     if passes.images.joint_maps:
         bases = _with_joint_maps(passes, bases)
-    return [_best_of(of_cut, worth=settings.tuning.joint_worth) for of_cut in bases]
+    return [_by_budget(of_cut, worth=settings.tuning.joint_worth) for of_cut in bases]
 
 
 def _solved(
@@ -80,15 +83,15 @@ def _solved(
     return [trials[cut.name] for cut in cuts], solved
 
 
-def _best_of(bases: TrialBases, *, worth: float) -> BudgetBases:
-    """Return for each budget the basis that is expected to lose least."""
-    best: BudgetBases = {}
+def _by_budget(bases: TrialBases, *, worth: float) -> BudgetBases:
+    """Return the bases of each budget, the one that is expected to lose least first."""
+    by_budget: BudgetBases = {}
     for (budget, _), basis in bases.items():
-        candidate = basis.best(budget, worth=worth)
-        before = best.get(budget)
-        if before is None or candidate.expected_loss(budget) < before.expected_loss(budget):
-            best[budget] = candidate
-    return best
+        by_budget.setdefault(budget, []).append(basis.best(budget, worth=worth))
+    return {
+        budget: sorted(of_budget, key=lambda basis: basis.expected_loss(budget)) if len(of_budget) > 1 else of_budget
+        for budget, of_budget in by_budget.items()
+    }
 
 
 def _possible_patches(passes: StatisticsPasses, cuts: Sequence[Cut], budgets: Sequence[Budget]) -> list[list[Trial]]:

@@ -1,7 +1,8 @@
 """Closed-form splits of many cuts for many budgets, from a few passes over images and without training.
 
 The latents that a budget chooses among come from bases.py. Here the rank, the step and the coder's tables are chosen
-for each budget, from latents of images that the bases were not solved from.
+for each budget, from latents of images that the bases were not solved from. Where patches of two sizes may suit a
+budget, both become splits, and choice.py takes one of them.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from isplit.design.closed_form.allocation import (
 )
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.basis import Basis
+from isplit.design.closed_form.choice import choose_by_answers
 from isplit.design.closed_form.decoders import FEWEST_SAMPLES, estimate_decoders
 from isplit.design.closed_form.kept_forms import split_arrays, split_from
 from isplit.design.closed_form.passes import StatisticsPasses
@@ -70,32 +72,63 @@ def closed_forms(
 
     Splits that a stopped run has finished, cuts that it has solved, and sums that it has taken are found in `kept`.
     """
-    images = min(settings.statistics_images, len(view.images("fit")))
     kept = kept.with_inputs(
         statistics=repr(replace(settings, images=None, remote_images=None)),
         fit=view.images("fit"),
         budgets=[budget.tag for budget in budgets],
     )
-    built: dict[tuple[str, Budget], ClosedForm] = {}
-    for cut, budget in product(cuts, budgets):
-        if (arrays := kept.load("split", cut=cut.name, budget=budget.tag)) is not None:
-            split, spec = split_from(arrays, cut, budget)
-            built[cut.name, budget] = ClosedForm(split, spec, budget, images, float(arrays["samples"]))
-    left = [cut for cut in cuts if any((cut.name, budget) not in built for budget in budgets)]
+    built = _Candidates(view, settings, kept)
+    groups = {(cut.name, budget): built.kept_before(cut, budget) for cut, budget in product(cuts, budgets)}
+    left = [cut for cut in cuts if not all(groups[cut.name, budget] for budget in budgets)]
     bases = closed_form_bases(view, budgets, left, settings, kept=kept, progress=progress) if left else []
     for number, (cut, of_cut) in enumerate(zip(left, bases, strict=True)):
         for budget in budgets:
-            basis = of_cut[budget]
-            split = build_split(view, basis, budget, coder=settings.coder)
-            spec = BottleneckSpec(design="linear" if settings.weighted else "pca", **split.bottleneck.structure())
-            built[cut.name, budget] = ClosedForm(split, spec, budget, images, basis.samples_per_dimension)
-            arrays = {**split_arrays(split, spec), "samples": np.array(basis.samples_per_dimension)}
-            kept.save(arrays, "split", cut=cut.name, budget=budget.tag)
+            groups[cut.name, budget] = built.build(of_cut[budget], budget)
         progress("rank and step", number + 1, len(bases))
+    passes = StatisticsPasses(view, settings, progress=progress)
+    places = choose_by_answers(passes, [[closed.split for closed in group] for group in groups.values()])
+    chosen = [group[place] for group, place in zip(groups.values(), places, strict=True)]
     # What is kept has the decoders of the moments, so that a run that was stopped ends with the same splits.
-    short = [closed.split for closed in built.values() if closed.samples_per_dimension < FEWEST_SAMPLES]
-    estimate_decoders(StatisticsPasses(view, settings, progress=progress), short)
-    return [built[cut.name, budget] for cut in cuts for budget in budgets]
+    estimate_decoders(passes, [closed.split for closed in chosen if closed.samples_per_dimension < FEWEST_SAMPLES])
+    return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """Closed forms that may suit a cut and a budget, which are kept until the run is finished."""
+
+    view: StudyView
+    settings: PredictSettings
+    kept: KeptWork
+
+    def kept_before(self, cut: Cut, budget: Budget) -> list[ClosedForm]:
+        """Return those that a stopped run has built; none where one of them is missing."""
+        group: list[ClosedForm] = []
+        count = 1
+        while len(group) < count:
+            arrays = self.kept.load("split", cut=cut.name, budget=budget.tag, place=len(group))
+            if arrays is None:
+                return []
+            split, spec = split_from(arrays, cut, budget)
+            group.append(self._closed_form(split, spec, budget, float(arrays["samples"])))
+            count = int(arrays["count"])
+        return group
+
+    def build(self, bases: Sequence[Basis], budget: Budget) -> list[ClosedForm]:
+        """Build one from each basis, and keep them."""
+        group: list[ClosedForm] = []
+        for place, basis in enumerate(bases):
+            split = build_split(self.view, basis, budget, coder=self.settings.coder)
+            spec = BottleneckSpec(design="linear" if self.settings.weighted else "pca", **split.bottleneck.structure())
+            samples = basis.samples_per_dimension
+            group.append(self._closed_form(split, spec, budget, samples))
+            arrays = {"samples": np.array(samples), "count": np.array(len(bases)), **split_arrays(split, spec)}
+            self.kept.save(arrays, "split", cut=basis.cut.name, budget=budget.tag, place=place)
+        return group
+
+    def _closed_form(self, split: BuiltSplit, spec: BottleneckSpec, budget: Budget, samples: float) -> ClosedForm:
+        images = min(self.settings.statistics_images, len(self.view.images("fit")))
+        return ClosedForm(split, spec, budget, images, samples)
 
 
 def build_split(view: StudyView, basis: Basis, budget: Budget, *, coder: CoderName = "rans") -> BuiltSplit:

@@ -311,18 +311,13 @@ def measure_equality(bench: Bench) -> dict[str, Any]:
 def measure_training(bench: Bench) -> dict[str, Any]:
     """Train a split and its opponent for an epoch, and see that a second call finds both."""
     study, sizes = bench.study, bench.sizes
-    settings = FitSettings(
-        epochs=1,
-        images=sizes.statistics,
-        select_images=sizes.select,
-        device=str(bench.device),
-        statistics_images=sizes.statistics,
-    )
+    settings = FitSettings(epochs=1, images=sizes.statistics, select_images=sizes.select, device=str(bench.device))
+    split_settings = replace(settings, statistics_images=sizes.statistics)
     names = [cut.name for cut in study.graph_record.cuts if cut.has_positions]
     cut = names[len(names) // 2]
     figures: dict[str, Any] = {"cut": cut, "images": sizes.statistics}
     for name, run in {
-        "fit": lambda: isplit.fit(study, cut, 512, settings=settings),
+        "fit": lambda: isplit.fit(study, cut, 512, settings=split_settings),
         "fit --remote": lambda: isplit.fit_remote(study, "webp:30@0.5", settings=settings),
     }.items():
         started = time.perf_counter()
@@ -331,7 +326,9 @@ def measure_training(bench: Bench) -> dict[str, Any]:
         assert record == run(), f"{name} trained again"
         figures[name] = {"seconds": seconds, "accuracy": record.measurement.accuracy.accuracy, "device": record.device}
     opened = isplit.open_study(study.directory)
-    figures["seconds of verify"] = timed(lambda: isplit.verify(opened, 512, cuts=[cut, names[-1]], settings=settings))
+    figures["seconds of verify"] = timed(
+        lambda: isplit.verify(opened, 512, cuts=[cut, names[-1]], settings=split_settings)
+    )
     return figures
 
 

@@ -1,6 +1,7 @@
 """Ground truth with small errors: MobileNetV2 on tiny-imagenet-100, whose test part has 5,000 images.
 
-    python experiments/reproduction/many_images.py --data FOLDER [--hours N]
+    python experiments/reproduction/many_images.py --data FOLDER [--hours N] [--device NAME] [--share K/N]
+    python experiments/reproduction/many_images.py --join
 
 A thousand test images cannot tell the cuts of a network apart at one in 64 of the elements. Here each block of the
 network has a cut, and three cuts lie inside blocks. Every cut is trained at three budgets in bytes and at one in 64 of
@@ -11,32 +12,34 @@ follow from it.
 Each split adds a line to results/many-images.jsonl, and each whole set one to results/many-images-answers.jsonl. What
 is there is not trained again. The network is trained by networks.py; a network that was trained on another machine has
 other weights, and its lines are kept apart.
+
+Many cores, or an accelerator, are shared by several processes: `--share 3/16` takes every sixteenth split that is
+missing, from the third on. Each process has a study, lines and answers of its own, and `--join` adds them to the
+others. All train in float32, wherever they run.
 """
 
 import argparse
 import json
 import os
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pairs import MANY_IMAGES, Pair
-from run import HERE, PREDICTION, RATIO, RECIPE, kept, line, prepare, say
-from truth import packed
+from run import CACHE, HERE, PREDICTION, RATIO, RECIPE, kept, line, prepare, say
+from truth import packed, read_rows
 
+from isplit.design.devices import placed, resolve_device
 from isplit.design.fit import fit
 from isplit.design.measure.splits import SplitEvaluation, evaluate_splits
 from isplit.design.predict import predict
-from isplit.design.running import chosen_precision
 from isplit.design.settings import FitSettings
 from isplit.design.splits import BuiltSplit, load_split, split_directory
 from isplit.design.study import Study
 from isplit.records import Budget, Prediction
 
 RESULTS = HERE / "results" / "many-images.jsonl"
-_SAME_SPLIT = 1e-3
-"""Accuracies of one split from two runs differ less."""
-
 ANSWERS = HERE / "results" / "many-images-answers.jsonl"
 IMAGES = 3000
 INSIDE_BLOCKS = ("features.2.conv.1.2", "features.7.conv.1.2", "features.14.conv.1.2")
@@ -48,22 +51,176 @@ SETS: tuple[tuple[Budget, int], ...] = (
     (RATIO, 0),
 )
 """Budgets and seeds, in the order in which they are trained."""
+_SAME_SPLIT = 1e-3
+"""Accuracies of one split from two runs differ less."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The part of the splits that one of several processes trains.
+
+    Attributes:
+        number: Which process this is, from 1.
+        count: How many there are; a single one has the study and the files of results to itself.
+
+    """
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Read a share as in "3/16"."""
+        number, count = map(int, text.split("/"))
+        if not 1 <= number <= count:
+            raise argparse.ArgumentTypeError(f"{text!r} is no share: write one as in 3/16")
+        return cls(number=number, count=count)
+
+    def path(self, path: Path) -> Path:
+        """Return the process's own file or directory beside that of a single process."""
+        return path if self.count == 1 else path.with_name(f"{path.stem}.{self.number}-of-{self.count}{path.suffix}")
+
+    def rows(self, path: Path, pair: Pair, study: Study) -> list[dict[str, Any]]:
+        """Return the pair's lines of a file of results, and those of the process's own file."""
+        paths = dict.fromkeys((path, self.path(path)))
+        return [row for part in paths for row in kept(part, pair, study)]
 
 
 def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
+    parser.add_argument("--data", type=Path, help="the folder of the data sets")
     parser.add_argument("--hours", type=float, default=1e6, help="begin no other split after so long")
+    parser.add_argument("--device", default="cpu", help="where to compute, as `isplit fit` takes it")
+    parser.add_argument("--share", type=Share.parse, default=Share(), metavar="K/N", help="the part of this process")
+    parser.add_argument("--join", action="store_true", help="only add the results of all shares to the others")
     options = parser.parse_args()
+    if options.join:
+        join_lines(RESULTS)
+        join_answers(ANSWERS)
+        return
     os.nice(19)
     ends = time.monotonic() + options.hours * 3600
-    pair = MANY_IMAGES
-    study = prepare(pair, options.data)
+    study = prepare(MANY_IMAGES, options.data, options.share.path(CACHE / MANY_IMAGES.name))
+    run = Run(pair=MANY_IMAGES, study=study, device=options.device, share=options.share)
+    jobs = run.jobs()
     for budget, seed in SETS:
-        if not train_set(pair, study, budget, seed, ends):
+        names = [name for name, of_budget, of_seed in jobs if (of_budget, of_seed) == (budget, seed)]
+        if not run.train(names, budget, seed, ends):
             return
-        keep_answers(pair, study, budget, seed)
+        run.keep_answers(budget, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a process trains, and where.
+
+    Attributes:
+        pair: Network and data.
+        study: The process's study.
+        device: Where it computes.
+        share: Its part of the splits.
+
+    """
+
+    pair: Pair
+    study: Study
+    device: str
+    share: Share
+
+    def lines(self, path: Path) -> list[dict[str, Any]]:
+        """Return all lines of the pair's network that the process knows of."""
+        return self.share.rows(path, self.pair, self.study)
+
+    def jobs(self) -> list[tuple[str, Budget, int]]:
+        """Return cut, budget and seed of the splits that this process trains: set by set, and the deepest cut first."""
+        there = {(row["cut"], row["budget"], row["seed"]) for row in kept(RESULTS, self.pair, self.study)}
+        names = [*reversed(chosen_cuts(self.study))]
+        missing = [
+            (name, budget, seed) for budget, seed in SETS for name in names if (name, budget.tag, seed) not in there
+        ]
+        return missing[self.share.number - 1 :: self.share.count]
+
+    def train(self, names: list[str], budget: Budget, seed: int, ends: float) -> bool:
+        """Train these cuts at one budget from one seed, but those that have a line; False if time ran out first."""
+        there = {(row["cut"], row["budget"], row["seed"]) for row in self.lines(RESULTS)}
+        missing = [name for name in names if (name, budget.tag, seed) not in there]
+        if not missing:
+            return True
+        before = self.predictions(budget, missing)
+        for name in missing:
+            if time.monotonic() > ends:
+                return False
+            settings = FitSettings(
+                **RECIPE["linear"],
+                patience=1,
+                images=IMAGES,
+                seed=seed,
+                features="auto",
+                device=self.device,
+                precision="fp32",
+            )
+            started = time.perf_counter()
+            record = fit(self.study, name, budget, settings=settings, progress=say)
+            prediction = before[name]
+            row = line(self.pair, self.study, record, prediction) | {
+                "fit_seconds": time.perf_counter() - started,
+                "device": record.device,
+                "predicted_accuracy": prediction.predicted_accuracy,
+                "predicted_low": prediction.predicted_low,
+                "predicted_high": prediction.predicted_high,
+            }
+            append(self.share.path(RESULTS), row)
+            shown = ("cut", "budget", "seed", "closed_form_select", "trained_select", "trained_test", "fit_seconds")
+            print({field: row[field] for field in shown}, flush=True)
+        return True
+
+    def predictions(self, budget: Budget, names: list[str]) -> dict[str, Prediction]:
+        """Return what `predict` says of the cuts; what it said before it does not compute again."""
+        settings = replace(PREDICTION, device=self.device, precision="fp32")
+        rows = predict(self.study, [budget], cuts=names, settings=settings, progress=say).predictions
+        return {row.cut: row for row in rows if (row.budget, row.design) == (budget, "linear")}
+
+    def keep_answers(self, budget: Budget, seed: int) -> None:
+        """Run the trained splits of a set on the test part, and keep which images each has right.
+
+        Splits whose answers are there are not run again. A split is taken with the tail that was trained.
+        """
+        key = budget.tag, seed
+        trained = {row["cut"]: row for row in self.lines(RESULTS) if (row["budget"], row["seed"]) == key}
+        answered = [row for row in self.lines(ANSWERS) if (row["budget"], row["seed"]) == key]
+        known = {name for row in answered for name in row["right"]}
+        view = self.study.view()
+        directories = {
+            name: split_directory(
+                self.study.directory, cut=name, group=view.name, design="linear", budget=budget, trained=True
+            )
+            for name in chosen_cuts(self.study)
+            if name in trained and name not in known
+        }
+        splits: list[BuiltSplit] = [load_split(self.study, path) for path in directories.values() if path.exists()]
+        if not splits:
+            return
+        with placed(self.study.graph.module, device=resolve_device(self.device)):
+            evaluations: list[SplitEvaluation] = evaluate_splits(
+                view, splits, images=view.images("test"), precision="fp32", progress=say
+            )
+        for evaluation in evaluations:
+            check_against_line(evaluation, trained[evaluation.split.cut.name])
+        row = {
+            "pair": self.pair.name,
+            "weights_sha256": self.study.record.model.weights_sha256,
+            "budget": budget.tag,
+            "seed": seed,
+            "images": len(evaluations[0].labels),
+            "whole": packed(evaluations[0].whole == evaluations[0].labels),
+            "right": {
+                evaluation.split.cut.name: packed(evaluation.answers == evaluation.labels) for evaluation in evaluations
+            },
+        }
+        own = self.share.path(ANSWERS)
+        append(own, row)
+        join_answers(own)
 
 
 def chosen_cuts(study: Study) -> list[str]:
@@ -76,87 +233,39 @@ def chosen_cuts(study: Study) -> list[str]:
     return [cut.name for cut in study.cuts() if cut.name in chosen]
 
 
-def train_set(pair: Pair, study: Study, budget: Budget, seed: int, ends: float) -> bool:
-    """Train every cut at one budget from one seed; False if time ran out first."""
-    names = chosen_cuts(study)
-    there = {(row["cut"], row["budget"], row["seed"]) for row in kept(RESULTS, pair, study)}
-    missing = [name for name in reversed(names) if (name, budget.tag, seed) not in there]
-    if not missing:
-        return True
-    before = predictions(study, budget, names)
-    for name in missing:
-        if time.monotonic() > ends:
-            return False
-        settings = FitSettings(**RECIPE["linear"], patience=1, images=IMAGES, seed=seed, features="auto")
-        started = time.perf_counter()
-        record = fit(study, name, budget, settings=settings, progress=say)
-        prediction = before[name]
-        row = line(pair, study, record, prediction) | {
-            "fit_seconds": time.perf_counter() - started,
-            "predicted_accuracy": prediction.predicted_accuracy,
-            "predicted_low": prediction.predicted_low,
-            "predicted_high": prediction.predicted_high,
-        }
-        append(RESULTS, row)
-        shown = ("cut", "budget", "seed", "closed_form_select", "trained_select", "trained_test", "fit_seconds")
-        print({name: row[name] for name in shown}, flush=True)
-    return True
-
-
-def predictions(study: Study, budget: Budget, names: list[str]) -> dict[str, Prediction]:
-    """Return what `predict` says of the cuts; what it said before it does not compute again."""
-    rows = predict(study, [budget], cuts=names, settings=PREDICTION, progress=say).predictions
-    return {row.cut: row for row in rows if (row.budget, row.design) == (budget, "linear")}
-
-
-def keep_answers(pair: Pair, study: Study, budget: Budget, seed: int) -> None:
-    """Run the trained splits of a whole set on the test part, and keep which images each has right.
-
-    Splits whose answers are there are not run again. A split is taken with the tail that was trained.
-    """
-    key = budget.tag, seed
-    before = next((row for row in kept(ANSWERS, pair, study) if (row["budget"], row["seed"]) == key), None)
-    right: dict[str, str] = {} if before is None else before["right"]
-    view = study.view()
-    splits: list[BuiltSplit] = []
-    for name in (name for name in chosen_cuts(study) if name not in right):
-        directory = split_directory(
-            study.directory, cut=name, group=view.name, design="linear", budget=budget, trained=True
-        )
-        splits.append(load_split(study, directory))
-    if not splits:
-        return
-    evaluations: list[SplitEvaluation] = evaluate_splits(
-        view, splits, images=view.images("test"), precision=chosen_precision("auto"), progress=say
-    )
-    for evaluation in evaluations:
-        check_against_line(evaluation, pair, study, budget, seed)
-    answers = right | {
-        evaluation.split.cut.name: packed(evaluation.answers == evaluation.labels) for evaluation in evaluations
-    }
-    row = {
-        "pair": pair.name,
-        "weights_sha256": study.record.model.weights_sha256,
-        "budget": budget.tag,
-        "seed": seed,
-        "images": len(evaluations[0].labels),
-        "whole": packed(evaluations[0].whole == evaluations[0].labels),
-        "right": {name: answers[name] for name in chosen_cuts(study)},
-    }
-    if before is not None:
-        lines = ANSWERS.read_text().splitlines()
-        ANSWERS.write_text("".join(f"{text}\n" for text in lines if json.loads(text) != before))
-    append(ANSWERS, row)
-
-
-def check_against_line(evaluation: SplitEvaluation, pair: Pair, study: Study, budget: Budget, seed: int) -> None:
+def check_against_line(evaluation: SplitEvaluation, row: dict[str, Any]) -> None:
     """Refuse answers of another split than the one of the line: later seeds write over the files of earlier ones."""
-    key = evaluation.split.cut.name, budget.tag, seed
-    (row,) = (row for row in kept(RESULTS, pair, study) if (row["cut"], row["budget"], row["seed"]) == key)
     accuracy = float((evaluation.answers == evaluation.labels).mean())
     if abs(accuracy - row["trained_test"]) > _SAME_SPLIT:
+        key = row["cut"], row["budget"], row["seed"]
         msg = f"{key} is right on {accuracy:.1%} of the images, its line says {row['trained_test']:.1%}: remove it"
         raise SystemExit(msg)
+
+
+def join_lines(path: Path) -> None:
+    """Add the lines of all shares to a file, and remove the files of the shares."""
+    for part in shares_of(path):
+        with path.open("a") as file:
+            file.write(part.read_text())
+        part.unlink()
+
+
+def join_answers(path: Path) -> None:
+    """Join the lines of one set, those of all shares among them, and remove the files of the shares."""
+    parts = shares_of(path)
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for row in (row for file in (path, *parts) for row in read_rows(file)):
+        key = row["weights_sha256"], row["budget"], row["seed"]
+        right = rows[key]["right"] | row["right"] if key in rows else row["right"]
+        rows[key] = row | {"right": right}
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()))
+    for part in parts:
+        part.unlink()
+
+
+def shares_of(path: Path) -> list[Path]:
+    """Return the files that the processes of a share wrote beside a file of results."""
+    return sorted(path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"))
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

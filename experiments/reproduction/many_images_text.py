@@ -57,9 +57,12 @@ def split_sets() -> dict[tuple[str, int], SplitSet]:
         key = answer["budget"], answer["seed"]
         rows = [row for row in lines if (row["budget"], row["seed"], row["weights_sha256"]) == (*key, network)]
         rows.sort(key=lambda row: row["depth"])
+        if not rows or any(row["cut"] not in answer["right"] for row in rows):
+            continue
         right = np.array([unpacked(answer["right"][row["cut"]], answer["images"]) for row in rows])
         sets[key] = SplitSet(budget=key[0], rows=rows, right=right)
-    return sets
+    cuts = max((len(of_budget.rows) for of_budget in sets.values()), default=0)
+    return {key: of_budget for key, of_budget in sets.items() if len(of_budget.rows) == cuts}
 
 
 def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:

@@ -172,9 +172,9 @@ def group_curves(pair: Pair, study: Study, group: str) -> dict[str, Any]:
     }
 
 
-def prepare(pair: Pair, data: Path) -> Study:
-    """Return the pair's study, analysed if it was not."""
-    directory = CACHE / pair.name
+def prepare(pair: Pair, data: Path, directory: Path | None = None) -> Study:
+    """Return the pair's study, analysed if it was not; it is kept in the cache, or in a directory of the caller's."""
+    directory = directory or CACHE / pair.name
     if not (directory / "candidates.json").exists():
         spec = pair.data_spec(data)
         dataset = api.open_data(spec)

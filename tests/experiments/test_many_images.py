@@ -1,5 +1,6 @@
 """The truth with many test images: what is kept of each image, and the choice under a limit of MACs, by hand."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "reproduction"))
 
+import many_images
 import many_images_text
+from many_images import Share, join_answers, join_lines
 from many_images_text import SplitSet, many_images_section, split_sets
 from truth import packed
 
@@ -87,3 +90,48 @@ def test_no_section_is_written_before_a_set_is_whole(results):
     results["many-images-answers"] = []
 
     assert "" == many_images_section(table)
+
+
+def test_the_lines_of_all_shares_are_joined_and_their_files_removed(tmp_path: Path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"cut": "a"}\n')
+    for number, cut in ((1, "b"), (2, "c")):
+        Share(number=number, count=2).path(path).write_text(f'{{"cut": "{cut}"}}\n')
+
+    join_lines(path)
+
+    assert ["a", "b", "c"] == [json.loads(text)["cut"] for text in path.read_text().splitlines()]
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_the_answers_of_one_set_are_joined_cut_by_cut(tmp_path: Path):
+    path = tmp_path / "answers.jsonl"
+    row = {"weights_sha256": "w", "budget": "128B", "seed": 1}
+    path.write_text(json.dumps(row | {"right": {"a": "00"}}) + "\n" + json.dumps(row | {"seed": 0, "right": {}}) + "\n")
+    Share(number=2, count=3).path(path).write_text(json.dumps(row | {"right": {"b": "ff"}}) + "\n")
+
+    join_answers(path)
+
+    rows = [json.loads(text) for text in path.read_text().splitlines()]
+    assert [(1, {"a": "00", "b": "ff"}), (0, {})] == [(joined["seed"], joined["right"]) for joined in rows]
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_set_without_answers_for_all_of_its_lines_is_left_out(results: dict[str, list[dict[str, object]]]):
+    (answers,) = results["many-images-answers"]
+    answers["right"] = {"a": packed(np.array(RIGHT["a"], bool))}
+
+    assert {} == split_sets()
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b"])
+def test_a_share_that_is_none_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["many_images.py", "--share", text])
+
+    with pytest.raises(SystemExit) as stopped:
+        many_images.main()
+
+    assert 2 == stopped.value.code
+    assert text in capsys.readouterr().err

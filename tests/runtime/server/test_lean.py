@@ -23,7 +23,7 @@ from isplit.runtime.lean.device_frames import (
 )
 from isplit.runtime.lean.server_frames import ANSWER, ERROR, FrameReader, decode_answer, decode_error
 from isplit.runtime.server import ServerTls, serving
-from isplit.runtime.server.front.hub import SWEEP_S
+from isplit.runtime.server.front.sweeping import SWEEP_S
 from tests.runtime.conftest import CLASSES
 
 TOKEN = "correct-horse-battery-staple"

@@ -151,7 +151,7 @@ def test_known_peers_do_not_wait_for_strangers(start_front, connect):
     front = start_front()
     known, stranger = (joined(connect(front.port)) for _ in range(2))
     assert "0" == known.ask().status
-    front.look(lambda hub: hub.strangers.spend(1e6))
+    front.look(lambda hub: hub.strangers.spend(1e6, rank=0))
     stream = stranger.call(end_stream=True)
     assert ["0"] * 3 == [known.ask().status for _ in range(3)]
     stranger.read()
@@ -162,7 +162,7 @@ def test_a_stranger_that_had_to_wait_is_read_on(start_front, connect):
     """A stranger whose bytes waited for their turn is answered in its turn, and heard again afterwards."""
     front = start_front()
     stranger = joined(connect(front.port))
-    front.look(lambda hub: hub.strangers.spend(0.1))
+    front.look(lambda hub: hub.strangers.spend(0.1, rank=0))
     assert "0" == stranger.ask().status
     assert "0" == stranger.ask().status
 
@@ -183,7 +183,7 @@ def test_refused_call_is_no_protocol_error(start_front, connect, contexts, http2
 
 
 def test_record_of_many_calls_takes_many_turns(start_front, connect, contexts, http2):
-    """A peer that is no longer trusted gets one KiB of a long TLS record at a time, and the rest in its next turns."""
+    """A peer that is no longer trusted gets four KiB of a long TLS record at a time, and the rest in its next turns."""
     server, client = contexts["tls"]
     front = start_front(tls=server)
     peer = connect(front.port, context=client)
@@ -194,7 +194,7 @@ def test_record_of_many_calls_takes_many_turns(start_front, connect, contexts, h
     work = channel.work
     front.look(lambda hub: setattr(channel, "work", lambda: (turns.append(1), work())))
     assert ("0", 8_005) == ((outcome := peer.ask(bytes(8_000))).status, len(outcome.data))
-    assert len(turns) >= 8
+    assert len(turns) >= 2
 
 
 class RecordingTransport:

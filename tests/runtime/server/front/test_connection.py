@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from isplit.runtime.server.front.strangers import KNOWN_RANK
 from isplit.runtime.server.refusal import RefusedError
 
 UNAUTHENTICATED, EXHAUSTED, LATE, INVALID, UNIMPLEMENTED, UNAVAILABLE = "16", "8", "4", "3", "12", "14"
@@ -332,7 +333,7 @@ def test_cost_without_answers(start_front, connect, http2):
     front.look(lambda hub: first.debt.cost(1.0, now=hub.now()))
     assert first.known
     assert not first.trusted
-    front.look(lambda hub: hub.strangers.spend(1.0))
+    front.look(lambda hub: hub.strangers.spend(0.06, rank=KNOWN_RANK))
     waiting = costly.call()
     costly.send(waiting, http2.framed(b"later"), end_stream=True)
     assert "0" == other.ask().status
@@ -354,7 +355,7 @@ def test_answers_pay(start_front, connect, http2):
     front.look(lambda hub: setattr(hub, "now", lambda: now))  # so that nothing is forgiven
     front.look(lambda hub: connection.debt.cost(0.52, now=now))
     assert not connection.trusted
-    assert "0" == client.ask(bytes(2**22 - 10)).status
+    assert "0" == client.ask(bytes(2**20)).status
     http2.until(lambda: connection.trusted)
 
 
@@ -384,3 +385,26 @@ def test_lost_connection_takes_no_memory(start_front, connect, http2):
         http2.until(lambda: state() is None)
     finally:
         gc.enable()
+
+
+def test_many_calls_take_many_turns(start_front, connect, http2):
+    """The calls of one piece are begun eight at a time, and the loop does other work in between; all are answered."""
+    front = start_front()
+    client = connect(front.port)
+    assert "0" == client.ask().status
+    (channel,) = front.look(lambda hub: list(hub.channels))
+    begun, work = [], channel.work
+    calls = channel.connection.calls
+
+    def count():
+        before = len(calls)
+        work()
+        begun.append(len(calls) - before)
+
+    front.look(lambda hub: setattr(channel, "work", count))
+    streams = [client.call() for _ in range(30)]
+    http2.until(lambda: 30 == front.look(lambda hub: hub.receiving.calls))
+    assert max(begun) <= 8
+    for stream in streams:
+        client.send(stream, http2.framed(b"hello"), end_stream=True)
+    assert ["0"] * 30 == [client.result(stream).status for stream in streams]

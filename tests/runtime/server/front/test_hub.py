@@ -5,6 +5,7 @@ import ssl
 import pytest
 
 from isplit.runtime.server import ServerTls
+from isplit.runtime.server.front.debt import Debt
 
 GRACE_S = 0.2
 """Enough for a client to acknowledge the server's settings, which would wake it if it were parked already."""
@@ -69,9 +70,10 @@ def test_parked_strangers_are_bounded(start_front, join, link):
 class Stranger:
     """The part of a channel that the hub looks at when a stranger must give way."""
 
-    peer, connection, parked, rank = "192.0.2.1", None, False, 0
+    peer, connection, parked = "192.0.2.1", None, False
 
-    def __init__(self, *, opened_s, silent_s, idle):
+    def __init__(self, *, opened_s, silent_s, idle, debt=None):
+        self.address_debt = debt or Debt()
         self.opened_at, self.heard_at, self.idle = -opened_s, -silent_s, idle
 
     def park(self):
@@ -123,8 +125,10 @@ def test_costly_address_gives_way(start_front, rank, leaving):
     front = start_front(max_strangers=3, stranger_seconds=1e9)
 
     def make_room(hub):
-        channels = [Stranger(opened_s=0.1, silent_s=0, idle=False) for _ in range(3)]
-        channels[0].rank, channels[1].rank, channels[2].rank = 1, 2, 2
+        noticed, costly = Debt(), Debt()
+        noticed.cost(0.2, now=0.0)
+        costly.cost(0.6, now=0.0)
+        channels = [Stranger(opened_s=0.1, silent_s=0, idle=False, debt=debt) for debt in (noticed, costly, costly)]
         hub.now = lambda: 0.0
         for channel in channels:
             hub.opened(channel)

@@ -66,7 +66,8 @@ def test_order_of_waiting_connections(start_front):
 
     def wait_for_turns(hub):
         # What strangers may use is used up, so that both connections wait for their turn.
-        hub.strangers.spend(1.0)
+        for rank, seconds in enumerate((0.3, 1.0, 0.06)):
+            hub.strangers.spend(seconds, rank=rank)
         hub.debts.of("127.0.0.2").cost(1.0, now=hub.now())
         opened = hub.opened
         hub.opened = lambda channel: (first_bytes.append(channel.peer), opened(channel))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from isplit.runtime.server.front.peer import Peer
 
 _STRANGER_BYTES = 2**10
+_DEBTOR_BYTES = 2**12
+"""Bytes that are read at a time of a known peer whose calls cost much. It begins one call a turn, and sends long
+messages."""
 _TLS_BYTES = 2**14
 """Bytes of one TLS record. OpenSSL's buffers stay as large as their largest content was."""
 _WRITE_BUFFER_BYTES = 2**16
@@ -48,11 +51,14 @@ class Channel(asyncio.BufferedProtocol):
         self.connection: Peer | None = None
         self._transport: asyncio.Transport | None = None
         self._piece = b""
+        self._rest = b""
+        """Bytes, decrypted under TLS, that the connection has left for a later turn."""
         self._unsent: list[bytes] = []
         """What was written in this turn of the event loop. It is sent together, because each call of the system takes
         as long as much of the work for a small answer."""
         self._is_working = False
-        self._paused_at: float | None = None
+        self.paused_at: float | None = None
+        """The time since which the peer has not read what it was sent; None while it reads."""
         self._waiting = False
         self._closer: asyncio.TimerHandle | None = None
         self._goodbye: bytearray | None = None
@@ -77,6 +83,11 @@ class Channel(asyncio.BufferedProtocol):
         return self.address_debt.rank(now=self.hub.now())
 
     @property
+    def _untrusted_bytes(self) -> int:
+        """The bytes that are processed at a time of a peer that is not trusted."""
+        return _DEBTOR_BYTES if self.connection is not None and self.connection.known else _STRANGER_BYTES
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is pending for this peer: no piece waits for its turn, and no call is open."""
         return not self._waiting and not (self.connection and self.connection.calls)
@@ -96,8 +107,8 @@ class Channel(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the buffer to read into."""
-        size = _STRANGER_BYTES if not self.trusted else _TLS_BYTES if self._tls else len(self.hub.read_buffer)
-        return memoryview(self.hub.read_buffer)[:size]
+        trusted_bytes = _TLS_BYTES if self._tls else len(self.hub.read_buffer)
+        return memoryview(self.hub.read_buffer)[: trusted_bytes if self.trusted else self._untrusted_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process the bytes that were read: at once for a trusted peer, in its turn for another."""
@@ -120,12 +131,12 @@ class Channel(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """Stop reading from a peer that does not read."""
-        self._paused_at = self.hub.now()
+        self.paused_at = self.hub.now()
         self._adjust()
 
     def resume_writing(self) -> None:
         """Resume reading."""
-        self._paused_at = None
+        self.paused_at = None
         self._adjust()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -152,7 +163,7 @@ class Channel(asyncio.BufferedProtocol):
             if self._tls is None:
                 if piece and self.connection:
                     self._choose_wire(self.connection, piece)
-                    self.connection.receive(piece)
+                self._pass_on(self._rest + piece)
             else:
                 self._in.write(piece)
                 if self._handshaken or self._handshake(self._tls):
@@ -209,26 +220,6 @@ class Channel(asyncio.BufferedProtocol):
         if self._transport:
             self._transport.abort()
 
-    def sweep(self, now: float) -> None:
-        """Close the connection of a peer that does not read, or that has been a stranger for too long."""
-        limits = self.hub.limits
-        if self._paused_at is not None and now - self._paused_at > limits.send_seconds:
-            self.hub.note("not_read", peer=self.peer, detail=f"nothing was read for {limits.send_seconds:.0f} s")
-            self.abort()
-            return
-        if self.connection is None:
-            if now - self.opened_at > limits.receive_seconds:
-                self.address_debt.refused(now=now)
-                self.hub.note("handshake", peer=self.peer, detail="the TLS handshake took too long")
-                self.abort()
-            return
-        self.connection.sweep(now)
-        useful_at = max(self.opened_at, self.connection.active_at)
-        if not self.connection.known and not self.connection.calls and now - useful_at > self.patience_s:
-            self.address_debt.refused(now=now)
-            self.hub.note("idle_stranger", peer=self.peer, detail=f"no call within {self.patience_s:.0f} s")
-            self.connection.go_away()
-
     def _choose_wire(self, connection: Peer, piece: bytes) -> None:
         """Speak what the first byte of a connection in plain text begins."""
         if not self._has_chosen and piece[0] == MAGIC[0] and self.hub.open_lean is not None:
@@ -240,7 +231,7 @@ class Channel(asyncio.BufferedProtocol):
         """Start or stop reading, depending on whether bytes or answers are still pending."""
         if self._transport is None or self._transport.is_closing():
             return
-        if self._waiting or self._paused_at is not None:
+        if self._waiting or self.paused_at is not None:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -269,10 +260,38 @@ class Channel(asyncio.BufferedProtocol):
             self.hub.became_known(self.connection)
         return True
 
+    def _pass_on(self, data: bytes) -> bool:
+        """Let the connection process bytes, and return whether it can process more in this turn."""
+        self._rest = b""
+        connection = self.connection
+        if not data or connection is None or connection.closing:
+            return False
+        taken = connection.receive(data)
+        if connection.closing:
+            return False
+        if taken < len(data):
+            self._rest = data[taken:]
+            self._wait_for_turn()
+        return not self._rest
+
+    def _wait_for_turn(self) -> None:
+        """Process the rest of what was received in a later turn, and read nothing until then."""
+        self._waiting = True
+        self._adjust()
+        asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self.trusted:
+            self.work()
+        else:
+            self.hub.strangers.offer(self)
+
     def _read_tls(self, tls: ssl.SSLObject) -> None:
+        if self._rest and not self._pass_on(self._rest):
+            return
         while True:
             try:
-                data = tls.read(_TLS_BYTES if self.trusted else _STRANGER_BYTES)
+                data = tls.read(_TLS_BYTES if self.trusted else self._untrusted_bytes)
             except ssl.SSLWantReadError:
                 self._flush_tls()  # TLS may have answered something by itself
                 return
@@ -284,16 +303,11 @@ class Channel(asyncio.BufferedProtocol):
             if not data:
                 self.close()
                 return
-            if self.connection is None or self.connection.closing:
-                return
-            self.connection.receive(data)
-            if self.connection.closing:
+            if not self._pass_on(data):
                 return
             if not self.trusted and tls.pending():
                 # One record may hold a hundred calls: the rest of it waits for the next turn.
-                self._waiting = True
-                self._adjust()
-                asyncio.get_running_loop().call_soon(self.hub.strangers.offer, self)
+                self._wait_for_turn()
                 return
 
     def _flush(self) -> None:
@@ -333,4 +347,4 @@ class Channel(asyncio.BufferedProtocol):
             self.connection = None  # they refer to each other, and a flood would leave thousands
         self._tls = None
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._piece = b""
+        self._piece = self._rest = b""

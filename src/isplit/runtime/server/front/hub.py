@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from isplit.runtime.lean.device_frames import Opening
@@ -13,6 +13,7 @@ from isplit.runtime.server.front.grpc_wire import RequestHead
 from isplit.runtime.server.front.limits import FrontLimits
 from isplit.runtime.server.front.receiving import Receiving
 from isplit.runtime.server.front.strangers import StrangerTime
+from isplit.runtime.server.front.sweeping import Sweeper, sweep_channel
 from isplit.runtime.server.log import logger
 from isplit.runtime.server.refusal import RefusedError
 from isplit.runtime.server.refusal_log import RefusalLog
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from isplit.runtime.server.front.method import Method
     from isplit.runtime.server.front.peer import Peer
 
-SWEEP_S = 0.25
 _READ_BYTES = 2**16
 
 
@@ -62,7 +62,7 @@ class Hub:
         self.token_epoch = 0
         """The number of changes of the token, for connections that have shown it once."""
         self.set_token(token)
-        self._sweeper: asyncio.TimerHandle | None = self._loop.call_later(SWEEP_S, self._sweep)
+        self._sweeper = Sweeper(self._sweep, self._loop)
 
     @property
     def wants_token(self) -> bool:
@@ -184,8 +184,7 @@ class Hub:
 
     async def close(self, grace_s: float) -> None:
         """End every call with UNAVAILABLE and close every connection, after at most `grace_s` seconds."""
-        if self._sweeper:
-            self._sweeper.cancel()
+        self._sweeper.close()
         self.strangers.close()
         for channel in list(self.channels):
             if channel.connection is None:
@@ -212,8 +211,14 @@ class Hub:
 
     def _costlier_than(self, rank: int) -> Channel | None:
         """Return the stranger whose address has cost most, if that is more than a rank; the oldest of several."""
-        costliest = max(self._stranger_channels, key=lambda channel: channel.rank)
-        return costliest if costliest.rank > rank else None
+        now = self.now()
+        # Thousands of connections may come from a few addresses.
+        debts = {channel.address_debt for channel in self._stranger_channels}
+        ranks = {debt: debt.rank(now=now) for debt in debts}
+        highest = max(ranks.values())
+        if highest <= rank:
+            return None
+        return next(channel for channel in self._stranger_channels if ranks[channel.address_debt] == highest)
 
     def _next_to_leave(self) -> Channel | None:
         """Return the stranger that has been silent for the longest time, or that has had its time; None if all are new.
@@ -250,12 +255,17 @@ class Hub:
         del self._parked[channel]
         channel.leave()
 
-    def _sweep(self) -> None:
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        now = self.now()
-        self.receiving.sweep(now)
+    def _sweep(self) -> Iterator[None]:
+        """Drop calls, connections and parked strangers that have taken too long, one after the other."""
+        for _ in self.receiving.sweep(self.now):
+            yield
         for channel in list(self.channels):
-            channel.sweep(now)
+            if channel in self.channels:
+                sweep_channel(channel, self.now())
+            yield
+        now = self.now()
         for channel in [channel for channel in self._parked if now - channel.opened_at > channel.patience_s]:
-            self._end_parked(channel)
+            if channel in self._parked:
+                self._end_parked(channel)
+            yield
         self._refusals.flush()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import socket
 import ssl
-from dataclasses import dataclass
+from collections import deque
 
 from isplit.errors import InputError
 from isplit.runtime.server.front.channel import Channel
@@ -28,14 +29,6 @@ _CONNECTION_S = 0.3e-3
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000))
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    """A connection that was accepted but is not served yet."""
-
-    socket: socket.socket
-    debt: Debt
-
-
 class Listener:
     """Own the listening sockets of one server. `tls` may be replaced at any time; it applies to the next connection."""
 
@@ -43,8 +36,11 @@ class Listener:
         self.tls = tls
         self._hub = hub
         self._sockets: list[socket.socket] = []
-        self._waiting: list[_Waiting] = []
-        """Accepted connections that are not served yet, in the order in which they came."""
+        self._waiting: dict[Debt, deque[tuple[int, socket.socket]]] = {}
+        """Accepted connections that are not served yet, by the debt of their address, in the order in which they came.
+        Each has a number that grows in this order."""
+        self._waiting_count = 0
+        self._order = itertools.count()
         self._turn_rank: int | None = None
         """The rank with which a turn was asked for; None if none was."""
         self.spent_s = LITTLE_S
@@ -85,10 +81,12 @@ class Listener:
         await asyncio.gather(*self._tasks)
 
     def _close_sockets(self) -> None:
-        for each in (*self._sockets, *(waiting.socket for waiting in self._waiting)):
+        waiting = [accepted for queue in self._waiting.values() for _, accepted in queue]
+        for each in (*self._sockets, *waiting):
             each.close()
         self._sockets.clear()
         self._waiting.clear()
+        self._waiting_count = 0
 
     def _accept(self, listening: socket.socket) -> None:
         """Accept the connections in the kernel's queue, because the kernel would serve the oldest first."""
@@ -104,17 +102,19 @@ class Listener:
                     self._close_last()
                     continue
                 break  # The peer has already gone, for example with ECONNABORTED.
-            if len(self._waiting) == _MAX_WAITING:
+            if self._waiting_count == _MAX_WAITING:
                 self._hub.note("strangers", peer="unknown", detail=f"more than {_MAX_WAITING} wait for a connection")
                 self._close_last()
-            self._waiting.append(_Waiting(accepted, self._hub.debts.of(str(address[0]))))
+            debt = self._hub.debts.of(str(address[0]))
+            self._waiting.setdefault(debt, deque()).append((next(self._order), accepted))
+            self._waiting_count += 1
         self._ask_for_turn()
 
     @property
     def rank(self) -> int:
         """How much the address of the connection that is served next has cost."""
         now = self._hub.now()
-        return min((waiting.debt.rank(now=now) for waiting in self._waiting), default=0)
+        return min((debt.rank(now=now) for debt in self._waiting), default=0)
 
     def work(self) -> None:
         """Serve one connection: the newest of the lowest rank, because one that came long before may have given up."""
@@ -125,11 +125,12 @@ class Listener:
         if not self._hub.make_room(rank=rank):
             asyncio.get_running_loop().call_later(_POLL_S, self._ask_for_turn)
             return
-        number = max(at for at, waiting in enumerate(self._waiting) if waiting.debt.rank(now=now) <= rank)
-        waiting = self._waiting.pop(number)
-        waiting.debt.cost(_CONNECTION_S, now=now)
-        self._hub.strangers.spend(_CONNECTION_S)
-        task = asyncio.get_running_loop().create_task(self._connect(waiting.socket))
+        debts = [debt for debt in self._waiting if debt.rank(now=now) <= rank]
+        debt = max(debts, key=lambda debt: self._waiting[debt][-1])
+        accepted = self._take(debt, newest=True)
+        debt.cost(_CONNECTION_S, now=now)
+        self._hub.strangers.spend(_CONNECTION_S, rank=rank)
+        task = asyncio.get_running_loop().create_task(self._connect(accepted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # Not from within this turn, which would serve all of them one inside the other.
@@ -144,9 +145,17 @@ class Listener:
     def _close_last(self) -> None:
         """Close the connection that would be served last: the oldest of the highest rank."""
         now = self._hub.now()
-        last = max(self._waiting, key=lambda waiting: waiting.debt.rank(now=now))  # the first of several
-        self._waiting.remove(last)
-        last.socket.close()
+        debt = max(self._waiting, key=lambda debt: (debt.rank(now=now), -self._waiting[debt][0][0]))
+        self._take(debt, newest=False).close()
+
+    def _take(self, debt: Debt, *, newest: bool) -> socket.socket:
+        """Return the newest or the oldest connection of an address, which no longer waits."""
+        queue = self._waiting[debt]
+        _, accepted = queue.pop() if newest else queue.popleft()
+        if not queue:
+            del self._waiting[debt]
+        self._waiting_count -= 1
+        return accepted
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:

@@ -51,8 +51,11 @@ class Peer(ABC):
         return self.known and not self.debt.is_too_high(now=self.front.now())
 
     @abstractmethod
-    def receive(self, data: bytes) -> None:
-        """Process bytes of the peer, and answer what can be answered at once."""
+    def receive(self, data: bytes) -> int:
+        """Process bytes of the peer, answer what can be answered at once, and return how many bytes were processed.
+
+        The rest is for a later turn of the event loop, so that one peer's many calls do not delay those of others.
+        """
 
     @abstractmethod
     def open_window(self, call: Call, missing: int) -> None:

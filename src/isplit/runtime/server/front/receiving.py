@@ -7,6 +7,7 @@ been silent for longest is refused. A peer that sends what it announced finishes
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from isplit.runtime.server.front.limits import WINDOW_BYTES, FrontLimits, Share
@@ -56,6 +57,8 @@ class Receiving:
         self._short = next(iter(self._pools.values()))
         self._calls: dict[Call, None] = {}
         self._counts = {True: 0, False: 0}
+        self._public_calls: Counter[Peer] = Counter()
+        """The number of such calls of each connection for methods that need no token."""
 
     @property
     def calls(self) -> int:
@@ -76,7 +79,7 @@ class Receiving:
         """
         public = call.method.public
         if public:
-            siblings = sum(other.connection is call.connection for other in self._calls if other.method.public)
+            siblings = self._public_calls[call.connection]
             if siblings >= self._limits.max_health_streams:
                 msg = f"{siblings} such calls of this connection are open already: end one"
                 raise RefusedError("RESOURCE_EXHAUSTED", msg, reason="too_many_calls")
@@ -85,6 +88,8 @@ class Receiving:
             self._evict([other for other in self._calls if other.method.public == public])
         self._calls[call] = None
         self._counts[public] += 1
+        if public:
+            self._public_calls[call.connection] += 1
 
     def reserve(self, call: Call, *, now: float) -> None:
         """Reserve room for a message of known length; a long one may have to wait for its turn.
@@ -108,6 +113,10 @@ class Receiving:
         if call in self._calls:
             del self._calls[call]
             self._counts[call.method.public] -= 1
+            if call.method.public:
+                self._public_calls[call.connection] -= 1
+                if not self._public_calls[call.connection]:
+                    del self._public_calls[call.connection]
 
     def release(self, call: Call) -> None:
         """Release a message's memory, and admit calls that waited for it. Calling it twice does no harm."""
@@ -125,10 +134,13 @@ class Receiving:
                 pool.waiting.remove(call)
         self.release(call)
 
-    def sweep(self, now: float) -> None:
-        """Refuse calls whose message takes too long, or stalls while others wait behind it."""
+    def sweep(self, clock: Callable[[], float]) -> Iterator[None]:
+        """Refuse calls whose message takes too long, or stalls while others wait behind it; stop after each call."""
+        limits = self._limits
         for call in list(self._calls):
-            limits = self._limits
+            if call not in self._calls:
+                continue  # it has ended during a pause of this sweep
+            now = clock()
             allowed_s = limits.receive_seconds + (call.length or 0) / limits.min_rate_bytes_per_s
             if now - call.opened_at > allowed_s:
                 _refuse(call, "DEADLINE_EXCEEDED", f"the message did not arrive within {allowed_s:.0f} s", "too_slow")
@@ -136,6 +148,7 @@ class Receiving:
                 call.connection.stalls += 1
                 msg = f"the message stood still while others waited behind it: {_LATER}"
                 _refuse(call, "RESOURCE_EXHAUSTED", msg, "stalled")
+            yield
 
     def _holds_up(self, call: Call, now: float) -> bool:
         if call.granted_at is None or not any(self._pools[name].waiting for name in call.charges):

@@ -3,10 +3,11 @@
 A TLS handshake, a flood of frames and a flood of refused calls cost processor time, even if every call is refused. All
 strangers together get a small share of the event loop's time, and half of the time that nobody else uses. While they
 have used it up, the server reads nothing more from strangers; the kernel's buffers fill, and TCP tells them to wait.
-Strangers from addresses that have cost little come before those from addresses that have cost much. Among them,
-strangers that have cost little themselves come first, and then newcomers before those that have waited, so that a
-rightful newcomer is not queued behind a flood. Peers with the token that wait here because their calls cost much come
-last.
+Peers with the token that wait here because their calls cost much are treated in the same way.
+
+The share is divided by how much the addresses of the peers have cost, and each part has an account of its own. A
+newcomer from an address that has cost nothing therefore never waits for time that costly peers have used up. Within a
+part, strangers that have cost little themselves come first, and then newcomers before those that have waited.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 _BURST_S = 0.05
@@ -32,7 +34,10 @@ _MEMORY_S = 0.1
 
 
 KNOWN_RANK = 3
-"""The rank of peers with the token whose calls cost much and are not answered. They get nothing of the idle time."""
+"""The rank of peers with the token whose calls cost much and are not answered."""
+
+_PARTS = ((0.3, True), (0.2, True), (0.2, False), (0.3, False))
+"""For each rank its part of the share, and whether it also gets a share of the idle time."""
 
 
 class Stranger(Protocol):
@@ -42,12 +47,26 @@ class Stranger(Protocol):
 
     @property
     def rank(self) -> int:
-        """How much its address has cost; the lowest rank comes first."""
+        """How much its address has cost, up to `KNOWN_RANK`; the lowest rank comes first."""
         ...
 
     def work(self) -> None:
         """Process the bytes."""
         ...
+
+
+@dataclass
+class _Account:
+    """The time that the peers of one rank have left, and the peers that wait for it."""
+
+    share: float
+    gets_idle_time: bool
+    credit_s: float = _BURST_S
+    queue: list[tuple[int, int, Stranger]] = field(default_factory=list[tuple[int, int, Stranger]])
+
+    def rate(self, use: float) -> float:
+        """Return the seconds that it earns each second while others use so much of the event loop's time."""
+        return max(self.share, _IDLE_SHARE * (1 - use) * self.gets_idle_time)
 
 
 class StrangerTime:
@@ -67,16 +86,15 @@ class StrangerTime:
         *,
         thread_time: Callable[[], float] = time.thread_time,
     ) -> None:
-        self._share = share
         self._loop = loop
         self._thread_time = thread_time
-        self._credit_s = _BURST_S
+        self._accounts = tuple(_Account(share * part, gets_idle_time) for part, gets_idle_time in _PARTS)
         self._slice_s = 0.0
         self._pause_ends_at = loop.time()
         self._refilled_at = loop.time()
-        self._queue: list[tuple[int, int, int, Stranger]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._squeeze = 1.0
         self._used_s: float | None = None
         """The thread's processor time when it was read last, strangers' work left out; None before the first time."""
@@ -85,45 +103,50 @@ class StrangerTime:
 
     def offer(self, stranger: Stranger) -> bool:
         """Do a stranger's work now if there is time for it, and return whether; otherwise queue it."""
-        if not self._queue and self.has_time():
-            self._do(stranger)
+        rank = stranger.rank
+        account = self._accounts[rank]
+        if not account.queue and self.has_time(rank):
+            self._do(stranger, rank)
             return True
-        spent = int(stranger.spent_s / LITTLE_S)
-        heapq.heappush(self._queue, (stranger.rank, spent, -next(self._order), stranger))
+        self._queue(stranger, rank)
         self._wait()
         return False
 
-    def has_time(self) -> bool:
-        """Say whether strangers have time left."""
-        now = self._loop.time()
-        elapsed_s = now - self._refilled_at
-        if elapsed_s > 0:
-            self._follow_use(elapsed_s)
-            self._credit_s = min(_BURST_S, self._credit_s + elapsed_s * self._rate())
-            self._refilled_at = now
-        return self._credit_s > 0 and now >= self._pause_ends_at
+    def has_time(self, rank: int) -> bool:
+        """Say whether peers of a rank have time left."""
+        self._refill()
+        return self._accounts[rank].credit_s > 0 and self._loop.time() >= self._pause_ends_at
 
-    def spend(self, seconds: float) -> None:
-        """Count processor time that strangers cost."""
-        self._credit_s -= seconds
+    def spend(self, seconds: float, *, rank: int) -> None:
+        """Count processor time that peers of a rank cost."""
+        self._accounts[rank].credit_s -= seconds
         self._slice_s += seconds
         if self._slice_s >= _SLICE_S:
             self._slice_s = 0.0
             self._pause_ends_at = self._loop.time() + _PAUSE_S
 
-    def wait_s(self) -> float:
-        """Return the seconds until there is time again."""
-        return max(_PAUSE_S, self._pause_ends_at - self._loop.time(), -self._credit_s / self._rate())
+    def wait_s(self, rank: int) -> float:
+        """Return the seconds until there is time for peers of a rank again."""
+        account = self._accounts[rank]
+        earning_s = -account.credit_s * self._squeeze / account.rate(self._use)
+        return max(_PAUSE_S, self._pause_ends_at - self._loop.time(), earning_s)
 
     def close(self) -> None:
         """Drop the queued work."""
-        self._queue.clear()
+        for account in self._accounts:
+            account.queue.clear()
         if self._timer:
             self._timer.cancel()
 
-    def _rate(self) -> float:
-        is_idle_shared = not self._queue or self._queue[0][0] < KNOWN_RANK
-        return max(self._share, _IDLE_SHARE * (1 - self._use) * is_idle_shared) / self._squeeze
+    def _refill(self) -> None:
+        now = self._loop.time()
+        elapsed_s = now - self._refilled_at
+        if elapsed_s > 0:
+            self._follow_use(elapsed_s)
+            for account in self._accounts:
+                earned_s = elapsed_s * account.rate(self._use) / self._squeeze
+                account.credit_s = min(_BURST_S, account.credit_s + earned_s)
+            self._refilled_at = now
 
     def _follow_use(self, elapsed_s: float) -> None:
         used_s = self._thread_time()
@@ -131,19 +154,29 @@ class StrangerTime:
         self._use += min(1.0, elapsed_s / _MEMORY_S) * (use - self._use)
         self._used_s = used_s
 
-    def _do(self, stranger: Stranger) -> None:
+    def _queue(self, stranger: Stranger, rank: int) -> None:
+        entry = (int(stranger.spent_s / LITTLE_S), -next(self._order), stranger)
+        heapq.heappush(self._accounts[rank].queue, entry)
+
+    def _do(self, stranger: Stranger, rank: int) -> None:
         started_s = self._thread_time()
         stranger.work()
         spent_s = self._thread_time() - started_s
         stranger.spent_s += spent_s
         if self._used_s is not None:
             self._used_s += spent_s
-        self.spend(spent_s)
+        self.spend(spent_s, rank=rank)
 
     def _wait(self) -> None:
-        if self._timer is None:
-            due_at = self._loop.time() + self.wait_s()
-            self._timer = self._loop.call_at(due_at, self._take_turns, due_at)
+        """Wake up when the first of those that wait has time; a newcomer may have it before the others."""
+        wait_s = min(self.wait_s(rank) for rank, account in enumerate(self._accounts) if account.queue)
+        due_at = self._loop.time() + wait_s
+        if self._timer is not None:
+            if self._timer_at <= due_at:
+                return
+            self._timer.cancel()
+        self._timer_at = due_at
+        self._timer = self._loop.call_at(due_at, self._take_turns, due_at)
 
     def _take_turns(self, due_at: float) -> None:
         self._timer = None
@@ -151,7 +184,16 @@ class StrangerTime:
         # we get.
         is_late = self._loop.time() - due_at > _LATE_S
         self._squeeze = min(_MAX_SQUEEZE, self._squeeze * 2) if is_late else max(1.0, self._squeeze * 0.95)
-        while self._queue and self.has_time():
-            self._do(heapq.heappop(self._queue)[3])
-        if self._queue:
+        while (rank := self._next_rank()) is not None:
+            stranger = heapq.heappop(self._accounts[rank].queue)[2]
+            if stranger.rank > rank:  # its address has cost much while it waited
+                self._queue(stranger, stranger.rank)
+            else:
+                self._do(stranger, rank)
+        if any(account.queue for account in self._accounts):
             self._wait()
+
+    def _next_rank(self) -> int | None:
+        """Return the lowest rank of which somebody waits and there is time."""
+        ranks = (rank for rank, account in enumerate(self._accounts) if account.queue and self.has_time(rank))
+        return next(ranks, None)

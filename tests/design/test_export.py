@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from isplit.design.export import export
-from isplit.design.fit_remote import fit_remote
-from isplit.design.onnx.compare import load_pixels
+from isplit.design.fit_remote import fit_remote, load_remote
+from isplit.design.onnx.compare import answer_whole, load_pixels
 from isplit.design.onnx.recommended_image import recommend_image, remote_placement
 from isplit.design.settings import ExportSettings, FitSettings
 from isplit.design.study import open_study
+from isplit.errors import InputError
 from isplit.records import Accuracy, Paired, PayloadBytes, PredictionsRecord, RemoteImage
 from isplit.runtime.bundle import Bundle
 from tests.design.exporting import CUTS, GROUPS
@@ -169,9 +171,9 @@ def test_remote_setting_without_measurement(opened):
     assert 100 < setting.payload_bytes_mean < 1000
 
 
-def test_trained_opponents(tiny_study, tmp_path):
+def test_trained_opponents(own_study, tmp_path):
     """The manifest describes networks that were trained on compressed images of its classes, and of no others."""
-    study = open_study(shutil.copytree(tiny_study.directory, tmp_path / "study"), allow_code=True)
+    study = own_study
     settings = FitSettings(epochs=1, images=12, batch_size=6)
     options = ExportSettings(images=4, local=False, remote=False)
     assert () == export(study, ["pool2"], tmp_path / "without", settings=options).opponents
@@ -194,6 +196,61 @@ def test_trained_opponents(tiny_study, tmp_path):
         opponent.against_whole,
     )
     assert measured.payload_bytes.mean == opponent.payload_bytes_mean
+
+
+@pytest.fixture
+def own_study(tiny_study, tmp_path):
+    """A copy of the study with predicted splits, to be changed."""
+    return open_study(shutil.copytree(tiny_study.directory, tmp_path / "study"), allow_code=True)
+
+
+@pytest.mark.parametrize("after", [None, "pool1"])
+def test_the_server_gets_the_network_trained_on_compressed_images(own_study, run_onnx, tmp_path, monkeypatch, after):
+    """With `remote_network`, the remote placement is that network, which answers as it does in torch."""
+    trained = fit_remote(own_study, "webp:20@0.5", after=after, settings=FitSettings(epochs=0, images=12, batch_size=6))
+    network = load_remote(own_study, trained)
+    with torch.no_grad():  # as if it had learned something
+        for parameter in network.tail.parameters():
+            parameter.mul_(1.5)
+    monkeypatch.setattr("isplit.design.export.load_remote", lambda *_: network)
+    options = ExportSettings(images=8, remote_network="webp:20@0.5", tolerance=1e-4)
+
+    record = export(own_study, ["pool2"], tmp_path / "bundle", settings=options)
+
+    bundle, remote = Bundle.open(tmp_path / "bundle"), record.remote
+    assert remote is not None
+    assert remote.check is not None
+    assert (True, 3) == (remote.trained, remote.check.images)
+    assert trained.measurement.accuracy == remote.recommended.accuracy
+    assert ("webp", 20, 0.5) == (remote.recommended.format, remote.recommended.quality, remote.recommended.scale)
+    assert bundle.remote_path != bundle.local_path
+    pixels = load_pixels(own_study.view(), "test", limit=4)
+    expected = answer_whole(own_study.view(), pixels, network=network).logits
+    np.testing.assert_allclose(expected, run_onnx(bundle.remote_path, pixels), atol=1e-4)
+    assert np.abs(expected - run_onnx(bundle.local_path, pixels)).max() > 1e-3
+
+
+def test_the_whole_model_is_left_out_where_only_the_trained_network_is_served(own_study, tmp_path):
+    """Without `local`, no placement needs the model itself."""
+    fit_remote(own_study, "jpeg:50", settings=FitSettings(epochs=0, images=12, batch_size=6))
+    options = ExportSettings(images=4, local=False, remote_network="jpeg:50")
+
+    record = export(own_study, ["pool2"], tmp_path / "bundle", settings=options)
+
+    assert record.remote is not None
+    assert (None, "remote.onnx") == (record.check, record.remote.file)
+    assert "whole.onnx" not in record.files
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [("webp:30", "webp:30"), ("avif:40", "accepts jpeg, webp, png"), ("nothing", "nothing")],
+)
+def test_networks_that_are_not_there(own_study, tmp_path, setting, says):
+    """A setting that no network was trained on, or that a server refuses, is refused before anything is written."""
+    with pytest.raises(InputError, match=says):
+        export(own_study, ["pool2"], tmp_path / "bundle", settings=ExportSettings(remote_network=setting))
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_nothing_about_this_machine(exported):

@@ -26,6 +26,7 @@ from isplit.records import (
     Paired,
     PartName,
     SplitRecord,
+    TrainedOpponent,
     WireBytes,
     WireOverhead,
     wire_overhead,
@@ -120,6 +121,9 @@ def _export_segments(
     if cut_choice.words:
         msg = f"--segments and --cut {', '.join(cut_choice.words)} are two kinds of bundle: give one of them"
         raise InputError(msg)
+    if settings.remote_network is not None:
+        msg = "--remote-network is for bundles of splits, and --segments writes the whole model: give one of them"
+        raise InputError(msg)
     with needs_extra("design"):
         from isplit.design.export_segments import export_segments, planned_segments
 
@@ -208,8 +212,10 @@ def show_bundle(record: BundleRecord, *, wide: bool = False) -> None:
     ]
     for title, placements in tables.items():
         print_table(placements, columns, title=title, wide=wide)
-    if record.opponents:
-        typer.echo("The networks trained on compressed images are in the study and not in the bundle.")
+    if _only_in_study(record):
+        typer.echo(
+            "Networks trained on compressed images stay in the study; `--remote-network SETTING` exports one of them."
+        )
     for cut in record.cuts:
         if cut.int8_cost:
             console.output().print(_int8(cut.name, cut.int8_cost), markup=False, highlight=False)
@@ -250,9 +256,21 @@ def _placements(record: BundleRecord) -> Sequence[_Placement]:
             )
         )
     if record.remote:
-        placements.append(_of_image(record.remote.recommended, overhead, check=record.check))
-    placements.extend(_of_image(opponent, overhead, trained=True) for opponent in record.opponents)
+        remote = record.remote
+        check = remote.check or record.check
+        placements.append(_of_image(remote.recommended, overhead, check=check, trained=remote.trained))
+    placements.extend(_of_image(opponent, overhead, trained=True) for opponent in _only_in_study(record))
     return placements
+
+
+def _only_in_study(record: BundleRecord) -> list[TrainedOpponent]:
+    """Return the networks trained on compressed images that are described in a bundle and not part of it."""
+    served = record.remote.recommended if record.remote and record.remote.trained else None
+    return [
+        opponent
+        for opponent in record.opponents
+        if served is None or ImageSetting(**opponent.model_dump(include=set(ImageSetting.model_fields))) != served
+    ]
 
 
 def _of_image(

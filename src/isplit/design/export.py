@@ -16,13 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
+from isplit.design.fit_remote import load_remote
 from isplit.design.onnx.compare import TorchSplit, answer_whole, check_split, check_whole, load_pixels
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
 from isplit.design.onnx.int8 import Int8Measured, measure_int8, quantise_head
 from isplit.design.onnx.modules import HeadModel, TailModel, WholeModel
 from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_bundle_directory
-from isplit.design.onnx.recommended_image import remote_placement, trained_opponents
+from isplit.design.onnx.recommended_image import (
+    find_remote_network,
+    remote_placement,
+    trained_opponents,
+    trained_placement,
+)
 from isplit.design.onnx.triton import TRITON, write_tail
 from isplit.design.settings import ExportSettings, SplitFilter
 from isplit.design.splits import ChosenSplit, choose_split
@@ -35,9 +42,13 @@ from isplit.records import (
     BundleRecord,
     CutPlacement,
     LocalPlacement,
+    RemotePlacement,
+    TrainedRemote,
 )
 
 WHOLE = "whole.onnx"
+REMOTE = "remote.onnx"
+"""The network that was trained on compressed images."""
 
 
 def export(
@@ -79,11 +90,13 @@ def export(
     name = _checked_name(settings.name or bundle_name(out))
     view = open_study(study).view(group)
     chosen = [choose_split(view, cut, split_filter=split_filter or SplitFilter()) for cut in dict.fromkeys(cuts)]
+    trained = find_remote_network(view, settings.remote_network) if settings.remote_network else None
     with (
         new_bundle_directory(out, overwrite=settings.overwrite) as directory,
         TemporaryDirectory(prefix="isplit-export-") as scratch,
     ):
-        return _Exporter(view, directory, Path(scratch), settings, name=name).run(chosen, progress)
+        exporter = _Exporter(view, directory, Path(scratch), settings, name=name, trained=trained)
+        return exporter.run(chosen, progress)
 
 
 def _checked_name(name: str) -> str:
@@ -105,7 +118,10 @@ class _Written:
 
 
 class _Exporter:
-    """One bundle in the making: its files in `directory`, what will not stay in `scratch`."""
+    """One bundle in the making: its files in `directory`, what will not stay in `scratch`.
+
+    `trained` is the network that the server gets for compressed images; None where that is the whole model.
+    """
 
     def __init__(
         self,
@@ -115,8 +131,9 @@ class _Exporter:
         settings: ExportSettings,
         *,
         name: str,
+        trained: TrainedRemote | None = None,
     ) -> None:
-        self._view, self._settings, self._name = view, settings, name
+        self._view, self._settings, self._name, self._trained = view, settings, name, trained
         self._directory, self._scratch = directory, scratch
         self._preprocessing = view.preprocessing
         self._outputs = view.study.record.model.num_outputs
@@ -136,8 +153,10 @@ class _Exporter:
                 progress("export", number, steps)
                 written.append(self._write_split(split, weights))
             progress("export", len(chosen), steps)
-            if self._settings.local or self._settings.remote:
-                self._write_whole(weights)
+            if self._has_whole:
+                self._write_whole(self._view.graph.module, WHOLE, weights)
+            if self._trained is not None:
+                self._write_whole(self._remote_network, REMOTE, weights)
             progress("export", steps, steps)
         # Only now are the weights on the disk, and the models can be loaded.
         cuts: list[CutPlacement] = []
@@ -186,16 +205,27 @@ class _Exporter:
     def _calibration(self) -> NDArray[np.uint8]:
         return load_pixels(self._view, "fit", limit=self._settings.calibration_images)
 
-    def _write_whole(self, weights: WeightsFile) -> None:
+    @property
+    def _has_whole(self) -> bool:
+        """Whether the model itself is in the bundle."""
+        return self._settings.local or (self._settings.remote and self._trained is None)
+
+    @cached_property
+    def _remote_network(self) -> nn.Module:
+        assert self._trained is not None
+        network = load_remote(self._view.study, self._trained)
+        return network.tail if network.head is None else nn.Sequential(network.head, network.tail)
+
+    def _write_whole(self, network: nn.Module, file: str, weights: WeightsFile) -> None:
         module = WholeModel(
-            self._view.graph.module,
+            network,
             preprocessing=self._preprocessing,
             group=self._view.classes,
             outputs=self._outputs,
         )
         model = to_onnx(module, self._images, source="image", target="logits")
         weights.add(model)
-        save_onnx(model, self._directory / WHOLE)
+        save_onnx(model, self._directory / file)
 
     def _compared(self, split: ChosenSplit, files: _Written) -> CutPlacement:
         """Compare a split's files with torch, and describe them."""
@@ -232,7 +262,7 @@ class _Exporter:
         view, settings = self._view, self._settings
         measured = chosen[0].record.measurement
         check = None
-        if settings.local or settings.remote:
+        if self._has_whole:
             check = check_whole(self._directory / WHOLE, self._pixels, self._whole, tolerance=self._tolerance)
         paths = sorted(path for path in self._directory.rglob("*") if path.is_file())
         return BundleRecord(
@@ -244,9 +274,17 @@ class _Exporter:
             preprocessing=self._preprocessing,
             base_accuracy=view.study.record.base_accuracy if view.is_default else measured.whole,
             local=LocalPlacement(file=WHOLE, accuracy=measured.whole, part=measured.part) if settings.local else None,
-            remote=remote_placement(view, WHOLE, pixels=self._pixels) if settings.remote else None,
+            remote=self._remote() if settings.remote else None,
             cuts=tuple(cuts),
             check=check,
             opponents=trained_opponents(view),
             files={path.relative_to(self._directory).as_posix(): BundledFile.of(path) for path in paths},
         )
+
+    def _remote(self) -> RemotePlacement:
+        """Describe what the server does with compressed images."""
+        if self._trained is None:
+            return remote_placement(self._view, WHOLE, pixels=self._pixels)
+        answers = answer_whole(self._view, self._pixels, network=self._remote_network)
+        check = check_whole(self._directory / REMOTE, self._pixels, answers, tolerance=self._tolerance)
+        return trained_placement(self._trained, REMOTE).model_copy(update={"check": check})

@@ -312,6 +312,8 @@ class ExportSettings:
         name: The bundle's name on the wire; by default that of its directory.
         local: Whether the device gets the whole model too, to answer alone and when the server does not.
         remote: Whether the server gets the whole model too, for images that come compressed.
+        remote_network: Image setting, such as "webp:50@0.5", of a network that `fit --remote` trained: the server gets
+            that network for images that come compressed, instead of the whole model.
         int8: Whether heads compute in eight bits (static quantisation).
         triton: Whether the tails are also laid out as a Triton model repository, in `triton/`.
         images: Images of the select part on which every file is compared with torch.
@@ -332,6 +334,7 @@ class ExportSettings:
     name: str | None = None
     local: bool = True
     remote: bool = True
+    remote_network: str | None = None
     int8: bool = False
     triton: bool = False
     images: int = 24
@@ -343,6 +346,9 @@ class ExportSettings:
     def __post_init__(self) -> None:
         for name in ("images", "calibration_images", "int8_images"):
             check_range(name, getattr(self, name), 1)
+        if self.remote_network is not None and not self.remote:
+            msg = f"`remote_network={self.remote_network}` is a network for `remote`, which is left out: leave out one"
+            raise InputError(msg)
         if not 0 < self.tolerance < 1:
             msg = f"tolerance is {self.tolerance:g}; give a share of the largest logit, between 0 and 1"
             raise InputError(msg)

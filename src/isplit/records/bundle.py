@@ -183,7 +183,8 @@ class ImageSetting(Compression):
 class TrainedOpponent(ImageSetting):
     """A network of the study that was trained on images of one setting, which trained splits are compared with.
 
-    The network is not in the bundle. `after` is the cut after which its layers learned, None where all did, and
+    The network is in the bundle where the remote placement says that it is `trained` and recommends the same setting,
+    and otherwise in the study alone. `after` is the cut after which its layers learned, None where all did, and
     `epochs` how many it was trained for. `accuracy` and `against_whole` are those after training.
     """
 
@@ -194,6 +195,9 @@ class TrainedOpponent(ImageSetting):
 class RemotePlacement(Part):
     """The whole model on the server, which gets compressed images. Its file is as in `LocalPlacement`.
 
+    `trained` says that the network was trained on images of the recommended setting; its file is then not the whole
+    model's, and `check` is what its comparison with torch gave (None where the file is the whole model's).
+
     Before it decodes images, the server refuses formats that are not in `accepted_formats`, and images longer than
     `max_image_bytes` or of more pixels than `max_image_pixels`.
     """
@@ -201,6 +205,8 @@ class RemotePlacement(Part):
     file: BundlePath
     accepted_formats: tuple[ImageFormat, ...] = Field(min_length=1)
     recommended: ImageSetting
+    trained: bool = False
+    check: ExportCheck | None = None
     max_image_bytes: int = Field(default=2**21, ge=1)
     max_image_pixels: int = Field(default=2**24, ge=1)
 

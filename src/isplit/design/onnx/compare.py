@@ -87,9 +87,9 @@ def load_pixels(view: StudyView, part: PartName, *, limit: int) -> NDArray[np.ui
     return np.stack([view.data.pixels(int(index), view.preprocessing) for index in indices])
 
 
-def answer_whole(view: StudyView, pixels: NDArray[np.uint8]) -> TorchAnswers:
-    """Answer images N×H×W×C with the model itself."""
-    model: nn.Module = view.graph.module
+def answer_whole(view: StudyView, pixels: NDArray[np.uint8], *, network: nn.Module | None = None) -> TorchAnswers:
+    """Answer images N×H×W×C with the model itself, or with another network in its place."""
+    model: nn.Module = network or view.graph.module
     logits: list[torch.Tensor] = []
     with evaluating(model), torch.no_grad():
         for start in range(0, len(pixels), _BATCH):

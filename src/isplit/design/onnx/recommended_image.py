@@ -6,9 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.codec.image import compress
+from isplit.design.remote_settings import read_compression
 from isplit.design.study import StudyView
+from isplit.errors import InputError
 from isplit.plan.verdict import LOSSES, within
-from isplit.records import ImageSetting, PayloadBytes, RemoteImage, RemotePlacement, TrainedOpponent, remote_records
+from isplit.records import (
+    ImageSetting,
+    PayloadBytes,
+    RemoteImage,
+    RemotePlacement,
+    TrainedOpponent,
+    TrainedRemote,
+    remote_records,
+)
 
 ACCEPTED_FORMATS = ("jpeg", "webp", "png")
 _QUALITY = 90
@@ -58,8 +68,49 @@ def trained_opponents(view: StudyView) -> tuple[TrainedOpponent, ...]:
     """Describe the networks that the study's model was trained to on compressed images of these classes."""
     return tuple(
         TrainedOpponent(**_setting(record.measurement).model_dump(), after=record.after, epochs=record.epochs)
+        for record in _records(view)
+    )
+
+
+def _records(view: StudyView) -> list[TrainedRemote]:
+    return [
+        record
         for record in remote_records(view.study.directory)
         if (record.model, record.group) == (view.fingerprint, view.name)
+    ]
+
+
+def find_remote_network(view: StudyView, setting: str) -> TrainedRemote:
+    """Return the record of the network that was trained on images of a setting; of several, the most accurate one.
+
+    Raises:
+        InputError: the setting is not understood, the server does not accept its format, or no network was trained on
+            such images.
+
+    """
+    compression = read_compression(setting)
+    if compression.format not in ACCEPTED_FORMATS:
+        msg = (
+            f"`remote_network={setting}`: a bundle's server accepts {', '.join(ACCEPTED_FORMATS)}; give a network that "
+            "was trained on one of these formats"
+        )
+        raise InputError(msg)
+    records = _records(view)
+    matching = [record for record in records if record.compression.tag == compression.tag]
+    if not matching:
+        known = ", ".join(sorted({record.compression.tag for record in records})) or "none"
+        msg = (
+            f"`remote_network={setting}`: no network of the study was trained on such images (there are: {known}); "
+            f"train it with `isplit fit STUDY --remote {setting}`"
+        )
+        raise InputError(msg)
+    return max(matching, key=lambda record: record.measurement.accuracy.accuracy)
+
+
+def trained_placement(record: TrainedRemote, file: str) -> RemotePlacement:
+    """Describe the remote placement with a network that was trained on compressed images; its check comes later."""
+    return RemotePlacement(
+        file=file, accepted_formats=ACCEPTED_FORMATS, recommended=_setting(record.measurement), trained=True
     )
 
 

@@ -23,12 +23,12 @@ CLASSES = 20
 def draw(label: int, number: int, side: int) -> NDArray[np.uint8]:
     """Draw a picture H×W×3 of a class: waves of its direction, length and colour in noise, all somewhat varied."""
     random = np.random.default_rng([label, number])
-    angle = np.pi * (label % 5) / 5 + random.normal(0, 0.12)
-    waves = 3 + 3 * (label // 5) + random.normal(0, 0.6)
+    angle = np.pi * (label % 5) / 5 + random.normal(0, 0.06)
+    waves = 3 + 3 * (label // 5) + random.normal(0, 0.3)
     rows, columns = np.mgrid[0:side, 0:side] / side
     phase = 2 * np.pi * (waves * (np.cos(angle) * columns + np.sin(angle) * rows) + random.random())
-    colour = 0.5 + 0.3 * np.cos(2 * np.pi * (label / CLASSES + np.arange(3) / 3)) + random.normal(0, 0.15, 3)
-    picture = 0.5 + 0.22 * np.sin(phase)[:, :, None] * colour + random.normal(0, 0.22, (side, side, 3))
+    colour = 0.5 + 0.3 * np.cos(2 * np.pi * (label / CLASSES + np.arange(3) / 3)) + random.normal(0, 0.08, 3)
+    picture = 0.5 + 0.22 * np.sin(phase)[:, :, None] * colour + random.normal(0, 0.08, (side, side, 3))
     return (255 * picture.clip(0, 1)).astype(np.uint8)
 
 

@@ -107,8 +107,19 @@ class _Here(TorchDispatchMode):
 @contextmanager
 def pretended_device(monkeypatch, *, float64=True):
     """Offer the device under the name "cuda" and "auto" for the block; without float64 as on Apple's GPUs."""
-    real, make, no_sums = torch.device, torch.tensor, "isplit.design.closed_form.moment_sums.sum_device"
+    real, make, scale, no_sums = (
+        torch.device,
+        torch.tensor,
+        torch.ldexp,
+        "isplit.design.closed_form.moment_sums.sum_device",
+    )
     adam = importlib.import_module("torch.optim.adam")
+
+    def ldexp(values, exponents):
+        # torch composes it of operations that take a number of the CPU; a card of NVIDIA's took none.
+        if isinstance(values, PretendTensor) != isinstance(exponents, PretendTensor):
+            raise RuntimeError("ldexp is asked of tensors that are not on the same device")
+        return scale(values, exponents)
 
     def resolve(setting):
         return DEVICE if setting in ("auto", "cuda", "cuda:0") else real(setting)
@@ -119,6 +130,7 @@ def pretended_device(monkeypatch, *, float64=True):
             patch.setattr(f"isplit.design.{module}.resolve_device", resolve)
         # torch.tensor fills a device's memory without an operation that could be taken over.
         patch.setattr(torch, "tensor", lambda data, *, device=None, **options: make(data, **options).to(device))
+        patch.setattr(torch, "ldexp", ldexp)
         # The fused kernels run wherever the operations do.
         patch.setattr(adam, "_device_dtype_check_for_fused", lambda *_, **__: None)
         if not float64:

@@ -44,6 +44,11 @@ def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
     return images.sub_(mean).div_(std)
 
 
+def decoding_threads(device: torch.device) -> int:
+    """Return the number of threads that prepare images beside a model on a device."""
+    return _DECODING_THREADS if device.type == "cpu" else min(_MOST_DECODING_THREADS, os.cpu_count() or 1)
+
+
 class Pictures(Protocol):
     """A data set as far as batches need it: the pixels H×W×C of each image, and the class of every one."""
 
@@ -92,8 +97,7 @@ def iter_batches(
 
 def _batches(decoder: "_Decoder", chunks: list[NDArray[np.int64]]) -> Generator[Batch, None, None]:
     on_cpu = decoder.device.type == "cpu"
-    threads = _DECODING_THREADS if on_cpu else min(_MOST_DECODING_THREADS, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="isplit-decode")
+    pool = ThreadPoolExecutor(decoding_threads(decoder.device), thread_name_prefix="isplit-decode")
     left, coming = iter(chunks), deque[_Pixels]()
 
     def decode_next(count: int) -> None:

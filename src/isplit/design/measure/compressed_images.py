@@ -14,7 +14,7 @@ from torch import nn
 
 from isplit.codec.image import compress, restore
 from isplit.design.devices import device_of
-from isplit.design.inputs.batches import Pictures, normalise
+from isplit.design.inputs.batches import Pictures, decoding_threads, normalise
 from isplit.design.running import autocast, evaluating
 from isplit.design.study import StudyView
 from isplit.progress import Progress, silent
@@ -126,7 +126,7 @@ class CompressedImageTrial:
         self._precision: Precision = precision
         self._network = network or view.graph.module
         self._labels = view.labels(images)
-        self._pixels = _in_threads(lambda index: view.data.pixels(int(index), view.preprocessing), images)
+        self._pixels = self._in_threads(lambda index: view.data.pixels(int(index), view.preprocessing), images)
         self._files: dict[Compression, list[bytes]] = {}
         self._right: dict[Compression, NDArray[np.bool_]] = {}
         self._whole = self._answers(view.graph.module, self._pixels, self._labels)
@@ -145,7 +145,7 @@ class CompressedImageTrial:
         known = self._right.get(setting, np.zeros(0, bool))
         if len(known) < count:
             files = self._compressed(setting)[len(known) : count]
-            shown = _in_threads(self._restored, files)
+            shown = self._in_threads(self._restored, files)
             more = self._answers(self._network, shown, self._labels[len(known) : count])
             known = self._right[setting] = np.concatenate([known, more])
         return known[:count]
@@ -170,7 +170,7 @@ class CompressedImageTrial:
 
     def _compressed(self, setting: Compression) -> list[bytes]:
         if setting not in self._files:
-            self._files[setting] = _in_threads(lambda image: compress(image, setting), self._pixels)
+            self._files[setting] = self._in_threads(lambda image: compress(image, setting), self._pixels)
         return self._files[setting]
 
     def _restored(self, content: bytes) -> NDArray[np.uint8]:
@@ -184,12 +184,11 @@ class CompressedImageTrial:
         answers: list[torch.Tensor] = []
         with evaluating(view.graph.module), torch.no_grad(), autocast(self._precision, device=device):
             for start in range(0, len(shown), _BATCH):
-                batch = normalise(torch.from_numpy(np.stack(shown[start : start + _BATCH])), view.preprocessing)
-                answers.append(view.classes(module(batch.to(device)).float()).argmax(1).cpu())
+                pixels = torch.from_numpy(np.stack(shown[start : start + _BATCH])).to(device)
+                answers.append(view.classes(module(normalise(pixels, view.preprocessing)).float()).argmax(1).cpu())
         return torch.cat(answers).numpy() == labels
 
-
-def _in_threads(run: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Run a function on every item, in two threads."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(run, items))
+    def _in_threads(self, run: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+        """Run a function on every item, in as many threads as prepare images for the model's device."""
+        with ThreadPoolExecutor(decoding_threads(device_of(self._view.graph.module))) as pool:
+            return list(pool.map(run, items))

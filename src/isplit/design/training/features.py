@@ -160,7 +160,7 @@ class Features:
             return
         for start in range(0, len(rows), batch_size):
             chosen = torch.from_numpy(rows[start : start + batch_size])
-            inputs = torch.ldexp(self._held[chosen].float(), torch.tensor(self._exponent))
+            inputs = self._held[chosen].float() * 2.0**self._exponent
             yield self._example(self.source.view.graph.lay_out(inputs, self.source.cut), chosen)
 
     def _example(self, inputs: torch.Tensor, rows: torch.Tensor) -> Example:
@@ -205,7 +205,7 @@ class Features:
                 if self._held is not None:
                     if done == 0:
                         self._exponent = _exponent(crossing)
-                    scaled = torch.ldexp(crossing.float(), torch.tensor(-self._exponent))
+                    scaled = crossing.float() * 2.0**-self._exponent
                     self._held[done : done + len(images)] = scaled.clamp(-_LARGEST, _LARGEST).to(torch.float16).cpu()
                 self.teacher[done : done + len(images)] = self.source.view.classes(answers.float()).cpu()
                 done += len(images)

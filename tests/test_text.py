@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isplit.text import json_text, terminal_text, utf8_text
+from isplit.text import display_name, json_text, terminal_text, utf8_text
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,9 @@ def test_json(data):
     document = json_text(json.dumps(data, ensure_ascii=False))
     assert document.isprintable()
     assert data == json.loads(document)
+
+
+def test_display_name():
+    """Unicode's composed form, with escapes for bytes that are not UTF-8."""
+    assert "caf\u00e9" == display_name("cafe\u0301")
+    assert "ni\\xf1o" == display_name("ni\udcf1o")

@@ -1,6 +1,7 @@
 """Make text from outside safe to write as UTF-8 and to show on a terminal, and write durations for people."""
 
 import json
+import unicodedata
 
 
 def utf8_text(text: str) -> str:
@@ -19,6 +20,15 @@ def utf8_text(text: str) -> str:
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         raw = text.encode("utf-8", "backslashreplace")
     return raw.decode("utf-8", "backslashreplace")
+
+
+def display_name(name: str) -> str:
+    """Return a name from a file system as it is recorded, compared and shown.
+
+    Bytes that are not UTF-8 are written as escapes, and the letters are in Unicode's composed form (NFC): macOS writes
+    "é" as two characters where Linux and Windows write one.
+    """
+    return unicodedata.normalize("NFC", utf8_text(name))
 
 
 def terminal_text(text: str, *, keep: str = "") -> str:

@@ -181,11 +181,11 @@ def test_decode_reads_a_good_file(tmp_path):
     ("content", "message"),
     [
         pytest.param(b"not an image", "bad.png is not an image", id="text"),
-        pytest.param(b"", "bad.png is not an image", id="empty"),
+        pytest.param(b"", "bad.png is empty", id="empty"),
         pytest.param(png(8, 8, rows=b"\0\0"), "bad.png is damaged", id="truncated"),
         pytest.param(png(20_000, 20_000), f"bad.png is larger than {MAX_PIXELS}", id="bomb"),
         pytest.param(png(10_000, 9_000), f"bad.png (is larger than|has 10000 x 9000).*{MAX_PIXELS}", id="large"),
-        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image", id="postscript"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "holds PostScript", id="postscript"),
     ],
 )
 def test_decode_refuses(content, message):

@@ -99,7 +99,7 @@ def run(
     Example: isplit run bundle photos --server 192.168.1.20:8001
     """
     _silence_libraries()
-    pictures = itertools.islice(open_sources(images), limit)
+    pictures = itertools.islice(open_sources(images, notify=None if quiet else _notify), limit)
     client = _open_client(
         bundle,
         server,
@@ -142,6 +142,10 @@ def run(
                     _show(summary, quiet=quiet)
     if summary.sources["failed"]:
         raise typer.Exit(1)
+
+
+def _notify(notice: str) -> None:
+    typer.echo(f"isplit: {terminal_text(notice)}", err=True)
 
 
 def _open_client(bundle: Path, server: str | None, **options: Any) -> EdgeClient:

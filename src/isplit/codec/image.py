@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, features
 
 from isplit.codec.bands import Picture, bands, has_bands, plain_picture, stacked, unstacked
+from isplit.codec.image_kinds import HEAD_BYTES, unread_kind
 from isplit.codec.image_modes import check_mode, grey_to_eight_bits, stored_pixels, to_eight_bits, upright
 from isplit.errors import DataError, InputError
 from isplit.records import Compression, ImageFormat, Interpolation, Preprocessing
@@ -29,7 +30,10 @@ from isplit.records.files import LARGEST_IMAGE_BYTES, too_large
 MAX_PIXELS = 89_478_485
 """The largest image that is decoded, in pixels; it is where Pillow begins to warn of a decompression bomb."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jpe", ".jfif", ".apng", ".pbm",
+    ".pnm",
+)  # fmt: skip
 """The files of a folder that count as images, in a study and on a device; the case of the letters does not matter."""
 
 # Only formats of pixels are accepted. Pillow's others bring parsers that are not needed here; EPS would even start
@@ -66,12 +70,28 @@ def decode_image(file: BinaryIO | Path, *, name: str) -> Image.Image:
     if isinstance(file, Path):
         with _open(file, name=name) as opened:
             return decode_image(opened, name=name)
-    with damage_as_data_error(name), Image.open(file, formats=_FORMATS) as image:
+    with damage_as_data_error(name), _identified(file, name=name) as image:
         _check_size(*image.size, name=name)
         stored = stored_pixels(image)
         image.load()
         # `upright` copies, so that what is returned holds no file open.
         return to_eight_bits(upright(image), stored, name=name)
+
+
+def _identified(file: BinaryIO, *, name: str) -> Image.Image:
+    """Open an image without decoding it.
+
+    Raises:
+        DataError: The file is no image of a kind that is read; the message says what it seems to be instead.
+
+    """
+    try:
+        return Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        what, advice = unread_kind(file.read(HEAD_BYTES))
+        msg = f"{name} {what} (read are {', '.join(_FORMATS)}): {advice}"
+        raise DataError(msg) from error
 
 
 @contextmanager

@@ -15,8 +15,9 @@ from isplit.errors import DataError
 
 _EIGHT_BIT_MODES = frozenset(("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"))
 
-_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 258, 262, 284, 339
 _WHITE_IS_ZERO = 0
+_SEPARATE_PLANES = 2
 _SIGNED = 2
 
 
@@ -25,25 +26,42 @@ class StoredPixels:
     """How a file stores its pixels, as far as the decoded image no longer tells.
 
     `bits` are those of a sample, where there are more than 8; None for 8 or fewer. `white_is_zero` holds for images
-    that Pillow does not invert itself. `signed` samples have no agreed black.
+    that Pillow does not invert itself. `signed` samples have no agreed black. `separate_planes` says that samples of
+    more than 8 bits are stored colour by colour and uncompressed, which Pillow reads as if they had 8 bits.
     """
 
     bits: int | None
     white_is_zero: bool
     signed: bool
+    separate_planes: bool = False
 
 
 def stored_pixels(image: Image.Image) -> StoredPixels:
     """Read how an opened file stores its pixels; to be called before the image is loaded."""
     raw_modes = {_raw_mode(arguments) for _, _, _, arguments in getattr(image, "tile", ())}
     bits = next((count for count in (32, 16, 12) if any(f";{count}" in mode for mode in raw_modes)), None)
+    if any(_highest_of_ppm(tile) >= 2**15 for tile in getattr(image, "tile", ())):
+        bits = 16
     tags: Any = getattr(image, "tag_v2", {})  # of TIFF files only
     formats: Any = tags.get(_SAMPLE_FORMAT, ())
+    sample_bits: Any = tags.get(_BITS_PER_SAMPLE, ())
     return StoredPixels(
         bits=bits,
         white_is_zero=image.mode.startswith(("I", "F")) and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO,
         signed=_SIGNED in (formats if isinstance(formats, tuple) else (formats,)),
+        separate_planes=(
+            tags.get(_PLANAR_CONFIGURATION) == _SEPARATE_PLANES
+            and len(sample_bits) > 1
+            and max(sample_bits) > 8
+            and any(tile[0] == "raw" for tile in getattr(image, "tile", ()))
+        ),
     )
+
+
+def _highest_of_ppm(tile: Any) -> int:
+    """Return the value that a part of a coloured PPM file has for white, or 0 for other files."""
+    decoder, _, _, arguments = tile
+    return int(arguments[1]) if decoder in ("ppm", "ppm_plain") and not isinstance(arguments, str) else 0
 
 
 def _raw_mode(arguments: Any) -> str:
@@ -65,6 +83,11 @@ def to_eight_bits(image: Image.Image, stored: StoredPixels, *, name: str) -> Ima
     """
     if stored.signed:
         msg = f"{name} holds signed numbers, of which none is known to be black: save it with 8 or 16 unsigned bits"
+        raise DataError(msg)
+    if stored.separate_planes:
+        msg = (
+            f"{name} stores samples of more than 8 bits colour by colour: save it with the colours of a pixel together"
+        )
         raise DataError(msg)
     if stored.bits == 32 and image.mode.startswith("I"):
         msg = f"{name} holds 32-bit integers, which have no agreed range: save it with 8 or 16 bits per pixel"

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from isplit.design.inputs.data import Dataset
-from isplit.design.inputs.source import display_name
 from isplit.errors import DataError, StudyError
 from isplit.records import ClassGroup, Target
 from isplit.records.files import LARGEST_JSON_BYTES, FileTooLargeError, read_limited
+from isplit.text import display_name
 
 ALL = "all classes"
 

@@ -86,6 +86,34 @@ def tiff(content, *, bits, photometric=1, sample_format=1, big_endian=False):
     return head + content + directory + b"\0\0\0\0"
 
 
+def planes(values, *, bits):
+    """Return a TIFF file of H×W×N samples that stores one colour after the other."""
+    height, width, channels = values.shape
+    content = values.transpose(2, 0, 1).astype("<u2" if bits == 16 else np.uint8).tobytes()
+    # Behind the pixels: the bits of each sample, and where each colour begins and how many bytes it has.
+    behind, size = 8 + len(content), len(content) // channels
+    tables = struct.pack(f"<{channels}H", *[bits] * channels)
+    tables += struct.pack(f"<{2 * channels}I", *[8 + size * k for k in range(channels)], *[size] * channels)
+    places = behind + 2 * channels
+    tags = (
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, channels, behind), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, channels, places), (277, 3, 1, channels), (278, 4, 1, height),
+        (279, 4, channels, places + 4 * channels), (284, 3, 1, 2),
+    )  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<I", behind + len(tables)) + content + tables + directory + b"\0\0\0\0"
+
+
+def without_marker(content, marker):
+    """Return a JPEG file without the segments of one marker."""
+    kept, position = content[:2], 2
+    while (kind := content[position + 1]) != 0xDA:  # the start of the scan
+        (length,) = struct.unpack(">H", content[position + 2 : position + 4])
+        kept += b"" if kind == marker else content[position : position + 2 + length]
+        position += 2 + length
+    return kept + content[position:]
+
+
 def grey(bits=8):
     """Return the base picture's grey in so many bits."""
     return np.asarray(base().convert("L")).astype(np.int64) * (2**bits - 1) // 255
@@ -176,6 +204,21 @@ def files():
         "grey.pgm": (saved(picture.convert("L"), "PPM"), 1),
         "12 bits, said.pgm": (b"P5 %d %d 4095\n" % (WIDTH, HEIGHT) + grey(12).astype(">u2").tobytes(), 2),
         "words.pgm": (b"P2 %d %d 255\n" % (WIDTH, HEIGHT) + " ".join(map(str, grey().ravel())).encode(), 1),
+        "10 bits, said.pgm": (b"P5 %d %d 1023\n" % (WIDTH, HEIGHT) + grey(10).astype(">u2").tobytes(), 2),
+        "16 bits.ppm": (b"P6 %d %d 65535\n" % (WIDTH, HEIGHT) + rgb16.astype(">u2").tobytes(), 2),
+        "12 of 16 bits.ppm": (b"P6 %d %d 65535\n" % (WIDTH, HEIGHT) + (rgb16 >> 4).astype(">u2").tobytes(), None),
+        "bilevel.pbm": (saved(picture.convert("1"), "PPM"), 70),
+        "colour by colour.tif": (planes(np.asarray(picture), bits=8), 1),
+        "16 bits, colour by colour.tif": (planes(rgb16, bits=16), None),
+        "cmyk without adobe.jpg": (without_marker(saved(picture.convert("CMYK"), "JPEG", quality=95), 0xEE), 4),
+        "stored as rgb.jpe": (saved(picture, "JPEG", quality=95, keep_rgb=True), 3),
+        "profile.jfif": (saved(picture, "JPEG", quality=95, icc_profile=b"no profile" * 900), 3),
+        "default image.apng": (saved(picture, "PNG", default_image=True, **frames), 1),
+        "key colour.png": (png(np.asarray(picture), 2, bits=8, tRNS=struct.pack(">HHH", 30, 40, 250)), 1),
+        "text bomb.png": (png(np.asarray(picture), 2, bits=8, zTXt=b"k\0\0" + zlib.compress(bytes(10**7))), None),
+        "bomb.gif": (b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x08\0;", None),
+        "a heic.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", None),
+        "zeros.jpg": (bytes(999), None),
         "text.png": (b"no picture", None),
         "empty.jpg": (b"", None),
         "long.png": (saved(Image.new("RGB", (120_000, 1)), "PNG"), None),
@@ -248,6 +291,7 @@ def test_study_and_device_see_the_same(name, channels, folder, data):
     is_grey = any(word in name for word in ("grey", "bits", "fax", "bilevel", "words")) and name not in (
         "16 bits.png",
         "16 bits alpha.png",
+        "16 bits.ppm",
     )
     expected_picture = base().convert("L") if is_grey else base()
     expected = preprocess(expected_picture, preprocessing).astype(int)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isplit.design.inputs.source import check_labels, choose_parts, close_match, display_name, part_name
+from isplit.design.inputs.source import check_labels, choose_parts, close_match, part_name
 from isplit.errors import DataError
 
 
@@ -72,9 +72,3 @@ def test_close_match():
 def test_part_names(name, part):
     """Parts are known by many names; other names that hold such a word are no parts."""
     assert part == part_name(name)
-
-
-def test_display_name():
-    """Unicode's composed form, with escapes for bytes that are not UTF-8."""
-    assert "caf\u00e9" == display_name("cafe\u0301")
-    assert "ni\\xf1o" == display_name("ni\udcf1o")

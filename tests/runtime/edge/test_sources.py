@@ -78,6 +78,28 @@ def test_impossible_names(name):
         open_sources([name])
 
 
+def test_files_of_other_kinds(tmp_path):
+    """Images of kinds that are not read are left out of a folder, and the caller is told so."""
+    for name in ("b.jpe", "c.jfif", "d.apng"):
+        (tmp_path / name).touch()
+    (tmp_path / "a.HEIC").touch()
+    notices = []
+
+    names = [name for name, _ in open_sources([str(tmp_path)], notify=notices.append)]
+
+    assert [str(tmp_path / name) for name in ("b.jpe", "c.jfif", "d.apng")] == names
+    assert [f"{tmp_path}: files of kinds that are not read are left out (1 .heic): convert them to PNG or JPEG"] == (
+        notices
+    )
+
+
+def test_a_folder_of_other_kinds(tmp_path):
+    """A folder without a single readable image is refused, and its other images are named."""
+    (tmp_path / "a.heic").touch()
+    with pytest.raises(InputError, match=r"holds no image .*; it has 1 \.heic, which are not read"):
+        open_sources([str(tmp_path)])
+
+
 def test_links_and_folders_that_look_like_images(tmp_path):
     """A link that leads nowhere is an image that somebody expects an answer to; a folder's name does not matter."""
     inside = picture(tmp_path / "folder.png" / "a.png")

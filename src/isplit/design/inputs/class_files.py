@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from isplit.design.inputs.source import display_name
 from isplit.errors import DataError
+from isplit.text import display_name
 
 FILE_NAME = "classes.json"
 

@@ -20,13 +20,13 @@ from isplit.design.inputs.hugging_face import read_hugging_face
 from isplit.design.inputs.library_sets import TORCHVISION_SETS, read_digits, read_factory, read_torchvision
 from isplit.design.inputs.objects import object_spec, read_object
 from isplit.design.inputs.parts import Division, divide
-from isplit.design.inputs.source import Source, choose_parts, close_match, display_name, notices_of_similar_names
+from isplit.design.inputs.source import Source, choose_parts, close_match, notices_of_similar_names
 from isplit.design.inputs.tables import FILE_NAME as TABLE_NAME
 from isplit.design.inputs.tables import ImageFiles, files_below, parse_csv, read_table
 from isplit.errors import DataError, InputError
 from isplit.records import DataSource, PartName, Preprocessing
 from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
-from isplit.text import utf8_text
+from isplit.text import display_name, utf8_text
 
 SPECS = (
     "a folder or .zip of CLASS/IMAGE or train/CLASS/IMAGE (or with a labels.csv), a .csv or .npz file, "

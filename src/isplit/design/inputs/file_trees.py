@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.design.inputs.files import check_bytes, file_sha256, open_zip
-from isplit.design.inputs.source import display_name
 from isplit.errors import DataError
 from isplit.records.files import read_limited
+from isplit.text import display_name
 
 MAX_MEMBER_BYTES = 2**28
 """The largest single file that is read."""

@@ -14,20 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isplit.codec.image import IMAGE_SUFFIXES, decode_image
+from isplit.codec.image_kinds import unread_files
 from isplit.design.inputs.class_files import FILE_NAME, ClassFile, parse_class_file
 from isplit.design.inputs.file_trees import FileTree
-from isplit.design.inputs.source import Source, choose_parts, display_name, part_name
+from isplit.design.inputs.source import Source, choose_parts, part_name
 from isplit.errors import DataError
+from isplit.text import display_name
 
 MAX_HASHED_BYTES = 2 << 30
 """Folders up to this size are hashed whole."""
-
-
-_UNREAD_SUFFIXES = (
-    ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif", ".tga", ".svg", ".psd", ".pbm", ".pnm", ".dcm", ".npy", ".raw",
-    ".cr2", ".nef", ".dng",
-)  # fmt: skip
-"""Suffixes of image files that are not read; they are left out with a notice."""
 
 
 def read_folders(tree: FileTree, *, spec: str, split: str | None) -> Source:
@@ -101,14 +96,9 @@ def _read(tree: FileTree, path: str, *, spec: str) -> bytes:
 
 def _notices_of_unread_files(tree: FileTree, folders: Iterable[str], *, spec: str) -> tuple[str, ...]:
     below = tuple(folders)
-    suffixes = Counter(
-        f".{path.lower().rpartition('.')[2]}"
-        for path in tree.files
-        if path.startswith(below) and path.lower().endswith(_UNREAD_SUFFIXES)
-    )
-    if not suffixes:
+    kinds = unread_files(path for path in tree.files if path.startswith(below))
+    if kinds is None:
         return ()
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()))
     return (f"{spec}: files of kinds that are not read were left out ({kinds}): convert them to PNG or JPEG",)
 
 

@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from isplit.codec.bands import Picture
 from isplit.errors import DataError
-from isplit.text import utf8_text
 
 _PART_WORDS = {
     "train": "train", "training": "train", "trn": "train",
@@ -45,15 +43,6 @@ def part_name(name: str) -> str | None:
         if (part := _PART_WORDS.get(word.removesuffix(filler))) is not None:
             return part
     return None
-
-
-def display_name(name: str) -> str:
-    """Return a name from a file system as it is recorded, compared and shown.
-
-    Bytes that are not UTF-8 are written as escapes, and the letters are in Unicode's composed form (NFC): macOS writes
-    "é" as two characters where Linux and Windows write one.
-    """
-    return unicodedata.normalize("NFC", utf8_text(name))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

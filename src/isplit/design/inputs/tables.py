@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from isplit.design.inputs.encoded_images import EncodedImages, encoded_source
-from isplit.design.inputs.source import Source, choose_parts, display_name, part_name
+from isplit.design.inputs.source import Source, choose_parts, part_name
 from isplit.errors import DataError
 from isplit.records.files import LARGEST_IMAGE_BYTES, read_limited
+from isplit.text import display_name
 
 FILE_NAME = "labels.csv"
 

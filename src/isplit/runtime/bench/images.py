@@ -5,6 +5,7 @@ from pathlib import Path
 
 from isplit.codec.image import IMAGE_SUFFIXES
 from isplit.errors import DataError, InputError
+from isplit.text import display_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,20 +34,19 @@ def read_labelled_images(folder: Path, classes: tuple[str, ...], *, limit: int |
     except OSError as error:
         msg = f"cannot read {folder}: {error.strerror or error}; give a folder with a subfolder for each class"
         raise InputError(msg) from error
-    known = [path for path in subfolders if path.name in classes]
+    subfolders = [path for path in subfolders if not path.name.startswith(".")]
+    known = [path for path in subfolders if display_name(path.name) in classes]
     if not known:
-        names = ", ".join(path.name for path in subfolders[:5]) or "none"
+        names = ", ".join(display_name(path.name) for path in subfolders[:5]) or "none"
         msg = (
             f"{folder} has no subfolder that is named after a class of the bundle (it has: {names}; the classes begin "
             f"with {', '.join(classes[:5])}): accuracy needs labelled images"
         )
         raise DataError(msg)
-    if strange := [path.name for path in subfolders if path.name not in classes]:
+    if strange := [name for path in subfolders if (name := display_name(path.name)) not in classes]:
         msg = f"{folder} has the subfolder {strange[0]!r}, which is no class of the bundle: remove it, or rename it"
         raise DataError(msg)
-    files = [
-        [path for path in sorted(subfolder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES] for subfolder in known
-    ]
+    files = [[path for path in sorted(subfolder.iterdir()) if _is_image(path)] for subfolder in known]
     longest = max(len(of_class) for of_class in files)
     turns = [of_class[index] for index in range(longest) for of_class in files if index < len(of_class)]
     if not turns:
@@ -54,5 +54,11 @@ def read_labelled_images(folder: Path, classes: tuple[str, ...], *, limit: int |
         raise DataError(msg)
     chosen = turns[:limit]
     return LabelledImages(
-        paths=tuple(str(path) for path in chosen), classes={str(path): path.parent.name for path in chosen}
+        paths=tuple(str(path) for path in chosen),
+        classes={str(path): display_name(path.parent.name) for path in chosen},
     )
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether a file is an image of the user's; macOS leaves hidden ones beside the files that it copies."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

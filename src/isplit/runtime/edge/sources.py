@@ -1,7 +1,7 @@
 """Yield images from files, folders, videos and a camera, as (name, image) pairs on demand."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.codec.image import IMAGE_SUFFIXES
+from isplit.codec.image_kinds import unread_files
 from isplit.errors import DataError, InputError, needs_extra
 from isplit.records.files import check_ordinary
 from isplit.runtime.edge.pictures import NoPicture, Picture
@@ -18,7 +19,7 @@ VIDEO_SUFFIXES = frozenset(".mp4 .avi .mkv .mov .webm .m4v".split())
 NamedPictures = Iterator[tuple[str, Picture | NoPicture]]
 
 
-def open_sources(names: list[str]) -> NamedPictures:
+def open_sources(names: list[str], *, notify: Callable[[str], None] | None = None) -> NamedPictures:
     """Yield the images of all sources, one after the other, each named by its path (and frame).
 
     A source is an image file, a folder (its image files and those of its subfolders, in the order of their paths), a
@@ -26,17 +27,23 @@ def open_sources(names: list[str]) -> NamedPictures:
     image's suffix is yielded, including dangling links, because the caller has to answer for each. A video that gives
     no frame, or stops with an error, yields one `NoPicture`, and the next source follows.
 
+    Args:
+        names: The sources.
+        notify: Is told which files of a folder are left out because images of their kind are not read (HEIC, AVIF).
+
     Raises:
         InputError: a source does not exist or cannot be read, or a folder holds no image.
         DataError: a camera or a video cannot be opened, or a camera stops.
         MissingExtraError: a source is a video or a camera, and OpenCV is not installed.
 
     """
-    sources = [_open(name) for name in names]  # a list, so that the last source is checked before the first is read
+    sources = [
+        _open(name, notify) for name in names
+    ]  # a list, so that the last source is checked before the first is read
     return (pair for source in sources for pair in source)
 
 
-def _open(name: str) -> NamedPictures:
+def _open(name: str, notify: Callable[[str], None] | None) -> NamedPictures:
     kind, _, number = name.partition(":")
     if kind == "camera" and (not number or (number.isascii() and number.isdecimal())):
         return _camera(name, _capture(int(number or 0), name))
@@ -49,10 +56,15 @@ def _open(name: str) -> NamedPictures:
     except (OSError, ValueError) as error:  # ValueError: the name has a NUL byte
         _refuse(path, error)
     if path.is_dir():
-        files = _image_files(path)
+        every_file = _files(path)
+        files = [file for file in every_file if file.suffix.lower() in IMAGE_SUFFIXES]
+        kinds = unread_files(map(str, every_file))
         if not files:
-            msg = f"{path} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))}); give another folder, or files"
+            others = f"; it has {kinds}, which are not read" if kinds else ""
+            msg = f"{path} holds no image ({' '.join(sorted(IMAGE_SUFFIXES))}){others}; give another folder, or files"
             raise InputError(msg)
+        if kinds and notify is not None:
+            notify(f"{path}: files of kinds that are not read are left out ({kinds}): convert them to PNG or JPEG")
         return ((str(file), file) for file in files)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         try:
@@ -63,8 +75,8 @@ def _open(name: str) -> NamedPictures:
     return iter([(name, path)])
 
 
-def _image_files(folder: Path) -> list[Path]:
-    """Return the image files of a folder and its subfolders, in the order of their paths.
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder and its subfolders, in the order of their paths.
 
     Raises:
         InputError: a folder cannot be read, so that its images would get no answer.
@@ -76,7 +88,7 @@ def _image_files(folder: Path) -> list[Path]:
 
     files: list[Path] = []
     for directory, _, names in os.walk(folder, onerror=refuse):
-        files += [Path(directory, name) for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        files += [Path(directory, name) for name in names]
     return sorted(files)
 
 

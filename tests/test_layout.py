@@ -84,7 +84,6 @@ TESTED_ELSEWHERE = {
     "report/plan_view.py": "report/test_plan.py",
     "report/split_series.py": "report/test_splits.py",
     "report/tables.py": "report/test_report.py",
-    "report/templating.py": "report/test_report.py",
     "report/text.py": "report/test_report.py",
     "runtime/edge/connecting.py": "runtime/edge/test_lean_transport.py",
     "runtime/edge/lean_connect.py": "runtime/edge/test_lean_transport.py",

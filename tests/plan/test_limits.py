@@ -35,6 +35,8 @@ def test_memory_with_a_unit():
         ("max_latency_ms: true", "max_latency_ms is True; give a number of milliseconds above 0"),
         ("max_latency_ms: soon", "max_latency_ms is 'soon'; give a number of milliseconds above 0"),
         ("max_latency_ms: 100ms", "max_latency_ms is '100ms'; give a number of milliseconds"),
+        ("max_latency_ms: 1:30", "max_latency_ms is '1:30'; give a number of milliseconds"),
+        ("max_accuracy_loss: 0.999999", "max_accuracy_loss is 0.999999, which excludes next to nothing; give a share"),
         ("max_latency_ms: [100]", "max_latency_ms is [100]; give a number"),
         ("max_latency_ms: .nan", "max_latency_ms is nan; give a number"),
         ("max_latency_ms: 1.0e+200", "max_latency_ms is 1e+200; give a number of milliseconds above 0, up to 1e+15"),

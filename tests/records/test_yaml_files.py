@@ -24,6 +24,13 @@ def test_plain_values(read):
     assert read(b"") is None
 
 
+def test_numbers_are_those_of_yaml_1_2(read):
+    """A time of day is a text and not a number to the base of 60, and a leading zero does not mean octal."""
+    content = b"a: 1:30\nb: '010'\nc: 010\nd: 1:30.5\ne: -7\nf: 0x10\ng: 1_000\nh: .5\ni: -1.5e+3\nj: .inf\nk: 0\n"
+    expected = {"a": "1:30", "b": "010", "c": "010", "d": "1:30.5", "e": -7, "f": 16, "g": 1000, "h": 0.5}
+    assert expected | {"i": -1500.0, "j": float("inf"), "k": 0} == read(content)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

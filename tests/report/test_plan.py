@@ -161,9 +161,23 @@ def test_bars_front_and_map_follow_the_sliders(planned: Page):
                 return x >= box.left && x < box.right && y >= box.top && y < box.bottom;
             });
             const keys = [...document.querySelectorAll('#map-legend .legend-fixed')];
-            return keys.find((key) => key.firstChild.style.background === cell.getAttribute('fill')).textContent;
+            const like = (key) => key.firstChild.style.background === cell.getAttribute('fill') &&
+                key.firstChild.style.opacity === cell.getAttribute('fill-opacity');
+            return keys.find(like).textContent;
         }""")
         assert here == best
+
+
+def test_a_kind_has_one_colour(planned: Page):
+    """The map paints a placement in the colour that its circle has on the front."""
+    move(planned)
+    painted = planned.evaluate("""() => [...document.querySelectorAll('#map-legend .legend-fixed')].map((entry) => {
+        const circles = [...document.querySelectorAll('#front-drawing circle')];
+        const circle = circles.find((each) => each.dataset.tip.startsWith(`${entry.textContent}\\n`));
+        return [entry.firstChild.style.background, circle.parentElement.style.color];
+    })""")
+    assert len(painted) >= 2
+    assert [in_map for in_map, _ in painted] == [in_front for _, in_front in painted]
 
 
 def test_widths_of_the_bars_are_shares_of_the_longest(planned: Page):

@@ -21,6 +21,8 @@ MEMORY_WITH_UNIT = "max_device_memory"
 _SHARES = ("min_accuracy", "max_accuracy_loss", "max_device_mac_share")
 _SWITCHES = ("hide_image", "hide_answer")
 _LARGEST = 1e15
+_LARGEST_LOSS = 0.9
+"""The largest loss of accuracy that is a limit; 1 stands for none. What loses more is hardly ever right."""
 _UNITS = {
     "max_latency_ms": "milliseconds",
     "max_p95_latency_ms": "milliseconds",
@@ -100,6 +102,13 @@ def make_limits(fields: Mapping[str, object], *, where: str, labels: Mapping[str
         value = getattr(limits, name)
         if value is not None and value > _LARGEST:
             raise InputError(_refusal(name, value, "too_large", label[name]))
+    loss = limits.max_accuracy_loss
+    if loss is not None and _LARGEST_LOSS < loss < 1:
+        msg = (
+            f"{label['max_accuracy_loss']} is {loss:g}, which excludes next to nothing; give a share up to "
+            f"{_LARGEST_LOSS:g} (one point is 0.01), or 1 for no limit"
+        )
+        raise InputError(msg)
     _refuse_contradictions(limits, label)
     return limits
 

@@ -1,5 +1,6 @@
 """Read small YAML files of plain values that people write."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,30 @@ LARGEST_YAML_BYTES = 2**20
 """The largest file of options or limits; a kilobyte is usual."""
 
 
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$")
+_FRACTION = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|\.(?:inf|Inf|INF))$"
+    r"|\.(?:nan|NaN|NAN)$"
+)
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Return which texts are values of which tags, by the first character: those of PyYAML, with other numbers."""
+    numbers = {"tag:yaml.org,2002:int": _INTEGER, "tag:yaml.org,2002:float": _FRACTION}
+    return {
+        first: [(tag, numbers.get(tag, pattern)) for tag, pattern in resolvers]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 class _Loader(yaml.SafeLoader):
     """Like `yaml.safe_load`, but without aliases, of which a few lines can stand for billions of values.
 
-    Keys that are given twice are refused, because one of the values would be ignored.
+    Keys that are given twice are refused, because one of the values would be ignored. Numbers are those of YAML 1.2:
+    YAML 1.1 takes 1:30 for 90 and 010 for 8.
     """
+
+    yaml_implicit_resolvers = _resolvers()
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()  # PyYAML refuses other nodes itself

@@ -10,6 +10,7 @@ from math import log10
 
 from isplit.plan.packets import LINUX_TCP, UDP_HEADER_BYTES
 from isplit.records import PlannedPlacement, PlanRecord
+from isplit.report.figures.plan import KIND_SHADES
 from isplit.report.packed import pack
 from isplit.report.tables import NOTHING, Cell, Column, Row, Table
 from isplit.report.text import minus
@@ -113,6 +114,7 @@ def _numbers(record: PlanRecord) -> dict[str, object]:
         },
         "tcp": asdict(LINUX_TCP) | {"udp_header_bytes": UDP_HEADER_BYTES},
         "parts": [[name, style] for name, style, _ in PARTS],
+        "shades": KIND_SHADES,
         "placements": [_placement_numbers(placement) for placement in record.placements],
     }
 

@@ -3,6 +3,7 @@
 Everything that a template prints is escaped, unless Python made it as Markup: drawings, style sheets and scripts.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -13,6 +14,8 @@ from markupsafe import Markup
 from isplit.report import text
 
 _LONG_NAME = 20
+_OPTION = re.compile(r"(--[a-z][a-z-]*)")
+_BREAK_AFTER = re.compile(r"(?<=[.:/_,-])(?=.)")
 
 
 def render(template: str, context: Mapping[str, object]) -> str:
@@ -42,12 +45,27 @@ def code(name: str) -> Markup:
     return Markup("<code>{}</code>").format(breakable(name))
 
 
+def specification(name: str) -> Markup:
+    """Return the name of a model or of data, which may break after its punctuation and nowhere else if it is long."""
+    return Markup("<wbr>").join(_BREAK_AFTER.split(name))
+
+
+def command(line: str) -> Markup:
+    """Return a command whose options do not break: a browser would break `--cut` after its hyphens."""
+    pieces = _OPTION.split(line)
+    marked = ('<span class="option">{}</span>' if number % 2 else "{}" for number in range(len(pieces)))
+    return Markup("").join(Markup(form).format(piece) for form, piece in zip(marked, pieces, strict=True))
+
+
 def prose(text: str) -> Markup:
     """Return a sentence of a record, with text between backticks as code."""
     pieces = text.split("`")
     if len(pieces) % 2 == 0:  # a single backtick is a character like any other
         return Markup("{}").format(text)
-    marked = (Markup("<code>{}</code>" if number % 2 else "{}").format(piece) for number, piece in enumerate(pieces))
+    marked = (
+        Markup("<code>{}</code>").format(command(piece)) if number % 2 else Markup("{}").format(piece)
+        for number, piece in enumerate(pieces)
+    )
     return Markup("").join(marked)
 
 
@@ -69,6 +87,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "breakable": breakable,
         "code": code,
+        "command": command,
+        "specification": specification,
         "words": words,
         "prose": prose,
         "percent": text.percent,

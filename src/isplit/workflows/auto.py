@@ -15,7 +15,7 @@ from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.measure.speed import measure_speed
 from isplit.design.onnx.output_directory import check_place
-from isplit.design.predict_estimate import measure_product
+from isplit.design.predict_estimate import measure_product, timed_images
 from isplit.design.settings import ExportSettings, SplitFilter
 from isplit.design.study import Study
 from isplit.errors import InputError
@@ -187,8 +187,9 @@ class AutoRun:
     def estimate(self) -> TimeEstimate:
         """Time a small batch, and estimate from it how long the remaining phases will take."""
         settings = self.settings
+        images = timed_images(self.graph.macs, batch_size=settings.predict.batch_size)
         return estimate_time(
-            measure_speed(self.model),
+            measure_speed(self.model, images=images),
             self.graph,
             product_s=measure_product(),
             images={name: len(indices) for name, indices in self.data.parts.items()},

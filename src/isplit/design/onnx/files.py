@@ -31,22 +31,31 @@ _PAGE_BYTES, _ALIGNED_BYTES = 4096, 64
 
 
 def to_onnx(
-    module: nn.Module, example: torch.Tensor, *, source: str, target: str, earlier_targets: Sequence[str] = ()
+    module: nn.Module,
+    example: torch.Tensor,
+    *,
+    source: str,
+    target: str,
+    earlier_targets: Sequence[str] = (),
+    any_batch: bool = True,
 ) -> onnx.ModelProto:
-    """Export a module of one input, for any batch.
+    """Export a module of one input, for any batch or for batches as large as the example.
 
     Args:
         module: It is exported in evaluation mode.
-        example: An input of at least two images: with one, the exporter would take the batch for a constant.
+        example: An input. For any batch it has at least two images: with one, the exporter would take the batch for a
+            constant.
         source: The input's name.
         target: The name of the output, or of the last one if the module returns a tuple.
         earlier_targets: The names of the outputs before the last one.
+        any_batch: Whether the file takes batches of any size. A fixed size is exported in half of the time, because
+            the exporter computes with numbers in place of symbols (MobileNetV2, torch 2.14: 10 s and 20 s).
 
     Raises:
         ModelError: the exporter has no ONNX for something that the module does.
 
     """
-    assert len(example) > 1
+    assert len(example) > 1 or not any_batch
     try:
         with evaluating(module), torch.no_grad():
             program = torch.onnx.export(
@@ -56,7 +65,7 @@ def to_onnx(
                 opset_version=OPSET,
                 input_names=[source],
                 output_names=[*earlier_targets, target],
-                dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},),
+                dynamic_shapes=({0: torch.export.Dim(BATCH, min=1)},) if any_batch else None,
                 external_data=False,
                 verbose=False,
             )
@@ -66,7 +75,7 @@ def to_onnx(
     assert program is not None
     model = program.model_proto
     # If a module turns the batch size into a number of its own, the exporter silently takes it for a constant.
-    if any(
+    if any_batch and any(
         value.type.tensor_type.shape.dim[0].dim_param != BATCH for value in (*model.graph.input, model.graph.output[-1])
     ):
         msg = f"the part of the model that gives {target!r} can only be exported for {len(example)} images at a time"

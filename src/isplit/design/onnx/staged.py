@@ -93,25 +93,26 @@ class StagedModel:
 
 
 def export_stages(graph: ModelGraph, cuts: Sequence[str], preprocessing: Preprocessing) -> StagedModel:
-    """Export a model with its cuts as outputs.
+    """Export a model with its cuts as outputs, for one image at a time.
 
     Args:
         graph: The captured model.
         cuts: Names of cuts with one crossing tensor, in the order of computation.
-        preprocessing: The model's own; the file takes pixels uint8 N×H×W×C.
+        preprocessing: The model's own; the file takes pixels uint8 1×H×W×C.
 
     Raises:
         ModelError: the exporter has no ONNX for something that the model does.
 
     """
     height, width = preprocessing.image_size
-    images = torch.zeros((2, height, width, preprocessing.channels), dtype=torch.uint8)
+    images = torch.zeros((1, height, width, preprocessing.channels), dtype=torch.uint8)
     model = to_onnx(
         _Stages(_with_outputs(graph, cuts), preprocessing),
         images,
         source=_IMAGE,
         target=_LOGITS,
         earlier_targets=[f"cut{number}" for number in range(len(cuts))],
+        any_batch=False,
     )
     return StagedModel(
         cuts=tuple(cuts),

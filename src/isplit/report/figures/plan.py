@@ -15,7 +15,8 @@ MAP_SPEEDS = (-1.5, 1.5)
 """The axes of the map: log10 of the uplink's bits per second, and of the device's speed over that of the plan."""
 SMALLEST_RADIUS_PX, LARGEST_RADIUS_PX = 4.0, 13.0
 
-_KIND_SHADES = {"local": 0, "remote": 14, "split": 6, "middle": 8, "tiers": 3, "segmented": 11}
+KIND_SHADES = {"local": 0, "remote": 14, "split": 6, "middle": 8, "tiers": 3, "segmented": 11}
+"""The colour of every kind of placement, in the front and in the map alike."""
 
 
 def front_svg(record: PlanRecord) -> Markup:
@@ -45,7 +46,7 @@ def front_svg(record: PlanRecord) -> Markup:
         height = drawing.height - (100 * placement.accuracy.accuracy - low) / (high - low) * drawing.height
         size = sqrt(_wire_bytes(placement) / most_bytes)
         coloured = drawing.group(
-            points, data_series=placement.kind, style=f"color: var(--shade-{_KIND_SHADES[placement.kind]})"
+            points, data_series=placement.kind, style=f"color: var(--shade-{KIND_SHADES[placement.kind]})"
         )
         drawing.circle(
             coloured,
@@ -61,7 +62,7 @@ def front_svg(record: PlanRecord) -> Markup:
 def kind_keys(record: PlanRecord) -> list[tuple[str, int]]:
     """Return the kinds of placements of a plan with their colours."""
     kinds = {placement.kind for placement in record.placements if placement.accuracy is not None}
-    return [(kind, shade) for kind, shade in _KIND_SHADES.items() if kind in kinds]
+    return [(kind, shade) for kind, shade in KIND_SHADES.items() if kind in kinds]
 
 
 def map_svg() -> Markup:

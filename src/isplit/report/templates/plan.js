@@ -255,7 +255,12 @@
       }
     }
     const names = [...new Set(best.flat())].filter((index) => index >= 0).sort((first, second) => first - second);
-    const shade = (index) => Math.round((15 * names.indexOf(index)) / Math.max(names.length - 1, 1));
+    // A kind has the colour that it has in the front; several placements of a kind differ in strength.
+    const shade = (index) => `var(--shade-${data.shades[placements[index].kind]})`;
+    const strength = (index) => {
+      const alike = names.filter((other) => placements[other].kind === placements[index].kind);
+      return alike.length === 1 ? 1 : 1 - (0.75 * alike.indexOf(index)) / (alike.length - 1);
+    };
     const height = Number(map.getAttribute("height")) / ROWS;
     cells.replaceChildren();
     best.forEach((row, number) => {
@@ -263,7 +268,7 @@
         for (end = start + 1; end < COLUMNS && row[end] === row[start]; end++);
         if (row[start] < 0) continue;
         const cell = document.createElementNS(map.namespaceURI, "rect");
-        const attributes = { x: `${(100 * start) / COLUMNS}%`, width: `${(100 * (end - start)) / COLUMNS}%`, y: number * height, height: height + 0.4, fill: `var(--shade-${shade(row[start])})` };
+        const attributes = { x: `${(100 * start) / COLUMNS}%`, width: `${(100 * (end - start)) / COLUMNS}%`, y: number * height, height: height + 0.4, fill: shade(row[start]), "fill-opacity": strength(row[start]) };
         Object.entries(attributes).forEach(([name, value]) => cell.setAttribute(name, value));
         cells.append(cell);
       }
@@ -272,7 +277,8 @@
       const entry = document.createElement("span"), key = document.createElement("span");
       entry.className = "legend-fixed";
       key.className = "run-key";
-      key.style.background = `var(--shade-${shade(index)})`;
+      key.style.background = shade(index);
+      key.style.opacity = strength(index);
       entry.append(key, placements[index].name);
       return entry;
     }));

@@ -55,7 +55,7 @@ def test_exported_splits_are_judged_beside_the_opponent(isplit, study, tmp_path)
     assert 0 == result.code, result.err
     words = " ".join(result.out.split())
     assert "with a network trained on such images" in words
-    assert "The networks trained on compressed images are in the study and not in the bundle." in words
+    assert "`--remote-network SETTING` exports one of them." in words
     (opponent,) = Bundle.open(tmp_path / "bundle").record.opponents
     assert ("webp", 50, 0.5) == (opponent.format, opponent.quality, opponent.scale)
 

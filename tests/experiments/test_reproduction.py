@@ -4,11 +4,12 @@ import sys
 from math import log
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "reproduction"))
 
-from intervals import TrainedSplit, coverage, coverage_text, fit_calibration
+from intervals import TrainedSplit, coverage, coverage_text, fit_calibration, pooled_quantile
 from judge import calibrated, ceilings, judge, judge_all
 from truth import Row, Truth, first_by_closed_form, first_by_cui, gather, is_whole, loss_before, predictors
 
@@ -140,6 +141,15 @@ def test_widths_are_those_that_a_pair_left_out_needs() -> None:
     # The odds are 1/2 and 1; noise takes a part of the distance, most where losses are small.
     assert 0.5 * log(2) < fitted.spread < log(2)
     assert (10, 10, 0.5) == (fitted.fewest_classes, fitted.most_classes, fitted.largest_loss)
+
+
+def test_pairs_weigh_alike_in_a_quantile() -> None:
+    """Nine tenths of the mean of two distributions: the pair of a hundred splits does not drown that of five."""
+    few, many = np.array([5.0, 1.0, 2.0, 4.0, 3.0]), np.zeros(100)
+
+    assert 4.0 == pooled_quantile([few, many], default=9.0)
+    assert 9.0 == pooled_quantile([np.arange(1.0, 11.0)], default=0.0)
+    assert 9.0 == pooled_quantile([], default=9.0)
 
 
 def test_a_number_of_classes_that_no_other_pair_reaches() -> None:

@@ -64,13 +64,12 @@ class Calibration(Record):
     Where a network has fewer classes than `fewest_classes` or more than `most_classes`, nothing is known about the
     share, and the interval reaches to these ends.
 
-    Both widths are conformal with pairs of network and data as the units that are exchangeable, because the splits of a
-    pair err together. Each pair is predicted from the others; its score is the 90 % quantile over its splits of the
-    width that they need, and the width is the quantile of these scores over the pairs that its finite number asks for:
-    with nine pairs, the largest. Then at least 90 % of the splits of a new pair lie in their intervals with a
-    probability of 90 % (Vovk, Gammerman and Shafer 2005, where a unit is an example; here it is a pair). A pair whose
-    number of classes lies beyond that of all others is predicted with itself among the rest, because the others say
-    nothing about it.
+    Both widths are from pairs of network and data that are predicted from the other pairs. Each is the 90 % quantile of
+    the widths that their splits need, over the mean of the pairs' distributions (Dunn, Wasserman and Ramdas 2023,
+    "Distribution-Free Prediction Sets for Two-Layer Hierarchical Models", pooling). So 90 % is the share of splits over
+    many new pairs. The splits of a pair err together, so that fewer or more of a single pair may lie in theirs. A pair
+    whose number of classes lies beyond that of all others is predicted with itself among the rest, because the others
+    say nothing about it.
 
     No split is predicted that loses more than `largest_loss`. `stderr` is the root mean square error on the pairs that
     were left out. `name` tells users what the share was fitted to, and so where it holds.

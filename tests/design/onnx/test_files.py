@@ -17,3 +17,21 @@ def test_a_refusal_names_the_operation():
 
     assert "aten.adaptive_max_pool2d" in str(refusal.value)
     assert "\x1b" not in str(refusal.value)
+
+
+def test_the_table_of_operations_is_made_once(monkeypatch):
+    """A second export makes no table of its own and gives the same model; torch's own exports are left as they were."""
+    registration = pytest.importorskip("torch.onnx._internal.exporter._registration")
+    torchs_own = vars(registration.ONNXRegistry)["from_torchlib"]
+    module, example = nn.Conv2d(1, 2, 3), torch.zeros(2, 1, 5, 5)
+    first = to_onnx(module, example, source="image", target="maps")
+
+    def refuse():
+        msg = "made again"
+        raise AssertionError(msg)
+
+    monkeypatch.setattr(registration.onnxscript_apis, "get_torchlib_ops", refuse)
+    second = to_onnx(module, example, source="image", target="maps")
+
+    assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
+    assert torchs_own is vars(registration.ONNXRegistry)["from_torchlib"]

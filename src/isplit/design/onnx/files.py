@@ -1,12 +1,14 @@
 """Write modules as ONNX files with torch's dynamo exporter, and their weights to a file that all models share."""
 
+import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import onnx
 import torch
@@ -57,7 +59,7 @@ def to_onnx(
     """
     assert len(example) > 1 or not any_batch
     try:
-        with evaluating(module), torch.no_grad():
+        with evaluating(module), torch.no_grad(), _one_table_of_operations():
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -83,6 +85,34 @@ def to_onnx(
     compute_in_float32(model)
     _forget_origin(model)
     return model
+
+
+@contextmanager
+def _one_table_of_operations() -> Generator[None]:
+    """Let torch.onnx use one table of operations for all exports of a process.
+
+    torch makes this table anew for each export, which takes more than half of the time for a small module, and only
+    reads it afterwards. Where a release of torch keeps it elsewhere, an export is slower and otherwise the same.
+    """
+    try:
+        registry, cached = _cached_table()
+    except (ImportError, AttributeError):
+        yield
+        return
+    original = vars(registry)["from_torchlib"]
+    registry.from_torchlib = staticmethod(cached)
+    try:
+        yield
+    finally:
+        registry.from_torchlib = original
+
+
+@functools.cache
+def _cached_table() -> tuple[Any, Callable[..., Any]]:
+    from torch.onnx._internal.exporter import _registration
+
+    registry: Any = _registration.ONNXRegistry
+    return registry, functools.cache(registry.from_torchlib)
 
 
 def _reason(error: BaseException) -> str:

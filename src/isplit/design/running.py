@@ -25,15 +25,19 @@ def evaluating(model: nn.Module, *, frozen: bool = False) -> Generator[None]:
     modes = [(module, module.training) for module in model.modules()]
     learns = [(parameter, parameter.requires_grad) for parameter in model.parameters()] if frozen else []
     try:
-        model.eval()
-        for parameter, _ in learns:
-            parameter.requires_grad_(False)
+        if any(training for _, training in modes):  # walking a large model takes as long as a GPU's forward pass
+            model.eval()
+        for parameter, required in learns:
+            if required:
+                parameter.requires_grad_(False)
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         for parameter, required in learns:
-            parameter.requires_grad_(required)
+            if parameter.requires_grad != required:
+                parameter.requires_grad_(required)
 
 
 def fast_bf16(device: torch.device = CPU) -> bool:

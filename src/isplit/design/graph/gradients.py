@@ -1,6 +1,7 @@
 """Activations and gradients at many cuts from one forward and one backward pass."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from isplit.records import Cut, Precision
 
 Reduce = Callable[[torch.Tensor, torch.Tensor, Cut], torch.Tensor | None]
 Objective = Callable[[torch.Tensor], torch.Tensor]
+Arrive = Callable[[int, list[torch.Tensor], torch.Tensor], None]
 
 
 class GradientPass:
@@ -41,6 +43,7 @@ class GradientPass:
         self._order = {point.node: number for number, point in enumerate(points)}
         self._first = min(points, key=lambda point: point.depth).node
         self._protected = self._written_later()
+        self._observed: _ObservedGraph | None = None
 
     def _written_later(self) -> frozenset[fx.Node]:
         """In-place operations that would overwrite a cut's values before its gradient comes: they get a copy."""
@@ -88,7 +91,7 @@ class GradientPass:
         device = device_of(self.graph.module)
         with evaluating(self.graph.module, frozen=True), torch.enable_grad():
             with autocast(precision, device=device):
-                logits = _Run(self, arrive).run(images.to(device))
+                logits = self._forward(images.to(device), arrive)
             if not logits.requires_grad:
                 msg = (
                     "no gradient reaches the model's answer: an operation before it has none (argmax, a comparison, a "
@@ -102,35 +105,80 @@ class GradientPass:
             raise ModelError(msg)
         return logits.detach().float().cpu(), [result for result in results if result is not None]
 
+    def _forward(self, images: torch.Tensor, arrive: Arrive) -> torch.Tensor:
+        """Run a batch forwards, with a hook on every cut's tensor that calls `arrive` when its gradient is there.
 
-class _Run(fx.Interpreter):
-    """One forward pass that hangs a hook on every cut's tensor."""
-
-    def __init__(self, owner: GradientPass, arrive: Callable[[int, list[torch.Tensor], torch.Tensor], None]) -> None:
-        super().__init__(owner.graph.module)
-        self._owner = owner
+        Parameters and images take no gradient, so that autograd records nothing before the first cut.
+        """
+        module = self.graph.module
         self._arrive = arrive
-        self._started = False
+        # The code names the device where it makes tensors, and changes when the model is placed elsewhere.
+        if self._observed is None or self._observed.original != module.code:
+            self._observed = self._observe()
+        try:
+            return self._observed.forward(module, images)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            _Locating(module, graph=self._observed.graph).run(images)
+            msg = f"the model cannot be differentiated: {error}"
+            raise ModelError(msg) from error
+
+    def _observe(self) -> "_ObservedGraph":
+        """Return the graph with the hooks in it, and its code."""
+
+        def observe(tensor: torch.Tensor, number: int, is_first: bool) -> torch.Tensor:
+            if is_first:
+                tensor = tensor.detach().requires_grad_()
+            tensor.register_hook(partial(self._arrive, number, [tensor.detach()]))
+            return tensor
+
+        original = self.graph.module.graph
+        graph, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+        graph.output(graph.graph_copy(original, copies))
+        graph.set_codegen(original._codegen)
+        for node in self._protected:
+            copy = copies[node]
+            with graph.inserting_before(copy):
+                copy.args = (graph.call_method("clone", (copy.args[0],)), *copy.args[1:])
+        for node, number in self._order.items():
+            users = list(copies[node].users)
+            with graph.inserting_after(copies[node]):
+                observed = graph.call_function(observe, (copies[node], number, node is self._first))
+            for user in users:
+                user.replace_input_with(copies[node], observed)
+        code = graph.python_code("self")
+        namespace = dict(code.globals)
+        exec(code.src, namespace)
+        return _ObservedGraph(self.graph.module.code, graph, namespace["forward"])
+
+
+@dataclass(frozen=True, eq=False)
+class _ObservedGraph:
+    """A graph with a hook on every cut's tensor.
+
+    Its code is run as it is, because a pass through an interpreter takes longer than the kernels of a GPU do.
+
+    Attributes:
+        original: The code of the graph that it was made from.
+        graph: The graph.
+        forward: The graph's code, which takes the module that holds the parameters, and the images.
+
+    """
+
+    original: str
+    graph: fx.Graph
+    forward: Callable[..., torch.Tensor]
+
+
+class _Locating(fx.Interpreter):
+    """Runs a graph that failed once more, and names the operation that fails."""
 
     def run_node(self, n: fx.Node) -> Any:
         try:
-            with torch.set_grad_enabled(self._started):
-                result = super().run_node(n)
+            return super().run_node(n)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             msg = f"the model cannot be differentiated at {n.format_node()}: {error}"
             raise ModelError(msg) from error
-        if n is self._owner._first:
-            self._started = True
-            result = result.detach().requires_grad_()
-        number = self._owner._order.get(n)
-        if number is not None:
-            result.register_hook(partial(self._arrive, number, [result.detach()]))
-        return result
-
-    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[Any, Any]:
-        args, kwargs = super().fetch_args_kwargs_from_env(n)
-        if n in self._owner._protected:
-            args = (args[0].clone(), *args[1:])
-        return args, kwargs

@@ -89,7 +89,7 @@ def test_controllers_over_a_trace(isplit, planned, tmp_path):
         (["--controller", "oracle"], "--controller is 'oracle', which needs a link that changes: give --trace FILE"),
         (["--rto", "0ms"], "--rto is 0 ms; give a time of at least"),
         (["--seed", "-1"], "--seed is -1; give 0 or more"),
-        (["--workers", "111111111111"], "--workers is 111111111111; give 1 to 1,000,000"),
+        (["--workers", "111111111111"], "--workers is 111111111111; give a number from 1 to 1,000,000"),
         (["--packet-bytes", "20"], "68 to 65,535"),
         (["--engine", "ns2"], "isplit or ns3"),
         (["--placement", "nowhere"], "no placement 'nowhere'"),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from isplit.errors import InputError
+from isplit.errors import InputError, check_ranges
 from isplit.plan.controllers import ControllerName, ControllerSettings
 from isplit.plan.packets import LINUX_TCP, TcpSettings
 from isplit.records import LinkRecord, LinkTrace, Scenario, Transport
@@ -89,11 +89,7 @@ def check_settings(settings: SimulationSettings) -> None:
             another that it needs.
 
     """
-    counts = {"max_batch": settings.max_batch, "queue_capacity": settings.queue_capacity, "workers": settings.workers}
-    for name, count in counts.items():
-        if not 1 <= count <= _MOST:
-            msg = f"{name} is {count}; give 1 to {_MOST:,}"
-            raise InputError(msg)
+    check_ranges(settings, [(name, 1, _MOST) for name in ("max_batch", "queue_capacity", "workers")])
     if not 0 <= settings.seed < 2**64:
         msg = f"seed is {settings.seed}; give 0 or more, and less than 2^64"
         raise InputError(msg)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from isplit.errors import InputError
+from isplit.errors import InputError, check_ranges
 from isplit.plan.links import load_link
 from isplit.progress import Progress, silent
 from isplit.records import (
@@ -26,7 +26,6 @@ from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.device import LOCAL, REMOTE, placements_of
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.link import open_link
-from isplit.runtime.profile.settings import check_ranges
 from isplit.runtime.served import served
 
 _COUNTED_IMAGES = 10

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from isplit.errors import InputError, ServerError
+from isplit.errors import InputError, ServerError, check_ranges
 from isplit.records import LinkRecord, ProbeDetails
 from isplit.runtime.edge.grpc_transport import channel_credentials, open_channel
 from isplit.runtime.edge.security import Tls, check_address, check_token
@@ -63,9 +63,7 @@ class ProbeSettings:
     max_bytes: int = 2**24
 
     def __post_init__(self) -> None:
-        if not 1 <= self.round_trips <= 1000:
-            msg = f"round_trips is {self.round_trips}; give a number from 1 to 1,000"
-            raise InputError(msg)
+        check_ranges(self, (("round_trips", 1, 1000),))
         if not 0 < self.seconds <= 600:
             msg = f"seconds is {self.seconds}; give a time above 0 and up to 600"
             raise InputError(msg)

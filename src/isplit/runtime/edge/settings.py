@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from isplit.errors import InputError
+from isplit.errors import InputError, check_ranges
 from isplit.runtime.edge.policy import BreakerSettings, Retry
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.providers import Provider, check_provider
@@ -88,13 +88,7 @@ class EdgeSettings:
         positive_ms(self.attempt_timeout_ms, "attempt_timeout_ms")
         positive_ms(self.deadline_ms, "deadline_ms")
         check_provider(self.provider)
-        for name, number, most in (
-            ("best_classes", self.best_classes, _MAX_BEST),
-            ("threads", self.threads, _MAX_THREADS),
-        ):
-            if not 1 <= number <= most:
-                msg = f"{name} is {number}; give 1 to {most}"
-                raise InputError(msg)
+        check_ranges(self, (("best_classes", 1, _MAX_BEST), ("threads", 1, _MAX_THREADS)))
 
 
 def positive_ms(value: float | None, name: str) -> float | None:

@@ -1,9 +1,8 @@
 """Define the settings of `isplit profile`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from isplit.errors import InputError
+from isplit.errors import InputError, check_ranges
 from isplit.runtime.providers import Provider, check_provider
 
 _MOST_SECONDS = 86_400
@@ -51,18 +50,4 @@ class ProfileSettings:
             raise InputError(msg)
         if not 0 <= self.idle_watts <= (self.watts or 0.0):
             msg = f"idle_watts is {self.idle_watts}; give at most the watts, which have to be given too"
-            raise InputError(msg)
-
-
-def check_ranges(settings: object, ranges: Sequence[tuple[str, int, int]]) -> None:
-    """Refuse settings of which a number is out of its range, given as name, least and most; None is never refused.
-
-    Raises:
-        InputError: a number is out of its range; the message names it, and the range.
-
-    """
-    for name, least, most in ranges:
-        value: float | None = getattr(settings, name)
-        if value is not None and not least <= value <= most:
-            msg = f"{name} is {value}; give a number from {least} to {most:,}"
             raise InputError(msg)

@@ -26,7 +26,7 @@ demo: install
 
 test: install
 	$(QUIETLY) $(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder -m 'not ray'
-	$(QUIETLY) $(BIN)/pytest -q -m ray
+	$(QUIETLY) $(BIN)/pytest -q -m ray $(shell grep -rl --include='*.py' 'mark\.ray' tests)
 
 check: install
 	$(BIN)/ruff check

@@ -1,16 +1,22 @@
-"""One small model of each family that torchvision has: captured, counted, and split exactly."""
+"""One small model of each family that torchvision has: captured, counted, and split exactly.
 
+The layers and their names are those of torchvision's models. Where a model would be large, its layers are narrower:
+what is tested depends on how they are connected, and a test then takes a second.
+"""
+
+from contextlib import contextmanager
 from functools import cache
 
 import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.convnext import CNBlockConfig
 
 from isplit.design.graph import ModelGraph
 from isplit.design.testing import check_splits, varied_images, vary_weights
 
-# Model, image size. MaxViT's windows need 224 pixels; it runs with fewer layers below.
+# Model, image size.
 FAMILIES = {
     "alexnet": 64,
     "convnext_tiny": 32,
@@ -32,17 +38,57 @@ FAMILIES = {
     "vgg11_bn": 32,
     "vit_b_32": 64,
 }
+_INITS = "kaiming_normal_ kaiming_uniform_ normal_ trunc_normal_ uniform_ xavier_normal_ xavier_uniform_".split()
+
+
+@contextmanager
+def plain_weights():
+    """Make every layer of new models average what it is given: to draw the weights of a large model takes seconds."""
+
+    def fill(tensor: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        return nn.init.constant_(tensor, 1 / tensor[0].numel() if tensor.dim() > 1 else 0.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _INITS:
+            patch.setattr(nn.init, name, fill)
+        yield
 
 
 def build(name: str, size: int) -> nn.Module:
+    """Return torchvision's model of that name for images of `size`×`size`."""
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     if name.startswith("vit"):
         options = {"image_size": size}
-    return torchvision.models.get_model(name, weights=None, **options).eval()
+    with plain_weights():
+        return torchvision.models.get_model(name, weights=None, **options).eval()
+
+
+def narrow_swin(**options) -> nn.Module:
+    """Return Swin-T with a quarter of its channels; a head of attention has 24 of them."""
+    heads, depths = [1, 2, 4, 8], [2, 2, 6, 2]
+    return torchvision.models.SwinTransformer([4, 4], 24, depths, heads, **options)
+
+
+def narrow_convnext() -> nn.Module:
+    """Return ConvNeXt-T with an eighth of its channels."""
+    stages = [(12, 24, 3), (24, 48, 3), (48, 96, 9), (96, None, 3)]
+    return torchvision.models.ConvNeXt([CNBlockConfig(*stage) for stage in stages])
+
+
+def narrow_classifier(name: str) -> nn.Module:
+    """Return a model whose classifier has 64 features in place of 4,096."""
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name, weights=None)
+        for place, layer in enumerate(model.classifier):
+            if isinstance(layer, nn.Linear):
+                inputs = 64 if layer.in_features == 4096 else layer.in_features
+                outputs = 64 if layer.out_features == 4096 else layer.out_features
+                model.classifier[place] = nn.Linear(inputs, outputs)
+    return model.to_empty(device="cpu")
 
 
 def small_maxvit() -> nn.Module:
-    """MaxViT with one layer in each of two stages, windows of 4×4."""
+    """Return MaxViT with one layer in each of two stages, windows of 4×4; larger ones need 224 pixels."""
     return torchvision.models.MaxVit(
         input_size=(32, 32),
         stem_channels=16,
@@ -52,13 +98,34 @@ def small_maxvit() -> nn.Module:
         head_dim=8,
         stochastic_depth_prob=0.0,
         num_classes=10,
-    ).eval()
+    )
+
+
+# The parameters of these models are drawn by `vary_weights`.
+NARROW = {
+    "alexnet": lambda: narrow_classifier("alexnet"),
+    "convnext_tiny": narrow_convnext,
+    "densenet121": lambda: torchvision.models.DenseNet(8, (6, 12, 24, 16), 16),
+    "maxvit": small_maxvit,
+    "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(weights=None, width_mult=0.5),
+    "resnet50": lambda: torchvision.models.resnet50(weights=None, width_per_group=16),
+    "swin_t": lambda: narrow_swin(window_size=[7, 7]),
+    "swin_v2_t": lambda: narrow_swin(
+        window_size=[8, 8],
+        block=torchvision.models.swin_transformer.SwinTransformerBlockV2,
+        downsample_layer=torchvision.models.swin_transformer.PatchMergingV2,
+    ),
+    "vgg11_bn": lambda: narrow_classifier("vgg11_bn"),
+    "vit_b_32": lambda: torchvision.models.VisionTransformer(64, 32, 12, 12, 96, 384),
+}
 
 
 @cache
 def prepared(name: str) -> tuple[nn.Module, ModelGraph, torch.Tensor]:
+    """Return a family's model, what was captured of it, and images that it tells apart."""
     size = FAMILIES.get(name, 32)
-    model = small_maxvit() if name == "maxvit" else build(name, size)
+    with plain_weights():
+        model = NARROW[name]().eval() if name in NARROW else build(name, size)
     images = varied_images(6, (3, size, size))
     vary_weights(model, images)
     return model, ModelGraph(model, (3, size, size)), images
@@ -95,10 +162,10 @@ def test_heads_and_tails_add_up(name: str) -> None:
     """MACs and parameters of the sides make the whole, and grow from cut to cut."""
     model, graph, _ = prepared(name)
     record = graph.record()
-    own = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     aux = sum(p.numel() for n, p in model.named_parameters() if n.lower().startswith("aux"))
 
-    assert own - aux == record.parameters
+    assert parameters - aux == record.parameters
     assert () == record.uncounted
     for cut in record.cuts:
         assert record.macs == cut.head_macs + cut.tail_macs

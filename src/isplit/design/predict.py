@@ -5,7 +5,7 @@ closed forms of all cuts and budgets ─> answers and payloads on the select par
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from itertools import chain
@@ -25,7 +25,7 @@ from isplit.design.kept_work import KeptWork
 from isplit.design.measure.calibration import packaged_calibration
 from isplit.design.measure.remote_search import RemoteSearch, search_remote
 from isplit.design.measure.speed import measure_speed
-from isplit.design.measure.splits import evaluate_splits, measure
+from isplit.design.measure.splits import SplitEvaluation, evaluate_splits, measure
 from isplit.design.predict_estimate import estimate_text, measure_product, predict_seconds, timed_images
 from isplit.design.predict_quick import evaluate_quickly, quick_note, quick_settings
 from isplit.design.prediction_rows import calibrated, importance_of, prediction_warnings
@@ -100,6 +100,8 @@ class _PredictRun:
     settings: PredictSettings
     started: float
     announce: Callable[[str], None] | None = None
+    whole_is_right: dict[int, bool] = field(default_factory=dict)
+    """For images that splits were measured on, by their index, whether the whole model is right."""
 
     @cached_property
     def images(self) -> NDArray[np.int64]:
@@ -192,6 +194,7 @@ class _PredictRun:
         saved = [read_split(self.directory(row.cut, row.budget)) for row in rows]
         splits = [split.at(cut) for split, row in zip(saved, rows, strict=True) for cut in view.study.cuts((row.cut,))]
         evaluations = evaluate_splits(view, splits, **self.evaluation(progress))
+        self._remember_whole(evaluations)
         for row, split, evaluation in zip(rows, saved, evaluations, strict=True):
             measurement = measure(view, evaluation, part="select")
             record = split.record.model_copy(update={"measurement": measurement})
@@ -239,6 +242,7 @@ class _PredictRun:
             evaluations = evaluate_quickly(view, splits, [closed_form.budget for closed_form in closed], **how)
         else:
             evaluations = evaluate_splits(view, splits, **how)
+        self._remember_whole(evaluations)
         importance = importance_of(view)
         predictions: list[Prediction] = []
         for closed_form, evaluation in zip(closed, evaluations, strict=True):
@@ -257,6 +261,12 @@ class _PredictRun:
                 )
             )
         return predictions
+
+    def _remember_whole(self, evaluations: Sequence[SplitEvaluation]) -> None:
+        """Remember where the whole model is right, so that compressed images are compared without running it again."""
+        for evaluation in evaluations:
+            right = (evaluation.whole == evaluation.labels).tolist()
+            self.whole_is_right.update(zip(self.images[: len(right)].tolist(), right, strict=True))
 
     def _save(self, closed_form: ClosedForm, measurement: Measurement) -> None:
         """Write a closed-form split into its directory of the study."""
@@ -289,8 +299,15 @@ class _PredictRun:
         skipped = tuple(row for row in record.remote_skipped if row.group == self.view.name) if record else ()
         if measured and measured[0].payload_bytes.images >= len(images):
             return RemoteSearch(measured=measured, skipped=skipped)
+        is_known = self.whole_is_right.keys() >= set(images.tolist())
         return search_remote(
-            self.view, images=images, part="select", precision=self.precision, kept=self.kept, progress=progress
+            self.view,
+            images=images,
+            part="select",
+            precision=self.precision,
+            whole=np.array([self.whole_is_right[index] for index in images.tolist()]) if is_known else None,
+            kept=self.kept,
+            progress=progress,
         )
 
     def merged(

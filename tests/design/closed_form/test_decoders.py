@@ -32,10 +32,9 @@ class Passes:
         self.images = SimpleNamespace(are_shared=are_shared, decoders=np.arange(400))
         self.shown = 0
 
-    def features(self, cuts, images, visit, *, between) -> None:
+    def show(self, cuts, images, visit, *, progress) -> None:
         """Show the batches."""
-        start, end = between
-        for batch in self.tensor[start:end].split(16):
+        for batch in self.tensor[torch.from_numpy(images)].split(16):
             self.shown += len(batch)
             visit(cuts[0], batch)
 
@@ -106,7 +105,7 @@ def test_what_regression_cannot_better_is_given_up_after_a_sixth_of_the_images()
 
 
 def test_decoders_are_judged_once_after_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice on the way, to give up what is hopeless, and once at the end, to choose the ridge."""
+    """Four times on the way, to give up what is hopeless, and once at the end, to choose the ridge."""
     judged: list[float] = []
 
     def counted(folds: Sequence[RegressionSums]) -> dict[float, float]:
@@ -116,7 +115,7 @@ def test_decoders_are_judged_once_after_all_images(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(decoders, "cross_validated_errors", counted)
     estimate_decoders(cast("StatisticsPasses", Passes()), [split_with(3.0)])
 
-    assert 3 == len(judged)
+    assert 5 == len(judged)
     assert sorted(set(judged)) == judged  # each time on more images
 
 

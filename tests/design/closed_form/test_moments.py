@@ -1,5 +1,7 @@
 """Moments and latents of all cuts: of a transformer whose last block uses its class token only."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ from isplit.design.closed_form.moments import (
 from isplit.design.closed_form.solve import Reducer
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph import ModelGraph, split
-from isplit.design.graph.features import FeaturePass
+from isplit.design.graph.features import FeaturePass, Visit
 from isplit.design.inputs.batches import Batch
 from isplit.records import Budget, Cut
 from tests.design.conftest import make_cut
@@ -78,6 +80,19 @@ def batches(count: int = 40, size: int = 8) -> list[Batch]:
         Batch(images=images[i : i + size], labels=labels[i : i + size], indices=np.arange(i, i + size))
         for i in range(0, count, size)
     ]
+
+
+def shown(graph: ModelGraph, coming: list[Batch]) -> Callable[[Sequence[Cut], Visit, Callable[[], bool]], None]:
+    """Return what shows a visitor the cuts of a graph, batch by batch, until it has enough."""
+
+    def show(cuts: Sequence[Cut], visit: Visit, has_enough: Callable[[], bool]) -> None:
+        run = FeaturePass(graph, cuts)
+        for batch in coming:
+            run.show(batch.images, visit)
+            if has_enough():
+                return
+
+    return show
 
 
 def own_logit(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -145,7 +160,7 @@ def test_latents_are_those_of_the_maps(
     cut = token_cuts[0]
     maps = [solution.keep(rank) for solution, rank in zip(moments[cut.name].solve().solutions, (5, 2), strict=True)]
     room = (5 + 2 * 16) * 10
-    (found,) = collect_latents(graph, [(moments[cut.name].vectors, maps)], batches(), max_values=room)
+    (found,) = collect_latents([(moments[cut.name].vectors, maps)], shown(graph, batches()), max_values=room)
 
     assert [(10, 5, 1), (10, 2, 16)] == [tuple(part.shape) for part in found]
     with torch.no_grad():
@@ -176,7 +191,7 @@ def test_latents_behind_a_reducer() -> None:
     (reduced,) = of_patches.solve().solutions
 
     ((latents,),) = collect_latents(
-        graph, [(of_patches.vectors, [reduced.reduced().keep(5)])], coming, max_values=10**6
+        [(of_patches.vectors, [reduced.reduced().keep(5)])], shown(graph, coming), max_values=10**6
     )
 
     with torch.no_grad():
@@ -192,7 +207,7 @@ def test_budget_of_tokens_keeps_to_real_bytes(
     cut = token_cuts[0]
     solutions = moments[cut.name].solve().solutions
     maps = [solution.keep(WIDTH) for solution in solutions]
-    (latents,) = collect_latents(graph, [(moments[cut.name].vectors, maps)], batches(), max_values=10**6)
+    (latents,) = collect_latents([(moments[cut.name].vectors, maps)], shown(graph, batches()), max_values=10**6)
     found = allocate_bytes(latents, 60)
     kept = [solution.keep(places) for solution, places in zip(solutions, found.kept, strict=True)]
     bottleneck = LinearBottleneck(kept, prefix=1)
@@ -242,7 +257,7 @@ def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) ->
         (elsewhere.vectors, [one.keep(1) for one in elsewhere.solve().solutions]),
         (twice[1].vectors, [one.keep(1) for one in solutions[1]]),
     ]
-    first, second, third = collect_latents(graph, jobs, batches(), max_values=170)
+    first, second, third = collect_latents(jobs, shown(graph, batches()), max_values=170)
 
     assert [(5, 2, 1), (5, 2, 16)] == [tuple(part.shape) for part in first]
     assert [(10, 1, 1), (10, 1, 16)] == [tuple(part.shape) for part in second]

@@ -56,3 +56,24 @@ def test_answers_are_kept(opened: Study, tmp_path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(CompressedImageTrial, "_restored", lambda *_: pytest.fail("shown again"))
 
     assert first == search_remote(view, images=images, part="test", kept=kept)
+
+
+def test_known_answers_of_the_whole_model_are_taken(opened: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the caller knows where the whole model is right, the originals are not shown to it, and nothing changes."""
+    view = opened.view()
+    images = view.images("test", limit=10)
+    batches: list[int] = []
+    answers = CompressedImageTrial._answers
+
+    def counted(trial: CompressedImageTrial, module, shown, labels):
+        batches.append(len(shown))
+        return answers(trial, module, shown, labels)
+
+    monkeypatch.setattr(CompressedImageTrial, "_answers", counted)
+    whole = CompressedImageTrial(view, images=images, part="test")._whole
+    expected = search_remote(view, images=images, part="test")
+    without = len(batches) - 1
+    batches.clear()
+
+    assert expected == search_remote(view, images=images, part="test", whole=whole)
+    assert without - 1 == len(batches)

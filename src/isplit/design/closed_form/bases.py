@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.closed_form.allocation import ratio_ranks, useful_ranks
 from isplit.design.closed_form.basis import Basis, JointBasis
+from isplit.design.closed_form.decoders import FEWEST_SAMPLES
 from isplit.design.closed_form.kept_forms import solved_arrays, solved_from
 from isplit.design.closed_form.moments import CutVectors, SolvedCut, possible_vectors
 from isplit.design.closed_form.passes import StatisticsPasses
@@ -56,12 +57,16 @@ def closed_form_bases(
         share them. It is one basis unless the budget is of bytes.
 
     """
-    passes = StatisticsPasses(view, settings, progress, kept)
+    return bases_from(StatisticsPasses(view, settings, progress, kept), budgets, cuts)
+
+
+def bases_from(passes: StatisticsPasses, budgets: Sequence[Budget], cuts: Sequence[Cut]) -> list[BudgetBases]:
+    """Do the same with passes of the caller's, which keep what later passes of theirs need of the images held out."""
     trials, solved = _solved(passes, cuts, budgets)
     bases = _position_bases(passes, trials, solved)
     if passes.images.joint_maps:
         bases = _with_joint_maps(passes, bases)
-    return [_by_budget(of_cut, worth=settings.tuning.joint_worth) for of_cut in bases]
+    return [_by_budget(of_cut, worth=passes.settings.tuning.joint_worth) for of_cut in bases]
 
 
 def _solved(
@@ -119,7 +124,10 @@ def _solve_patches(
     """Solve for the patches of all trials; the sums of each are freed as soon as it is solved."""
     wanted = [list(dict.fromkeys(vectors for _, vectors in of_cut)) for of_cut in trials]
     every = [vectors for of_cut in wanted for vectors in of_cut]
-    sums = dict(zip(every, passes.moments(every, passes.images.moments, "statistics of patches"), strict=True))
+    keep = passes.images.joint_maps and any(budget.payload_bytes for budget in budgets)
+    moments = passes.moments(every, passes.images.moments, "statistics of patches", keep=keep)
+    sums = dict(zip(every, moments, strict=True))
+    moments.clear()  # so that the dictionary alone holds them
     solved: dict[CutVectors, SolvedCut] = {}
     for number, of_cut in enumerate(wanted):
         for vectors in of_cut:
@@ -143,6 +151,9 @@ def _position_bases(
         (vectors, _candidates(of_vectors.solutions, vectors.cut, budgets_of[vectors]))
         for vectors, of_vectors in solved.items()
     ]
+    # Decoders may be estimated again where samples are few, from these images and others.
+    few = [of_vectors for of_vectors in solved.values() if of_vectors.samples_per_dimension < FEWEST_SAMPLES]
+    regressed = [] if passes.images.are_shared else [of_vectors.vectors.cut for of_vectors in few]
     bases = {
         vectors: Basis(
             cut=vectors.cut,
@@ -155,7 +166,7 @@ def _position_bases(
             ),
         )
         for (vectors, of_vectors), latents in zip(
-            solved.items(), passes.latents(maps, passes.images.held_out), strict=True
+            solved.items(), passes.latents(maps, passes.images.held_out, keep=regressed), strict=True
         )
     }
     return [
@@ -230,4 +241,6 @@ def _joined_latents(
         latents = passes.latents([(vectors, maps[vectors]) for vectors in wanted], indices)
         return dict(zip(wanted, latents, strict=True))
 
-    return _JoinedLatents(moments=collected(list(most), images.moments), held_out=collected(short, images.held_out))
+    of_moments = collected(list(most), images.moments)
+    passes.features.forget(images.moments)
+    return _JoinedLatents(moments=of_moments, held_out=collected(short, images.held_out))

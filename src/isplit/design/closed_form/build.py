@@ -24,7 +24,7 @@ from isplit.design.closed_form.allocation import (
     ratio_ranks,
     rounding_gain,
 )
-from isplit.design.closed_form.bases import closed_form_bases
+from isplit.design.closed_form.bases import bases_from
 from isplit.design.closed_form.basis import Basis
 from isplit.design.closed_form.choice import choose_by_answers
 from isplit.design.closed_form.decoders import FEWEST_SAMPLES, estimate_decoders
@@ -80,12 +80,12 @@ def closed_forms(
     built = _Candidates(view, settings, kept)
     groups = {(cut.name, budget): built.kept_before(cut, budget) for cut, budget in product(cuts, budgets)}
     left = [cut for cut in cuts if not all(groups[cut.name, budget] for budget in budgets)]
-    bases = closed_form_bases(view, budgets, left, settings, kept=kept, progress=progress) if left else []
+    passes = StatisticsPasses(view, settings, progress, kept)
+    bases = bases_from(passes, budgets, left) if left else []
     for number, (cut, of_cut) in enumerate(zip(left, bases, strict=True)):
         for budget in budgets:
             groups[cut.name, budget] = built.build(of_cut[budget], budget)
         progress("rank and step", number + 1, len(bases))
-    passes = StatisticsPasses(view, settings, progress=progress)
     places = choose_by_answers(passes, [[closed.split for closed in group] for group in groups.values()])
     chosen = [group[place] for group, place in zip(groups.values(), places, strict=True)]
     # What is kept has the decoders of the moments, so that a run that was stopped ends with the same splits.

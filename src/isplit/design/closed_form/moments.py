@@ -18,7 +18,7 @@ from isplit.design.closed_form.patch_size import possible_patches
 from isplit.design.closed_form.solve import Reducer, Solution, solve
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.graph import ModelGraph
-from isplit.design.graph.features import FeaturePass
+from isplit.design.graph.features import Visit
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.graph.tokens import prefix_tokens
 from isplit.design.inputs.batches import Batch
@@ -201,14 +201,27 @@ def collect_moments(
     objective: Objective,
     precision: Precision = "fp32",
     progress: Callable[[int], None] = lambda done: None,
+    also: Visit = lambda cut, tensor: None,
 ) -> None:
-    """Add to all moments, of one cut or of several, in one forward and one backward pass over the images."""
+    """Add to all moments, of one cut or of several, in one forward and one backward pass over the images.
+
+    Args:
+        graph: The captured model.
+        moments: The sums; several may be of one cut.
+        batches: The images.
+        objective: What is differentiated.
+        precision: That of the model.
+        progress: Called after each batch with the number of images that are done.
+        also: Shown what crosses each cut as well, N×….
+
+    """
     by_cut: dict[str, list[CutMoments]] = {}
     for of_vectors in moments:
         by_cut.setdefault(of_vectors.vectors.cut.name, []).append(of_vectors)
     gradients = GradientPass(graph, [of_cut[0].vectors.cut for of_cut in by_cut.values()])
 
     def visit(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> None:
+        also(cut, activation)
         for of_vectors in by_cut[cut.name]:
             of_vectors.add(activation, gradient)
 
@@ -225,18 +238,22 @@ def _decide(objective: Objective, labels: torch.Tensor, logits: torch.Tensor) ->
 
 
 def collect_latents(
-    graph: ModelGraph,
     maps: Sequence[tuple[CutVectors, Sequence[LinearMap]]],
-    batches: Iterable[Batch],
+    show: Callable[[Sequence[Cut], Visit, Callable[[], bool]], None],
     *,
     max_values: int,
-    precision: Precision = "fp32",
 ) -> list[list[torch.Tensor]]:
     """Return the latents N×rank×P of each map of each cut's vectors, of as many images as `max_values` floats allow.
 
     Where vectors have a reducer, their maps are of its reduced tensor (see `Solution.reduced`): the two encoders one
     after the other take a fraction of the operations of the one map that stands for both. The maps are moved to the
     model's device; the latents are on the CPU.
+
+    Args:
+        maps: Vectors of cuts, and the maps of each.
+        show: Shows a visitor what crosses cuts, batch by batch, until a function says that it is enough.
+        max_values: How many floats the latents of one cut's vectors may be.
+
     """
     kept: list[list[list[torch.Tensor]]] = [[[] for _ in of_cut] for _, of_cut in maps]
     limits = [
@@ -246,12 +263,11 @@ def collect_latents(
     by_cut: dict[str, list[int]] = {}
     for number, (vectors, _) in enumerate(maps):
         by_cut.setdefault(vectors.cut.name, []).append(number)
-    run = FeaturePass(graph, [maps[numbers[0]][0].cut for numbers in by_cut.values()])
-    seen = 0
+    seen = dict.fromkeys(by_cut, 0)
 
     def visit(cut: Cut, tensor: torch.Tensor) -> None:
         for number in by_cut[cut.name]:
-            room = limits[number] - seen
+            room = limits[number] - seen[cut.name]
             if room > 0:
                 vectors, of_cut = maps[number]
                 crossing = tensor[:room]
@@ -260,10 +276,10 @@ def collect_latents(
                 parts = vectors.parts(crossing)
                 for linear_map, part, latents in zip(of_cut, parts, kept[number], strict=True):
                     latents.append(linear_map.to(part.device).encode(part).cpu())
+        seen[cut.name] += len(tensor)
 
-    for batch in batches:
-        run.show(batch.images, visit, precision=precision)
-        seen += len(batch.labels)
-        if seen >= max(limits):
-            break
+    def has_enough() -> bool:
+        return all(seen[name] >= max(limits[number] for number in numbers) for name, numbers in by_cut.items())
+
+    show([maps[numbers[0]][0].cut for numbers in by_cut.values()], visit, has_enough)
     return [[torch.cat(latents) for latents in of_cut] for of_cut in kept]

@@ -1,8 +1,8 @@
 """The passes over images of the fit part that the closed form takes its statistics from."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -11,6 +11,7 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from isplit.design.bottleneck.linear import LinearMap
+from isplit.design.closed_form.kept_features import FeatureStore
 from isplit.design.closed_form.kept_sums import KeptSums
 from isplit.design.closed_form.moments import CutMoments, CutVectors, collect_latents, collect_moments
 from isplit.design.devices import device_of
@@ -21,7 +22,7 @@ from isplit.design.running import chosen_precision
 from isplit.design.settings import PredictSettings
 from isplit.design.study import StudyView
 from isplit.progress import Progress
-from isplit.records import Cut
+from isplit.records import Cut, Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,25 +66,47 @@ class StatisticsImages:
 
 @dataclass(frozen=True, eq=False)
 class StatisticsPasses:
-    """Passes over a study's images in its closed form's settings; each tells `progress` how far it is."""
+    """Passes over a study's images in its closed form's settings; each tells `progress` how far it is.
+
+    What crosses the deepest cuts is kept between passes over the same images, in `features`.
+    """
 
     view: StudyView
     settings: PredictSettings
     progress: Progress
     kept: KeptWork = NOTHING_KEPT
+    features: FeatureStore = field(default_factory=FeatureStore)
 
     @cached_property
     def images(self) -> StatisticsImages:
         """The images that each statistic is taken from."""
         return StatisticsImages.of(self.view, self.settings)
 
-    def moments(self, vectors: Sequence[CutVectors], images: NDArray[int64], what: str) -> list[CutMoments]:
-        """Return the moments of all vectors, from one forward and one backward pass over the images."""
+    @cached_property
+    def precision(self) -> Precision:
+        """The precision of the model's passes."""
+        return chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
+
+    def moments(
+        self, vectors: Sequence[CutVectors], images: NDArray[int64], what: str, *, keep: bool = False
+    ) -> list[CutMoments]:
+        """Return the moments of all vectors, from one forward and one backward pass over the images.
+
+        Args:
+            vectors: Vectors of cuts.
+            images: Indices of the images.
+            what: The name of the work.
+            keep: Whether to keep what crosses the cuts, for a later pass over the same images.
+
+        """
         view = self.view
         labels = torch.from_numpy(view.classes.label_map)
         moments = [CutMoments(of_cut, images=len(images)) for of_cut in vectors]
         sums = KeptSums(self.kept.with_inputs(phase=what), moments)
         done = sums.resume()
+        keep = keep and done == 0
+        if keep:
+            self.features.begin([of_cut.cut for of_cut in vectors], images)
 
         def told(images_done: int) -> None:
             sums.keep(images_done)
@@ -95,35 +118,81 @@ class StatisticsPasses:
                 moments,
                 batches,
                 objective=lambda logits, raw: view.classes.decision(logits, labels[raw], "correct"),
-                precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
+                precision=self.precision,
                 progress=lambda more: told(done + more),
+                also=self.features.keep if keep else _nothing,
             )
         return moments
 
     def latents(
-        self, maps: Sequence[tuple[CutVectors, Sequence[LinearMap]]], images: NDArray[int64]
+        self,
+        maps: Sequence[tuple[CutVectors, Sequence[LinearMap]]],
+        images: NDArray[int64],
+        *,
+        keep: Sequence[Cut] = (),
     ) -> list[list[torch.Tensor]]:
-        """Return the latents N×rank×P of all maps, of as many of the images as there is room for."""
-        with self._batches(images) as batches:
-            return collect_latents(
-                self.view.graph,
-                maps,
-                batches,
-                max_values=self.settings.tuning.max_latents,
-                precision=chosen_precision(self.settings.precision, device=device_of(self.view.graph.module)),
-            )
+        """Return the latents N×rank×P of all maps, of as many of the images as there is room for.
 
-    def features(self, cuts: Sequence[Cut], images: NDArray[int64], visit: Visit, *, between: tuple[int, int]) -> None:
-        """Show the visitor what crosses these cuts for the images between two places, batch by batch."""
-        run, (done, end) = FeaturePass(self.view.graph, cuts), between
-        precision = chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
-        with self._batches(images[done:end]) as batches:
+        Args:
+            maps: Vectors of cuts, and the maps of each.
+            images: Indices of the images.
+            keep: Cuts at which to keep what crosses, for a later pass over the same images.
+
+        """
+        if keep:
+            self.features.begin(keep, images)
+
+        def show(cuts: Sequence[Cut], visit: Visit, has_enough: Callable[[], bool]) -> None:
+            def both(cut: Cut, tensor: torch.Tensor) -> None:
+                visit(cut, tensor)
+                if keep:
+                    self.features.keep(cut, tensor)
+
+            self.show(cuts, images, both, until=has_enough)
+
+        return collect_latents(maps, show, max_values=self.settings.tuning.max_latents)
+
+    def show(
+        self,
+        cuts: Sequence[Cut],
+        images: NDArray[int64],
+        visit: Visit,
+        *,
+        progress: Callable[[int], None] = lambda done: None,
+        until: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Show the visitor what crosses these cuts for the images, batch by batch, as each is kept or computed.
+
+        Args:
+            cuts: The cuts.
+            images: Indices of the images.
+            visit: Called with a cut and what crosses there, N×….
+            progress: Called with the number of images that are done.
+            until: Asked after each batch whether no more are needed.
+
+        """
+        kept = {cut.name: batches for cut in cuts if (batches := self.features.batches(cut, images)) is not None}
+        for cut in cuts:
+            for tensor in kept.get(cut.name, []):
+                visit(cut, tensor)
+        missing = [cut for cut in cuts if cut.name not in kept]
+        if not missing or until():
+            progress(len(images))
+            return
+        run, done = FeaturePass(self.view.graph, missing), 0
+        with self._batches(images) as batches:
             for batch in batches:
-                run.show(batch.images, visit, precision=precision)
+                run.show(batch.images, visit, precision=self.precision)
                 done += len(batch.labels)
-                self.progress("decoders", done, len(images))
+                progress(done)
+                if until():
+                    return
 
     def _batches(self, images: NDArray[int64]) -> closing[Generator[Batch]]:
         view, size = self.view, self.settings.batch_size
         device = device_of(view.graph.module)
         return closing(iter_batches(view.data, images, view.preprocessing, batch_size=size, device=device))
+
+
+def _nothing(cut: Cut, tensor: torch.Tensor) -> None:
+    """Keep nothing."""

@@ -48,6 +48,7 @@ def search_remote(
     images: NDArray[np.int64],
     part: PartName,
     precision: Precision = "fp32",
+    whole: NDArray[np.bool_] | None = None,
     kept: KeptWork = NOTHING_KEPT,
     progress: Progress = silent,
 ) -> RemoteSearch:
@@ -61,11 +62,14 @@ def search_remote(
         images: Indices of the images.
         part: The part of the data that the images belong to.
         precision: The precision in which the whole model computes.
+        whole: For each image whether the whole model is right about the original, where the caller knows; None computes
+            it.
         kept: The store that keeps finished settings until the run is finished.
         progress: Called after each setting.
 
     """
-    search = _Search(view, images, part, precision, kept)
+    trial = CompressedImageTrial(view, images=images, part=part, precision=precision, whole=whole)
+    search = _Search(view, trial, kept.with_inputs(images=images, part=part, precision=precision))
     families = _families()
     total = sum(map(len, families))
     for number, family in enumerate(families):
@@ -97,11 +101,8 @@ def _setting(row: Compression) -> Compression:
 class _Search:
     """Collect the settings that were measured so far, and those that need not be measured."""
 
-    def __init__(
-        self, view: StudyView, images: NDArray[np.int64], part: PartName, precision: Precision, kept: KeptWork
-    ) -> None:
-        self._view, self._kept = view, kept.with_inputs(images=images, part=part, precision=precision)
-        self._trial = CompressedImageTrial(view, images=images, part=part, precision=precision)
+    def __init__(self, view: StudyView, trial: CompressedImageTrial, kept: KeptWork) -> None:
+        self._view, self._trial, self._kept = view, trial, kept
         self.measured: list[RemoteImage] = []
         self.skipped: list[SkippedCompression] = []
 

@@ -172,9 +172,10 @@ class StatisticsPasses:
 
         """
         kept = {cut.name: batches for cut in cuts if (batches := self.features.batches(cut, images)) is not None}
-        for cut in cuts:
-            for tensor in kept.get(cut.name, []):
-                visit(cut, tensor)
+        with torch.no_grad():
+            for cut in cuts:
+                for tensor in kept.get(cut.name, []):
+                    visit(cut, tensor)
         missing = [cut for cut in cuts if cut.name not in kept]
         if not missing or until():
             progress(len(images))

@@ -68,17 +68,24 @@ def choose_placements(
 ) -> Indices:
     """Return the placement of each request, as an index into the placements that `predict` knows.
 
-    Requests are sorted by device, then by time. "static" always takes the best for the trace's mean rate.
+    Args:
+        name: The controller. The static one always takes the best placement for the trace's mean rate and round trip.
+        trace: The link, which repeats.
+        predict: Returns the latency of every placement in every state of the link.
+        time_ms: The time of each request. Requests are sorted by device, then by time.
+        device: The device that makes each request.
+        settings: When the adaptive controller switches.
+
     """
     states = states_at(trace, time_ms)
-    slowest = 1.0  # bit/s: during an outage, no placement that sends ever finishes
+    outage_bits_per_s = 1.0  # At this rate, no placement that sends anything ever finishes.
     if name == "static":
         mean_rate = float(np.mean([point.up_bits_per_s for point in trace.points]))
         mean_rtt = float(np.mean([point.rtt_ms for point in trace.points]))
         best = int(np.argmin(predict(np.array([mean_rate]), np.array([mean_rtt]))[0]))
         return np.full(len(time_ms), best, np.intp)
     if name == "oracle":
-        latencies = predict(np.maximum(states.up_bits_per_s, slowest), states.rtt_ms)
+        latencies = predict(np.maximum(states.up_bits_per_s, outage_bits_per_s), states.rtt_ms)
         return np.argmin(latencies, axis=1)
     return _adaptive(states, predict, time_ms=time_ms, device=device, settings=settings or ControllerSettings())
 
@@ -86,6 +93,7 @@ def choose_placements(
 def _adaptive(
     states: LinkStates, predict: Predict, *, time_ms: Values, device: Indices, settings: ControllerSettings
 ) -> Indices:
+    """Choose by what each device measured at its earlier requests, and keep a placement for a while."""
     estimated_rate = np.empty(len(time_ms))
     estimated_rtt = np.empty(len(time_ms))
     weight = settings.smoothing
@@ -93,7 +101,7 @@ def _adaptive(
     trips, owners = states.rtt_ms.tolist(), device.tolist()
     log_rate, trip, owner = 0.0, 0.0, -1
     for index in range(len(owners)):
-        if owners[index] != owner:  # a device begins with a probe of the link
+        if owners[index] != owner:  # A device begins with a probe of the link.
             owner, log_rate, trip = owners[index], rates[index], trips[index]
         estimated_rate[index], estimated_rtt[index] = log_rate, trip
         # The next request knows what this one measured. Rates vary by factors, so their logarithms are averaged.

@@ -1,8 +1,9 @@
 """Run messages over a link in the simulator ns-3, for `isplit simulate --engine ns3` and to check our own model.
 
 ns-3's wheel brings a C++ interpreter (cling). The experiment below is written in C++, because a Python call for every
-packet would take a hundred times as long. Two nodes are joined by a point-to-point link that loses packets at random.
-One message is sent over an open connection (TCP) or as datagrams (UDP), and the time of its last byte is returned.
+packet would take a hundred times as long. A point-to-point link that loses packets at random joins two nodes. One node
+sends a message to the other over an open TCP connection or as UDP datagrams, and the experiment returns the time at
+which the last byte arrives.
 """
 
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ Outcome Transfer(double bitsPerSecond, double oneWaySeconds, double loss, double
 
 @cache
 def _experiment() -> Any:
-    """Compile the experiment once in this process."""
+    """Return the experiment's function `Transfer`, which is compiled once in this process."""
     with needs_extra("ns3"):
         import_module("ns")
         cppyy = import_module("cppyy")
@@ -128,17 +129,26 @@ def transfer_with_ns3(
     ns-3's TCP has no RACK. A message that loses its last segments therefore waits for the timeout, as with
     `rack=False`. The time of a UDP message of which nothing arrived is NaN.
 
+    Args:
+        count_bytes: The length of the message.
+        link: The link.
+        up: Whether the device sends to the server. Otherwise the server sends to the device.
+        transport: TCP or UDP.
+        tcp: The behaviour of TCP, as far as ns-3 can follow it.
+        packet_bytes: The size of the largest IP packet. None takes the link's.
+        runs: How often the message is sent, each time with other random numbers.
+
     Raises:
         MissingExtraError: ns-3 is not installed.
 
     """
-    run_once = _experiment()
+    transfer = _experiment()
     rate = link.up_bits_per_s if up else link.down_bits_per_s
     loss, other = (link.loss_up, link.loss_down) if up else (link.loss_down, link.loss_up)
     header = tcp.header_bytes if transport == "tcp" else UDP_HEADER_BYTES
     times, received = np.empty(runs), np.empty(runs)
     for run in range(runs):
-        outcome = run_once(
+        outcome = transfer(
             rate,
             link.rtt_ms / 2e3,
             loss,

@@ -47,15 +47,15 @@ class TierProblem:
 
     def __post_init__(self) -> None:
         tiers, boundaries = self.encode_ms.shape
-        wanted = {
+        shapes = {
             "part_ms": (tiers, boundaries, boundaries),
             "decode_ms": (tiers, boundaries),
             "transfer_ms": (tiers - 1, boundaries),
             "answer_ms": (tiers - 1,),
         }
-        for name, shape in wanted.items():
+        for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
-                msg = f"{name} has the shape {getattr(self, name).shape}, {tiers} tiers need {shape}"
+                msg = f"{name} has the shape {getattr(self, name).shape}, but {tiers} tiers need {shape}"
                 raise InputError(msg)
 
 
@@ -81,6 +81,11 @@ def place_on_tiers(problem: TierProblem, *, objective: TierObjective = "latency"
 
     A stage is the work of one tier for an image (decode, compute, encode), or the transfer of a payload over one link.
     The result is None where no placement is possible.
+
+    Args:
+        problem: The costs of every tier and link.
+        objective: Whether the sum of all stages is minimised, or the slowest of them.
+
     """
     tiers, boundaries = problem.encode_ms.shape
     end = boundaries - 1
@@ -102,7 +107,7 @@ def place_on_tiers(problem: TierProblem, *, objective: TierObjective = "latency"
             on_the_way = combine(on_the_way, problem.transfer_ms[later - 1])
             candidate = combine(cost, on_the_way)
             better = candidate < arrival[later]
-            better[end] = False  # the answer is not sent as a payload
+            better[end] = False  # The answer is not sent as a payload.
             arrival[later] = np.where(better, candidate, arrival[later])
             for boundary in np.flatnonzero(better).tolist():
                 origin[later, boundary] = (tier, int(starts[boundary]))
@@ -121,15 +126,15 @@ def _stages(problem: TierProblem, tier: int, *, objective: TierObjective) -> Val
     """Return the time of a tier between boundaries, with decoding and encoding; it is infinite for impossible steps."""
     boundaries = int(problem.encode_ms.shape[1])
     index = np.arange(boundaries)
-    decode = np.zeros(boundaries) if tier == 0 else problem.decode_ms[tier]  # the device has the image itself
-    encode = np.append(problem.encode_ms[tier, :-1], 0.0)  # logits are not encoded
+    decode = np.zeros(boundaries) if tier == 0 else problem.decode_ms[tier]  # The device has the image itself.
+    encode = np.append(problem.encode_ms[tier, :-1], 0.0)  # Logits are not encoded.
     part = np.where(index[None, :] == index[:, None], 0.0, problem.part_ms[tier])
     stage = decode[:, None] + part + encode[None, :]
     if tier == 0 and objective == "slowest-stage":
         stage = stage + problem.begin_ms
     allowed = index[None, :] > index[:, None]
     if tier == 0:
-        allowed[0, 0] = True  # the device may send the image as it is
+        allowed[0, 0] = True  # The device may send the image as it is.
     return np.where(allowed, stage, np.inf)
 
 

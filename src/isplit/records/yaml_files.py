@@ -20,7 +20,7 @@ _FRACTION = re.compile(
 )
 
 
-def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+def _resolvers() -> dict[Any, Any]:
     """Return which texts are values of which tags, by the first character: those of PyYAML, with other numbers."""
     numbers = {"tag:yaml.org,2002:int": _INTEGER, "tag:yaml.org,2002:float": _FRACTION}
     return {

@@ -13,7 +13,7 @@ import pytest
 from isplit.errors import InputError
 from isplit.runtime.edge import grpc_transport
 from isplit.runtime.edge.client import EdgeClient
-from isplit.runtime.edge.grpc_transport import GrpcTransport
+from isplit.runtime.edge.grpc_transport import GrpcTransport, failure_words
 from isplit.runtime.edge.policy import Retry
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.edge.transport import Request, TransportError
@@ -377,3 +377,25 @@ def test_a_closed_transport_opens_no_connection(channels):
     transport._give_back(link)
 
     assert ("DEADLINE_EXCEEDED", 1, True) == (failure.status, len(channels), channels[0].is_closed())
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        (
+            "errors resolving a.invalid:8001: [field:hostname lookup error:address lookup failed for a.invalid:8001: "
+            "Domain name not found]",
+            "no host of this name is known: check the address",
+        ),
+        ("DNS resolution failed for a.invalid:8001: C-ares", "no host of this name is known: check the address"),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+            "host: connect: Connection refused (111)",
+            "cannot connect: Connection refused",
+        ),
+        ("the bundle\nis another", "the bundle is another"),
+    ],
+)
+def test_failures_in_plain_words(details, expected):
+    """GRPC's own words name its parts and not what is wrong; what a server says stays as it is."""
+    assert expected == failure_words(details)

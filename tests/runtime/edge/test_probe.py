@@ -61,7 +61,9 @@ def test_the_token_is_needed(tiny):
 
 def test_nobody_answers():
     """A port where nothing listens is bad input, and so is no address, or a socket of this machine."""
-    with pytest.raises(ServerError, match="UNAVAILABLE"):
+    with pytest.raises(
+        ServerError, match="measured: UNAVAILABLE: cannot connect: Connection refused; is `isplit serve`"
+    ):
         probe("127.0.0.1:1", settings=QUICK)
     with pytest.raises(InputError, match="give HOST:PORT"):
         probe("nowhere", settings=QUICK)

@@ -1,5 +1,6 @@
 """Send requests over gRPC, with one connection per client, TLS and tokens, and a new connection for a dead one."""
 
+import re
 import threading
 import time
 from typing import Any, cast
@@ -28,6 +29,25 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+_UNKNOWN_HOST = ("errors resolving", "DNS resolution failed", "hostname lookup error")
+_CONNECTING = re.compile(r"Failed to connect to remote host: (?:connect: )?([^:()]+)")
+
+
+def failure_words(details: str) -> str:
+    """Return gRPC's words about a failure in one line, and in plain words where it could not connect.
+
+    Examples:
+        >>> failure_words("errors resolving a.b:1: [field:hostname lookup error:address lookup failed for a.b:1]")
+        'no host of this name is known: check the address'
+        >>> failure_words("ipv4:[::1]:1: Failed to connect to remote host: Connection refused (111)")
+        'cannot connect: Connection refused'
+
+    """
+    if any(words in details for words in _UNKNOWN_HOST):
+        return "no host of this name is known: check the address"
+    reason = _CONNECTING.search(details)
+    return f"cannot connect: {reason[1].strip()}" if reason else " ".join(details.split())
 
 
 class GrpcTransport:
@@ -95,7 +115,7 @@ class GrpcTransport:
             with self._lock:
                 if link is self._link and not self._closed:
                     self._link = self._open()
-        return TransportError(status, str(error.details() or ""))
+        return TransportError(status, failure_words(str(error.details() or "")))
 
 
 def open_channel(server: str, credentials: Any) -> Any:

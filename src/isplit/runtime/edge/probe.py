@@ -19,7 +19,7 @@ from typing import Any
 
 from isplit.errors import InputError, ServerError, check_ranges
 from isplit.records import LinkRecord, ProbeDetails
-from isplit.runtime.edge.grpc_transport import channel_credentials, open_channel
+from isplit.runtime.edge.grpc_transport import channel_credentials, failure_words, open_channel
 from isplit.runtime.edge.security import Tls, check_address, check_token
 from isplit.runtime.names import MAX_PROBE_BYTES, PROBE_METHOD, PROBE_SIZE_BYTES
 
@@ -195,7 +195,7 @@ class _Connections:
             content = call(request, timeout=_TIMEOUT_S, metadata=self._metadata)
         except grpc.RpcError as error:
             status = str(error.code().name)
-            words = " ".join(str(error.details() or "").split())[:200]
+            words = failure_words(str(error.details() or ""))[:200]
             advice = _ADVICE.get(status)
             msg = f"the link to {self._server} cannot be measured: {status}: {words}" + (
                 f"; {advice}" if advice else ""

@@ -23,7 +23,7 @@ above the median at rest.
 With `--before`, the server of another checkout (its src directory) is measured too. Where its bundles are of another
 format, copy this file and attacks.py into the benchmarks of that checkout, and run them there.
 
-Results go to benchmarks/results/hostile_clients.json.
+Results go to benchmarks/results/hostile_clients.json, and from there to docs/server-attacks.md.
 """
 
 import argparse
@@ -50,6 +50,7 @@ from typing import Any
 import grpc
 import numpy as np
 from attacks import HEALTH, Attack
+from attacks_page import write_page
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -374,10 +375,12 @@ def keep(version: str, result: dict[str, Any]) -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results["machine"] = {"cpu": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     rounds = results.setdefault(version, {})
+    result = result | {"measured": datetime.datetime.now(datetime.UTC).date().isoformat()}
     name = f"{result['attack']}, {result['by']}, {result['link']}"
     rounds[name + (", same address" if result["address"] == "same" else "")] = result
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    write_page()
     print(version, json.dumps(result), flush=True)
 
 

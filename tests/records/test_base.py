@@ -4,10 +4,11 @@ import math
 import re
 
 import pytest
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
-from isplit.records import Accuracy, Paired
-from isplit.records.base import Record, _first_non_finite
+from isplit.errors import InputError
+from isplit.records import Accuracy, Budget, Paired
+from isplit.records.base import Part, Record, _first_non_finite
 
 
 @pytest.mark.parametrize(
@@ -80,5 +81,38 @@ def test_values_at_the_limits(text, value):
 )
 def test_figures_that_cannot_be(part, fields):
     """Negative counts, and shares outside 0 to 1, are refused."""
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError, match=part.__name__):
         part(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"payload_bytes": 0}, "Budget: payload_bytes is 0: input should be greater than or equal to 1"),
+        ({"surprise": 1}, "Budget has no field surprise"),
+        ({"element_ratio": "x" * 99}, f"Budget: element_ratio is '{'x' * 59}…: input should be a valid number"),
+    ],
+)
+def test_records_made_by_hand(fields, message):
+    """What does not fit is named in a sentence, by the project's own error, which is a ValueError too."""
+    with pytest.raises(InputError) as caught:
+        Budget(**fields)
+    assert str(caught.value).startswith(message)
+
+
+def test_parts_inside_are_named_where_they_are():
+    """A part that is validated inside another keeps its place in the message."""
+    with pytest.raises(InputError, match=r"SplitFields: budget\.payload_bytes is 0"):
+        SplitFields(budget={"payload_bytes": 0})
+
+
+def test_a_missing_field():
+    """A field that is needed is named."""
+    with pytest.raises(InputError, match="SplitFields needs budget"):
+        SplitFields()
+
+
+class SplitFields(Part):
+    """A part that holds another."""
+
+    budget: Budget

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from isplit.errors import InputError
 from isplit.records import (
     CodecTime,
     ComputeRates,
@@ -109,7 +110,7 @@ def test_a_profile_of_rates_alone():
         rates=ComputeRates(macs_per_s=1e9, memory_bytes_per_s=1e9),
     )  # fmt: skip
     assert rates.estimated
-    with pytest.raises(ValidationError, match="neither times"):
+    with pytest.raises(InputError, match="neither times"):
         ProfileRecord(isplit_version="0", name="x", title="X", source="measured")
 
 
@@ -123,6 +124,6 @@ def test_the_title_of_a_scaled_profile():
 @pytest.mark.parametrize("idle_w", [float("nan"), float("inf"), -0.1, 2.1])
 def test_impossible_idle_power(idle_w):
     """Power while nothing is computed is a number from 0 up to that while something is."""
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError, match="idle"):
         Power(meter="stated", active_w=2.0, idle_w=idle_w)
     assert 2.0 == Power(meter="stated", active_w=2.0, idle_w=2.0).idle_w

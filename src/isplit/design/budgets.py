@@ -53,8 +53,9 @@ def read_budgets(budgets: Budgets) -> tuple[Budget, ...]:
         [64, 256]
 
     """
-    several = (budgets,) if isinstance(budgets, int | Budget) else tuple(budgets)
-    if not several:
+    given: object = budgets
+    several = (budgets,) if isinstance(budgets, int | Budget) else tuple(budgets) if isinstance(given, Iterable) else ()
+    if not several or not all(isinstance(budget, int | Budget) for budget in several):
         msg = "give at least one budget: a number of bytes, or Budget(element_ratio=N)"
         raise InputError(msg)
     return tuple(read_budget(budget) for budget in several)

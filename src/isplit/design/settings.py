@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.setting_checks import check_choice, check_device, check_range
 from isplit.errors import InputError
+from isplit.field_types import check_types
 from isplit.records import METHOD_TITLES, Budget, CoderName, Precision, Target
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class AnalyzeSettings:
     channel_axes: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if isinstance(self.method, str) and ":" not in self.method:
             check_choice("method", self.method, METHOD_NAMES)
         check_choice("target", self.target, get_args(Target))
@@ -129,6 +131,7 @@ class PredictSettings:
     tuning: ClosedFormTuning = field(default_factory=ClosedFormTuning)
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choice("coder", self.coder, CODERS)
         for name, least in (("statistics_images", 1), ("images", 1), ("remote_images", 0), ("batch_size", 1)):
             check_range(name, getattr(self, name), least)
@@ -206,6 +209,7 @@ class FitSettings:
     tuning: ClosedFormTuning = field(default_factory=ClosedFormTuning)
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choice("coder", self.coder, CODERS)
         for name, (low, high) in _FIT_RANGES.items():
             check_range(name, getattr(self, name), low, high)
@@ -242,7 +246,7 @@ _FIT_RANGES: dict[str, tuple[float, float]] = {
     "warmup": (0, 1),
     "batch_size": (2, _ANY),
     "distillation": (0, 1),
-    "temperature": (0.1, _ANY),
+    "temperature": (0.1, 1e6),
     "patience": (1, _ANY),
     "memory_gib": (0, _ANY),
     "statistics_images": (2, _ANY),
@@ -269,6 +273,9 @@ class SplitFilter:
     budget: Budget | None = None
     design: str | type | None = None
     closed_form: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +309,9 @@ class FitRequest:
     group: str | None = None
     design: str | type = "linear"
     start: Start | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +354,7 @@ class ExportSettings:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("images", "calibration_images", "int8_images"):
             check_range(name, getattr(self, name), 1)
         if self.remote_network is not None and not self.remote:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from isplit.errors import InputError
+from isplit.field_types import check_types
 from isplit.plan.costs import Costs
 from isplit.plan.packets import LINUX_TCP, TcpSettings
 from isplit.plan.transfer import transfer_cost
@@ -17,6 +19,9 @@ from isplit.records.paired import Z95
 
 Values = NDArray[np.float64]
 
+_MOST_IMAGES = 1e12
+"""The upper limit of images a day or a second."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
@@ -24,6 +29,10 @@ class Load:
 
     `arrivals_per_s` are the requests of all devices at the server. `images_per_s` are the images that one device has to
     keep up with (0 sets no rate). `images_per_day` is the factor that gives bytes a day.
+
+    Raises:
+        InputError: a number is negative, not finite, or beyond 1e12.
+
     """
 
     arrivals_per_s: float = 0.0
@@ -32,6 +41,13 @@ class Load:
     transport: Transport = "tcp"
     warm: bool = True
     tcp: TcpSettings = LINUX_TCP
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("arrivals_per_s", "images_per_s", "images_per_day"):
+            if not 0 <= getattr(self, name) <= _MOST_IMAGES:
+                msg = f"{name} is {getattr(self, name)}; give a number from 0 to {_MOST_IMAGES:g}"
+                raise InputError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,6 @@ import csv
 import math
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from isplit.errors import InputError
 from isplit.plan.presets import link_presets
 from isplit.plan.units import FASTEST_BITS_PER_S, LONGEST_MS, LONGEST_S, parse_duration, parse_rate, parse_share
@@ -136,8 +134,8 @@ def _read_rows(rows: "csv.DictReader[str]", path: Path) -> LinkTrace:
     step = step if step > 0 else 1.0  # the record refuses times that do not grow, in words
     try:
         return LinkTrace(name=path.stem, points=tuple(points), seconds=points[-1].time_s + step)
-    except ValidationError as error:
-        msg = f"the trace {path} cannot be played: {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+    except InputError as error:
+        msg = f"the trace {path} cannot be played: {str(error).removeprefix('LinkTrace: ')}"
         raise InputError(msg) from error
 
 

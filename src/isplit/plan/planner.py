@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError
+from isplit.field_types import check_types
 from isplit.plan import choose
 from isplit.plan.advice import training_advice
 from isplit.plan.compute import MachineTimes, ModelShape, machine_times
@@ -62,6 +63,9 @@ class PlanSettings:
     group: str | None = None
     middle: bool = False
     tiers: tuple[tuple[str | Path | ProfileRecord, str | Path | LinkRecord], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def plan(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from isplit.errors import InputError, check_ranges
+from isplit.field_types import check_types
 from isplit.plan.controllers import ControllerName, ControllerSettings
 from isplit.plan.packets import LINUX_TCP, TcpSettings
 from isplit.records import LinkRecord, LinkTrace, Scenario, Transport
@@ -55,6 +56,9 @@ class SimulationSettings:
     controller: ControllerName | None = None
     controller_settings: ControllerSettings = field(default_factory=ControllerSettings)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     def scenario(self, link: LinkRecord, transport: Transport) -> Scenario:
         """Return what is recorded of them, over a link."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Never, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from isplit.errors import NonFiniteError, StudyError
+from isplit.errors import InputError, NonFiniteError, StudyError
 from isplit.records.files import LARGEST_RECORD_BYTES, FileTooLargeError, read_limited, write_whole
 
 _Json = Mapping[str, Any] | list[Any] | tuple[Any, ...] | str | int | float | bool | None
@@ -49,6 +49,21 @@ class Part(BaseModel):
     # NaN and infinity are refused where a record is read and written (`Record.from_json`, `Record.to_json`).
     # Validators are built when first used, because a device imports all records and uses four.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
+
+    def __init__(self, /, **fields: Any) -> None:
+        """Make a part by hand, from its fields.
+
+        Raises:
+            InputError: a field is missing, unknown or out of its range; the message names it.
+
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InputError(_explained(type(self).__name__, error)) from error
+
+    # Pydantic then validates parts inside others and files without calling this constructor, and names where they are.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 class LaterSchemaError(ValueError):
@@ -179,6 +194,22 @@ class Record(Part):
     @classmethod
     def _remedy(cls, path: Path) -> str:
         return cls.remedy.format(path=path, directory=path.parent)
+
+
+def _explained(name: str, error: ValidationError) -> str:
+    """Say in a line what is wrong with the first of the fields that do not fit."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"{name}: {reason}"
+    if first["type"] == "missing":
+        return f"{name} needs {where}"
+    if first["type"] == "extra_forbidden":
+        return f"{name} has no field {where}"
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+    return f"{name}: {where} is {shown}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _check_schema(schema: object, expected: str) -> None:

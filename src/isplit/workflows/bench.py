@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from isplit.errors import InputError, check_ranges
+from isplit.field_types import check_types
 from isplit.plan.links import load_link
 from isplit.progress import Progress, silent
 from isplit.records import (
@@ -54,6 +55,7 @@ class BenchSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_ranges(self, _RANGES)
 
 
@@ -65,6 +67,9 @@ class ServerAccess:
     token: str | None = None
     tls: Tls | None = None
     insecure: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def bench(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from isplit.errors import InputError
+from isplit.field_types import check_types
 from isplit.runtime.edge.transport import Status
 
 RETRYABLE: frozenset[Status] = frozenset(
@@ -41,6 +42,7 @@ class Retry:
     max_ms: float = 400.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.attempts < 1 or not 0 <= self.first_ms <= self.max_ms:
             msg = f"{self}: give at least one attempt, and 0 <= first_ms <= max_ms"
             raise InputError(msg)
@@ -71,6 +73,7 @@ class BreakerSettings:
     max_open_ms: float = 500.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.failures < 1 or not 0 < self.open_ms <= self.max_open_ms:
             msg = f"{self}: give at least one failure, and 0 < open_ms <= max_open_ms"
             raise InputError(msg)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from isplit.errors import InputError, ServerError, check_ranges
+from isplit.field_types import check_types
 from isplit.records import LinkRecord, ProbeDetails
 from isplit.runtime.edge.grpc_transport import channel_credentials, failure_words, open_channel
 from isplit.runtime.edge.security import Tls, check_address, check_token
@@ -63,6 +64,7 @@ class ProbeSettings:
     max_bytes: int = 2**24
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_ranges(self, (("round_trips", 1, 1000),))
         if not 0 < self.seconds <= 600:
             msg = f"seconds is {self.seconds}; give a time above 0 and up to 600"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.errors import InputError
+from isplit.field_types import check_types
 from isplit.runtime.access import check_token_form, is_loopback_host
 
 
@@ -21,6 +22,7 @@ class Tls:
     key: Path | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if (self.cert is None) != (self.key is None):
             msg = "a certificate and its key belong together: give both, or neither"
             raise InputError(msg)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from isplit.errors import InputError, check_ranges
+from isplit.field_types import check_types
 from isplit.runtime.edge.policy import BreakerSettings, Retry
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.providers import Provider, check_provider
@@ -76,6 +77,7 @@ class EdgeSettings:
     server_times: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.wire not in ("payload", "latent"):
             msg = f"wire is {self.wire!r}; choose payload (entropy-coded) or latent (plain uint8)"
             raise InputError(msg)

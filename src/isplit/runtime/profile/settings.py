@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from isplit.errors import InputError, check_ranges
+from isplit.field_types import check_types
 from isplit.runtime.providers import Provider, check_provider
 
 _MOST_SECONDS = 86_400
@@ -40,6 +41,7 @@ class ProfileSettings:
     idle_watts: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_provider(self.provider)
         check_ranges(self, (("runs", 1, 100_000), ("threads", 1, 256), ("warm_up_runs", 0, 100_000)))
         if not 0 < self.seconds <= _MOST_SECONDS:

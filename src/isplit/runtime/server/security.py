@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from isplit.errors import InputError
+from isplit.field_types import check_types
 from isplit.runtime.access import is_loopback_host, read_pem
 from isplit.runtime.lean.device_frames import ALPN
 
@@ -18,6 +19,9 @@ class ServerTls:
     certificate: bytes
     key: bytes
     client_ca: bytes | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @classmethod
     def from_files(cls, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None) -> Self | None:

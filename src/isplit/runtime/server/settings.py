@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from isplit.errors import InputError
+from isplit.field_types import check_types
 from isplit.runtime.access import MIN_TOKEN_CHARACTERS, check_token_form
 from isplit.runtime.providers import Provider, check_provider
 from isplit.runtime.server.security import ServerTls, check_exposure
@@ -49,6 +50,7 @@ class ServerSettings:
     receive_seconds: float = 10.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_provider(self.provider)
         check_exposure(self.host, tls=self.tls, token=self.token, insecure=self.insecure)
         if self.token is not None:

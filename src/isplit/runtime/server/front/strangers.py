@@ -36,8 +36,9 @@ _MEMORY_S = 0.1
 KNOWN_RANK = 3
 """The rank of peers with the token whose calls cost much and are not answered."""
 
-_PARTS = ((0.3, True), (0.2, True), (0.2, False), (0.3, False))
-"""For each rank its part of the share, and whether it also gets a share of the idle time."""
+_PARTS = ((0.3, True), (0.2, True), (0.2, True), (0.3, False))
+"""For each rank its part of the share, and whether it also gets a share of the idle time. Strangers of costly addresses
+get it, because a rightful newcomer may share its address with them."""
 
 
 class Stranger(Protocol):

@@ -2,7 +2,9 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +64,31 @@ def test_the_first_is_taken_where_nothing_can_be_told(opened, groups, tuning, st
     passes = passes_of(opened, tuning=tuning, statistics_images=statistics_images)
 
     assert [0, 0] == choose_by_answers(passes, groups)
+
+
+def test_a_split_that_is_surely_worse_is_judged_on_the_first_images_only(groups, monkeypatch) -> None:
+    """A group that is settled after the first images is not evaluated on the others, and one that is not is."""
+    passes = SimpleNamespace(
+        images=SimpleNamespace(are_shared=False, held_out=np.arange(40)),
+        settings=replace(SETTINGS, tuning=replace(FEW, compared_images=32)),
+        view=None,
+        precision="fp32",
+        progress=silent,
+    )
+    shown = []
+
+    def evaluated(view, splits, *, images, **_):
+        shown.append((len(splits), len(images)))
+        noise = np.linspace(-1, 1, len(images))
+        # The first split of the first group is far worse; the two of the second group are alike.
+        return [
+            SimpleNamespace(
+                divergences_nats=np.full(len(images), 5.0) if split is groups[0][0] else noise * (place % 2)
+            )
+            for place, split in enumerate(splits)
+        ]
+
+    monkeypatch.setattr("isplit.design.closed_form.choice.evaluate_splits", evaluated)
+
+    assert 1 == choose_by_answers(passes, [groups[0], groups[1][:2]])[0]
+    assert [(4, 16), (2, 16)] == shown

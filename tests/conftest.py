@@ -18,8 +18,9 @@ from hypothesis import settings
 from PIL import Image
 
 from isplit.cli import main
-from tests.exports import _imports_once as _imports_once
-from tests.exports import remember_exports as remember_exports
+from isplit.cli.demo import DemoWork
+from tests.exports import exports_directory as exports_directory
+from tests.exports import remember_exports, shared_directory
 
 settings.register_profile("isplit", deadline=None, derandomize=True)
 settings.load_profile("isplit")
@@ -71,6 +72,11 @@ def _private_home(tmp_path_factory):
             directory.mkdir()
             patch.setenv(name, str(directory))
         yield
+
+
+def pytest_fixture_setup():
+    """Export no network twice, neither in a fixture nor in a test."""
+    remember_exports()
 
 
 @pytest.fixture(autouse=True)
@@ -169,11 +175,15 @@ class _Tee(io.StringIO):
         return super().write(text)
 
 
+_EXPORTING_VERBS = ("auto", "demo", "export", "profile")
+
+
 def run(*args) -> Result:
     """Run `isplit ARGS` in this process; its streams are no terminals."""
     both = io.StringIO()
     out, err = _Tee(both), _Tee(both)
     code = 0
+    remember_exports(imports=bool(args) and args[0] in _EXPORTING_VERBS)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr(sys, "argv", ["isplit", *map(str, args)])
         try:
@@ -192,15 +202,15 @@ def isplit():
 @pytest.fixture(scope="session")
 def demo(isplit, tmp_path_factory) -> tuple[Path, Result]:
     """The directory in which `isplit demo -o isplit-demo` was run, and how that ended; once for all workers."""
-    own = tmp_path_factory.getbasetemp()
-    directory = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared-demo"
+    directory = shared_directory(tmp_path_factory, "shared-demo")
     told = directory / "result.json"
     with FileLock(f"{directory}.lock"):
         if not told.exists():
             directory.mkdir()
             with pytest.MonkeyPatch.context() as patch:
-                # Three passes are enough for a network that reads digits.
-                patch.setattr("isplit.design.demo._EPOCHS", 3)
+                # This is enough for a network that reads digits.
+                work = DemoWork(epochs=3, analyze_images=480, statistics_images=320, fit_images=480)
+                patch.setattr("isplit.cli.demo.WORK", work)
                 result = isplit("demo", "-o", directory / "isplit-demo")
             told.write_text(json.dumps(asdict(result)))
     return directory, Result(**json.loads(told.read_text()))

@@ -1,42 +1,63 @@
-"""Export a network to ONNX only once in a test process: torch's exporter takes a second or two for the smallest one."""
+"""Export a network to ONNX only once: torch's exporter takes a second for the smallest one.
 
+What was exported is kept in a directory that all workers of a run share.
+"""
+
+import hashlib
+import importlib
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
-_USERS = ("isplit.design.export", "isplit.design.export_segments")
-_REGISTRY = "torch.onnx._internal.exporter._registration"
-_models: dict[tuple, bytes] = {}
+_USERS = ("isplit.design.export", "isplit.design.export_segments", "isplit.design.onnx.staged")
+_EXPORTER = "isplit.design.onnx.files"
+_patch = pytest.MonkeyPatch()
+_directory: Path | None = None
+
+
+def shared_directory(factory, name) -> Path:
+    """Return the path of a directory that all workers of a run see; it may not be there yet."""
+    base = factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _imports_once():
-    """Undo what `remember_exports` changes when the tests end."""
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
+def exports_directory(tmp_path_factory):
+    """Make the directory of exported networks; when the tests end, undo what `remember_exports` has changed."""
+    global _directory
+    _directory = shared_directory(tmp_path_factory, "shared-exports")
+    _directory.mkdir(exist_ok=True)
+    yield _directory
+    _patch.undo()
 
 
-@pytest.fixture(autouse=True)
-def remember_exports(_imports_once):
-    """Let the modules that export, once they are imported, take a network that was exported before from memory."""
+def remember_exports(*, imports=False):
+    """Let the modules that export, once they are imported, take a network that was exported before from its copy.
+
+    With `imports` they are imported first.
+    """
     for name in _USERS:
-        user = sys.modules.get(name)
-        if user is not None and user.to_onnx is not _remembered:
-            _imports_once.setattr(user, "to_onnx", _remembered)
-    if _REGISTRY in sys.modules:
-        _keep_registry(_imports_once, sys.modules[_REGISTRY].ONNXRegistry)
+        user = importlib.import_module(name) if imports else sys.modules.get(name)
+        # A test may have put something else there.
+        if user is not None and user.to_onnx is sys.modules[_EXPORTER].to_onnx:
+            _patch.setattr(user, "to_onnx", _remembered)
 
 
-def _remembered(module, example, *, source, target):
-    """Return what `to_onnx` returns, from memory where the same network was exported before."""
+def _remembered(module, example, **names):
+    """Return what `to_onnx` returns, from a copy where the same network was exported before."""
     import onnx
 
     from isplit.design.onnx.files import to_onnx
 
-    key = (_identity(module), tuple(example.shape), example.dtype, source, target)
-    if key not in _models:
-        _models[key] = to_onnx(module, example, source=source, target=target).SerializeToString()
-    return onnx.load_from_string(_models[key])
+    key = repr((_identity(module), tuple(example.shape), example.dtype, sorted(names.items())))
+    path = _directory / hashlib.sha256(key.encode()).hexdigest()
+    if not path.exists():
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(to_onnx(module, example, **names).SerializeToString())
+        unfinished.replace(path)  # another worker sees all of it or nothing
+    return onnx.load_from_string(path.read_bytes())
 
 
 def _identity(module):
@@ -44,23 +65,8 @@ def _identity(module):
     from isplit.design.inputs.weights import fingerprint
 
     parts = [*module.modules()]
-    code = tuple(part.code for part in parts if hasattr(part, "code"))
-    quantisers = tuple(part._quantiser.quantiser for part in parts if hasattr(part, "_quantiser"))
-    classes = tuple((part._group.group, part._same) for part in parts if hasattr(part, "_same"))
-    return type(module), repr(module), fingerprint(module), code, quantisers, classes
-
-
-def _keep_registry(patch, registry):
-    """Make torch's table of operators once for each opset: it never changes, and takes half of an export's time."""
-    make = getattr(registry, "from_torchlib", None)
-    if make is None or hasattr(make, "is_kept"):
-        return
-    tables = {}
-
-    def from_torchlib(opset_version=18):
-        if opset_version not in tables:
-            tables[opset_version] = make(opset_version)
-        return tables[opset_version]
-
-    from_torchlib.is_kept = True
-    patch.setattr(registry, "from_torchlib", staticmethod(from_torchlib))
+    kinds = [f"{type(part).__module__}.{type(part).__qualname__}" for part in parts]
+    code = [part.code for part in parts if hasattr(part, "code")]
+    quantisers = [part._quantiser.quantiser for part in parts if hasattr(part, "_quantiser")]
+    classes = [(part._group.group, part._same) for part in parts if hasattr(part, "_same")]
+    return kinds, repr(module), fingerprint(module), code, quantisers, classes

@@ -58,7 +58,7 @@ def test_demo_goes_the_whole_way(demo):
 
 @pytest.fixture
 def train(tmp_path):
-    """Train the demo's network on noise, which takes a second, into a file of this test's directory."""
+    """Train the demo's network on noise, for one step, into a file of this test's directory."""
     from isplit.design.demo import CompactResNet, train_demo
     from isplit.design.inputs.data import open_data
 
@@ -67,7 +67,7 @@ def train(tmp_path):
     data = open_data(str(tmp_path / "noise.npz"))
 
     def run(path):
-        train_demo(data, CompactResNet.preprocessing, path, progress=lambda done, total: None)
+        train_demo(data, CompactResNet.preprocessing, path, epochs=1, progress=lambda done, total: None)
 
     return run
 
@@ -90,4 +90,4 @@ def test_failed_write_keeps_the_old_weights(train, tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="No space left on device"):
         train(path)
     assert b"old" == path.read_bytes()
-    assert ["noise.npz", "w.safetensors"] == sorted(found.name for found in tmp_path.iterdir())
+    assert ["noise.npz", "w.safetensors"] == sorted(path.name for path in tmp_path.iterdir())

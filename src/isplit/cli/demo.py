@@ -46,6 +46,27 @@ _LIMITS = {"hide_image": True, "max_accuracy_loss": 0.05}
 
 
 @dataclass(frozen=True, kw_only=True)
+class DemoWork:
+    """How much the demo computes; tests ask for less.
+
+    Attributes:
+        epochs: Passes over the fit part in which the network is trained.
+        analyze_images: Images that the curve is taken from; None takes the whole fit part.
+        statistics_images: Images that the closed forms are made from.
+        fit_images: Images that the planned split is trained on; None takes the whole fit part.
+
+    """
+
+    epochs: int = 8
+    analyze_images: int | None = None
+    statistics_images: int = 640
+    fit_images: int | None = None
+
+
+WORK = DemoWork()
+
+
+@dataclass(frozen=True, kw_only=True)
 class _LinkPlan:
     """What is best over a link: on the Pi-class device, and what this machine's plan predicts and its run measures."""
 
@@ -96,6 +117,7 @@ def demo(
             dataset,
             untrained.preprocessing,
             weights,
+            epochs=WORK.epochs,
             seed=seed,
             progress=lambda done, total: progress("training", done, total),
         )
@@ -104,7 +126,7 @@ def demo(
             loaded,
             dataset,
             out=study_directory,
-            settings=api.AnalyzeSettings(images=None),
+            settings=api.AnalyzeSettings(images=WORK.analyze_images),
             seed=seed,
             overwrite=True,
             progress=progress,
@@ -117,11 +139,12 @@ def demo(
     with console.progress_bars(quiet=silent) as progress:
         opened = api.open_study(study_directory)
         budget = Budget(payload_bytes=_BYTES)
-        settings = api.PredictSettings(remote_images=None)
+        settings = api.PredictSettings(statistics_images=WORK.statistics_images, remote_images=None)
         predictions = api.predict(opened, [budget], settings=settings, progress=progress)
         first = plan(opened, device=_DEVICE, server=_SERVER, link=_LINKS[0], limits=_LIMITS)
         best = _planned_split(first, predictions)
-        trained = api.fit(opened, best.cut, budget, settings=api.FitSettings(epochs=1), progress=progress)
+        training = api.FitSettings(epochs=1, images=WORK.fit_images)
+        trained = api.fit(opened, best.cut, budget, settings=training, progress=progress)
         api.export(opened, [best.cut], out=bundle, settings=api.ExportSettings(overwrite=True), progress=progress)
         link_plans = _plan_and_measure(dataset, out, best.cut, progress)
     shown = next(entry for entry in link_plans if entry.link.name == _ALL_PLACEMENTS_LINK)

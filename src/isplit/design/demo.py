@@ -14,7 +14,6 @@ from isplit.design.inputs.data import Dataset
 from isplit.records import Preprocessing, write_whole
 
 IMAGE_SIZE = 32
-_EPOCHS = 8
 _BATCH = 32
 
 
@@ -71,11 +70,25 @@ def compact_resnet(num_classes: int = 10) -> CompactResNet:
 
 
 def train_demo(
-    dataset: Dataset, preprocessing: Preprocessing, path: Path, *, seed: int = 0, progress: Callable[[int, int], None]
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    path: Path,
+    *,
+    epochs: int,
+    seed: int = 0,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Train the demo's network on the fit part and write its weights to `path` (safetensors).
 
-    Adam with a one-cycle schedule, images shifted by up to two pixels.
+    The optimiser is Adam with a one-cycle schedule. Images are shifted by up to two pixels.
+
+    Args:
+        dataset: The images.
+        preprocessing: How the network wants them.
+        path: The file to write.
+        epochs: Passes over the fit part.
+        seed: Seed of the initial values and of the order of the images.
+        progress: Called after each step with the number of finished steps and of all.
 
     Raises:
         StudyError: the file cannot be written.
@@ -86,7 +99,7 @@ def train_demo(
         model = compact_resnet(len(dataset.classes)).to(memory_format=torch.channels_last)
         parts = list(iter_batches(dataset, dataset.parts["fit"], preprocessing, batch_size=256))
         images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
-        steps = _EPOCHS * (len(labels) // _BATCH)
+        steps = epochs * (len(labels) // _BATCH)
         optimizer = torch.optim.Adam(model.parameters(), weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps)
         rng = np.random.default_rng(seed)

@@ -35,7 +35,7 @@ def splits(opened: Study, view) -> list[BuiltSplit]:
     coarse = build_bottleneck(spec, Budget(payload_bytes=64))
     symbols = torch.arange(3, dtype=torch.uint8).repeat(1, 8, 22)[:, :, :64]
     codec = CodecOwner("f" * 64, cut.name).make_codec(LatentQuantiser(Quantiser.common(1.5, levels=3)), symbols)
-    return [*(one.split for one in closed), BuiltSplit(cut, coarse, codec)]
+    return [*(form.split for form in closed), BuiltSplit(cut, coarse, codec)]
 
 
 def by_hand(opened: Study, view, built: BuiltSplit, index: int) -> tuple[int, int, int]:
@@ -89,18 +89,18 @@ def test_divergence_by_hand(opened: Study, view, splits: list[BuiltSplit]) -> No
 def test_measurement_by_hand(opened: Study, view, splits: list[BuiltSplit]) -> None:
     """Accuracy, per class, paired with the whole, bytes, MACs and clipping are those of the answers."""
     images = view.images("test")
-    found = evaluate_splits(view, splits, images=images)[-1]
-    measured = measure(view, found, part="test")
+    evaluation = evaluate_splits(view, splits, images=images)[-1]
+    measured = measure(view, evaluation, part="test")
 
-    right, whole = found.answers == found.labels, found.whole == found.labels
+    right, whole = evaluation.answers == evaluation.labels, evaluation.whole == evaluation.labels
     assert (int(right.sum()), len(images)) == (measured.accuracy.correct, measured.accuracy.images)
     assert int(whole.sum()) == measured.whole.correct
     assert Paired.from_answers(whole, right) == measured.against_whole
     assert set(view.group.classes) == set(measured.per_class)
-    assert measured.accuracy.correct == sum(one.correct for one in measured.per_class.values())
-    assert {8} == {one.images for one in measured.per_class.values()}
-    assert found.divergence_nats == measured.divergence_nats
-    payload = found.payload_bytes
+    assert measured.accuracy.correct == sum(accuracy.correct for accuracy in measured.per_class.values())
+    assert {8} == {accuracy.images for accuracy in measured.per_class.values()}
+    assert evaluation.divergence_nats == measured.divergence_nats
+    payload = evaluation.payload_bytes
     assert (payload.mean(), payload.max()) == (measured.payload_bytes.mean, measured.payload_bytes.max)
     assert (8 * 8 * 8, 0) == (measured.elements, measured.encoder_macs)
     assert splits[-1].cut.head_macs / opened.graph_record.macs == pytest.approx(measured.head_mac_share)
@@ -139,7 +139,7 @@ def test_own_head_and_tail_are_used(opened: Study, splits: list[BuiltSplit]) -> 
 def test_no_trace(opened: Study, splits: list[BuiltSplit], fails: bool) -> None:
     """The model's modes and gradients are as before, also when it fails half-way."""
     module = opened.graph.module
-    before = [(one.training, len(one._forward_hooks)) for one in module.modules()]
+    before = [(part.training, len(part._forward_hooks)) for part in module.modules()]
     wants = [parameter.requires_grad for parameter in module.parameters()]
 
     def stop(what: str, done: int, total: int) -> None:
@@ -150,7 +150,7 @@ def test_no_trace(opened: Study, splits: list[BuiltSplit], fails: bool) -> None:
         evaluate_splits(opened.view(), splits[:1], images=np.arange(4), progress=stop)
     except KeyboardInterrupt:
         assert fails
-    assert before == [(one.training, len(one._forward_hooks)) for one in module.modules()]
+    assert before == [(part.training, len(part._forward_hooks)) for part in module.modules()]
     assert wants == [parameter.requires_grad for parameter in module.parameters()]
 
 
@@ -161,14 +161,14 @@ def test_budget_is_kept_by_real_bytes(opened: Study) -> None:
     closed = closed_forms(view, budgets, opened.cuts(("relu1", "relu2")), SETTINGS)
     every = view.images("fit")
     others = every[16:] if len(every) >= 32 else every  # as `closed_forms` chooses them
-    evaluations = evaluate_splits(view, [one.split for one in closed], images=others[:16])
+    evaluations = evaluate_splits(view, [form.split for form in closed], images=others[:16])
 
-    for one, evaluation in zip(closed, evaluations, strict=True):
-        budget, payload = one.budget.payload_bytes, evaluation.payload_bytes
+    for form, evaluation in zip(closed, evaluations, strict=True):
+        budget, payload = form.budget.payload_bytes, evaluation.payload_bytes
         assert budget is not None
         assert payload.mean() <= budget
         # With tables of so few images, the cross-validation leaves room for others.
-        assert payload.mean() > 0.6 * budget or one.split.codec.quantiser.levels == 256
+        assert payload.mean() > 0.6 * budget or form.split.codec.quantiser.levels == 256
 
 
 @pytest.mark.parametrize(("weighted", "cuts"), [(True, ()), (False, ("stage1.1.relu2", "stage2.1.relu2"))])
@@ -179,11 +179,12 @@ def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: boo
     """
     directory, _ = demo
     opened = open_study(directory / "isplit-demo" / "study")
-    settings = PredictSettings(statistics_images=400, remote_images=0, precision="fp32", weighted=weighted)
+    # Without entropy coding: lengths of payloads are not looked at.
+    settings = PredictSettings(statistics_images=400, remote_images=0, precision="fp32", weighted=weighted, coder="raw")
     some = opened.cuts(cuts)[:: 1 if cuts else 3]
     closed = closed_forms(opened.view(), [Budget(element_ratio=1)], some, settings)
     images = np.arange(len(opened.data))
-    for evaluation in evaluate_splits(opened.view(), [one.split for one in closed], images=images):
+    for evaluation in evaluate_splits(opened.view(), [form.split for form in closed], images=images):
         whole = (evaluation.whole == evaluation.labels).mean()
         assert 256 == evaluation.split.codec.quantiser.levels
         assert abs((evaluation.answers == evaluation.labels).mean() - whole) <= 0.003, evaluation.split.cut.name
@@ -208,6 +209,6 @@ def test_bf16_is_the_model_s_alone(opened: Study, view, splits: list[BuiltSplit]
     assert {torch.float32} == set(seen)
     assert "bf16" == measure(view, rounded[0], part="test").precision
     assert "fp32" == measure(view, exact[0], part="test").precision
-    divergences = [[one.divergence_nats for one in found] for found in (exact, rounded)]
+    divergences = [[evaluation.divergence_nats for evaluation in evaluations] for evaluations in (exact, rounded)]
     assert divergences[0] != divergences[1]
     assert divergences[1] == pytest.approx(divergences[0], rel=0.2, abs=2e-3)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from isplit.errors import InputError
+from isplit.plan import packets
 from isplit.plan.packets import FIXED_RTO_TCP, LINUX_TCP, MessageResult, TcpPath, TcpSettings, send_tcp, send_udp
 
 RANDOM = np.random.default_rng(0)
@@ -70,6 +72,15 @@ def test_timeouts_double():
     )
     assert 12 + 200 + 12 + 400 + 12 + 50 == pytest.approx(result.completion_ms)
     assert (3, 2, 2) == (result.packets, result.packets_lost, result.retransmissions)
+
+
+def test_a_link_that_loses_nearly_everything_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """A simulation does not run on for ever, and its user hears that the link is the reason."""
+    monkeypatch.setattr(packets, "_MOST_EVENTS", 200)
+    with pytest.raises(InputError, match=r"the link loses 99\.9999999 % of its packets.*give a link that loses fewer"):
+        send_tcp(
+            10, path=TcpPath(rate_bits_per_s=1e6, rtt_ms=100.0, loss=0.999999999), settings=LINUX_TCP, random=RANDOM
+        )
 
 
 def test_udp_draws_every_packet():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from isplit.errors import InputError
-from isplit.records import ComputeRates, LinkRecord, ProfileRecord, read_shared, write_shared
+from isplit.records import ComputeRates, LinkRecord, ProfileRecord, check_shared_path, read_shared, write_shared
 from isplit.records.files import LARGEST_RECORD_BYTES
 
 
@@ -55,3 +55,32 @@ def test_a_huge_file_is_not_read(tmp_path: Path):
         file.truncate(LARGEST_RECORD_BYTES + 1)
     with pytest.raises(InputError, match=r"has 67,108,865 bytes, and .* at most 67,108,864"):
         read_shared(ProfileRecord, path, command="isplit profile")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("study.json", b'{"schema": "isplit.study/1"}', "holds a record 'isplit.study'; give another name"),
+        ("later.json", b'{\n "schema": "isplit.link/9"}', "holds a record 'isplit.link'"),
+        ("net.py", b"import torch", "holds something else; give another name, or delete that file first"),
+        ("profile.json", b'{"schema": "isplit.plan/1"}', "holds a record 'isplit.plan'"),
+    ],
+)
+def test_other_files_are_not_replaced(tmp_path: Path, name: str, content: bytes, words: str):
+    """A wrong name does not cost a study, or a file of another program."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        write_shared(profile(), tmp_path / name)
+    assert content == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.json", b'{"schema": "isplit.profile/1", "na'), ("a.json", b""), ("profile.json", b"{}"), ("a.json", None)],
+)
+def test_older_and_damaged_records_of_a_kind_are_replaced(tmp_path: Path, name: str, content: bytes | None):
+    """The command that wrote a file may write it again, whatever became of it."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    check_shared_path(tmp_path / name, ProfileRecord)
+    assert write_shared(profile(), tmp_path / name).read_text() == profile().to_json()

@@ -89,7 +89,7 @@ def bench(
         msg = f"--study is {study}, which is no directory: give what `isplit analyze` wrote"
         raise InputError(msg)
     record_file = out or (study or Path()) / RunsRecord.file_name
-    check_shared_path(record_file)
+    check_shared_path(record_file, RunsRecord)
     running = None
     if server is not None:
         check_address(server)

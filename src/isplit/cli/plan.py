@@ -75,7 +75,7 @@ def plan(
     Example: isplit plan study --device pi4 --link 4g --max-latency-ms 100
     """
     if out is not None:
-        check_shared_path(out)
+        check_shared_path(out, PlanRecord)
     limits, objective = limit_choice.read()
     if not 0 <= arrivals_per_s <= 1e9 or not 0 < images_per_day <= 1e12:
         msg = (

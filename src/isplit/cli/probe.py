@@ -30,7 +30,7 @@ def probe(
 
     Example: isplit probe 192.168.1.20:8001 -o link.json
     """
-    check_shared_path(out)
+    check_shared_path(out, LinkRecord)
     record = measure(
         server,
         name=out.stem[:100] or "probed",

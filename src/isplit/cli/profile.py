@@ -49,7 +49,7 @@ def profile(
 
     Example: isplit profile bundle -o pi4.json --title "Raspberry Pi 4"
     """
-    check_shared_path(out)
+    check_shared_path(out, ProfileRecord)
     with console.progress_bars(quiet=quiet or json) as progress:
         record = measure(
             inputs.open(source) if is_study(source) else source,

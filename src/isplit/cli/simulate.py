@@ -136,7 +136,7 @@ def simulate(
         msg = f"{missing} is missing: accuracy under loss needs both --bundle and --images"
         raise InputError(msg)
     if out is not None:
-        check_shared_path(out)
+        check_shared_path(out, SimulationRecord)
     kind, times = _arrivals(arrivals)
     settings = SimulationSettings(
         devices=devices,

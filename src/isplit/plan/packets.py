@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isplit.errors import InputError
 from isplit.records import LinkRecord
 
 
@@ -215,8 +216,11 @@ class _Flow:
                 self.declare_lost(now_ms, segment)
             elif segment == self.timer:
                 self.on_timer(now_ms, kind)
-        msg = f"a message of {self.segments} segments did not arrive within {_MOST_EVENTS} events at loss {self.loss}"
-        raise RuntimeError(msg)
+        msg = (
+            f"the link loses {100 * self.loss:.9g} % of its packets, so that a message of {self.segments} packets does "
+            f"not arrive within {_MOST_EVENTS:,} events; give a link that loses fewer"
+        )
+        raise InputError(msg)
 
     def on_ack(self, now_ms: float, received: int) -> None:
         """Acknowledge the first `received` segments that the receiver got, grow the window, and find losses."""

@@ -90,7 +90,7 @@ def predict_quick_evaluation(right):
         whole=np.ones(count, int),
         answers=right.astype(int),
         payload_bytes=np.ones(count, int),
-        divergence_nats=1.0,
+        divergences_nats=np.ones(count),
         clipped_share=0.0,
         precision="fp32",
     )

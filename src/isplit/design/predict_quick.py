@@ -28,7 +28,7 @@ STATISTICS_IMAGES = 208
 """Enough for maps over all positions, which need 200."""
 REMOTE_IMAGES = 50
 PILOT_IMAGES = 50
-COMPARED_IMAGES = 32
+COMPARED_IMAGES = 16
 PATCH_WIDTH = 1024
 """The longest vector that a quick run solves for: half as long takes an eighth of the time."""
 

@@ -1,7 +1,10 @@
 """Between closed forms of a cut and budget, the network's own answers decide."""
 
+from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,22 +20,23 @@ from isplit.records import Budget
 
 FEW = ClosedFormTuning(held_out_images=8, compared_images=8)
 SETTINGS = PredictSettings(statistics_images=16, precision="fp32", tuning=FEW)
-BUDGETS = [Budget(payload_bytes=16), Budget(payload_bytes=40)]
 
 
 @pytest.fixture(scope="module")
 def groups(opened) -> list[list[BuiltSplit]]:
-    """Two cuts: the splits of both budgets, those of the second with a decoder that decodes nothing in front."""
-    closed = closed_forms(opened.view(), BUDGETS, opened.cuts(("relu1", "pool2")), SETTINGS)
-    built: list[list[BuiltSplit]] = []
-    for first, second in zip(closed[::2], closed[1::2], strict=True):
-        built.append([first.split, second.split])
-    (broken, *_) = closed_forms(opened.view(), BUDGETS, opened.cuts(("pool2",)), SETTINGS)
-    assert isinstance(broken.split.bottleneck, LinearBottleneck)
+    """Two cuts: at each a split and one that decodes nothing but the mean, which stands first at the first cut."""
+    first, second = closed_forms(opened.view(), [Budget(payload_bytes=40)], opened.cuts(("relu1", "pool2")), SETTINGS)
+    return [[broken(first.split), first.split], [second.split, broken(second.split)]]
+
+
+def broken(split: BuiltSplit) -> BuiltSplit:
+    """Return the split with a decoder of zeros."""
+    bottleneck = deepcopy(split.bottleneck)
+    assert isinstance(bottleneck, LinearBottleneck)
     with torch.no_grad():
-        broken.split.bottleneck.linear_maps[0].decoder.zero_()
-    built[1].insert(0, broken.split)
-    return built
+        for linear_map in bottleneck.linear_maps:
+            linear_map.decoder.zero_()
+    return replace(split, bottleneck=bottleneck)
 
 
 def passes_of(opened, *, tuning: ClosedFormTuning = FEW, statistics_images: int = 16) -> StatisticsPasses:
@@ -41,8 +45,8 @@ def passes_of(opened, *, tuning: ClosedFormTuning = FEW, statistics_images: int 
 
 
 def test_the_split_that_answers_like_the_network_is_taken(opened, groups) -> None:
-    """With 40 bytes it answers better than with 16, and with either better than without a decoder."""
-    assert [1, 2] == choose_by_answers(passes_of(opened), groups)
+    """It is the one that decodes its latents, wherever it stands."""
+    assert [1, 0] == choose_by_answers(passes_of(opened), groups)
 
 
 def test_one_split_needs_no_images(opened, groups, monkeypatch) -> None:
@@ -60,3 +64,31 @@ def test_the_first_is_taken_where_nothing_can_be_told(opened, groups, tuning, st
     passes = passes_of(opened, tuning=tuning, statistics_images=statistics_images)
 
     assert [0, 0] == choose_by_answers(passes, groups)
+
+
+def test_a_split_that_is_surely_worse_is_judged_on_the_first_images_only(groups, monkeypatch) -> None:
+    """A group that is settled after the first images is not evaluated on the others, and one that is not is."""
+    passes = SimpleNamespace(
+        images=SimpleNamespace(are_shared=False, held_out=np.arange(40)),
+        settings=replace(SETTINGS, tuning=replace(FEW, compared_images=32)),
+        view=None,
+        precision="fp32",
+        progress=silent,
+    )
+    shown = []
+
+    def evaluated(view, splits, *, images, **_):
+        shown.append((len(splits), len(images)))
+        noise = np.linspace(-1, 1, len(images))
+        # The first split of the first group is far worse; the two of the second group are alike.
+        return [
+            SimpleNamespace(
+                divergences_nats=np.full(len(images), 5.0) if split is groups[0][0] else noise * (place % 2)
+            )
+            for place, split in enumerate(splits)
+        ]
+
+    monkeypatch.setattr("isplit.design.closed_form.choice.evaluate_splits", evaluated)
+
+    assert 1 == choose_by_answers(passes, [groups[0], groups[1][:2]])[0]
+    assert [(4, 16), (2, 16)] == shown

@@ -27,7 +27,27 @@ def test_patch_by_width_and_samples(shape: tuple[int, ...], images: int, expecte
     """At most 2048 numbers a vector, a whole patch in the map, and at least a quarter of a sample a number."""
     cut = make_cut(shape)
 
-    assert [(expected, PatchLayout.of(cut).channels)] == possible_patches(cut, images=images)
+    assert [(expected, PatchLayout.of(cut).channels)] == possible_patches(cut, images=images, compared=False)
+
+
+@pytest.mark.parametrize(
+    ("shape", "images", "expected"),
+    [
+        # One patch of 8 in an image: 2,048 numbers from 640 images are too few to be sure of, and 1,024 as well.
+        ((32, 8, 8), 640, [(8, 32), (4, 32)]),
+        ((32, 8, 8), 2047, [(8, 32), (4, 32)]),
+        ((32, 8, 8), 2048, [(8, 32)]),
+        # After patches of 2 come single positions.
+        ((512, 4, 4), 511, [(2, 512), (1, 512)]),
+        ((512, 4, 4), 512, [(2, 512)]),
+    ],
+)
+def test_few_samples_are_compared_with_smaller_patches(
+    shape: tuple[int, ...], images: int, expected: list[tuple[int, int]]
+) -> None:
+    """Where vectors have fewer samples than numbers, the next smaller patches are compared, and nothing else."""
+    assert expected == possible_patches(make_cut(shape), images=images)
+    assert expected[:1] == possible_patches(make_cut(shape), images=images, compared=False)
 
 
 @pytest.mark.parametrize(

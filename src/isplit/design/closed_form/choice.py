@@ -7,20 +7,28 @@ worse. What the network answers for a few images that the basis was not solved f
 """
 
 from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
 
 from isplit.design.closed_form.passes import StatisticsPasses
-from isplit.design.devices import device_of
 from isplit.design.measure.splits import evaluate_splits
-from isplit.design.running import chosen_precision
 from isplit.design.splits import BuiltSplit
+
+_FIRST_IMAGES = 16
+"""Images that all splits are judged on; those of a group that are not settled then are judged on twice as many."""
+_SURE_ERRORS = 3.0
+"""A split is surely worse where the mean difference of divergences on the same images is so many standard errors."""
 
 
 def choose_by_answers(passes: StatisticsPasses, candidates: Sequence[Sequence[BuiltSplit]]) -> list[int]:
     """Return which of each group of splits answers most like the whole network.
 
-    All groups are judged in one pass over the first `compared_images` images that the moments are not from, by the mean
-    divergence of the class probabilities from the whole network's. Where all images are among those of the moments, or
-    `compared_images` is 0, the first split of each group is taken.
+    Groups are judged on up to `compared_images` of the images that the moments are not from, by the mean divergence of
+    the class probabilities from the whole network's. A split that is surely worse than another of its group is judged
+    on the first images only. Where all images are among those of the moments, or `compared_images` is 0, the first
+    split of each group is taken.
 
     Args:
         passes: Over the study's images.
@@ -31,21 +39,45 @@ def choose_by_answers(passes: StatisticsPasses, candidates: Sequence[Sequence[Bu
 
     """
     images = passes.images.held_out[: passes.settings.tuning.compared_images]
-    compared = [number for number, group in enumerate(candidates) if len(group) > 1]
-    places = [0] * len(candidates)
-    if passes.images.are_shared or not len(images) or not compared:
-        return places
-    evaluations = iter(
-        evaluate_splits(
+    # For each group the splits that may still be the best, by their places.
+    remaining = [range(len(group)) for group in candidates]
+    if passes.images.are_shared or not len(images):
+        return [0] * len(candidates)
+    divergences: dict[tuple[int, int], NDArray[np.float64]] = {}
+    seen = 0
+    while seen < len(images) and any(len(places) > 1 for places in remaining):
+        until = min(len(images), max(_FIRST_IMAGES, 2 * seen))
+        compared = [(number, place) for number, places in enumerate(remaining) if len(places) > 1 for place in places]
+        evaluations = evaluate_splits(
             passes.view,
-            [split for number in compared for split in candidates[number]],
-            images=images,
-            precision=chosen_precision(passes.settings.precision, device=device_of(passes.view.graph.module)),
+            [candidates[number][place] for number, place in compared],
+            images=images[seen:until],
+            precision=passes.precision,
             progress=passes.progress,
             label="comparison of patches",
         )
-    )
-    for number in compared:
-        divergences = [next(evaluations).divergence_nats for _ in candidates[number]]
-        places[number] = divergences.index(min(divergences))
-    return places
+        for key, evaluation in zip(compared, evaluations, strict=True):
+            before = divergences.get(key, np.zeros(0))
+            divergences[key] = np.concatenate([before, evaluation.divergences_nats])
+        remaining = [
+            _undecided({place: divergences[number, place] for place in places}) if len(places) > 1 else places
+            for number, places in enumerate(remaining)
+        ]
+        seen = until
+    return [
+        min(places, key=lambda place, number=number: divergences[number, place].mean())
+        if len(places) > 1
+        else places[0]
+        for number, places in enumerate(remaining)
+    ]
+
+
+def _undecided(divergences: dict[int, NDArray[np.float64]]) -> list[int]:
+    """Return the places of splits that are not surely worse than the best, from the divergences (N) of each."""
+    best = min(divergences, key=lambda place: divergences[place].mean())
+
+    def may_be_better(place: int) -> bool:
+        worse = divergences[place] - divergences[best]
+        return len(worse) < 2 or worse.mean() <= _SURE_ERRORS * worse.std(ddof=1) / sqrt(len(worse))
+
+    return [place for place in divergences if place == best or may_be_better(place)]

@@ -23,8 +23,8 @@ def possible_patches(
 
     A larger patch makes more of what neighbours share. Its vectors have to be short enough, and its samples not too
     few; the channels that matter least are given up for that. The first patches are the largest of 8, 4, 2 and 1 that
-    can be had. Where they give channels up, the next smaller ones follow, since only a comparison on images can tell
-    whether the size is worth the channels. What is compared may give up more channels than what is not.
+    can be had. Where they give channels up or have few samples, the next smaller ones follow, since only a comparison
+    on images can tell whether the size is worth that. What is compared may give up more channels than what is not.
 
     Args:
         cut: With one crossing tensor.
@@ -51,11 +51,14 @@ def possible_patches(
         room = min(tuning.max_patch_width // area, int(samples / (tuning.samples_per_dimension * area)))
         if room >= layout.channels:
             possible.append((patch, layout.channels))
-            break
+            if samples >= tuning.settled_samples * layout.channels * area:
+                break
+            continue
         if room and lost and lost[room - 1] <= max(factor * worth * loss, tuning.negligible_share):
             needed = next(rank + 1 for rank, share in enumerate(lost) if share <= tuning.negligible_share)
-            possible.append((patch, min(room, needed)))
-            if lost[possible[-1][1] - 1] <= tuning.negligible_share:
+            channels = min(room, needed)
+            possible.append((patch, channels))
+            if lost[channels - 1] <= tuning.negligible_share and samples >= tuning.settled_samples * channels * area:
                 break
     else:
         possible.append((1, PatchLayout.of(cut).channels))

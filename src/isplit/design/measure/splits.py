@@ -34,7 +34,8 @@ class SplitEvaluation:
         whole: The whole model's answers (N).
         answers: The split's answers (N).
         payload_bytes: The length of each image's payload (N).
-        divergence_nats: The mean Kullback-Leibler divergence of the split's class probabilities from the whole model's.
+        divergences_nats: For each image (N, float64), the Kullback-Leibler divergence of the split's class
+            probabilities from the whole model's.
         clipped_share: The share of latents beyond the quantiser's range.
         precision: The precision in which head, tail and the whole model compute.
 
@@ -45,9 +46,14 @@ class SplitEvaluation:
     whole: NDArray[np.int64]
     answers: NDArray[np.int64]
     payload_bytes: NDArray[np.int64]
-    divergence_nats: float
+    divergences_nats: NDArray[np.float64]
     clipped_share: float
     precision: Precision
+
+    @property
+    def divergence_nats(self) -> float:
+        """The mean divergence of an image."""
+        return float(self.divergences_nats.mean())
 
 
 def evaluate_splits(
@@ -188,33 +194,31 @@ class _SplitRunner:
             whole=expected.argmax(1).numpy(),
             answers=logits.argmax(1).numpy(),
             payload_bytes=self.built.codec.payload_bytes(symbols.numpy()),
-            divergence_nats=_divergence(logits, expected),
+            divergences_nats=_divergences(logits, expected),
             clipped_share=sum(self._clipped) / max(1, symbols.numel()),
             precision=self._precision,
         )
 
 
-def _divergence(logits: torch.Tensor, expected: torch.Tensor) -> float:
+def _divergences(logits: torch.Tensor, expected: torch.Tensor) -> NDArray[np.float64]:
+    """Return the Kullback-Leibler divergence of each image's (N) class probabilities from those that are expected."""
     wanted = expected.double().log_softmax(1)
     answered = logits.double().log_softmax(1)
-    return float(functional.kl_div(answered, wanted, log_target=True, reduction="batchmean"))
+    return functional.kl_div(answered, wanted, log_target=True, reduction="none").sum(1).numpy()
 
 
 def joined(first: SplitEvaluation, second: SplitEvaluation) -> SplitEvaluation:
     """Join two evaluations of a split on different images into the evaluation on all of them."""
     counts = len(first.labels), len(second.labels)
-
-    def mean(values: tuple[float, float]) -> float:
-        return sum(count * value for count, value in zip(counts, values, strict=True)) / sum(counts)
-
+    clipped = counts[0] * first.clipped_share + counts[1] * second.clipped_share
     return replace(
         first,
         labels=np.concatenate([first.labels, second.labels]),
         whole=np.concatenate([first.whole, second.whole]),
         answers=np.concatenate([first.answers, second.answers]),
         payload_bytes=np.concatenate([first.payload_bytes, second.payload_bytes]),
-        divergence_nats=mean((first.divergence_nats, second.divergence_nats)),
-        clipped_share=mean((first.clipped_share, second.clipped_share)),
+        divergences_nats=np.concatenate([first.divergences_nats, second.divergences_nats]),
+        clipped_share=clipped / sum(counts),
     )
 
 

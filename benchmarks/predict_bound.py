@@ -53,6 +53,7 @@ PHASES = {
     "solve": "isplit.design.closed_form.moments.CutMoments.solve",
     "joint maps": "isplit.design.closed_form.basis.JointBasis.of",
     "rank, step and tables": "isplit.design.closed_form.build.build_split",
+    "comparison of patches": "isplit.design.closed_form.build.choose_by_answers",
     "decoders": "isplit.design.closed_form.build.estimate_decoders",
     "evaluation": "isplit.design.predict.evaluate_splits",
     "compressed images": "isplit.design.predict.search_remote",

@@ -84,13 +84,13 @@ class FeatureStore:
             kept = held.batches.get(cut.name, [])
             if start is None or sum(map(len, kept)) != len(held.images):
                 continue
-            found: list[torch.Tensor] = []
+            parts: list[torch.Tensor] = []
             for batch in kept:
                 part = batch[max(0, start) : max(0, start + len(images))]
                 start -= len(batch)
                 if len(part):
-                    found.append(part)
-            return found
+                    parts.append(part)
+            return parts
         return None
 
     def forget(self, images: NDArray[np.int64]) -> None:

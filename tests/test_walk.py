@@ -8,6 +8,7 @@ import isplit
 
 QUICK = isplit.PredictSettings(statistics_images=12, images=10, remote_images=0)
 ONCE = isplit.FitSettings(epochs=1, images=12, select_images=10)
+SPLIT_ALONE = isplit.ExportSettings(local=False, remote=False)
 
 
 def test_ten_lines(tmp_path, monkeypatch):
@@ -20,7 +21,8 @@ def test_ten_lines(tmp_path, monkeypatch):
     predictions = isplit.predict(study, [48, isplit.Budget(element_ratio=64)], cuts=["stage3.2"], settings=QUICK)
     trained = isplit.fit(study, "stage3.2", 48, settings=ONCE)
     verification = isplit.verify(study, 48, cuts=["stage2.2", "stage3.2"], settings=ONCE)
-    isplit.export(study, "stage3.2", out="bundle", split_filter=isplit.SplitFilter(budget=trained.budget))
+    budget = isplit.SplitFilter(budget=trained.budget)
+    isplit.export(study, "stage3.2", out="bundle", split_filter=budget, settings=SPLIT_ALONE)
     bundle = isplit.Bundle.open("bundle")
     with isplit.serving(bundle) as server, isplit.EdgeClient(bundle, f"127.0.0.1:{server.port}") as client:
         answer = client.classify(isplit.open_data("sklearn:digits").image(0))

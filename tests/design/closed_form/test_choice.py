@@ -49,6 +49,23 @@ def test_the_split_that_answers_like_the_network_is_taken(opened, groups) -> Non
     assert [1, 0] == choose_by_answers(passes_of(opened), groups)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([1.0, 2.0, 3.0], [0.5, 1.5, 2.5], 1),
+        ([1.0, 2.0, 3.0], [1.5, 2.5, 3.5], 0),
+        # Lower by 1/30 in the mean, with a standard error of 0.3.
+        ([1.0, 2.0, 3.0], [1.5, 2.0, 2.4], 0),
+    ],
+)
+def test_the_first_stays_unless_another_is_clearly_better(opened, groups, monkeypatch, first, second, expected) -> None:
+    """A lower mean divergence does not do: it has to be lower by more than a standard error of the difference."""
+    answers = [SimpleNamespace(divergences_nats=np.array(values)) for values in (first, second)]
+    monkeypatch.setattr("isplit.design.closed_form.choice.evaluate_splits", lambda *_, **__: answers)
+
+    assert [expected] == choose_by_answers(passes_of(opened), groups[:1])
+
+
 def test_one_split_needs_no_images(opened, groups, monkeypatch) -> None:
     """Where no group has two splits, the network does not run."""
     monkeypatch.setattr("isplit.design.closed_form.choice.evaluate_splits", lambda *_, **__: pytest.fail("it ran"))

@@ -23,12 +23,13 @@ _SURE_ERRORS = 3.0
 
 
 def choose_by_answers(passes: StatisticsPasses, candidates: Sequence[Sequence[BuiltSplit]]) -> list[int]:
-    """Return which of each group of splits answers most like the whole network.
+    """Return the first split of each group, or one behind it that answers clearly more like the whole network.
 
     Groups are judged on up to `compared_images` of the images that the moments are not from, by the mean divergence of
     the class probabilities from the whole network's. A split that is surely worse than another of its group is judged
-    on the first images only. Where all images are among those of the moments, or `compared_images` is 0, the first
-    split of each group is taken.
+    on the first images only. A split is taken instead of those before it if its divergence is lower by more than a
+    standard error of the paired difference: images are few, and the order is mostly right. Where all images are among
+    those of the moments, or `compared_images` is 0, the first split of each group is taken.
 
     Args:
         passes: Over the study's images.
@@ -65,11 +66,19 @@ def choose_by_answers(passes: StatisticsPasses, candidates: Sequence[Sequence[Bu
         ]
         seen = until
     return [
-        min(places, key=lambda place, number=number: divergences[number, place].mean())
-        if len(places) > 1
-        else places[0]
+        _preferred({place: divergences[number, place] for place in places}) if len(places) > 1 else places[0]
         for number, places in enumerate(remaining)
     ]
+
+
+def _preferred(divergences: dict[int, NDArray[np.float64]]) -> int:
+    """Return the first place, or a later one whose divergences (N) are lower by more than a standard error."""
+    chosen, *others = divergences
+    for place in others:
+        gains = divergences[chosen] - divergences[place]
+        if len(gains) > 1 and gains.mean() > gains.std(ddof=1) / sqrt(len(gains)):
+            chosen = place
+    return chosen
 
 
 def _undecided(divergences: dict[int, NDArray[np.float64]]) -> list[int]:

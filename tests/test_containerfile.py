@@ -67,7 +67,9 @@ def test_it_runs_without_privileges():
     """The server's user is made before it is used, and nothing is copied or run after that as root."""
     words = [word for word, _ in instructions()]
     (user,) = [rest for word, rest in instructions() if word == "USER"]
-    assert any("useradd" in rest and rest.endswith(user) for word, rest in instructions() if word == "RUN")
+    assert user.isdigit()
+    assert int(user) > 0
+    assert any("useradd" in rest and f"--uid {user} " in rest for word, rest in instructions() if word == "RUN")
     assert not {"RUN", "COPY", "ADD"} & set(words[words.index("USER") :])
     assert ("STOPSIGNAL", "SIGTERM") in instructions()
 

@@ -44,6 +44,18 @@ def test_another_is_there(isplit, tmp_path):
     assert "mine" != path.read_text()
 
 
+@pytest.mark.parametrize("option", [(), ("--overwrite",)])
+@pytest.mark.parametrize("kind", ["link", "empty"])
+def test_masked(isplit, tmp_path, kind, option):
+    """A masked unit stays masked, and the message says how to unmask it."""
+    path = tmp_path / "isplit-run.service"
+    path.symlink_to("/dev/null") if kind == "link" else path.touch()
+    result = isplit("service", "install", "run", "--directory", tmp_path, *option)
+    assert 2 == result.code
+    assert "systemctl unmask isplit-run" in " ".join(result.err.split())
+    assert path.is_symlink() if kind == "link" else b"" == path.read_bytes()
+
+
 def test_nowhere(isplit, tmp_path):
     """A directory that is not there is named."""
     result = isplit("service", "install", "run", "--directory", tmp_path / "none")

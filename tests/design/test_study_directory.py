@@ -2,8 +2,9 @@
 
 import pytest
 
-from isplit.design.study_directory import make_directory
+from isplit.design.study_directory import make_directory, refuse_mixed_records
 from isplit.errors import StudyError
+from isplit.records import PlanRecord, SplitRecord
 
 
 @pytest.mark.parametrize("name", ["splits", "runs.json", "report.html", "notes.txt", ".profile", "scores"])
@@ -47,3 +48,59 @@ def test_a_file_in_the_way(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(StudyError, match=r"cannot use .* as a study: File exists"):
         make_directory(tmp_path / "a")
+
+
+class FakeRecord:
+    """A record that knows which model it is of."""
+
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+
+@pytest.mark.parametrize(
+    ("splits", "plan", "message"),
+    [
+        (["this"], "this", None),
+        (["other", "this"], "this", None),
+        ([None, "this"], None, None),
+        ([None], None, None),
+        ([], None, None),
+        (["other", "other"], "this", "holds splits of another model than study.json names"),
+        (["other", None], None, "holds splits of another model than study.json names"),
+        (["this"], "other", "is a plan of another model"),
+    ],
+    ids=[
+        "one study",
+        "one strange",
+        "one damaged",
+        "all damaged",
+        "nothing",
+        "strange",
+        "readable ones strange",
+        "plan",
+    ],
+)
+def test_a_study_json_of_another_study(tmp_path, monkeypatch, splits, plan, message):
+    """A study.json that was replaced is refused before anything is computed; single strange splits block nothing."""
+
+    def load_split(directory):
+        if directory.name == "None":
+            raise StudyError
+        return FakeRecord(model=directory.name.partition("-")[0])
+
+    def load_plan(directory):
+        return FakeRecord(model_fingerprint=plan)
+
+    for number, model in enumerate(splits):
+        directory = tmp_path / "splits" / (f"{model}-{number}" if model else "None")
+        directory.mkdir(parents=True)
+        (directory / "split.json").touch()
+    if plan:
+        (tmp_path / "plan.json").touch()
+    monkeypatch.setattr(SplitRecord, "load", load_split)
+    monkeypatch.setattr(PlanRecord, "load", load_plan)
+    if message is None:
+        refuse_mixed_records(tmp_path, "this")
+        return
+    with pytest.raises(StudyError, match=message):
+        refuse_mixed_records(tmp_path, "this")

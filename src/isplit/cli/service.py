@@ -40,11 +40,17 @@ def install(
 ) -> None:
     """Write the unit where systemd finds it, without starting it.
 
-    The remaining steps are printed.
+    The remaining steps are printed. A unit that an administrator has masked stays masked.
     """
     path = directory / f"isplit-{unit}.service"
     text = _text(unit)
     try:
+        if _is_masked(path):
+            msg = (
+                f"isplit-{unit} is masked, so that nobody starts it ({path} is empty or leads to {os.devnull}): run "
+                f"`systemctl unmask isplit-{unit}` first"
+            )
+            raise InputError(msg)
         if not overwrite and os.path.lexists(path) and not _holds(path, text):
             msg = f"{path} is there and differs: look at it, then give --overwrite"
             raise InputError(msg)
@@ -58,6 +64,13 @@ def install(
     typer.echo(f"wrote {path}")
     typer.echo(f"put into /etc/isplit: {_FILES[unit]}")
     typer.echo(f"then: systemctl daemon-reload && systemctl enable --now isplit-{unit}")
+
+
+def _is_masked(path: Path) -> bool:
+    """Return whether systemd takes a unit for masked: its file leads to /dev/null, or is empty."""
+    if path.is_symlink() and path.readlink() == Path(os.devnull):
+        return True
+    return path.is_file() and path.stat().st_size == 0
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -17,7 +17,7 @@ from isplit.design.graph import ModelGraph
 from isplit.design.inputs.data import Dataset, balanced_order, open_data
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.recorded_inputs import load_recorded_model, recorded_spec
-from isplit.design.study_directory import StudyInputs, remove_leftovers
+from isplit.design.study_directory import StudyInputs, refuse_mixed_records, remove_leftovers
 from isplit.design.study_lock import study_lock
 from isplit.errors import InputError, StudyError
 from isplit.records import (
@@ -309,6 +309,7 @@ def open_to_write(study: Study | str | Path) -> Generator[Study]:
         if now != then:
             msg = f"{directory} was analysed again with other input since it was opened: open it again"
             raise StudyError(msg)
+        refuse_mixed_records(directory, record.model.fingerprint)
         with suppress(OSError):  # they do no harm
             remove_leftovers(directory)
         yield opened

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from isplit.records import (
     PlanRecord,
     PredictionsRecord,
     RunsRecord,
+    SplitRecord,
     StudyRecord,
     VerificationRecord,
 )
@@ -161,6 +163,39 @@ def remove_leftovers(directory: Path) -> None:
             path.unlink(missing_ok=True)
     for path in (directory / SPLITS).glob("*/"):
         tidy_split(path)
+
+
+def refuse_mixed_records(directory: Path, fingerprint: str) -> None:
+    """Refuse a study in which study.json is of another model than everything that was derived from it.
+
+    A single split of another model is refused where it is used; here all of them have to be of another one.
+
+    Args:
+        directory: The study's folder.
+        fingerprint: The fingerprint of the model that study.json names.
+
+    Raises:
+        StudyError: study.json was replaced, so that new results would be mixed with those of another model.
+
+    """
+    models: set[str] = set()
+    for path in (directory / SPLITS).glob(f"*/{SplitRecord.file_name}"):
+        with suppress(StudyError):  # what cannot be read is left out where splits are listed
+            models.add(SplitRecord.load(path.parent).model)
+    if models and fingerprint not in models:
+        msg = (
+            f"{directory / SPLITS} holds splits of another model than {StudyRecord.file_name} names: put this study's "
+            f"{StudyRecord.file_name} back, or delete {SPLITS} and {PredictionsRecord.file_name}"
+        )
+        raise StudyError(msg)
+    if not (directory / PlanRecord.file_name).exists():
+        return
+    plan_model: str | None = None
+    with suppress(StudyError):  # a plan that cannot be read is named where it is read
+        plan_model = PlanRecord.load(directory).model_fingerprint
+    if plan_model not in (None, fingerprint):
+        msg = f"{PlanRecord.file_name} in {directory} is a plan of another model; run `isplit plan {directory}` again"
+        raise StudyError(msg)
 
 
 def make_directory(directory: Path) -> None:

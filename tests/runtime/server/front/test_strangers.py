@@ -67,12 +67,12 @@ def test_at_once(loop):
         (0, 1.0, 0.03),
         (1, 0.0, 0.5),
         (1, 1.0, 0.02),
-        (2, 0.0, 0.5),
+        (2, 0.0, 0.15),
         (KNOWN_RANK, 0.0, 0.03),
     ],
 )
 def test_share(loop, rank, use, share):
-    """Each rank gets its part of the share, and strangers that cost little half of the time that others leave."""
+    """Each rank gets its part of the share, and strangers a share of the time that others leave."""
     strangers = StrangerTime(0.1, loop, thread_time=lambda: use * (loop.now - 100))
     for _ in range(100):  # until the average has followed
         loop.now += 0.05

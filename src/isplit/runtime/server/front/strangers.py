@@ -1,9 +1,9 @@
 """Bound the processor time that peers cost which have not shown who they are.
 
 A TLS handshake, a flood of frames and a flood of refused calls cost processor time, even if every call is refused. All
-strangers together get a small share of the event loop's time, and half of the time that nobody else uses. While they
-have used it up, the server reads nothing more from strangers; the kernel's buffers fill, and TCP tells them to wait.
-Peers with the token that wait here because their calls cost much are treated in the same way.
+strangers together get a small share of the event loop's time, and up to half of the time that nobody else uses. While
+they have used it up, the server reads nothing more from strangers; the kernel's buffers fill, and TCP tells them to
+wait. Peers with the token that wait here because their calls cost much are treated in the same way.
 
 The share is divided by how much the addresses of the peers have cost, and each part has an account of its own. A
 newcomer from an address that has cost nothing therefore never waits for time that costly peers have used up. Within a
@@ -27,8 +27,6 @@ _LATE_S = 0.01
 _MAX_SQUEEZE = 8.0
 LITTLE_S = 0.008
 """Time that one stranger may cost and still count as cheap; a TLS handshake and a first call take less."""
-_IDLE_SHARE = 0.5
-"""Share of the event loop's idle time, so that a fleet joins quickly, and a newcomer in a flood."""
 _MEMORY_S = 0.1
 """Span over which the use by others is averaged."""
 
@@ -36,9 +34,10 @@ _MEMORY_S = 0.1
 KNOWN_RANK = 3
 """The rank of peers with the token whose calls cost much and are not answered."""
 
-_PARTS = ((0.3, True), (0.2, True), (0.2, True), (0.3, False))
-"""For each rank its part of the share, and whether it also gets a share of the idle time. Strangers of costly addresses
-get it, because a rightful newcomer may share its address with them."""
+_PARTS = ((0.3, 0.5), (0.2, 0.5), (0.2, 0.15), (0.3, 0.0))
+"""For each rank its part of the share, and its share of the event loop's idle time. Idle time lets a fleet join
+quickly, and a newcomer in a flood. Costly addresses get some of it, because a rightful newcomer may have the same
+address."""
 
 
 class Stranger(Protocol):
@@ -61,13 +60,13 @@ class _Account:
     """The time that the peers of one rank have left, and the peers that wait for it."""
 
     share: float
-    gets_idle_time: bool
+    idle_share: float
     credit_s: float = _BURST_S
     queue: list[tuple[int, int, Stranger]] = field(default_factory=list[tuple[int, int, Stranger]])
 
     def rate(self, use: float) -> float:
         """Return the seconds that it earns each second while others use so much of the event loop's time."""
-        return max(self.share, _IDLE_SHARE * (1 - use) * self.gets_idle_time)
+        return max(self.share, self.idle_share * (1 - use))
 
 
 class StrangerTime:
@@ -89,7 +88,7 @@ class StrangerTime:
     ) -> None:
         self._loop = loop
         self._thread_time = thread_time
-        self._accounts = tuple(_Account(share * part, gets_idle_time) for part, gets_idle_time in _PARTS)
+        self._accounts = tuple(_Account(share * part, idle_share) for part, idle_share in _PARTS)
         self._slice_s = 0.0
         self._pause_ends_at = loop.time()
         self._refilled_at = loop.time()

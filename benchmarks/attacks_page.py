@@ -104,9 +104,12 @@ def summary(rounds: list[dict[str, Any]]) -> str:
 def same_address(result: dict[str, Any]) -> str:
     """Return what happens when attackers share the address of rightful clients."""
     newcomer = result[NEWCOMER]
+    failed = sum(count for word, count in result["failures"].items() if word.startswith(NEWCOMER))
+    given_up = f" {failed} of {newcomer['calls']} such calls gave up after 10 s." if failed else ""
     return fill(
         "If attackers share the address of a newcomer (`--same-address`), it cannot be told from them, and waits "
-        f"longer: {newcomer['p95_ms']:.0f} ms instead of {newcomer['p95_rest_ms']:.0f} ms under {title(result)}.",
+        f"longer: {newcomer['p95_ms']:.0f} ms instead of {newcomer['p95_rest_ms']:.0f} ms under "
+        f"{title(result)}.{given_up}",
         WIDTH,
     )
 

@@ -152,6 +152,26 @@ def caught_by_the_caller(net: Net, x: torch.Tensor) -> torch.Tensor:
         return x
 
 
+def beside_another_error(net: Net, x: torch.Tensor) -> torch.Tensor:
+    try:
+        assert x.max() < 1e9
+        if x.min() < -1e9:
+            raise OverflowError("large")
+        x = x * 2
+    except (KeyError, ValueError):
+        x = x * 3
+    return x
+
+
+def caught_by_a_base_class(net: Net, x: torch.Tensor) -> torch.Tensor:
+    try:
+        if x.max() > 50:
+            raise OverflowError("large")
+    except ArithmeticError:
+        return x
+    return x * 2
+
+
 def checked(x: torch.Tensor) -> torch.Tensor:
     if x.max() > 50:
         raise ValueError("large")
@@ -159,7 +179,17 @@ def checked(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "change", [branch, raised, warned_or_changed, passed_or_changed, caught, suppressed, caught_by_the_caller]
+    "change",
+    [
+        branch,
+        raised,
+        warned_or_changed,
+        passed_or_changed,
+        caught,
+        caught_by_a_base_class,
+        suppressed,
+        caught_by_the_caller,
+    ],
 )
 def test_what_is_no_guard(change: Forward) -> None:
     """A decision after which the model answers in two ways, or whose parts should differ, is not left out."""

@@ -284,3 +284,30 @@ def test_timm_missing(monkeypatch):
 
     with pytest.raises(Exception, match=r"pip install 'isplit\[timm\]'"):
         load_model("timm:resnet18")
+
+
+class _Last(nn.Module):
+    def __init__(self, outputs, function):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, outputs)
+        self.function = function
+        self.preprocessing = {"image_size": (16, 16), "channels": 3}
+
+    def forward(self, x):
+        return self.function(self.linear(self.conv(x).mean((2, 3))))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_last_logsigmoid_is_undone(outputs):
+    """The logits are those before it, as they are in the graph: of one logit the sign would be lost."""
+    torch.manual_seed(0)
+    model = _Last(outputs, nn.functional.logsigmoid)
+    images = 3 * torch.randn(8, 3, 16, 16)
+    loaded = load_model(model)
+    with torch.no_grad():
+        logits = loaded.logits(images)
+        expected = model.linear(model.conv(images).mean((2, 3)))
+        of_graph = loaded.graph().module(images)
+
+    torch.testing.assert_close(logits[:, -outputs:], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits, of_graph, atol=1e-4, rtol=1e-4)

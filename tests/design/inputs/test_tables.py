@@ -205,3 +205,16 @@ def test_labels_of_a_frame_that_name_no_class(write_table, tmp_path, monkeypatch
 
     with pytest.raises(DataError, match=f"image 1 has the label {label} in 'label': give a whole number or a name"):
         open_data(frame)
+
+
+def test_images_outside_the_folder_are_told(write_table, tmp_path):
+    """Paths that lead out of the table's folder are read, and a notice says so; others leave no notice."""
+    names = [str(tmp_path / f"images/{i}.png") for i in range(12)]
+    inside = open_data(write_table("path,label\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names))))
+    (tmp_path / "tables").mkdir()
+    outside = tmp_path / "tables" / "labels.csv"
+    outside.write_text("path,label\n" + "".join(f"../images/{i}.png,{i % 2}\n" for i in range(12)))
+
+    assert not [notice for notice in inside.notices if "outside" in notice]
+    (notice,) = [notice for notice in open_data(str(outside)).notices if "outside" in notice]
+    assert notice.endswith("12 images lie outside the table's folder, for example ../images/0.png")

@@ -95,3 +95,34 @@ def test_a_model_on_the_meta_device():
         model = net()
     with pytest.raises(ModelError, match="meta device, so it holds no numbers"):
         load_model(model)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (torch.full((3, 4), 1 + 2j), "complex64 there and float32"),
+        (torch.full((3, 4), 2**24 + 1), "int64 there and float32"),
+    ],
+    ids=["complex", "whole numbers"],
+)
+def test_values_that_the_model_cannot_hold(tmp_path, values, says):
+    """A tensor that would lose its imaginary part or its range is refused, not cast."""
+    torch.save({**net().state_dict(), "3.weight": values}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=rf"w\.pth: 3\.weight is {says} in the model, which cannot hold its values"):
+        load_model(net(), weights=str(tmp_path / "w.pth"))
+
+
+def test_values_of_another_kind_are_told(tmp_path):
+    """Whole numbers that a float holds as they are are cast, and a notice says so."""
+    torch.save({**net().state_dict(), "3.weight": torch.arange(12).reshape(3, 4)}, tmp_path / "w.pth")
+    loaded = load_model(net(), weights=str(tmp_path / "w.pth"))
+    assert "the weights in w.pth are int64 and were cast to the model's" in loaded.notices
+    assert list(range(12)) == loaded.module.state_dict()["3.weight"].flatten().tolist()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch means to give TorchScript up
+def test_torchscript(tmp_path):
+    """A file of TorchScript is no file of weights, and the message says what to save instead."""
+    torch.jit.script(net()).save(str(tmp_path / "net.pt"))
+    with pytest.raises(ModelError, match=r"net\.pt holds TorchScript.*state_dict\(\)"):
+        read_weights(tmp_path / "net.pt")

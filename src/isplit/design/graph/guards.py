@@ -99,7 +99,7 @@ def guard_value(frame: FrameType | None, places: list[str]) -> bool | None:
     if frame is None:
         return None
     statement = _statement(_source(frame), frame.f_lineno)
-    if statement is None or not _is_guard(statement) or _is_caught(frame):
+    if statement is None or not _is_guard(statement) or _is_caught(frame, _raised(statement, frame)):
         return None
     values = set(_wanted(statement.test, isinstance(statement, ast.Assert)))
     if len(values) != 1:
@@ -147,23 +147,52 @@ def _is_guard(statement: ast.If | ast.Assert) -> bool:
     return all(map(_only_complains, statement.body if raises else [*statement.body, *statement.orelse]))
 
 
-def _is_caught(frame: FrameType | None) -> bool:
-    """Return whether an error at a frame may be caught in the model's own code, which then goes on."""
+def _raised(statement: ast.If | ast.Assert, frame: FrameType) -> tuple[type[BaseException], ...] | None:
+    """Return the classes of the errors that a guard may raise, or None if they cannot be told."""
+    if isinstance(statement, ast.Assert):
+        return (AssertionError,)
+    errors = [step.exc for step in ast.walk(statement) if isinstance(step, ast.Raise)]
+    kinds = [_class_of(error.func if isinstance(error, ast.Call) else error, frame) for error in errors]
+    return tuple(kind for kind in kinds if kind is not None) if kinds and all(kinds) else None
+
+
+def _class_of(expression: ast.expr | None, frame: FrameType) -> type[BaseException] | None:
+    """Return the class of errors that a name stands for at a frame, or None where it is not such a name."""
+    names = ast.unparse(expression).split(".") if isinstance(expression, ast.Name | ast.Attribute) else [""]
+    first = next(
+        (scope[names[0]] for scope in (frame.f_locals, frame.f_globals, vars(builtins)) if names[0] in scope), None
+    )
+    value = functools.reduce(lambda owner, name: getattr(owner, name, None), names[1:], first)
+    return value if isinstance(value, type) and issubclass(value, BaseException) else None
+
+
+def _is_caught(frame: FrameType | None, raised: tuple[type[BaseException], ...] | None) -> bool:
+    """Return whether an error at a frame may be caught in the model's own code, which then goes on.
+
+    Args:
+        frame: Where the error would be raised.
+        raised: The classes of the error, or None if it may be of any.
+
+    """
     while frame is not None:
         path = frame.f_code.co_filename
         if path.startswith(_HERE) and frame.f_code.co_name in _TRACERS:
             return False
-        if not path.startswith((_HERE, _TORCH)) and _catches(_source(frame), frame.f_lineno):
+        if not path.startswith((_HERE, _TORCH)) and _catches(frame, raised):
             return True
         frame = frame.f_back
     return False
 
 
-def _catches(source: str, line: int) -> bool:
-    """Return whether a line stands in a `try` with a handler that does not raise again, or in a `suppress`."""
-    for node in ast.walk(_tree(source)):
+def _catches(frame: FrameType, raised: tuple[type[BaseException], ...] | None) -> bool:
+    """Return whether a frame is in a `suppress`, or in a `try` that handles such errors and goes on."""
+    line = frame.f_lineno
+    for node in ast.walk(_tree(_source(frame))):
         if isinstance(node, ast.Try | ast.TryStar):
-            catches = any(not isinstance(handler.body[-1], ast.Raise) for handler in node.handlers)
+            catches = any(
+                not isinstance(handler.body[-1], ast.Raise) and _may_handle(handler.type, raised, frame)
+                for handler in node.handlers
+            )
         elif isinstance(node, ast.With):
             catches = any("suppress" in ast.unparse(item.context_expr) for item in node.items)
         else:
@@ -171,6 +200,15 @@ def _catches(source: str, line: int) -> bool:
         if catches and node.body[0].lineno <= line <= (node.body[-1].end_lineno or line):
             return True
     return False
+
+
+def _may_handle(caught: ast.expr | None, raised: tuple[type[BaseException], ...] | None, frame: FrameType) -> bool:
+    """Return whether `except caught` may catch one of the errors; what cannot be told may."""
+    if caught is None or raised is None:
+        return True
+    names = caught.elts if isinstance(caught, ast.Tuple) else [caught]
+    kinds = [_class_of(name, frame) for name in names]
+    return any(kind is None or issubclass(error, kind) for kind in kinds for error in raised)
 
 
 def _only_complains(statement: ast.stmt) -> bool:

@@ -39,12 +39,14 @@ class ModelCall:
         extra_inputs: Values for further parameters of `forward`, by name. Numbers, and tensors: one whose first
             dimension is 1 is repeated for every image of a batch.
         gives_probabilities: Whether the model's answers are probabilities and not logits; see `are_probabilities`.
+        gives_log_sigmoids: Whether the model's answers are logarithms of sigmoids of logits.
 
     """
 
     path: tuple[Step, ...] = ()
     extra_inputs: Mapping[str, Any] = field(default_factory=dict)
     gives_probabilities: bool = False
+    gives_log_sigmoids: bool = False
 
     def __call__(self, model: nn.Module, images: torch.Tensor) -> Any:
         """Return the model's whole output for images N×C×H×W."""
@@ -175,6 +177,12 @@ def logits_of(probabilities: torch.Tensor) -> torch.Tensor:
     if probabilities.shape[1] == 1:
         return torch.logit(probabilities.float(), eps=_SMALLEST_PROBABILITY)
     return probabilities.float().clamp_min(_SMALLEST_PROBABILITY).log()
+
+
+def logits_of_log_sigmoids(answers: torch.Tensor) -> torch.Tensor:
+    """Return the logits z of answers log(sigmoid(z)) of any shape: z = a - log(1 - exp(a))."""
+    answers = answers.float()
+    return answers - (-answers.expm1()).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 _SMALLEST_PROBABILITY = 1e-7

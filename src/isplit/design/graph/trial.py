@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from isplit.design.graph.diagnosis import (
     differing_operation,
@@ -83,7 +84,53 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
     notices = _check_repeatable(model, images, call, logits)
     if not is_close(alone.float(), logits) and not _keeps_images_apart(model, images, call):
         raise ModelError(_why_images_mix(model, images, call))
-    return Trial(replace(call, gives_probabilities=gives_probabilities(model, images, call)), logits, notices)
+    return Trial(with_kind_of_answer(model, images, call), logits, notices)
+
+
+def with_kind_of_answer(model: nn.Module, images: torch.Tensor, call: ModelCall) -> ModelCall:
+    """Return the call with what is known about a model's answers: whether they are probabilities, or their logarithms.
+
+    Args:
+        model: The model, in evaluation mode.
+        images: N×C×H×W of usual values.
+        call: How the model is called, and which of its outputs is the answer.
+
+    """
+    return replace(
+        call,
+        gives_probabilities=gives_probabilities(model, images, call),
+        gives_log_sigmoids=_gives_log_sigmoids(model, images, call),
+    )
+
+
+def _gives_log_sigmoids(model: nn.Module, images: torch.Tensor, call: ModelCall) -> bool:
+    """Return whether a model's answer comes out of a logsigmoid; its values alone would not tell."""
+    followed = _LogSigmoids()
+    try:
+        with torch.no_grad(), preserved(model), followed:
+            answer = call.pick(call(model, images.clone()))
+    except Exception:  # noqa: BLE001 - where the model cannot be followed, its answers are taken as they are
+        return False
+    return any(answer is tensor for tensor in followed.tensors)
+
+
+class _LogSigmoids(TorchFunctionMode):
+    """Collects what logsigmoid gives in a block, and what only changes the shape of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = str(getattr(func, "__name__", ""))
+        passed_on = name in _SHAPES and args and any(args[0] is tensor for tensor in self.tensors)
+        if "log_sigmoid" in name or "logsigmoid" in name or passed_on:
+            self.tensors.append(result)
+        return result
+
+
+_SHAPES = frozenset("flatten reshape view squeeze unsqueeze contiguous clone float to detach".split())
 
 
 def gives_probabilities(model: nn.Module, images: torch.Tensor, call: ModelCall) -> bool:

@@ -22,7 +22,13 @@ from isplit.design.inputs.objects import object_spec, read_object
 from isplit.design.inputs.parts import Division, divide
 from isplit.design.inputs.source import Source, choose_parts, close_match, notices_of_similar_names
 from isplit.design.inputs.tables import FILE_NAME as TABLE_NAME
-from isplit.design.inputs.tables import ImageFiles, files_below, parse_csv, read_table
+from isplit.design.inputs.tables import (
+    ImageFiles,
+    files_below,
+    notices_of_files_elsewhere,
+    parse_csv,
+    read_table,
+)
 from isplit.errors import DataError, InputError
 from isplit.records import DataSource, PartName, Preprocessing
 from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
@@ -267,20 +273,22 @@ def _open_path(path: Path, *, spec: str, split: str | None) -> Source:
     if suffix == ".npz":
         return read_npz(path, spec=spec, split=split)
     if suffix in (".csv", ".tsv"):
-        return read_table(
-            parse_csv(_content(path, spec=spec), name=spec), files_below(path.parent), spec=spec, split=split
-        )
+        columns = parse_csv(_content(path, spec=spec), name=spec)
+        elsewhere = notices_of_files_elsewhere(columns, path.parent, spec=spec)
+        return read_table(columns, files_below(path.parent), spec=spec, split=split, notices=elsewhere)
     tree = zip_tree(path) if suffix == ".zip" else directory_tree(path)
     if TABLE_NAME not in tree.files:
         return read_folders(tree, spec=spec, split=split)
     notice = f"{spec}: the labels were taken from its {TABLE_NAME}, not from the names of its folders"
     files = files_below(path) if path.is_dir() else ImageFiles(exists=tree.files.__contains__, read=tree.read)
+    columns = parse_csv(tree.read(TABLE_NAME), name=f"{spec}: {TABLE_NAME}")
+    elsewhere = notices_of_files_elsewhere(columns, path, spec=spec) if path.is_dir() else ()
     return read_table(
-        parse_csv(tree.read(TABLE_NAME), name=f"{spec}: {TABLE_NAME}"),
+        columns,
         files,
         spec=spec,
         split=split,
-        notices=[notice, *tree.notices],
+        notices=[notice, *tree.notices, *elsewhere],
     )
 
 

@@ -18,10 +18,11 @@ from isplit.design.graph.outputs import (
     check_inputs,
     choose_output,
     logits_of,
+    logits_of_log_sigmoids,
     outputs_of,
     why_no_logits,
 )
-from isplit.design.graph.trial import gives_probabilities
+from isplit.design.graph.trial import with_kind_of_answer
 from isplit.design.inputs.built import Built
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
@@ -67,11 +68,13 @@ class LoadedModel:
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Run images N×C×H×W and return the logits N×K; one logit z stands for (0, z).
 
-        Of a model that answers with probabilities these are their logarithms.
+        Of a model that answers with probabilities these are their logarithms; a last logsigmoid is undone.
         """
         matrix = self.call.logits(self.module, images)
         if self.call.gives_probabilities:
             matrix = logits_of(matrix)
+        elif self.call.gives_log_sigmoids:
+            matrix = logits_of_log_sigmoids(matrix)
         return torch.cat([torch.zeros_like(matrix), matrix], 1) if matrix.shape[1] == 1 else matrix
 
     def graph(self, *, channel_axes: Mapping[str, int] | None = None, keep_layout: bool = False) -> ModelGraph:
@@ -192,7 +195,7 @@ def _with_path(call: ModelCall, output: Output, module: nn.Module, preprocessing
     shape = (2, preprocessing.channels, *preprocessing.image_size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with evaluating(module):
-        return replace(call, gives_probabilities=gives_probabilities(module, images, call))
+        return with_kind_of_answer(module, images, call)
 
 
 def _source(

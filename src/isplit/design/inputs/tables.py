@@ -43,6 +43,23 @@ def files_below(folder: Path) -> ImageFiles:
     )
 
 
+def notices_of_files_elsewhere(columns: Mapping[str, Sequence[Any]], folder: Path, *, spec: str) -> tuple[str, ...]:
+    """Say how many paths of a table lead out of its folder; such a table cannot be moved with its folder."""
+    paths = [str(path) for column, values in columns.items() if column.lower() in _PATH_COLUMNS for path in values]
+    root = folder.resolve()
+    inside = {path: _is_inside(path.replace("\\", "/"), root) for path in dict.fromkeys(paths)}
+    elsewhere = [path for path, is_inside in inside.items() if not is_inside]
+    if not elsewhere:
+        return ()
+    number = "1 image lies" if len(elsewhere) == 1 else f"{len(elsewhere)} images lie"
+    return (f"{spec}: {number} outside the table's folder, for example {display_name(elsewhere[0])}",)
+
+
+def _is_inside(path: str, root: Path) -> bool:
+    """Return whether a path leads to a place below a folder, as it is written; links in the folder are the user's."""
+    return Path(posixpath.normpath(str(root / path))).is_relative_to(root)
+
+
 def parse_csv(content: bytes, *, name: str) -> dict[str, list[str]]:
     """Read a table with a header, separated by commas, semicolons, tabs or bars, as {column: values}.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ def apply_weights(module: nn.Module, file: WeightsFile) -> list[str]:
     wrong = [name for name in tensors.keys() & fit.state.keys() if _differs(tensors[name], fit.state[name])]
     if wrong:
         _refuse_shapes(module, tensors, fit.state, wrong, file=file.path)
+    _check_castable(tensors, fit.state, file=file.path)
     module.load_state_dict(fit.state, strict=False)
     return _notices(file, place, fit, [other for other, _ in fits[1:]], tensors)
 
@@ -164,6 +166,21 @@ def _check_not_quantised(path: Path, state: Mapping[str, torch.Tensor]) -> None:
         raise ModelError(msg)
 
 
+def _check_castable(tensors: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor], *, file: Path) -> None:
+    """Raise a ModelError if a tensor would lose its imaginary part, its fractions or its range in the model's dtype."""
+    for name in sorted(tensors.keys() & state.keys()):
+        given, wanted = state[name], tensors[name].dtype
+        if given.is_floating_point() and wanted.is_floating_point:
+            continue  # a precision, which is said in a notice
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of an imaginary part; here it is an error
+            same = torch.equal(given.to(wanted).to(given.dtype), given)
+        if not same:
+            kinds = (str(kind).removeprefix("torch.") for kind in (given.dtype, wanted))
+            msg = "{}: {} is {} there and {} in the model, which cannot hold its values: is it another model's?"
+            raise ModelError(msg.format(file, name, *kinds))
+
+
 def _refuse(module: nn.Module, tensors: Mapping[str, torch.Tensor], file: WeightsFile, place: str) -> NoReturn:
     """Raise the error for a file of which nothing fits."""
     state = file.states[place]
@@ -215,7 +232,7 @@ def _notices(
     kinds = {
         str(tensor.dtype).removeprefix("torch.")
         for name, tensor in fit.state.items()
-        if name in tensors and tensor.dtype != tensors[name].dtype and tensor.is_floating_point()
+        if name in tensors and tensor.dtype != tensors[name].dtype
     }
     if kinds:
         notices.append(f"the weights in {file.path.name} are {', '.join(sorted(kinds))} and were cast to the model's")

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +189,7 @@ class _Ignored:
 def _torch_load(path: Path) -> tuple[Any, tuple[str, ...]]:
     """Return what torch.save wrote, and the classes whose objects in it were replaced by empty ones."""
     ignored: tuple[str, ...] = ()
+    _check_state_dictionary(path)
     try:
         ignored = tuple(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path)))
     except Exception:  # noqa: BLE001 - older formats cannot be looked through; then nothing is replaced
@@ -200,6 +202,25 @@ def _torch_load(path: Path) -> tuple[Any, tuple[str, ...]]:
     except Exception as error:  # on damaged bytes, torch's unpickler raises errors of every kind
         msg = f"{path} is damaged, or holds more than tensors and is unsafe to load ({_why(error)}): save "
         raise ModelError(msg + "model.state_dict()") from error
+
+
+def _check_state_dictionary(path: Path) -> None:
+    """Raise a ModelError for a zip of torch's that holds a whole program: of TorchScript, or of torch.export."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.partition("/")[2] or name for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return  # torch says what is wrong with it
+    program = next((program for mark, program in _PROGRAMS.items() if mark in members), None)
+    if program is not None:
+        msg = f"{path} holds {program}, not weights: save the state_dict() of the Python model that it was made from"
+        raise ModelError(msg)
+
+
+_PROGRAMS = {"constants.pkl": "TorchScript", "archive_format": "a program of torch.export"}
+"""Members of the zips that torch writes which only programs have, and what such a zip is called."""
 
 
 def _why(error: Exception) -> str:

@@ -10,7 +10,8 @@ from typer.main import get_command
 
 from isplit.cli.options import Options, argument_texts, with_options
 from isplit.cli.verbs import VERBS, VerbCommand, load_verb, new_typer
-from isplit.design.settings import AnalyzeSettings, ExportSettings, FitSettings, ImageCount, PredictSettings
+from isplit.design.export_settings import ExportSettings
+from isplit.design.settings import AnalyzeSettings, FitSettings, ImageCount, PredictSettings
 from isplit.errors import InputError
 
 

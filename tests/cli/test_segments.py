@@ -5,7 +5,7 @@ import json
 import pytest
 
 from isplit.design.export_segments import export_segments
-from isplit.design.settings import ExportSettings
+from isplit.design.export_settings import ExportSettings
 from isplit.design.study import open_study
 from isplit.errors import EngineError, InputError
 from isplit.plan import special_rows

@@ -11,12 +11,13 @@ import torch
 from isplit.design.analyze import analyze
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
 from isplit.design.graph import split
 from isplit.design.inputs.data import open_data
 from isplit.design.inputs.models import load_model
 from isplit.design.onnx.compare import load_pixels
 from isplit.design.predict import predict
-from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings, SplitFilter
+from isplit.design.settings import AnalyzeSettings, PredictSettings, SplitFilter
 from isplit.design.splits import BuiltSplit, choose_split
 from isplit.design.study import Study, open_study
 from isplit.records import Budget, BundleRecord

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
 from isplit.design.fit_remote import fit_remote, load_remote
 from isplit.design.onnx.compare import answer_whole, load_pixels
 from isplit.design.onnx.recommended_image import recommend_image, remote_placement
-from isplit.design.settings import ExportSettings, FitSettings
+from isplit.design.settings import FitSettings
 from isplit.design.study import open_study
 from isplit.errors import InputError
 from isplit.records import Accuracy, Paired, PayloadBytes, PredictionsRecord, RemoteImage

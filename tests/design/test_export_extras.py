@@ -10,9 +10,9 @@ from torchvision.models import VisionTransformer
 from tritonclient.grpc import model_config_pb2
 
 from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
 from isplit.design.onnx import int8 as int8_module
 from isplit.design.onnx.compare import load_pixels
-from isplit.design.settings import ExportSettings
 from isplit.errors import ExportError
 from isplit.runtime.bundle import Bundle
 from tests.design.exporting import CUTS, make_study

@@ -10,9 +10,9 @@ from onnx import numpy_helper
 
 from isplit.design import export as export_module
 from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.onnx.files import to_onnx
-from isplit.design.settings import ExportSettings
 from isplit.errors import BundleError, ExportError, InputError, ModelError
 from isplit.runtime.bundle import Bundle
 

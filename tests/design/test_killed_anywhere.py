@@ -9,9 +9,10 @@ import pytest
 
 from isplit.design.analyze import analyze
 from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
 from isplit.design.fit import fit
 from isplit.design.predict import predict
-from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings
+from isplit.design.settings import AnalyzeSettings, PredictSettings
 from isplit.design.splits import read_split
 from isplit.design.study import open_study
 from isplit.errors import InputError, StudyError

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from isplit.design.closed_form_tuning import ClosedFormTuning
-from isplit.design.settings import AnalyzeSettings, ExportSettings, FitSettings, PredictSettings
+from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.errors import InputError
 
 
@@ -23,8 +23,6 @@ from isplit.errors import InputError
         (FitSettings, {"images": 1}, "images is 1; give at least 2"),
         (FitSettings, {"distillation": 1.5}, "distillation is 1.5; give at least 0, at most 1"),
         (FitSettings, {"warmup": float("nan")}, "warmup is nan; give at least 0, at most 1"),
-        (ExportSettings, {"tolerance": 1.0}, "tolerance is 1; give a share of the largest logit"),
-        (ExportSettings, {"images": 0}, "images is 0; give at least 1"),
     ],
 )
 def test_refused(kind: type, values: dict, message: str):

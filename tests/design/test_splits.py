@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
 from isplit.design.graph import split
 from isplit.design.inputs.weights import fingerprint
 from isplit.design.predict import predict
-from isplit.design.settings import ExportSettings, PredictSettings, SplitFilter
+from isplit.design.settings import PredictSettings, SplitFilter
 from isplit.design.splits import choose_split, read_split, save_split, split_directory
 from isplit.errors import DamagedSplitWarning, StudyError
 from isplit.records import Budget, Training

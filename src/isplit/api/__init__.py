@@ -8,6 +8,7 @@ from isplit.api.output import export, write_report
 from isplit.api.training import fit, fit_remote, verify
 from isplit.design.budgets import DEFAULT_BUDGETS
 from isplit.design.check_data import check_data
+from isplit.design.export_settings import ExportSettings
 from isplit.design.fit_on_ray import fit_on_ray
 from isplit.design.graph import Split
 from isplit.design.inputs.data import Dataset, open_data
@@ -15,7 +16,6 @@ from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.model_cuts import list_cuts, split_model
 from isplit.design.settings import (
     AnalyzeSettings,
-    ExportSettings,
     FitRequest,
     FitSettings,
     PredictSettings,

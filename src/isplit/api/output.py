@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from isplit.design.settings import ExportSettings, SplitFilter
+from isplit.design.export_settings import ExportSettings
+from isplit.design.settings import SplitFilter
 from isplit.design.study import Study
 from isplit.errors import needs_extra
 from isplit.progress import Progress, silent

@@ -14,7 +14,7 @@ from isplit.cli.options import Options
 from isplit.cli.study_options import BudgetOptions, CutChoice, CutOptions, GroupOption, MovedInputs, MovedOptions
 from isplit.cli.tables import Column, print_table
 from isplit.cli.wording import percent_with_interval, points_with_error
-from isplit.design.settings import ExportSettings
+from isplit.design.export_settings import ExportSettings
 from isplit.errors import InputError, needs_extra
 from isplit.records import (
     Accuracy,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from isplit.design.export_settings import ExportSettings
 from isplit.design.fit_remote import load_remote
 from isplit.design.onnx.compare import TorchSplit, answer_whole, check_split, check_whole, load_pixels
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
@@ -31,7 +32,7 @@ from isplit.design.onnx.recommended_image import (
     trained_placement,
 )
 from isplit.design.onnx.triton import TRITON, write_tail
-from isplit.design.settings import ExportSettings, SplitFilter
+from isplit.design.settings import SplitFilter
 from isplit.design.splits import ChosenSplit, choose_split
 from isplit.design.study import Study, StudyView, open_study
 from isplit.errors import InputError

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from isplit.design.export_settings import ExportSettings
 from isplit.design.graph.large_layers import layer_blocks
 from isplit.design.graph.split import segment
 from isplit.design.onnx.compare import answer_whole, check_segments, load_pixels
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
 from isplit.design.onnx.modules import SegmentModel
 from isplit.design.onnx.output_directory import bundle_name, check_place, new_bundle_directory
-from isplit.design.settings import ExportSettings
 from isplit.design.study import Study, StudyView, open_study
 from isplit.errors import InputError, StudyError
 from isplit.progress import Progress, silent

@@ -11,12 +11,13 @@ from pathlib import Path
 from isplit import api
 from isplit.design.budgets import read_budgets
 from isplit.design.class_subsets import parse_groups
+from isplit.design.export_settings import ExportSettings
 from isplit.design.inputs.data import Dataset
 from isplit.design.inputs.models import LoadedModel
 from isplit.design.measure.speed import measure_speed
 from isplit.design.onnx.output_directory import check_place
 from isplit.design.predict_estimate import measure_product, timed_images
-from isplit.design.settings import ExportSettings, SplitFilter
+from isplit.design.settings import SplitFilter
 from isplit.design.study import Study
 from isplit.errors import InputError
 from isplit.plan.devices import load_device

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from isplit.design.export_segments import export_segments
-from isplit.design.settings import ExportSettings
+from isplit.design.export_settings import ExportSettings
 from isplit.design.study import Study
 from isplit.errors import BundleError
 from isplit.progress import Progress

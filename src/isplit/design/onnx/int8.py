@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from isplit.design.export_settings import ExportSettings
 from isplit.design.onnx.compare import TorchSplit, load_pixels, run_file
 from isplit.design.onnx.files import save_onnx, weight_bytes
 from isplit.design.onnx.modules import ENCODER
-from isplit.design.settings import ExportSettings
 from isplit.design.splits import ChosenSplit
 from isplit.design.study import StudyView
 from isplit.errors import ExportError

@@ -95,6 +95,7 @@ def capture(
     with evaluating(model), preserved(model), torch.no_grad():
         with plain_execution() as autocast_dtypes:
             trial = try_model(model, images, call)
+            _check_carries_nothing(model, images, trial)
             ways = [_WITH_AUTOCAST] if autocast_dtypes else list(WAYS)
             captured, failures = _first_that_holds(ways, model, images, trial)
             if captured is not None:
@@ -237,8 +238,7 @@ def _check_other_images(module: fx.GraphModule, model: nn.Module, images: torch.
 def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures: Sequence[str]) -> str | None:
     """Return why no graph can hold the model, if one of the known reasons applies.
 
-    These are a decision in Python about pixel values, gradients that the model takes itself, a state that it carries
-    from run to run, and random numbers.
+    These are a decision in Python about pixel values, gradients that the model takes itself, and random numbers.
 
     Random numbers that are seeded anew in every run pass the trial, but a graph does not seed them. They are the reason
     only where a way to capture the model stopped at them, or computed something else.
@@ -260,12 +260,6 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures:
             f"the model takes gradients in its forward pass ({gradient.operation} at {gradient.place}), which a graph "
             "cannot hold"
         )
-    state = _carried_state(model, images, trial)
-    if state:
-        return (
-            f"the model's answers depend on the images before: its forward pass changes {', '.join(state)}, also in "
-            "evaluation mode, and reads what it has changed: change it in training mode only"
-        )
     for event in random_operations(lambda: run(images)):
         if any(event.place in failure or _ANOTHER_COMPUTATION in failure for failure in failures):
             return (
@@ -279,6 +273,25 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures:
             f"{event.operation} at {event.place}): make them depend on nothing but the images"
         )
     return None
+
+
+def _check_carries_nothing(model: nn.Module, images: torch.Tensor, trial: Trial) -> None:
+    """Refuse a model whose answers depend on the images of earlier runs, as a graph would hold one state for ever.
+
+    Raises:
+        ModelError: the model reads what it has changed.
+
+    """
+    changed: list[str] = []
+    with preserved(model), contextlib.suppress(Exception):
+        changed = changed_state(model, lambda: trial.call(model, images.clone()))
+    state = _carried_state(model, images, trial) if changed else []
+    if state:
+        msg = (
+            f"the model's answers depend on the images before: its forward pass changes {', '.join(state)}, also in "
+            "evaluation mode, and reads what it has changed: change it in training mode only"
+        )
+        raise ModelError(msg)
 
 
 def _carried_state(model: nn.Module, images: torch.Tensor, trial: Trial) -> list[str]:

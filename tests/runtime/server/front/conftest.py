@@ -213,6 +213,17 @@ class Front:
 
         return self.run(evaluate())
 
+    @contextlib.contextmanager
+    def stalled(self):
+        """Keep the event loop from everything else meanwhile, so that it finds all that was sent at once."""
+        begins, ends = threading.Event(), threading.Event()
+        self.loop.call_soon_threadsafe(lambda: (begins.set(), ends.wait(LIMIT_S)))
+        assert begins.wait(LIMIT_S)
+        try:
+            yield
+        finally:
+            ends.set()
+
     def refusals(self, reason):
         text = generate_latest(self.metrics.registry).decode()
         lines = [line for line in text.splitlines() if line.startswith(f'isplit_refusals_total{{reason="{reason}"}}')]

@@ -197,6 +197,34 @@ def test_record_of_many_calls_takes_many_turns(start_front, connect, contexts, h
     assert len(turns) >= 2
 
 
+@pytest.mark.parametrize("link", [None, "tls"])
+@pytest.mark.parametrize(("debt_s", "most"), [(0.0, 8), (5.0, 1)])
+def test_many_calls_take_many_turns(start_front, connect, contexts, http2, link, debt_s, most):
+    """Eight calls begin in a turn, or one of a peer that costs much, also of records of their own; all are answered."""
+    server, client = contexts[link] if link else (None, None)
+    front = start_front(tls=server)
+    peer = connect(front.port, context=client)
+    peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    assert "0" == peer.ask().status
+    (channel,) = front.look(lambda hub: list(hub.channels))
+    front.look(lambda hub: channel.connection.debt.cost(debt_s, now=hub.now()))
+    begun, work, calls = [], channel.work, channel.connection.calls
+
+    def count():
+        before = len(calls)
+        work()
+        begun.append(len(calls) - before)
+
+    front.look(lambda hub: setattr(channel, "work", count))
+    with front.stalled():
+        streams = [peer.call() for _ in range(30)]
+    http2.until(lambda: 30 == front.look(lambda hub: hub.receiving.calls))
+    assert most == max(begun)
+    for stream in streams:
+        peer.send(stream, http2.framed(b"hello"), end_stream=True)
+    assert ["0"] * 30 == [peer.result(stream).status for stream in streams]
+
+
 class RecordingTransport:
     """A transport that remembers what it is asked to write."""
 

@@ -385,26 +385,3 @@ def test_lost_connection_takes_no_memory(start_front, connect, http2):
         http2.until(lambda: state() is None)
     finally:
         gc.enable()
-
-
-def test_many_calls_take_many_turns(start_front, connect, http2):
-    """The calls of one piece are begun eight at a time, and the loop does other work in between; all are answered."""
-    front = start_front()
-    client = connect(front.port)
-    assert "0" == client.ask().status
-    (channel,) = front.look(lambda hub: list(hub.channels))
-    begun, work = [], channel.work
-    calls = channel.connection.calls
-
-    def count():
-        before = len(calls)
-        work()
-        begun.append(len(calls) - before)
-
-    front.look(lambda hub: setattr(channel, "work", count))
-    streams = [client.call() for _ in range(30)]
-    http2.until(lambda: 30 == front.look(lambda hub: hub.receiving.calls))
-    assert max(begun) <= 8
-    for stream in streams:
-        client.send(stream, http2.framed(b"hello"), end_stream=True)
-    assert ["0"] * 30 == [client.result(stream).status for stream in streams]

@@ -287,28 +287,28 @@ class Channel(asyncio.BufferedProtocol):
             self.hub.strangers.offer(self)
 
     def _read_tls(self, tls: ssl.SSLObject) -> None:
-        if self._rest and not self._pass_on(self._rest):
-            return
-        while True:
+        """Pass on the content of all records at once, because each may hold as many calls as are begun in a turn."""
+        limit_bytes = 2 * _TLS_BYTES if self.trusted else self._untrusted_bytes
+        content, is_ended = self._rest, False
+        while len(content) < limit_bytes and not is_ended:
             try:
-                data = tls.read(_TLS_BYTES if self.trusted else self._untrusted_bytes)
+                data = tls.read(min(_TLS_BYTES, limit_bytes - len(content)))
             except ssl.SSLWantReadError:
                 self._flush_tls()  # TLS may have answered something by itself
-                return
+                break
             except ssl.SSLError as error:
                 if not isinstance(error, ssl.SSLZeroReturnError):
                     self.hub.note("protocol_error", peer=self.peer, detail=f"TLS: {error.reason}")
                 self.abort()
                 return
-            if not data:
-                self.close()
-                return
-            if not self._pass_on(data):
-                return
-            if not self.trusted and tls.pending():
-                # One record may hold a hundred calls: the rest of it waits for the next turn.
-                self._wait_for_turn()
-                return
+            content += data
+            is_ended = not data
+        if content and not self._pass_on(content):
+            return
+        if is_ended:
+            self.close()
+        elif tls.pending() or self._in.pending:
+            self._wait_for_turn()
 
     def _flush(self) -> None:
         """Send what was written in this turn of the event loop."""

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from isplit.errors import InputError
+from isplit.runtime.server.front.strangers import LITTLE_S
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
@@ -82,3 +83,34 @@ def test_order_of_waiting_connections(start_front):
         assert client.recv(9)
         client.close()
     assert ["127.0.0.3", "127.0.0.1", "127.0.0.2"] == first_bytes
+
+
+def test_many_turns_leave_the_listener_cheap(start_front, connect):
+    """What earlier connections took does not put later ones behind strangers that cost much."""
+    front = start_front()
+    front.listener.spent_s = 1e6  # as after weeks
+    assert "0" == connect(front.port).ask().status
+    assert front.listener.spent_s < 2 * LITTLE_S
+
+
+def test_one_poll_for_room(start_front, http2):
+    """While there is no room, it is looked for once in a while, however many connections come meanwhile."""
+    front = start_front(max_strangers=1)
+    polls = []
+
+    def refuse_room(hub):
+        hub.make_room = lambda rank: polls.append(rank)
+        call_later = front.loop.call_later
+        front.loop.call_later = lambda delay, function, *arguments: (
+            timers.append(function) if function == front.listener._poll else call_later(delay, function, *arguments)
+        )
+
+    timers = []
+    front.look(refuse_room)
+    clients = []
+    for number in range(1, 4):
+        clients.append(socket.create_connection(("127.0.0.1", front.port), timeout=10))
+        http2.until(lambda number=number: number == len(polls))
+    assert 1 == len(timers)
+    for client in clients:
+        client.close()

@@ -43,6 +43,8 @@ class Listener:
         self._order = itertools.count()
         self._turn_rank: int | None = None
         """The rank with which a turn was asked for; None if none was."""
+        self._is_polling = False
+        """Whether it looks for room again soon, for connections that there was no room for."""
         self.spent_s = LITTLE_S
         """Puts new connections after the cheap work of strangers that were let in, so that few are under way."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,11 +121,14 @@ class Listener:
     def work(self) -> None:
         """Serve one connection: the newest of the lowest rank, because one that came long before may have given up."""
         self._turn_rank = None
+        self.spent_s = LITTLE_S  # Turns that served others do not count against those that wait.
         if not self._waiting:
             return
         now, rank = self._hub.now(), self.rank
         if not self._hub.make_room(rank=rank):
-            asyncio.get_running_loop().call_later(_POLL_S, self._ask_for_turn)
+            if not self._is_polling:
+                self._is_polling = True
+                asyncio.get_running_loop().call_later(_POLL_S, self._poll)
             return
         debts = [debt for debt in self._waiting if debt.rank(now=now) <= rank]
         debt = max(debts, key=lambda debt: self._waiting[debt][-1])
@@ -141,6 +146,10 @@ class Listener:
         if self._waiting and (self._turn_rank is None or self.rank < self._turn_rank):
             self._turn_rank = self.rank
             self._hub.strangers.offer(self)
+
+    def _poll(self) -> None:
+        self._is_polling = False
+        self._ask_for_turn()
 
     def _close_last(self) -> None:
         """Close the connection that would be served last: the oldest of the highest rank."""

@@ -147,6 +147,23 @@ def test_order(loop):
     assert ["new", "old", "costly"] == log
 
 
+def test_work_that_fails(loop):
+    """A fault in the work of one shows, and the others that wait are served all the same."""
+    strangers, log = StrangerTime(0.1, loop), []
+
+    class Broken(Worker):
+        def work(self):
+            raise RuntimeError
+
+    strangers.spend(0.1, rank=0)
+    strangers.offer(Worker(log, "a"))
+    strangers.offer(Broken(log, "newest"))
+    with pytest.raises(RuntimeError):
+        loop.advance(30)
+    loop.advance(30)
+    assert ["a"] == log
+
+
 def test_squeezed(loop):
     """When the event loop itself is late, strangers get less than their share."""
     strangers, log = StrangerTime(0.5, loop), []

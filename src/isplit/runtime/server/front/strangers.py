@@ -184,14 +184,16 @@ class StrangerTime:
         # we get.
         is_late = self._loop.time() - due_at > _LATE_S
         self._squeeze = min(_MAX_SQUEEZE, self._squeeze * 2) if is_late else max(1.0, self._squeeze * 0.95)
-        while (rank := self._next_rank()) is not None:
-            stranger = heapq.heappop(self._accounts[rank].queue)[2]
-            if stranger.rank > rank:  # its address has cost much while it waited
-                self._queue(stranger, stranger.rank)
-            else:
-                self._do(stranger, rank)
-        if any(account.queue for account in self._accounts):
-            self._wait()
+        try:
+            while (rank := self._next_rank()) is not None:
+                stranger = heapq.heappop(self._accounts[rank].queue)[2]
+                if stranger.rank > rank:  # its address has cost much while it waited
+                    self._queue(stranger, stranger.rank)
+                else:
+                    self._do(stranger, rank)
+        finally:  # A fault in one's work must not leave the others waiting.
+            if any(account.queue for account in self._accounts):
+                self._wait()
 
     def _next_rank(self) -> int | None:
         """Return the lowest rank of which somebody waits and there is time."""

@@ -1,5 +1,6 @@
 """One forward and one backward pass for all cuts: numbers by hand, nothing left behind."""
 
+import gc
 import weakref
 
 import pytest
@@ -127,6 +128,50 @@ def test_a_cut_without_gradient_is_named() -> None:
             lambda logits: (logits.detach().sum() * torch.ones(1, requires_grad=True)).sum(),
             METHODS["cui"].reduce,
         )
+
+
+class Named(nn.Module):
+    """An in-place activation that takes its input by name or by position."""
+
+    def __init__(self, *, by_name: bool) -> None:
+        super().__init__()
+        self.convolution, self.activation, self.classifier = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Linear(4, 3)
+        self.by_name = by_name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.tanh(self.convolution(x))
+        z = self.activation(input=y) if self.by_name else self.activation(y)
+        return self.classifier(z.mean((2, 3)))
+
+
+def test_an_operation_in_place_may_take_its_input_by_name() -> None:
+    """What it overwrites is copied first, as where it stands by position."""
+    seen = []
+    for by_name in (True, False):
+        torch.manual_seed(0)
+        graph = ModelGraph(Named(by_name=by_name).eval(), (3, 6, 6))
+        cuts = [cut for cut in graph.record(pre_activation=True).cuts if cut.has_positions]
+        assert 2 == len(cuts)
+        seen.append(GradientPass(graph, cuts)(torch.ones(2, 3, 6, 6), first_logits, lambda a, g, cut: a * g)[1])
+
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+
+
+def test_a_pass_keeps_nothing_of_a_batch() -> None:
+    """Neither what reduces nor what it gave is held when the batch is done."""
+
+    class Mean:
+        def __call__(self, activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> torch.Tensor:
+            return gradient.mean((1, 2, 3))
+
+    graph = ModelGraph(Chain().eval(), (3, 6, 6))
+    run, reduce = GradientPass(graph, [cut for cut in graph.record().cuts if cut.has_positions]), Mean()
+    run(torch.ones(2, 3, 6, 6), first_logits, reduce)
+    held = weakref.ref(reduce)
+    del reduce
+    gc.collect()
+
+    assert held() is None
 
 
 def test_bf16_is_close_to_fp32() -> None:

@@ -123,6 +123,8 @@ class GradientPass:
             _Locating(module, graph=self._observed.graph).run(images)
             msg = f"the model cannot be differentiated: {error}"
             raise ModelError(msg) from error
+        finally:
+            del self._arrive  # the hooks of this batch have it; a pass keeps nothing of a batch
 
     def _observe(self) -> "_ObservedGraph":
         """Return the graph with the hooks in it, and its code."""
@@ -139,8 +141,9 @@ class GradientPass:
         graph.set_codegen(original._codegen)
         for node in self._protected:
             copy = copies[node]
+            overwritten = copy.all_input_nodes[0]  # by position or by name: self.relu(input=x)
             with graph.inserting_before(copy):
-                copy.args = (graph.call_method("clone", (copy.args[0],)), *copy.args[1:])
+                copy.replace_input_with(overwritten, graph.call_method("clone", (overwritten,)))
         for node, number in self._order.items():
             users = list(copies[node].users)
             with graph.inserting_after(copies[node]):

@@ -37,12 +37,13 @@ from torch import nn
 from isplit.codec.image import preprocess
 from isplit.design.analyze import analyze
 from isplit.design.export import export
+from isplit.design.export_settings import ExportSettings
 from isplit.design.inputs.batches import normalise
 from isplit.design.inputs.data import Dataset, open_data
 from isplit.design.inputs.models import load_model
 from isplit.design.onnx.compare import TorchSplit, answer_whole, load_pixels
 from isplit.design.predict import predict
-from isplit.design.settings import AnalyzeSettings, ExportSettings, PredictSettings, SplitFilter
+from isplit.design.settings import AnalyzeSettings, PredictSettings, SplitFilter
 from isplit.design.splits import choose_split
 from isplit.design.study import Study, open_study
 from isplit.records import Budget, Preprocessing

@@ -218,3 +218,14 @@ def test_images_outside_the_folder_are_told(write_table, tmp_path):
     assert not [notice for notice in inside.notices if "outside" in notice]
     (notice,) = [notice for notice in open_data(str(outside)).notices if "outside" in notice]
     assert notice.endswith("12 images lie outside the table's folder, for example ../images/0.png")
+
+
+def test_a_folder_behind_a_link_is_its_own(write_table, tmp_path):
+    """Absolute paths may name the table's folder through a link, or as it is called in the end."""
+    link = tmp_path.with_name(f"{tmp_path.name}-link")
+    link.symlink_to(tmp_path)
+    folders = [link if i % 3 else tmp_path for i in range(12)]
+    rows = "".join(f"{folder}/images/{i}.png,{i % 2}\n" for i, folder in enumerate(folders))
+    write_table("path,label\n" + rows)
+
+    assert not [notice for notice in open_data(str(link / "labels.csv")).notices if "outside" in notice]

@@ -112,6 +112,18 @@ def test_values_that_the_model_cannot_hold(tmp_path, values, says):
         load_model(net(), weights=str(tmp_path / "w.pth"))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_another_precision_of_complex_numbers(tmp_path, dtype):
+    """Weights of twice the precision are cast to a complex model's, as real ones are."""
+    model = net()
+    model.register_parameter("filter", nn.Parameter(torch.zeros(4, dtype=torch.complex64), requires_grad=False))
+    torch.save({**model.state_dict(), "filter": torch.full((4,), 0.1, dtype=dtype)}, tmp_path / "w.pth")
+
+    loaded = load_model(model, weights=str(tmp_path / "w.pth"))
+
+    assert torch.equal(torch.full((4,), 0.1, dtype=torch.complex64), loaded.module.state_dict()["filter"])
+
+
 def test_values_of_another_kind_are_told(tmp_path):
     """Whole numbers that a float holds as they are are cast, and a notice says so."""
     torch.save({**net().state_dict(), "3.weight": torch.arange(12).reshape(3, 4)}, tmp_path / "w.pth")

@@ -46,9 +46,11 @@ def files_below(folder: Path) -> ImageFiles:
 def notices_of_files_elsewhere(columns: Mapping[str, Sequence[Any]], folder: Path, *, spec: str) -> tuple[str, ...]:
     """Say how many paths of a table lead out of its folder; such a table cannot be moved with its folder."""
     paths = [str(path) for column, values in columns.items() if column.lower() in _PATH_COLUMNS for path in values]
-    root = folder.resolve()
-    inside = {path: _is_inside(path.replace("\\", "/"), root) for path in dict.fromkeys(paths)}
-    elsewhere = [path for path, is_inside in inside.items() if not is_inside]
+    # A table may name its folder as the user does, through a link, or as it is called in the end.
+    roots = (Path(posixpath.normpath(folder.absolute())), folder.resolve())
+    elsewhere = [
+        path for path in dict.fromkeys(paths) if not any(_is_inside(path.replace("\\", "/"), root) for root in roots)
+    ]
     if not elsewhere:
         return ()
     number = "1 image lies" if len(elsewhere) == 1 else f"{len(elsewhere)} images lie"

@@ -170,7 +170,9 @@ def _check_castable(tensors: Mapping[str, torch.Tensor], state: Mapping[str, tor
     """Raise a ModelError if a tensor would lose its imaginary part, its fractions or its range in the model's dtype."""
     for name in sorted(tensors.keys() & state.keys()):
         given, wanted = state[name], tensors[name].dtype
-        if given.is_floating_point() and wanted.is_floating_point:
+        if (given.is_floating_point() and (wanted.is_floating_point or wanted.is_complex)) or (
+            given.is_complex() and wanted.is_complex
+        ):
             continue  # a precision, which is said in a notice
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of an imaginary part; here it is an error

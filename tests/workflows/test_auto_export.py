@@ -44,7 +44,7 @@ def test_commands_of_an_answer(chosen, serve, run):
 
 
 def test_no_commands():
-    """Without an answer there is nothing to run; the network trained on compressed images is in no bundle."""
+    """Without an answer there is nothing to run; the network trained on compressed images is not in its bundle."""
     trained = placement("a", "remote", source="trained")
     assert (None, None) == answer_commands(record("a", trained), BUNDLE)
     assert (None, None) == answer_commands(record(None, trained), BUNDLE)

@@ -1,10 +1,13 @@
 """isplit.bench and its command: every placement of a real bundle, over loopback, a proxy and namespaces."""
 
 import json
+from types import SimpleNamespace
 
-from isplit.records import RunsRecord
+import pytest
+
+from isplit.records import Compression, RunsRecord
 from isplit.runtime.server import serving
-from isplit.workflows.bench import BenchSettings, bench
+from isplit.workflows.bench import BenchSettings, bench, planned_placement
 
 QUICK = BenchSettings(warm_up=1)
 
@@ -81,3 +84,22 @@ def test_json(isplit, bundle, folder, tmp_path):
     result = isplit("bench", bundle.directory, folder, *options)
 
     assert "isplit.runs/1" == json.loads(result.out)["schema"]
+
+
+@pytest.mark.parametrize(("trained", "expected"), [(False, "as it is"), (True, "all layers trained")])
+def test_the_plan_of_the_network_that_is_in_the_bundle(trained, expected):
+    """The network on the server is compared with its own row of the plan, trained on compressed images or not."""
+    compression = Compression(format="webp", quality=50)
+
+    def row(name, source, accuracy):
+        figure = SimpleNamespace(source=source, accuracy=accuracy)
+        return SimpleNamespace(name=name, kind="remote", compression=compression, accuracy=figure)
+
+    rows = [
+        row("last layers trained", "trained", 0.8),
+        row("as it is", "decoded images", 0.7),
+        row("all layers trained", "trained", 0.9),
+    ]
+    bundle = SimpleNamespace(remote=SimpleNamespace(recommended=compression, trained=trained))
+    assert expected == planned_placement(SimpleNamespace(placements=rows), "remote", bundle).name
+    assert planned_placement(None, "remote", bundle) is None

@@ -178,7 +178,8 @@ def _show(result: "AutoResult") -> None:
         typer.echo(
             "No bundle was written: loosen a limit, and run the same command again."
             if result.bundle is None
-            else "The bundle does not hold the network that was trained on compressed images: no command runs it."
+            else "The bundle does not hold the network that was trained on compressed images: "
+            "`isplit export --remote-network` writes one that does."
         )
         return
     typer.echo("")

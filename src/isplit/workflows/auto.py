@@ -306,8 +306,8 @@ class AutoRun:
 
         """
         record = standing_bundle(study, self.bundle_directory, overwrite=self.settings.overwrite)
-        if record is None:
-            return None
+        if record is None or (record.remote is not None and record.remote.trained):
+            return None  # The commands for the answer need the whole model's network.
         for saved in split_records(study.directory).values():
             placement = next((cut for cut in record.cuts if cut.name == split.cut), None)
             if placement is None or (saved.cut, saved.budget) != (split.cut, split.budget):

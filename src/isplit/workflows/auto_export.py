@@ -35,7 +35,7 @@ def answer_commands(record: PlanRecord, bundle: Path) -> tuple[str | None, str |
     """Return the commands that serve and run the plan's answer from a bundle.
 
     The first is None where no server is needed. Both are None without an answer, and where it is the network that was
-    trained on compressed images, because bundles do not hold that one.
+    trained on compressed images, because the bundle of `auto` does not hold that one.
     """
     if record.answer.chosen is None:
         return None, None

@@ -293,7 +293,11 @@ def _read_plan(plan: PlanRecord | str | Path | None, bundle: BundleRecord) -> Pl
 def planned_placement(plan: PlanRecord | None, placement: str, bundle: BundleRecord) -> PlannedPlacement | None:
     """Return the plan's row of a bundle's placement."""
     rows = () if plan is None else plan.placements
-    return next((row for row in rows if _is_of(row, placement, bundle)), None)
+    matching = [row for row in rows if _is_of(row, placement, bundle)]
+    if placement == REMOTE:
+        # Of several networks that were trained on images of one setting, a bundle has the most accurate.
+        matching.sort(key=lambda row: -row.accuracy.accuracy if row.accuracy else 0.0)
+    return next(iter(matching), None)
 
 
 def _is_of(row: PlannedPlacement, placement: str, bundle: BundleRecord) -> bool:
@@ -302,10 +306,9 @@ def _is_of(row: PlannedPlacement, placement: str, bundle: BundleRecord) -> bool:
     if placement == REMOTE:
         assert bundle.remote is not None  # the placement is one of the bundle's
         wanted, setting = bundle.remote.recommended, row.compression
-        # The network of a bundle was not trained on compressed images.
         is_trained = row.accuracy is not None and row.accuracy.source == "trained"
         same = setting is not None and (
             (setting.format, setting.quality, setting.scale) == (wanted.format, wanted.quality, wanted.scale)
         )
-        return same and not is_trained
+        return same and is_trained == bundle.remote.trained
     return row.kind == "split" and row.cut == placement and row.budget == bundle.cut(placement).budget

@@ -61,7 +61,10 @@ def closed_form_bases(
 
 
 def bases_from(passes: StatisticsPasses, budgets: Sequence[Budget], cuts: Sequence[Cut]) -> list[BudgetBases]:
-    """Do the same with passes of the caller's, which keep what later passes of theirs need of the images held out."""
+    """Solve cuts as `closed_form_bases` does, with the caller's passes.
+
+    They keep what crosses of the images held out, where decoders may be estimated again from it.
+    """
     trials, solved = _solved(passes, cuts, budgets)
     bases = _position_bases(passes, trials, solved)
     if passes.images.joint_maps:

@@ -154,8 +154,8 @@ def possible_vectors(
     """Return for each budget the vectors that may suit it, those of the largest patches first.
 
     Channels are given up to make room for larger patches, as long as what that loses is little beside what the budget
-    loses anyway. Where channels are given up, the next smaller patches may suit a budget of bytes as well, and the
-    caller has to compare them. Budgets may share vectors.
+    loses anyway. Where channels are given up, or samples are few, the next smaller patches may suit a budget of bytes
+    as well, and the caller has to compare them. Budgets may share vectors.
 
     Args:
         pilot: The solution for single positions, from a few images.

@@ -45,7 +45,6 @@ TESTED_ELSEWHERE = {
     "design/closed_form/basis.py": "design/closed_form/test_joint.py",
     "design/closed_form/kept_forms.py": "design/test_kept_work.py",
     "design/closed_form/kept_sums.py": "design/test_kept_work.py",
-    "design/closed_form/passes.py": "design/closed_form/test_moments.py",
     "design/demo.py": "cli/test_demo.py",
     "design/export_segments.py": "cli/test_segments.py",
     "design/inputs/encoded_images.py": "design/inputs/test_item_sets.py",

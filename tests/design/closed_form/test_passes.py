@@ -1,0 +1,89 @@
+"""Passes over images show what crosses a cut, be it kept from an earlier pass or computed."""
+
+from math import prod
+
+import pytest
+import torch
+
+from isplit.design.closed_form.kept_features import FeatureStore
+from isplit.design.closed_form.moments import CutVectors
+from isplit.design.closed_form.passes import StatisticsPasses
+from isplit.design.graph.features import FeaturePass
+from isplit.design.settings import PredictSettings
+from isplit.progress import silent
+
+SETTINGS = PredictSettings(statistics_images=16, precision="fp32", batch_size=6)
+
+
+@pytest.fixture
+def cuts(opened):
+    """A shallow cut and a deep one."""
+    return opened.cuts(("relu1", "pool2"))
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The names of the cuts of every pass through the network, in their order."""
+    names, make = [], FeaturePass.__init__
+
+    def counted(run, graph, cuts):
+        names.append([cut.name for cut in cuts])
+        make(run, graph, cuts)
+
+    monkeypatch.setattr(FeaturePass, "__init__", counted)
+    return names
+
+
+def passes_with_room_for(opened, *cuts):
+    """Passes that keep as much as crosses these cuts for the images of the moments."""
+    room = 4 * SETTINGS.statistics_images * sum(prod(cut.shape) for cut in cuts)
+    return StatisticsPasses(opened.view(), SETTINGS, silent, features=FeatureStore(room_bytes=room))
+
+
+def crossing(passes, cuts, images):
+    """What crosses each cut for the images, and how many images each progress told."""
+    parts, told = {cut.name: [] for cut in cuts}, []
+    passes.show(cuts, images, lambda cut, tensor: parts[cut.name].append(tensor.clone()), progress=told.append)
+    return {name: torch.cat(of_cut) for name, of_cut in parts.items()}, told
+
+
+@pytest.mark.parametrize("first_pass", ["moments", "latents"])
+def test_what_was_kept_is_shown_again(opened, cuts, computed, first_pass):
+    """After a pass that keeps the deep cut, the network runs to the shallow one alone, and the values are the same."""
+    size = opened.view().preprocessing.image_size
+    vectors = [CutVectors.of(cut, image_size=size) for cut in cuts]
+    deep = cuts[1]
+    plain, passes = passes_with_room_for(opened), passes_with_room_for(opened, deep)
+    images = plain.images.moments
+    expected, told = crossing(plain, cuts, images)
+    assert [6, 12, 16] == told
+
+    if first_pass == "moments":
+        passes.moments(vectors, images, "statistics", keep=True)
+    else:
+        (solution,) = plain.moments(vectors[1:], images, "statistics")[0].solve().solutions
+        passes.latents([(vectors[1], [solution.keep(2)])], images, keep=[deep])
+    computed.clear()
+
+    both, told = crossing(passes, cuts, images)
+    assert [6, 12, 16] == told
+    some, told = crossing(passes, [deep], images[4:9])
+    assert [5] == told
+
+    assert [["relu1"]] == computed
+    assert all(torch.equal(expected[name], both[name]) for name in expected)
+    assert torch.equal(expected["pool2"][4:9], some["pool2"])
+
+
+def test_latents_are_those_of_as_many_images_whether_kept_or_computed(opened, cuts):
+    """A cut that was kept brings the latents of all images, as one that is computed beside it does."""
+    vectors = [CutVectors.of(cut, image_size=opened.view().preprocessing.image_size) for cut in cuts]
+    plain, passes = passes_with_room_for(opened), passes_with_room_for(opened, cuts[1])
+    images = plain.images.moments
+    moments = passes.moments(vectors, images, "statistics", keep=True)
+    maps = [(of_cut.vectors, [of_cut.solve().solutions[0].keep(1)]) for of_cut in moments]
+
+    first, second = (run.latents(maps, images) for run in (plain, passes))
+
+    assert [len(images)] * 2 == [len(of_cut[0]) for of_cut in first]
+    assert all(torch.equal(*pair) for of_cuts in zip(first, second, strict=True) for pair in zip(*of_cuts, strict=True))

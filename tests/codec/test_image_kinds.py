@@ -9,9 +9,11 @@ from isplit.codec.image_kinds import unread_files, unread_kind
     ("head", "what", "advice"),
     [
         (b"", "is empty", "fetch it again or remove it"),
-        (bytes(256), "holds only zeros", "fetch it again"),
+        (bytes(256), "begins with nothing but zeros", "fetch it again"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "holds AVIF, which is not read", "convert it to PNG or JPEG"),
-        (b"\0\0\0\x1cftypmif1\0\0\0\0", "holds HEIC, which is not read", "convert it to PNG or JPEG"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0", "holds HEIC or AVIF, which is not read", "convert it to PNG or JPEG"),
+        (b"\0\0\0\x1cftypheic\0\0\0\0", "holds HEIC, which is not read", "convert it to PNG or JPEG"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "holds a raw photo, which is not read", "convert it to PNG or JPEG"),
         (b"\0\0\0\x1cftypisom\0\0\0\0", "holds a video, which is not read", "convert it to PNG or JPEG"),
         (b"%PDF-1.7", "holds PDF, which is not read", "convert it to PNG or JPEG"),
         (b'<?xml version="1.0"?><svg>', "holds SVG, which is not read", "convert it to PNG or JPEG"),

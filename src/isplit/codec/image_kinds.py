@@ -27,7 +27,9 @@ _READ = (
 
 _UNREAD = (
     *((4, b"ftyp" + brand, "AVIF") for brand in (b"avif", b"avis")),
-    *((4, b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")),
+    *((4, b"ftyp" + brand, "HEIC") for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis")),
+    *((4, b"ftyp" + brand, "HEIC or AVIF") for brand in (b"mif1", b"msf1")),
+    (4, b"ftypcrx ", "a raw photo"),
     (4, b"ftyp", "a video"),
     (4, b"jP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
@@ -56,7 +58,9 @@ def unread_kind(head: bytes) -> tuple[str, str]:
 
     """
     if not head.strip(b"\0"):
-        return ("holds only zeros", "fetch it again") if head else ("is empty", "fetch it again or remove it")
+        return (
+            ("begins with nothing but zeros", "fetch it again") if head else ("is empty", "fetch it again or remove it")
+        )
     for offset, mark, name in _READ:
         if head.startswith(mark, offset):
             return (

@@ -37,9 +37,8 @@ def open_sources(names: list[str], *, notify: Callable[[str], None] | None = Non
         MissingExtraError: a source is a video or a camera, and OpenCV is not installed.
 
     """
-    sources = [
-        _open(name, notify) for name in names
-    ]  # a list, so that the last source is checked before the first is read
+    # This is a list, so that the last source is checked before the first is read.
+    sources = [_open(name, notify) for name in names]
     return (pair for source in sources for pair in source)
 
 

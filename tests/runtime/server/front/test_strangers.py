@@ -138,13 +138,13 @@ def test_strangers_work_is_no_use_by_others(loop):
 
 
 def test_order(loop):
-    """Of one rank, whoever has cost little comes before whoever has cost much, and the newest among equals."""
+    """Of one rank, who has cost little comes before who has cost much; of equals the newest and the oldest in turn."""
     strangers, log = StrangerTime(0.1, loop), []
     strangers.spend(1.0, rank=0)
-    for name, spent_s in (("costly", 0.5), ("old", 0.0), ("new", 0.001)):
+    for name, spent_s in (("costly", 0.5), ("oldest", 0.0), ("older", 0.001), ("newer", 0.0), ("newest", 0.001)):
         assert not strangers.offer(Worker(log, name, spent_s=spent_s))
     loop.advance(30)
-    assert ["new", "old", "costly"] == log
+    assert ["newest", "oldest", "newer", "older", "costly"] == log
 
 
 def test_work_that_fails(loop):

@@ -7,13 +7,12 @@ wait. Peers with the token that wait here because their calls cost much are trea
 
 The share is divided by how much the addresses of the peers have cost, and each part has an account of its own. A
 newcomer from an address that has cost nothing therefore never waits for time that costly peers have used up. Within a
-part, strangers that have cost little themselves come first, and then newcomers before those that have waited.
+part, strangers that have cost little themselves come first.
 """
 
 import asyncio
-import heapq
-import itertools
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -55,6 +54,39 @@ class Stranger(Protocol):
         ...
 
 
+class _Queue:
+    """Hold the peers of one rank that wait, those that have cost little themselves before the others.
+
+    Of several that have cost as much, the newest and the oldest come in turn. The newest always would serve most of
+    them at once, and in a flood a few never; the oldest always would let each wait for all others.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, deque[Stranger]] = {}
+        self._takes_newest = True
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def push(self, stranger: Stranger) -> None:
+        """Add a peer."""
+        self._waiting.setdefault(int(stranger.spent_s / LITTLE_S), deque()).append(stranger)
+
+    def pop(self) -> Stranger:
+        """Remove the peer whose turn it is, and return it."""
+        cost = min(self._waiting)
+        equals = self._waiting[cost]
+        stranger = equals.pop() if self._takes_newest else equals.popleft()
+        self._takes_newest = not self._takes_newest
+        if not equals:
+            del self._waiting[cost]
+        return stranger
+
+    def clear(self) -> None:
+        """Remove all peers."""
+        self._waiting.clear()
+
+
 @dataclass
 class _Account:
     """The time that the peers of one rank have left, and the peers that wait for it."""
@@ -62,7 +94,7 @@ class _Account:
     share: float
     idle_share: float
     credit_s: float = _BURST_S
-    queue: list[tuple[int, int, Stranger]] = field(default_factory=list[tuple[int, int, Stranger]])
+    queue: _Queue = field(default_factory=_Queue)
 
     def rate(self, use: float) -> float:
         """Return the seconds that it earns each second while others use so much of the event loop's time."""
@@ -92,7 +124,6 @@ class StrangerTime:
         self._slice_s = 0.0
         self._pause_ends_at = loop.time()
         self._refilled_at = loop.time()
-        self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._squeeze = 1.0
@@ -155,8 +186,7 @@ class StrangerTime:
         self._used_s = used_s
 
     def _queue(self, stranger: Stranger, rank: int) -> None:
-        entry = (int(stranger.spent_s / LITTLE_S), -next(self._order), stranger)
-        heapq.heappush(self._accounts[rank].queue, entry)
+        self._accounts[rank].queue.push(stranger)
 
     def _do(self, stranger: Stranger, rank: int) -> None:
         started_s = self._thread_time()
@@ -186,7 +216,7 @@ class StrangerTime:
         self._squeeze = min(_MAX_SQUEEZE, self._squeeze * 2) if is_late else max(1.0, self._squeeze * 0.95)
         try:
             while (rank := self._next_rank()) is not None:
-                stranger = heapq.heappop(self._accounts[rank].queue)[2]
+                stranger = self._accounts[rank].queue.pop()
                 if stranger.rank > rank:  # its address has cost much while it waited
                     self._queue(stranger, stranger.rank)
                 else:

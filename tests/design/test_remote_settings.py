@@ -26,7 +26,7 @@ OF_SPLITS = {
     "memory_gib": 1.0,
     "statistics_images": 12,
     "coder": "zstd",
-    "tuning": replace(ClosedFormTuning(), **{fields(ClosedFormTuning)[0].name: 0.123}),
+    "tuning": replace(ClosedFormTuning(), **{fields(ClosedFormTuning)[0].name: 123}),
 }
 
 

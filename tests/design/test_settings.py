@@ -23,6 +23,8 @@ from isplit.errors import InputError
         (FitSettings, {"images": 1}, "images is 1; give at least 2"),
         (FitSettings, {"distillation": 1.5}, "distillation is 1.5; give at least 0, at most 1"),
         (FitSettings, {"warmup": float("nan")}, "warmup is nan; give at least 0, at most 1"),
+        (ClosedFormTuning, {"compared_images": -1}, "compared_images is -1; give at least 0"),
+        (ClosedFormTuning, {"pilot_images": 0}, "pilot_images is 0; give at least 1"),
     ],
 )
 def test_refused(kind: type, values: dict, message: str):

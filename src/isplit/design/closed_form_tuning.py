@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from isplit.design.setting_checks import check_range
+from isplit.field_types import check_types
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormTuning:
@@ -38,6 +41,9 @@ class ClosedFormTuning:
         joint_worth: A joint map has to lower the expected loss to this share to be worth its weights and operations.
         joint_room: Where a joint map has room for less than this share of the latents, it is not solved for.
 
+    Raises:
+        InputError: a value of another type, or a count outside its range; the message names the argument.
+
     """
 
     pilot_images: int = 100
@@ -53,3 +59,10 @@ class ClosedFormTuning:
     max_joint_width: int = 1024
     joint_worth: float = 0.95
     joint_room: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("pilot_images", "held_out_images", "max_latents", "max_patch_width"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("compared_images", "max_joint_width"):
+            check_range(name, getattr(self, name), 0)

@@ -217,12 +217,16 @@ def given_budget(*, payload_bytes: int | None = None, element_ratio: float | Non
         InputError: no payload can meet it; the message begins with the option.
 
     """
+    option = f"--bytes is {payload_bytes}" if element_ratio is None else f"--ratio is {element_ratio:g}"
     try:
-        return read_budget(Budget(payload_bytes=payload_bytes, element_ratio=element_ratio))
-    except ValueError as error:
-        option = f"--bytes is {payload_bytes}" if element_ratio is None else f"--ratio is {element_ratio:g}"
-        reason = str(error) if isinstance(error, InputError) else "give a number above 0"
-        msg = f"{option}: {reason}"
+        budget = Budget(payload_bytes=payload_bytes, element_ratio=element_ratio)
+    except InputError as error:
+        msg = f"{option}: give a number above 0"
+        raise InputError(msg) from error
+    try:
+        return read_budget(budget)
+    except InputError as error:
+        msg = f"{option}: {error}"
         raise InputError(msg) from error
 
 

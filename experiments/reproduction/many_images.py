@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.join:
         join_lines(RESULTS)
-        join_answers(ANSWERS)
+        join_answers(ANSWERS, shares_of(ANSWERS))
         return
     os.nice(19)
     ends = time.monotonic() + options.hours * 3600
@@ -244,21 +245,20 @@ def check_against_line(evaluation: SplitEvaluation, row: dict[str, Any]) -> None
 
 def join_lines(path: Path) -> None:
     """Add the lines of all shares to a file, and remove the files of the shares."""
-    for part in shares_of(path):
-        with path.open("a") as file:
-            file.write(part.read_text())
+    parts = shares_of(path)
+    replace_text(path, "".join(part.read_text() for part in (path, *parts) if part.exists()))
+    for part in parts:
         part.unlink()
 
 
-def join_answers(path: Path) -> None:
-    """Join the lines of one set, those of all shares among them, and remove the files of the shares."""
-    parts = shares_of(path)
+def join_answers(path: Path, parts: Sequence[Path] = ()) -> None:
+    """Join the lines of one set in a file and in those of shares, and remove the files of the shares."""
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     for row in (row for file in (path, *parts) for row in read_rows(file)):
         key = row["weights_sha256"], row["budget"], row["seed"]
         right = rows[key]["right"] | row["right"] if key in rows else row["right"]
         rows[key] = row | {"right": right}
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()))
+    replace_text(path, "".join(f"{json.dumps(row)}\n" for row in rows.values()))
     for part in parts:
         part.unlink()
 
@@ -266,6 +266,13 @@ def join_answers(path: Path) -> None:
 def shares_of(path: Path) -> list[Path]:
     """Return the files that the processes of a share wrote beside a file of results."""
     return sorted(path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file whole or not at all."""
+    whole = path.with_suffix(".tmp")
+    whole.write_text(text)
+    whole.replace(path)
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

@@ -108,9 +108,12 @@ def test_the_answers_of_one_set_are_joined_cut_by_cut(tmp_path: Path):
     path = tmp_path / "answers.jsonl"
     row = {"weights_sha256": "w", "budget": "128B", "seed": 1}
     path.write_text(json.dumps(row | {"right": {"a": "00"}}) + "\n" + json.dumps(row | {"seed": 0, "right": {}}) + "\n")
-    Share(number=2, count=3).path(path).write_text(json.dumps(row | {"right": {"b": "ff"}}) + "\n")
+    share = Share(number=2, count=3).path(path)
+    share.write_text(json.dumps(row | {"right": {"b": "ff"}}) + "\n")
 
     join_answers(path)
+    assert share.exists()  # a single process leaves alone what shares still write
+    join_answers(path, [share])
 
     rows = [json.loads(text) for text in path.read_text().splitlines()]
     assert [(1, {"a": "00", "b": "ff"}), (0, {})] == [(joined["seed"], joined["right"]) for joined in rows]

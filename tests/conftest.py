@@ -69,7 +69,7 @@ def _private_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TORCH_HOME", "HF_HOME", "MPLCONFIGDIR"):
             directory = home / name.lower()
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)  # a run that was cut off goes on
             patch.setenv(name, str(directory))
         yield
 
@@ -206,7 +206,7 @@ def demo(isplit, tmp_path_factory) -> tuple[Path, Result]:
     told = directory / "result.json"
     with FileLock(f"{directory}.lock"):
         if not told.exists():
-            directory.mkdir()
+            directory.mkdir(exist_ok=True)  # a run that was cut off goes on
             with pytest.MonkeyPatch.context() as patch:
                 # This is enough for a network that reads digits.
                 work = DemoWork(epochs=3, analyze_images=480, statistics_images=320, fit_images=480)

@@ -41,7 +41,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import isplit
-from isplit.design.devices import describe_device, device_of, placed, resolve_device
+from isplit.design.devices import describe_device, device_of, placed, resolve_device, synchronise
 from isplit.design.graph import ModelGraph, split
 from isplit.design.graph.gradients import GradientPass
 from isplit.design.importance.methods import METHODS
@@ -181,14 +181,6 @@ class PhaseClock:
         self._last = now
 
 
-def synchronised(device: torch.device) -> None:
-    """Wait until a device has done all that was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def measure_analyze(bench: Bench) -> dict[str, Any]:
     """Compare passes over a batch on the device in turns, and the whole scoring with decoding."""
     sizes, device, precision = bench.sizes, bench.device, bench.precision
@@ -213,10 +205,10 @@ def measure_analyze(bench: Bench) -> dict[str, Any]:
         with evaluating(graph.module, frozen=True):
             for number in range(sizes.rounds + 2):
                 for name, run in contenders.items():
-                    synchronised(device)
+                    synchronise(device)
                     started = time.perf_counter()
                     run()
-                    synchronised(device)
+                    synchronise(device)
                     if number > 1:  # the first rounds warm up
                         seconds[name].append(time.perf_counter() - started)
         order = np.resize(view.images("fit"), sizes.rounds * sizes.batch)

@@ -1,5 +1,6 @@
 """Several cuts on Ray."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -36,9 +37,13 @@ def workers():
     """Return the processes of this test's cluster that train, by number: children of our own child, the raylet."""
     import psutil
 
-    return [
-        child.pid for child in psutil.Process().children(recursive=True) if "fit_one" in " ".join(child.cmdline()[:1])
-    ]
+    training = []
+    for child in psutil.Process().children(recursive=True):
+        # Ray ends its helpers at any time, and a process that has just ended has no command line.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "fit_one" in " ".join(child.cmdline()[:1]):
+                training.append(child.pid)
+    return training
 
 
 def kill_second(directory, killed):

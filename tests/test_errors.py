@@ -2,12 +2,11 @@
 
 import importlib
 import inspect
-from types import SimpleNamespace
 
 import pytest
 
 from isplit import errors
-from isplit.errors import InputError, IsplitError, MissingExtraError, check_ranges, needs_extra
+from isplit.errors import IsplitError, MissingExtraError, needs_extra
 
 CLASSES = [
     value
@@ -37,16 +36,3 @@ def test_a_fault_of_ours():
     """A module of isplit that is missing is no missing library."""
     with pytest.raises(ModuleNotFoundError, match="no_such_module"), needs_extra("onnx"):
         importlib.import_module("isplit.no_such_module")
-
-
-@pytest.mark.parametrize("runs", [1, 2000, None])
-def test_numbers_within_their_range(runs):
-    """Both ends belong to a range, and a number that is not given is never refused."""
-    check_ranges(SimpleNamespace(runs=runs, seconds=0.5), (("runs", 1, 2000), ("seconds", 0, 1)))
-
-
-@pytest.mark.parametrize("runs", [0, 2001, float("nan")])
-def test_numbers_out_of_their_range(runs):
-    """The message names the setting, what was given, and the range."""
-    with pytest.raises(InputError, match=f"^runs is {runs}; give a number from 1 to 2,000$"):
-        check_ranges(SimpleNamespace(runs=runs), (("runs", 1, 2000),))

@@ -19,7 +19,7 @@
 Messages say what was got and what to do about it.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -93,17 +93,3 @@ def needs_extra(extra: str) -> Generator[None]:
             raise
         msg = f"this needs {missing!r}, which is not installed: pip install 'isplit[{extra}]'"
         raise MissingExtraError(msg) from error
-
-
-def check_ranges(settings: object, ranges: Sequence[tuple[str, int, int]]) -> None:
-    """Refuse settings of which a number is out of its range, given as name, least and most; None is never refused.
-
-    Raises:
-        InputError: a number is out of its range; the message names it, and the range.
-
-    """
-    for name, least, most in ranges:
-        value: float | None = getattr(settings, name)
-        if value is not None and not least <= value <= most:
-            msg = f"{name} is {value}; give a number from {least} to {most:,}"
-            raise InputError(msg)

@@ -1,9 +1,9 @@
 """Constants of the closed form, apart from `isplit.design.closed_form` because that loads torch."""
 
+import math
 from dataclasses import dataclass
 
-from isplit.design.setting_checks import check_range
-from isplit.field_types import check_types
+from isplit.setting_checks import check_ranges, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,6 @@ class ClosedFormTuning:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("pilot_images", "held_out_images", "max_latents", "max_patch_width"):
-            check_range(name, getattr(self, name), 1)
-        for name in ("compared_images", "max_joint_width"):
-            check_range(name, getattr(self, name), 0)
+        positive = ("pilot_images", "held_out_images", "max_latents", "max_patch_width")
+        check_ranges(self, dict.fromkeys(positive, (1, math.inf)))
+        check_ranges(self, dict.fromkeys(("compared_images", "max_joint_width"), (0, math.inf)))

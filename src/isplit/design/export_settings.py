@@ -1,10 +1,10 @@
 """Settings of `export`. This module loads no torch, as the settings of the other verbs."""
 
+import math
 from dataclasses import dataclass
 
-from isplit.design.setting_checks import check_range
 from isplit.errors import InputError
-from isplit.field_types import check_types
+from isplit.setting_checks import check_ranges, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,7 @@ class ExportSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("images", "calibration_images", "int8_images"):
-            check_range(name, getattr(self, name), 1)
+        check_ranges(self, dict.fromkeys(("images", "calibration_images", "int8_images"), (1, math.inf)))
         if self.remote_network is not None and not self.remote:
             msg = f"`remote_network={self.remote_network}` is a network for `remote`, which is left out: leave out one"
             raise InputError(msg)

@@ -3,16 +3,16 @@
 This module loads no torch, so that `isplit --help` can show the defaults at once.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from isplit.design.closed_form_tuning import ClosedFormTuning
-from isplit.design.setting_checks import check_choice, check_device, check_range
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.records import METHOD_TITLES, Budget, CoderName, Precision, Target
+from isplit.setting_checks import check_choice, check_device, check_ranges, check_types
 
 if TYPE_CHECKING:
     from isplit.design.importance.methods import ImportanceMethod
@@ -85,8 +85,7 @@ class AnalyzeSettings:
         check_choice("target", self.target, get_args(Target))
         check_choice("precision", self.precision, PRECISIONS)
         check_device(self.device)
-        for name in ("images", "batch_size", "test_images"):
-            check_range(name, getattr(self, name), 1)
+        check_ranges(self, dict.fromkeys(("images", "batch_size", "test_images"), (1, math.inf)))
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             msg = f"tolerance is {self.tolerance:g}; give a share between 0 and 1, for example 0.05"
             raise InputError(msg)
@@ -133,8 +132,8 @@ class PredictSettings:
     def __post_init__(self) -> None:
         check_types(self)
         check_choice("coder", self.coder, CODERS)
-        for name, least in (("statistics_images", 1), ("images", 1), ("remote_images", 0), ("batch_size", 1)):
-            check_range(name, getattr(self, name), least)
+        check_ranges(self, dict.fromkeys(("statistics_images", "images", "batch_size"), (1, math.inf)))
+        check_ranges(self, {"remote_images": (0, math.inf)})
         check_choice("precision", self.precision, PRECISIONS)
         check_device(self.device)
 
@@ -211,8 +210,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         check_types(self)
         check_choice("coder", self.coder, CODERS)
-        for name, (low, high) in _FIT_RANGES.items():
-            check_range(name, getattr(self, name), low, high)
+        check_ranges(self, _FIT_RANGES)
         check_choice("features", self.features, get_args(FeatureStore))
         check_choice("precision", self.precision, PRECISIONS)
         check_device(self.device)
@@ -235,21 +233,20 @@ class FitSettings:
         return values if self.tuning == ClosedFormTuning() else {**values, "tuning": repr(self.tuning)}
 
 
-_ANY = float("inf")
 _FIT_RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (0, _ANY),
-    "feature_epochs": (0, _ANY),
-    "images": (2, _ANY),
-    "select_images": (1, _ANY),
+    "epochs": (0, math.inf),
+    "feature_epochs": (0, math.inf),
+    "images": (2, math.inf),
+    "select_images": (1, math.inf),
     "bottleneck_rate": (0, 1),
     "model_rate": (0, 1),
     "warmup": (0, 1),
-    "batch_size": (2, _ANY),
+    "batch_size": (2, math.inf),
     "distillation": (0, 1),
-    "temperature": (0.1, 1e6),
-    "patience": (1, _ANY),
-    "memory_gib": (0, _ANY),
-    "statistics_images": (2, _ANY),
+    "temperature": (0.1, 1_000_000),
+    "patience": (1, math.inf),
+    "memory_gib": (0, math.inf),
+    "statistics_images": (2, math.inf),
     "seed": (0, 2**64 - 1),
 }
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.plan.costs import Costs
 from isplit.plan.packets import LINUX_TCP, TcpSettings
 from isplit.plan.transfer import transfer_cost
 from isplit.records import LinkRecord, Transport
 from isplit.records.paired import Z95
+from isplit.setting_checks import check_types
 
 Values = NDArray[np.float64]
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.plan import choose
 from isplit.plan.advice import training_advice
 from isplit.plan.compute import MachineTimes, ModelShape, machine_times
@@ -37,6 +36,7 @@ from isplit.records import (
     ProfileRecord,
     Throughput,
 )
+from isplit.setting_checks import check_types
 
 Mask = NDArray[np.bool_]
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from isplit.errors import InputError, check_ranges
-from isplit.field_types import check_types
+from isplit.errors import InputError
 from isplit.plan.controllers import ControllerName, ControllerSettings
 from isplit.plan.packets import LINUX_TCP, TcpSettings
 from isplit.records import LinkRecord, LinkTrace, Scenario, Transport
 from isplit.records.simulation import Arrivals
+from isplit.setting_checks import check_ranges, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def check_settings(settings: SimulationSettings) -> None:
             another that it needs.
 
     """
-    check_ranges(settings, [(name, 1, _MOST) for name in ("max_batch", "queue_capacity", "workers")])
+    check_ranges(settings, dict.fromkeys(("max_batch", "queue_capacity", "workers"), (1, _MOST)))
     if not 0 <= settings.seed < 2**64:
         msg = f"seed is {settings.seed}; give 0 or more, and less than 2^64"
         raise InputError(msg)

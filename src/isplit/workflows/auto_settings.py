@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isplit.design.budgets import DEFAULT_BUDGETS, Budgets, read_budgets
-from isplit.design.setting_checks import check_range
 from isplit.design.settings import AnalyzeSettings, FitSettings, PredictSettings
 from isplit.design.study import Study
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.plan.devices import THIS_MACHINE
 from isplit.plan.planner import PlanSettings
 from isplit.records import BundleRecord, PlanRecord, ProfileRecord, SplitRecord
+from isplit.setting_checks import check_ranges, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class AutoSettings:
     def __post_init__(self) -> None:
         check_types(self)
         read_budgets(self.budgets)
-        check_range("seed", self.seed, 0, 2**64 - 1)
+        check_ranges(self, {"seed": (0, 2**64 - 1)})
         if not 0 <= self.trainings <= 1000:
             msg = f"trainings is {self.trainings}; give 0 to train nothing, or at most 1000"
             raise InputError(msg)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from isplit.errors import InputError, check_ranges
-from isplit.field_types import check_types
+from isplit.errors import InputError
 from isplit.plan.links import load_link
 from isplit.progress import Progress, silent
 from isplit.records import (
@@ -28,9 +27,10 @@ from isplit.runtime.edge.device import LOCAL, REMOTE, placements_of
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.link import open_link
 from isplit.runtime.served import served
+from isplit.setting_checks import check_ranges, check_types
 
 _COUNTED_IMAGES = 10
-_RANGES = (("images", 1, 10_000_000), ("warm_up", 0, 10_000_000), ("pause_ms", 0, 60_000), ("threads", 1, 256))
+_RANGES = {"images": (1, 10_000_000), "warm_up": (0, 10_000_000), "pause_ms": (0, 60_000), "threads": (1, 256)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.runtime.edge.transport import Status
+from isplit.setting_checks import check_types
 
 RETRYABLE: frozenset[Status] = frozenset(
     # A server that dies or drains during a request shows as any of the last four, depending on how far it had got.

@@ -17,12 +17,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from isplit.errors import InputError, ServerError, check_ranges
-from isplit.field_types import check_types
+from isplit.errors import InputError, ServerError
 from isplit.records import LinkRecord, ProbeDetails
 from isplit.runtime.edge.grpc_transport import channel_credentials, failure_words, open_channel
 from isplit.runtime.edge.security import Tls, check_address, check_token
 from isplit.runtime.names import MAX_PROBE_BYTES, PROBE_METHOD, PROBE_SIZE_BYTES
+from isplit.setting_checks import check_ranges, check_types
 
 _CONNECTIONS = 4
 _CALLS_AT_ONCE = 8
@@ -65,7 +65,7 @@ class ProbeSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_ranges(self, (("round_trips", 1, 1000),))
+        check_ranges(self, {"round_trips": (1, 1000)})
         if not 0 < self.seconds <= 600:
             msg = f"seconds is {self.seconds}; give a time above 0 and up to 600"
             raise InputError(msg)

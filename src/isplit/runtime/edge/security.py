@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.runtime.access import check_token_form, is_loopback_host
+from isplit.setting_checks import check_types
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from isplit.errors import InputError, check_ranges
-from isplit.field_types import check_types
+from isplit.errors import InputError
 from isplit.runtime.edge.policy import BreakerSettings, Retry
 from isplit.runtime.edge.security import Tls
 from isplit.runtime.providers import Provider, check_provider
+from isplit.setting_checks import check_ranges, check_types
 
 WireName = Literal["payload", "latent"]
 ProtocolName = Literal["auto", "lean", "grpc"]
@@ -90,7 +90,7 @@ class EdgeSettings:
         positive_ms(self.attempt_timeout_ms, "attempt_timeout_ms")
         positive_ms(self.deadline_ms, "deadline_ms")
         check_provider(self.provider)
-        check_ranges(self, (("best_classes", 1, _MAX_BEST), ("threads", 1, _MAX_THREADS)))
+        check_ranges(self, {"best_classes": (1, _MAX_BEST), "threads": (1, _MAX_THREADS)})
 
 
 def positive_ms(value: float | None, name: str) -> float | None:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from isplit.errors import InputError, check_ranges
-from isplit.field_types import check_types
+from isplit.errors import InputError
 from isplit.runtime.providers import Provider, check_provider
+from isplit.setting_checks import check_ranges, check_types
 
 _MOST_SECONDS = 86_400
 
@@ -43,7 +43,7 @@ class ProfileSettings:
     def __post_init__(self) -> None:
         check_types(self)
         check_provider(self.provider)
-        check_ranges(self, (("runs", 1, 100_000), ("threads", 1, 256), ("warm_up_runs", 0, 100_000)))
+        check_ranges(self, {"runs": (1, 100_000), "threads": (1, 256), "warm_up_runs": (0, 100_000)})
         if not 0 < self.seconds <= _MOST_SECONDS:
             msg = f"seconds is {self.seconds}; give a time above 0, up to {_MOST_SECONDS:,}"
             raise InputError(msg)

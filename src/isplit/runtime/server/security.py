@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.runtime.access import is_loopback_host, read_pem
 from isplit.runtime.lean.device_frames import ALPN
+from isplit.setting_checks import check_types
 
 
 @dataclass(frozen=True, kw_only=True)

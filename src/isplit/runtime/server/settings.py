@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from isplit.errors import InputError
-from isplit.field_types import check_types
 from isplit.runtime.access import MIN_TOKEN_CHARACTERS, check_token_form
 from isplit.runtime.providers import Provider, check_provider
 from isplit.runtime.server.security import ServerTls, check_exposure
+from isplit.setting_checks import check_types
 
 
 @dataclass(frozen=True, kw_only=True)

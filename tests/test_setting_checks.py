@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 import isplit
 from isplit.errors import InputError, IsplitError
-from isplit.field_types import check_types
+from isplit.setting_checks import check_choice, check_device, check_ranges, check_types
 
 ABSURD = (
     *(None, -1, 0, 10**30, -(10**30), math.nan, math.inf, -math.inf, -0.5, 1e308, True),
@@ -121,3 +122,43 @@ def test_load(name, value):
 
     with pytest.raises(InputError, match=name):
         Load(**{name: value})
+
+
+def test_choice():
+    """One of the known values passes; another is refused with all of them."""
+    check_choice("coder", "rans", ("rans", "zstd"))
+    with pytest.raises(InputError, match="coder is 'gzip'; choose one of rans, zstd"):
+        check_choice("coder", "gzip", ("rans", "zstd"))
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps"])
+def test_device(device):
+    """Names of devices pass, whether or not this machine has them."""
+    check_device(device)
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:1234", "cuda:0 ", "mps:0"])
+def test_no_device(device):
+    """Any other text is refused with what can be given."""
+    with pytest.raises(InputError, match="choose one of auto, cpu, cuda, cuda:N"):
+        check_device(device)
+
+
+@pytest.mark.parametrize("epochs", [None, 1, 1.0, 2, 3])
+def test_inside_the_range(epochs):
+    """Both ends belong to a range, and a number that is not given is never refused."""
+    check_ranges(SimpleNamespace(epochs=epochs, seconds=0.5), {"epochs": (1, 3), "seconds": (0, 1)})
+
+
+@pytest.mark.parametrize("epochs", [0.999, 2000.001, float("nan"), float("inf")])
+def test_outside_the_range(epochs):
+    """Numbers beyond an end, and what is no number, are refused with the setting's name and the range."""
+    with pytest.raises(InputError, match=rf"^epochs is {epochs}; give a number from 1 to 2,000$"):
+        check_ranges(SimpleNamespace(epochs=epochs), {"epochs": (1, 2000)})
+
+
+def test_range_without_an_upper_end():
+    """The message names no upper end where there is none."""
+    check_ranges(SimpleNamespace(epochs=1e300), {"epochs": (1, math.inf)})
+    with pytest.raises(InputError, match=r"^epochs is 0; give at least 1$"):
+        check_ranges(SimpleNamespace(epochs=0), {"epochs": (1, math.inf)})

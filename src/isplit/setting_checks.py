@@ -1,8 +1,13 @@
-"""Check that the fields of a settings class hold what their annotations say, so that a wrong value is named at once."""
+"""Check the fields of a settings class: their types, their ranges and their choices.
+
+A wrong value is named at once, with what to give instead. This module loads no torch.
+"""
 
 import dataclasses
+import math
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
@@ -44,6 +49,42 @@ def check_types(settings: Any) -> None:
             shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
             msg = f"{name} is {shown}; give {' or '.join(_word(kind) for kind in kinds)}"
             raise InputError(msg)
+
+
+def check_ranges(settings: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse settings of which a number is out of its range.
+
+    Args:
+        settings: An object whose attributes are checked. An attribute that is None is never refused.
+        ranges: For each attribute the least and the largest value; infinity where there is no largest one.
+
+    Raises:
+        InputError: a number is out of its range, or not a number; the message names it, and the range.
+
+    Examples:
+        >>> check_ranges(isplit.BenchSettings(threads=2), {"threads": (1, 256)})
+
+    """
+    for name, (least, most) in ranges.items():
+        value: float | None = getattr(settings, name)
+        if value is not None and not least <= value <= most:
+            advice = f"at least {least:,}" if most == math.inf else f"a number from {least:,} to {most:,}"
+            msg = f"{name} is {value}; give {advice}"
+            raise InputError(msg)
+
+
+def check_choice(name: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a value that is none of those that are known."""
+    if value not in known:
+        msg = f"{name} is {value!r}; choose one of {', '.join(known)}"
+        raise InputError(msg)
+
+
+def check_device(device: str) -> None:
+    """Refuse what names no device anywhere; whether it is here is seen when it is used."""
+    if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", device) is None:
+        msg = f"device is {device!r}; choose one of auto, cpu, cuda, cuda:N (its number from 0) or mps"
+        raise InputError(msg)
 
 
 @cache

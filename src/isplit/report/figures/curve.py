@@ -1,6 +1,5 @@
 """Draw figure 1: importance along the network above the size of the crossing tensors, for page, paper and notebook."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log10
 
@@ -19,12 +18,10 @@ from isplit.report.curve_series import (
     sizes,
     value_range,
 )
+from isplit.report.figures.axes import Scale, draw_levels, draw_upright_title
 from isplit.report.figures.cut_axis import cut_share, draw_cut_names
-from isplit.report.scales import Tick, even_ticks, log_ticks
+from isplit.report.scales import even_ticks, log_ticks
 from isplit.report.svg import Drawing, Margins, Point, Shape
-
-Scale = Callable[[float], float]
-"""Maps a value to pixels from the top."""
 
 MARKS: dict[MarkKind, tuple[str, str, str]] = {
     "maximum": ("star", "maximum", "candidate: local maximum"),
@@ -145,10 +142,10 @@ def _draw_importance(drawing: Drawing, layout: CurveLayout, series: CurveSeries,
     def y(value: float) -> float:
         return base - (value - low) / (high - low) * layout.upper_height
 
-    _draw_axis(drawing, even_ticks(low, high), y, part="upper-axis")
+    draw_levels(drawing, drawing.group(drawing.root, data_part="upper-axis"), even_ticks(low, high), y)
     drawing.line(drawing.root, (0, layout.upper_top), (0, base), "axis")
     drawing.line(drawing.root, (0, base), (1, base), "axis")
-    _draw_axis_title(drawing, f"log₁₀ {method}", layout.upper_top + layout.upper_height / 2)
+    draw_upright_title(drawing, f"log₁₀ {method}", layout.upper_top + layout.upper_height / 2)
     guides = drawing.group(drawing.root, data_part="guides")
     for mark in series.marks:
         value = series.log10[mark.index]
@@ -212,10 +209,10 @@ def _draw_sizes(drawing: Drawing, layout: CurveLayout, series: SizeSeries) -> No
     def y(value: float) -> float:
         return layout.bottom - (value - low) / (high - low) * layout.lower_height
 
-    _draw_axis(drawing, log_ticks(low, high), y, part="lower-axis")
+    draw_levels(drawing, drawing.group(drawing.root, data_part="lower-axis"), log_ticks(low, high), y)
     drawing.line(drawing.root, (0, layout.lower_top), (0, layout.bottom), "axis")
     drawing.line(drawing.root, (0, layout.bottom), (1, layout.bottom), "axis")
-    _draw_axis_title(drawing, "KiB per image", layout.lower_top + layout.lower_height / 2)
+    draw_upright_title(drawing, "KiB per image", layout.lower_top + layout.lower_height / 2)
     heights = [y(log10(kib)) for _, kib in inputs]
     # Two lines of words for each; where the lines are close, the words move apart.
     crowded = max(0.0, 27 - abs(heights[1] - heights[0])) / 2
@@ -231,18 +228,6 @@ def _draw_sizes(drawing: Drawing, layout: CurveLayout, series: SizeSeries) -> No
 
 
 # ---- both ----
-
-
-def _draw_axis(drawing: Drawing, ticks: Sequence[Tick], y: Scale, *, part: str) -> None:
-    group = drawing.group(drawing.root, data_part=part)
-    for tick in ticks:
-        height = y(tick.value)
-        drawing.line(group, (0, height), (1, height), "grid")
-        drawing.text(group, (0, height), tick.label, "tick", shift=(-8, 4), anchor="end")
-
-
-def _draw_axis_title(drawing: Drawing, words: str, middle: float) -> None:
-    drawing.text(drawing.root, (0, middle), words, "axis-title", shift=(-42, 0), turn=-90, anchor="middle")
 
 
 def _draw_keys(drawing: Drawing, series: CurveSeries, *, left: float, top: float) -> None:

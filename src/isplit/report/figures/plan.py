@@ -5,7 +5,8 @@ from math import log10, sqrt
 from markupsafe import Markup
 
 from isplit.records import PlannedPlacement, PlanRecord
-from isplit.report.scales import Tick, even_ticks, log_ticks
+from isplit.report.figures.axes import Axes, draw_frame, draw_titles
+from isplit.report.scales import even_ticks, log_ticks
 from isplit.report.svg import Drawing
 
 FRONT_HEIGHT = 300.0
@@ -27,30 +28,32 @@ def front_svg(record: PlanRecord) -> Markup:
     shown = [placement for placement in record.placements if placement.accuracy is not None]
     drawing = Drawing(height=FRONT_HEIGHT)
     latencies = [log10(max(placement.latency_ms, 1e-3)) for placement in shown] or [0.0]
-    left, right = min(latencies) - 0.7, max(latencies) + 0.7
     accuracies = [100 * placement.accuracy.accuracy for placement in shown if placement.accuracy] or [0.0]
     pad = max(0.08 * (max(accuracies) - min(accuracies)), 0.5)
-    low, high = min(accuracies) - pad, max(accuracies) + pad
-    _draw_axes(drawing, even_ticks(low, high), low=low, high=high)
-    for tick in log_ticks(left, right, about=5):
-        share = (tick.value - left) / (right - left)
-        drawing.line(drawing.root, (share, 0), (share, drawing.height), "grid")
-        drawing.text(drawing.root, (share, drawing.height), tick.label, "tick", shift=(0, 17), anchor="middle")
-    _draw_titles(drawing, "latency, ms (logarithmic)", "accuracy, %")
-    points = drawing.group(drawing.root, data_part="points", data_left=f"{left:.4f}", data_right=f"{right:.4f}")
+    axes = Axes(
+        left=min(latencies) - 0.7,
+        right=max(latencies) + 0.7,
+        low=min(accuracies) - pad,
+        high=max(accuracies) + pad,
+        height=FRONT_HEIGHT,
+    )
+    draw_frame(drawing, axes, log_ticks(axes.left, axes.right, about=5), even_ticks(axes.low, axes.high))
+    draw_titles(drawing, "latency, ms (logarithmic)", "accuracy, %")
+    points = drawing.group(
+        drawing.root, data_part="points", data_left=f"{axes.left:.4f}", data_right=f"{axes.right:.4f}"
+    )
     most_bytes = max([1.0, *(_wire_bytes(placement) for placement in shown)])
     numbers = {id(placement): number for number, placement in enumerate(record.placements)}
     for placement in sorted(shown, key=_wire_bytes, reverse=True):
         assert placement.accuracy is not None
-        share = (log10(max(placement.latency_ms, 1e-3)) - left) / (right - left)
-        height = drawing.height - (100 * placement.accuracy.accuracy - low) / (high - low) * drawing.height
+        place = (axes.x(log10(max(placement.latency_ms, 1e-3))), axes.y(100 * placement.accuracy.accuracy))
         size = sqrt(_wire_bytes(placement) / most_bytes)
         coloured = drawing.group(
             points, data_series=placement.kind, style=f"color: var(--shade-{KIND_SHADES[placement.kind]})"
         )
         drawing.circle(
             coloured,
-            (share, height),
+            place,
             radius=SMALLEST_RADIUS_PX + (LARGEST_RADIUS_PX - SMALLEST_RADIUS_PX) * size,
             style="placement",
             data_placement=str(numbers[id(placement)]),
@@ -78,7 +81,7 @@ def map_svg() -> Markup:
         share = (power - left) / (right - left)
         drawing.line(drawing.root, (share, drawing.height), (share, drawing.height + 4), "axis")
         drawing.text(drawing.root, (share, drawing.height), rate_label(power), "tick", shift=(0, 17), anchor="middle")
-    _draw_titles(drawing, "uplink (bit/s)", "device speed")
+    draw_titles(drawing, "uplink (bit/s)", "device speed")
     drawing.mark(drawing.root, "peak", (0.5, drawing.height / 2), "peak", data_part="here")
     return drawing.fluid_svg(identity="map-drawing")
 
@@ -91,19 +94,3 @@ def rate_label(power: int) -> str:
 
 def _wire_bytes(placement: PlannedPlacement) -> float:
     return placement.wire_up_bytes + placement.wire_down_bytes
-
-
-def _draw_axes(drawing: Drawing, ticks: tuple[Tick, ...], *, low: float, high: float) -> None:
-    for tick in ticks:
-        height = drawing.height - (tick.value - low) / (high - low) * drawing.height
-        drawing.line(drawing.root, (0, height), (1, height), "grid")
-        drawing.text(drawing.root, (0, height), tick.label, "tick", shift=(-8, 4), anchor="end")
-    drawing.line(drawing.root, (0, 0), (0, drawing.height), "axis")
-    drawing.line(drawing.root, (0, drawing.height), (1, drawing.height), "axis")
-
-
-def _draw_titles(drawing: Drawing, across: str, upwards: str) -> None:
-    drawing.text(drawing.root, (0.5, drawing.height), across, "axis-title", shift=(0, 40), anchor="middle")
-    drawing.text(
-        drawing.root, (0, drawing.height / 2), upwards, "axis-title", shift=(-44, 0), turn=-90, anchor="middle"
-    )

@@ -7,7 +7,8 @@ from math import log10
 from markupsafe import Markup
 
 from isplit.report.colours import SHADES
-from isplit.report.scales import Tick, even_ticks, log_ticks
+from isplit.report.figures.axes import Axes, draw_frame, draw_titles
+from isplit.report.scales import even_ticks, log_ticks
 from isplit.report.split_series import Dot, GroupSeries, Line, Pair
 from isplit.report.svg import Drawing, Shape
 
@@ -40,30 +41,6 @@ class SplitFigures:
     pairs: Markup
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Axes:
-    """The limits of both axes, in the values that are drawn (log10 of bytes, per cent), and the height in pixels."""
-
-    left: float
-    right: float
-    low: float
-    high: float
-    height: float
-
-    def x(self, value: float) -> float:
-        return (value - self.left) / (self.right - self.left)
-
-    def y(self, value: float) -> float:
-        return self.height - (value - self.low) / (self.high - self.low) * self.height
-
-    def inside(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def bar(self, low: float, high: float) -> tuple[float, float]:
-        """Return the heights of both ends of an error bar, cut off at the edges."""
-        return self.y(max(low, self.low)), self.y(min(high, self.high))
-
-
 def split_figures(group: GroupSeries, *, number: int, cut_numbers: dict[str, int]) -> SplitFigures:
     """Draw the figures of one set of classes.
 
@@ -92,8 +69,8 @@ def shade_number(shade: float) -> int:
 
 def _draw_bytes(group: GroupSeries, cut_numbers: dict[str, int]) -> tuple[Drawing, list[Key]]:
     drawing, axes = Drawing(height=BYTES_HEIGHT), _bytes_axes(group)
-    _draw_frame(drawing, axes, log_ticks(axes.left, axes.right), even_ticks(axes.low, axes.high))
-    _draw_titles(drawing, "bytes per image, mean (logarithmic)", "accuracy, %")
+    draw_frame(drawing, axes, log_ticks(axes.left, axes.right), even_ticks(axes.low, axes.high))
+    draw_titles(drawing, "bytes per image, mean (logarithmic)", "accuracy, %")
     if group.whole is not None:
         low, high = axes.bar(group.whole.low, group.whole.high)
         drawing.rectangle(drawing.root, (0, high), width_share=1, height=low - high, style="whole-band")
@@ -110,7 +87,7 @@ def _draw_bytes(group: GroupSeries, cut_numbers: dict[str, int]) -> tuple[Drawin
     return drawing, keys
 
 
-def _bytes_axes(group: GroupSeries) -> _Axes:
+def _bytes_axes(group: GroupSeries) -> Axes:
     """Return limits that show all splits; images far below them (such as quality 5) may lie outside the figure."""
     shown = [dot for line in (*group.lines, *group.trained) for dot in line.dots]
     shown += [group.images[index] for index in group.efficient]
@@ -121,10 +98,10 @@ def _bytes_axes(group: GroupSeries) -> _Axes:
         ends += [group.whole.low, group.whole.high]
     low, high = max(0.0, min(ends)), min(100.0, max(ends))
     room = 0.05 * max(high - low, 1.0)
-    return _Axes(left=min(logs) - pad, right=max(logs) + pad, low=low - room, high=high + room, height=BYTES_HEIGHT)
+    return Axes(left=min(logs) - pad, right=max(logs) + pad, low=low - room, high=high + room, height=BYTES_HEIGHT)
 
 
-def _draw_images(drawing: Drawing, axes: _Axes, group: GroupSeries) -> list[Key]:
+def _draw_images(drawing: Drawing, axes: Axes, group: GroupSeries) -> list[Key]:
     """Draw the compressed images: all settings as open squares, and a line through those that no other beats."""
     if not group.images:
         return []
@@ -160,7 +137,7 @@ def _draw_images(drawing: Drawing, axes: _Axes, group: GroupSeries) -> list[Key]
     return keys
 
 
-def _draw_line(drawing: Drawing, axes: _Axes, line: Line, *, series: str, number: int) -> Key:
+def _draw_line(drawing: Drawing, axes: Axes, line: Line, *, series: str, number: int) -> Key:
     shade = shade_number(line.shade)
     style = "cut-dashed" if line.dashed else "cut-line"
     group = _shaded(drawing, shade, series=series, number=number)
@@ -170,7 +147,7 @@ def _draw_line(drawing: Drawing, axes: _Axes, line: Line, *, series: str, number
     return Key(series=series, label=line.label, shade=shade, line=style, symbol="dot", style="cut-dot")
 
 
-def _draw_trained(drawing: Drawing, axes: _Axes, line: Line, *, series: str, number: int) -> Key:
+def _draw_trained(drawing: Drawing, axes: Axes, line: Line, *, series: str, number: int) -> Key:
     shade = shade_number(line.shade)
     group = _shaded(drawing, shade, series=series, number=number)
     _draw_bars(drawing, group, axes, line.dots, "cut-bar")
@@ -183,13 +160,13 @@ def _shaded(drawing: Drawing, shade: int, *, series: str, number: int) -> Shape:
     return drawing.group(drawing.root, data_series=series, data_cut=str(number), style=f"color: var(--shade-{shade})")
 
 
-def _draw_path(drawing: Drawing, group: Shape, axes: _Axes, dots: Sequence[Dot], style: str) -> None:
+def _draw_path(drawing: Drawing, group: Shape, axes: Axes, dots: Sequence[Dot], style: str) -> None:
     if len(dots) > 1:
         places = [(axes.x(log10(dot.bytes)), axes.y(dot.accuracy)) for dot in dots]
         drawing.path(group, [places], style, clipped=True)
 
 
-def _draw_bars(drawing: Drawing, group: Shape, axes: _Axes, dots: Sequence[Dot], style: str) -> None:
+def _draw_bars(drawing: Drawing, group: Shape, axes: Axes, dots: Sequence[Dot], style: str) -> None:
     for dot in dots:
         low, high = axes.bar(dot.accuracy - dot.below, dot.accuracy + dot.above)
         if low > high:
@@ -197,7 +174,7 @@ def _draw_bars(drawing: Drawing, group: Shape, axes: _Axes, dots: Sequence[Dot],
             drawing.line(group, (x, low), (x, high), style)
 
 
-def _draw_dots(drawing: Drawing, group: Shape, axes: _Axes, dots: Sequence[Dot], *, symbol: str, style: str) -> None:
+def _draw_dots(drawing: Drawing, group: Shape, axes: Axes, dots: Sequence[Dot], *, symbol: str, style: str) -> None:
     for dot in dots:
         if axes.inside(dot.accuracy):
             place = (axes.x(log10(dot.bytes)), axes.y(dot.accuracy))
@@ -209,9 +186,9 @@ def _draw_dots(drawing: Drawing, group: Shape, axes: _Axes, dots: Sequence[Dot],
 
 def _draw_pairs(group: GroupSeries, cut_numbers: dict[str, int]) -> Drawing:
     drawing, axes = Drawing(height=PAIRS_HEIGHT), _pairs_axes(group.pairs)
-    _draw_frame(drawing, axes, even_ticks(axes.left, axes.right), even_ticks(axes.low, axes.high))
+    draw_frame(drawing, axes, even_ticks(axes.left, axes.right), even_ticks(axes.low, axes.high))
     before = "predicted accuracy after training, %" if group.calibrated else "accuracy before training, %"
-    _draw_titles(drawing, before, "accuracy after training, %")
+    draw_titles(drawing, before, "accuracy after training, %")
     drawing.path(drawing.root, [[(0, axes.y(axes.left)), (1, axes.y(axes.right))]], "diagonal")
     for pair in sorted(group.pairs, key=lambda pair: pair.x):
         dot = drawing.group(
@@ -228,32 +205,9 @@ def _draw_pairs(group: GroupSeries, cut_numbers: dict[str, int]) -> Drawing:
     return drawing
 
 
-def _pairs_axes(pairs: Sequence[Pair]) -> _Axes:
+def _pairs_axes(pairs: Sequence[Pair]) -> Axes:
     """Return the same limits for both axes, so that equal accuracies lie on the diagonal."""
     ends = [end for pair in pairs for end in (pair.x - pair.x_below, pair.x + pair.x_above)]
     ends += [end for pair in pairs for end in (pair.y - pair.y_below, pair.y + pair.y_above)]
     low, high = max(0.0, min(ends)) - 1, min(100.0, max(ends)) + 1
-    return _Axes(left=low, right=high, low=low, high=high, height=PAIRS_HEIGHT)
-
-
-# ---- both ----
-
-
-def _draw_frame(drawing: Drawing, axes: _Axes, across: Sequence[Tick], upwards: Sequence[Tick]) -> None:
-    for tick in upwards:
-        height = axes.y(tick.value)
-        drawing.line(drawing.root, (0, height), (1, height), "grid")
-        drawing.text(drawing.root, (0, height), tick.label, "tick", shift=(-8, 4), anchor="end")
-    for tick in across:
-        share = axes.x(tick.value)
-        drawing.line(drawing.root, (share, 0), (share, axes.height), "grid")
-        drawing.text(drawing.root, (share, axes.height), tick.label, "tick", shift=(0, 17), anchor="middle")
-    drawing.line(drawing.root, (0, 0), (0, axes.height), "axis")
-    drawing.line(drawing.root, (0, axes.height), (1, axes.height), "axis")
-
-
-def _draw_titles(drawing: Drawing, across: str, upwards: str) -> None:
-    drawing.text(drawing.root, (0.5, drawing.height), across, "axis-title", shift=(0, 40), anchor="middle")
-    drawing.text(
-        drawing.root, (0, drawing.height / 2), upwards, "axis-title", shift=(-42, 0), turn=-90, anchor="middle"
-    )
+    return Axes(left=low, right=high, low=low, high=high, height=PAIRS_HEIGHT)

@@ -1,11 +1,12 @@
 """Records with rows as lists of flat dictionaries, as a short text, and as HTML."""
 
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
 from isplit.records.base import Part
-from isplit.records.tables import TableRecord, flattened
+from isplit.records.tables import TableRecord, flattened, named
 
 
 class Size(Part):
@@ -89,3 +90,11 @@ def test_html_of_many_rows_is_cut():
 def test_flattened_keeps_what_is_flat():
     """A mapping without nested ones comes out as it is."""
     assert [("a", 1), ("b", None)] == flattened({"a": 1, "b": None})
+
+
+def test_named_is_the_first_of_that_name():
+    """An item is found by its name, and a name that no item has is a KeyError."""
+    items = [SimpleNamespace(name="a", size=1), SimpleNamespace(name="b", size=2), SimpleNamespace(name="b", size=3)]
+    assert items[1] is named(items, "b")
+    with pytest.raises(KeyError, match="c"):
+        named(items, "c")

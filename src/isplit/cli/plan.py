@@ -107,13 +107,11 @@ def plan(
         write_report(study)
     if json:
         typer.echo(record.to_json(), nl=False)
-        return
-    if quiet:
-        return
-    show_plan(record, every=all_placements, wide=wide)
-    typer.echo(f"plan: {path}")
-    typer.echo("")
-    console.print_text(record.answer.text)
+    elif not quiet:
+        show_plan(record, every=all_placements, wide=wide)
+        typer.echo(f"plan: {path}")
+        typer.echo("")
+        console.print_text(record.answer.text)
 
 
 def _tier(text: str) -> tuple[str, str]:

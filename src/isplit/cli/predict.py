@@ -101,21 +101,19 @@ def predict(
         )
     if json:
         typer.echo(record.to_json(), nl=False)
-        return
-    if quiet:
-        return
-    tags = {budget.tag for budget in budgets or DEFAULT_BUDGETS}
-    chosen = {cut.name for cut in opened.cuts(names)}
-    classes = opened.view(group).name
-    shown = [
-        prediction
-        for prediction in record.predictions
-        if (prediction.group, prediction.design) == (classes, design)
-        and prediction.budget.tag in tags
-        and prediction.cut in chosen
-    ]
-    show_predictions(record, shown, group=classes, wide=wide)
-    typer.echo(f"Report: {study / 'report.html'}")
+    elif not quiet:
+        tags = {budget.tag for budget in budgets or DEFAULT_BUDGETS}
+        chosen = {cut.name for cut in opened.cuts(names)}
+        classes = opened.view(group).name
+        shown = [
+            prediction
+            for prediction in record.predictions
+            if (prediction.group, prediction.design) == (classes, design)
+            and prediction.budget.tag in tags
+            and prediction.cut in chosen
+        ]
+        show_predictions(record, shown, group=classes, wide=wide)
+        typer.echo(f"Report: {study / 'report.html'}")
 
 
 def show_predictions(

@@ -43,11 +43,9 @@ def probe(
     path = write_shared(record, out)
     if json:
         typer.echo(record.to_json(), nl=False)
-        return
-    if quiet:
-        return
-    show_link(record)
-    typer.echo(f"link: {path}")
+    elif not quiet:
+        show_link(record)
+        typer.echo(f"link: {path}")
 
 
 def show_link(record: LinkRecord) -> None:

@@ -63,11 +63,9 @@ def profile(
     path = write_shared(record, out)
     if json:
         typer.echo(record.to_json(), nl=False)
-        return
-    if quiet:
-        return
-    show_profile(record)
-    typer.echo(f"profile: {path}")
+    elif not quiet:
+        show_profile(record)
+        typer.echo(f"profile: {path}")
 
 
 def show_profile(record: ProfileRecord) -> None:

@@ -122,32 +122,23 @@ def load_facts(directory: Path, *, group: str | None = None) -> StudyFacts:
 
 
 def _whole(study: StudyRecord, splits: list[SplitFacts], *, chosen: str, first: str) -> PlannedAccuracy:
-    accuracy, part = study.base_accuracy, "test"
-    if chosen == first or not splits:
-        return PlannedAccuracy(
-            accuracy=accuracy.accuracy,
-            low=accuracy.low,
-            high=accuracy.high,
-            difference=0.0,
-            stderr=0.0,
-            source="whole",
-            images=accuracy.images,
-            part=part,
-        )
-    # The study has no accuracy of a class subset, so that of the whole model beside the first split is taken.
-    beside = splits[0].accuracy
-    share = beside.accuracy - (beside.difference or 0.0)
-    images = beside.images or 0
-    counted = Accuracy.from_counts(round(share * images), images)
+    accuracy: Accuracy = study.base_accuracy
+    part: str | None = "test"
+    if chosen != first and splits:
+        # The study has no accuracy of a class subset, so that of the whole model beside the first split is taken.
+        beside = splits[0].accuracy
+        share = beside.accuracy - (beside.difference or 0.0)
+        images = beside.images or 0
+        accuracy, part = Accuracy.from_counts(round(share * images), images), beside.part
     return PlannedAccuracy(
-        accuracy=counted.accuracy,
-        low=counted.low,
-        high=counted.high,
+        accuracy=accuracy.accuracy,
+        low=accuracy.low,
+        high=accuracy.high,
         difference=0.0,
         stderr=0.0,
         source="whole",
-        images=images,
-        part=beside.part,
+        images=accuracy.images,
+        part=part,
     )
 
 

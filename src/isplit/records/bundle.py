@@ -13,7 +13,7 @@ from isplit.records.compression import Compression, ImageFormat
 from isplit.records.files import open_ordinary
 from isplit.records.paired import Paired
 from isplit.records.study import Accuracy, ClassGroup, PartName, Preprocessing
-from isplit.records.tables import TableRecord
+from isplit.records.tables import TableRecord, named
 
 RESERVED_CUTS = frozenset(("local", "remote", "segmented"))
 """The names of the other placements, which a cut must not have."""
@@ -310,7 +310,4 @@ class BundleRecord(TableRecord):
             KeyError: no cut of the bundle has it.
 
         """
-        for cut in self.cuts:
-            if cut.name == name:
-                return cut
-        raise KeyError(name)
+        return named(self.cuts, name)

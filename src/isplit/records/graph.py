@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from isplit.records.base import Axis, Count, Extent, Part
-from isplit.records.tables import TableRecord
+from isplit.records.tables import TableRecord, named
 
 CutKind = Literal["default", "pre-activation", "other"]
 
@@ -117,7 +117,4 @@ class GraphRecord(TableRecord):
             KeyError: no cut has it.
 
         """
-        for cut in self.cuts:
-            if cut.name == name:
-                return cut
-        raise KeyError(name)
+        return named(self.cuts, name)

@@ -17,7 +17,7 @@ from isplit.records.budget import RecordedBudget
 from isplit.records.compression import Compression
 from isplit.records.link import LinkRecord, Transport, WireOverhead
 from isplit.records.profile import Execution, FigureSource, Machine, PlacementMemory, Power
-from isplit.records.tables import TableRecord
+from isplit.records.tables import TableRecord, named
 
 PlacementKind = Literal["local", "remote", "split", "middle", "tiers", "segmented"]
 """All on the device; the image on the server; cut once; server in the middle; several machines; one by one in turn."""
@@ -305,7 +305,4 @@ class PlanRecord(TableRecord):
             KeyError: no placement has it.
 
         """
-        for placement in self.placements:
-            if placement.name == name:
-                return placement
-        raise KeyError(name)
+        return named(self.placements, name)

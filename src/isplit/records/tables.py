@@ -1,8 +1,8 @@
 """Turn records with rows into tables: lists of flat dictionaries for data frames, and HTML for notebooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from isplit.records.base import Record
 
@@ -82,3 +82,24 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Item = TypeVar("_Item", bound=_Named)
+
+
+def named(items: Iterable[_Item], name: str) -> _Item:
+    """Return the first item of that name.
+
+    Raises:
+        KeyError: none has it.
+
+    """
+    for item in items:
+        if item.name == name:
+            return item
+    raise KeyError(name)

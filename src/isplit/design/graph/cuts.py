@@ -17,6 +17,7 @@ from isplit.design.graph.layout import lay_out
 from isplit.design.graph.outputs import ModelCall
 from isplit.errors import ModelError
 from isplit.records import Cut, CutKind, GraphRecord, Unavailable
+from isplit.records.tables import named
 
 
 class ModelGraph:
@@ -65,10 +66,7 @@ class ModelGraph:
             KeyError: the graph has no such cut.
 
         """
-        for point in self.flow.points:
-            if point.name == name:
-                return point
-        raise KeyError(name)
+        return named(self.flow.points, name)
 
     def lay_out(self, tensor: torch.Tensor, cut: Cut) -> torch.Tensor:
         """Give a tensor that was made for a cut the memory layout that the model's own has there."""

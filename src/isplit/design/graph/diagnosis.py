@@ -17,6 +17,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_Follower = Callable[[FrameType, str, Any], Any]
+
 _HERE = str(Path(__file__).parent)
 _TORCH = str(torch.__path__[0])
 _FOREIGN = (_HERE, _TORCH, str(Path(np.__file__).parent), random.__file__)
@@ -122,13 +124,28 @@ def python_random(run: Callable[[], object]) -> Event | None:
             lines.append((code, frame.f_lineno))
         return follow
 
-    before = sys.gettrace()
-    sys.settrace(follow)
+    _run_followed(run, follow, current=sys.gettrace, install=sys.settrace)
+    return drawn[0] if drawn else None
+
+
+def _run_followed(
+    run: Callable[[], object], follow: _Follower, *, current: Callable[[], Any], install: Callable[[Any], None]
+) -> None:
+    """Run with a trace or profile function in place, and put the one that was there before back in its place.
+
+    Args:
+        run: What is run.
+        follow: Called by the interpreter as `sys.settrace` and `sys.setprofile` describe it.
+        current: `sys.gettrace` or `sys.getprofile`.
+        install: `sys.settrace` or `sys.setprofile`.
+
+    """
+    before = current()
+    install(follow)
     try:
         run()
     finally:
-        sys.settrace(before)
-    return drawn[0] if drawn else None
+        install(before)
 
 
 def _python_states() -> dict[str, Any]:
@@ -171,12 +188,7 @@ def gradient_call(run: Callable[[], object]) -> Event | None:
         if event == "call" and frame.f_code in names and not calls:
             calls.append(Event(names[frame.f_code], own_place(traceback.extract_stack(frame))))
 
-    before = sys.getprofile()
-    sys.setprofile(follow)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
+    _run_followed(run, follow, current=sys.getprofile, install=sys.setprofile)
     return calls[0] if calls else None
 
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import fx, nn
@@ -81,11 +82,8 @@ def guards_passed() -> Generator[list[str]]:
         value = guard_value(sys._getframe(1), places) if isinstance(self, FakeTensor) else None
         return original(self) if value is None else value
 
-    torch.Tensor.__bool__ = traced  # type: ignore[method-assign]
-    try:
+    with patch.object(torch.Tensor, "__bool__", traced):
         yield places
-    finally:
-        torch.Tensor.__bool__ = original  # type: ignore[method-assign]
 
 
 def guard_value(frame: FrameType | None, places: list[str]) -> bool | None:

@@ -10,7 +10,7 @@ from torch.fx.node import Argument
 
 from isplit.design.graph.ops import is_in_place, op_name
 from isplit.design.graph.outputs import logits_of
-from isplit.design.graph.values import TensorValue, Value, is_data, memory_bases
+from isplit.design.graph.values import TensorValue, Value, ancestors, is_data, memory_bases
 from isplit.errors import ModelError
 
 
@@ -181,7 +181,7 @@ def let_gradients_through(module: fx.GraphModule, values: Mapping[fx.Node, Value
         detached = [node for node in data if _is_detach(node)]
         if not detached:
             return taken
-        reaching = _reaching(output_node(module).all_input_nodes, frozenset(detached))
+        reaching = ancestors(output_node(module).all_input_nodes, stop=frozenset(detached)).difference(detached)
         blocked = [
             node
             for number, node in enumerate(data)
@@ -207,19 +207,6 @@ def _is_detach(node: fx.Node) -> bool:
         return "data" in node.args
     name = str(getattr(node.target, "__name__", node.target)).split(".")[0].rstrip("_")
     return name in ("detach", "detach_copy") and node.op != "call_module"
-
-
-def _reaching(ends: list[fx.Node], closed: frozenset[fx.Node]) -> set[fx.Node]:
-    """Return the nodes from which the ends are reached without passing a closed node."""
-    reaching: set[fx.Node] = set()
-    waiting = list(ends)
-    while waiting:
-        node = waiting.pop()
-        if node not in reaching:
-            reaching.add(node)
-            if node not in closed:
-                waiting.extend(node.all_input_nodes)
-    return reaching - closed
 
 
 _PROBABILITIES = frozenset(("softmax", "log_softmax", "logsoftmax", "sigmoid", "logsigmoid", "log_sigmoid"))

@@ -8,7 +8,7 @@ from torch import fx
 
 from isplit.design.graph.cuts import ModelGraph
 from isplit.design.graph.flow import CutPoint, Flow
-from isplit.design.graph.values import ScalarValue, TensorValue
+from isplit.design.graph.values import ScalarValue, TensorValue, ancestors
 from isplit.errors import ModelError
 
 
@@ -84,7 +84,7 @@ def _point(graph: ModelGraph, cut: str) -> CutPoint:
 
 
 def _head(flow: Flow, point: CutPoint) -> fx.GraphModule:
-    needed = _ancestors(point.crossing, stop=frozenset())
+    needed = ancestors(point.crossing)
     copied = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in flow.nodes:
@@ -111,7 +111,7 @@ def _tail(flow: Flow, point: CutPoint, *, ends: tuple[fx.Node, ...] = ()) -> fx.
     crossing = frozenset(point.crossing)
     # Numbers that only the head can read are written as constants and multiples of the batch.
     scalars = frozenset(node for node in flow.read_from if not flow.is_known_after(node, point))
-    needed = _ancestors(ends, stop=crossing | scalars)
+    needed = ancestors(ends, stop=crossing | scalars)
     copied = fx.Graph()
     inputs = {node: copied.placeholder(node.name) for node in point.crossing}
     copies: dict[fx.Node, Any] = dict(inputs)
@@ -137,19 +137,6 @@ def _tail(flow: Flow, point: CutPoint, *, ends: tuple[fx.Node, ...] = ()) -> fx.
     results = tuple(images_first(flow, node, copies[node]) for node in ends)
     copied.output(results[0] if len(results) == 1 else results)
     return _module(flow, copied, "Tail")
-
-
-def _ancestors(ends: tuple[fx.Node, ...], stop: frozenset[fx.Node]) -> set[fx.Node]:
-    """Return `ends` and everything that they are computed from, no further back than `stop`."""
-    ancestors: set[fx.Node] = set()
-    waiting = list(ends)
-    while waiting:
-        node = waiting.pop()
-        if node not in ancestors:
-            ancestors.add(node)
-            if node not in stop:
-                waiting.extend(node.all_input_nodes)
-    return ancestors
 
 
 def _is_constant(value: ScalarValue) -> bool:

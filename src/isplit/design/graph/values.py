@@ -5,6 +5,7 @@ not change is a constant of the image size. An integer that is k times the batch
 tail of a cut.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,3 +172,16 @@ def _describes_shape(node: fx.Node) -> bool:
 def is_data(value: Value) -> bool:
     """Return whether the value is, or holds, a tensor that is computed from the image."""
     return isinstance(value, TensorValue | TupleValue) and value.data
+
+
+def ancestors(ends: Iterable[fx.Node], *, stop: frozenset[fx.Node] = frozenset()) -> set[fx.Node]:
+    """Return `ends` and everything that they are computed from, no further back than `stop`."""
+    reached: set[fx.Node] = set()
+    waiting = list(ends)
+    while waiting:
+        node = waiting.pop()
+        if node not in reached:
+            reached.add(node)
+            if node not in stop:
+                waiting.extend(node.all_input_nodes)
+    return reached

@@ -17,7 +17,7 @@ docs/closed-form.md is made from the rows; --page only writes that page.
 import argparse
 import json
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -357,6 +357,17 @@ def ratio_table() -> str:
     return f"## One in 64 of the elements\n\n{how}\n\n{table(heads, lines)}"
 
 
+def fewest_bytes(rows: Iterable[dict[str, Any]], *, share: float, loss: float) -> dict[str, Any] | None:
+    """Return the split of the fewest bytes within a loss and a share of the MACs on the device, or None."""
+    inside = (row for row in rows if row["head_mac_share"] <= share and row["loss"] <= loss)
+    return min(inside, key=lambda row: row["payload_bytes"], default=None)
+
+
+def loss_text(row: dict[str, Any]) -> str:
+    """Return a row's loss with its standard error, in points."""
+    return f"{100 * row['loss']:.1f} ± {100 * row['loss_stderr']:.1f}"
+
+
 def payload_table() -> str:
     """For a limit on the device's share of the MACs, the fewest bytes within 1 and 3 points, and their curve."""
     rows = known("payload")
@@ -367,16 +378,14 @@ def payload_table() -> str:
     for share in SHARES:
         line = [f"{share:.0%}"]
         for loss in (0.01, 0.03):
-            inside = [r for r in splits if r["head_mac_share"] <= share and r["loss"] <= loss]
             image = min((r for r in remote if r["loss"] <= loss), key=lambda r: r["payload_bytes"])
-            best = min(inside, key=lambda r: r["payload_bytes"], default=None)
+            best = fewest_bytes(splits, share=share, loss=loss)
             if best is None:
                 line += ["none", "", f"{image['payload_bytes']:.0f}", ""]
             else:
                 ratio = best["payload_bytes"] / image["payload_bytes"]
-                loss_text = f"{100 * best['loss']:.1f} ± {100 * best['loss_stderr']:.1f}"
                 line += [
-                    f"{best['payload_bytes']:.0f} at {best['cut']} ({loss_text})",
+                    f"{best['payload_bytes']:.0f} at {best['cut']} ({loss_text(best)})",
                     f"{best['head_mac_share']:.0%}",
                     f"{image['payload_bytes']:.0f} ({image['format']} q{image['quality']} ×{image['scale']:g})",
                     f"{ratio:.2f}",

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from closed_form import CLASSES, SHARES, compressed_images, keep, known, points, table
+from closed_form import CLASSES, SHARES, compressed_images, fewest_bytes, keep, known, loss_text, points, table
 from pausing import pause_point
 from wire import HEADS, wire_cells, wire_lines
 
@@ -103,8 +103,7 @@ def least_untrained(study: Study, share: float) -> Row | None:
     """Return the split with the fewest bytes within three points, at most so much of the network on the device."""
     network = study.record.model.weights_sha256
     untrained = [row for row in known("payload") if "cut" in row and row.get("weights_sha256") == network]
-    inside = [row for row in untrained if row["head_mac_share"] <= share and row["loss"] <= 0.03]
-    return min(inside, key=lambda row: row["payload_bytes"], default=None)
+    return fewest_bytes(untrained, share=share, loss=0.03)
 
 
 def run_open(study: Study, images: int) -> Iterator[Row]:
@@ -212,7 +211,7 @@ def start_table() -> str:
                 before,
                 str(len([one for one in row["curve"] if one["epoch"]])),
                 points(row["accuracy"]),
-                f"{100 * row['loss']:.1f} ± {100 * row['loss_stderr']:.1f}",
+                loss_text(row),
             ]
         )
     heads = ["cut", "MACs", "start", "bytes", "before training", "epochs", "trained", "loss, points"]
@@ -238,13 +237,11 @@ def payload_table() -> str:
         line = [f"{share:.0%}"]
         for loss in (0.01, 0.03):
             image = least_image(remote, loss)
-            inside = [row for row in either if row["head_mac_share"] <= share and row["loss"] <= loss]
-            best = min(inside, key=lambda row: row["payload_bytes"], default=None)
+            best = fewest_bytes(either, share=share, loss=loss)
             if best is None:
                 line += ["none", f"{image:.0f}", ""]
             else:
-                text = f"{100 * best['loss']:.1f} ± {100 * best['loss_stderr']:.1f}"
-                text += ", untrained" if best.get("untrained") else ""
+                text = loss_text(best) + (", untrained" if best.get("untrained") else "")
                 line += [
                     f"{best['payload_bytes']:.0f} at {best['cut']} ({text})",
                     f"{image:.0f}",
@@ -297,7 +294,7 @@ def open_table() -> str:
             *(wire_cells(row, {"payload_bytes": images[loss]}, classes=CLASSES)[5] for loss in images),
             points(row["before"]),
             points(row["accuracy"]),
-            f"{100 * row['loss']:.1f} ± {100 * row['loss_stderr']:.1f}",
+            loss_text(row),
         ]
         for row in splits
     ]

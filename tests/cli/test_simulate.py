@@ -9,17 +9,13 @@ import pytest
 from isplit.plan.planner import plan
 from isplit.plan.study_facts import load_facts
 from isplit.records import Limits, SimulationRecord
-from tests.plan.conftest import make_graph, make_predictions, make_study, plain_link, rates_profile
+from tests.plan.conftest import plain_link, rates_profile, write_study
 
 
 @pytest.fixture
 def planned(tmp_path: Path) -> Path:
     """A study with its plan."""
-    study = tmp_path / "study"
-    study.mkdir()
-    make_study().save(study)
-    make_graph().save(study)
-    make_predictions().save(study)
+    study = write_study(tmp_path / "study")
     record = plan(
         load_facts(study),
         device=rates_profile("board", 10.0),
@@ -146,12 +142,7 @@ def test_accuracy_on_latents_with_lost_packets(isplit, tmp_path):
 
 
 def make_facts(tmp_path: Path):
-    study = tmp_path / "facts"
-    study.mkdir()
-    make_study().save(study)
-    make_graph().save(study)
-    make_predictions().save(study)
-    return load_facts(study)
+    return load_facts(write_study(tmp_path / "facts"))
 
 
 def test_bundle_and_images_go_together(isplit, planned, tmp_path):

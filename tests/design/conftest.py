@@ -1,5 +1,6 @@
 """What the tests of design share: images and files of them, and networks made by functions in a file."""
 
+import builtins
 import gzip
 import io
 import shutil
@@ -83,6 +84,19 @@ def make_text():
 def fail():
     raise RuntimeError("no such checkpoint")
 """
+
+
+@pytest.fixture
+def no_timm(monkeypatch):
+    """Let every import of timm fail, as where it is not installed."""
+    import_module = builtins.__import__
+
+    def without_timm(name, *arguments, **named):
+        if name.split(".")[0] == "timm":
+            raise ModuleNotFoundError("No module named 'timm'", name="timm")
+        return import_module(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without_timm)
 
 
 @pytest.fixture

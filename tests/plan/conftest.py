@@ -173,14 +173,17 @@ def make_study() -> StudyRecord:
     )
 
 
+def write_study(directory: Path) -> Path:
+    """Write the records of the invented study into a new directory."""
+    directory.mkdir()
+    for record in (make_study(), make_graph(), make_predictions()):
+        record.save(directory)
+    return directory
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    directory = tmp_path / "study"
-    directory.mkdir()
-    make_study().save(directory)
-    make_graph().save(directory)
-    make_predictions().save(directory)
-    return directory
+    return write_study(tmp_path / "study")
 
 
 @pytest.fixture

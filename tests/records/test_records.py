@@ -470,7 +470,8 @@ def test_write_whole_leaves_the_umask_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
-def test_failed_write_keeps_the_old(tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(("owner", "step"), [(Path, "replace"), (os, "fsync")], ids=["at the end", "in the middle"])
+def test_failed_write_keeps_the_old(tmp_path, monkeypatch, owner, step, error):
     """When it fails or is stopped, the old content stays and no temporary file is left."""
     write_whole(tmp_path / "a", b"old")
 
@@ -478,23 +479,7 @@ def test_failed_write_keeps_the_old(tmp_path, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", fail)
-        with pytest.raises(StudyError if isinstance(error, OSError) else KeyboardInterrupt):
-            write_whole(tmp_path / "a", b"new")
-    assert b"old" == (tmp_path / "a").read_bytes()
-    assert ["a"] == names_in(tmp_path)
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
-def test_failed_flush_keeps_the_old(tmp_path, monkeypatch, error):
-    """The same when the disk is full in the middle of the content."""
-    write_whole(tmp_path / "a", b"old")
-
-    def fail(descriptor):
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
+        patch.setattr(owner, step, fail)
         with pytest.raises(StudyError if isinstance(error, OSError) else KeyboardInterrupt):
             write_whole(tmp_path / "a", b"new")
     assert b"old" == (tmp_path / "a").read_bytes()

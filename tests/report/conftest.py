@@ -68,6 +68,15 @@ def _crossing(name: str, shape: tuple[int, ...]) -> Crossing:
     return Crossing(name=name, shape=shape, dtype="float32", bytes=4 * int(np.prod(shape)))
 
 
+Records = tuple[StudyRecord, GraphRecord, CurveRecord, CandidatesRecord]
+
+
+@pytest.fixture
+def records(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Records:
+    """Hold the four records in the order in which they are drawn."""
+    return study, graph, curve, candidates
+
+
 @pytest.fixture(scope="session")
 def graph() -> GraphRecord:
     """Twelve cuts of an invented VGG; every cut adds ten million MACs to the head."""

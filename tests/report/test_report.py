@@ -16,16 +16,9 @@ import numpy as np
 import pytest
 
 from isplit.errors import StudyError
-from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, StudyRecord
+from isplit.records import CurveRecord
 from isplit.report import curve_svg, report_html, write_report
-
-Records = tuple[StudyRecord, GraphRecord, CurveRecord, CandidatesRecord]
-
-
-@pytest.fixture
-def records(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Records:
-    """Hold the four records in the order in which they are drawn."""
-    return study, graph, curve, candidates
+from tests.report.conftest import Records
 
 
 @pytest.fixture(scope="session")

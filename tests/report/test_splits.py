@@ -6,17 +6,10 @@ from pathlib import Path
 import pytest
 
 from isplit.errors import StudyError
-from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, PredictionsRecord, SplitRecord, StudyRecord
+from isplit.records import PredictionsRecord, SplitRecord
 from isplit.report import FurtherRecords, report_html, write_report
 from isplit.report.split_series import group_series
-
-Records = tuple[StudyRecord, GraphRecord, CurveRecord, CandidatesRecord]
-
-
-@pytest.fixture
-def records(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Records:
-    """Hold the four records in the order in which they are drawn."""
-    return study, graph, curve, candidates
+from tests.report.conftest import Records
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """isplit.design.inputs.class_outputs: classes find their outputs by rule, and what is doubtful is said."""
 
-import builtins
 import json
 
 import numpy as np
@@ -104,17 +103,8 @@ def test_missing_class_map(tmp_path):
         match_classes(("cat",), loaded=loaded_model(6), class_map=tmp_path / "gone.json")
 
 
-def test_imagenet_ids_without_timm(monkeypatch):
+def test_imagenet_ids_without_timm(no_timm):
     """Without timm the message says what to install."""
-    real = builtins.__import__
-
-    def without_timm(name, *arguments, **named):
-        if name.split(".")[0] == "timm":
-            raise ModuleNotFoundError("No module named 'timm'", name="timm")
-        return real(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_timm)
-
     with pytest.raises(ModelError, match=r"ImageNet ids: .*isplit\[timm\]"):
         match_classes(("n02085620", "n02094433"), loaded=loaded_model(1000))
 

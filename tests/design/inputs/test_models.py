@@ -1,6 +1,5 @@
 """isplit.design.inputs.models: every kind of model loads, what cannot be used is refused with a reason."""
 
-import builtins
 import sys
 
 import numpy as np
@@ -271,17 +270,8 @@ def test_unusable_modules(arguments, message):
         load_model(Pooled(), **arguments)
 
 
-def test_timm_missing(monkeypatch):
+def test_timm_missing(no_timm):
     """Without timm the message says what to install."""
-    real = builtins.__import__
-
-    def without_timm(name, *arguments, **named):
-        if name.split(".")[0] == "timm":
-            raise ModuleNotFoundError("No module named 'timm'", name="timm")
-        return real(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_timm)
-
     with pytest.raises(Exception, match=r"pip install 'isplit\[timm\]'"):
         load_model("timm:resnet18")
 

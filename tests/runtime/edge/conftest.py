@@ -200,6 +200,14 @@ def png(pixels):
     return file.getvalue()
 
 
+def write_pictures(directory, images):
+    """Write images as the PNG files 0.png, 1.png and so on into a new directory, and return it."""
+    directory.mkdir()
+    for number, image in enumerate(images):
+        (directory / f"{number}.png").write_bytes(png(image))
+    return directory
+
+
 @dataclass(frozen=True)
 class Certificates:
     """PEM files: an authority, a server (127.0.0.1) and a client that it vouches for, and another authority."""

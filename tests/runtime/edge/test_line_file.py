@@ -25,6 +25,16 @@ def limit(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@contextlib.contextmanager
+def opened(path, flags):
+    """Open a file as a plain descriptor, for the block."""
+    descriptor = os.open(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def test_lines(tmp_path):
     """Lines are in the file as soon as they are written, after what an older file held is gone."""
     path = tmp_path / "lines"
@@ -66,8 +76,7 @@ def test_a_descriptor_of_somebody_else(tmp_path, flags):
     """On a descriptor that came open, as the shell's > and >> give one, lines are taken back too; it stays open."""
     path = tmp_path / "lines"
     path.write_bytes(b"before\n")
-    descriptor = os.open(path, os.O_WRONLY | flags)
-    try:
+    with opened(path, os.O_WRONLY | flags) as descriptor:
         if not flags:
             os.lseek(descriptor, 0, os.SEEK_END)
         file = LineFile(descriptor, name="standard output")
@@ -78,48 +87,37 @@ def test_a_descriptor_of_somebody_else(tmp_path, flags):
             assert b"before\n" + LINE == path.read_bytes()
             file.write(b"1234\n")
         assert b"before\n" + LINE + b"1234\n" == path.read_bytes()
-    finally:
-        os.close(descriptor)
 
 
 def test_the_first_line_after_others(tmp_path):
     """With >> the very first line is taken back too, though the descriptor stands at 0 until it is written."""
     path = tmp_path / "lines"
     path.write_bytes(b"before\n")
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
+    with opened(path, os.O_WRONLY | os.O_APPEND) as descriptor:
         with limit(7 + 5), pytest.raises(OutputError, match="the 0 lines"):
             LineFile(descriptor, name="it").write(LINE)
         assert b"before\n" == path.read_bytes()
-    finally:
-        os.close(descriptor)
 
 
 def test_across_the_end_of_a_file(tmp_path):
     """A line that begins before a file's end has written over what was there: nothing is cut off."""
     path = tmp_path / "lines"
     path.write_bytes(b"x" * 20)
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
+    with opened(path, os.O_WRONLY) as descriptor:
         os.lseek(descriptor, 15, os.SEEK_SET)
         with limit(22), pytest.raises(OutputError):
             LineFile(descriptor, name="it").write(LINE)
         assert b"x" * 15 + LINE[:7] == path.read_bytes()
-    finally:
-        os.close(descriptor)
 
 
 def test_in_the_middle_of_a_file(tmp_path):
     """Nothing is cut off a file that is written in its middle: what follows is somebody else's."""
     path = tmp_path / "lines"
     path.write_bytes(b"x" * 20)
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
+    with opened(path, os.O_WRONLY) as descriptor:
         with limit(5), pytest.raises(OutputError):
             LineFile(descriptor, name="it").write(LINE)
         assert 20 == path.stat().st_size
-    finally:
-        os.close(descriptor)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])

@@ -15,18 +15,14 @@ import pytest
 
 from isplit.records import read_answers
 from isplit.runtime.server import serving
-from tests.runtime.edge.conftest import nan_for_black, png, put, response
+from tests.runtime.edge.conftest import nan_for_black, png, put, response, write_pictures
 from tests.runtime.edge.test_grpc_transport import TOKEN, demand_token, serve_bundle
 
 
 @pytest.fixture
 def folder(tiny, tmp_path):
     """Five images as PNG files."""
-    directory = tmp_path / "images"
-    directory.mkdir()
-    for number, image in enumerate(tiny.images[:5]):
-        (directory / f"{number}.png").write_bytes(png(image))
-    return directory
+    return write_pictures(tmp_path / "images", tiny.images[:5])
 
 
 def lines(text):

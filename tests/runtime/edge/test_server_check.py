@@ -20,7 +20,7 @@ from isplit.runtime.edge.security import Tls
 from isplit.runtime.server import ServerTls
 from isplit.runtime.server.run import serving
 from tests.runtime.conftest import write_tiny_bundle
-from tests.runtime.edge.conftest import InProcess, png, put
+from tests.runtime.edge.conftest import InProcess, put, write_pictures
 from tests.runtime.edge.test_grpc_transport import TOKEN, serve_bundle
 
 CUTS = ("stage.1", "stage.2", "remote")
@@ -29,11 +29,7 @@ CUTS = ("stage.1", "stage.2", "remote")
 @pytest.fixture
 def folder(tiny, tmp_path):
     """Three images as PNG files."""
-    directory = tmp_path / "images"
-    directory.mkdir()
-    for number, image in enumerate(tiny.images[:3]):
-        (directory / f"{number}.png").write_bytes(png(image))
-    return directory
+    return write_pictures(tmp_path / "images", tiny.images[:3])
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def test_full_rank_at_eight_bits_is_as_accurate_as_the_model(demo, weighted: boo
     directory, _ = demo
     opened = open_study(directory / "isplit-demo" / "study")
     # Without entropy coding: lengths of payloads are not looked at.
-    settings = PredictSettings(statistics_images=400, remote_images=0, precision="fp32", weighted=weighted, coder="raw")
+    settings = PredictSettings(statistics_images=80, remote_images=0, precision="fp32", weighted=weighted, coder="raw")
     some = opened.cuts(cuts)[:: 1 if cuts else 3]
     closed = closed_forms(opened.view(), [Budget(element_ratio=1)], some, settings)
     images = np.arange(len(opened.data))

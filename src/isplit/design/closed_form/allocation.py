@@ -30,6 +30,8 @@ _CLIPPED_IMAGES = 0.005
 _HALF = MAX_LEVELS // 2
 _FAINTEST = 16
 """Latents whose variance is the water level over this are never worth a byte, however heavy their tails are."""
+_LOWEST_LEVEL = 1e-18
+"""The lowest water level as a share of the largest variance: rounding of the eigenvalues is far above it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,15 +231,15 @@ def _level_of(parts: Sequence[tuple[torch.Tensor, int]], budget: Budget) -> floa
     weights = torch.cat(
         [torch.full((len(variances),), float(count), dtype=torch.float64) for variances, count in parts]
     )
-    largest = float(values.max()) if len(values) else 0.0
-    if largest <= 0:
+    values, order = values.sort(descending=True)
+    varying = int((values > 0).sum())
+    if not varying:
         return None
-    low, high = largest * 1e-18, largest
-    for _ in range(80):
-        theta = (low * high) ** 0.5
-        spent = float((weights * 0.5 * (values / theta).clamp_min(1).log2()).sum())
-        low, high = (low, theta) if spent < bits else (theta, high)
-    return high
+    values, weights = values[:varying], weights[order[:varying]]
+    # The level if the first so many variances, the largest, are above it. They are those that it is indeed below.
+    levels = (((weights * values.log2()).cumsum(0) - 2 * bits) / weights.cumsum(0)).exp2()
+    level = levels[(values > levels).sum() - 1]
+    return max(float(level), _LOWEST_LEVEL * float(values[0]))
 
 
 def fixed_rank(latents: Sequence[torch.Tensor], ranks: Sequence[int]) -> Allocation:

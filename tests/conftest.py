@@ -74,6 +74,14 @@ def _private_home(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _unsynced_disk():
+    """Let no test wait for the disk: what tests write need not outlast a power failure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 def pytest_fixture_setup():
     """Export no network twice, neither in a fixture nor in a test."""
     remember_exports()

@@ -193,7 +193,7 @@ def double_if_large(model: Hooked, output: torch.Tensor) -> torch.Tensor | None:
         (keep, False, ""),
         (keep, True, ""),
         (keep_array, False, ""),
-        (raise_if_large, False, "a check of pixel values"),
+        (raise_if_large, False, "a check that only raises or warns"),
         (keep_largest, False, "a forward hook"),
     ],
 )

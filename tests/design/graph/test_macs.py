@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.swin_transformer import ShiftedWindowAttention
+from torchvision.ops import deform_conv2d
 
 from isplit.design.graph import ModelGraph
 from tests.design.graph.nets import Tokens, TwoLayers
@@ -65,12 +66,22 @@ def test_macs_agree_with_torch_s_counter(model: nn.Module) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_an_unknown_layer_is_reported_and_not_guessed() -> None:
-    """A module whose multiplications the table does not know is named in `uncounted`, and an operation once."""
+    """TorchScript that refuses to be run for its count is named in `uncounted`, and an operation once."""
+
+    class Particular(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(12, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if bool(x.abs().max() == 0):
+                raise ValueError
+            return self.inner(x)
 
     class Unknown(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.compiled, self.weight = torch.jit.script(nn.Linear(12, 4)), nn.Parameter(torch.randn(4, 4))
+            self.compiled, self.weight = torch.jit.script(Particular()), nn.Parameter(torch.randn(4, 4))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x = self.compiled(x.flatten(1))
@@ -79,6 +90,19 @@ def test_an_unknown_layer_is_reported_and_not_guessed() -> None:
     record = ModelGraph(Unknown().eval(), (3, 2, 2)).record()
 
     assert ("compiled (recursivescriptmodule)", "tensordot × 2") == record.uncounted
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_torchscript_inside_a_model_is_counted_and_cut_off() -> None:
+    """What it multiplies is found by running it, so that the cut before it has a share of the whole."""
+    compiled = torch.jit.script(nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)))
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), compiled)
+
+    record = ModelGraph(model.eval(), (3, 2, 2)).record()
+
+    assert () == record.uncounted
+    assert 4 * 3 * 4 + 4 * 4 * 6 + 24 * 5 == record.macs
+    assert ["1"] == [cut.name for cut in record.cuts]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +160,19 @@ class Function(nn.Module):
         # every letter once: 3 * 2 * 2 * 1, the one output channel included
         (12, lambda x, weight: torch.einsum("nchw,cd->ndhw", x, weight), [(3, 1)]),
         (12 * 4, lambda x, weight: torch.ops.aten.einsum("nchw,cd->ndhw", [x, weight]), [(3, 4)]),
+        # two gates' rows are three times two: 12 numbers and 2 of the state times 6 rows
+        (
+            12 * 6 + 2 * 6,
+            lambda x, *weights: torch.gru_cell(x.flatten(1), x[:, 0, 0], *weights),
+            [(6, 12), (6, 2), (6,), (6,)],
+        ),
+        # a kernel of one position at an offset: 4 positions, 5 channels of 3
+        (4 * 5 * 3, lambda x, weight: deform_conv2d(x, x[:, :2], weight), [(5, 3, 1, 1)]),
     ],
-    ids=["vector", "matrix", "one channel", "operands in a list"],
+    ids=["vector", "matrix", "one channel", "operands in a list", "recurrent cell", "deformable"],
 )
 def test_functions_of_odd_forms(expected, function, weights) -> None:
-    """A weight that is a vector, an einsum over a dimension of one, and one whose operands come in a list."""
+    """Weights that are vectors, an einsum over a dimension of one, operands in a list, and weights further behind."""
     record = ModelGraph(Function(function, *weights).eval(), (3, 2, 2)).record()
 
     assert () == record.uncounted

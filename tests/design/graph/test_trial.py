@@ -110,6 +110,60 @@ def test_the_operation_that_mixes_images_is_named(change, operation):
         tried(Prepared(change))
 
 
+class Normalised(nn.Module):
+    """A network with a BatchNorm, whose result has a weight; `training` puts it into training mode in every run."""
+
+    def __init__(self, *, tracks=True, training=False, weight=1.0):
+        super().__init__()
+        self.norm, self.inner = nn.BatchNorm2d(3, track_running_stats=tracks), TwoLayers()
+        self.training_norm, self.weight = training, weight
+
+    def forward(self, x):
+        if self.training_norm:
+            self.norm.train()
+        return self.inner(x + self.weight * self.norm(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"training": True}, "it is in training mode while the model runs"),
+        ({"training": True, "weight": 1e-3}, "it is in training mode while the model runs"),
+        ({"tracks": False}, "it keeps no running statistics"),
+    ],
+)
+def test_a_norm_of_the_batch_is_the_reason(options, reason):
+    """A BatchNorm that uses the batch's statistics is named, also where it changes little; a later mean is not."""
+    with pytest.raises(ModelError, match=rf"the BatchNorm layer 'norm' normalises .* of the batch: {reason}"):
+        tried(Normalised(**options))
+
+
+def test_a_norm_that_keeps_images_apart():
+    """What a BatchNorm in training mode normalises need not be the images."""
+
+    class OfWeights(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.weight, self.inner = nn.BatchNorm1d(4), nn.Parameter(torch.randn(3, 4)), TwoLayers()
+
+        def forward(self, x):
+            self.norm.train()
+            return self.inner(x) + self.norm(self.weight).sum()
+
+    assert (3, TwoLayers()(IMAGES).shape[1]) == tried(OfWeights()).logits.shape
+
+
+def test_a_model_of_one_size_of_batch():
+    """The size of the batch is the reason; the number of images that it takes is said."""
+
+    class InPairs(TwoLayers):
+        def forward(self, x):
+            return super().forward(x.reshape(2, 3, 8, 8))
+
+    with pytest.raises(ModelError, match=r"bound to one size of batch: it takes 2 at a time, and not 3.*test_trial.py"):
+        tried(InPairs())
+
+
 def test_torchscript_is_refused():
     """A compiled model has no Python code to follow."""
     with pytest.warns(Warning, match="torch.jit"):

@@ -165,3 +165,22 @@ def test_notices_of_paths_beside_a_table(tmp_path, png, class_files, write_zip):
 
     assert 1 == len(notices)
     assert '2 files have ".." in the path and had to be left out, for example ../a.png' in notices[0]
+
+
+def test_links_that_lead_nowhere(tmp_path, class_files):
+    """Images that were not fetched are said; where none was, the folder is refused for that reason."""
+    for name, content in class_files().items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(content)
+        (tmp_path / "links" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "links" / name).symlink_to(tmp_path / "elsewhere" / name)
+    (tmp_path / "set/cat/later.png").symlink_to(tmp_path / "elsewhere.png")
+
+    dataset = open_data(str(tmp_path / "set"))
+
+    assert [f"{tmp_path / 'set'}: 1 link leads to no file, for example cat/later.png"] == [
+        notice.rpartition(":")[0] for notice in dataset.notices
+    ]
+    assert 20 == len(dataset)
+    with pytest.raises(DataError, match=r"20 links lead to no file, for example cat/00\.png: fetch"):
+        open_data(str(tmp_path / "links"))

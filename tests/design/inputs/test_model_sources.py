@@ -40,6 +40,16 @@ def test_torchvision_preprocessing_is_that_of_its_weights():
     assert 1000 == loaded.source.num_outputs
 
 
+def test_neither_a_module_nor_a_name():
+    """A program of torch.export, and anything else that is no module, is refused with what to give in its place."""
+    program = torch.export.export(nn.Linear(2, 2), (torch.ones(2, 2),))
+
+    with pytest.raises(ModelError, match=r"an? ExportedProgram is neither .*: call its `.module\(\)`"):
+        load_model(program)
+    with pytest.raises(ModelError, match=r"an? dict is neither .*: a model is torchvision:NAME"):
+        load_model({})
+
+
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_models_that_warn_about_their_start(factory, tmp_path, name):
     """The two networks that warn when built are built without (warnings are errors here)."""

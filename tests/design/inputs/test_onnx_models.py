@@ -87,7 +87,7 @@ def test_a_file_that_does_not_run(net, tmp_path):
 def graph_of(*nodes: onnx.NodeProto, shape: tuple[str | int, ...] = ("N", 3, 8, 8), kind: int = 1) -> onnx.ModelProto:
     """Return a model of some nodes from "image" to "logits"."""
     image = onnx.helper.make_tensor_value_info("image", kind, shape)
-    logits = onnx.helper.make_tensor_value_info("logits", 1, None)
+    logits = onnx.helper.make_tensor_value_info("logits", 1, ("N", "K"))
     opset = [onnx.helper.make_opsetid("", 17)]
     return onnx.helper.make_model(onnx.helper.make_graph(list(nodes), "net", [image], [logits]), opset_imports=opset)
 
@@ -98,15 +98,60 @@ def graph_of(*nodes: onnx.NodeProto, shape: tuple[str | int, ...] = ("N", 3, 8, 
         (graph_of(onnx.helper.make_node("DequantizeLinear", ["image", "image"], ["logits"])), "is quantised"),
         (graph_of(onnx.helper.make_node("Identity", ["image"], ["logits"]), shape=("N", 10)), "one input, a batch"),
         (graph_of(onnx.helper.make_node("Identity", ["image"], ["logits"]), kind=2), "of type UINT8"),
-        (graph_of(onnx.helper.make_node("Unheard", ["image"], ["logits"])), "cannot be turned into a module"),
+        (graph_of(onnx.helper.make_node("Identity", ["image"], ["logits"]), shape=("N", 8, 8, 3)), "channels last"),
+        (
+            graph_of(onnx.helper.make_node("Unheard", ["image"], ["logits"])),
+            "cannot be turned into .*Unheard",
+        ),
+        (
+            graph_of(
+                onnx.helper.make_node("Relu", ["later"], ["logits"], name="first"),
+                onnx.helper.make_node("Relu", ["image"], ["later"], name="second"),
+            ),
+            "cannot be turned into .*: .*topological",
+        ),
+        (onnx.ModelProto(graph=graph_of(onnx.helper.make_node("Relu", ["image"], ["logits"])).graph), "opset_import"),
     ],
 )
 def test_refused(tmp_path, model, words):
-    """A quantised file, inputs that are no images, and unknown operations are refused with the reason."""
+    """A quantised file, inputs that are no images, unknown operations and faults are refused with the reason."""
     path = tmp_path / "net.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match=words):
         build_from_onnx(str(path))
+
+
+def test_nodes_that_are_called_like_parts_of_modules(tmp_path):
+    """Any name is a node's, also those that Python and torch have taken."""
+    names = ("forward", "training.code", "слой/1", "class", "")
+    values = ["image", *(f"value{number}" for number in range(len(names) - 1)), "logits"]
+    nodes = [
+        onnx.helper.make_node("Relu", [source], [target], name=name)
+        for name, source, target in zip(names, values[:-1], values[1:], strict=True)
+    ]
+    path = tmp_path / "net.onnx"
+    path.write_bytes(graph_of(*nodes).SerializeToString())
+    images = torch.randn(2, 3, 8, 8)
+
+    module = build_from_onnx(str(path)).module
+
+    assert {"forward_", "training_/code_", "слой/1", "class_"} <= {name for name, _ in module.named_modules()}
+    assert torch.equal(images.relu(), module(images))
+
+
+@pytest.mark.parametrize("opset", [8, 21])
+def test_versions_that_are_converted(tmp_path, opset):
+    """Older and newer operations than onnx2torch knows are brought to a version that it does."""
+    model = graph_of(
+        onnx.helper.make_node("Relu", ["image"], ["positive"]),
+        onnx.helper.make_node("Flatten", ["positive"], ["logits"], axis=1),
+    )
+    model.opset_import[0].version = opset
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    images = torch.randn(2, 3, 8, 8)
+
+    assert torch.equal(images.relu().flatten(1), build_from_onnx(str(path)).module(images))
 
 
 def test_no_onnx(tmp_path):

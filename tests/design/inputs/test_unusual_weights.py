@@ -61,12 +61,13 @@ def test_checkpoints(tmp_path, make, says):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize(("make", "says"), UNUSUAL.values(), ids=UNUSUAL)
-def test_models(make, says):
-    """So is a model that holds one."""
+def test_models(make, says, saved):
+    """So is a model that holds one, also in a buffer that its state dictionary leaves out."""
     model = net()
     del model[3].weight
-    model[3].register_buffer("weight", make())
+    model[3].register_buffer("weight", make(), persistent=saved)
     with pytest.raises(ModelError, match=rf"the model: 3\.weight.*{says}"):
         load_model(model)
 

@@ -25,9 +25,9 @@ def write(tmp_path):
     return write_model
 
 
-@pytest.mark.parametrize(("batch", "count"), [("batch", 1), ("batch", 8), ("batch", 9), ("batch", 17), (3, 6)])
+@pytest.mark.parametrize(("batch", "count"), [("batch", 1), ("batch", 9), ("batch", 17), (3, 6), (3, 5)])
 def test_all_outputs_of_all_images(write, batch, count):
-    """Batches are joined in order, the last one shorter where the batch is free."""
+    """Batches are joined in order, the last one shorter where the batch is free, and filled up where it is fixed."""
     x = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
     total, product = run_outputs(write(batch), x)
     np.testing.assert_array_equal(2 * x, total, strict=True)

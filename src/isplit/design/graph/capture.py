@@ -202,7 +202,7 @@ def _settle(
     if copied or settled:
         rewrite.erase_unused(module)
         values, _ = observe(module, images)
-    notices = [f"a check of pixel values is left out of the graph ({place})" for place in module.meta[GUARDS]]
+    notices = [f"a check that only raises or warns is left out of the graph ({place})" for place in module.meta[GUARDS]]
     detached = rewrite.let_gradients_through(module, values)
     if detached:
         notices.append(f"the model detaches a tensor ({detached[0]}): gradients are taken through it all the same")
@@ -251,9 +251,10 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures:
     batches = [images, images.flip(0) * 3 - 1, torch.zeros_like(images)]
     reads = pixel_reads(run, batches)
     stopped = [place for place in places_of_reads(lambda: run(images)) if any(place in text for text in failures)]
-    if reads or stopped:
-        place = reads[0].place if reads else stopped[0]
-        return f"the model's forward pass depends on pixel values in Python at {place}\n{PIXEL_ADVICE}"
+    if reads:
+        return f"the model's forward pass depends on pixel values in Python at {reads[0].place}\n{PIXEL_ADVICE}"
+    if stopped:  # what is read was the same for all images that were tried
+        return f"the model's forward pass reads values of tensors into Python at {stopped[0]}\n{PIXEL_ADVICE}"
     gradient = gradient_call(lambda: run(images))
     if gradient is not None:
         return (

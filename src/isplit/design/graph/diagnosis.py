@@ -5,7 +5,7 @@ import linecache
 import random
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -208,6 +208,40 @@ def changed_state(model: nn.Module, run: Callable[[], object]) -> list[str]:
             if name not in before or before[name] is not value:
                 changed.append(f"{path}.{name}".lstrip("."))
     return changed
+
+
+@contextlib.contextmanager
+def batch_statistics(model: nn.Module) -> Generator[dict[str, str]]:
+    """Note the BatchNorm layers that normalise with the statistics of the batch in a block.
+
+    Yields:
+        Their names, each with the reason.
+
+    """
+    found: dict[str, str] = {}
+    handles: list[Any] = []
+
+    names: dict[nn.Module, str] = {}
+
+    def note(norm: Any, _: object) -> None:
+        if norm.training:
+            found[names[norm]] = "it is in training mode while the model runs"
+        elif norm.running_mean is None:
+            found[names[norm]] = "it keeps no running statistics"
+
+    for name, module in model.named_modules():
+        # A subclass with a forward of its own may compute something else.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and type(module).forward in _NORMALISE:
+            names[module] = name
+            handles.append(module.register_forward_pre_hook(note))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+_NORMALISE = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
 
 
 def mixing_operation(

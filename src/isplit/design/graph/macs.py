@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from isplit.design.graph.ops import kind_of
 
@@ -34,7 +37,7 @@ _FREE = frozenset(
     "lerp addcmul addcdiv norm normalize var std softmax log_softmax cosine_similarity cumsum sort topk argmax "
     "full_like zeros_like ones_like new_zeros new_full copy fill fill_diagonal repeat tile repeat_interleave unfold "
     "fold pixel_shuffle pixel_unshuffle channel_shuffle one_hot prelu rsqrt pow atan2 meshgrid split tensor_split "
-    "unbind broadcast_to broadcast_tensors expand_as view_as reshape_as "
+    "unbind broadcast_to broadcast_tensors expand_as view_as reshape_as roi_align roi_pool ps_roi_align ps_roi_pool "
     "_get_relative_position_bias _patch_merging_pad _native_batch_norm_legit_no_training".split()
 )
 
@@ -103,7 +106,27 @@ def _recurrent(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
     return steps * sum(prod(shape) for shape in args[2] if len(shape) == 2)
 
 
+def _recurrent_cell(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
+    """LSTMCell, GRUCell and RNNCell as functions: both weight matrices, once."""
+    rows, matrices = prod(args[0][:-1]), [_argument(args, kwargs, 2, "w_ih"), _argument(args, kwargs, 3, "w_hh")]
+    return rows * sum(prod(shape) for shape in matrices)
+
+
+def _deformable_convolution(args: list[Any], kwargs: dict[str, Any], out: Shape) -> int:
+    """torchvision.ops.deform_conv2d, whose third argument is the weight, and the operator behind it, the second's."""
+    is_operator = len(args) > _DEFORM_CONV_ARGUMENTS
+    return prod(out) * prod((args[1] if is_operator else _argument(args, kwargs, 2, "weight"))[1:])
+
+
+_DEFORM_CONV_ARGUMENTS = 8
+
 _FUNCTIONS: dict[str, Handle] = {
+    "lstm_cell": _recurrent_cell,
+    "gru_cell": _recurrent_cell,
+    "rnn_tanh_cell": _recurrent_cell,
+    "rnn_relu_cell": _recurrent_cell,
+    "deform_conv2d": _deformable_convolution,
+    "flex_attention": _scaled_dot_product,
     "lstm": _recurrent,
     "gru": _recurrent,
     "rnn_tanh": _recurrent,
@@ -133,6 +156,19 @@ def _attention_module(leaf: nn.MultiheadAttention, query: Shape, key: Shape) -> 
     width = leaf.embed_dim
     projections = queries * width + keys * (leaf.kdim or width) + keys * (leaf.vdim or width) + queries * width
     return batch * width * (projections + 2 * queries * keys)
+
+
+def _scripted(leaf: torch.jit.ScriptModule, args: list[Any], kwargs: dict[str, Any]) -> int | None:
+    """Count what TorchScript computes by running it, as there is no graph of it; None where it does not run alone."""
+    images = [torch.zeros(shape) if isinstance(shape, Size) else shape for shape in args]
+    named = {name: torch.zeros(shape) if isinstance(shape, Size) else shape for name, shape in kwargs.items()}
+    try:
+        # torch's counter has formulas for the operations that attention's fused kernels stand for.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            leaf(*images, **named)
+    except Exception:  # noqa: BLE001 - the user's code may refuse black images in any way
+        return None
+    return counter.get_total_flops() // 2
 
 
 def count_macs(module: fx.GraphModule, node: fx.Node, name: str, shape_of: Callable[[fx.Node], Any]) -> int | None:
@@ -167,6 +203,8 @@ def _count(module: fx.GraphModule, node: fx.Node, name: str, args: Any, kwargs: 
         tensors = sum(isinstance(leaf, Size) for leaf in _leaves([args, kwargs]))
         return None if tensors > 1 and kind_of(name) == "compute" and name not in _FREE else 0
     leaf = module.get_submodule(str(node.target))
+    if isinstance(leaf, torch.jit.ScriptModule):
+        return _scripted(leaf, args, kwargs)
     if isinstance(leaf, nn.MultiheadAttention):
         return _attention_module(leaf, _argument(args, kwargs, 0, "query"), _argument(args, kwargs, 1, "key"))
     if isinstance(leaf, nn.RNNBase | nn.RNNCellBase):

@@ -1,6 +1,7 @@
 """Try a model on a few images: check that it runs, repeats its answers, and answers each image on its own."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from isplit.design.graph.diagnosis import (
+    BOUND_TO_BATCH,
+    Event,
+    batch_statistics,
     differing_operation,
     first_line,
     generator_states,
@@ -76,14 +80,19 @@ def try_model(model: nn.Module, images: torch.Tensor, call: ModelCall | None) ->
             msg = f"the model's output holds no logits N×K: {why_no_logits(output)}"
             raise ModelError(msg)
         call = ModelCall(path=choose_output(outputs).output.path, extra_inputs=call.extra_inputs)
-    logits, alone = (as_matrix(call.pick(result)) for result in (output, _run(model, images[:2], call)))
+    with batch_statistics(model) as norms:
+        fewer = _run(model, images[:2], call)
+    logits, alone = (as_matrix(call.pick(result)) for result in (output, fewer))
     if logits is None or alone is None or (len(logits), len(alone)) != (3, 2):
         msg = "the model's output holds no logits N×K"
         raise ModelError(msg)
     logits = logits.float()
     notices = _check_repeatable(model, images, call, logits)
     if not is_close(alone.float(), logits) and not _keeps_images_apart(model, images, call):
-        raise ModelError(_why_images_mix(model, images, call))
+        raise ModelError(_why_images_mix(model, images, call, norms))
+    # The statistics of a batch may change an answer by less than another image would, and still make it another.
+    if norms and _mixing_event(model, images, call) is not None:
+        raise ModelError(_why_images_mix(model, images, call, norms))
     return Trial(with_kind_of_answer(model, images, call), logits, notices)
 
 
@@ -155,7 +164,31 @@ def _run(model: nn.Module, images: torch.Tensor, call: ModelCall) -> Any:
             return call(model, images.clone())
     except Exception as error:
         msg = f"the model fails on images of shape {tuple(images.shape[1:])}, {place_of(error)}: {first_line(error)}"
-        raise ModelError(msg) from error
+        bound = bound_to_batch(lambda batch: call(model, batch), images)
+        raise ModelError(f"{bound} ({msg})" if bound else msg) from error
+
+
+def bound_to_batch(run: Callable[[torch.Tensor], object], images: torch.Tensor) -> str | None:
+    """Return in words that a model which fails on a batch takes fewer images; None where their number is not why.
+
+    A program of torch.export and an ONNX file have the size of the batch they were exported with, unless it was left
+    open. One image is repeated here, so that no other image can be the reason.
+    """
+
+    def runs(count: int) -> bool:
+        try:
+            run(images[:1].repeat(count, 1, 1, 1))
+        except Exception:  # noqa: BLE001 - a model may fail in any way
+            return False
+        return True
+
+    fewer = next((count for count in range(1, len(images)) if runs(count)), None)
+    if fewer is None or runs(len(images)):
+        return None
+    return (
+        f"{BOUND_TO_BATCH}: it takes {fewer} at a time, and not {len(images)}; export it, or write it, for batches of "
+        "any size"
+    )
 
 
 def _check_repeatable(model: nn.Module, images: torch.Tensor, call: ModelCall, logits: torch.Tensor) -> tuple[str, ...]:
@@ -214,8 +247,32 @@ def _keeps_images_apart(model: nn.Module, images: torch.Tensor, call: ModelCall)
     return whole is not None and alone is not None and is_close(alone, whole)
 
 
-def _why_images_mix(model: nn.Module, images: torch.Tensor, call: ModelCall) -> str:
-    """Return the message for a model whose answer to an image depends on its batch, with the line where it does."""
+def _mixing_event(model: nn.Module, images: torch.Tensor, call: ModelCall) -> Event | None:
+    """Return the first operation that mixes the images of a batch.
+
+    It is looked for in float64 first, where rounding is far below what even a weak mixture changes.
+    """
+    try:
+        exact = copy.deepcopy(model).double()
+        return mixing_operation(
+            lambda batch: _run(exact, batch, call),
+            images.double(),
+            equal=lambda part, whole: is_close(part, whole, share=0, floor=1e-6),
+        )
+    except Exception:  # noqa: BLE001 - the user's own layers may refuse to be copied, or float64, in any way
+        return mixing_operation(lambda batch: _run(model, batch, call), images, equal=is_close)
+
+
+def _why_images_mix(model: nn.Module, images: torch.Tensor, call: ModelCall, norms: dict[str, str]) -> str:
+    """Return the message for a model whose answer to an image depends on its batch, with the place where it does.
+
+    Args:
+        model: The model.
+        images: Three images.
+        call: How the model is called.
+        norms: The BatchNorm layers that normalise with the statistics of the batch, each with the reason.
+
+    """
 
     def run(batch: torch.Tensor) -> None:
         _run(model, batch, call)
@@ -226,23 +283,26 @@ def _why_images_mix(model: nn.Module, images: torch.Tensor, call: ModelCall) -> 
             "the answer to an image depends on the others in its batch, because the model's forward pass reads a value "
             f"of the whole batch into Python at {reads[0].place}\n{PIXEL_ADVICE}"
         )
-    event = mixing_operation(run, images, equal=is_close)
-    where = f"{event.operation} at {event.place}" if event else "BatchNorm without running statistics does that"
+    event = None if norms else _mixing_event(model, images, call)
+    where = f"{event.operation} at {event.place}" if event else "the operation that does it is not known"
+    if norms:
+        name, reason = next(iter(norms.items()))
+        where = f"the BatchNorm layer {name!r} normalises with the statistics of the batch: {reason}"
     return (
         f"the answer to an image depends on the others in its batch, also in evaluation mode ({where}): such a model "
         "cannot be analysed image by image"
     )
 
 
-def is_close(answers: torch.Tensor, logits: torch.Tensor, *, share: float = _ROUNDING) -> bool:
+def is_close(answers: torch.Tensor, logits: torch.Tensor, *, share: float = _ROUNDING, floor: float = 1e-4) -> bool:
     """Return whether `answers` are the first of `logits` but for rounding.
 
     What counts is the difference as a share of that between images: another computation changes as much as another
-    image would.
+    image would. Differences below `floor`, as a share of the largest logit, never count.
     """
     if not torch.isfinite(logits).all():
         return True  # a model that overflows to NaN or infinity is a matter for the importance, which says where
     spread = float((logits - logits.mean(0)).abs().max())
-    tolerance = share * spread + 1e-4 * float(logits.abs().max())
+    tolerance = share * spread + floor * float(logits.abs().max())
     expected = logits[: len(answers)]
     return answers.shape == expected.shape and torch.allclose(answers, expected, rtol=0, atol=tolerance)

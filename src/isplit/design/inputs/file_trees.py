@@ -38,14 +38,16 @@ class FileTree:
 def directory_tree(root: Path) -> FileTree:
     """List a directory; links are followed, hidden files and folders are left out.
 
-    A link to a folder that it lies in is left out, because it would lead around without end.
+    A link to a folder that it lies in is left out, because it would lead around without end. So is a link that leads
+    nowhere, with a notice: tools that keep large files elsewhere leave such links until the files are fetched.
 
     Raises:
-        DataError: There are too many folders.
+        DataError: There are too many folders, or nothing but links that lead nowhere.
 
     """
     files: dict[str, int] = {}
     folders: set[str] = set()
+    dangling: list[str] = []
     above: dict[Path, frozenset[tuple[int, int]]] = {}  # folder -> the folders that it lies in, and itself
     for where, subfolders, names in os.walk(root, followlinks=True):
         folder = Path(where)
@@ -59,15 +61,25 @@ def directory_tree(root: Path) -> FileTree:
         folders.update((below / name).as_posix() for name in subfolders)
         for name in names:
             path = folder / name
-            # A dangling link is left out like a hidden file.
-            if not _is_hidden(name) and path.is_file():
+            if _is_hidden(name):
+                continue
+            if path.is_file():
                 files[(below / name).as_posix()] = path.stat().st_size
+            elif path.is_symlink() and not path.exists():
+                dangling.append((below / name).as_posix())
 
     def read(name: str) -> bytes:
         check_bytes(files[name], MAX_MEMBER_BYTES, name=f"{root / name}")
         return read_limited(root / name, limit_bytes=MAX_MEMBER_BYTES, kind="an image file", ordinary=True)
 
-    return FileTree(files=files, folders=frozenset(folders), read=read, sha256=None)
+    notices: list[str] = []
+    if dangling:
+        links = "1 link leads" if len(dangling) == 1 else f"{len(dangling)} links lead"
+        example = display_name(min(dangling))
+        notices += [f"{root}: {links} to no file, for example {example}: fetch what they stand for, or remove them"]
+        if not files:
+            raise DataError(notices[0])
+    return FileTree(files=files, folders=frozenset(folders), read=read, sha256=None, notices=tuple(notices))
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -40,6 +40,10 @@ def build(spec: str | nn.Module, *, weights: str | None, num_classes: int | None
     if isinstance(spec, nn.Module):
         _refuse_default_weights(weights, spec=name_of(spec))
         return _describe(spec, spec=name_of(spec))
+    if not isinstance(spec, str):
+        what = "call its `.module()`" if isinstance(spec, torch.export.ExportedProgram) else f"a model is {SPECS}"
+        msg = f"a {type(spec).__name__} is neither a torch.nn.Module nor a model's name: {what}"
+        raise ModelError(msg)
     kind, _, name = spec.partition(":")
     if is_onnx_file(spec):
         if weights is not None:

@@ -22,7 +22,7 @@ from isplit.design.graph.outputs import (
     outputs_of,
     why_no_logits,
 )
-from isplit.design.graph.trial import with_kind_of_answer
+from isplit.design.graph.trial import bound_to_batch, with_kind_of_answer
 from isplit.design.inputs.built import Built
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
@@ -232,7 +232,8 @@ def _build(spec: str | nn.Module, *, weights: str | None, num_classes: int | Non
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         built = build(spec, weights=weights, num_classes=num_classes)
-    check_plain(built.module.state_dict().items(), where="the model")
+    buffers = built.module.named_buffers()  # a state dictionary holds no buffers that are not saved
+    check_plain([*built.module.state_dict().items(), *buffers], where="the model")
     if isinstance(spec, nn.Module):
         built.module, notices = private_copy(built.module)
     file = _weights_file(weights)
@@ -287,8 +288,10 @@ def _outputs(module: nn.Module, images: torch.Tensor, call: ModelCall, *, spec: 
     try:
         output = _run(module, images, call)
     except Exception as error:  # the module may raise anything
-        msg = f"{spec} cannot take images of shape {shape}: {type(error).__name__}: {error}; try another `image_size=N`"
-        raise ModelError(msg) from error
+        reason = f"{type(error).__name__}: {error}"
+        bound = bound_to_batch(lambda batch: _run(module, batch, call), images)
+        msg = f"{spec} cannot take images of shape {shape}: {reason}; try another `image_size=N`"
+        raise ModelError(f"{spec}: {bound} ({reason})" if bound else msg) from error
     outputs = outputs_of(output, len(images))
     if not outputs or (isinstance(output, torch.Tensor) and as_matrix(output) is None):
         described = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__

@@ -1,17 +1,20 @@
 """Turn ONNX files into modules with onnx2torch, and compare these with onnxruntime."""
 
+import keyword
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import fx, nn
 
 from isplit.design.graph.diagnosis import first_line
 from isplit.design.inputs.built import Built
 from isplit.errors import ModelError, needs_extra
 from isplit.records.files import LARGEST_MODEL_BYTES, FileTooLargeError, check_size
 
-_NEWEST_OPSET = 17  # of onnx2torch
+_OPSETS = range(9, 18)  # of onnx2torch
 _TOLERANCE = 1e-3  # of the largest logit
 
 
@@ -40,12 +43,16 @@ def build_from_onnx(spec: str) -> Built:
     if quantised:
         msg = f"{spec} is quantised ({', '.join(quantised)}): isplit needs the floating-point model it was made from"
         raise ModelError(msg)
+    opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if not opsets:
+        msg = f"{spec} does not say of which version its operations are (opset_import): export it again"
+        raise ModelError(msg)
     try:
-        if max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")) > _NEWEST_OPSET:
-            model = onnx.version_converter.convert_version(_plain_reshapes(model), _NEWEST_OPSET)
-        module = convert(model)
+        if max(opsets) not in _OPSETS:
+            model = onnx.version_converter.convert_version(_plain_reshapes(model), _OPSETS[-1])
+        module = convert(_with_names_for_modules(model))
     except Exception as error:  # both libraries raise errors of many kinds
-        msg = f"{spec} cannot be turned into a module by onnx2torch: {first_line(error)}"
+        msg = f"{spec} cannot be turned into a module by onnx2torch: {_fault(model, error)}"
         raise ModelError(msg) from error
     hints: dict[str, Any] = {"channels": shape[0]}
     if shape[1] and shape[2]:
@@ -72,7 +79,8 @@ def check_against_onnxruntime(spec: str, images: torch.Tensor, logits: torch.Ten
     try:
         expected = run_outputs(Path(spec).expanduser(), images.numpy())
     except Exception as error:  # onnxruntime's exceptions share no other base class
-        msg = f"onnxruntime cannot run {spec}, so that nothing tells whether the module is right: {first_line(error)}"
+        reason = first_line(RuntimeError(" ".join(str(error).split())))  # of sizes that differ, later lines say which
+        msg = f"onnxruntime cannot run {spec}, so that nothing tells whether the module is right: {reason}"
         raise ModelError(msg) from error
     limit = _TOLERANCE * max(1.0, float(logits.abs().max()))
     differences = [
@@ -117,11 +125,44 @@ def _load(spec: str) -> tuple[Any, tuple[int, int, int]]:
         names = ", ".join(f"{value.name} {size}" for value, size in zip(inputs, sizes, strict=True))
         msg = f"{spec} takes {names or 'nothing'}: isplit needs one input, a batch of images N×C×H×W"
         raise ModelError(msg)
+    if sizes[0][3] in _USUAL_CHANNELS and sizes[0][1] not in _USUAL_CHANNELS:
+        msg = (
+            f"{spec} takes {inputs[0].name} {sizes[0]}, so its images have their channels last (N×H×W×C): export it "
+            "for N×C×H×W"
+        )
+        raise ModelError(msg)
     kind = inputs[0].type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
         msg = f"{spec} takes images of type {onnx.TensorProto.DataType.Name(kind)}: isplit gives it float32"
         raise ModelError(msg)
     return model, (sizes[0][1], sizes[0][2], sizes[0][3])
+
+
+_USUAL_CHANNELS = (1, 3)
+
+
+def _with_names_for_modules(model: Any) -> Any:
+    """Rename nodes that are called like something that a module of torch.fx has ("forward"), or like a keyword."""
+    taken = frozenset((*dir(fx.GraphModule(nn.Module(), fx.Graph())), *keyword.kwlist))
+    for node in model.graph.node:
+        pieces = re.split(r"([./])", node.name)
+        node.name = "".join(f"{piece}_" if piece in taken else piece for piece in pieces)
+    return model
+
+
+def _fault(model: Any, error: Exception) -> str:
+    """Return in a line why onnx2torch cannot turn a model into a module.
+
+    Of values that nothing in the model computes onnx2torch says the name only; the checker of onnx says what is wrong.
+    """
+    import onnx
+
+    if isinstance(error, KeyError):
+        try:
+            onnx.checker.check_model(model)
+        except Exception as fault:  # noqa: BLE001 - the checker's own error, and those of damaged fields
+            return first_line(fault)
+    return first_line(error)
 
 
 def _plain_reshapes(model: Any) -> Any:

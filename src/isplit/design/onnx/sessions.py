@@ -15,7 +15,7 @@ def run_outputs(path: Path, array: NDArray[Any]) -> list[NDArray[Any]]:
 
     Args:
         path: The file; it has one input.
-        array: The input, N×...; where the file has a fixed batch, N has to be a multiple of it.
+        array: The input, N×...; where the file has a fixed batch, the last ones are filled up.
 
     Raises:
         Exception: onnxruntime cannot load or run the file; its exceptions share no base class but this one.
@@ -26,7 +26,10 @@ def run_outputs(path: Path, array: NDArray[Any]) -> list[NDArray[Any]]:
     options.log_severity_level = 3
     session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     source = session.get_inputs()[0]
-    batch = source.shape[0] if isinstance(source.shape[0], int) else _BATCH
+    count, fixed = len(array), source.shape[0] if isinstance(source.shape[0], int) else 0
+    if fixed:
+        array = np.concatenate([array, np.repeat(array[-1:], -count % fixed, axis=0)])
+    batch = fixed or _BATCH
     starts = range(0, len(array), batch)
     parts = [session.run(None, {source.name: array[start : start + batch]}) for start in starts]
-    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+    return [np.concatenate(output)[:count] for output in zip(*parts, strict=True)]

@@ -248,7 +248,7 @@ def _true_reason(model: nn.Module, images: torch.Tensor, trial: Trial, failures:
         with preserved(model):
             trial.call(model, batch.clone())
 
-    batches = [images, images.flip(0) * 3 - 1, torch.zeros_like(images)]
+    batches = [images, images.flip(0) * 3 - 1, 1 - 3 * images, torch.zeros_like(images)]
     reads = pixel_reads(run, batches)
     stopped = [place for place in places_of_reads(lambda: run(images)) if any(place in text for text in failures)]
     if reads:

@@ -170,7 +170,7 @@ def test_weights_that_are_not_there(factory, tmp_path):
     """A missing file and another kind of file are errors."""
     with pytest.raises(ModelError, match="there is no file of weights"):
         load_model(f"{factory}:make", weights=str(tmp_path / "gone.pth"), image_size=16)
-    (tmp_path / "w.h5").write_bytes(b"")
+    (tmp_path / "w.h5").write_bytes(b"weights")
     with pytest.raises(ModelError, match=r"not 'w\.h5'"):
         load_model(f"{factory}:make", weights=str(tmp_path / "w.h5"), image_size=16)
 

@@ -41,7 +41,7 @@ def read_weights(path: Path) -> "WeightsFile":
     if path.name.endswith(_INDEX_SUFFIX):
         return _read_shards(path)
     check_weights_size(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         with needs_extra("design"):
             from safetensors import SafetensorError
             from safetensors.torch import load_file
@@ -54,13 +54,14 @@ def read_weights(path: Path) -> "WeightsFile":
         return WeightsFile(path, {"": tensors})
     with open_ordinary(path) as file:
         start = file.read(2)
-    if not start.startswith((b"PK", b"\x80")) and path.suffix not in _TORCH_SUFFIXES:
+    if not start.startswith((b"PK", b"\x80")) and path.suffix.lower() not in _TORCH_SUFFIXES:
         msg = f"weights are .safetensors, .pth or .pt files, not {path.name!r}"
         raise ModelError(msg)
     state, ignored = _torch_load(path)
     states = dict(_states(state, ""))
     if not states:
-        msg = f"{path} is not a state dictionary of tensors, and holds none: save model.state_dict()"
+        objects = f" (it holds objects of {', '.join(ignored[:_SHOWN])})" if ignored else ""
+        msg = f"{path} is not a state dictionary of tensors, and holds none{objects}: save model.state_dict()"
         raise ModelError(msg)
     for tensors in states.values():
         check_plain(tensors.items(), where=str(path))
@@ -97,12 +98,14 @@ def _read_shards(index: Path) -> "WeightsFile":
 
 
 def check_weights_size(path: Path) -> None:
-    """Raise a ModelError if a file, or the table of contents of a .safetensors file, is too large to be weights."""
+    """Raise a ModelError if a file is too large to be weights, or holds something else by its first bytes."""
     try:
         check_size(path, limit_bytes=LARGEST_WEIGHTS_BYTES, kind="a file of weights")
-        if path.suffix == ".safetensors":
-            with open_ordinary(path) as file:
-                header_bytes = int.from_bytes(file.read(8), "little")
+        with open_ordinary(path) as file:
+            start = file.read(_START_BYTES)
+        other = _other_kind(path, start)
+        if other is None and _is_safetensors(path):
+            header_bytes = int.from_bytes(start[:8], "little")
             if header_bytes > LARGEST_HEADER_BYTES:
                 raise too_large(
                     path, size_bytes=header_bytes, limit_bytes=LARGEST_HEADER_BYTES, kind="the header of .safetensors"
@@ -116,6 +119,37 @@ def check_weights_size(path: Path) -> None:
         reason = getattr(error, "strerror", None) or error
         msg = f"cannot read {str(path)!r}: {reason}; pass a .safetensors, .pth or .pt file, or 'default'"
         raise ModelError(msg) from error
+    if other is not None:
+        msg = f"{path} {other}"
+        raise ModelError(msg)
+
+
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix.lower() == ".safetensors"
+
+
+def _other_kind(path: Path, start: bytes) -> str | None:
+    """Return in words what a file holds, if its first bytes tell that it is not what its name says."""
+    if not start:
+        return "is empty: fetch it again"
+    if _is_safetensors(path) and start.startswith(b"PK"):
+        return "was written by torch.save: call it .pth"
+    if not _is_safetensors(path) and start[8:9] == b"{" and not any(start[4:8]):
+        return "holds safetensors: call it .safetensors"
+    text = start.lstrip().lower()
+    return next((words for mark, words in _OTHER_KINDS.items() if text.startswith(mark)), None)
+
+
+_START_BYTES = 256
+_OTHER_KINDS = {
+    b"version https://git-lfs": "is a pointer of Git LFS, not the weights themselves: fetch them with `git lfs pull`",
+    b"<!doctype html": "is a page of HTML, not weights: fetch it again",
+    b"<html": "is a page of HTML, not weights: fetch it again",
+    b"\x89hdf": "is a file of HDF5, as Keras writes them: isplit needs PyTorch's weights",
+    b"gguf": "is a file of GGUF: isplit needs PyTorch's weights",
+}
+"""First bytes, in lower case, of files that are sometimes taken for weights, and what is said of them."""
+_SHOWN = 4
 
 
 def check_plain(tensors: Iterable[tuple[str, Any]], *, where: str) -> None:
@@ -226,6 +260,8 @@ _PROGRAMS = {"constants.pkl": "TorchScript", "archive_format": "a program of tor
 def _why(error: Exception) -> str:
     """Return in a line why torch does not load a file; without its advice to load what is unsafe."""
     text = str(error).strip() or type(error).__name__
+    if "legacy .tar" in text:  # what torch says goes on with advice to load what is unsafe
+        return "it is a tar file"
     if "Unsupported operand" in text:
         return "it was not written by torch.save, or in another protocol of pickle than torch.save's own, 2"
     reason = re.search(r"WeightsUnpickler error: ([^\n]*)", text)

@@ -69,7 +69,7 @@ def test_controllers_over_a_trace(isplit, planned, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--devices", "0"], "--devices is 0; give 1 to 5,000,000"),
+        (["--devices", "0"], "--devices is 0; give a number from 1 to 5,000,000"),
         (["--devices", "1000000"], "take fewer devices, a longer period or a shorter duration"),
         (["--period", "0s"], "--period is 0 ms; give a time above 0"),
         (["--period", "1e-300ms"], "they make 6e+304 requests"),
@@ -86,7 +86,7 @@ def test_controllers_over_a_trace(isplit, planned, tmp_path):
         (["--rto", "0ms"], "--rto is 0 ms; give a time of at least"),
         (["--seed", "-1"], "--seed is -1; give 0 or more"),
         (["--workers", "111111111111"], "--workers is 111111111111; give a number from 1 to 1,000,000"),
-        (["--packet-bytes", "20"], "68 to 65,535"),
+        (["--packet-bytes", "20"], "--packet-bytes is 20; give a number from 68 to 65,535"),
         (["--engine", "ns2"], "isplit or ns3"),
         (["--placement", "nowhere"], "no placement 'nowhere'"),
         (["--link", "12MB"], "--link"),

@@ -128,9 +128,6 @@ def simulate(
     if engine not in ("isplit", "ns3"):
         msg = f"--engine is {engine!r}; choose isplit or ns3"
         raise InputError(msg)
-    if packet_bytes is not None and not 68 <= packet_bytes <= 65_535:
-        msg = f"--packet-bytes is {packet_bytes}; IP packets have 68 to 65,535 bytes"
-        raise InputError(msg)
     if (bundle is None) != (images is None):
         missing = "--bundle" if bundle is None else "--images"
         msg = f"{missing} is missing: accuracy under loss needs both --bundle and --images"

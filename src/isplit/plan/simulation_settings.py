@@ -1,13 +1,24 @@
 """Define what is simulated: devices, their requests, the server, and how the link behaves."""
 
+import math
 from dataclasses import dataclass, field
 
 from isplit.errors import InputError
+from isplit.plan.arrivals import MOST_REQUESTS
 from isplit.plan.controllers import ControllerName, ControllerSettings
 from isplit.plan.packets import LINUX_TCP, TcpSettings
+from isplit.plan.units import LONGEST_S
 from isplit.records import LinkRecord, LinkTrace, Scenario, Transport
 from isplit.records.simulation import Arrivals
 from isplit.setting_checks import check_ranges, check_types
+
+_MOST = 1_000_000
+_COUNTS = {
+    "devices": (1, MOST_REQUESTS),
+    "packet_bytes": (68, 65_535),
+    **dict.fromkeys(("max_batch", "queue_capacity", "workers"), (1, _MOST)),
+}
+"""What counts may be. The sizes are those of IP packets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,9 @@ class SimulationSettings:
             by itself.
         seed: The seed of the simulation.
 
+    Raises:
+        InputError: a count, time or share is outside its range, or a setting lacks another that it needs.
+
     """
 
     devices: int = 1
@@ -59,6 +73,32 @@ class SimulationSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_ranges(self, _COUNTS)
+        if not 0 <= self.seed < 2**64:
+            msg = f"seed is {self.seed}; give 0 or more, and less than 2^64"
+            raise InputError(msg)
+        for name, share in (("batch_gain", self.batch_gain), ("early_exit_share", self.early_exit_share)):
+            if not 0 <= share <= 1:
+                msg = f"{name} is {share}; give a share from 0 to 1"
+                raise InputError(msg)
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Refuse times that are none, and settings without another that they need."""
+        times = (("period", self.period_ms, "ms"), ("duration", self.duration_s, "s"))
+        for name, value, unit in (*times, ("deadline", self.deadline_ms, "ms")):
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                msg = f"{name} is {value:g} {unit}; give a time above 0"
+                raise InputError(msg)
+        if self.arrivals == "trace" and not self.times_s:
+            msg = "arrivals are to follow a trace, but there are no request times"
+            raise InputError(msg)
+        if not all(0 <= second <= LONGEST_S for second in self.times_s):
+            msg = f"times_s holds a time that is none; give seconds from 0 to {LONGEST_S:g}"
+            raise InputError(msg)
+        if self.controller is not None and self.trace is None:
+            msg = f"controller is {self.controller!r}, which needs a link that changes: give `trace=FILE` too"
+            raise InputError(msg)
 
     def scenario(self, link: LinkRecord, transport: Transport) -> Scenario:
         """Return what is recorded of them, over a link."""
@@ -79,34 +119,3 @@ class SimulationSettings:
             controller=self.controller,
             seed=self.seed,
         )
-
-
-_MOST = 1_000_000
-"""The upper limit of batches at a time, of requests in a batch, and of requests that wait."""
-
-
-def check_settings(settings: SimulationSettings) -> None:
-    """Refuse invalid settings.
-
-    Raises:
-        InputError: a count below one or above a million, a negative seed, a share outside 0 to 1, or a setting without
-            another that it needs.
-
-    """
-    check_ranges(settings, dict.fromkeys(("max_batch", "queue_capacity", "workers"), (1, _MOST)))
-    if not 0 <= settings.seed < 2**64:
-        msg = f"seed is {settings.seed}; give 0 or more, and less than 2^64"
-        raise InputError(msg)
-    for name, share in (("batch_gain", settings.batch_gain), ("early_exit_share", settings.early_exit_share)):
-        if not 0 <= share <= 1:
-            msg = f"{name} is {share}; give a share from 0 to 1"
-            raise InputError(msg)
-    if settings.deadline_ms is not None and not settings.deadline_ms > 0:
-        msg = f"deadline is {settings.deadline_ms:g} ms; give a time above 0"
-        raise InputError(msg)
-    if settings.controller is not None and settings.trace is None:
-        msg = f"controller is {settings.controller!r}, which needs a link that changes: give `trace=FILE` too"
-        raise InputError(msg)
-    if settings.arrivals == "trace" and not settings.times_s:
-        msg = "arrivals are to follow a trace, but there are no request times"
-        raise InputError(msg)

@@ -23,7 +23,7 @@ from isplit.plan.links import load_link
 from isplit.plan.messages import MessagePaths, TransferSampler, draw_from, send_messages
 from isplit.plan.packets import TcpSettings
 from isplit.plan.queues import Capacity, Served, departures_by_group, serve_batches
-from isplit.plan.simulation_settings import SimulationSettings, check_settings
+from isplit.plan.simulation_settings import SimulationSettings
 from isplit.plan.summary import Journey, summarise
 from isplit.plan.transfer import transfer_cost
 from isplit.records import (
@@ -68,7 +68,6 @@ def simulate(
     """
     settings = settings or SimulationSettings()
     record = read_plan(plan)
-    check_settings(settings)
     if sample_with is not None and settings.trace is not None:
         msg = "ns-3 runs links that stay as they are; a trace needs the engine isplit"
         raise InputError(msg)
@@ -106,7 +105,7 @@ def _groups(
     """Return the simulations to run, each as a title, placements, and the index of each request's placement."""
     if settings.controller is None:
         return [(placement.name, [placement], np.zeros(len(requests.time_ms), np.intp)) for placement in chosen]
-    assert settings.trace is not None, "check_settings refuses a controller without a trace"
+    assert settings.trace is not None, "the settings refuse a controller without a trace"
     indices = choose_placements(
         settings.controller,
         settings.trace,

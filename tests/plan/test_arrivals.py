@@ -48,6 +48,8 @@ def test_times_of_a_file(tmp_path: Path, random: np.random.Generator):
         ("1\nsoon\n", "line 2: 'soon'"),
         ("-1\n", "line 1"),
         ("nan\n", "line 1"),
+        ("１\n", "line 1"),
+        ("1_0\n", "line 1"),
         ("1e300\n", "from 0 to 1e\\+08"),
     ],
 )

@@ -31,7 +31,8 @@ def test_stated_rates():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "gflops=4", "gbps=3", "gflops=0,gbps=3", "gflops=x,gbps=3", "gflops=nan,gbps=3", "gflops=1e12,gbps=3",
+    ["", "gflops=4", "gbps=3", "gflops=0,gbps=3", "gflops=x,gbps=3", "gflops=nan,gbps=3", "gflops=４,gbps=3",
+     "gflops=1_0,gbps=3", "gflops=1e12,gbps=3",
      "tops=4", "gflops=4,gbps=3,idle_watts=1", "gflops=4,gbps=3,watts=1,idle_watts=2"],
 )  # fmt: skip
 def test_what_cannot_be_estimated_from_is_refused(text: str):

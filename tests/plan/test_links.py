@@ -37,7 +37,7 @@ def test_a_file_is_read(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["6g", "", "12", "4Mbit/s,50", "4Mbit/s,50ms,1%,x", "4Mbit/s,,1%", "4Mbit/s,50ms,200%"]
+    "text", ["6g", "", "12", "4Mbit/s,50", "4Mbit/s,50ms,1%,x", "4Mbit/s,,1%", "4Mbit/s,50ms,200%", "４Mbit/s"]
 )
 def test_what_is_no_link_is_refused(text: str):
     """Unknown names, missing units, too many or empty figures, and a loss above 1."""
@@ -74,6 +74,7 @@ def test_a_trace_is_read(tmp_path: Path):
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0\n0,1e6,50,0\n", "have to grow"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,0,50,0\n", "nothing could ever be sent"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6\n", "rtt_ms is missing"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,１,50,0\n", "bits_per_s is '１'"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,nan,50,0\n", "bits_per_s is 'nan'"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,1Mbit/s,50,0\n", "without a unit"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0\n1e300,1e6,50,0\n", "time_s is 1e\\+300; give at most"),

@@ -49,7 +49,7 @@ def test_durations_sizes_and_shares():
     [
         *((parse_duration, text) for text in ("50", "5 days", "30h")),
         *((parse_size, text) for text in ("150", "1.5Mbit", "0B")),
-        *((parse_share, text) for text in ("100%", "-1%", "x", "nan")),
+        *((parse_share, text) for text in ("100%", "-1%", "x", "nan", "１%", "0.0_1")),
     ],
 )
 def test_others_are_refused(parse: object, text: str):

@@ -1,6 +1,5 @@
 """Make the times at which devices send requests: at a fixed period, at random, or as a file gives them."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.errors import InputError
-from isplit.plan.units import LONGEST_S
+from isplit.plan.units import LONGEST_S, parse_number
 from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 
 Values = NDArray[np.float64]
@@ -27,7 +26,7 @@ class Requests:
 
 def periodic(*, devices: int, period_ms: float, duration_s: float, random: np.random.Generator) -> Requests:
     """Make requests at a fixed period. Each device begins at a random point of it, so that devices are not in step."""
-    count = _check(devices, period_ms, duration_s)
+    count = _count(devices, period_ms, duration_s)
     phases = random.random(devices) * period_ms
     times = phases[:, None] + period_ms * np.arange(count)[None, :]
     return Requests(time_ms=times.ravel(), device=np.repeat(np.arange(devices), count))
@@ -35,7 +34,7 @@ def periodic(*, devices: int, period_ms: float, duration_s: float, random: np.ra
 
 def poisson(*, devices: int, period_ms: float, duration_s: float, random: np.random.Generator) -> Requests:
     """Make requests at random: each device follows a Poisson process with that mean period."""
-    _check(devices, period_ms, duration_s)
+    _count(devices, period_ms, duration_s)
     counts = random.poisson(1e3 * duration_s / period_ms, devices)
     device = np.repeat(np.arange(devices), counts)
     times = random.random(int(counts.sum())) * 1e3 * duration_s
@@ -79,10 +78,7 @@ def read_times(path: Path) -> Values:
         text = line.strip()
         if not text or text.startswith("#"):
             continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = parse_number(text)
         if not 0 <= value <= LONGEST_S:
             msg = (
                 f"{path}, line {number}: {text[:40]!r} is no time; give one number of seconds a line, from 0 to "
@@ -96,15 +92,8 @@ def read_times(path: Path) -> Values:
     return np.array(times)
 
 
-def _check(devices: int, period_ms: float, duration_s: float) -> int:
-    """Check the counts, and return the number of requests of one device, which is at least one."""
-    if not 1 <= devices <= MOST_REQUESTS:
-        msg = f"devices is {devices}; give 1 to {MOST_REQUESTS:,}"
-        raise InputError(msg)
-    for name, value, unit in (("period", period_ms, "ms"), ("duration", duration_s, "s")):
-        if not (value > 0 and math.isfinite(value)):
-            msg = f"{name} is {value:g} {unit}; give a time above 0"
-            raise InputError(msg)
+def _count(devices: int, period_ms: float, duration_s: float) -> int:
+    """Return the number of requests of one device, which is at least one, and refuse too many of all devices."""
     count = max(float(np.floor(1e3 * duration_s / period_ms)), 1.0)  # infinite where the period is tiny
     requests = devices * count
     if requests > MOST_REQUESTS:

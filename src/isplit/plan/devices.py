@@ -10,6 +10,7 @@ import numpy as np
 
 from isplit.errors import InputError
 from isplit.plan.presets import device_presets
+from isplit.plan.units import parse_number
 from isplit.records import ComputeRates, Machine, Power, ProfileRecord, read_shared
 
 _ASSUMED = (
@@ -119,10 +120,7 @@ def _stated_rates(text: str) -> dict[str, float]:
         if key in values:
             msg = f"estimate is {text!r}, which gives {key} twice; give it once"
             raise InputError(msg)
-        try:
-            values[key] = float(number)
-        except ValueError:
-            values[key] = -1.0
+        values[key] = parse_number(number)
         if not 1e-6 < values[key] < 1e9:
             msg = f"estimate has {item!r}; {key} has to be a number above 0 (from 10^-6 to 10^9)"
             raise InputError(msg)

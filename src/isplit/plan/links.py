@@ -6,7 +6,15 @@ from pathlib import Path
 
 from isplit.errors import InputError
 from isplit.plan.presets import link_presets
-from isplit.plan.units import FASTEST_BITS_PER_S, LONGEST_MS, LONGEST_S, parse_duration, parse_rate, parse_share
+from isplit.plan.units import (
+    FASTEST_BITS_PER_S,
+    LONGEST_MS,
+    LONGEST_S,
+    parse_duration,
+    parse_number,
+    parse_rate,
+    parse_share,
+)
 from isplit.records import LinkRecord, LinkTrace, TracePoint, read_shared
 from isplit.records.files import LARGEST_TABLE_BYTES, FileTooLargeError, read_limited
 
@@ -145,10 +153,7 @@ def _point(row: dict[str, str | None], *, path: Path, line: int) -> TracePoint:
         text = row.get(column)
         if text is None and column == "down_bits_per_s":
             continue
-        try:
-            values[column] = float(text or "")
-        except ValueError:
-            values[column] = math.nan
+        values[column] = parse_number(text or "")
         if not math.isfinite(values[column]) or values[column] < 0:
             shown = "missing" if text is None else repr(text)
             shown = shown if len(shown) <= 40 else f"{shown[:40]}…"

@@ -24,6 +24,23 @@ LONGEST_S = 1e8
 """The largest time in a trace or a list of request times: three years."""
 
 
+def parse_number(text: str) -> float:
+    """Return the number that a text gives in decimal digits, and NaN for every other text.
+
+    Digits are those of ASCII. Python would also take those of other scripts ("４"), and underscores between digits, but
+    quantities with units never had them, and records repeat the text that a user stated.
+
+    Examples:
+        >>> parse_number(" 2.5e3 "), parse_number("４"), parse_number("1_000")
+        (2500.0, nan, nan)
+
+    """
+    try:
+        return float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return math.nan
+
+
 def parse_rate(text: str, *, name: str) -> float:
     """Return bits per second from "12Mbit/s", "12Mbps" or "1.5MB/s" (bytes: eight times as many bits).
 
@@ -91,10 +108,7 @@ def parse_share(text: str, *, name: str) -> float:
 
     """
     number = text.strip().removesuffix("%").strip()
-    try:
-        value = float(number) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        value = math.nan
+    value = parse_number(number) / (100 if text.strip().endswith("%") else 1)
     if not 0 <= value < 1:
         msg = f"{name} is {text!r}; give a share from 0 up to, but not including, 100%, for example 1% or 0.01"
         raise InputError(msg)

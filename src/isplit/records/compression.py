@@ -39,7 +39,7 @@ class Compression(Part):
             InputError: the text is not of this form, or a figure is out of its range.
 
         """
-        match = re.fullmatch(r"(jpeg|webp|png|avif|jxl)(?::(\d{1,3}))?(?:@(\d*\.?\d+))?", text)
+        match = re.fullmatch(r"(jpeg|webp|png|avif|jxl)(?::([0-9]{1,3}))?(?:@([0-9]*\.?[0-9]+))?", text)
         try:
             if match is None:
                 raise ValueError(text)

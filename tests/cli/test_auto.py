@@ -126,8 +126,25 @@ def test_nothing_is_trained_where_the_device_is_better(auto, predicted_run, call
     assert result.out.rstrip().endswith("IMAGES --placement local")
 
 
-def test_stopped_between_phases(auto, tmp_path, calls, monkeypatch):
-    """Ctrl-C exits 130 and says what is kept; the same command goes on there, and at last finds everything done."""
+def comparable_files(directory: Path) -> dict[str, Any]:
+    """Return the content of every file of a run, without reports, the seconds that work took, and who held locks."""
+
+    def without_seconds(value):
+        if isinstance(value, dict):
+            return {key: without_seconds(entry) for key, entry in value.items() if key != "seconds"}
+        return [without_seconds(entry) for entry in value] if isinstance(value, list) else value
+
+    files: dict[str, Any] = {}
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        if path.name not in (".lock", ".lock.json") and path.suffix not in (".html", ".svg"):
+            is_json = path.suffix == ".json"
+            content = path.read_bytes()
+            files[str(path.relative_to(directory))] = without_seconds(json.loads(content)) if is_json else content
+    return files
+
+
+def test_stopped_between_phases(auto, finished_run, tmp_path, calls, monkeypatch):
+    """Ctrl-C exits 130 and says what is kept; the same command goes on there, and ends as if it was never stopped."""
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
@@ -145,14 +162,16 @@ def test_stopped_between_phases(auto, tmp_path, calls, monkeypatch):
         assert not (tmp_path / "auto" / "bundle").exists()
         # The next run does not measure again what this one left.
         monkeypatch.setattr("isplit.design.analyze.measure_accuracy", worked)
+        monkeypatch.setattr("isplit.design.analyze.draw_overlays", worked)
         if phase == "fit":
             monkeypatch.setattr("isplit.design.predict.closed_forms", worked)
         if phase == "export":
             monkeypatch.setattr("isplit.design.fit._trained", worked)
     first = auto(*A_SPLIT)
     assert 0 == first.code, first.err
-    assert 1 == len(trained(tmp_path / "auto" / "study"))
-    assert Bundle.open(tmp_path / "auto" / "bundle")
+    unbroken, resumed = comparable_files(finished_run.directory), comparable_files(tmp_path / "auto")
+    assert [*unbroken] == [*resumed]
+    assert [] == [name for name, content in unbroken.items() if content != resumed[name]]
 
     calls.clear()
     manifest = tmp_path / "auto" / "bundle" / BundleRecord.file_name

@@ -37,7 +37,7 @@ from isplit.design.settings import AnalyzeSettings
 from isplit.design.study import Study, class_images, library_versions
 from isplit.design.study_directory import StudyInputs, make_directory, prepare_directory, remove_analysis
 from isplit.design.study_lock import study_lock
-from isplit.errors import InputError, NonFiniteError
+from isplit.errors import InputError, IsplitError, NonFiniteError
 from isplit.progress import Progress, silent
 from isplit.records import (
     CandidatesRecord,
@@ -104,8 +104,9 @@ def analyze(
         except NonFiniteError:
             _replace_analysis(directory, record, curve)
             raise
-        overlays = _overlays(graph, record, ranking, inputs, shown, settings)
-        _replace_analysis(directory, record, curve, ranking, overlays)
+        if not _is_written(directory, record, curve, ranking):
+            overlays = _overlays(graph, record, ranking, inputs, shown, settings)
+            _replace_analysis(directory, record, curve, ranking, overlays)
     return Study(directory=directory, record=study, graph_record=record, graph=graph, model=model, data=data)
 
 
@@ -138,6 +139,16 @@ def _study_record(
     record = _measure(graph, inputs, classes, test, settings, progress)
     record.save(directory)
     return record
+
+
+def _is_written(directory: Path, *results: GraphRecord | CurveRecord | CandidatesRecord) -> bool:
+    """Return whether an earlier run left these results and the overlays, which are written last."""
+    if not (directory / Overlays.file_name).is_file():
+        return False
+    try:
+        return all(type(result).load(directory) == result for result in results)
+    except IsplitError:
+        return False
 
 
 def _replace_analysis(

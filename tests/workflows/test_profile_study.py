@@ -50,13 +50,13 @@ def profile_file(isplit, study):
 
 
 def test_segments_cover_the_model(study, profile_file):
-    """Segments run from the image over every cut to the logits, each with a time above 0."""
+    """Segments run from the image over every cut to the logits, each timed in every third of six rounds."""
     record = ProfileRecord.from_json(profile_file.read_bytes())
     cuts = [cut.name for cut in study.cuts()]
 
     assert [None, *cuts] == [segment.start for segment in record.segments]
     assert [*cuts, None] == [segment.end for segment in record.segments]
-    assert all(segment.time.median_ms > 0 and segment.time.runs == 6 for segment in record.segments[:-1])
+    assert all(segment.time.median_ms > 0 and segment.time.runs == 2 for segment in record.segments[:-1])
     assert len(cuts) > len(record.heads)
     assert {*record.correction.fitted_heads, *record.correction.checked_heads} == {head.end for head in record.heads}
     assert record.preprocess.median_ms > 0

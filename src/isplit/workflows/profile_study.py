@@ -50,6 +50,11 @@ were no more accurate (MobileNetV2, ResNet-18 and ResNet-50, November 2026).
 FEWEST_CUTS = 16
 """Below this number of cuts every head is run: the whole model and its traced copy would take more than they save."""
 
+TRACED_EVERY = 3
+"""The whole model is traced in each warm-up run and then in every third round. With a trace in every round the times of
+other heads were as accurate, and took as long as another head (MobileNetV2 and ResNet-50, November 2026).
+"""
+
 _LONGEST_FITTED = 0.6
 """The longest of the heads that are run takes about this share of the last one: the whole model is fitted too."""
 
@@ -163,7 +168,7 @@ def _measure(
     """Export the model, and time it, its heads, preprocessing and image compression in turn.
 
     Returns:
-        The times; the milliseconds of each segment in each run (None without `trace`); and the execution provider.
+        The times; the milliseconds of each segment in each traced run (None without `trace`); and the provider.
 
     """
     with needs_extra("design"):
@@ -203,7 +208,7 @@ def time_heads(
         progress: Called as work goes on.
 
     Returns:
-        The times, and the milliseconds of each segment in each run (segments×runs; None without `trace`).
+        The times, and the milliseconds of each segment in each traced run (segments×runs; None without `trace`).
 
     """
     files = [ModelFile(key=PartKey(kind="whole"), path=parts.whole, inputs=images)]
@@ -213,9 +218,14 @@ def time_heads(
     if not trace:
         return time_parts(files, others, settings, progress=progress), None
     traced = TracedModel(parts.whole, scratch, threads=settings.threads)
-    endless = itertools.cycle(images)
-    with_trace = others | {PartKey(kind="trace"): lambda: traced.run(next(endless))}
-    timed = time_parts(files, with_trace, settings, progress=progress)
+    endless, rounds = itertools.cycle(images), itertools.count(-settings.warm_up_runs)
+
+    def run_traced() -> None:
+        number = next(rounds)
+        if number < 0 or number % TRACED_EVERY == 0:
+            traced.run(next(endless))
+
+    timed = time_parts(files, others | {PartKey(kind="trace"): run_traced}, settings, progress=progress)
     segments = parts.segments_of_operators(traced.optimised)
     sums_ms, _ = sum_by_segment(traced.finish(), segments, count=len(parts.staged.cuts) + 1)
     return timed, sums_ms[:, settings.warm_up_runs :]

@@ -73,6 +73,7 @@ def test_a_trace_is_read(tmp_path: Path):
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,1\n", "loss is 1; give a share below 1"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0\n0,1e6,50,0\n", "have to grow"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,0,50,0\n", "nothing could ever be sent"),
+        ("time_s,bits_per_s,rtt_ms,loss\n0,1e6,50,0,5\n", "line 2 has more figures than there are columns"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,1e6\n", "rtt_ms is missing"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,１,50,0\n", "bits_per_s is '１'"),
         ("time_s,bits_per_s,rtt_ms,loss\n0,nan,50,0\n", "bits_per_s is 'nan'"),

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from isplit.records import Compression, RunsRecord
+from isplit.records import Compression, RunsRecord, write_shared
 from isplit.runtime.server import serving
 from isplit.workflows.bench import BenchSettings, bench, planned_placement
+from tests.plan.conftest import rates_profile
 
 QUICK = BenchSettings(warm_up=1)
 
@@ -76,6 +77,18 @@ def test_command(isplit, bundle, folder, tmp_path):
     for extra, message in bad.items():
         refused = isplit("bench", bundle.directory, folder, "-o", tmp_path / "no.json", *extra)
         assert (2, True) == (refused.code, message in refused.err), (extra, refused.err)
+
+
+def test_a_profile_of_another_model_is_refused_before_the_work(isplit, bundle, folder, tmp_path):
+    """Nothing is measured and written where the profile to correct is of another model."""
+    profile = rates_profile("board", 10.0).model_copy(update={"model": "other", "model_fingerprint": "0" * 64})
+    path = write_shared(profile, tmp_path / "board.json")
+    before = path.read_bytes()
+    result = isplit("bench", bundle.directory, folder, "--profile", path, "-o", tmp_path / "r.json")
+
+    assert (2, True) == (result.code, "is of another model (other)" in result.err)
+    assert before == path.read_bytes()
+    assert not (tmp_path / "r.json").exists()
 
 
 def test_json(isplit, bundle, folder, tmp_path):

@@ -22,10 +22,11 @@ from isplit.records import (
     write_shared,
 )
 from isplit.report import write_report
+from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.security import check_address
 from isplit.workflows.bench import BenchSettings, ServerAccess
 from isplit.workflows.bench import bench as measure
-from isplit.workflows.correct import corrected_profile
+from isplit.workflows.correct import check_profile, corrected_profile
 
 _SERVER = "Server and link"
 
@@ -88,6 +89,8 @@ def bench(
     if study is not None and not study.is_dir():
         msg = f"--study is {study}, which is no directory: give what `isplit analyze` wrote"
         raise InputError(msg)
+    if before is not None:
+        check_profile(before, Bundle.open(bundle).record)  # before the measurement, which takes minutes
     record_file = out or (study or Path()) / RunsRecord.file_name
     check_shared_path(record_file, RunsRecord)
     running = None

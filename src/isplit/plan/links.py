@@ -2,7 +2,9 @@
 
 import csv
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from isplit.errors import InputError
 from isplit.plan.presets import link_presets
@@ -147,7 +149,10 @@ def _read_rows(rows: "csv.DictReader[str]", path: Path) -> LinkTrace:
         raise InputError(msg) from error
 
 
-def _point(row: dict[str, str | None], *, path: Path, line: int) -> TracePoint:
+def _point(row: Mapping[str | None, Any], *, path: Path, line: int) -> TracePoint:
+    if None in row:  # where csv.DictReader puts what has no column
+        msg = f"{path}, line {line} has more figures than there are columns; write decimals with a point"
+        raise InputError(msg)
     values: dict[str, float] = {}
     for column in (*_COLUMNS, "down_bits_per_s"):
         text = row.get(column)

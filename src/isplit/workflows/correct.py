@@ -13,6 +13,18 @@ from isplit.records import (
 from isplit.runtime.edge.device import LOCAL
 
 
+def check_profile(profile: ProfileRecord, bundle: BundleRecord) -> None:
+    """Refuse to correct a profile that was measured with another model than the bundle's.
+
+    Raises:
+        InputError: the profile belongs to another model.
+
+    """
+    if profile.model_fingerprint not in (None, bundle.model_fingerprint):
+        msg = f"the profile {profile.name!r} is of another model ({profile.model}) than the bundle"
+        raise InputError(msg)
+
+
 def corrected_profile(profile: ProfileRecord, runs: RunsRecord, bundle: BundleRecord) -> ProfileRecord:
     """Return the device's profile with its times replaced by those that a benchmark measured.
 
@@ -23,9 +35,7 @@ def corrected_profile(profile: ProfileRecord, runs: RunsRecord, bundle: BundleRe
         InputError: the profile belongs to another model.
 
     """
-    if profile.model_fingerprint not in (None, bundle.model_fingerprint):
-        msg = f"the profile {profile.name!r} is of another model ({profile.model}) than the bundle"
-        raise InputError(msg)
+    check_profile(profile, bundle)
     by_placement = {run.placement: run for run in runs.runs}
     heads: dict[tuple[str | None, str | None], ModelPartTime] = {
         (part.end, part.budget): part for part in profile.heads

@@ -48,7 +48,7 @@ def test_the_parts_by_hand() -> None:
     # All statistics images and those of the pilot, which are as many here.
     assert 2 * 100 == pytest.approx(seconds(forward_s=0.0, gradient_s=1.0, product_s=0.0))
     # The budget's products, those of the latents, and next to none to solve for 64 entries.
-    assert 30 + 4 == pytest.approx(seconds(forward_s=0.0, gradient_s=0.0, product_s=1.0), abs=0.01)
+    assert 20 + 4 == pytest.approx(seconds(forward_s=0.0, gradient_s=0.0, product_s=1.0), abs=0.01)
 
 
 def test_patches_of_two_sizes_are_compared_on_images_of_their_own() -> None:

@@ -49,6 +49,16 @@ def test_analysis_counts_curve_and_test_images(tmp_path):
     assert pytest.approx(3.0 + 30.0 + 3.0) == estimate(tmp_path).analyze_s
 
 
+def test_training_by_hand(tmp_path):
+    """Features, three epochs, the judgements before and after them, the test, and the start, each from its images."""
+    graph_record = graph()
+    tails = [cut.tail_macs / graph_record.macs for cut in graph_record.curve_cuts]
+    tail = (sum(tails) / len(tails) + max(tails)) / 2
+    features, epoch = 1200 * 0.01, tail * (1000 * 1.5 * 0.03 + 200 * 0.01)
+    tested = (300 * (1 + tail) + 200 * (1 + 2 * tail)) * 0.01
+    assert pytest.approx(3.0 + features + 3 * epoch + tested) == estimate(tmp_path).training_s
+
+
 def test_more_budgets_and_epochs_take_longer(tmp_path):
     """Each budget is measured at each cut, and each epoch sees all images."""
     assert estimate(tmp_path, budgets=4).predict_s > estimate(tmp_path).predict_s

@@ -24,7 +24,7 @@ _SIDE = 1024
 _CUBES = 10.0
 """What the moments of vectors with d entries and their solution take, in d³ multiplications of such a product: 4 for
 the moments of 4·d samples, and the rest for the eigenvalue problem."""
-_BUDGET_PRODUCTS = 30.0
+_BUDGET_PRODUCTS = 20.0
 """What rank, step, tables, the joint map and the regression of one budget take at a cut, in products."""
 _LATENT_PRODUCTS = 0.02
 """What latents of one image at one cut take, in products."""

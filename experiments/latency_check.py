@@ -1,16 +1,19 @@
 """Predicted against measured end-to-end latency over made links: models x placements x links.
 
     python experiments/latency_check.py prepare --work DIR     studies and bundles (needs torch and the data)
-    python experiments/latency_check.py measure --work DIR     profile this machine and measure; resumable
+    python experiments/latency_check.py measure --work DIR     profile this machine and measure, in turn; resumable
     python experiments/latency_check.py report                 the table and the errors, from the committed results
 
 Device and server are two processes on this machine, in two network namespaces joined by a link of 1, 5, 20 or 100
 Mbit/s (the kernel's tbf) with delay, and for some with loss, by isplit's relay. The prediction is `isplit.plan` with a
-profile that `isplit.profile` measured of this machine beforehand, as device and as server; with the link's rate and
-loss as they were asked for; and with the round trip that `isplit probe` measured of the made link, because the relay
-adds some tenths of a millisecond to what it was asked for. Nothing is fitted to the measurements. Both begin with the
-decoded picture. Results are JSON lines, one for each (model, placement, budget, link); what stands there is not
-measured again.
+profile of this machine, as device and as server; with the link's rate and loss as they were asked for; and with the
+round trip that `isplit probe` measured of the made link, because the relay adds some tenths of a millisecond to what it
+was asked for.
+
+A virtual machine changes its speed within seconds, so a link is measured in rounds: a short profile, directly after it
+some images of every placement, and again. A placement's prediction is the median of the rounds' plans, and its
+measurement the median of the images of all rounds. Nothing is fitted to the measurements. Both begin with the decoded
+picture. Results are JSON lines, one for each (model, placement, budget, link); what stands there is not measured again.
 """
 
 import argparse
@@ -20,29 +23,32 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from isplit.plan.devices import this_machine
 from isplit.plan.links import load_link
 from isplit.plan.planner import plan
-from isplit.records import LinkRecord, PlannedPlacement, PlanRecord, ProfileRecord
+from isplit.records import Answer, Compression, LinkRecord, PlannedPlacement, PlanRecord
 from isplit.records.runs import median_parts_ms
 from isplit.runtime.bench.device_process import DeviceTask, run_device
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.link import Link, open_link
+from isplit.runtime.profile.measure import profile_bundle
 from isplit.runtime.profile.settings import ProfileSettings
 from isplit.runtime.served import served
 from isplit.workflows.bench import planned_placement
-from isplit.workflows.profile import profile
 
 RESULTS = Path(__file__).parent / "results" / "latency_check.jsonl"
 DATA = os.environ.get("ISPLIT_DATA", "../shared/data")
 BUDGETS = (512, 4096)
 LINKS = ("1Mbit/s,50ms", "5Mbit/s,20ms", "20Mbit/s,10ms", "100Mbit/s,4ms", "5Mbit/s,20ms,1%")
-IMAGES = 40
+IMAGES, ROUNDS = 40, 5
+PROFILE_RUNS = 12
+"""The timed runs of every part in each of the rounds."""
 MEDIAN_ERROR, P95_ERROR = 0.05, 0.15
 """What the errors should be at most."""
 
@@ -90,7 +96,7 @@ def prepare(work: Path) -> None:
 
 
 def measure(work: Path) -> None:
-    """Profile this machine with every bundle, then measure every placement over every link."""
+    """Profile this machine and measure every placement, in turn, for every bundle and link."""
     with suppress(OSError):
         # Other work on this machine is no part of the check; the processes that are started here inherit this.
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
@@ -98,56 +104,87 @@ def measure(work: Path) -> None:
     for model in MODELS:
         for budget in BUDGETS:
             bundle = Bundle.open(_bundle(work, model, budget))
-            profiled: ProfileRecord | None = None
             for spec in LINKS:
                 todo = [name for name in _placements(model, budget) if _key(model, name, budget, spec) not in _done()]
                 if not todo:
                     continue
-                if profiled is None:
-                    settings = ProfileSettings(runs=60, memory=False, energy=False)
-                    profiled = profile(bundle, name="this", title="this machine", pictures=images, settings=settings)
                 link = load_link(spec, name="link")
-                for row in _measured(bundle, link, todo, images, _Planner(work / model.name, profiled)):
+                for row in _measured(bundle, link, todo, images, study=work / model.name):
                     _append({"model": model.name, "budget": budget, "link": spec, **row})
 
 
-@dataclass(frozen=True)
-class _Planner:
-    """Plans a study for this machine on both sides of a link."""
+@dataclass(kw_only=True)
+class _Comparison:
+    """Collects what the plan of each round expects of a placement, and the answers of each round."""
 
-    study: Path
-    machine: ProfileRecord
+    expected: list[PlannedPlacement] = field(default_factory=list[PlannedPlacement])
+    answers: list[Answer] = field(default_factory=list[Answer])
 
-    def plan(self, link: LinkRecord) -> PlanRecord:
-        return plan(self.study, device=self.machine, server=self.machine, link=link)
+    def row(self, placement: str) -> dict[str, Any]:
+        """Return medians over the rounds beside medians over all images."""
+        times = [answer.timings.total_ms - (answer.timings.decode_image_ms or 0.0) for answer in self.answers]
+        predicted_ms = float(np.median([entry.latency_ms for entry in self.expected]))
+        measured_ms = float(np.median(times))
+        parts = [entry.latency.model_dump() for entry in self.expected]
+        parts_ms = {key: float(np.median([values[key] for values in parts])) for key in parts[0]}
+        return {
+            "placement": placement,
+            "images": len(times),
+            "rounds": len(self.expected),
+            "predicted_ms": round(predicted_ms, 3),
+            "measured_ms": round(measured_ms, 3),
+            "error": round(predicted_ms / measured_ms - 1, 4),
+            "predicted_p95_ms": round(float(np.median([entry.latency_p95_ms for entry in self.expected])), 3),
+            "measured_p95_ms": round(float(np.percentile(times, 95)), 3),
+            "predicted_parts_ms": {key: round(value, 3) for key, value in parts_ms.items() if value},
+            "measured_parts_ms": {key: round(value, 3) for key, value in median_parts_ms(self.answers).items()},
+        }
 
 
 def _measured(
-    bundle: Bundle, link: LinkRecord, placements: list[str], images: list[Path], planner: _Planner
+    bundle: Bundle, link: LinkRecord, placements: list[str], images: list[Path], *, study: Path
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for every placement over one link."""
+    comparisons = {name: _Comparison() for name in placements}
     with open_link(
         rate_bits_per_s=int(link.up_bits_per_s), rtt_ms=link.rtt_ms, loss_up=link.loss_up, loss_down=link.loss_down
     ) as made:
         if made.rate_bits_per_s is None:
             sys.exit(f"no link can be made on this machine: {made.reason}")
         with served(bundle.directory, host=made.host) as address:
-            planned = planner.plan(link.model_copy(update={"rtt_ms": _probed_rtt_ms(made, address)}))
-            base = DeviceTask(
-                bundle=str(bundle.directory),
-                images=tuple(map(str, images)),
-                placement="local",
-                server=address,
-                insecure=True,
-                pause_ms=20.0,
-            )
-            for name in placements:
-                expected = planned_placement(planned, name, bundle.record)
-                if expected is None:
-                    sys.exit(f"the plan has no placement {name}")
-                result = run_device(replace(base, placement=name), prefix=made.prefix)
-                times = [answer.timings.total_ms - (answer.timings.decode_image_ms or 0.0) for answer in result.answers]
-                yield _row(name, expected, times, median_parts_ms(result.answers))
+            for number in range(ROUNDS):
+                planned = _planned(study, bundle, link.model_copy(update={"rtt_ms": _probed_rtt_ms(made, address)}))
+                base = DeviceTask(
+                    bundle=str(bundle.directory),
+                    images=tuple(map(str, images[number::ROUNDS])),
+                    placement="local",
+                    server=address,
+                    insecure=True,
+                    pause_ms=20.0,
+                )
+                for name, comparison in comparisons.items():
+                    expected = planned_placement(planned, name, bundle.record)
+                    if expected is None:
+                        sys.exit(f"the plan has no placement {name}")
+                    comparison.expected.append(expected)
+                    comparison.answers += run_device(replace(base, placement=name), prefix=made.prefix).answers
+    for name, comparison in comparisons.items():
+        yield comparison.row(name)
+
+
+def _planned(study: Path, bundle: Bundle, link: LinkRecord) -> PlanRecord:
+    """Profile this machine, and plan a study for it on both sides of a link.
+
+    Of the image settings only the one that the bundle sends is timed; a profile of all takes three times as long.
+    """
+    assert bundle.record.remote is not None
+    sent = bundle.record.remote.recommended
+    compression = Compression(format=sent.format, quality=sent.quality, scale=sent.scale)
+    settings = ProfileSettings(runs=PROFILE_RUNS, memory=False, energy=False)
+    pictures = _images(study.parent)
+    machine = profile_bundle(bundle, name="this", pictures=pictures, settings=settings, compressions=[compression])
+    machine = machine.model_copy(update={"rates": this_machine().rates})
+    return plan(study, device=machine, server=machine, link=link)
 
 
 def _probed_rtt_ms(made: Link, address: str) -> float:
@@ -156,21 +193,6 @@ def _probed_rtt_ms(made: Link, address: str) -> float:
     command = [*made.prefix, sys.executable, "-m", "isplit", "probe", address, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["rtt_ms"])
-
-
-def _row(name: str, expected: PlannedPlacement, times: list[float], parts: dict[str, float]) -> dict[str, Any]:
-    measured_ms = float(np.median(times))
-    return {
-        "placement": name,
-        "images": len(times),
-        "predicted_ms": round(expected.latency_ms, 3),
-        "measured_ms": round(measured_ms, 3),
-        "error": round(expected.latency_ms / measured_ms - 1, 4),
-        "predicted_p95_ms": round(expected.latency_p95_ms, 3),
-        "measured_p95_ms": round(float(np.percentile(times, 95)), 3),
-        "predicted_parts_ms": {key: round(value, 3) for key, value in expected.latency.model_dump().items() if value},
-        "measured_parts_ms": {key: round(value, 3) for key, value in parts.items()},
-    }
 
 
 def report() -> None:

@@ -13,12 +13,14 @@ from isplit.records.simulation import Arrivals
 from isplit.setting_checks import check_ranges, check_types
 
 _MOST = 1_000_000
-_COUNTS = {
+_RANGES = {
     "devices": (1, MOST_REQUESTS),
     "packet_bytes": (68, 65_535),
     **dict.fromkeys(("max_batch", "queue_capacity", "workers"), (1, _MOST)),
+    "batch_gain": (0, 1),
+    "early_exit_share": (0, 1),
 }
-"""What counts may be. The sizes are those of IP packets."""
+"""What counts and shares may be. The sizes are those of IP packets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +75,10 @@ class SimulationSettings:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_ranges(self, _COUNTS)
+        check_ranges(self, _RANGES)
         if not 0 <= self.seed < 2**64:
             msg = f"seed is {self.seed}; give 0 or more, and less than 2^64"
             raise InputError(msg)
-        for name, share in (("batch_gain", self.batch_gain), ("early_exit_share", self.early_exit_share)):
-            if not 0 <= share <= 1:
-                msg = f"{name} is {share}; give a share from 0 to 1"
-                raise InputError(msg)
         self._check_times()
 
     def _check_times(self) -> None:

@@ -1,6 +1,6 @@
 """Moments and latents of all cuts: of a transformer whose last block uses its class token only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -15,9 +15,10 @@ from isplit.design.closed_form.allocation import allocate_bytes, useful_ranks
 from isplit.design.closed_form.moments import (
     CutMoments,
     CutVectors,
+    adding,
     collect_latents,
-    collect_moments,
     possible_vectors,
+    show_gradients,
 )
 from isplit.design.closed_form.solve import Reducer
 from isplit.design.closed_form_tuning import ClosedFormTuning
@@ -28,6 +29,12 @@ from isplit.records import Budget, Cut
 from tests.design.conftest import make_cut
 
 WIDTH, SIDE = 12, 4
+
+
+def collect(graph: ModelGraph, moments: Sequence[CutMoments], coming: Iterable[Batch], **how) -> None:
+    """Add the images to all moments."""
+    cuts = list({of_cut.vectors.cut.name: of_cut.vectors.cut for of_cut in moments}.values())
+    show_gradients(graph, cuts, coming, adding(moments), **how)
 
 
 class Block(nn.Module):
@@ -106,7 +113,7 @@ def moments_of(cut: Cut) -> CutMoments:
 @pytest.fixture
 def moments(graph: ModelGraph, token_cuts: list[Cut]) -> dict[str, CutMoments]:
     empty = {cut.name: moments_of(cut) for cut in token_cuts}
-    collect_moments(graph, list(empty.values()), batches(), objective=own_logit)
+    collect(graph, list(empty.values()), batches(), objective=own_logit)
     return empty
 
 
@@ -177,7 +184,7 @@ def test_latents_behind_a_reducer() -> None:
     images = torch.randn(12, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     coming = [Batch(images=images, labels=torch.arange(12) % 4, indices=np.arange(12))]
     of_positions, channels = CutMoments(pilot, images=12), 3
-    collect_moments(graph, [of_positions], coming, objective=own_logit)
+    collect(graph, [of_positions], coming, objective=own_logit)
     (solution,) = of_positions.solve().solutions
     reducer = Reducer(
         PatchLayout.of(cut, 2),
@@ -187,7 +194,7 @@ def test_latents_behind_a_reducer() -> None:
         solution.decoder[:channels],
     )
     of_patches = CutMoments(CutVectors.of(cut, image_size=(5, 5), patch=2, reducer=reducer), images=12)
-    collect_moments(graph, [of_patches], coming, objective=own_logit)
+    collect(graph, [of_patches], coming, objective=own_logit)
     (reduced,) = of_patches.solve().solutions
 
     ((latents,),) = collect_latents(
@@ -225,7 +232,7 @@ def test_importance_is_that_of_the_gradient(graph: ModelGraph, token_cuts: list[
     """E[g gᵀ] of the class token, by autograd on the tail of one image after the other."""
     cut = token_cuts[-1]
     moments = moments_of(cut)
-    collect_moments(graph, [moments], batches(), objective=own_logit)
+    collect(graph, [moments], batches(), objective=own_logit)
     found = moments.statistics()[0]
     sides = split(graph, cut.name)
     slopes = []
@@ -246,12 +253,12 @@ def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) ->
     """Moments of one cut are all added to, and latents come back in the order of the maps, each of its own images."""
     cut, other = token_cuts[0], token_cuts[-1]
     twice = [moments_of(cut) for _ in range(2)]
-    collect_moments(graph, twice, batches(), objective=own_logit)
+    collect(graph, twice, batches(), objective=own_logit)
     solutions = [one.solve().solutions for one in twice]
     torch.testing.assert_close(solutions[0][0].eigenvalues, solutions[1][0].eigenvalues)
 
     elsewhere = moments_of(other)
-    collect_moments(graph, [elsewhere], batches(), objective=own_logit)
+    collect(graph, [elsewhere], batches(), objective=own_logit)
     jobs = [
         (twice[0].vectors, [one.keep(2) for one in solutions[0]]),
         (elsewhere.vectors, [one.keep(1) for one in elsewhere.solve().solutions]),
@@ -294,6 +301,6 @@ def test_progress_counts_images(graph: ModelGraph, token_cuts: list[Cut]) -> Non
     """After each batch of eight the images that were seen so far are told."""
     told: list[int] = []
 
-    collect_moments(graph, [moments_of(token_cuts[0])], batches(20), objective=own_logit, progress=told.append)
+    collect(graph, [moments_of(token_cuts[0])], batches(20), objective=own_logit, progress=told.append)
 
     assert [8, 16, 20] == told

@@ -2,13 +2,16 @@
 
 from math import prod
 
+import numpy as np
 import pytest
 import torch
 
 from isplit.design.closed_form.kept_features import FeatureStore
+from isplit.design.closed_form.kept_gradients import GradientStore
 from isplit.design.closed_form.moments import CutVectors
 from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.graph.features import FeaturePass
+from isplit.design.graph.gradients import GradientPass
 from isplit.design.settings import PredictSettings
 from isplit.progress import silent
 
@@ -87,3 +90,38 @@ def test_latents_are_those_of_as_many_images_whether_kept_or_computed(opened, cu
 
     assert [len(images)] * 2 == [len(of_cut[0]) for of_cut in first]
     assert all(torch.equal(*pair) for of_cuts in zip(first, second, strict=True) for pair in zip(*of_cuts, strict=True))
+
+
+@pytest.mark.parametrize(("room", "computed_again"), [(16, 4), (9, 10), (5, 16)])
+def test_the_pilots_gradients_are_taken_again(opened, cuts, monkeypatch, room, computed_again):
+    """The batches of the pilot that there was room for are not computed again, and the moments are the same."""
+    vectors = [CutVectors.of(cut, image_size=opened.view().preprocessing.image_size) for cut in cuts]
+    image_bytes = 2 * 4 * sum(prod(cut.shape) for cut in cuts)
+    passes = StatisticsPasses(opened.view(), SETTINGS, silent, gradients=GradientStore(room_bytes=room * image_bytes))
+    images, pilot = passes.images.moments, passes.images.moments[:14]
+    expected = StatisticsPasses(opened.view(), SETTINGS, silent).moments(vectors, images, "statistics of patches")
+    shown, run = [], GradientPass.__call__
+
+    def counted(gradients, batch, *rest, **how):
+        shown.append(len(batch))
+        return run(gradients, batch, *rest, **how)
+
+    monkeypatch.setattr(GradientPass, "__call__", counted)
+    passes.moments(vectors, pilot, "statistics of channels", keep_gradients=True)
+    both = passes.moments(vectors, images, "statistics of patches")
+    assert 14 + computed_again == sum(shown)
+    for one, other in zip(expected, both, strict=True):
+        assert all(np.array_equal(part, other.state()[name]) for name, part in one.state().items())
+
+    passes.moments(vectors, images, "statistics of patches")
+    assert 14 + computed_again + 16 == sum(shown)  # what was kept is gone
+
+
+def test_gradients_of_other_images_or_cuts_are_not_taken(opened, cuts):
+    """A pass over images that begin otherwise, or at other cuts, finds nothing."""
+    passes = StatisticsPasses(opened.view(), SETTINGS, silent)
+    vectors = [CutVectors.of(cut, image_size=opened.view().preprocessing.image_size) for cut in cuts]
+    images = passes.images.moments
+    for asked, batches in (((cuts, images[1:]), 0), ((cuts[:1], images), 0), ((cuts, images), 2)):
+        passes.moments(vectors, images[:12], "statistics of channels", keep_gradients=True)
+        assert batches == len(list(passes.gradients.take(*asked)))

@@ -106,7 +106,10 @@ def _possible_patches(passes: StatisticsPasses, cuts: Sequence[Cut], budgets: Se
     """Solve for single positions from a few images, and find the patches and channels that may suit each budget."""
     size, settings = passes.view.preprocessing.image_size, passes.settings
     moments = passes.moments(
-        [CutVectors.of(cut, image_size=size) for cut in cuts], passes.images.pilot, "statistics of channels"
+        [CutVectors.of(cut, image_size=size) for cut in cuts],
+        passes.images.pilot,
+        "statistics of channels",
+        keep_gradients=True,
     )
     trials: list[list[Trial]] = []
     for of_cut in moments:

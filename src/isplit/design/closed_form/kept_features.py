@@ -18,7 +18,8 @@ from isplit.records import Cut
 
 ROOM_BYTES = 2**30
 """The memory for all that is kept; the sums of long vectors beside it take about as much."""
-_VALUE_BYTES = 4
+VALUE_BYTES = 4
+"""The bytes of a value of float32, which the network computes in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class FeatureStore:
         for cut in sorted(cuts, key=lambda cut: cut.depth, reverse=True):
             if cut.name in batches:
                 continue
-            free_bytes -= _VALUE_BYTES * prod(cut.shape) * len(images)
+            free_bytes -= VALUE_BYTES * prod(cut.shape) * len(images)
             if free_bytes < 0:
                 break
             batches[cut.name] = []
@@ -99,7 +100,7 @@ class FeatureStore:
 
 
 def _size_bytes(held: _HeldPass) -> int:
-    return sum(_VALUE_BYTES * batch.numel() for batches in held.batches.values() for batch in batches)
+    return sum(VALUE_BYTES * batch.numel() for batches in held.batches.values() for batch in batches)
 
 
 def _place(images: NDArray[np.int64], among: NDArray[np.int64]) -> int | None:

@@ -28,6 +28,8 @@ _SAMPLES_PER_DIMENSION = 4
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits N×K and labels N to the scalar that is differentiated."""
+GradientVisit = Callable[[torch.Tensor, torch.Tensor, Cut], None]
+"""Takes what crosses a cut, N×…, the gradient there, and the cut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,39 +195,42 @@ def possible_vectors(
     return {budget: tuple(vectors[choice] for choice in of_budget) for budget, of_budget in choices.items()}
 
 
-def collect_moments(
+def adding(moments: Sequence[CutMoments]) -> GradientVisit:
+    """Return a visitor that adds what it is shown to all moments; several may be of one cut."""
+    by_cut: dict[str, list[CutMoments]] = {}
+    for of_vectors in moments:
+        by_cut.setdefault(of_vectors.vectors.cut.name, []).append(of_vectors)
+
+    def visit(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> None:
+        for of_vectors in by_cut[cut.name]:
+            of_vectors.add(activation, gradient)
+
+    return visit
+
+
+def show_gradients(
     graph: ModelGraph,
-    moments: Sequence[CutMoments],
+    cuts: Sequence[Cut],
     batches: Iterable[Batch],
+    visit: GradientVisit,
     *,
     objective: Objective,
     precision: Precision = "fp32",
     progress: Callable[[int], None] = lambda done: None,
-    also: Visit = lambda cut, tensor: None,
 ) -> None:
-    """Add to all moments, of one cut or of several, in one forward and one backward pass over the images.
+    """Show a visitor what crosses cuts and the gradient there, in one forward and one backward pass over the images.
 
     Args:
         graph: The captured model.
-        moments: The sums; several may be of one cut.
+        cuts: The cuts.
         batches: The images.
+        visit: Called for each batch and cut.
         objective: What is differentiated.
         precision: That of the model.
         progress: Called after each batch with the number of images that are done.
-        also: Shown what crosses each cut as well, N×….
 
     """
-    by_cut: dict[str, list[CutMoments]] = {}
-    for of_vectors in moments:
-        by_cut.setdefault(of_vectors.vectors.cut.name, []).append(of_vectors)
-    gradients = GradientPass(graph, [of_cut[0].vectors.cut for of_cut in by_cut.values()])
-
-    def visit(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> None:
-        also(cut, activation)
-        for of_vectors in by_cut[cut.name]:
-            of_vectors.add(activation, gradient)
-
-    done = 0
+    gradients, done = GradientPass(graph, cuts), 0
     for batch in batches:
         decide = partial(_decide, objective, batch.labels)
         gradients(batch.images, decide, visit, precision=precision)

@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 
 from isplit.design.bottleneck.linear import LinearMap
 from isplit.design.closed_form.kept_features import FeatureStore
+from isplit.design.closed_form.kept_gradients import GradientStore
 from isplit.design.closed_form.kept_sums import KeptSums
-from isplit.design.closed_form.moments import CutMoments, CutVectors, collect_latents, collect_moments
+from isplit.design.closed_form.moments import (
+    CutMoments,
+    CutVectors,
+    GradientVisit,
+    adding,
+    collect_latents,
+    show_gradients,
+)
 from isplit.design.devices import device_of
 from isplit.design.graph.features import FeaturePass, Visit
 from isplit.design.inputs.batches import Batch, iter_batches
@@ -68,7 +76,8 @@ class StatisticsImages:
 class StatisticsPasses:
     """Passes over a study's images in its closed form's settings; each tells `progress` how far it is.
 
-    What crosses the deepest cuts is kept between passes over the same images, in `features`.
+    What crosses the deepest cuts is kept between passes over the same images, in `features`, and what the moments of
+    the pilot saw until those of all images are taken, in `gradients`.
     """
 
     view: StudyView
@@ -76,6 +85,7 @@ class StatisticsPasses:
     progress: Progress
     kept: KeptWork = NOTHING_KEPT
     features: FeatureStore = field(default_factory=FeatureStore)
+    gradients: GradientStore = field(default_factory=GradientStore)
 
     @cached_property
     def images(self) -> StatisticsImages:
@@ -88,7 +98,13 @@ class StatisticsPasses:
         return chosen_precision(self.settings.precision, device=device_of(self.view.graph.module))
 
     def moments(
-        self, vectors: Sequence[CutVectors], images: NDArray[int64], what: str, *, keep: bool = False
+        self,
+        vectors: Sequence[CutVectors],
+        images: NDArray[int64],
+        what: str,
+        *,
+        keep: bool = False,
+        keep_gradients: bool = False,
     ) -> list[CutMoments]:
         """Return the moments of all vectors, from one forward and one backward pass over the images.
 
@@ -97,32 +113,56 @@ class StatisticsPasses:
             images: Indices of the images.
             what: The name of the work.
             keep: Whether to keep what crosses the cuts, for a later pass over the same images.
+            keep_gradients: Whether to keep that and the gradients, for the next moments, whose first images these are.
 
         """
-        view = self.view
-        labels = torch.from_numpy(view.classes.label_map)
         moments = [CutMoments(of_cut, images=len(images)) for of_cut in vectors]
+        cuts = list({of_cut.cut.name: of_cut.cut for of_cut in vectors}.values())
         sums = KeptSums(self.kept.with_inputs(phase=what), moments)
-        done = sums.resume()
-        keep = keep and done == 0
+        resumed = sums.resume()
+        keep, keep_gradients = (wanted and resumed == 0 for wanted in (keep, keep_gradients))
+        known = self.gradients.take(cuts, images) if resumed == 0 else iter(())
         if keep:
-            self.features.begin([of_cut.cut for of_cut in vectors], images)
+            self.features.begin(cuts, images)
+        if keep_gradients:
+            self.gradients.begin(cuts, images, batch_size=self.settings.batch_size)
+        add = adding(moments)
+
+        def visit(activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> None:
+            if keep:
+                self.features.keep(cut, activation)
+            if keep_gradients:
+                self.gradients.keep(activation, gradient, cut)
+            add(activation, gradient, cut)
 
         def told(images_done: int) -> None:
             sums.keep(images_done)
             self.progress(what, images_done, len(images))
 
-        with self._batches(images[done:]) as batches:
-            collect_moments(
+        done = resumed
+        for batch in known:
+            for cut in cuts:
+                visit(*batch[cut.name], cut)
+            done += len(batch[cuts[0].name][0])
+            told(done)
+        self._show_gradients(cuts, images[done:], visit, lambda more: told(done + more))
+        return moments
+
+    def _show_gradients(
+        self, cuts: Sequence[Cut], images: NDArray[int64], visit: GradientVisit, progress: Callable[[int], None]
+    ) -> None:
+        view = self.view
+        labels = torch.from_numpy(view.classes.label_map)
+        with self._batches(images) as batches:
+            show_gradients(
                 view.graph,
-                moments,
+                cuts,
                 batches,
+                visit,
                 objective=lambda logits, raw: view.classes.decision(logits, labels[raw], "correct"),
                 precision=self.precision,
-                progress=lambda more: told(done + more),
-                also=self.features.keep if keep else _nothing,
+                progress=progress,
             )
-        return moments
 
     def latents(
         self,
@@ -193,7 +233,3 @@ class StatisticsPasses:
         view, size = self.view, self.settings.batch_size
         device = device_of(view.graph.module)
         return closing(iter_batches(view.data, images, view.preprocessing, batch_size=size, device=device))
-
-
-def _nothing(cut: Cut, tensor: torch.Tensor) -> None:
-    """Keep nothing."""

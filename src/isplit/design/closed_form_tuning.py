@@ -33,6 +33,7 @@ class ClosedFormTuning:
             losses of 8x8 with 32 of 96 channels, 4x4 and 2x2 were in the order of the divergences that were measured.
         compared_images: Images that the moments are not from on which splits with patches of two sizes are compared by
             what the network answers; 0 takes the size with the smaller expected loss.
+        decoder_factor: Decoders may be estimated again from up to so many times as many images as the moments are from.
         negligible_share: Channels that hold less than this share of the weighted energy together are never worth their
             place in a vector.
         max_joint_width: Longest vector of a joint map. Longer ones take longer to solve for, and there are too few
@@ -55,6 +56,7 @@ class ClosedFormTuning:
     patch_worth: tuple[tuple[int, float], ...] = ((8, 0.12), (4, 0.25), (2, 0.25))
     compared_worth: float = 2.0
     compared_images: int = 32
+    decoder_factor: int = 3
     negligible_share: float = 0.0005
     max_joint_width: int = 1024
     joint_worth: float = 0.95
@@ -62,6 +64,6 @@ class ClosedFormTuning:
 
     def __post_init__(self) -> None:
         check_types(self)
-        positive = ("pilot_images", "held_out_images", "max_latents", "max_patch_width")
+        positive = ("pilot_images", "held_out_images", "max_latents", "max_patch_width", "decoder_factor")
         check_ranges(self, dict.fromkeys(positive, (1, math.inf)))
         check_ranges(self, dict.fromkeys(("compared_images", "max_joint_width"), (0, math.inf)))

@@ -89,7 +89,7 @@ def predict_seconds(
     """
     statistics = min(settings.statistics_images, fit_images)
     others = fit_images - statistics
-    decoders = min(3 * statistics, others) * _DECODER_SHARE if cuts and others else 0
+    decoders = min(settings.tuning.decoder_factor * statistics, others) * _DECODER_SHARE if cuts and others else 0
     images = select_images if settings.images is None else min(settings.images, select_images)
     remote = select_images if settings.remote_images is None else min(settings.remote_images, select_images)
     tails = len(budgets) * sum(map(_tail_share, cuts))

@@ -31,6 +31,10 @@ PILOT_IMAGES = 50
 COMPARED_IMAGES = 16
 PATCH_WIDTH = 1024
 """The longest vector that a quick run solves for: half as long takes an eighth of the time."""
+JOINT_WIDTH = 512
+"""The longest vector of a map over all positions in a quick run."""
+DECODER_FACTOR = 1
+"""What crosses for as many images as the moments are from is kept from an earlier pass; more would take one more."""
 
 
 def quick_settings(settings: PredictSettings, *, fit_images: int) -> PredictSettings:
@@ -59,6 +63,8 @@ def quick_settings(settings: PredictSettings, *, fit_images: int) -> PredictSett
             pilot_images=min(tuning.pilot_images, PILOT_IMAGES),
             compared_images=min(tuning.compared_images, COMPARED_IMAGES),
             max_patch_width=min(tuning.max_patch_width, PATCH_WIDTH),
+            max_joint_width=min(tuning.max_joint_width, JOINT_WIDTH),
+            decoder_factor=min(tuning.decoder_factor, DECODER_FACTOR),
         )
     return replace(
         settings,

@@ -42,8 +42,8 @@ class StatisticsImages:
         pilot: The first few of these, from which patches are chosen.
         held_out: Images that the moments are not from, where there are enough; latents are chosen and tables made from
             them, because those of the moments' own images are atypical.
-        decoders: Images that the moments are not from, up to three times as many; decoders are estimated again from
-            them.
+        decoders: Images that the moments are not from, up to `decoder_factor` times as many; decoders are estimated
+            again from them.
         joint_maps: Whether there are enough of both for maps over all positions.
         are_shared: Whether images of the moments are among those held out, because there are too few.
 
@@ -66,7 +66,7 @@ class StatisticsImages:
             moments=moments,
             pilot=moments[: tuning.pilot_images],
             held_out=(others if enough else every)[: settings.statistics_images],
-            decoders=others[: 3 * settings.statistics_images],
+            decoders=others[: tuning.decoder_factor * settings.statistics_images],
             joint_maps=enough and len(moments) >= tuning.held_out_images,
             are_shared=not enough,
         )

@@ -45,8 +45,8 @@ def test_the_parts_by_hand() -> None:
 
     # Two passes for latents, none for decoders as no image is left, and the whole network and a quarter of it.
     assert 2 * 100 + 100 * 1.25 == pytest.approx(seconds(forward_s=1.0, gradient_s=0.0, product_s=0.0))
-    # All statistics images and those of the pilot, which are as many here.
-    assert 2 * 100 == pytest.approx(seconds(forward_s=0.0, gradient_s=1.0, product_s=0.0))
+    # All statistics images, and those of the pilot, as many here, that are in no whole batch of 16.
+    assert 100 + 4 == pytest.approx(seconds(forward_s=0.0, gradient_s=1.0, product_s=0.0))
     # The budget's products, those of the latents, and next to none to solve for 64 entries.
     assert 20 + 4 == pytest.approx(seconds(forward_s=0.0, gradient_s=0.0, product_s=1.0), abs=0.01)
 

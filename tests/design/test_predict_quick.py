@@ -21,6 +21,7 @@ def test_settings_only_take_fewer() -> None:
     lowered = quick_settings(PredictSettings(images=None), fit_images=5000)
     assert (208, 256, 50) == (lowered.statistics_images, lowered.images, lowered.remote_images)
     assert (50, 1024) == (lowered.tuning.pilot_images, lowered.tuning.max_patch_width)
+    assert (512, 1) == (lowered.tuning.max_joint_width, lowered.tuning.decoder_factor)
 
 
 def test_splits_that_a_full_run_would_take_for_its_own_are_as_in_a_full_run() -> None:

@@ -25,6 +25,7 @@ from isplit.errors import InputError
         (FitSettings, {"warmup": float("nan")}, "warmup is nan; give a number from 0 to 1"),
         (ClosedFormTuning, {"compared_images": -1}, "compared_images is -1; give at least 0"),
         (ClosedFormTuning, {"pilot_images": 0}, "pilot_images is 0; give at least 1"),
+        (ClosedFormTuning, {"decoder_factor": 0}, "decoder_factor is 0; give at least 1"),
     ],
 )
 def test_refused(kind: type, values: dict, message: str):

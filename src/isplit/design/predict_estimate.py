@@ -11,6 +11,7 @@ from math import inf
 import torch
 
 from isplit.design.bottleneck.patches import PatchLayout
+from isplit.design.closed_form.kept_gradients import kept_images
 from isplit.design.closed_form.patch_size import possible_patches
 from isplit.design.closed_form_tuning import ClosedFormTuning
 from isplit.design.measure.speed import FEW_IMAGES, ModelSpeed
@@ -100,7 +101,9 @@ def predict_seconds(
     # In a quick run every round has half of the splits on twice the images of the one before.
     rounds = sum(images > FIRST_IMAGES * 2**number for number in range(20))
     evaluated = images if not settings.quick else min(images, FIRST_IMAGES * (1 + rounds / 2))
-    passes_s = (statistics + min(statistics, settings.tuning.pilot_images)) * speed.gradient_s
+    pilot = min(statistics, settings.tuning.pilot_images)
+    repeated = pilot - kept_images(cuts, pilot, batch_size=settings.batch_size)
+    passes_s = (statistics + repeated) * speed.gradient_s
     forward = _LATENT_PASSES * statistics + decoders + compared + evaluated * (1 + tails)
     forward += (1 + _MEASURED_SETTINGS) * remote
     cubes = sum((width / _SIDE) ** 3 for of_cut in lengths.values() for width in of_cut)

@@ -21,6 +21,12 @@ GradientBatch = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """For each cut's name what crosses it, N×…, and the gradient there."""
 
 
+def kept_images(cuts: Sequence[Cut], images: int, *, batch_size: int, room_bytes: int = ROOM_BYTES) -> int:
+    """Return how many of some images, in whole batches, have room for what crosses the cuts and the gradients."""
+    count = min(images, room_bytes // max(1, 2 * VALUE_BYTES * sum(prod(cut.shape) for cut in cuts)))
+    return count - count % batch_size
+
+
 class GradientStore:
     """What crossed cuts in the first batches of the last pass, and the gradients there, as that pass showed them.
 
@@ -43,11 +49,9 @@ class GradientStore:
 
         Only whole batches are kept, so that the batches of a longer pass after them are those that it would have had.
         """
-        by_name = {cut.name: cut for cut in cuts}
-        image_bytes = 2 * VALUE_BYTES * sum(prod(cut.shape) for cut in by_name.values())
-        count = min(len(images), self._room_bytes // max(1, image_bytes))
-        self._names, self._batch_size = frozenset(by_name), batch_size
-        self._images = images[: count - count % batch_size]
+        count = kept_images(cuts, len(images), batch_size=batch_size, room_bytes=self._room_bytes)
+        self._names, self._batch_size = frozenset(cut.name for cut in cuts), batch_size
+        self._images = images[:count]
         self._batches.clear()
 
     def keep(self, activation: torch.Tensor, gradient: torch.Tensor, cut: Cut) -> None:

@@ -248,5 +248,6 @@ def normalise(counts: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
     shares, remainders = np.divmod(weights * (_TOTAL - levels), totals)
     frequencies = shares + 1
     left_over = _TOTAL - frequencies.sum(axis=1, keepdims=True)
-    ranks = np.argsort(np.argsort(-remainders, axis=1, kind="stable"), axis=1)
-    return (frequencies + (ranks < left_over)).astype(np.uint16)
+    order = np.argsort(-remainders, axis=1, kind="stable")
+    frequencies[np.arange(len(counts))[:, None], order] += np.arange(levels) < left_over
+    return frequencies.astype(np.uint16)

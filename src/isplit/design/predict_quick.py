@@ -40,8 +40,8 @@ DECODER_FACTOR = 1
 def quick_settings(settings: PredictSettings, *, fit_images: int) -> PredictSettings:
     """Return settings with as few images as a quick run takes at most; where they have fewer, these stay.
 
-    Vectors are shorter too, unless statistics are from as many images as without `quick`: a later full run would then
-    take these splits for its own.
+    Vectors are shorter and decoders are from fewer images too, unless statistics are from as many images as without
+    `quick`: a later full run would then take these splits for its own.
 
     Args:
         settings: The settings of the full run.
@@ -79,8 +79,9 @@ def quick_note(settings: PredictSettings) -> str:
     """Say in a sentence what a quick run of these settings left out, which are those of `quick_settings`."""
     return (
         f"a quick run took statistics from {settings.statistics_images:,} images, vectors of at most "
-        f"{settings.tuning.max_patch_width:,} numbers and compressed images of at most {settings.remote_images or 0:,} "
-        "images: predict again without `quick=True` for all images and for splits that may lose less."
+        f"{settings.tuning.max_patch_width:,} numbers ({settings.tuning.max_joint_width:,} over all positions) and "
+        f"compressed images of at most {settings.remote_images or 0:,} images: predict again without `quick=True` for "
+        "all images and for splits that may lose less."
     )
 
 

@@ -15,13 +15,20 @@ SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml
-	@test -n "$(PYTHON)" || { echo "isplit needs Python 3.11 or newer; none was found on the PATH"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/installed: $(VENV)/demo-installed
+	@echo "Installing what tests, checks and documentation need as well."
 	$(BIN)/pip install --quiet --editable '.[design,ray,timm,dev,docs]'
 	@touch $@
 
-demo: install
+# The demo needs less than the tests do, so that a newcomer sees it sooner.
+$(VENV)/demo-installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "isplit needs Python 3.11 or newer; none was found on the PATH"; exit 1; }
+	@echo "Installing isplit and torch into $(VENV). This takes some minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[design]'
+	@touch $@
+
+demo: $(VENV)/demo-installed
 	$(BIN)/isplit demo
 
 test: install

@@ -83,7 +83,10 @@ def check_choice(name: str, value: object, known: Sequence[str]) -> None:
 def check_device(device: str) -> None:
     """Refuse what names no device anywhere; whether it is here is seen when it is used."""
     if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?|mps", device) is None:
-        msg = f"device is {device!r}; choose one of auto, cpu, cuda, cuda:N (its number from 0) or mps"
+        msg = (
+            f"device is {device!r}; choose one of auto, cpu, cuda, cuda:N (its number from 0) or mps, where this "
+            "machine computes. `plan` takes the device of a split, such as pi4"
+        )
         raise InputError(msg)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from isplit.cli.option_names import with_option_names
+from isplit.cli.option_names import running_verb, with_option_names, with_options_of_verb
 
 OPTIONS = {"batch_size": "--batch-size", "images": "--images", "overwrite": "--overwrite", "payload_bytes": "--bytes"}
 
@@ -23,3 +23,21 @@ OPTIONS = {"batch_size": "--batch-size", "images": "--images", "overwrite": "--o
 def test_with_option_names(message, expected):
     """Arguments of this verb become its options; other words stay."""
     assert expected == with_option_names(message, OPTIONS)
+
+
+def test_notes_of_records_name_options_of_the_verb_that_runs():
+    """A note speaks of arguments, since Python's users read it too."""
+    note = "measured on few images: predict again without `quick=True`"
+    with running_verb({"quick": "--quick"}):
+        assert "measured on few images: predict again without --quick" == with_options_of_verb(note)
+        assert "`images=3`" == with_options_of_verb("`images=3`")
+    assert note == with_options_of_verb(note)
+
+
+def test_a_chosen_output_is_said_with_the_option(isplit, tiny_model_file, tmp_path):
+    """`isplit cuts` prints a note of the capture."""
+    text = tiny_model_file.read_text().replace("return self.fc(", "return x.mean((2, 3))[:, :3], self.fc(")
+    (tmp_path / "two.py").write_text(text)
+    result = isplit("cuts", f"{tmp_path / 'two.py'}:build", "--num-classes", 3)
+    assert 0 == result.code, result.err
+    assert "--output NAME chooses" in result.both

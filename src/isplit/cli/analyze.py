@@ -70,9 +70,9 @@ def analyze(
             if not quiet:
                 progress.say(describe_base_accuracy(study))
                 for notice in study.notices:
-                    progress.say(f"note: {notice}")
+                    progress.say(f"note: {console.record_text(notice)}")
             for warning in study.warnings:
-                progress.say(f"warning: {warning}")
+                progress.say(f"warning: {console.record_text(warning)}")
 
         study = api.analyze(
             loaded,
@@ -125,7 +125,7 @@ def show_ranking(ranking: CandidatesRecord, *, images: int, wide: bool = False) 
     print_table(ranking.candidates, columns, title=title, wide=wide)
     for text in (ranking.note, ranking.disagreement):
         if text:
-            typer.echo(text)
+            typer.echo(console.record_text(text))
 
 
 def _number(value: float | None) -> str:

@@ -22,9 +22,11 @@ Example:
   isplit demo
   isplit analyze torchvision:resnet50 photos.zip --weights default -o study
   isplit predict study --bytes 512
+  isplit plan study --device pi4 --link 4g
   isplit fit study --cut layer2.3 --bytes 512
   isplit export study --cut layer2.3 -o bundle
   isplit serve bundle
+  isplit run bundle photos --server HOST:8001
 
 "isplit VERB --help" explains a verb. "isplit --install-completion" makes the Tab key complete verbs and options in
 your shell.

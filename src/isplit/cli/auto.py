@@ -151,7 +151,7 @@ def auto(
             if not quiet:
                 progress.say(describe_base_accuracy(study))
             for warning in study.warnings:
-                progress.say(f"warning: {warning}")
+                progress.say(f"warning: {console.record_text(warning)}")
 
         def say(text: str) -> None:
             if not silent:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from isplit.cli.option_names import with_options_of_verb
 from isplit.errors import needs_extra
 from isplit.progress_bars import ProgressBars
 from isplit.text import terminal_text
@@ -34,6 +35,11 @@ def print_text(text: str) -> None:
     Names and titles in files that people share may hold such characters.
     """
     output().print(terminal_text(text, keep="\n"), markup=False, highlight=False)
+
+
+def record_text(text: str) -> str:
+    """Return a note or warning of a record for people at the command line, who give options and not arguments."""
+    return terminal_text(with_options_of_verb(text), keep="\n")
 
 
 def say(text: str, *, quiet: bool) -> None:

@@ -66,7 +66,7 @@ def show_cuts(graph: GraphRecord, *, wide: bool = False) -> None:
     for name in graph.uncounted:
         typer.echo(f"MACs not counted: {name}")
     for notice in graph.notices:
-        typer.echo(f"note: {notice}")
+        typer.echo(f"note: {console.record_text(notice)}")
     for item in graph.unavailable:
         typer.echo(f"Cannot be cut: {item.name}: {item.reason}")
 

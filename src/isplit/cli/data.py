@@ -72,7 +72,7 @@ def data(
 
 def _show(check: DataCheckRecord) -> None:
     for notice in check.notices:
-        console.say(f"warning: {terminal_text(notice)}", quiet=False)
+        console.say(f"warning: {console.record_text(notice)}", quiet=False)
     parts = ", ".join(f"{part} {count:,}" for part, count in check.part_images.items())
     typer.echo(f"images: {parts} ({check.part_rule})")
     typer.echo(f"{len(check.classes)} classes and {check.num_outputs} outputs, matched {check.match_rule}")

@@ -1,12 +1,16 @@
 """Messages about arguments, rewritten as messages about options."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _FIRST_WORD = re.compile(r"(\w+)(?= (?:is|has|are) (?!not? ))")
 """An argument with its value. "study is not a bundle" speaks of a directory with the name of an argument."""
 
 _ARGUMENT = re.compile(r"`(\w+)=([^`]+)`")
+
+_options_of_verb: ContextVar[Mapping[str, str]] = ContextVar("options_of_verb")
 
 
 def with_option_names(message: str, options: Mapping[str, str]) -> str:
@@ -36,3 +40,18 @@ def with_option_names(message: str, options: Mapping[str, str]) -> str:
         return options[name] if value == "True" else f"{options[name]} {value}"
 
     return _ARGUMENT.sub(as_option, message)
+
+
+@contextmanager
+def running_verb(options: Mapping[str, str]) -> Generator[None]:
+    """Let `with_options_of_verb` know the option of each argument of the verb that runs in the block."""
+    token = _options_of_verb.set(options)
+    try:
+        yield
+    finally:
+        _options_of_verb.reset(token)
+
+
+def with_options_of_verb(message: str) -> str:
+    """Rewrite a message about arguments, such as a note in a record, for the verb that is running."""
+    return with_option_names(message, _options_of_verb.get({}))

@@ -123,7 +123,7 @@ def show_predictions(
     _show_splits(record, predictions, wide=wide)
     _show_images(record, group=group, wide=wide)
     for text in record.warnings:
-        typer.echo(f"warning: {text}", err=True)
+        typer.echo(f"warning: {console.record_text(text)}", err=True)
     for text in verdict.verdict_texts(record, group=group):
         console.output().print(text, markup=False, highlight=False)
 

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from isplit.cli.option_names import with_option_names
+from isplit.cli.option_names import running_verb, with_option_names
 from isplit.errors import IsplitError
 from isplit.text import terminal_text
 
@@ -121,10 +121,11 @@ class VerbCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; errors then name options instead of arguments, and Ctrl-C says what is kept."""
+        options = {param.name or "": param.opts[0] for param in self.params if param.opts[0].startswith("--")}
         try:
-            return super().invoke(ctx)
+            with running_verb(options):
+                return super().invoke(ctx)
         except IsplitError as error:
-            options = {param.name or "": param.opts[0] for param in self.params if param.opts[0].startswith("--")}
             error.args = (with_option_names(str(error), options),)
             raise
         except KeyboardInterrupt:

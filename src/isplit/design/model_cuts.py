@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from isplit.design.graph import ModelGraph, Split, split
+from isplit.design.graph import Split, split
 from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.records import GraphRecord
 
@@ -17,6 +17,9 @@ def list_cuts(
         pre_activation: Whether to list the points before activations too.
         all_cuts: Whether to list every cut, those with several crossing tensors included.
 
+    Returns:
+        The record; its `notices` begin with what was guessed in loading, such as which output is the logits.
+
     Raises:
         ModelError: the model cannot be loaded or captured.
 
@@ -25,7 +28,9 @@ def list_cuts(
         ['relu1', 'pool1', 'relu2']
 
     """
-    return _graph_of(model).record(pre_activation=pre_activation, all_cuts=all_cuts)
+    loaded = _loaded(model)
+    record = loaded.graph(keep_layout=True).record(pre_activation=pre_activation, all_cuts=all_cuts)
+    return record.model_copy(update={"notices": (*loaded.warnings, *record.notices)})
 
 
 def split_model(model: LoadedModel | nn.Module | str, cut: str) -> Split:
@@ -46,9 +51,8 @@ def split_model(model: LoadedModel | nn.Module | str, cut: str) -> Split:
         True
 
     """
-    return split(_graph_of(model), cut)
+    return split(_loaded(model).graph(keep_layout=True), cut)
 
 
-def _graph_of(model: LoadedModel | nn.Module | str) -> ModelGraph:
-    loaded = model if isinstance(model, LoadedModel) else load_model(model)
-    return loaded.graph(keep_layout=True)
+def _loaded(model: LoadedModel | nn.Module | str) -> LoadedModel:
+    return model if isinstance(model, LoadedModel) else load_model(model)

@@ -56,12 +56,13 @@ def draw_levels(drawing: Drawing, group: Shape, ticks: Sequence[Tick], y: Scale)
         drawing.text(group, (0, height), tick.label, "tick", shift=(-8, 4), anchor="end")
 
 
-def draw_titles(drawing: Drawing, across: str, upwards: str) -> None:
-    """Draw the titles of both axes."""
+def draw_titles(drawing: Drawing, across: str, upwards: str, *, digits: int = 4) -> None:
+    """Draw the titles of both axes; the ticks of the upright one have up to so many digits."""
     drawing.text(drawing.root, (0.5, drawing.height), across, "axis-title", shift=(0, 40), anchor="middle")
-    draw_upright_title(drawing, upwards, drawing.height / 2)
+    draw_upright_title(drawing, upwards, drawing.height / 2, digits=digits)
 
 
-def draw_upright_title(drawing: Drawing, words: str, middle: float) -> None:
-    """Draw the title of an upright axis, whose middle is so many pixels from the top."""
-    drawing.text(drawing.root, (0, middle), words, "axis-title", shift=(-42, 0), turn=-90, anchor="middle")
+def draw_upright_title(drawing: Drawing, words: str, middle: float, *, digits: int = 4) -> None:
+    """Draw the title of an upright axis, whose middle is so many pixels from the top, left of the ticks' digits."""
+    left = -10.0 - 8.0 * digits
+    drawing.text(drawing.root, (0, middle), words, "axis-title", shift=(left, 0), turn=-90, anchor="middle")

@@ -38,7 +38,7 @@ def front_svg(record: PlanRecord) -> Markup:
         height=FRONT_HEIGHT,
     )
     draw_frame(drawing, axes, log_ticks(axes.left, axes.right, about=5), even_ticks(axes.low, axes.high))
-    draw_titles(drawing, "latency, ms (logarithmic)", "accuracy, %")
+    draw_titles(drawing, "latency, ms (logarithmic)", "accuracy, %", digits=5)
     points = drawing.group(
         drawing.root, data_part="points", data_left=f"{axes.left:.4f}", data_right=f"{axes.right:.4f}"
     )

@@ -83,6 +83,15 @@ def test_page_says_whether_splitting_is_worth_it(html: str):
     assert "animals: Within 1 point of the whole model no split" in text
 
 
+def test_commands_of_the_verdict_are_code(
+    records: Records, predictions: PredictionsRecord, monkeypatch: pytest.MonkeyPatch
+):
+    """Text between backticks is shown as code, as in the plan's answer."""
+    monkeypatch.setattr("isplit.report.page.verdict_texts", lambda *args, **options: ["Train one: `isplit fit`."])
+    page = report_html(*records, FurtherRecords(predictions=predictions))
+    assert "Train one: <code>isplit fit</code>." in page
+
+
 def test_sections_are_numbered_after_the_overlays(html: str, records: Records, predictions: PredictionsRecord):
     """Figures 4 to 6 with overlays, from 3 on without."""
     numbers = re.findall(r'<span class="number">(\w+ \d)</span>', html)

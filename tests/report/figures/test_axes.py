@@ -56,3 +56,15 @@ def test_titles():
     assert ["bytes", "accuracy, %"] == words_of(drawing)
     assert "rotate" not in str(across.attrib)
     assert "-90" in str(upwards.attrib)
+
+
+def test_the_upright_title_stands_left_of_its_ticks():
+    """A title beside ticks of five digits is eight pixels further left than beside four."""
+    drawing = Drawing(height=200)
+    draw_titles(drawing, "ms", "accuracy, %", digits=5)
+    draw_titles(drawing, "ms", "accuracy, %")
+    _, five, _, four = drawing.root.iter("text")
+    assert ("translate(-50 0) rotate(-90)", "translate(-42 0) rotate(-90)") == (
+        five.attrib["transform"],
+        four.attrib["transform"],
+    )

@@ -81,7 +81,7 @@ def map_svg() -> Markup:
         share = (power - left) / (right - left)
         drawing.line(drawing.root, (share, drawing.height), (share, drawing.height + 4), "axis")
         drawing.text(drawing.root, (share, drawing.height), rate_label(power), "tick", shift=(0, 17), anchor="middle")
-    draw_titles(drawing, "uplink (bit/s)", "device speed")
+    draw_titles(drawing, "uplink (bit/s)", "device speed", digits=5)
     drawing.mark(drawing.root, "peak", (0.5, drawing.height / 2), "peak", data_part="here")
     return drawing.fluid_svg(identity="map-drawing")
 

@@ -47,10 +47,8 @@ def make_study(model: str, work: Path) -> isplit.Study:
     rng = np.random.default_rng(0)
     np.savez(work / "noise.npz", images=rng.integers(0, 256, (60, 32, 32, 3), np.uint8), labels=np.arange(60) % 2)
     (work / "classes.json").write_text(json.dumps({"0": 0, "1": 1}))
-    settings = isplit.AnalyzeSettings(images=2, test_images=2, batch_size=2)
-    return isplit.analyze(
-        model, work / "noise.npz", out=study, class_map=work / "classes.json", settings=settings, announce=print
-    )
+    settings = isplit.AnalyzeSettings(images=2, test_images=2, batch_size=2, class_map=work / "classes.json")
+    return isplit.analyze(model, work / "noise.npz", out=study, settings=settings, announce=print)
 
 
 def compare(study: isplit.Study, *, runs: int) -> dict[str, Any]:

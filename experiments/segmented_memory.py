@@ -40,10 +40,8 @@ def make_study(work: Path) -> Path:
         images = rng.integers(0, 256, (60, 32, 32, 3), np.uint8)
         np.savez(work / "noise.npz", images=images, labels=np.arange(60) % 2)
         (work / "classes.json").write_text(json.dumps({"0": 0, "1": 1}))
-        settings = isplit.AnalyzeSettings(images=2, test_images=2, batch_size=2)
-        isplit.analyze(
-            "torchvision:vgg16", work / "noise.npz", out=study, class_map=work / "classes.json", settings=settings
-        )
+        settings = isplit.AnalyzeSettings(images=2, test_images=2, batch_size=2, class_map=work / "classes.json")
+        isplit.analyze("torchvision:vgg16", work / "noise.npz", out=study, settings=settings)
     return study
 
 

@@ -14,6 +14,7 @@ from isplit.errors import InputError
     [
         (AnalyzeSettings, {"images": 0}, "images is 0; give at least 1"),
         (AnalyzeSettings, {"batch_size": 0}, "batch_size is 0; give at least 1"),
+        (AnalyzeSettings, {"seed": -1}, "seed is -1; give a number from 0 to 18,446,744,073,709,551,615"),
         (AnalyzeSettings, {"tolerance": 0.0}, "tolerance is 0; give a share between 0 and 1"),
         (AnalyzeSettings, {"tolerance": 1.0}, "tolerance is 1; give a share between 0 and 1"),
         (AnalyzeSettings, {"method": "magic"}, "method is 'magic'; choose one of"),

@@ -26,4 +26,4 @@ def test_settings_are_not_shared():
     """Settings that were not given are made anew, equal ones."""
     first, second = AutoSettings(), AutoSettings()
     assert first.fit == second.fit
-    assert (3, 0, False) == (first.trainings, first.seed, first.overwrite)
+    assert (3, 0, False) == (first.trainings, first.analyze.seed, first.overwrite)

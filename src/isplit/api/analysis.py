@@ -25,9 +25,7 @@ def analyze(
     *,
     out: str | Path = "study",
     classes: Sequence[str] = (),
-    class_map: str | Path | None = None,
     settings: AnalyzeSettings | None = None,
-    seed: int = 0,
     overwrite: bool = False,
     progress: Progress | bool = False,
     announce: Callable[[StudyRecord], None] | None = None,
@@ -42,9 +40,7 @@ def analyze(
         data: From `open_data`, or what that takes.
         out: The study's directory; it is made if it is not there.
         classes: Class subsets such as "cat,dog"; see docs/importance.md.
-        class_map: A JSON file {class: model output}, where names and numbers do not tell.
         settings: How many images, which method, and so on.
-        seed: Seed of the choice of images.
         overwrite: Whether a study of other input in that directory may be replaced.
         progress: True shows bars on standard error; a function is called as work goes on.
         announce: Called with study.json's record before the long part; by default what speaks against the study (such
@@ -62,16 +58,15 @@ def analyze(
 
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(model)
-    dataset = data if isinstance(data, Dataset) else open_data(str(data), seed=seed)
+    settings = settings or AnalyzeSettings()
+    dataset = data if isinstance(data, Dataset) else open_data(str(data), seed=settings.seed)
     with shown(progress) as report:
         study = _analyze(
             loaded,
             dataset,
             out,
             classes=classes,
-            class_map=class_map,
             settings=settings,
-            seed=seed,
             overwrite=overwrite,
             progress=report,
             announce=announce or _warn,

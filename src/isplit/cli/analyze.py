@@ -28,7 +28,7 @@ from isplit.records import Candidate, CandidatesRecord, Rule, StudyRecord, metho
 def analyze(
     model: ModelArgument,
     data: DataArgument,
-    settings: Annotated[AnalyzeSettings, Options("Importance")],
+    settings: Annotated[AnalyzeSettings, Options("Importance", without=("class_map", "seed"))],
     model_choice: ModelOptions,
     data_choice: DataOptions,
     channel_axis: Annotated[
@@ -60,7 +60,7 @@ def analyze(
 
     # What is cheap to refuse comes first, and last the model, which may have to be downloaded.
     axes = dict(_axis(text) for text in channel_axis or ())
-    settings = replace(settings, channel_axes=axes)
+    settings = replace(settings, channel_axes=axes, class_map=class_map, seed=seed)
     console.say_device(settings.device, quiet=quiet or json)
     dataset = data_choice.open(data, seed=seed)
     loaded = model_choice.load(model)
@@ -79,9 +79,7 @@ def analyze(
             dataset,
             out=out,
             classes=classes or (),
-            class_map=class_map,
             settings=settings,
-            seed=seed,
             overwrite=overwrite,
             progress=progress,
             announce=announce,

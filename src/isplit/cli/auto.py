@@ -130,13 +130,11 @@ def auto(
         server=server,
         budgets=budgets or api.DEFAULT_BUDGETS,
         trainings=work.trainings,
-        analyze=AnalyzeSettings(images=work.images),
+        analyze=AnalyzeSettings(images=work.images, class_map=class_map, seed=seed),
         predict=predict_settings,
         fit=FitSettings(epochs=work.epochs),
         plan=PlanSettings(objective=objective),
         classes=classes or (),
-        class_map=class_map,
-        seed=seed,
         overwrite=overwrite,
     )
     dataset = data_choice.open(data, seed=seed)

@@ -108,13 +108,16 @@ class ModelChoice:
 
     def _arguments(self) -> dict[str, Any]:
         """Return the options as arguments of `load_model`."""
+        fields = {
+            "channels": self.channels,
+            "mean": parse_numbers(self.mean, "--mean"),
+            "std": parse_numbers(self.std, "--std"),
+        }
         return {
             "weights": self.weights,
             "num_classes": self.num_classes,
             "image_size": parse_image_size(self.image_size),
-            "channels": self.channels,
-            "mean": parse_numbers(self.mean, "--mean"),
-            "std": parse_numbers(self.std, "--std"),
+            "preprocessing": {name: value for name, value in fields.items() if value is not None},
             "output": self.output,
             "extra_inputs": parse_extra_inputs(self.extra_input),
         }

@@ -62,9 +62,7 @@ def analyze(
     directory: str | Path,
     *,
     classes: Sequence[str] = (),
-    class_map: str | Path | None = None,
     settings: AnalyzeSettings | None = None,
-    seed: int = 0,
     overwrite: bool = False,
     progress: Progress = silent,
     announce: Callable[[StudyRecord], None] = lambda study: None,
@@ -80,7 +78,8 @@ def analyze(
     if settings.quick:
         settings = quick_settings(settings, data)
     model = model.for_classes(len(data.classes))
-    match = match_data(model, data, class_map=None if class_map is None else Path(class_map))
+    class_map = None if settings.class_map is None else Path(settings.class_map)
+    match = match_data(model, data, class_map=class_map)
     groups = parse_groups(classes, data)
     logits = [ClassSubset(group, data.classes, match.outputs) for group in groups]
     data = replace(data, notices=(*data.notices, *match.notices, *_few_images(settings, groups[0])))
@@ -90,7 +89,7 @@ def analyze(
     record = graph.record(pre_activation=settings.pre_activation, all_cuts=settings.all_cuts)
     progress("capturing the model", 1, 1)
 
-    inputs = StudyInputs(model, data, tuple(match.outputs), groups, seed, graph.sha256)
+    inputs = StudyInputs(model, data, tuple(match.outputs), groups, settings.seed, graph.sha256)
     make_directory(directory)
     with study_lock(directory), placed(graph.module, model.module, device=device):
         study = _study_record(directory, graph, inputs, logits[0], settings, overwrite=overwrite, progress=progress)

@@ -67,7 +67,7 @@ def load_recorded_model(
         weights=weights,
         num_classes=record.model.num_outputs if isinstance(spec, str) else None,
         image_size=record.preprocessing.image_size,
-        channels=record.preprocessing.channels,
+        preprocessing={"channels": record.preprocessing.channels},
         output=record.model.output,
         extra_inputs=record.model.extra_inputs,
     )

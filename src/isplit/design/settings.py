@@ -30,6 +30,8 @@ ALL = "all"
 """How the command line writes None where it stands for all images."""
 
 ImageCount = Annotated[int | None, ALL]
+_LARGEST_SEED = 2**64 - 1  # of torch
+
 FeatureStore = Literal["auto", "memory", "disk", "keep", "recompute"]
 Start = Literal["closed-form", "random"]
 
@@ -55,6 +57,8 @@ class AnalyzeSettings:
         pre_activation: Put the points before activations on the curve too.
         all_cuts: List every cut in graph.json, including those that several tensors cross.
         channel_axes: The channel axis of a cut where the guess is wrong: {cut: 1 or -1}.
+        class_map: A JSON file {class: model output}, for data whose names and numbers do not tell the outputs.
+        seed: The seed of the choice of images.
 
     Raises:
         InputError: a value outside its range; the message names the argument.
@@ -77,6 +81,8 @@ class AnalyzeSettings:
     pre_activation: bool = False
     all_cuts: bool = False
     channel_axes: Mapping[str, int] = field(default_factory=dict)
+    class_map: str | Path | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -86,6 +92,7 @@ class AnalyzeSettings:
         check_choice("precision", self.precision, PRECISIONS)
         check_device(self.device)
         check_ranges(self, dict.fromkeys(("images", "batch_size", "test_images"), (1, math.inf)))
+        check_ranges(self, {"seed": (0, _LARGEST_SEED)})
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             msg = f"tolerance is {self.tolerance:g}; give a share between 0 and 1, for example 0.05"
             raise InputError(msg)
@@ -247,7 +254,7 @@ _FIT_RANGES: dict[str, tuple[float, float]] = {
     "patience": (1, math.inf),
     "memory_gib": (0, math.inf),
     "statistics_images": (2, math.inf),
-    "seed": (0, 2**64 - 1),
+    "seed": (0, _LARGEST_SEED),
 }
 
 

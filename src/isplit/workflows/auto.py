@@ -116,7 +116,7 @@ def prepare_auto(
         msg = "limits: hide_answer needs the last layers on the device, which no bundle can run: use `isplit.plan`"
         raise InputError(msg)
     profile, server = load_device(device, name="device"), load_device(settings.server, name="server")
-    dataset = data if isinstance(data, Dataset) else api.open_data(str(data), seed=settings.seed)
+    dataset = data if isinstance(data, Dataset) else api.open_data(str(data), seed=settings.analyze.seed)
     parse_groups(settings.classes, dataset)
     check_place(out / "bundle", overwrite=True)
     loaded = model if isinstance(model, LoadedModel) else api.load_model(model)
@@ -221,9 +221,7 @@ class AutoRun:
             self.data,
             out=self.study_directory,
             classes=settings.classes,
-            class_map=settings.class_map,
             settings=settings.analyze,
-            seed=settings.seed,
             overwrite=settings.overwrite,
             progress=progress,
             announce=announce,

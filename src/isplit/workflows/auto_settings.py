@@ -11,7 +11,7 @@ from isplit.errors import InputError
 from isplit.plan.devices import THIS_MACHINE
 from isplit.plan.planner import PlanSettings
 from isplit.records import BundleRecord, PlanRecord, ProfileRecord, SplitRecord
-from isplit.setting_checks import check_ranges, check_types
+from isplit.setting_checks import check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,6 @@ class AutoSettings:
         fit: The settings of `fit`.
         plan: The settings of `plan`, such as the objective and the load.
         classes: The class subsets to analyze. The plan is for the first.
-        class_map: A JSON file {class: model output}, for data whose names and numbers do not tell the outputs.
-        seed: The seed of the choice of images.
         overwrite: Whether a study of other input, and its bundle, may be replaced.
 
     Raises:
@@ -49,14 +47,11 @@ class AutoSettings:
     fit: FitSettings = field(default_factory=FitSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
     classes: Sequence[str] = ()
-    class_map: str | Path | None = None
-    seed: int = 0
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
         read_budgets(self.budgets)
-        check_ranges(self, {"seed": (0, 2**64 - 1)})
         if not 0 <= self.trainings <= 1000:
             msg = f"trainings is {self.trainings}; give 0 to train nothing, or at most 1000"
             raise InputError(msg)

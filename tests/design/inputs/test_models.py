@@ -27,7 +27,7 @@ def test_factory_that_says_its_preprocessing(factory, preprocessing_of):
     """Some fields, or a whole record, on the module are used; what the caller gives wins."""
     grey = load_model(f"{factory}:make_grey")
     told = load_model(f"{factory}:make_told")
-    other = load_model(f"{factory}:make_told", image_size=14, mean=[0.5], std=(4, 5, 6))
+    other = load_model(f"{factory}:make_told", image_size=14, preprocessing={"mean": [0.5], "std": (4, 5, 6)})
 
     expected = preprocessing_of(image_size=(20, 24), resize_size=None, channels=1, mean=(0.4,), std=(1.0,))
     assert expected == grey.preprocessing
@@ -36,6 +36,14 @@ def test_factory_that_says_its_preprocessing(factory, preprocessing_of):
     assert preprocessing_of(**told_fields, mean=(0.1, 0.2, 0.3), std=(1, 2, 3)) == told.preprocessing
     changed = {"image_size": (14, 14), "resize_size": 14, "interpolation": "bicubic"}
     assert preprocessing_of(**changed, mean=(0.5,) * 3, std=(4, 5, 6)) == other.preprocessing
+
+
+def test_size_of_an_argument_wins(factory):
+    """`image_size` is a short way to say both sizes, also beside a whole `Preprocessing`."""
+    told = load_model(f"{factory}:make_told").preprocessing
+    loaded = load_model(f"{factory}:make_told", image_size=14, preprocessing=told).preprocessing
+
+    assert told.model_copy(update={"image_size": (14, 14), "resize_size": 14}) == loaded
 
 
 def test_model_without_convolutions(factory):
@@ -54,9 +62,9 @@ def test_output_in_a_dictionary(factory):
         ("make", {}, "does not say what images it takes: pass `image_size=N`"),
         ("make", {"image_size": 1}, r"cannot take images of shape \(2, 3, 1, 1\): RuntimeError"),
         ("make", {"image_size": -8}, "image_size.0: Input should be greater than or equal to 1"),
-        ("make", {"image_size": 8, "channels": 1}, r"cannot take images of shape \(2, 1, 8, 8\)"),
-        ("make", {"image_size": 8, "mean": (0.1, 0.2)}, "must have 1 or 3 values"),
-        ("make", {"image_size": 8, "std": (0.0,)}, "std.0: Input should be greater than 0"),
+        ("make", {"image_size": 8, "preprocessing": {"channels": 1}}, r"cannot take images of shape \(2, 1, 8, 8\)"),
+        ("make", {"image_size": 8, "preprocessing": {"mean": (0.1, 0.2)}}, "must have 1 or 3 values"),
+        ("make", {"image_size": 8, "preprocessing": {"std": (0.0,)}}, "std.0: Input should be greater than 0"),
         ("make", {"image_size": 8, "num_classes": 1}, "at least 2 outputs"),
         ("make", {"image_size": 8, "weights": "default"}, "has no default weights"),
         ("make_fixed", {"image_size": 8, "num_classes": 9}, "has 4 outputs, not 9"),
@@ -260,7 +268,13 @@ def test_module_leaves_state_outside_alone():
         ({}, "python:Pooled does not say what images it takes"),
         ({"image_size": 16, "num_classes": 9}, "python:Pooled has 4 outputs, not 9"),
         ({"image_size": 16, "weights": "default"}, "python:Pooled has no default weights"),
-        ({"image_size": 16, "channels": 1}, r"python:Pooled cannot take images of shape \(2, 1, 16, 16\)"),
+        (
+            {"image_size": 16, "preprocessing": {"channels": 1}},
+            r"python:Pooled cannot take images of shape \(2, 1, 16, 16\)",
+        ),
+        ({"preprocessing": "imagenet"}, "the argument preprocessing is a str, not a Preprocessing or a dict"),
+        ({"preprocessing": {"image_sise": 16}}, "pass `image_size=N`"),
+        ({"image_size": 16, "preprocessing": {"mena": 0.5}}, "mena: Extra inputs are not permitted"),
         ({"image_size": 1}, r"python:Pooled cannot take images of shape \(2, 3, 1, 1\)"),
     ],
 )

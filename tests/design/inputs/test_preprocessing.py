@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from isplit.design.inputs.preprocessing import make_preprocessing
+from isplit.design.inputs.preprocessing import fields_of, make_preprocessing
 from isplit.errors import ModelError
+from isplit.records import Preprocessing
 
-NOTHING = {"image_size": None, "channels": None, "mean": None, "std": None}
 HINTS = {
     "image_size": (224, 200),
     "resize_size": 256,
@@ -18,7 +18,7 @@ HINTS = {
 
 
 def made(hints, *, channels=3, **given):
-    return make_preprocessing(hints, NOTHING | given, channels=channels, spec="net")
+    return make_preprocessing(hints, given, channels=channels, spec="net")
 
 
 def test_library_says_all():
@@ -36,6 +36,28 @@ def test_user_wins():
     assert ((32, 32), 32) == (preprocessing.image_size, preprocessing.resize_size)
     assert ((0.5, 0.5, 0.5), (0.4, 0.5, 0.6)) == (preprocessing.mean, preprocessing.std)
     assert [] == notices
+
+
+def test_a_given_resize_size_counts():
+    """A size to resize to stands where the user gives it, and None there means straight to the size of the input."""
+    assert [40, 40] == [made(HINTS, **size, resize_size=40)[0].resize_size for size in ({}, {"image_size": 32})]
+    assert made(HINTS, resize_size=None)[0].resize_size is None
+
+
+def test_a_whole_preprocessing_is_taken_as_it_is():
+    """All fields of a record count, and nothing of what the library says."""
+    whole = Preprocessing(
+        image_size=(9, 9), resize_size=None, interpolation="bilinear", channels=3, mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+    assert (whole, []) == made(HINTS, **fields_of(whole, name="it"))
+
+
+def test_fields_of_a_mapping_or_of_nothing():
+    """Some fields are taken as they are, and what is neither is refused by its name."""
+    assert {"mean": 0.5} == fields_of({"mean": 0.5}, name="it")
+    assert {} == fields_of(None, name="it")
+    with pytest.raises(ModelError, match="it is a list, not a Preprocessing or a dict"):
+        fields_of([], name="it")
 
 
 def test_an_oblong_size_is_resized_to_as_it_is():

@@ -134,7 +134,7 @@ def test_wrapped_models(wrap):
         expected = plain(IMAGES)
     before = state_of(wrapped)
 
-    loaded = load_model(wrapped, image_size=16, mean=0.0, std=1.0)
+    loaded = load_model(wrapped, image_size=16, preprocessing={"mean": 0.0, "std": 1.0})
     graph = loaded.graph()
     record = graph.record()
 

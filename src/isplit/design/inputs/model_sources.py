@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from torch import nn
 from isplit.design.inputs.built import Built
 from isplit.design.inputs.hugging_face_models import build_hugging_face
 from isplit.design.inputs.onnx_models import build_from_onnx, is_onnx_file
+from isplit.design.inputs.preprocessing import fields_of
 from isplit.design.inputs.private_copy import unwrap
 from isplit.design.inputs.source import close_match
 from isplit.design.inputs.user_code import call_factory, import_factory
 from isplit.errors import ModelError, needs_extra
-from isplit.records import Preprocessing
 
 SPECS = "torchvision:NAME, timm:NAME, hf:FOLDER, model.onnx, ./file.py:factory, package.module:factory"
 """The forms of models that `load_model` takes."""
@@ -219,14 +219,9 @@ def _said(module: nn.Module, attribute: str) -> Any:
 
 def _describe(module: nn.Module, *, spec: str) -> Built:
     """Return a user's module with the content of its attributes `preprocessing` and `class_names`."""
-    hints = _said(module, "preprocessing")
-    hints = {} if hints is None else hints
-    hints = hints.model_dump() if isinstance(hints, Preprocessing) else hints
-    if not isinstance(hints, Mapping):
-        msg = f"{spec}: the attribute preprocessing is a {type(hints).__name__}, not a Preprocessing or a dict"
-        raise ModelError(msg)
+    hints = fields_of(_said(module, "preprocessing"), name=f"{spec}: the attribute preprocessing")
     names = _said(module, "class_names")
     if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
         msg = f"{spec}: the attribute class_names is a {type(names).__name__}, not a list of names"
         raise ModelError(msg)
-    return Built(module=module, hints=dict(hints), class_names=None if names is None else tuple(map(str, names)))
+    return Built(module=module, hints=hints, class_names=None if names is None else tuple(map(str, names)))

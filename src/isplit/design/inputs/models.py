@@ -26,7 +26,7 @@ from isplit.design.graph.trial import bound_to_batch, with_kind_of_answer
 from isplit.design.inputs.built import Built
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
-from isplit.design.inputs.preprocessing import make_preprocessing
+from isplit.design.inputs.preprocessing import fields_of, make_preprocessing
 from isplit.design.inputs.private_copy import in_float32, prepare, private_copy
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint
 from isplit.design.inputs.weights_file import check_plain, read_weights
@@ -133,9 +133,7 @@ def load_model(
     weights: str | None = None,
     num_classes: int | None = None,
     image_size: int | Sequence[int] | None = None,
-    channels: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     output: str | int | None = None,
     extra_inputs: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
@@ -148,11 +146,10 @@ def load_model(
         weights: None (the values it is built with, or a given module's own), "default" (the library's trained ones,
             downloaded), or a file with a state dictionary: .safetensors, or what torch.save wrote.
         num_classes: Outputs of the model. With "default" weights another number puts an untrained classifier in.
-        image_size: Height and width of the input, or one number for both, instead of what the library says. A module,
-            given or a factory's, may say it in an attribute `preprocessing`: a `Preprocessing` or some of its fields.
-        channels: 1 (grey), 3 (RGB) or any other number, where neither library nor first convolution tell it.
-        mean: The mean of each channel, or one for all, of images in [0, 1].
-        std: The standard deviation, likewise.
+        image_size: Height and width of the input, or one number for both, instead of what the library says.
+        preprocessing: How images become the input, instead of what the library says: a `Preprocessing`, or some of its
+            fields, such as `{"channels": 1, "mean": 0.5, "std": 0.25}`. One number stands for all channels. A module,
+            given or a factory's, may say the same in an attribute of this name.
         output: Which of several outputs is the logits: its name ("logits", "aux.0") or its position.
         extra_inputs: Constants for further parameters of the model's forward: numbers, lists or tensors. A tensor
             whose first dimension is 1 is repeated for every image.
@@ -172,19 +169,22 @@ def load_model(
     built, notices = _build(spec, weights=weights, num_classes=num_classes)
     call = ModelCall(extra_inputs=_as_inputs(extra_inputs or {}))
     check_inputs(built.module, call.extra_inputs, name=name_of(spec))
-    given = {"image_size": image_size, "channels": channels, "mean": mean, "std": std}
-    preprocessing, outputs, more = _try(built.module, built.hints, given, call, spec=name_of(spec))
+    given = fields_of(preprocessing, name="the argument preprocessing")
+    if image_size is not None:
+        given = {**given, "image_size": image_size}
+        given.pop("resize_size", None)
+    prepared, outputs, more = _try(built.module, built.hints, given, call, spec=name_of(spec))
     choice = choose_output(outputs, wanted=None if output is None else str(output), classes=num_classes)
     source = _source(spec, built.module, weights, choice.output, num_classes)
     names = built.class_names
     return LoadedModel(
         module=built.module,
         source=source.model_copy(update={"extra_inputs": dict(extra_inputs or {})}),
-        preprocessing=preprocessing,
+        preprocessing=prepared,
         class_names=names if names is not None and len(names) == source.num_outputs else None,
         warnings=(*built.warnings, *([choice.doubt] if choice.doubt else [])),
         notices=(*notices, *more),
-        call=_with_path(call, choice.output, built.module, preprocessing),
+        call=_with_path(call, choice.output, built.module, prepared),
         outputs=tuple(outputs),
     )
 
@@ -263,7 +263,7 @@ def _try(
     Where nobody says how many channels the images have, the first convolution's number is tried, then 3 and 1.
     """
     first = next((layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d)), 3)
-    said = given["channels"] is not None or hints.get("channels") is not None
+    said = given.get("channels") is not None or hints.get("channels") is not None
     guesses = [first] if said else [first, *(count for count in (3, 1) if count != first)]
     failure: ModelError | None = None
     for guess in guesses:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -12,6 +12,25 @@ from isplit.records import Preprocessing
 _GUESSES = {"interpolation": "bilinear", "mean": 0.0, "std": 1.0}
 
 
+def fields_of(preprocessing: object, *, name: str) -> dict[str, Any]:
+    """Return the fields of a `Preprocessing`, or those of them that a mapping holds.
+
+    Args:
+        preprocessing: Either of them, or None for no field.
+        name: What it is called in a message.
+
+    Raises:
+        ModelError: it is none of these.
+
+    """
+    if isinstance(preprocessing, Preprocessing):
+        return preprocessing.model_dump()
+    if preprocessing is None or isinstance(preprocessing, Mapping):
+        return dict(cast("Mapping[str, Any]", preprocessing or {}))
+    msg = f"{name} is a {type(preprocessing).__name__}, not a Preprocessing or a dict"
+    raise ModelError(msg)
+
+
 def make_preprocessing(
     hints: Mapping[str, Any], given: Mapping[str, Any], *, channels: int, spec: str
 ) -> tuple[Preprocessing, list[str]]:
@@ -19,7 +38,8 @@ def make_preprocessing(
 
     Args:
         hints: Fields of `Preprocessing` that the library or the model itself says.
-        given: Fields that the user gave; None where nothing was given.
+        given: Fields that the user gave. A given size of images is also the size to which they are resized, unless
+            that is given too.
         channels: What the images have if nobody says it.
         spec: The model's name, for messages.
 
@@ -30,7 +50,8 @@ def make_preprocessing(
         ModelError: no image size is known, or a field cannot be used.
 
     """
-    fields = {**hints, **{key: value for key, value in given.items() if value is not None}}
+    # None is a value only for `resize_size`.
+    fields = {**hints, **{key: value for key, value in given.items() if value is not None or key == "resize_size"}}
     if fields.get("image_size") is None:
         msg = f"{spec} does not say what images it takes: pass `image_size=N`, or set an attribute preprocessing on it"
         raise ModelError(msg)
@@ -38,7 +59,7 @@ def make_preprocessing(
     for name, value in {**guessed, "channels": channels}.items():
         if fields.get(name) is None:
             fields[name] = value
-    keeps_resize = given["image_size"] is None and "resize_size" in fields
+    keeps_resize = "resize_size" in (fields if given.get("image_size") is None else given)
     checked = _validate(_plain(fields), keeps_resize=keeps_resize, spec=spec)
     words = ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{value} {name}" for name, value in guessed.items()

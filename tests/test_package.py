@@ -1,5 +1,6 @@
 """The package as others see it: it imports without torch, its exports are in order, and the README's code runs."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -92,6 +93,24 @@ def test_exports_are_sorted():
     assert set(isplit.__all__) <= set(dir(isplit))
 
 
+def test_types_of_public_functions_are_exported():
+    """What a public function takes or returns is a name of the package, or a type of Python, of pathlib or of torch."""
+    foreign = {"Any", "Callable", "Generator", "Iterable", "Literal", "Mapping", "Module", "None", "Optional", "Path"}
+    foreign |= {"Sequence"}
+    for name in isplit.__all__:
+        if inspect.isfunction(function := getattr(isplit, name)):
+            types = set(re.findall(r"\b[A-Z][A-Za-z]+\b", re.sub(r"=[^,]*", "", str(inspect.signature(function)))))
+            assert set() == types - foreign - set(isplit.__all__), name
+
+
+def test_public_classes_say_what_they_are():
+    """No object of a public class shows itself as an address in memory."""
+    classes = {name: value for name in isplit.__all__ if inspect.isclass(value := getattr(isplit, name))}
+    shown_by_default = {name for name, value in classes.items() if value.__repr__ is object.__repr__}
+    # The server's user sees its log, and both others are contracts without objects of their own.
+    assert {"EngineFactory", "ImportanceMethod", "Server", "TransferSampler"} == shown_by_default
+
+
 @pytest.mark.parametrize("name", isplit.__all__)
 def test_export_resolves(name):
     """Every public name is there and says what it is."""
@@ -117,9 +136,9 @@ def test_is_typed():
 
 def readme_code():
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    found = [block for block in blocks if block.startswith("import isplit")]
-    assert found, "README.md has no Python example that starts with `import isplit`"
-    return found[0]
+    examples = [block for block in blocks if block.startswith("import isplit")]
+    assert examples, "README.md has no Python example that starts with `import isplit`"
+    return examples[0]
 
 
 def test_readme_example_is_short():

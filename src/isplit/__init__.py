@@ -19,6 +19,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from isplit.api import *  # noqa: F403 - the names are those of `_EXPORTS`
     from isplit.errors import *  # noqa: F403
+    from isplit.plan.messages import TransferSampler as TransferSampler
     from isplit.plan.planner import PlanSettings as PlanSettings
     from isplit.plan.planner import plan as plan
     from isplit.plan.simulation_settings import SimulationSettings as SimulationSettings
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from isplit.runtime.edge.security import Tls as Tls
     from isplit.runtime.edge.settings import EdgeSettings as EdgeSettings
     from isplit.runtime.profile.settings import ProfileSettings as ProfileSettings
+    from isplit.runtime.server import EngineFactory as EngineFactory
+    from isplit.runtime.server import Server as Server
     from isplit.runtime.server import ServerSettings as ServerSettings
     from isplit.runtime.server import ServerTls as ServerTls
     from isplit.runtime.server import serve as serve
@@ -45,19 +48,20 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "isplit.api": """
-        AnalyzeSettings DEFAULT_BUDGETS Dataset ExportSettings FitRequest FitSettings LoadedModel PredictSettings Split
-        SplitFilter Study StudyView analyze check_data export fit fit_on_ray fit_remote list_cuts load_model open_data
-        open_study predict split_model verify write_report
+        AnalyzeSettings Bottleneck DEFAULT_BUDGETS Dataset ExportSettings FitRequest FitSettings ImportanceMethod
+        LoadedModel PredictSettings Split SplitFilter Study StudyView analyze check_data export fit fit_on_ray
+        fit_remote list_cuts load_model open_data open_study predict split_model verify write_report
     """,
     "isplit.errors": """
         BundleError DataError EngineError ExportError InputError IsplitError MissingExtraError ModelError
         NonFiniteError OutputError PayloadError ServerError StudyError
     """,
     "isplit.records": """
-        Accuracy Answer Budget BundleRecord Candidate CandidatesRecord CurveRecord Cut DataCheckRecord GraphRecord
-        Limits LinkRecord Measurement PlanRecord Prediction PredictionsRecord Preprocessing ProfileRecord
-        SimulationRecord SplitRecord StudyRecord VerificationRecord
+        Accuracy Answer Budget BundleRecord Candidate CandidatesRecord Compression CurveRecord Cut DataCheckRecord
+        GraphRecord Limits LinkRecord Measurement PlanRecord Prediction PredictionsRecord Preprocessing ProfileRecord
+        RunsRecord SimulationRecord SplitRecord StudyRecord TrainedRemote VerificationRecord
     """,
+    "isplit.plan.messages": "TransferSampler",
     "isplit.plan.planner": "PlanSettings plan",
     "isplit.plan.simulation_settings": "SimulationSettings",
     "isplit.plan.simulator": "simulate",
@@ -67,7 +71,7 @@ _EXPORTS = {
     "isplit.runtime.edge.security": "Tls",
     "isplit.runtime.edge.settings": "EdgeSettings",
     "isplit.runtime.profile.settings": "ProfileSettings",
-    "isplit.runtime.server": "ServerSettings ServerTls serve serving",
+    "isplit.runtime.server": "EngineFactory Server ServerSettings ServerTls serve serving",
     "isplit.workflows.auto": "auto",
     "isplit.workflows.auto_settings": "AutoResult AutoSettings",
     "isplit.workflows.bench": "BenchSettings ServerAccess bench",

@@ -6,11 +6,13 @@ A function imports what only it needs when it is called, since all of it togethe
 from isplit.api.analysis import analyze, predict
 from isplit.api.output import export, write_report
 from isplit.api.training import fit, fit_remote, verify
+from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.budgets import DEFAULT_BUDGETS
 from isplit.design.check_data import check_data
 from isplit.design.export_settings import ExportSettings
 from isplit.design.fit_on_ray import fit_on_ray
 from isplit.design.graph import Split
+from isplit.design.importance.methods import ImportanceMethod
 from isplit.design.inputs.data import Dataset, open_data
 from isplit.design.inputs.models import LoadedModel, load_model
 from isplit.design.model_cuts import list_cuts, split_model
@@ -26,10 +28,12 @@ from isplit.design.study import Study, StudyView, open_study
 __all__ = [
     "DEFAULT_BUDGETS",
     "AnalyzeSettings",
+    "Bottleneck",
     "Dataset",
     "ExportSettings",
     "FitRequest",
     "FitSettings",
+    "ImportanceMethod",
     "LoadedModel",
     "PredictSettings",
     "Split",

@@ -577,3 +577,9 @@ def test_an_address_is_asked_at_once(tiny):
         EdgeClient(tiny.bundle, **nobody)
     with EdgeClient(tiny.bundle, require_server=False, **nobody) as client:
         assert "remote" in client.placements
+
+
+def test_repr(tiny, server):
+    """A client shows its bundle, its server and its placement."""
+    with EdgeClient(tiny.bundle, transport=server, placement="remote") as client:
+        assert f"EdgeClient('{tiny.directory}', None, placement='remote')" == repr(client)

@@ -71,6 +71,7 @@ class EdgeClient:
         self._classes = self._bundle.record.group.classes
         self._best_count = min(chosen.best_classes, len(self._classes))
         self._placements = placements_of(self._bundle.record)
+        self._address = server
         self._has_server = server is not None or transport is not None
         self._placement = self._check_placement(chosen.placement or self._default_placement())
         self._fallback = chosen.fallback and LOCAL in self._placements
@@ -94,6 +95,9 @@ class EdgeClient:
             self._server = ServerSide(sender, self._bundle.record, reserve=self._reserve if self._fallback else None)
         if server is not None if chosen.require_server is None else chosen.require_server:
             self._require_server()
+
+    def __repr__(self) -> str:
+        return f"EdgeClient({str(self._bundle.directory)!r}, {self._address!r}, placement={self._placement!r})"
 
     @property
     def placements(self) -> tuple[str, ...]:

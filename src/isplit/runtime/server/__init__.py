@@ -6,9 +6,10 @@ from isplit.runtime.server import ServerSettings, serve
 asyncio.run(serve(Bundle.open("bundle"), ServerSettings(port=8001)))
 """
 
+from isplit.runtime.server.models import EngineFactory
 from isplit.runtime.server.run import serve, serving
 from isplit.runtime.server.security import ServerTls
 from isplit.runtime.server.server import Server
 from isplit.runtime.server.settings import ServerSettings
 
-__all__ = ["Server", "ServerSettings", "ServerTls", "serve", "serving"]
+__all__ = ["EngineFactory", "Server", "ServerSettings", "ServerTls", "serve", "serving"]

@@ -55,12 +55,12 @@ def test_the_versions_of_python():
 def test_the_virtual_environment_stays_where_it_was_made():
     """A virtual environment cannot be moved: it is made, copied and run under one path."""
     text = FILE.read_text("utf-8")
-    (made,) = re.findall(r"python -m venv (\S+)", text)
+    (folder,) = re.findall(r"python -m venv (\S+)", text)
     (copied,) = [shlex.split(rest)[1:] for word, rest in instructions() if word == "COPY" and rest.startswith("--from")]
-    assert [made, made] == copied
-    assert f"{made}/bin/pip install" in text
+    assert [folder, folder] == copied
+    assert f"{folder}/bin/pip install" in text
     (entry,) = [rest for word, rest in instructions() if word == "ENTRYPOINT"]
-    assert f"{made}/bin/isplit" in entry
+    assert f"{folder}/bin/isplit" in entry
 
 
 def test_it_runs_without_privileges():

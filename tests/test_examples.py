@@ -41,8 +41,8 @@ def examples(name: str) -> list[doctest.DocTest]:
 
     finder = doctest.DocTestFinder(recurse=False)
     modules = {module.__name__: module for module in (asyncio, isplit, os, signal, torch)}
-    found = finder.find(value, name, module=False, globs={**modules, "Path": Path, name: value})
-    return [test for test in found if test.examples]
+    tests = finder.find(value, name, module=False, globs={**modules, "Path": Path, name: value})
+    return [test for test in tests if test.examples]
 
 
 def check(name: str) -> None:

@@ -94,8 +94,8 @@ def test_remote_settings_that_are_refused(bad_input, study, arguments, says):
 def test_json(isplit, study):
     """--json prints the record and nothing else; of several cuts, a list of them."""
     arguments = ["--ratio", "16", "--design", "undercomplete", *QUICK, "--json"]
-    one = isplit("fit", study, "--allow-code", "--cut", "pool1", *arguments)
-    record = SplitRecord.from_json(one.out)
+    alone = isplit("fit", study, "--allow-code", "--cut", "pool1", *arguments)
+    record = SplitRecord.from_json(alone.out)
     assert ("undercomplete", "random") == (record.bottleneck.design, record.training.start)
     both = isplit("fit", study, "--allow-code", "--cuts", "pool1,pool2", *arguments)
     assert ["pool1", "pool2"] == [entry["cut"] for entry in json.loads(both.out)]

@@ -63,17 +63,17 @@ def test_says_whether_splitting_is_worth_it(predicted):
 def test_record(predicted):
     """predictions.json has every split and image setting, measured on the select part; splits have files."""
     directory, _ = predicted
-    found = record(directory)
-    assert ["relu1", "relu1", "pool2", "pool2"] == [one["cut"] for one in found["predictions"]]
+    predictions = record(directory)
+    assert ["relu1", "relu1", "pool2", "pool2"] == [row["cut"] for row in predictions["predictions"]]
     assert [40, 40] == [
-        one["budget"]["payload_bytes"] for one in found["predictions"] if one["budget"]["payload_bytes"]
+        row["budget"]["payload_bytes"] for row in predictions["predictions"] if row["budget"]["payload_bytes"]
     ]
-    assert packaged_calibration().name == found["calibration"]
-    assert 21 == len(found["remote"]) + len(found["remote_skipped"])
-    for one in found["predictions"]:
-        measured = one["measurement"]
+    assert packaged_calibration().name == predictions["calibration"]
+    assert 21 == len(predictions["remote"]) + len(predictions["remote_skipped"])
+    for row in predictions["predictions"]:
+        measured = row["measurement"]
         assert "select" == measured["part"]
-        assert found["images"] == measured["accuracy"]["images"] == measured["payload_bytes"]["images"]
+        assert predictions["images"] == measured["accuracy"]["images"] == measured["payload_bytes"]["images"]
         assert 6 < measured["payload_bytes"]["mean"] <= measured["payload_bytes"]["max"]
         assert 0 < measured["head_mac_share"] <= 1.2
     splits = sorted(path.name for path in (directory / "splits").iterdir())
@@ -93,10 +93,10 @@ def test_json_and_what_was_there_before(isplit, predicted, tmp_path):
     assert (0, "") == (result.code, result.err)
     assert record(directory) == json.loads(result.out)
     after = json.loads(result.out)["predictions"]
-    assert before["predictions"] == [one for one in after if one["group"] == "all classes"]
-    (subset,) = [one for one in after if one["group"] == "bars,rows"]
+    assert before["predictions"] == [row for row in after if row["group"] == "all classes"]
+    (subset,) = [row for row in after if row["group"] == "bars,rows"]
     assert {"bars", "rows"} == set(subset["measurement"]["per_class"])
-    assert {"all classes", "bars,rows"} == {one["group"] for one in json.loads(result.out)["remote"]}
+    assert {"all classes", "bars,rows"} == {row["group"] for row in json.loads(result.out)["remote"]}
 
 
 def test_quiet(isplit, predicted, tmp_path):
@@ -106,8 +106,8 @@ def test_quiet(isplit, predicted, tmp_path):
     options = ["--bytes", 40, "--cut", "pool2", "--design", "pca", "--statistics-images", 16, "--remote-images", 0]
     result = isplit("predict", directory, "--allow-code", *options, "--quiet")
     assert (0, "", "") == (result.code, result.out, result.err)
-    (one,) = record(directory)["predictions"]
-    assert "pca" == one["design"]
+    (prediction,) = record(directory)["predictions"]
+    assert "pca" == prediction["design"]
     assert [] == record(directory)["remote"]
 
 
@@ -188,7 +188,7 @@ def test_api(predicted, tmp_path):
     (directory / "report.html").unlink()
     settings = package.PredictSettings(statistics_images=16, remote_images=0, precision="fp32")
     study = package.open_study(directory, allow_code=True)
-    found = package.predict(study, [30, package.Budget(element_ratio=8)], cuts=["pool1"], settings=settings)
-    rows = [one for one in found.predictions if one.cut == "pool1"]
-    assert {"30B", "1in8"} == {one.budget.tag for one in rows}
+    predictions = package.predict(study, [30, package.Budget(element_ratio=8)], cuts=["pool1"], settings=settings)
+    rows = [row for row in predictions.predictions if row.cut == "pool1"]
+    assert {"30B", "1in8"} == {row.budget.tag for row in rows}
     assert (directory / "report.html").exists()

@@ -17,7 +17,7 @@ def test_tables(isplit, study):
     again = isplit("verify", study, "--allow-code", "--cuts", "pool1,pool2", "--bytes", "30", *QUICK, "--json")
     record = VerificationRecord.from_json(again.out)
     assert record == VerificationRecord.load(study)
-    assert ["pool1", "pool2"] == [one.cut for one in record.verifications[0].cuts]
+    assert ["pool1", "pool2"] == [row.cut for row in record.verifications[0].cuts]
 
 
 def test_remote(isplit, study):

@@ -22,9 +22,9 @@ def coders(draw):
     steepness = draw(st.sampled_from([0.0, 0.1, 1.0, 8.0]))
     counts = (rng.random((tables, levels)) * 1e6 * np.exp(-steepness * np.arange(levels))).astype(np.int64)
     lanes = draw(st.sampled_from([1, 2, 3, 7, 64, 1000, 1024]))
-    made = RansTables(frequencies=normalise(counts), lanes=lanes)
+    coder_tables = RansTables(frequencies=normalise(counts), lanes=lanes)
     count = tables * draw(st.one_of(st.integers(0, 60), st.sampled_from([400, 2000])))
-    return Rans(made, compiled=True), Rans(made, compiled=False), count, rng
+    return Rans(coder_tables, compiled=True), Rans(coder_tables, compiled=False), count, rng
 
 
 def outcome(call):

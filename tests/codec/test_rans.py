@@ -160,11 +160,11 @@ class TestTables:
 def test_follows_its_text(symbols, tables, lanes):
     """A decoder written from the docstring alone reads what is written, for any number of lanes and tables."""
     symbols = symbols[: len(symbols) // tables * tables]
-    made = geometric(tables, 6, lanes)
-    payload = Rans(made).encode(np.array(symbols, np.uint8))
+    coder_tables = geometric(tables, 6, lanes)
+    payload = Rans(coder_tables).encode(np.array(symbols, np.uint8))
 
-    assert symbols == decode_by_the_text(made, payload, len(symbols))
-    assert symbols == Rans(made).decode(payload, len(symbols)).tolist()
+    assert symbols == decode_by_the_text(coder_tables, payload, len(symbols))
+    assert symbols == Rans(coder_tables).decode(payload, len(symbols)).tolist()
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 64, 1000])

@@ -215,7 +215,11 @@ def decoding_threads():
     """List the threads that decode now and did not before the test."""
 
     def found():
-        return [one for one in threading.enumerate() if one.name.startswith("isplit-decode") and one not in before]
+        return [
+            thread
+            for thread in threading.enumerate()
+            if thread.name.startswith("isplit-decode") and thread not in before
+        ]
 
     before = ()
     before = found()

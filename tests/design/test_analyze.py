@@ -58,9 +58,9 @@ def test_the_curve_is_captum_s(model: LoadedModel, run: Callable[..., isplit.Stu
     assert ["body.1", "body.2", "body.4"] == [point.cut for point in study.curve.points]
     for point, cut in zip(study.curve.points, study.graph_record.cuts, strict=False):
         layer = model.module.get_submodule(point.cut)
-        found = LayerGradCam(model.module, layer).attribute(batch.images, batch.labels, relu_attributions=True)
-        assert isinstance(found, torch.Tensor)
-        scores = found.detach().mean((1, 2, 3)).numpy() / cut.shape[0]
+        maps = LayerGradCam(model.module, layer).attribute(batch.images, batch.labels, relu_attributions=True)
+        assert isinstance(maps, torch.Tensor)
+        scores = maps.detach().mean((1, 2, 3)).numpy() / cut.shape[0]
         classes = [scores[batch.labels.numpy() == number].mean() for number in range(10)]
         assert point.cui == pytest.approx(np.mean(classes), rel=1e-4)
 

@@ -90,22 +90,22 @@ def test_bad_subsets(dataset: Dataset, words: str, message: str) -> None:
 def test_logits_of_a_subset_by_hand() -> None:
     """Only the group's outputs compete, in the group's order, wherever the class map puts them."""
     group = ClassGroup(name="g", classes=("bus", "cat"), members=(("n4",), ("n1",)))
-    own = ClassSubset(group, ("n1", "n2", "n3", "n4"), (7, 5, 3, 1))
+    subset = ClassSubset(group, ("n1", "n2", "n3", "n4"), (7, 5, 3, 1))
     logits = torch.arange(20.0).reshape(2, 10)
 
-    assert [[1.0, 7.0], [11.0, 17.0]] == own(logits).tolist()
-    assert [1, -1, -1, 0] == own.label_map.tolist()
-    assert 1.0 + 17.0 == own.decision(logits, torch.tensor([0, 1]), "correct").item()
-    assert 7.0 + 17.0 == own.decision(logits, torch.tensor([0, 1]), "predicted").item()
+    assert [[1.0, 7.0], [11.0, 17.0]] == subset(logits).tolist()
+    assert [1, -1, -1, 0] == subset.label_map.tolist()
+    assert 1.0 + 17.0 == subset.decision(logits, torch.tensor([0, 1]), "correct").item()
+    assert 7.0 + 17.0 == subset.decision(logits, torch.tensor([0, 1]), "predicted").item()
 
 
 def test_merged_classes_join_by_logsumexp() -> None:
     """Two classes that count as one: log(e^0 + e^log 3) = log 4."""
     group = ClassGroup(name="g", classes=("well", "ill"), members=(("n1",), ("n2", "n3")))
-    own = ClassSubset(group, ("n1", "n2", "n3"), (0, 1, 2))
+    subset = ClassSubset(group, ("n1", "n2", "n3"), (0, 1, 2))
 
-    assert [[5.0, pytest.approx(log(4))]] == own(torch.tensor([[5.0, 0.0, log(3)]])).tolist()
-    assert [0, 1, 1] == own.label_map.tolist()
+    assert [[5.0, pytest.approx(log(4))]] == subset(torch.tensor([[5.0, 0.0, log(3)]])).tolist()
+    assert [0, 1, 1] == subset.label_map.tolist()
 
 
 @pytest.mark.parametrize("members", [(("cat",), ("wolf",)), (("cat",), ())])

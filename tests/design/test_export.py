@@ -35,10 +35,10 @@ def test_image_by_image(exported, answer_in_torch, run_onnx, cut):
     bundle, codec = exported.bundle, exported.bundle.codec(cut)
     for pixels in exported.pixels:
         latent, logits = answer_in_torch(exported.study, pixels, cut)
-        found = run_onnx(bundle.head_path(cut), pixels[None])
-        assert np.uint8 == found.dtype
-        np.testing.assert_array_equal(latent, found[0])
-        arrived = codec.decode_symbols(codec.encode_symbols(found[0]))
+        symbols = run_onnx(bundle.head_path(cut), pixels[None])
+        assert np.uint8 == symbols.dtype
+        np.testing.assert_array_equal(latent, symbols[0])
+        arrived = codec.decode_symbols(codec.encode_symbols(symbols[0]))
         answered = run_onnx(bundle.tail_path(cut), arrived[None])
         assert np.float32 == answered.dtype
         assert logits.argmax() == answered[0].argmax()
@@ -60,7 +60,7 @@ def test_any_batch(exported, run_onnx, images):
     for cut in CUTS:
         latents = run_onnx(bundle.head_path(cut), exported.pixels[:images])
         assert (images, *bundle.record.cut(cut).latent_shape) == latents.shape
-        one_by_one = [run_onnx(bundle.head_path(cut), one[None])[0] for one in exported.pixels[:images]]
+        one_by_one = [run_onnx(bundle.head_path(cut), image[None])[0] for image in exported.pixels[:images]]
         np.testing.assert_array_equal(one_by_one, latents)
         assert (images, 3) == run_onnx(bundle.tail_path(cut), latents).shape
     assert (images, 3) == run_onnx(bundle.local_path, exported.pixels[:images]).shape
@@ -104,7 +104,9 @@ def test_weights_are_there_once(exported):
     # In a head, in a tail, and in the whole model.
     assert 1 == len(places["conv2.weight"])
     content = (exported.bundle.directory / "weights.bin").read_bytes()
-    spans = sorted({(int(offset), int(length)) for found in places.values() for offset, length in found})
+    spans = sorted(
+        {(int(offset), int(length)) for entries_of_name in places.values() for offset, length in entries_of_name}
+    )
     assert all(start + length <= after for (start, length), (after, _) in pairwise(spans))
     assert len(spans) == len({content[start : start + length] for start, length in spans})
 
@@ -113,7 +115,9 @@ def test_manifest(exported):
     """The manifest says what the study measured, and what the comparison with torch gave."""
     record, study = exported.record, exported.study
     predictions = {
-        one.cut: one for one in PredictionsRecord.load(study.directory).predictions if one.group == "all classes"
+        prediction.cut: prediction
+        for prediction in PredictionsRecord.load(study.directory).predictions
+        if prediction.group == "all classes"
     }
     assert ("tiny-net", study.record.model.fingerprint) == (record.name, record.model_fingerprint)
     assert study.record.base_accuracy == record.base_accuracy
@@ -133,7 +137,9 @@ def test_manifest(exported):
 def test_remote_setting(exported):
     """The recommended image is the smallest that surely costs at most a point, or else the most accurate."""
     setting = exported.record.remote.recommended
-    measured = [one for one in PredictionsRecord.load(exported.study.directory).remote if one.group == "all classes"]
+    measured = [
+        image for image in PredictionsRecord.load(exported.study.directory).remote if image.group == "all classes"
+    ]
     good = [row.payload_bytes.mean for row in measured if row.against_whole.largest_loss(row.accuracy.images) <= 0.01]
     assert setting.accuracy is not None
     if good:

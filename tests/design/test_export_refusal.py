@@ -26,7 +26,7 @@ def spoil(target, change):
     def export_spoilt(module, example, *, source, **names):
         model = real(module, example, source=source, **names)
         if target == names["target"]:
-            tensor = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+            tensor = max(model.graph.initializer, key=lambda weight: len(weight.raw_data))
             tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), tensor.name))
         return model
 

@@ -36,9 +36,9 @@ def weights_of(directory):
 
 def assert_same(first, second):
     """Both directories hold the same weights, bit for bit, and the same codec."""
-    one, other = weights_of(first), weights_of(second)
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    weights, other = weights_of(first), weights_of(second)
+    assert weights.keys() == other.keys()
+    assert all(torch.equal(weights[name], other[name]) for name in weights)
     assert read_split(first).codec.codec_id == read_split(second).codec.codec_id
 
 
@@ -141,7 +141,7 @@ def test_closed_sides_stay(study, fast, side):
             fit_into(directory, study, RATIO, settings=settings)
         tensors.append(weights_of(directory))
     name = "model.tail.conv2.weight" if side == "tail" else f"bottleneck.maps.0.{side}"
-    opened, kept, start = (one.get(name, study.model.module.conv2.weight) for one in tensors)
+    opened, kept, start = (side_tensors.get(name, study.model.module.conv2.weight) for side_tensors in tensors)
     assert torch.equal(start, kept)
     assert not torch.equal(start, opened)
 
@@ -264,15 +264,15 @@ def test_loaded_split_answers_as_measured(study, fast, settings, design):
     """What is loaded from the files gives exactly the measurement in the record."""
     budget = Budget(payload_bytes=40)
     directory = study.directory / "here"
-    made = fit_into(directory, study, budget, design=design, settings=fast(epochs=2, **settings))
+    record = fit_into(directory, study, budget, design=design, settings=fast(epochs=2, **settings))
     again = open_study(study.directory, allow_code=True)
     built = load_split(again, directory)
     assert ("train_tail" not in settings) == (built.tail is not None)
     view = again.view()
     images = view.images("test")
-    (evaluation,) = evaluate_splits(view, [built], images=images, precision=made.measurement.precision)
-    assert made.measurement == measure(view, evaluation, part="test")
-    assert made == SplitRecord.load(directory)
+    (evaluation,) = evaluate_splits(view, [built], images=images, precision=record.measurement.precision)
+    assert record.measurement == measure(view, evaluation, part="test")
+    assert record == SplitRecord.load(directory)
 
 
 def test_trained_already(study, fast):

@@ -50,9 +50,9 @@ def kill_second(directory, killed):
     """Kill the worker as soon as one cut is finished and it has begun the next."""
     for _ in range(3000):
         finished = list(directory.glob("splits/*/split.json"))
-        if finished and (found := workers()):
+        if finished and (pids := workers()):
             killed.append((finished[0], finished[0].stat().st_mtime_ns))
-            os.kill(found[0], signal.SIGKILL)
+            os.kill(pids[0], signal.SIGKILL)
             return
         time.sleep(0.02)
 

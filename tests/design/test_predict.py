@@ -53,32 +53,32 @@ def test_every_cut_at_every_budget(study: Study) -> None:
 
     cuts = [cut.name for cut in study.cuts()]
     assert {(cut, tag) for cut in cuts for tag in ("40B", "1in4")} == {
-        (one.cut, one.budget.tag) for one in record.predictions
+        (row.cut, row.budget.tag) for row in record.predictions
     }
     assert record == PredictionsRecord.load(study.directory)
     images = study.view().images("select")
-    for one in record.predictions:
-        assert "select" == one.measurement.part
-        assert one.cui is not None
-        assert len(images) == one.measurement.accuracy.images == one.measurement.payload_bytes.images
+    for row in record.predictions:
+        assert "select" == row.measurement.part
+        assert row.cui is not None
+        assert len(images) == row.measurement.accuracy.images == row.measurement.payload_bytes.images
         directory = split_directory(
-            study.directory, cut=one.cut, group="all classes", design="linear", budget=one.budget, trained=False
+            study.directory, cut=row.cut, group="all classes", design="linear", budget=row.budget, trained=False
         )
         saved = read_split(directory)
-        assert saved.record.measurement == one.measurement
+        assert saved.record.measurement == row.measurement
         assert ("rans", {}) == (saved.record.coder, saved.tensors)
-        (again,) = evaluate_splits(study.view(), [saved.at(study.cuts((one.cut,))[0])], images=images)
-        assert one.measurement.accuracy.correct == int((again.answers == again.labels).sum())
-        assert one.measurement.payload_bytes.mean == pytest.approx(float(again.payload_bytes.mean()))
+        (again,) = evaluate_splits(study.view(), [saved.at(study.cuts((row.cut,))[0])], images=images)
+        assert row.measurement.accuracy.correct == int((again.answers == again.labels).sum())
+        assert row.measurement.payload_bytes.mean == pytest.approx(float(again.payload_bytes.mean()))
 
 
 def test_elements_of_a_ratio(study: Study) -> None:
     """One in four of the elements, as near as whole latents of all patches come to it from below."""
     record = predict(study, [Budget(element_ratio=4)], settings=SETTINGS)
 
-    for one in record.predictions:
-        elements = one.bytes / 4
-        assert 0.1 * elements < one.measurement.elements <= elements / 4
+    for row in record.predictions:
+        elements = row.bytes / 4
+        assert 0.1 * elements < row.measurement.elements <= elements / 4
 
 
 def test_positions_share_a_few_bytes(study: Study) -> None:
@@ -134,7 +134,7 @@ def test_nothing_is_computed_twice(study: Study) -> None:
     both = predict(study, BUDGETS, settings=SETTINGS, progress=progress)
     assert "statistics of patches" in seen
     assert "compressed images" not in seen
-    assert {"40B", "1in4"} == {one.budget.tag for one in both.predictions}
+    assert {"40B", "1in4"} == {row.budget.tag for row in both.predictions}
 
 
 PHASES = [
@@ -201,10 +201,10 @@ def test_a_subset_answers_among_its_classes(study: Study) -> None:
     predict(study, BUDGETS[:1], cuts=("pool1",), settings=SETTINGS)
     record = predict(study, BUDGETS[:1], cuts=("pool1",), group="bars,rows", settings=SETTINGS)
 
-    assert ["all classes", "bars,rows"] == sorted(one.group for one in record.predictions)
-    (subset,) = (one for one in record.predictions if one.group == "bars,rows")
+    assert ["all classes", "bars,rows"] == sorted(row.group for row in record.predictions)
+    (subset,) = (row for row in record.predictions if row.group == "bars,rows")
     assert {"bars", "rows"} == set(subset.measurement.per_class)
-    assert {"all classes", "bars,rows"} == {one.group for one in record.remote}
+    assert {"all classes", "bars,rows"} == {row.group for row in record.remote}
 
 
 @pytest.mark.parametrize(
@@ -277,18 +277,18 @@ def test_a_cut_has_other_patches_for_other_budgets(study: Study) -> None:
     record = predict(study, [few, many], cuts=("relu1",), settings=replace(SETTINGS, tuning=tuning))
 
     sides: list[int] = []
-    for one in record.predictions:
+    for row in record.predictions:
         directory = split_directory(
-            study.directory, cut="relu1", group="all classes", design="linear", budget=one.budget, trained=False
+            study.directory, cut="relu1", group="all classes", design="linear", budget=row.budget, trained=False
         )
         saved = read_split(directory)
         (cut,) = study.cuts(("relu1",))
         (again,) = evaluate_splits(study.view(), [saved.at(cut)], images=study.view().images("select"))
-        assert one.measurement.payload_bytes.mean == again.payload_bytes.mean()
-        assert one.measurement.divergence_nats == pytest.approx(again.divergence_nats, rel=1e-3)
+        assert row.measurement.payload_bytes.mean == again.payload_bytes.mean()
+        assert row.measurement.divergence_nats == pytest.approx(again.divergence_nats, rel=1e-3)
         sides.append(saved.record.bottleneck.patch)
     assert [2, 1] == sides
-    assert [one.budget for one in record.predictions] == [few, many]
+    assert [row.budget for row in record.predictions] == [few, many]
 
 
 @pytest.mark.parametrize("coder", CODERS)

@@ -71,10 +71,10 @@ def test_the_best_split_is_measured_on_all_images(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(predict_quick, "evaluate_splits", evaluate)
     budget = Budget(payload_bytes=40)
-    found = evaluate_quickly(
+    evaluations = evaluate_quickly(
         None, list(range(8)), [budget] * 8, images=np.arange(256), precision="fp32", kept=None, progress=print
     )
-    images = [len(evaluation.labels) for evaluation in found]
+    images = [len(evaluation.labels) for evaluation in evaluations]
 
     assert max(images) == images[2] > 32
     assert [32] * 3 == [images[0], images[1], images[5]]

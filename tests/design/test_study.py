@@ -34,13 +34,13 @@ def copied(analysed: Path, tiny_data: Path, tiny_model_file: Path, tiny_weights:
 
 def test_opened_as_it_was(copied: Path, opened: Study) -> None:
     """Model, data and preprocessing are those that were analysed."""
-    found = open_study(copied, allow_code=True)
+    again = open_study(copied, allow_code=True)
 
-    assert opened.record.groups == found.record.groups
+    assert opened.record.groups == again.record.groups
     images = torch.randn(4, 3, 16, 16)
     with torch.no_grad():
-        assert torch.equal(opened.graph.module(images), found.graph.module(images))
-    assert {part: len(members) for part, members in found.data.parts.items()} == found.record.data.part_images
+        assert torch.equal(opened.graph.module(images), again.graph.module(images))
+    assert {part: len(members) for part, members in again.data.parts.items()} == again.record.data.part_images
 
 
 def change_weights(directory: Path) -> None:

@@ -28,21 +28,21 @@ def test_verification(study, fast, monkeypatch):
     monkeypatch.setattr("isplit.design.predict.packaged_calibration", lambda: half)
     record = verify(study, BUDGET, cuts=CUTS, settings=fast(epochs=1))
     assert record == VerificationRecord.load(study.directory)
-    (found,) = record.verifications
-    assert list(CUTS) == [one.cut for one in found.cuts]
-    assert ["cui", "size", "depth", "closed-form", "calibrated"] == [one.predictor for one in found.scores]
-    predictions = {one.cut: one for one in PredictionsRecord.load(study.directory).predictions}
+    (verification,) = record.verifications
+    assert list(CUTS) == [row.cut for row in verification.cuts]
+    assert ["cui", "size", "depth", "closed-form", "calibrated"] == [score.predictor for score in verification.scores]
+    predictions = {row.cut: row for row in PredictionsRecord.load(study.directory).predictions}
     curve = {point.cut: point.cui for point in CurveRecord.load(study.directory).points}
-    for one in found.cuts:
-        assert ("select", "test") == (one.closed_form.part, one.trained.part)
-        assert one.closed_form == predictions[one.cut].measurement
-        assert curve[one.cut] == one.cui
-        before, whole = one.closed_form.accuracy.accuracy, one.closed_form.whole.accuracy
-        assert pytest.approx(min(1, (before + whole) / 2)) == one.calibrated_accuracy
-        assert one.trained == fit(study, one.cut, BUDGET, settings=fast(epochs=1)).measurement
-    best = max(one.trained.accuracy.accuracy for one in found.cuts)
-    for score in found.scores:
-        (first,) = (one for one in found.cuts if one.cut == score.top1)
+    for row in verification.cuts:
+        assert ("select", "test") == (row.closed_form.part, row.trained.part)
+        assert row.closed_form == predictions[row.cut].measurement
+        assert curve[row.cut] == row.cui
+        before, whole = row.closed_form.accuracy.accuracy, row.closed_form.whole.accuracy
+        assert pytest.approx(min(1, (before + whole) / 2)) == row.calibrated_accuracy
+        assert row.trained == fit(study, row.cut, BUDGET, settings=fast(epochs=1)).measurement
+    best = max(row.trained.accuracy.accuracy for row in verification.cuts)
+    for score in verification.scores:
+        (first,) = (row for row in verification.cuts if row.cut == score.top1)
         assert 100 * (best - first.trained.accuracy.accuracy) == score.top1_regret_points
         assert 0 == score.top3_regret_points
 
@@ -52,7 +52,7 @@ def test_budgets_stand_side_by_side(study, fast):
     settings = fast(epochs=0)
     for budget in (BUDGET, Budget(payload_bytes=40), BUDGET):
         verify(study, budget, cuts=CUTS[1:], settings=settings)
-    tags = [one.budget.tag for one in VerificationRecord.load(study.directory).verifications]
+    tags = [row.budget.tag for row in VerificationRecord.load(study.directory).verifications]
     assert ["40B", "26B"] == tags
 
 

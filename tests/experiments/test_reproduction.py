@@ -54,9 +54,9 @@ def scored(values: dict[str, float], *, network: str = "a", name: str = "cui") -
 
 
 def truth_of(*lines: Row, **wanted) -> Truth:
-    found = gather(lines, lines[0]["pair"], **wanted)
-    assert found is not None
-    return found
+    truth = gather(lines, lines[0]["pair"], **wanted)
+    assert truth is not None
+    return truth
 
 
 def test_a_truth_is_of_one_network() -> None:
@@ -78,24 +78,24 @@ def test_predictors_are_of_the_truths_network() -> None:
     assert is_whole(truth, scores)
     assert not is_whole(truth, scores[1:])
     assert not is_whole(truth_of(line("c1", 0.6)), scores)
-    found = predictors(truth, scores)
-    assert ({"c1": 1.0, "c2": 2.0}, 3.0) == found["cui"]
-    assert {"c1": 2.0, "c2": 4.0} == found["cui, summed over channels and positions"][0]
-    assert {"c1": -400.0, "c2": -400.0} == found["size"][0]
-    assert {"c1": pytest.approx(0.5), "c2": pytest.approx(0.8)} == found["closed form"][0]
+    values = predictors(truth, scores)
+    assert ({"c1": 1.0, "c2": 2.0}, 3.0) == values["cui"]
+    assert {"c1": 2.0, "c2": 4.0} == values["cui, summed over channels and positions"][0]
+    assert {"c1": -400.0, "c2": -400.0} == values["size"][0]
+    assert {"c1": pytest.approx(0.5), "c2": pytest.approx(0.8)} == values["closed form"][0]
 
 
 def test_judgement_by_hand() -> None:
     """Two of three pairs of cuts in the right order: τ 1/3; the first choice is 5 points below the best."""
     truth = truth_of(line("c1", 0.60), line("c2", 0.70), line("c3", 0.65))
-    found = judge(truth, {"c1": 0.50, "c2": 0.66, "c3": 0.69}, accuracies=True, seconds=3.0)
+    judgement = judge(truth, {"c1": 0.50, "c2": 0.66, "c3": 0.69}, accuracies=True, seconds=3.0)
 
-    assert pytest.approx(1 / 3) == found.tau
-    assert pytest.approx(5) == found.first_regret
-    assert 0 == found.three_regret
-    assert pytest.approx((10 + 4 + 4) / 3) == found.error_points
-    assert pytest.approx(10) == found.cost_percent
-    assert found.clear_tau is None  # three pairs of cuts are too few to say
+    assert pytest.approx(1 / 3) == judgement.tau
+    assert pytest.approx(5) == judgement.first_regret
+    assert 0 == judgement.three_regret
+    assert pytest.approx((10 + 4 + 4) / 3) == judgement.error_points
+    assert pytest.approx(10) == judgement.cost_percent
+    assert judgement.clear_tau is None  # three pairs of cuts are too few to say
 
 
 def test_ceilings_compare_like_with_like() -> None:
@@ -116,13 +116,13 @@ def test_ceilings_compare_like_with_like() -> None:
 def test_calibration_leaves_the_pair_out() -> None:
     """A pair's own outcome changes nothing about what is predicted for it: of others' losses, half remained."""
     others = [truth_of(line("c1", 0.7, pair="two-tin20", before=0.5), line("c2", 0.85, pair="two-tin20", before=0.8))]
-    for own in (0.1, 0.9):
-        truth = truth_of(line("c1", own, before=0.65), line("c2", own, before=0.8))
-        found = judge_all([truth], [truth, *others], [scored({"c1": 1.0, "c2": 2.0}, name="closed form")])
+    for trained in (0.1, 0.9):
+        truth = truth_of(line("c1", trained, before=0.65), line("c2", trained, before=0.8))
+        judgements = judge_all([truth], [truth, *others], [scored({"c1": 1.0, "c2": 2.0}, name="closed form")])
         expected = {"c1": WHOLE - 0.125, "c2": WHOLE - 0.05}
         assert pytest.approx(expected, abs=1e-3) == calibrated(truth, others)
-        error = 100 * sum(abs(value - own) for value in expected.values()) / 2
-        assert pytest.approx(error, abs=0.1) == found["closed form, calibrated"][0].error_points
+        error = 100 * sum(abs(value - trained) for value in expected.values()) / 2
+        assert pytest.approx(error, abs=0.1) == judgements["closed form, calibrated"][0].error_points
     assert pytest.approx(0.25) == loss_before(truth.rows["c1"])
 
 

@@ -59,8 +59,8 @@ def test_no_division_is_better(times: MachineTimes, limit_mb: int, objective: Se
             split_into_segments(times, max_memory_bytes=limit, objective=objective, runtime_bytes=0)
         return
     plan = split_into_segments(times, max_memory_bytes=limit, objective=objective, runtime_bytes=0)
-    found = {"bytes": plan.crossing_bytes, "segments": float(len(plan.segments)), "time": 0.0}[objective]
-    assert least == pytest.approx((found, plan.latency_ms))
+    value = {"bytes": plan.crossing_bytes, "segments": float(len(plan.segments)), "time": 0.0}[objective]
+    assert least == pytest.approx((value, plan.latency_ms))
     assert plan.memory_bytes <= limit
 
 

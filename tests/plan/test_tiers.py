@@ -134,27 +134,27 @@ def cp_sat(problem: TierProblem) -> float:
 def test_it_is_the_best_of_all(seed: int, objective: TierObjective):
     """No placement of layers on three machines is better, for either objective."""
     problem = random_problem(seed)
-    found = place_on_tiers(problem, objective=objective)
-    assert every_placement(problem, objective) == (np.inf if found is None else pytest.approx(found.cost_ms))
+    placement = place_on_tiers(problem, objective=objective)
+    assert every_placement(problem, objective) == (np.inf if placement is None else pytest.approx(placement.cost_ms))
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_cp_sat_finds_the_same(seed: int):
     """OR-tools, with a model of its own, comes to the same latency on ten cuts."""
     problem = random_problem(100 + seed, cuts=10)
-    found = place_on_tiers(problem)
-    assert cp_sat(problem) == (np.inf if found is None else pytest.approx(found.cost_ms))
+    placement = place_on_tiers(problem)
+    assert cp_sat(problem) == (np.inf if placement is None else pytest.approx(placement.cost_ms))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_segments_have_the_cost(seed: int):
     """What is returned as segments adds up to the cost, and covers the model in order."""
     problem = random_problem(seed, tiers=4)
-    found = place_on_tiers(problem)
-    assert found is not None
-    times, answer = stages(problem, found.segments)
-    assert sum(times) + answer == pytest.approx(found.cost_ms)
-    borders = [found.segments[0].start, *(segment.end for segment in found.segments)]
+    placement = place_on_tiers(problem)
+    assert placement is not None
+    times, answer = stages(problem, placement.segments)
+    assert sum(times) + answer == pytest.approx(placement.cost_ms)
+    borders = [placement.segments[0].start, *(segment.end for segment in placement.segments)]
     assert borders == sorted(borders)
     assert (0, problem.encode_ms.shape[1] - 1) == (borders[0], borders[-1])
 

@@ -97,7 +97,7 @@ def test_a_verdict_that_does_not_change_is_said_once(predictions: PredictionsRec
 
 def test_nearly_all_on_the_device_is_no_split(predictions: PredictionsRecord):
     """A head with 95 % of the operations is not offered, however few bytes it sends."""
-    deep = tuple(one for one in predictions.predictions if one.cut == "last")
+    deep = tuple(row for row in predictions.predictions if row.cut == "last")
     record = predictions.model_copy(update={"predictions": deep})
     assert verdict(record, group=CLASSES, loss=0.01).split is None
     assert "no split surely stays at these budgets" in verdict_texts(record, group=CLASSES)[0]

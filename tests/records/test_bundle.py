@@ -82,18 +82,18 @@ def record(**changes):
 
 def test_golden():
     """The golden manifest is read as it was meant, and written again as it is; what is new has a default."""
-    found = record()
-    cut = found.cut("features.23")
+    manifest = record()
+    cut = manifest.cut("features.23")
     assert isinstance(cut, CutPlacement)
-    assert ("pets", "features.23/tail.onnx", (16, 4, 4), True) == (found.name, cut.tail, cut.latent_shape, cut.int8)
-    assert isinstance(found.remote, RemotePlacement)
-    assert ImageSetting(**GOLDEN["remote"]["recommended"]) == found.remote.recommended
-    assert LocalPlacement(file="whole.onnx", accuracy=None) == found.local
-    assert BundledFile(bytes=10, sha256=HASH) == found.files["whole.onnx"]
-    assert ClassGroup(name="all", classes=("cat", "ill"), members=(("cat",), ("flu", "cold"))) == found.group
-    assert isinstance(found.preprocessing, Preprocessing)
-    assert isinstance(found.base_accuracy, Accuracy)
-    written = json.loads(found.to_json())
+    assert ("pets", "features.23/tail.onnx", (16, 4, 4), True) == (manifest.name, cut.tail, cut.latent_shape, cut.int8)
+    assert isinstance(manifest.remote, RemotePlacement)
+    assert ImageSetting(**GOLDEN["remote"]["recommended"]) == manifest.remote.recommended
+    assert LocalPlacement(file="whole.onnx", accuracy=None) == manifest.local
+    assert BundledFile(bytes=10, sha256=HASH) == manifest.files["whole.onnx"]
+    assert ClassGroup(name="all", classes=("cat", "ill"), members=(("cat",), ("flu", "cold"))) == manifest.group
+    assert isinstance(manifest.preprocessing, Preprocessing)
+    assert isinstance(manifest.base_accuracy, Accuracy)
+    written = json.loads(manifest.to_json())
     assert GOLDEN == without_news(written, GOLDEN)
 
 
@@ -170,8 +170,8 @@ segments = st.text("abz019._- é", min_size=1, max_size=6).filter(lambda text: s
 @given(st.lists(segments, min_size=1, max_size=3).map("/".join))
 def test_plain_paths(path):
     """Paths that go down are taken as they are, and come back from JSON."""
-    found = record(files=GOLDEN["files"] | {path: {"bytes": 1, "sha256": HASH}})
-    assert path in BundleRecord.from_json(found.to_json()).files
+    manifest = record(files=GOLDEN["files"] | {path: {"bytes": 1, "sha256": HASH}})
+    assert path in BundleRecord.from_json(manifest.to_json()).files
 
 
 @given(st.text(max_size=12).map(lambda text: f"../{text}") | st.text(max_size=12).map(lambda text: f"/{text}"))

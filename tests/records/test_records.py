@@ -508,15 +508,15 @@ def test_write_into_nowhere(tmp_path):
 )
 def test_wilson_interval(correct, images, low, high):
     """The 95 % Wilson score interval, against values worked out from its formula."""
-    found = Accuracy.from_counts(correct, images)
-    assert (low, high) == pytest.approx((found.low, found.high), abs=5e-5)
-    assert (correct, images) == (found.correct, found.images)
+    accuracy = Accuracy.from_counts(correct, images)
+    assert (low, high) == pytest.approx((accuracy.low, accuracy.high), abs=5e-5)
+    assert (correct, images) == (accuracy.correct, accuracy.images)
 
 
 @given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_interval_holds_the_share(counts):
     """The interval lies in [0, 1] and holds the share; that of the wrong answers is its mirror image."""
     correct, images = counts
-    found, mirror = Accuracy.from_counts(correct, images), Accuracy.from_counts(images - correct, images)
-    assert 0 <= found.low <= found.accuracy <= found.high <= 1
-    assert (found.low, found.high) == pytest.approx((1 - mirror.high, 1 - mirror.low), abs=1e-12)
+    accuracy, mirror = Accuracy.from_counts(correct, images), Accuracy.from_counts(images - correct, images)
+    assert 0 <= accuracy.low <= accuracy.accuracy <= accuracy.high <= 1
+    assert (accuracy.low, accuracy.high) == pytest.approx((1 - mirror.high, 1 - mirror.low), abs=1e-12)

@@ -188,7 +188,7 @@ def candidates(graph: GraphRecord) -> CandidatesRecord:
 
 
 def _group(name: str, classes: tuple[str, ...]) -> ClassGroup:
-    return ClassGroup(name=name, classes=classes, members=tuple((one,) for one in classes))
+    return ClassGroup(name=name, classes=classes, members=tuple((member,) for member in classes))
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_curves_are_all_classes_then_subsets_then_classes(
         ("class", "school bus"),
         ("class", "espresso"),
     ]
-    assert expected == [(one.kind, one.label) for one in curves(study, curve, candidates)]
+    assert expected == [(mark.kind, mark.label) for mark in curves(study, curve, candidates)]
 
 
 def test_all_classes_curve_has_gaps_and_marks(study: StudyRecord, curve: CurveRecord, candidates: CandidatesRecord):

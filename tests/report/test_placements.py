@@ -6,7 +6,7 @@ from isplit.report.placements import efficient, split_rows
 
 def test_ranks_are_within_budget_and_classes(predictions: PredictionsRecord):
     """By accuracy, by importance and by size; other budgets and other classes do not count."""
-    found = {
+    ranks = {
         (row.prediction.cut, row.prediction.budget.tag, row.prediction.group): (
             row.accuracy_rank,
             row.cui_rank,
@@ -14,16 +14,16 @@ def test_ranks_are_within_budget_and_classes(predictions: PredictionsRecord):
         )
         for row in split_rows(predictions.predictions)
     }
-    assert (3, 3, 3) == found["features.4", "128B", "all classes"]
-    assert (1, 1, 1) == found["features.28", "128B", "all classes"]
-    assert (3, 1, 1) == found["features.28", "512B", "all classes"]
-    assert (1, 1, 1) == found["features.4", "128B", "animals"]
+    assert (3, 3, 3) == ranks["features.4", "128B", "all classes"]
+    assert (1, 1, 1) == ranks["features.28", "128B", "all classes"]
+    assert (3, 1, 1) == ranks["features.28", "512B", "all classes"]
+    assert (1, 1, 1) == ranks["features.4", "128B", "animals"]
 
 
 def test_equals_share_a_rank(predictions: PredictionsRecord):
     """Two of the same accuracy are both first, and the next is third; a cut without importance has no such rank."""
     first, second, third = (
-        one for one in predictions.predictions if one.budget.tag == "128B" and one.group != "animals"
+        row for row in predictions.predictions if row.budget.tag == "128B" and row.group != "animals"
     )
     same = second.model_copy(update={"measurement": third.measurement, "cui": None})
     rows = split_rows([first, same, third])
@@ -34,20 +34,20 @@ def test_equals_share_a_rank(predictions: PredictionsRecord):
 
 def test_budgets_in_order(predictions: PredictionsRecord):
     """Bytes before ratios, small before large, the ratio that sends least first."""
-    one = predictions.predictions[0]
+    prediction = predictions.predictions[0]
 
     def with_budget(**fields: float) -> Prediction:
-        return one.model_copy(update={"budget": one.budget.model_validate(fields)})
+        return prediction.model_copy(update={"budget": prediction.budget.model_validate(fields)})
 
-    found = [with_budget(element_ratio=8), with_budget(payload_bytes=512), with_budget(payload_bytes=64)]
-    found.append(with_budget(element_ratio=64))
+    rows = [with_budget(element_ratio=8), with_budget(payload_bytes=512), with_budget(payload_bytes=64)]
+    rows.append(with_budget(element_ratio=64))
     assert ["64B", "512B", "1in64", "1in8"] == [
-        one.budget.tag for one in sorted(found, key=lambda one: one.budget.order)
+        prediction.budget.tag for prediction in sorted(rows, key=lambda prediction: prediction.budget.order)
     ]
 
 
 def test_a_beaten_image_setting_is_left_out(predictions: PredictionsRecord):
     """JPEG 50 has more bytes and a lower accuracy than WebP 80; the others stay, smallest first."""
     assert [("webp", 5), ("webp", 80), ("jpeg", 90)] == [
-        (one.format, one.quality) for one in efficient(predictions.remote)
+        (image.format, image.quality) for image in efficient(predictions.remote)
     ]

@@ -73,12 +73,12 @@ def planned(plan_page: Page) -> Page:
     return plan_page
 
 
-def compare(page: Page, record: PlanRecord, found: dict[str, Any]) -> None:
+def compare(page: Page, record: PlanRecord, shown: dict[str, Any]) -> None:
     """Check that the page has the record's latencies and its choice."""
-    latencies = json.loads(found["ms"])
+    latencies = json.loads(shown["ms"])
     expected = {placement.name: pytest.approx(placement.latency_ms, rel=1e-6) for placement in record.placements}
     assert expected == latencies
-    assert (record.answer.chosen or "") == found["best"]
+    assert (record.answer.chosen or "") == shown["best"]
 
 
 def test_page_starts_where_the_plan_stands(planned: Page, plan_directory: Path):
@@ -119,10 +119,10 @@ def test_page_and_planner_agree(
     page, complaints = open_plan(browser, tmp_path)
     choices: set[str] = set()
     for rate, rtt, speed in POSITIONS:
-        found = move(page, rate=rate, rtt=rtt, speed=speed)
+        shown = move(page, rate=rate, rtt=rtt, speed=speed)
         record = plan_at(10**rate, 10**rtt - 1, 10**speed)
-        compare(page, record, found)
-        choices.add(found["best"])
+        compare(page, record, shown)
+        choices.add(shown["best"])
     page.context.close()
     assert complaints == []
     assert len(choices) > 1
@@ -130,12 +130,12 @@ def test_page_and_planner_agree(
 
 def test_limits_change_the_answer(planned: Page, plan_directory: Path, fast_server: ProfileRecord):
     """A latency that nothing keeps leaves no answer; a large loss lets every placement in; both as Python says."""
-    found = move(planned, latency=0.0)
-    assert ("", "No placement keeps these limits.") == (found["best"], planned.locator("#plan-now").inner_text())
-    found = move(planned, latency=4.02, loss=20.1, speed=-1.5)
+    shown = move(planned, latency=0.0)
+    assert ("", "No placement keeps these limits.") == (shown["best"], planned.locator("#plan-now").inner_text())
+    shown = move(planned, latency=4.02, loss=20.1, speed=-1.5)
     device = load_device("pi4", name="--device").scaled(10**1.5)
     record = plan(plan_directory, device=device, link="4g", server=fast_server, limits=Limits(max_accuracy_loss=1.0))
-    compare(planned, record, found)
+    compare(planned, record, shown)
 
 
 def test_reset_goes_back_to_the_plan(planned: Page, plan_directory: Path):
@@ -182,12 +182,12 @@ def test_a_kind_has_one_colour(planned: Page):
 
 def test_widths_of_the_bars_are_shares_of_the_longest(planned: Page):
     """The parts of each bar add up to its total over the longest total."""
-    found = json.loads(move(planned)["ms"])
+    latencies = json.loads(move(planned)["ms"])
     rows = planned.evaluate("""() => [...document.querySelectorAll('#plan-bars .run')].map((row) => [
         row.querySelector('.run-name').innerText,
         [...row.querySelectorAll('.run-bar span')].reduce((sum, part) => sum + parseFloat(part.style.width), 0)])""")
-    longest = max(found[name] for name, _ in rows)
-    assert {name: pytest.approx(100 * found[name] / longest, abs=0.01) for name, _ in rows} == dict(rows)
+    longest = max(latencies[name] for name, _ in rows)
+    assert {name: pytest.approx(100 * latencies[name] / longest, abs=0.01) for name, _ in rows} == dict(rows)
     assert len(rows) >= 3
 
 

@@ -23,9 +23,9 @@ def text_of(html: str) -> str:
 
 
 def section(html: str, identity: str) -> str:
-    found = re.search(rf'<section aria-labelledby="{identity}".*?</section>', html, flags=re.DOTALL)
-    assert found is not None, identity
-    return found[0]
+    match = re.search(rf'<section aria-labelledby="{identity}".*?</section>', html, flags=re.DOTALL)
+    assert match is not None, identity
+    return match[0]
 
 
 def test_series_by_hand(predictions: PredictionsRecord, trained: tuple[SplitRecord, ...]):
@@ -132,9 +132,9 @@ def test_columns_that_say_nothing_are_left_out(records: Records, predictions: Pr
     assert "Classes" in head
     assert "After training" not in head
     rows = tuple(
-        one.model_copy(update={"predicted_accuracy": 0.7})
-        for one in predictions.predictions
-        if one.group == "all classes"
+        row.model_copy(update={"predicted_accuracy": 0.7})
+        for row in predictions.predictions
+        if row.group == "all classes"
     )
     calibrated = predictions.model_copy(update={"predictions": rows, "calibration": "40 splits of <two> networks"})
     page = report_html(*records, FurtherRecords(predictions=calibrated))

@@ -120,16 +120,16 @@ def _share(models):
 
 def _models():
     image, logits = ("image", (8, 8, 3)), ("logits", (5,))
-    one, two = (("latent", SHAPES[name]) for name in SHAPES)
+    first, second = (("latent", SHAPES[name]) for name in SHAPES)
     heads = {
-        "stage.1": _model(_pixels() + _stage(1, "symbols1") + _to_latent("symbols1"), *image, *one),
+        "stage.1": _model(_pixels() + _stage(1, "symbols1") + _to_latent("symbols1"), *image, *first),
         "stage.2": _model(
-            _pixels() + _stage(1, "symbols1") + _stage(2, "symbols2") + _to_latent("symbols2"), *image, *two
+            _pixels() + _stage(1, "symbols1") + _stage(2, "symbols2") + _to_latent("symbols2"), *image, *second
         ),
     }
     tails = {
-        "stage.1": _model(_from_latent("symbols1") + _stage(2, "symbols2") + _classifier("symbols2"), *one, *logits),
-        "stage.2": _model(_from_latent("symbols2") + _classifier("symbols2"), *two, *logits),
+        "stage.1": _model(_from_latent("symbols1") + _stage(2, "symbols2") + _classifier("symbols2"), *first, *logits),
+        "stage.2": _model(_from_latent("symbols2") + _classifier("symbols2"), *second, *logits),
     }
     whole = _model(_pixels() + _stage(1, "symbols1") + _stage(2, "symbols2") + _classifier("symbols2"), *image, *logits)
     return heads, tails, whole

@@ -40,12 +40,12 @@ def refused(directory, match, **options):
 @pytest.mark.parametrize("verify", [True, False])
 def test_open(tiny, verify):
     """A whole bundle opens, and says where everything is."""
-    found = Bundle.open(tiny.directory, verify=verify)
-    assert "tiny" == found.name
-    assert tiny.directory / "whole.onnx" == found.local_path == found.remote_path
-    assert tiny.directory / "stage.1.head.onnx" == found.head_path("stage.1")
-    assert tiny.directory / "stage.2.tail.onnx" == found.tail_path("stage.2")
-    assert found.codec("stage.2") is found.codec("stage.2")
+    bundle = Bundle.open(tiny.directory, verify=verify)
+    assert "tiny" == bundle.name
+    assert tiny.directory / "whole.onnx" == bundle.local_path == bundle.remote_path
+    assert tiny.directory / "stage.1.head.onnx" == bundle.head_path("stage.1")
+    assert tiny.directory / "stage.2.tail.onnx" == bundle.tail_path("stage.2")
+    assert bundle.codec("stage.2") is bundle.codec("stage.2")
 
 
 def test_answers_vary(tiny):
@@ -66,8 +66,8 @@ def test_placements_agree(tiny, cut):
 def test_without_whole_model(own_bundle):
     """A bundle of splits alone has neither local nor remote."""
     edit(own_bundle, local=None, remote=None)
-    found = Bundle.open(own_bundle)
-    assert (None, None) == (found.local_path, found.remote_path)
+    bundle = Bundle.open(own_bundle)
+    assert (None, None) == (bundle.local_path, bundle.remote_path)
 
 
 def test_unknown_cut(tiny):

@@ -41,7 +41,7 @@ def spec_of(design: Design, shape: tuple[int, ...], axis: int, **fields: object)
 
 
 def specs() -> dict[str, BottleneckSpec]:
-    found = {
+    by_name = {
         "linear map": spec_of("linear", (6, 4, 4), 1, ranks=(3,)),
         "linear map, channels last": spec_of("linear", (4, 6, 5), -1, ranks=(2,)),
         "linear patches": spec_of("linear", (3, 8, 8), 1, patch=4, ranks=(7,)),
@@ -68,8 +68,8 @@ def specs() -> dict[str, BottleneckSpec]:
         "undercomplete map 4x9": spec_of("undercomplete", (16, 4, 9), 1),
     }
     for side in range(1, 10):
-        found[f"undercomplete map {side}x{side}"] = spec_of("undercomplete", (16, side, side), 1)
-    return found
+        by_name[f"undercomplete map {side}x{side}"] = spec_of("undercomplete", (16, side, side), 1)
+    return by_name
 
 
 SPECS = specs()
@@ -137,7 +137,7 @@ class TestBottleneck:
     def test_images_do_not_mix(self, case: Case) -> None:
         """An image's latent is the same alone as in a batch."""
         together = case.bottleneck.encode(case.tensor)
-        alone = torch.cat([case.bottleneck.encode(one[None]) for one in case.tensor])
+        alone = torch.cat([case.bottleneck.encode(image[None]) for image in case.tensor])
 
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5 * float(together.abs().max()))
 
@@ -147,8 +147,8 @@ class TestBottleneck:
         turned = case.tensor.transpose(1, -1).contiguous().transpose(1, -1)
         assert torch.equal(turned, case.tensor)
 
-        found, expected = case.bottleneck.encode(turned), case.bottleneck.encode(case.tensor)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        latents, expected = case.bottleneck.encode(turned), case.bottleneck.encode(case.tensor)
+        torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
     @torch.no_grad()
     def test_symbols_are_those_of_the_codec(self, case: Case) -> None:
@@ -158,13 +158,13 @@ class TestBottleneck:
         symbols = case.quantiser.symbols(latents)
         values = case.quantiser.values(symbols)
         quantiser, axis = case.quantiser.quantiser, bottleneck.channel_axis
-        expected = [quantiser.quantise(one, channel_axis=axis) for one in latents.numpy()]
+        expected = [quantiser.quantise(image, channel_axis=axis) for image in latents.numpy()]
 
         assert torch.uint8 == symbols.dtype
         np.testing.assert_array_equal(np.stack(expected), symbols.numpy())
-        back = np.stack([quantiser.dequantise(one, channel_axis=axis) for one in expected])
+        back = np.stack([quantiser.dequantise(image, channel_axis=axis) for image in expected])
         np.testing.assert_array_equal(back, values.numpy())
-        clipped = sum(quantiser.count_clipped(one, channel_axis=axis) for one in latents.numpy())
+        clipped = sum(quantiser.count_clipped(image, channel_axis=axis) for image in latents.numpy())
         assert clipped == case.quantiser.count_clipped(latents)
 
     @torch.no_grad()
@@ -172,10 +172,10 @@ class TestBottleneck:
         """Every image's payload decodes to its own symbols, and its length is the one that is reported."""
         symbols = case.quantiser.symbols(case.bottleneck.encode(case.tensor)).numpy()
         codec = case.codec
-        payloads = [codec.encode_symbols(one) for one in symbols]
+        payloads = [codec.encode_symbols(image) for image in symbols]
 
-        for one, payload in zip(symbols, payloads, strict=True):
-            np.testing.assert_array_equal(one, codec.decode_symbols(payload))
+        for image, payload in zip(symbols, payloads, strict=True):
+            np.testing.assert_array_equal(image, codec.decode_symbols(payload))
         assert [len(payload) for payload in payloads] == codec.payload_bytes(symbols).tolist()
 
     @torch.no_grad()

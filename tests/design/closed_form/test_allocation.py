@@ -46,33 +46,33 @@ def solution_of(eigenvalues: list[float], *, vectors: int = 1) -> Solution:
     return Solution(layout, torch.zeros(width), torch.ones(width), unit, unit, values)
 
 
-def real_payloads(latents: torch.Tensor, found: Allocation) -> np.ndarray:
+def real_payloads(latents: torch.Tensor, allocation: Allocation) -> np.ndarray:
     """Return the lengths of the payloads that these latents become with this allocation."""
-    quantiser = Quantiser.common(found.step, levels=found.levels)
-    kept = (latents[:, found.kept[0]] / found.scales[0][:, None]).numpy()
+    quantiser = Quantiser.common(allocation.step, levels=allocation.levels)
+    kept = (latents[:, allocation.kept[0]] / allocation.scales[0][:, None]).numpy()
     plain = Codec(model="f" * 64, cut="x", shape=kept.shape[1:], quantiser=quantiser)
     symbols = np.stack([quantiser.quantise(latent) for latent in kept])
     counts = count_symbols(symbols, channel_axis=0, levels=quantiser.levels)
     codec = plain.with_rans(counts, images=len(kept))
-    return np.array([len(codec.encode(one)) for one in kept])
+    return np.array([len(codec.encode(latent)) for latent in kept])
 
 
 def test_by_hand() -> None:
     """Two images, one latent, ±1: the finest step has 127 levels a side, and a symbol costs little more than a bit."""
-    found = allocate_bytes([torch.tensor([[[1.0]], [[-1.0]]])], 100)
+    allocation = allocate_bytes([torch.tensor([[[1.0]], [[-1.0]]])], 100)
 
-    assert (1 / 127.49, 256) == (pytest.approx(found.step * float(found.scales[0])), found.levels)
-    assert [[0]] == [places.tolist() for places in found.kept]
+    assert (1 / 127.49, 256) == (pytest.approx(allocation.step * float(allocation.scales[0])), allocation.levels)
+    assert [[0]] == [places.tolist() for places in allocation.kept]
     bits = 16 - log2((65536 - 256) / 2 + 1)
-    assert OVERHEAD + bits / 8 == pytest.approx(found.payload_bytes)
+    assert OVERHEAD + bits / 8 == pytest.approx(allocation.payload_bytes)
 
 
 def test_latents_of_nothing_but_zeros() -> None:
     """There is still a payload: one latent, which costs next to nothing."""
-    found = allocate_bytes([torch.zeros(5, 3, 2)], 100)
+    allocation = allocate_bytes([torch.zeros(5, 3, 2)], 100)
 
-    assert [1] == [len(places) for places in found.kept]
-    assert OVERHEAD == pytest.approx(found.payload_bytes, abs=0.01)
+    assert [1] == [len(places) for places in allocation.kept]
+    assert OVERHEAD == pytest.approx(allocation.payload_bytes, abs=0.01)
 
 
 def test_important_latents_are_kept() -> None:
@@ -87,17 +87,17 @@ def test_budget_is_shared_among_maps() -> None:
     """One step for tokens in front and the grid's: both are kept when both matter, only one when not."""
     loud, faint = gaussian(5.0, 4.0, positions=1), gaussian(0.01, positions=16)
     both = allocate_bytes([loud, gaussian(5.0, positions=16)], OVERHEAD + 12)
-    one = allocate_bytes([loud, faint], OVERHEAD + 1)
+    tight = allocate_bytes([loud, faint], OVERHEAD + 1)
 
     assert [2, 1] == [len(places) for places in both.kept]
-    assert [2, 0] == [len(places) for places in one.kept]
+    assert [2, 0] == [len(places) for places in tight.kept]
 
 
 def test_a_map_without_latents_is_no_error() -> None:
     """Tokens that no gradient reaches offer none."""
-    found = allocate_bytes([gaussian(2.0, 1.0, positions=1), torch.zeros(200, 0, 16)], OVERHEAD + 1)
+    allocation = allocate_bytes([gaussian(2.0, 1.0, positions=1), torch.zeros(200, 0, 16)], OVERHEAD + 1)
 
-    assert [2, 0] == [len(places) for places in found.kept]
+    assert [2, 0] == [len(places) for places in allocation.kept]
 
 
 @given(
@@ -109,32 +109,36 @@ def test_a_map_without_latents_is_no_error() -> None:
 def test_budget_is_kept(deviations: list[float], positions: int, budget: float, seed: int) -> None:
     """Neither the estimate nor the mean of real payloads, of the images it was given, is above the budget."""
     latents = gaussian(*deviations, images=60, positions=positions, seed=seed)
-    found = allocate_bytes([latents], budget)
+    allocation = allocate_bytes([latents], budget)
 
-    assert found.payload_bytes <= budget
-    assert 2 <= found.levels <= 256
-    assert real_payloads(latents, found).mean() <= budget + 1  # a payload's words are whole
+    assert allocation.payload_bytes <= budget
+    assert 2 <= allocation.levels <= 256
+    assert real_payloads(latents, allocation).mean() <= budget + 1  # a payload's words are whole
 
 
 @given(deviations=st.lists(st.floats(0.1, 10), min_size=1, max_size=5), seed=st.integers(0, 9))
 def test_more_bytes_are_used(deviations: list[float], seed: int) -> None:
     """A larger budget takes a finer step and at least as many bytes."""
     latents = gaussian(*deviations, images=60, positions=12, seed=seed)
-    found = [allocate_bytes([latents], OVERHEAD + more) for more in (2, 4, 8, 16)]
+    allocations = [allocate_bytes([latents], OVERHEAD + more) for more in (2, 4, 8, 16)]
 
-    assert sorted(one.payload_bytes for one in found) == [one.payload_bytes for one in found]
-    assert sorted((one.step for one in found), reverse=True) == [one.step for one in found]
+    assert sorted(allocation.payload_bytes for allocation in allocations) == [
+        allocation.payload_bytes for allocation in allocations
+    ]
+    assert sorted((allocation.step for allocation in allocations), reverse=True) == [
+        allocation.step for allocation in allocations
+    ]
 
 
 @given(deviation=st.floats(0.1, 10), more=st.integers(2, 16), seed=st.integers(0, 9))
 def test_budget_is_used(deviation: float, more: int, seed: int) -> None:
     """One latent fills nine tenths of the budget, unless its finest step takes less."""
     latents = gaussian(deviation, images=60, positions=12, seed=seed)
-    found = allocate_bytes([latents], OVERHEAD + more)
+    allocation = allocate_bytes([latents], OVERHEAD + more)
 
     finest = float(latents.abs().max()) / 127.49
-    own = found.step * float(found.scales[0])
-    assert own == pytest.approx(finest) or found.payload_bytes - OVERHEAD > 0.9 * more
+    step = allocation.step * float(allocation.scales[0])
+    assert step == pytest.approx(finest) or allocation.payload_bytes - OVERHEAD > 0.9 * more
 
 
 def test_no_payload_is_that_small() -> None:
@@ -146,13 +150,13 @@ def test_no_payload_is_that_small() -> None:
 def test_fixed_rank() -> None:
     """The first latents, as finely as the levels allow; none is clipped where no image stands out."""
     latents = gaussian(3.0, 2.0, 1.0).clamp(-6, 6)
-    found = fixed_rank([latents], [2])
+    allocation = fixed_rank([latents], [2])
     kept = latents[:, :2]
 
-    assert [[0, 1]] == [places.tolist() for places in found.kept]
-    assert float(kept.abs().max()) / 127.49 == pytest.approx(found.step)
-    assert 0 == Quantiser.common(found.step, levels=256).count_clipped(kept.numpy())
-    assert real_payloads(latents, found).mean() == pytest.approx(found.payload_bytes, abs=4)
+    assert [[0, 1]] == [places.tolist() for places in allocation.kept]
+    assert float(kept.abs().max()) / 127.49 == pytest.approx(allocation.step)
+    assert 0 == Quantiser.common(allocation.step, levels=256).count_clipped(kept.numpy())
+    assert real_payloads(latents, allocation).mean() == pytest.approx(allocation.payload_bytes, abs=4)
 
 
 def test_an_outlier_is_clipped_rather_than_followed() -> None:
@@ -160,11 +164,11 @@ def test_an_outlier_is_clipped_rather_than_followed() -> None:
     latents = gaussian(1.0, images=400)
     ordinary = fixed_rank([latents], [1]).step
     latents[0, 0, 0] = 1000.0
-    one = fixed_rank([latents], [1]).step
+    step = fixed_rank([latents], [1]).step
     latents[:3, 0, 0] = 1000.0
     three = fixed_rank([latents], [1]).step
 
-    assert ordinary == pytest.approx(one, rel=0.1)
+    assert ordinary == pytest.approx(step, rel=0.1)
     assert 1000 / 127.49 == pytest.approx(three)
 
 
@@ -172,14 +176,17 @@ def test_a_wide_latent_does_not_make_the_others_coarse() -> None:
     """Beside one of a thousandfold range a latent still gets a step far below its own size; both fit their levels."""
     latents = gaussian(1000.0, 1.0, images=200, positions=4)
 
-    found = allocate_bytes([latents], 60)
+    allocation = allocate_bytes([latents], 60)
 
-    assert [0, 1] == found.kept[0].tolist()
-    wide, narrow = (found.step * found.scales[0]).tolist()
+    assert [0, 1] == allocation.kept[0].tolist()
+    wide, narrow = (allocation.step * allocation.scales[0]).tolist()
     assert narrow < 0.2
     assert wide > 10 * narrow
-    scaled = latents / found.scales[0][:, None]
-    assert Quantiser.common(found.step, levels=found.levels).count_clipped(scaled.numpy()) <= 0.01 * latents.numel()
+    scaled = latents / allocation.scales[0][:, None]
+    assert (
+        Quantiser.common(allocation.step, levels=allocation.levels).count_clipped(scaled.numpy())
+        <= 0.01 * latents.numel()
+    )
 
 
 def test_useful_ranks_by_hand() -> None:
@@ -195,9 +202,9 @@ def test_useful_ranks_by_hand() -> None:
 def test_useful_ranks_count_every_vector() -> None:
     """What is sent for each of eight vectors costs eight times as much."""
     eigenvalues = [4.0**-i for i in range(40)]
-    one, eight = (solution_of(eigenvalues, vectors=vectors) for vectors in (1, 8))
+    single, eight = (solution_of(eigenvalues, vectors=vectors) for vectors in (1, 8))
 
-    assert useful_ranks([one], Budget(payload_bytes=HEADER_BYTES + 15)) == useful_ranks(
+    assert useful_ranks([single], Budget(payload_bytes=HEADER_BYTES + 15)) == useful_ranks(
         [eight], Budget(payload_bytes=HEADER_BYTES + 120)
     )
 
@@ -253,7 +260,7 @@ def test_lengths_are_those_of_payloads(coder: str, drawn: tuple[int, list[list[l
         counts = np.stack([np.bincount(row.ravel(), minlength=levels) for row in symbols.transpose(1, 0, 2)])
         codec = codec.with_rans(counts, images=len(symbols))
 
-    assert [len(codec.encode_symbols(one)) for one in symbols] == codec.payload_bytes(symbols).tolist()
+    assert [len(codec.encode_symbols(image)) for image in symbols] == codec.payload_bytes(symbols).tolist()
 
 
 def test_lengths_with_many_lanes() -> None:
@@ -269,8 +276,8 @@ def test_lengths_with_many_lanes() -> None:
     assert codec.tables is not None
     assert many.tables is not None
     assert codec.tables.lanes < many.tables.lanes
-    for one in (codec, many):
-        assert [len(one.encode_symbols(image)) for image in symbols] == one.payload_bytes(symbols).tolist()
+    for coding in (codec, many):
+        assert [len(coding.encode_symbols(image)) for image in symbols] == coding.payload_bytes(symbols).tolist()
 
 
 def test_lengths_along_another_axis() -> None:
@@ -279,7 +286,7 @@ def test_lengths_along_another_axis() -> None:
     plain = Codec(model="f" * 64, cut="x", shape=(5, 2), quantiser=Quantiser.common(1.0, levels=4), channel_axis=1)
     codec = plain.with_rans(np.array([[9, 1, 1, 1], [1, 1, 1, 9]]), images=3)
 
-    assert [len(codec.encode_symbols(one)) for one in symbols] == codec.payload_bytes(symbols).tolist()
+    assert [len(codec.encode_symbols(image)) for image in symbols] == codec.payload_bytes(symbols).tolist()
 
 
 @pytest.mark.parametrize(
@@ -314,9 +321,9 @@ def test_lost_share_by_hand(eigenvalues: list[float], budget: Budget, expected: 
 def test_expected_loss_by_hand(budget_bytes: int, expected: float) -> None:
     """Two kinds of latents at four positions, whose second moments are exactly 16 and 1."""
     latents = torch.tensor([4.0, 1.0])[:, None] * torch.tensor([[1.0, -1.0, 1.0, -1.0]])
-    found = expected_loss([torch.stack([latents, -latents])], Budget(payload_bytes=budget_bytes))
+    loss = expected_loss([torch.stack([latents, -latents])], Budget(payload_bytes=budget_bytes))
 
-    assert pytest.approx(expected, rel=1e-6) == found
+    assert pytest.approx(expected, rel=1e-6) == loss
 
 
 def test_expected_loss_of_nothing() -> None:

@@ -42,7 +42,7 @@ def payloads(built, latents):
     """Return the lengths of the payloads that these latents become."""
     with torch.no_grad():
         symbols = built.symbols(latents.transpose(1, 2)).numpy()
-    return [len(built.codec.encode_symbols(one)) for one in symbols]
+    return [len(built.codec.encode_symbols(image)) for image in symbols]
 
 
 def test_a_ratio_keeps_so_many_latents():

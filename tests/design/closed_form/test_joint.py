@@ -104,14 +104,14 @@ def basis_of(latents: list[torch.Tensor]) -> Basis:
     layouts = [PatchLayout((part.shape[2], part.shape[1]), -1) for part in latents]
     solutions = [
         Solution(
-            one,
-            torch.zeros(one.width),
-            torch.ones(one.width),
-            torch.eye(one.width),
-            torch.eye(one.width),
+            layout,
+            torch.zeros(layout.width),
+            torch.ones(layout.width),
+            torch.eye(layout.width),
+            torch.eye(layout.width),
             part.double().square().mean((0, 2)),
         )
-        for one, part in zip(layouts, latents, strict=True)
+        for layout, part in zip(layouts, latents, strict=True)
     ]
     return Basis(
         cut=make_cut(shape=(sum(part.shape[2] for part in latents), latents[-1].shape[1])),
@@ -123,10 +123,10 @@ def basis_of(latents: list[torch.Tensor]) -> Basis:
 
 
 def with_joint(latents: list[torch.Tensor], ranks: list[int]) -> JointBasis:
-    own = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
-    made = JointBasis.of(basis_of(latents), statistics=own, others=own)
-    assert made is not None
-    return made
+    leading = [part[:, :rank] for part, rank in zip(latents, ranks, strict=True)]
+    joint = JointBasis.of(basis_of(latents), statistics=leading, others=leading)
+    assert joint is not None
+    return joint
 
 
 @torch.no_grad()
@@ -138,12 +138,12 @@ def test_bottleneck_of_all_joint_latents(front: int) -> None:
     tokens = torch.cat([part.transpose(1, 2) for part in latents], dim=1)
     basis = with_joint(latents, [4] * len(latents))
     width = 4 * (9 + front)
-    made = basis.bottleneck(fixed_rank(basis.latents, [width]), [torch.ones(width)])
+    bottleneck = basis.bottleneck(fixed_rank(basis.latents, [width]), [torch.ones(width)])
 
-    assert (width, 1) == made.latent_shape == tuple(basis.latents[0].shape[1:])
+    assert (width, 1) == bottleneck.latent_shape == tuple(basis.latents[0].shape[1:])
     assert pytest.approx(300 / width) == basis.samples_per_dimension
-    torch.testing.assert_close(made.encode(tokens), basis.latents[0], rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(made.decode(made.encode(tokens)), tokens, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(bottleneck.encode(tokens), basis.latents[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(bottleneck.decode(bottleneck.encode(tokens)), tokens, rtol=1e-3, atol=1e-3)
 
 
 def test_taken_where_it_is_expected_to_lose_less() -> None:

@@ -18,15 +18,15 @@ def test_moments_are_those_of_numpy() -> None:
         end = 25 if start == 0 else 60
         sums.add(torch.from_numpy(activations[start:end]), torch.from_numpy(gradients[start:end]))
 
-    found = sums.statistics()
+    statistics = sums.statistics()
 
     vectors, slopes = (array.transpose(0, 2, 3, 1).reshape(-1, 2).astype(float) for array in (activations, gradients))
     scale = vectors.std(0)
-    np.testing.assert_allclose(found.mean, vectors.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(found.scale, scale, rtol=1e-4)
-    np.testing.assert_allclose(found.covariance, np.cov((vectors / scale).T, bias=True), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(found.importance, (slopes * scale).T @ (slopes * scale) / len(slopes), rtol=1e-4)
-    assert 60 * 12 == found.samples
+    np.testing.assert_allclose(statistics.mean, vectors.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(statistics.scale, scale, rtol=1e-4)
+    np.testing.assert_allclose(statistics.covariance, np.cov((vectors / scale).T, bias=True), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(statistics.importance, (slopes * scale).T @ (slopes * scale) / len(slopes), rtol=1e-4)
+    assert 60 * 12 == statistics.samples
 
 
 def test_moments_far_from_zero() -> None:
@@ -39,16 +39,16 @@ def test_moments_far_from_zero() -> None:
     for start, end in ((0, 1), (1, 90), (90, 97), (97, 250)):
         sums.add(torch.from_numpy(activations[start:end]), torch.from_numpy(gradients[start:end]))
 
-    found = sums.statistics()
+    statistics = sums.statistics()
 
     vectors, slopes = (array.transpose(0, 2, 3, 1).reshape(-1, 2).astype(float) for array in (activations, gradients))
-    np.testing.assert_allclose(found.mean, vectors.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found.scale, vectors.std(0), rtol=1e-4)
-    np.testing.assert_allclose(found.covariance, np.corrcoef(vectors.T), atol=1e-4)
+    np.testing.assert_allclose(statistics.mean, vectors.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.scale, vectors.std(0), rtol=1e-4)
+    np.testing.assert_allclose(statistics.covariance, np.corrcoef(vectors.T), atol=1e-4)
     np.testing.assert_allclose(
-        found.importance, slopes.T @ slopes / 3000 * np.outer(found.scale, found.scale), rtol=1e-4
+        statistics.importance, slopes.T @ slopes / 3000 * np.outer(statistics.scale, statistics.scale), rtol=1e-4
     )
-    assert 3000 == found.samples
+    assert 3000 == statistics.samples
 
 
 def test_moments_of_patches_are_standardised_per_channel() -> None:
@@ -60,16 +60,16 @@ def test_moments_of_patches_are_standardised_per_channel() -> None:
     sums = MomentSums(layout)
     sums.add(torch.from_numpy(activations), torch.from_numpy(activations))
 
-    found = sums.statistics()
+    statistics = sums.statistics()
 
     inside = activations[:, :, :2].astype(float)
     mean, scale = inside.mean((0, 2, 3)), inside.std((0, 2, 3))
-    np.testing.assert_allclose(found.mean, mean, rtol=1e-5)
-    np.testing.assert_allclose(found.scale, scale, rtol=1e-3)
+    np.testing.assert_allclose(statistics.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(statistics.scale, scale, rtol=1e-3)
     standard = (inside - mean[:, None, None]) / scale[:, None, None]
     vectors = np.stack([standard[:, :, :, place : place + 2].reshape(40, 8) for place in (0, 2)]).reshape(80, 8)
-    np.testing.assert_allclose(found.covariance, vectors.T @ vectors / 80, rtol=1e-2, atol=5e-3)
-    assert 80 == found.samples
+    np.testing.assert_allclose(statistics.covariance, vectors.T @ vectors / 80, rtol=1e-2, atol=5e-3)
+    assert 80 == statistics.samples
 
 
 def test_no_more_vectors_than_asked_for() -> None:
@@ -77,11 +77,11 @@ def test_no_more_vectors_than_asked_for() -> None:
     sums = MomentSums(PatchLayout((1, 8, 8), 1), per_image=10)
     values = torch.randn(3, 1, 8, 8)
     sums.add(values, 2 * values)
-    found = sums.statistics()
+    statistics = sums.statistics()
 
-    assert 30 == found.samples
-    second = float(found.mean**2 + found.scale**2 * found.covariance)
-    assert 4 * second == pytest.approx(float(found.importance / found.scale**2), rel=1e-4)
+    assert 30 == statistics.samples
+    second = float(statistics.mean**2 + statistics.scale**2 * statistics.covariance)
+    assert 4 * second == pytest.approx(float(statistics.importance / statistics.scale**2), rel=1e-4)
 
 
 def test_a_channel_that_never_varies() -> None:

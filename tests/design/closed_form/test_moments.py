@@ -74,9 +74,9 @@ def graph() -> ModelGraph:
 @pytest.fixture
 def token_cuts(graph: ModelGraph) -> list[Cut]:
     """The cuts at which all 17 tokens cross, in their order."""
-    found = [cut for cut in graph.record().cuts if cut.shape == (17, WIDTH)]
-    assert len(found) >= 3
-    return found
+    cuts = [cut for cut in graph.record().cuts if cut.shape == (17, WIDTH)]
+    assert len(cuts) >= 3
+    return cuts
 
 
 def batches(count: int = 40, size: int = 8) -> list[Batch]:
@@ -167,13 +167,13 @@ def test_latents_are_those_of_the_maps(
     cut = token_cuts[0]
     maps = [solution.keep(rank) for solution, rank in zip(moments[cut.name].solve().solutions, (5, 2), strict=True)]
     room = (5 + 2 * 16) * 10
-    (found,) = collect_latents([(moments[cut.name].vectors, maps)], shown(graph, batches()), max_values=room)
+    (latents,) = collect_latents([(moments[cut.name].vectors, maps)], shown(graph, batches()), max_values=room)
 
-    assert [(10, 5, 1), (10, 2, 16)] == [tuple(part.shape) for part in found]
+    assert [(10, 5, 1), (10, 2, 16)] == [tuple(part.shape) for part in latents]
     with torch.no_grad():
         images = torch.cat([batch.images for batch in batches()])[:10]
         expected = LinearBottleneck(maps, prefix=1).encode(split(graph, cut.name).head(images))
-    torch.testing.assert_close(lay_out(found), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(lay_out(latents), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_latents_behind_a_reducer() -> None:
@@ -215,12 +215,12 @@ def test_budget_of_tokens_keeps_to_real_bytes(
     solutions = moments[cut.name].solve().solutions
     maps = [solution.keep(WIDTH) for solution in solutions]
     (latents,) = collect_latents([(moments[cut.name].vectors, maps)], shown(graph, batches()), max_values=10**6)
-    found = allocate_bytes(latents, 60)
-    kept = [solution.keep(places) for solution, places in zip(solutions, found.kept, strict=True)]
+    allocation = allocate_bytes(latents, 60)
+    kept = [solution.keep(places) for solution, places in zip(solutions, allocation.kept, strict=True)]
     bottleneck = LinearBottleneck(kept, prefix=1)
-    quantiser = LatentQuantiser(Quantiser.common(found.step, levels=found.levels))
+    quantiser = LatentQuantiser(Quantiser.common(allocation.step, levels=allocation.levels))
     with torch.no_grad():
-        chosen = [part[:, places] for part, places in zip(latents, found.kept, strict=True)]
+        chosen = [part[:, places] for part, places in zip(latents, allocation.kept, strict=True)]
         symbols = quantiser.symbols(lay_out(chosen))
     assert bottleneck.latent_shape == tuple(symbols.shape[1:])
     codec = CodecOwner("f" * 64, cut.name).make_codec(quantiser, symbols)
@@ -233,7 +233,7 @@ def test_importance_is_that_of_the_gradient(graph: ModelGraph, token_cuts: list[
     cut = token_cuts[-1]
     moments = moments_of(cut)
     collect(graph, [moments], batches(), objective=own_logit)
-    found = moments.statistics()[0]
+    statistics = moments.statistics()[0]
     sides = split(graph, cut.name)
     slopes = []
     for batch in batches():
@@ -243,10 +243,10 @@ def test_importance_is_that_of_the_gradient(graph: ModelGraph, token_cuts: list[
             crossing.requires_grad_()
             sides.tail(crossing)[0, label].backward()
             assert crossing.grad is not None
-            slopes.append(crossing.grad[0, 0] * found.scale)
+            slopes.append(crossing.grad[0, 0] * statistics.scale)
     expected = torch.stack(slopes).double().T @ torch.stack(slopes).double() / 40
 
-    torch.testing.assert_close(found.importance, expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(statistics.importance, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) -> None:
@@ -254,15 +254,15 @@ def test_several_moments_of_one_cut(graph: ModelGraph, token_cuts: list[Cut]) ->
     cut, other = token_cuts[0], token_cuts[-1]
     twice = [moments_of(cut) for _ in range(2)]
     collect(graph, twice, batches(), objective=own_logit)
-    solutions = [one.solve().solutions for one in twice]
+    solutions = [sums.solve().solutions for sums in twice]
     torch.testing.assert_close(solutions[0][0].eigenvalues, solutions[1][0].eigenvalues)
 
     elsewhere = moments_of(other)
     collect(graph, [elsewhere], batches(), objective=own_logit)
     jobs = [
-        (twice[0].vectors, [one.keep(2) for one in solutions[0]]),
-        (elsewhere.vectors, [one.keep(1) for one in elsewhere.solve().solutions]),
-        (twice[1].vectors, [one.keep(1) for one in solutions[1]]),
+        (twice[0].vectors, [solution.keep(2) for solution in solutions[0]]),
+        (elsewhere.vectors, [solution.keep(1) for solution in elsewhere.solve().solutions]),
+        (twice[1].vectors, [solution.keep(1) for solution in solutions[1]]),
     ]
     first, second, third = collect_latents(jobs, shown(graph, batches()), max_values=170)
 
@@ -282,7 +282,7 @@ def test_a_budget_chooses_its_patches() -> None:
         positions.add(noise, torch.randn(8, 64, 16, 16, generator=generator) * energy[:, None, None])
     few, more, many = (Budget(payload_bytes=count) for count in (100, 120, 20_000))
 
-    found = possible_vectors(
+    possible = possible_vectors(
         positions.solve(),
         [few, more, many, Budget(element_ratio=64)],
         image_size=(16, 16),
@@ -290,11 +290,11 @@ def test_a_budget_chooses_its_patches() -> None:
         tuning=ClosedFormTuning(),
     )
 
-    sides = [[vectors.layouts[0].patch for vectors in of_budget] for of_budget in found.values()]
+    sides = [[vectors.layouts[0].patch for vectors in of_budget] for of_budget in possible.values()]
     assert [[8, 4], [8, 4], [4], [8]] == sides
-    assert [[32, 64], [64]] == [[vectors.layouts[0].channels for vectors in found[budget]] for budget in (few, many)]
-    assert all(one is other for one, other in zip(found[few], found[more], strict=True))
-    assert found[few][1] is found[many][0]
+    assert [[32, 64], [64]] == [[vectors.layouts[0].channels for vectors in possible[budget]] for budget in (few, many)]
+    assert all(vectors_kept is other for vectors_kept, other in zip(possible[few], possible[more], strict=True))
+    assert possible[few][1] is possible[many][0]
 
 
 def test_progress_counts_images(graph: ModelGraph, token_cuts: list[Cut]) -> None:

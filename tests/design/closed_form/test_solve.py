@@ -15,9 +15,9 @@ from tests.design.conftest import make_cut
 
 
 @torch.no_grad()
-def apply(one: LinearMap, tensor: torch.Tensor) -> torch.Tensor:
+def apply(mapping: LinearMap, tensor: torch.Tensor) -> torch.Tensor:
     """Encode and decode."""
-    return one.decode(one.encode(tensor))
+    return mapping.decode(mapping.encode(tensor))
 
 
 def make_statistics(covariance: np.ndarray, importance: np.ndarray) -> Statistics:
@@ -91,9 +91,9 @@ def correlated(width: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def weighted_error(one: LinearMap, statistics: Statistics) -> float:
+def weighted_error(mapping: LinearMap, statistics: Statistics) -> float:
     """E[(a - a')ᵀ S (a - a')] from the moments: a' = Dᵀ E a with the rows of E and D."""
-    rest = torch.eye(one.layout.width, dtype=torch.float64) - (one.decoder.T @ one.encoder).double()
+    rest = torch.eye(mapping.layout.width, dtype=torch.float64) - (mapping.decoder.T @ mapping.encoder).double()
     return float(torch.trace(rest.T @ statistics.importance @ rest @ statistics.covariance))
 
 

@@ -26,7 +26,7 @@ def model() -> nn.Module:
 
 def state(model: nn.Module) -> list[object]:
     modes = [(module.training, len(module._forward_hooks), len(module._backward_hooks)) for module in model.modules()]
-    return [modes, [(one.requires_grad, one.grad) for one in model.parameters()]]
+    return [modes, [(parameter.requires_grad, parameter.grad) for parameter in model.parameters()]]
 
 
 def test_every_cut_is_shown_as_its_head_computes_it(model: nn.Module) -> None:

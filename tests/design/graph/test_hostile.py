@@ -123,8 +123,8 @@ def test_every_cut_is_exact_or_unavailable(forward: Forward) -> None:
     assert len(record.cuts) + len(record.unavailable) >= 3
     for cut in record.cuts:
         with torch.no_grad():
-            found = split(graph, cut.name)(images.clone())
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7, msg=cut.name)
+            answer = split(graph, cut.name)(images.clone())
+        torch.testing.assert_close(answer, expected, rtol=1e-6, atol=1e-7, msg=cut.name)
     names = [cut.name for cut in record.cuts] + [item.name for item in record.unavailable]
     assert len(names) == len(set(names))
 

@@ -30,9 +30,9 @@ def test_as_matrix(shape, expected):
 
 def test_outputs():
     """Tensors with a row for each image, in order; vectors of one number count only where there is no matrix."""
-    two, three, one = torch.zeros(4, 2), torch.zeros(4, 3), torch.zeros(4)
-    assert [2, 3] == [output.width for output in outputs_of((two, {"loss": torch.zeros(1), "a": three}, one), 4)]
-    assert [1] == [output.width for output in outputs_of(one, 4)]
+    two, three, vector = torch.zeros(4, 2), torch.zeros(4, 3), torch.zeros(4)
+    assert [2, 3] == [output.width for output in outputs_of((two, {"loss": torch.zeros(1), "a": three}, vector), 4)]
+    assert [1] == [output.width for output in outputs_of(vector, 4)]
 
 
 class _Slotted:

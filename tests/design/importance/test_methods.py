@@ -148,9 +148,9 @@ def test_method_is_resolved_by_name_file_or_itself(tmp_path):
         "class Mine:\n    name = 'mine'\n    def __call__(self, passes):\n        return 1\nready = Mine()\n"
     )
 
-    own = Halves()
+    halves = Halves()
     assert METHODS["cui"] is resolve_method("cui")
-    assert own is resolve_method(own)
+    assert halves is resolve_method(halves)
     assert ["mine", "mine"] == [resolve_method(f"{path}:{name}").name for name in ("Mine", "ready")]
 
 

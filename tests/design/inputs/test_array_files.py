@@ -141,7 +141,7 @@ def test_idx(tmp_path, suffix, pixels, write_idx):
     assert ("0", "1", "2") == dataset.classes
     np.testing.assert_array_equal(labels, dataset.labels)
     np.testing.assert_array_equal(values[17], np.asarray(dataset.image(17)))
-    assert {"fit": 24, "select": 3, "test": 3} == {part: len(found) for part, found in dataset.parts.items()}
+    assert {"fit": 24, "select": 3, "test": 3} == {part: len(images) for part, images in dataset.parts.items()}
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])

@@ -115,7 +115,7 @@ def test_tiny_imagenet(real_data):
     """20 classes with titles and four groups; 1,000 of train held out, val as test."""
     dataset = open_data(str(real_data / "tiny-imagenet-20.zip"))
 
-    assert {"fit": 9000, "select": 1000, "test": 1000} == {part: len(found) for part, found in dataset.parts.items()}
+    assert {"fit": 9000, "select": 1000, "test": 1000} == {part: len(images) for part, images in dataset.parts.items()}
     assert 20 == len(dataset.classes)
     assert "Chihuahua" == dataset.titles[dataset.classes.index("n02085620")]
     assert {"pets", "vehicles", "food", "structures"} == set(dataset.groups)
@@ -127,7 +127,7 @@ def test_chest_xray_keeps_its_parts(real_data):
     """The parts by patient are kept as they are."""
     dataset = open_data(str(real_data / "chest-xray-pneumonia-128.zip"))
 
-    assert {"fit": 3951, "select": 564, "test": 685} == {part: len(found) for part, found in dataset.parts.items()}
+    assert {"fit": 3951, "select": 564, "test": 685} == {part: len(images) for part, images in dataset.parts.items()}
 
 
 def test_notmnist(real_data):
@@ -136,4 +136,4 @@ def test_notmnist(real_data):
 
     dataset = open_data(f"idx:{names[0]},{names[1]}")
 
-    assert {"fit": 8000, "select": 1000, "test": 1000} == {part: len(found) for part, found in dataset.parts.items()}
+    assert {"fit": 8000, "select": 1000, "test": 1000} == {part: len(images) for part, images in dataset.parts.items()}

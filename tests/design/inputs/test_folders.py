@@ -74,8 +74,8 @@ def test_two_part_folders_hold_select_out_of_train(tmp_path, other, class_files,
 
     expected = []
     for label in range(2):
-        own = np.arange(20) + 20 * label
-        expected += np.random.default_rng([5, label]).permutation(own)[:2].tolist()
+        members = np.arange(20) + 20 * label
+        expected += np.random.default_rng([5, label]).permutation(members)[:2].tolist()
     assert sorted(expected) == dataset.parts["select"].tolist()
     assert list(range(40, 46)) == dataset.parts["test"].tolist()
     assert sorted(set(range(40)) - set(expected)) == dataset.parts["fit"].tolist()
@@ -90,7 +90,7 @@ def test_split_picks_one_part_folder(tmp_path, class_files, write_files):
 
     dataset = open_data(str(write_files(tmp_path, files)), split="val")
 
-    assert {"fit": 16, "select": 2, "test": 2} == {part: len(found) for part, found in dataset.parts.items()}
+    assert {"fit": 16, "select": 2, "test": 2} == {part: len(images) for part, images in dataset.parts.items()}
     assert "val" == dataset.split
 
 

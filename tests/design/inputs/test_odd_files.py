@@ -137,7 +137,7 @@ def files():
     frames = {"save_all": True, "append_images": [picture.transpose(Image.Transpose.ROTATE_180)], "duration": 9}
     noise = Image.frombytes("RGB", (WIDTH, HEIGHT), bytes(HEIGHT * WIDTH * 3))
     garbled = saved(picture, "JPEG", quality=95, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\xff\xff\xff\xff")
-    made = {
+    contents = {
         "rgb.png": (saved(picture, "PNG"), 1),
         "grey.png": (saved(picture.convert("L"), "PNG"), 1),
         "grey alpha.png": (saved(alpha.convert("LA"), "PNG"), 1),
@@ -226,7 +226,7 @@ def files():
     rng = np.random.default_rng(0)
     damaged = bytearray(saved(picture, "PNG"))
     damaged[60:90] = rng.integers(0, 256, 30, dtype=np.uint8).tobytes()
-    return made | {"damaged.png": (bytes(damaged), None)}
+    return contents | {"damaged.png": (bytes(damaged), None)}
 
 
 FILES = files()

@@ -61,10 +61,10 @@ def test_wrapped_weights(factory, tmp_path, wrap):
     trained = other_values(factory)
     torch.save(wrap(trained), tmp_path / "w.pth")
 
-    found = load_model(f"{factory}:make", weights=str(tmp_path / "w.pth"), image_size=16).module.state_dict()
+    state = load_model(f"{factory}:make", weights=str(tmp_path / "w.pth"), image_size=16).module.state_dict()
 
-    assert trained.keys() == found.keys()
-    assert all(torch.equal(value, found[name]) for name, value in trained.items())
+    assert trained.keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in trained.items())
 
 
 def without(state, *names):

@@ -16,16 +16,18 @@ from isplit.records import Compression, Preprocessing, compared_compressions
 
 def test_settings_cover_both_formats_at_three_sizes() -> None:
     """JPEG and WebP at several qualities, and at three quarters and half of the side."""
-    found = compared_compressions()
+    compressions = compared_compressions()
 
-    assert len({(one.format, one.quality, one.scale) for one in found}) == len(found)
+    assert len({(setting.format, setting.quality, setting.scale) for setting in compressions}) == len(compressions)
     for name in ("jpeg", "webp"):
-        of_format = [one for one in found if one.format == name]
-        assert {1.0, 0.75, 0.5} == {one.scale for one in of_format}
-        assert len({one.quality for one in of_format if one.scale == 1}) >= 6
+        of_format = [setting for setting in compressions if setting.format == name]
+        assert {1.0, 0.75, 0.5} == {setting.scale for setting in of_format}
+        assert len({setting.quality for setting in of_format if setting.scale == 1}) >= 6
 
 
-@pytest.mark.parametrize("setting", compared_compressions(), ids=lambda one: f"{one.format}-{one.quality}-{one.scale}")
+@pytest.mark.parametrize(
+    "setting", compared_compressions(), ids=lambda setting: f"{setting.format}-{setting.quality}-{setting.scale}"
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_files_are_real(setting: Compression, channels: int, pixels) -> None:
     """What is sent is a file of the format at the scaled size, and comes back at the full size."""
@@ -63,7 +65,7 @@ def test_measured_as_by_hand(opened: Study, name: str | None) -> None:
     """Accuracy and bytes of every setting, image after image."""
     view = opened.view(name)
     images = view.images("test", limit=10)
-    found = measure_remote(view, images=images, part="test")
+    rows = measure_remote(view, images=images, part="test")
     preprocessing = opened.model.preprocessing
 
     def right(shown: np.ndarray, index: int) -> bool:
@@ -71,10 +73,10 @@ def test_measured_as_by_hand(opened: Study, name: str | None) -> None:
             logits = view.classes(opened.graph.module(normalise(torch.from_numpy(shown[None].copy()), preprocessing)))
         return int(logits.argmax()) == view.classes.label_map[opened.data.labels[index]]
 
-    assert [(one.format, one.quality, one.scale) for one in compared_compressions()] == [
-        (one.format, one.quality, one.scale) for one in found
+    assert [(setting.format, setting.quality, setting.scale) for setting in compared_compressions()] == [
+        (setting.format, setting.quality, setting.scale) for setting in rows
     ]
-    for setting, measured in zip(compared_compressions(), found, strict=True):
+    for setting, measured in zip(compared_compressions(), rows, strict=True):
         lengths, answers, whole = [], [], []
         for index in map(int, images):
             pixels = preprocess(opened.data.image(index), preprocessing)

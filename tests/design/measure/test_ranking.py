@@ -53,7 +53,7 @@ def test_regret(choices, expected):
 
 def test_scores_by_hand():
     """Every predictor is judged over the cuts it has a score for; regret is against the best of all."""
-    scores = {one.predictor: one for one in score_predictors(CUTS)}
+    scores = {score.predictor: score for score in score_predictors(CUTS)}
     assert ["cui", "size", "depth", "closed-form"] == list(scores)
     cui = scores["cui"]
     assert (3, "b") == (cui.cuts, cui.top1)
@@ -74,7 +74,7 @@ def test_scores_by_hand():
 
 def test_calibrated_where_there_is_a_calibration():
     """The calibrated prediction is judged like the others once there is one."""
-    cuts = [one.model_copy(update={"calibrated_accuracy": 0.7}) for one in CUTS]
+    cuts = [cut.model_copy(update={"calibrated_accuracy": 0.7}) for cut in CUTS]
     score = score_predictors(cuts)[-1]
     assert ("calibrated", None) == (score.predictor, score.kendall_tau)
     assert pytest.approx((2 + 7 + 12 + 22) / 4) == score.mean_absolute_error_points
@@ -82,5 +82,5 @@ def test_calibrated_where_there_is_a_calibration():
 
 def test_nothing_known():
     """A predictor that knows no cut has no figures."""
-    cuts = [one.model_copy(update={"cui": None}) for one in CUTS]
-    assert (0, None, None) == (lambda one: (one.cuts, one.top1, one.kendall_tau))(score_predictors(cuts)[0])
+    cuts = [cut.model_copy(update={"cui": None}) for cut in CUTS]
+    assert (0, None, None) == (lambda score: (score.cuts, score.top1, score.kendall_tau))(score_predictors(cuts)[0])

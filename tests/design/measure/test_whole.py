@@ -48,9 +48,9 @@ def test_counts(measure):
     """The share of right answers, and of the most frequent class; progress goes from nothing to all."""
     seen = []
 
-    found = measure(Constant(), lambda what, done, total: seen.append((done, total)))
+    accuracy = measure(Constant(), lambda what, done, total: seen.append((done, total)))
 
-    assert BaseAccuracy(accuracy=Accuracy.from_counts(10, 16), chance=10 / 16) == found
+    assert BaseAccuracy(accuracy=Accuracy.from_counts(10, 16), chance=10 / 16) == accuracy
     assert [(0, 16), (4, 16), (8, 16), (12, 16), (16, 16)] == seen
 
 

@@ -79,9 +79,9 @@ def test_design(name, tmp_path, run_onnx):
         tensor = torch.randn(images, *spec.shape)
         with torch.no_grad():
             expected = module(tensor).numpy()
-        found = run_onnx(tmp_path / "both.onnx", tensor.numpy())
-        np.testing.assert_array_equal(expected[:, :sent], found[:, :sent])
-        np.testing.assert_allclose(expected, found, atol=1e-4)
+        answers = run_onnx(tmp_path / "both.onnx", tensor.numpy())
+        np.testing.assert_array_equal(expected[:, :sent], answers[:, :sent])
+        np.testing.assert_allclose(expected, answers, atol=1e-4)
     assert len(np.unique(expected[:, :sent])) > 3 or 0 in spec.ranks
 
 
@@ -97,7 +97,7 @@ def test_symbols_are_those_of_the_codec(tmp_path, run_onnx):
     steps, offsets = (np.array(values, np.float32)[:, None] for values in (quantiser.steps, quantiser.offsets))
     borders = (np.arange(-12, 29, dtype=np.float32) / 2 * steps + offsets).astype(np.float32)
     latents = np.stack([borders, np.nextafter(borders, -np.inf), np.nextafter(borders, np.inf), borders * 1e30])
-    expected = [quantiser.quantise(one) for one in latents]
+    expected = [quantiser.quantise(latent) for latent in latents]
     np.testing.assert_array_equal(expected, run_onnx(tmp_path / "symbols.onnx", latents))
 
 

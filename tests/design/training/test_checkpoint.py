@@ -24,9 +24,9 @@ def test_round_trip(checkpoint):
     quantiser = Quantiser.common(0.3, levels=12)
     for done in (1, 2):
         checkpoint.save(RunState(key="this run", done=done, price=0.25, quantiser=Scales.of(quantiser)), tensors)
-    state, found = checkpoint.load()
+    state, kept = checkpoint.load()
     assert (2, 0.25, quantiser) == (state.done, state.price, state.quantiser.quantiser())
-    assert all(torch.equal(tensors[name], found[name]) for name in tensors)
+    assert all(torch.equal(tensors[name], kept[name]) for name in tensors)
     assert 2 == len(list(checkpoint.directory.iterdir()))
     checkpoint.clear()
     assert [] == list(checkpoint.directory.iterdir())

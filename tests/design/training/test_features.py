@@ -25,7 +25,7 @@ def collect(features, rows=None):
     rows = np.arange(len(features)) if rows is None else np.array(rows)
     with features.batches(rows, batch_size=4) as batches:
         examples = list(batches)
-    return [torch.cat([getattr(one, name) for one in examples]) for name in ("inputs", "teacher", "labels")]
+    return [torch.cat([getattr(example, name) for example in examples]) for name in ("inputs", "teacher", "labels")]
 
 
 def true_features(source):
@@ -92,7 +92,7 @@ def test_kept_features_are_used_again(source_of, study, monkeypatch):
     monkeypatch.setattr(Features, "_fill", lambda *_: pytest.fail("computed again"))
     with Features(source_of(), store="keep") as features:
         after = collect(features)
-    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    assert all(torch.equal(tensor, other) for tensor, other in zip(before, after, strict=True))
     with pytest.raises(pytest.fail.Exception):
         Features(source_of(images=source_of().images[:5]), store="keep")
     assert 2 == len(list((study.directory / CACHE).iterdir()))
@@ -103,11 +103,11 @@ def test_mirrored_copies(source_of):
     source = source_of(flip=True)
     with Features(source, store="memory") as kept, Features(source, store="recompute") as computed:
         assert 20 == len(kept)
-        one, other = collect(kept), collect(computed)
-    assert torch.allclose(one[0], other[0], rtol=1e-3, atol=1e-5)
-    assert not torch.allclose(one[0][:10], one[0][10:], atol=0.1)
-    assert not torch.equal(one[1][:10], one[1][10:])
-    assert torch.equal(one[2][:10], one[2][10:])
+        stored, other = collect(kept), collect(computed)
+    assert torch.allclose(stored[0], other[0], rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(stored[0][:10], stored[0][10:], atol=0.1)
+    assert not torch.equal(stored[1][:10], stored[1][10:])
+    assert torch.equal(stored[2][:10], stored[2][10:])
 
 
 def test_images_for_an_open_head(source_of):

@@ -36,7 +36,7 @@ def sample(latents, judged=None):
 
 def mean_length(coded, latents):
     symbols = coded.quantiser.symbols(latents).numpy()
-    return sum(len(coded.codec.encode_symbols(one)) for one in symbols) / len(symbols)
+    return sum(len(coded.codec.encode_symbols(image)) for image in symbols) / len(symbols)
 
 
 @pytest.mark.parametrize("budget", [40, 60, 80])

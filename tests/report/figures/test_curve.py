@@ -21,8 +21,8 @@ def records(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidat
 
 
 def part(svg: str, name: str) -> ElementTree.Element:
-    (found,) = (group for group in ElementTree.fromstring(svg).iter("g") if group.get("data-part") == name)
-    return found
+    (element,) = (group for group in ElementTree.fromstring(svg).iter("g") if group.get("data-part") == name)
+    return element
 
 
 def test_svg_is_the_same_bytes_again(records: Records):

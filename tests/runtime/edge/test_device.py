@@ -48,9 +48,9 @@ def device(*, channels=3, **models):
         group=SimpleNamespace(classes=("x", "y")),
         cut=lambda name: SimpleNamespace(latent_shape=(3,)),
     )
-    made = Device(SimpleNamespace(record=record), plain=True, threads=1, provider="cpu")
-    made._sessions.update(models)
-    return made
+    device = Device(SimpleNamespace(record=record), plain=True, threads=1, provider="cpu")
+    device._sessions.update(models)
+    return device
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def address(cable, tiny):
     process = cable.start(cable.server, MAIN, "serve", tiny.directory, "--host", SERVER, "--port", 0, "--insecure")
     try:
         line = process.stdout.readline()
-        found = re.match(r"listening on (\S+:\d+)", line)
-        assert found, line
-        yield found[1]
+        match = re.match(r"listening on (\S+:\d+)", line)
+        assert match, line
+        yield match[1]
     finally:
         process.kill()
         process.communicate()

@@ -44,8 +44,8 @@ def test_files_and_folders(tmp_path):
     single = picture(tmp_path / "z.png")
     inside = [picture(tmp_path / "folder" / name) for name in ("a.JPG", "b/c.webp", "d.png")]
     (tmp_path / "folder" / "notes.txt").write_text("no image")
-    found = list(open_sources([str(single), str(tmp_path / "folder")]))
-    assert [(str(path), path) for path in (single, *inside)] == found
+    sources = list(open_sources([str(single), str(tmp_path / "folder")]))
+    assert [(str(path), path) for path in (single, *inside)] == sources
 
 
 def test_video(video):

@@ -45,9 +45,9 @@ def serving(tiny):
         )
         processes.append(process)
         line = process.stdout.readline()
-        found = re.match(r"listening on (\S+:\d+)", line)
-        assert found, line + process.communicate()[1]
-        return Serving(process, found[1])
+        match = re.match(r"listening on (\S+:\d+)", line)
+        assert match, line + process.communicate()[1]
+        return Serving(process, match[1])
 
     yield start
     for process in processes:

@@ -60,8 +60,8 @@ class Running:
 
     def metric(self, line):
         """The value of one line of the metrics; None when it is not there."""
-        found = [text.rpartition(" ")[2] for text in self.metrics().splitlines() if text.startswith(f"{line} ")]
-        return float(found[0]) if found else None
+        values = [text.rpartition(" ")[2] for text in self.metrics().splitlines() if text.startswith(f"{line} ")]
+        return float(values[0]) if values else None
 
     def drain(self):
         """Start draining; returns a future."""

@@ -334,16 +334,16 @@ async def test_engine_of_several():
 async def test_slots_are_shared():
     """Engines that share a processor take turns, and the batch of the one that waits goes on growing."""
     slots = asyncio.Semaphore(1)
-    one, two = FakeEngine(), FakeEngine()
-    async with batcher(one, slots=slots) as first, batcher(two, slots=slots) as second:
+    quick, two = FakeEngine(), FakeEngine()
+    async with batcher(quick, slots=slots) as first, batcher(two, slots=slots) as second:
         tasks = [submit(first, 1)]
-        await one.started.get()
+        await quick.started.get()
         tasks.append(submit(second, 2))
         await settle()
         tasks.append(submit(second, 3))
         await settle()
         assert two.started.empty()
-        one.allow()
+        quick.allow()
         assert [2, 3] == await two.started.get()
         two.allow()
         await asyncio.gather(*tasks)

@@ -15,9 +15,9 @@ def line(**changes):
 
 def test_event():
     """An event with its fields is one line of JSON, with the time in UTC."""
-    found = json.loads(line(created=0.0, fields={"port": 8001, "models": ("a", "b")}))
+    entry = json.loads(line(created=0.0, fields={"port": 8001, "models": ("a", "b")}))
     expected = {"time": "1970-01-01T00:00:00.000+00:00", "level": "info", "event": "listening", "port": 8001}
-    assert expected | {"models": ["a", "b"]} == found
+    assert expected | {"models": ["a", "b"]} == entry
 
 
 def test_whatever_is_in_it():

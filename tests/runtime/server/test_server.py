@@ -59,12 +59,12 @@ def test_server_metadata(client):
 
 def test_model_metadata(client):
     """A model's metadata name every tensor that it takes, and the one that it gives."""
-    found = client.get_model_metadata("tiny.stage.2", as_json=True)
+    metadata = client.get_model_metadata("tiny.stage.2", as_json=True)
     assert [
         {"name": "payload", "datatype": "BYTES", "shape": ["-1"]},
         {"name": "latent", "datatype": "UINT8", "shape": ["-1", "6", "2", "2"]},
-    ] == found["inputs"]
-    assert [{"name": "logits", "datatype": "FP32", "shape": ["-1", "5"]}] == found["outputs"]
+    ] == metadata["inputs"]
+    assert [{"name": "logits", "datatype": "FP32", "shape": ["-1", "5"]}] == metadata["outputs"]
     (image,) = client.get_model_metadata("tiny.remote").inputs
     assert ("image", "BYTES", [-1]) == (image.name, image.datatype, list(image.shape))
 
@@ -135,11 +135,11 @@ def test_many_clients(tiny, running):
         row = number % len(tiny.images)
         with triton.InferenceServerClient(running.server.address) as client:
             latent = tensor("latent", tiny.latents["stage.1"][row : row + 1], "UINT8")
-            one = client.infer("tiny.stage.1", [latent], request_id=str(number))
+            first = client.infer("tiny.stage.1", [latent], request_id=str(number))
             payload = np.array([codec.encode_symbols(tiny.latents["stage.2"][row])], object)
-            two = client.infer("tiny.stage.2", [tensor("payload", payload, "BYTES")], request_id=str(number))
-        same = all((tiny.logits[row] == reply.as_numpy("logits")).all() for reply in (one, two))
-        return same and {str(number)} == {reply.get_response().id for reply in (one, two)}
+            second = client.infer("tiny.stage.2", [tensor("payload", payload, "BYTES")], request_id=str(number))
+        same = all((tiny.logits[row] == reply.as_numpy("logits")).all() for reply in (first, second))
+        return same and {str(number)} == {reply.get_response().id for reply in (first, second)}
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(64)))
@@ -299,8 +299,8 @@ def test_settings_out_of_range(changes):
 def test_tail_is_not_what_the_manifest_says(own_bundle):
     """A tail that does not take the latent of its cut is found at the start, not at the first request."""
     manifest = json.loads((own_bundle / "manifest.json").read_text())
-    one, two = manifest["cuts"]
-    one["tail"], two["tail"] = two["tail"], one["tail"]
+    first, second = manifest["cuts"]
+    first["tail"], second["tail"] = second["tail"], first["tail"]
     (own_bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="stage"), serving(Bundle.open(own_bundle)):
         pass
@@ -329,11 +329,11 @@ def start(*arguments):
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     line = process.stdout.readline()
-    found = re.match(r"listening on (\S+?)[,:] ", line)
-    if not found:
+    match = re.match(r"listening on (\S+?)[,:] ", line)
+    if not match:
         process.kill()
         pytest.fail(f"{line!r} {process.communicate()}")
-    return process, found[1]
+    return process, match[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

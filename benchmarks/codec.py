@@ -90,7 +90,7 @@ def targets() -> list[tuple[Codec, list[bytes]]]:
         Codec(model="m", cut="c", shape=(1,), quantiser=Quantiser.common(1.0, levels=2)),
         Codec(model="m", cut="d", shape=(16, 16, 16), quantiser=Quantiser.common(0.1)),
     ]
-    found: list[tuple[Codec, list[bytes]]] = []
+    frames: list[tuple[Codec, list[bytes]]] = []
     for codec in plain:
         latents = [rng.laplace(size=codec.shape).astype(np.float32) * scale for scale in (0.0, 0.3, 1.0, 3.0)]
         symbols = np.stack([codec.quantiser.quantise(latent, channel_axis=codec.channel_axis) for latent in latents])
@@ -99,8 +99,8 @@ def targets() -> list[tuple[Codec, list[bytes]]]:
         tables = RansTables(frequencies=normalise(counts), lanes=64)
         family = [replace(codec, coder=coder) for coder in ("raw", "zstd", "rle")]
         family += [rans, replace(rans, tables=tables)]
-        found += [(member, [member.encode(latent) for latent in latents]) for member in family]
-    return found
+        frames += [(member, [member.encode(latent) for latent in latents]) for member in family]
+    return frames
 
 
 def seal(frame: bytearray, codec: Codec) -> bytes:

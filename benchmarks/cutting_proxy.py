@@ -45,8 +45,8 @@ class CuttingProxy:
         self._stopped = True
         self._wake.send(b"x")
         self._thread.join()
-        for one in (*self._peers, *self._dead, self._front, self._wake, self._woken):
-            one.close()
+        for peer in (*self._peers, *self._dead, self._front, self._wake, self._woken):
+            peer.close()
         self._selector.close()
 
     @contextlib.contextmanager
@@ -72,26 +72,26 @@ class CuttingProxy:
     def _run(self) -> None:
         while not self._stopped:
             for key, _ in self._selector.select():
-                one = key.fileobj
-                assert isinstance(one, socket.socket)
-                if one is self._front:
+                peer = key.fileobj
+                assert isinstance(peer, socket.socket)
+                if peer is self._front:
                     self._accept()
-                elif one is self._woken:
+                elif peer is self._woken:
                     self._woken.recv(64)
                     self._change()
-                elif one in self._peers:
-                    self._pass_on(one)
+                elif peer in self._peers:
+                    self._pass_on(peer)
 
     def _change(self) -> None:
         if self._wanted != self._state:
             self._state = self._wanted
             if self._state == "reset":
-                for one in list(self._peers):
-                    self._drop(one, hard=True)
+                for peer in list(self._peers):
+                    self._drop(peer, hard=True)
             elif self._state == "silent":
                 # Their state is lost, as in a router that restarted: nothing they send will ever pass again.
-                for one in list(self._peers):
-                    self._selector.unregister(one)
+                for peer in list(self._peers):
+                    self._selector.unregister(peer)
                 self._dead += self._peers
                 self._peers.clear()
         self._settled.set()
@@ -109,34 +109,34 @@ class CuttingProxy:
         except OSError:
             _close_hard(client)
             return
-        for one, other in ((client, server), (server, client)):
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            one.settimeout(1.0)
-            self._peers[one] = other
-            self._selector.register(one, selectors.EVENT_READ)
+        for peer, other in ((client, server), (server, client)):
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer.settimeout(1.0)
+            self._peers[peer] = other
+            self._selector.register(peer, selectors.EVENT_READ)
 
-    def _pass_on(self, one: socket.socket) -> None:
+    def _pass_on(self, peer: socket.socket) -> None:
         try:
-            content = one.recv(1 << 18)
+            content = peer.recv(1 << 18)
             if content:
-                self._peers[one].sendall(content)
+                self._peers[peer].sendall(content)
                 return
         except OSError:
             pass
-        self._drop(one)
+        self._drop(peer)
 
-    def _drop(self, one: socket.socket, *, hard: bool = False) -> None:
+    def _drop(self, peer: socket.socket, *, hard: bool = False) -> None:
         """Close both ends of a connection."""
-        other = self._peers.pop(one, None)
+        other = self._peers.pop(peer, None)
         if other is None:
             return
         self._peers.pop(other, None)
-        for end in (one, other):
+        for end in (peer, other):
             self._selector.unregister(end)
             _close_hard(end) if hard else end.close()
 
 
-def _close_hard(one: socket.socket) -> None:
+def _close_hard(peer: socket.socket) -> None:
     """Close with a reset instead of an orderly end."""
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    one.close()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()

@@ -71,7 +71,7 @@ def main() -> None:
         results["networks"][name] = run(name)
         results |= {"machine": platform.machine(), "python": platform.python_version()}
         results["versions"] = {
-            one: version(one) for one in ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
+            package: version(package) for package in ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
         }
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
@@ -171,27 +171,27 @@ def compare(study: Study, bundle: Bundle) -> dict[str, Any]:
     whole = answer_whole(view, pixels).logits
     assert bundle.local_path is not None
     tolerance = bundle.record.cuts[0].logits_tolerance
-    found = {"whole": differences(Session(bundle.local_path).run(pixels), whole, tolerance)}
+    rows = {"whole": differences(Session(bundle.local_path).run(pixels), whole, tolerance)}
     for cut in bundle.record.cuts:
         chosen = choose_split(view, cut.name, split_filter=SplitFilter())
         reference = TorchSplit(view, chosen)
         expected = reference(pixels)
         assert expected.latents is not None
         latents, codec = Session(bundle.head_path(cut.name)).run(pixels), bundle.codec(cut.name)
-        payloads = [codec.encode_symbols(one) for one in latents]
-        arrived = np.stack([codec.decode_symbols(one) for one in payloads])
+        payloads = [codec.encode_symbols(latent) for latent in latents]
+        arrived = np.stack([codec.decode_symbols(payload) for payload in payloads])
         assert np.array_equal(arrived, latents)
         logits = Session(bundle.tail_path(cut.name)).run(arrived)
         apart = np.abs(latents.astype(int) - expected.latents)
-        found[cut.name] = differences(logits, expected.logits, cut.logits_tolerance) | {
+        rows[cut.name] = differences(logits, expected.logits, cut.logits_tolerance) | {
             "tail_difference_max": float(np.abs(logits - reference.logits(latents)).max()),
             "same_as_whole": int((logits.argmax(1) == whole.argmax(1)).sum()),
             "symbols": int(apart.size),
             "symbols_different": int((apart > 0).sum()),
             "lsb_max": int(apart.max()),
-            "payload_bytes_mean": round(float(np.mean([len(one) for one in payloads])), 1),
+            "payload_bytes_mean": round(float(np.mean([len(payload) for payload in payloads])), 1),
         }
-    return found
+    return rows
 
 
 def differences(got: NDArray[np.float32], wanted: NDArray[np.float32], tolerance: float) -> dict[str, Any]:

@@ -245,10 +245,10 @@ async def ask_all(server: Server, requests: list[bytes]) -> list[Any]:
         except RefusedError as error:
             return error.status
 
-    found: list[Any] = []
+    outcomes: list[Any] = []
     for first in range(0, len(requests), AT_ONCE):
-        found += await asyncio.gather(*(ask(raw) for raw in requests[first : first + AT_ONCE]))
-    return found
+        outcomes += await asyncio.gather(*(ask(raw) for raw in requests[first : first + AT_ONCE]))
+    return outcomes
 
 
 class Socket:
@@ -294,8 +294,8 @@ def one_chunk(
     here = asyncio.run_coroutine_threadsafe(ask_all(server, requests), server.loop).result()
     over_socket = socket.ask_all(there)
     outcomes: dict[str, Counter[str]] = {"in process": Counter(), "socket": Counter()}
-    for way, sent, found in (("in process", requests, here), ("socket", there, over_socket)):
-        for raw, outcome in zip(sent, found, strict=True):
+    for way, sent, received in (("in process", requests, here), ("socket", there, over_socket)):
+        for raw, outcome in zip(sent, received, strict=True):
             word = judge(referee, raw, outcome)
             outcomes[way][word] += 1
             if word not in ALLOWED:
@@ -320,8 +320,8 @@ def measure_hostile(count: int) -> dict[str, Any]:
             suppress(KeyboardInterrupt),
         ):
             for chunk in range(max(1, count // CHUNK)):
-                found = one_chunk(chunk, min(CHUNK, count), hostile, referee, server, socket)
-                for way, counts in found.items():
+                words = one_chunk(chunk, min(CHUNK, count), hostile, referee, server, socket)
+                for way, counts in words.items():
                     outcomes[way] += counts
                 memory_mib.append(resident_mib())
                 if chunk % 10 == 9:

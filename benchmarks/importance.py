@@ -263,15 +263,15 @@ def write_page(results: dict[str, Any]) -> None:
         )
         lines.append(f"| {case['case']} | {over} | {case['memory over plain']:.2f}× | {faster} |")
     if "analyze" in results:
-        found = results["analyze"]
+        command = results["analyze"]
         lines += [
             "",
             "`isplit analyze` on VGG16 (ImageNet trunk fine-tuned on 20 classes of Tiny-ImageNet, 64 px) with 1,000 "
-            f"images and all cuts took {found['1,000 images, seconds']:.0f} s for the whole command. It ranked these "
-            f"candidates: {', '.join(found['1,000 images'])}.",
+            f"images and all cuts took {command['1,000 images, seconds']:.0f} s for the whole command. It ranked these "
+            f"candidates: {', '.join(command['1,000 images'])}.",
             "",
-            f"With 200 images, the candidates were {', '.join(found['200 images, fp32'])} in fp32, and "
-            f"{', '.join(found['200 images, bf16'])} in bf16.",
+            f"With 200 images, the candidates were {', '.join(command['200 images, fp32'])} in fp32, and "
+            f"{', '.join(command['200 images, bf16'])} in bf16.",
         ]
     PAGE.write_text("\n".join(lines) + "\n")
 

@@ -214,7 +214,7 @@ def simulator() -> dict[str, Any]:
         settings = SimulationSettings(devices=50, duration_s=1200, transport=transport, workers=4)  # type: ignore[arg-type]
         result = simulate(record, settings=settings)
         rates[name] = {
-            "requests": sum(one.requests for one in result.results),
+            "requests": sum(result_row.requests for result_row in result.results),
             "per_minute": result.requests_per_minute,
         }
     return rates
@@ -367,16 +367,21 @@ def real_study() -> dict[str, Any]:
         for link in ("wifi", "4g", "3g", "lte-m", "nb-iot"):
             record = plan(facts, device=device, server="jetson-orin-nano", link=link)
             fastest = {
-                kind: min((one for one in record.placements if one.kind == kind and not one.violates),
-                          key=lambda one: one.latency_ms, default=None)
+                kind: min((row for row in record.placements if row.kind == kind and not row.violates),
+                          key=lambda row: row.latency_ms, default=None)
                 for kind in ("local", "remote", "split")
             }  # fmt: skip
             answers[f"{device} over {link}"] = {
                 "text": record.answer.text,
                 "chosen": record.answer.chosen,
-                "latency_ms": {kind: one and round(one.latency_ms, 1) for kind, one in fastest.items()},
-                "energy_mj": {kind: one and one.device_energy_mj for kind, one in fastest.items()},
-                "wire_bytes": {kind: one and one.wire_up_bytes + one.wire_down_bytes for kind, one in fastest.items()},
+                "latency_ms": {
+                    kind: placement and round(placement.latency_ms, 1) for kind, placement in fastest.items()
+                },
+                "energy_mj": {kind: placement and placement.device_energy_mj for kind, placement in fastest.items()},
+                "wire_bytes": {
+                    kind: placement and placement.wire_up_bytes + placement.wire_down_bytes
+                    for kind, placement in fastest.items()
+                },
             }
     return answers
 

@@ -22,9 +22,9 @@ class Process:
             [*self.command, *map(str, more)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self.process.stdout is not None
-        found = re.match(r"listening on (\S+:\d+)", self.process.stdout.readline())
-        assert found, "the server did not start"
-        self.address = found[1]
+        match = re.match(r"listening on (\S+:\d+)", self.process.stdout.readline())
+        assert match, "the server did not start"
+        self.address = match[1]
 
     def kill(self) -> None:
         """Kill it, as a power cut would."""

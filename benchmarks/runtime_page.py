@@ -65,7 +65,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def overhead(found: dict[str, Any]) -> str:
+def overhead(data: dict[str, Any]) -> str:
     """Describe how much time the runtime adds to its parts."""
     rows = [
         [
@@ -73,7 +73,7 @@ def overhead(found: dict[str, Any]) -> str:
             *(f"{row[name]:.2f}" for name in ("overhead_ms", "overhead_p10_ms", "end_to_end_ms", "back_to_back_ms")),
             *(f"{row[name]:.2f}" for name in ("echo_ms", "echo_p10_ms", "threaded_echo_ms", "server_ms")),
         ]
-        for row in found["rows"]
+        for row in data["rows"]
     ]
     heads = [
         "payload, bytes",
@@ -91,14 +91,14 @@ def overhead(found: dict[str, Any]) -> str:
         "`python benchmarks/runtime_edge.py overhead` measures the time from pixels to the answer over loopback "
         "(end to end), and the time of the same work (preprocess, head, encode, decode, tail) in one process (back to "
         "back). The overhead is the difference. Head and tail do next to nothing. All figures are medians of "
-        f"{found['rounds']:,} rounds, in milliseconds. The bare echo sends the same bytes with gRPC alone (grpc.aio "
+        f"{data['rounds']:,} rounds, in milliseconds. The bare echo sends the same bytes with gRPC alone (grpc.aio "
         'server, blocking stub) in the same rounds; the column "with threads" uses gRPC\'s threaded server. Half of '
         "the overhead or more is that of gRPC.\n\n"
         f"{table(heads, rows)}"
     )
 
 
-def thin_client(found: dict[str, Any]) -> str:
+def thin_client(data: dict[str, Any]) -> str:
     """Describe what a client costs beyond its own part of the network, over either wire."""
     rows = [
         [
@@ -111,7 +111,7 @@ def thin_client(found: dict[str, Any]) -> str:
             f"{row['up_bytes']:.0f}",
             f"{row['down_bytes']:.0f}",
         ]
-        for row in found["rows"]
+        for row in data["rows"]
     ]
     heads = [
         "wire",
@@ -128,13 +128,13 @@ def thin_client(found: dict[str, Any]) -> str:
         "`python benchmarks/thin_client.py client` measures the client's processor time for one image beyond "
         "preprocess, head and encode, and compares it with that of a bare gRPC stub that sends the same payload to an "
         "echo. The overhead is the time of an answer beyond the work itself; the next column compares it with the "
-        f"echo's. Medians of {found['rounds']} rounds of {found['images_per_block']} images each, in which all of them "
-        f"take turns. Load average {found['load_average']:.1f} on 2 cores.\n\n"
+        f"echo's. Medians of {data['rounds']} rounds of {data['images_per_block']} images each, in which all of them "
+        f"take turns. Load average {data['load_average']:.1f} on 2 cores.\n\n"
         f"{table(heads, rows)}"
     )
 
 
-def throughput_over_engine(found: dict[str, Any]) -> str:
+def throughput_over_engine(data: dict[str, Any]) -> str:
     """Describe the throughput of the server over that of onnxruntime alone."""
     rows = [
         [
@@ -145,25 +145,25 @@ def throughput_over_engine(found: dict[str, Any]) -> str:
             f"{row['over_batch_8']:.0%}",
             f"{row['over_batch_16']:.0%}",
         ]
-        for row in found["rows"]
+        for row in data["rows"]
     ]
     heads = ["wire", "clients", "images/s", "mean batch", "over onnxruntime, batch 8", "over onnxruntime, batch 16"]
     alone = ", ".join(
-        f"{rate:.0f} images/s in batches of {batch}" for batch, rate in found["alone_images_per_s"].items()
+        f"{rate:.0f} images/s in batches of {batch}" for batch, rate in data["alone_images_per_s"].items()
     )
     return (
         "## Throughput over onnxruntime alone\n\n"
         "`python benchmarks/thin_client.py throughput` compares the server with the same tail in onnxruntime alone, "
         f"one batch at a time on each core ({alone}). The load generator has one process and shares the cores with the "
-        f"server. Medians of {found['rounds']} rounds, in which all of them take turns. Load average "
-        f"{found['load_average']:.1f} on 2 cores.\n\n"
+        f"server. Medians of {data['rounds']} rounds, in which all of them take turns. Load average "
+        f"{data['load_average']:.1f} on 2 cores.\n\n"
         f"{table(heads, rows)}"
     )
 
 
-def throughput(found: dict[str, Any]) -> str:
+def throughput(data: dict[str, Any]) -> str:
     """Describe how many images per second the server answers, with batches and without."""
-    by = {(one["clients"], one["batching"]): one for one in found["configurations"]}
+    by = {(row["clients"], row["batching"]): row for row in data["configurations"]}
     rows: list[list[str]] = []
     for clients in sorted({count for count, _ in by}):
         on, off = by[clients, "on"], by[clients, "off"]
@@ -182,8 +182,8 @@ def throughput(found: dict[str, Any]) -> str:
     return (
         "## Throughput\n\n"
         "`python benchmarks/runtime_server.py throughput` sends requests from several clients, which share the two "
-        f"cores with the server. The tail is VGG16's classifier, {found['tail']}. A request has "
-        f"{found['payload_bytes_mean']:.0f} bytes.\n\n"
+        f"cores with the server. The tail is VGG16's classifier, {data['tail']}. A request has "
+        f"{data['payload_bytes_mean']:.0f} bytes.\n\n"
         f"{table(heads, rows)}"
     )
 
@@ -216,40 +216,40 @@ def deadlines(measured: dict[str, Any]) -> str:
     )
 
 
-def chaos(found: dict[str, Any]) -> str:
+def chaos(data: dict[str, Any]) -> str:
     """Describe the outcome of requests while server and link fail."""
-    slowest = max(one["slowest_s"] for one in found["recovery"])
-    median = max(one["median_s"] for one in found["recovery"])
-    sources = ", ".join(f"{count:,} {name}" for name, count in found["sources"].items())
+    slowest = max(row["slowest_s"] for row in data["recovery"])
+    median = max(row["median_s"] for row in data["recovery"])
+    sources = ", ".join(f"{count:,} {name}" for name, count in data["sources"].items())
     return (
         "## When server and link fail\n\n"
-        f"`python benchmarks/runtime_edge.py chaos` sends {found['requests']:,} requests from {found['clients']} "
-        f"clients with a deadline of {found['deadline_ms']:.0f} ms. Half of the clients have a fallback. The server is "
+        f"`python benchmarks/runtime_edge.py chaos` sends {data['requests']:,} requests from {data['clients']} "
+        f"clients with a deadline of {data['deadline_ms']:.0f} ms. Half of the clients have a fallback. The server is "
         "killed and restarted five times. The link is reset once and drops everything once, for two seconds each.\n\n"
-        f"- Answered: {found['answered']:,}; lost: {found['lost']}; answered twice: {found['answered_twice']}; wrong: "
-        f"{found['wrong']}.\n"
+        f"- Answered: {data['answered']:,}; lost: {data['lost']}; answered twice: {data['answered_twice']}; wrong: "
+        f"{data['wrong']}.\n"
         f"- Answers by source: {sources}.\n"
-        f"- Answers after the deadline: {found['late']}, of which {found['late_and_not_marked']} were not marked as "
-        f"late; the slowest took {found['slowest_ms']:.0f} ms.\n"
+        f"- Answers after the deadline: {data['late']}, of which {data['late_and_not_marked']} were not marked as "
+        f"late; the slowest took {data['slowest_ms']:.0f} ms.\n"
         "- After the server or the link was back, a client got its next answer from the server within "
         f"{slowest:.2f} s (the worst median was {median:.2f} s)."
     )
 
 
-def hostile(found: dict[str, Any]) -> str:
+def hostile(data: dict[str, Any]) -> str:
     """Describe the outcome of hostile requests."""
-    memory = found["memory_mib"]
+    memory = data["memory_mib"]
     ways = "\n".join(
         f"- {way}: " + ", ".join(f"{count:,} {word}" for word, count in outcomes.items()) + "."
-        for way, outcomes in found["outcomes"].items()
+        for way, outcomes in data["outcomes"].items()
     )
     return (
         "## A million hostile requests\n\n"
         "`python benchmarks/runtime_server.py hostile` passes mutated requests and frames to the service as bytes, and "
         "one in a hundred also over a socket. The service may answer a request only if it is still valid, and the "
-        f"answer is then checked.\n\n{ways}\n- Any other outcome: {found['failures']}. Resident memory: "
+        f"answer is then checked.\n\n{ways}\n- Any other outcome: {data['failures']}. Resident memory: "
         f"{memory['after 5 %']} MiB after a twentieth of the requests, {memory['at the end']} MiB at the end "
-        f"({100 * found['memory_growth']:+.1f} %). The run took {found['seconds']:.0f} seconds."
+        f"({100 * data['memory_growth']:+.1f} %). The run took {data['seconds']:.0f} seconds."
     )
 
 
@@ -257,18 +257,18 @@ def equality(networks: dict[str, Any]) -> str:
     """Compare bundles with torch."""
     rows: list[list[str]] = []
     for name, network in networks.items():
-        for place, one in network["placements"].items():
-            symbols = f"{one['symbols_different']} of {one['symbols']:,}" if "symbols" in one else ""
+        for place, row in network["placements"].items():
+            symbols = f"{row['symbols_different']} of {row['symbols']:,}" if "symbols" in row else ""
             rows.append(
                 [
                     name,
                     place,
-                    str(one["answers"]),
-                    f"{one['top1_same']} of {one['images']}",
+                    str(row["answers"]),
+                    f"{row['top1_same']} of {row['images']}",
                     symbols,
-                    f"{one['logits_difference_max']:.1e}",
-                    f"{one['tail_difference_max']:.1e}",
-                    f"{one['tolerance']:.1e}",
+                    f"{row['logits_difference_max']:.1e}",
+                    f"{row['tail_difference_max']:.1e}",
+                    f"{row['tolerance']:.1e}",
                 ]
             )
     heads = [
@@ -293,7 +293,7 @@ def equality(networks: dict[str, Any]) -> str:
     )
 
 
-def footprint(found: dict[str, Any], networks: dict[str, Any]) -> str:
+def footprint(data: dict[str, Any], networks: dict[str, Any]) -> str:
     """Describe import time and resident memory."""
     rows: list[list[str]] = []
     for name, network in networks.items():
@@ -302,7 +302,7 @@ def footprint(found: dict[str, Any], networks: dict[str, Any]) -> str:
     text = (
         "## Memory and start\n\n"
         "`python benchmarks/runtime_edge.py footprint` measures the client. Importing it takes "
-        f"{found['import_s']:.2f} s ({found['import_cpu_s']:.2f} s of CPU time) and {found['import_mib']:.0f} MiB. "
+        f"{data['import_s']:.2f} s ({data['import_cpu_s']:.2f} s of CPU time) and {data['import_mib']:.0f} MiB. "
     )
     if rows:
         heads = ["network", "placement", "parameters, millions", "peak resident, MiB"]

@@ -59,10 +59,10 @@ def server(bundle: Path, *options: str) -> Iterator[str]:
         [*command, "--log-level", "warning", *options], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout
-        found = re.match(r"listening on (\S+?)[,:] ", process.stdout.readline())
-        assert found, "the server did not start"
+        match = re.match(r"listening on (\S+?)[,:] ", process.stdout.readline())
+        assert match, "the server did not start"
         try:
-            yield found[1]
+            yield match[1]
         finally:
             process.send_signal(signal.SIGTERM)
 
@@ -70,21 +70,21 @@ def server(bundle: Path, *options: str) -> Iterator[str]:
 def requests(bundle: Bundle, count: int = 64) -> list[Any]:
     """Return requests with one payload each; zstd's, whose decoding takes next to nothing."""
     codec = bundle.codec("zstd")
-    made: list[Any] = []
+    messages: list[Any] = []
     for latent in latents(bundle.record, count):
         payload = codec.encode_symbols(latent)
         request = pb.ModelInferRequest(model_name=f"{bundle.name}.zstd")
         request.inputs.add(name="payload", datatype="BYTES", shape=[1])
         request.raw_input_contents.append(len(payload).to_bytes(4, "little") + payload)
-        made.append(request)
-    return made
+        messages.append(request)
+    return messages
 
 
-async def load(address: str, made: list[Any], *, clients: int, seconds: float) -> dict[str, float]:
+async def load(address: str, messages: list[Any], *, clients: int, seconds: float) -> dict[str, float]:
     """Ask for so long; return images per second, latency, and the mean size of the batches."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
-        for request in made[:8]:
+        for request in messages[:8]:
             await stub.ModelInfer(request)
         times: list[float] = []
         sizes: list[int] = []
@@ -93,7 +93,7 @@ async def load(address: str, made: list[Any], *, clients: int, seconds: float) -
         async def ask(number: int) -> None:
             while (started := time.perf_counter()) < end:
                 number += 1
-                reply = await stub.ModelInfer(made[number % len(made)], timeout=10)
+                reply = await stub.ModelInfer(messages[number % len(messages)], timeout=10)
                 times.append(time.perf_counter() - started)
                 sizes.append(reply.parameters["batch_size"].int64_param)
 
@@ -110,26 +110,26 @@ async def load(address: str, made: list[Any], *, clients: int, seconds: float) -
 
 def measure_throughput(*, seconds: float, rounds: int) -> dict[str, Any]:
     """Return the median of rounds for every configuration, and what batching gains."""
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    measured: dict[tuple[str, int], list[dict[str, float]]] = {}
     with TemporaryDirectory() as directory:
         path = Path(directory) / "bundle"
         record = write_bundle(path, **TAIL)  # type: ignore[arg-type]
-        made = requests(Bundle.open(path))
+        messages = requests(Bundle.open(path))
         with server(path) as on, server(path, "--max-batch", "1") as off:
             for _ in range(rounds):
                 for clients in CLIENTS:
                     for batching, address in (("on", on), ("off", off)):
-                        result = asyncio.run(load(address, made, clients=clients, seconds=seconds))
-                        found.setdefault((batching, clients), []).append(result)
-    payload_bytes = statistics.fmean(len(request.raw_input_contents[0]) - 4 for request in made)
+                        result = asyncio.run(load(address, messages, clients=clients, seconds=seconds))
+                        measured.setdefault((batching, clients), []).append(result)
+    payload_bytes = statistics.fmean(len(request.raw_input_contents[0]) - 4 for request in messages)
     configurations = [
         {"batching": batching, "clients": clients}
         | {name: statistics.median(result[name] for result in results) for name in results[0]}
-        for (batching, clients), results in found.items()
+        for (batching, clients), results in measured.items()
     ]
     gains = {
-        clients: statistics.median(r["images_per_s"] for r in found["on", clients])
-        / statistics.median(r["images_per_s"] for r in found["off", clients])
+        clients: statistics.median(r["images_per_s"] for r in measured["on", clients])
+        / statistics.median(r["images_per_s"] for r in measured["off", clients])
         for clients in CLIENTS
     }
     return {

@@ -105,7 +105,7 @@ def build(study: Study, cuts: Container[str], budgets: Sequence[Budget], *, weig
 def keep(path: Path, study: Study, row: Row, *, beside: Sequence[Row]) -> None:
     """Add a row, with the network that it is of and the precision it is measured in; a part is of one network."""
     network = study.record.model.weights_sha256
-    if any(one.get("weights_sha256") != network for one in beside):
+    if any(other.get("weights_sha256") != network for other in beside):
         raise SystemExit(f"there are {len(beside)} rows of this part from other weights: delete them first")
     with path.open("a") as file:
         file.write(json.dumps(row | {"weights_sha256": network, "precision": chosen_precision("auto")}) + "\n")
@@ -261,16 +261,16 @@ def symbols_of(study: Study, splits: Sequence[BuiltSplit], images: Any) -> list[
     """Return each split's quantised latents of the images."""
     if not splits:
         return []
-    found: list[list[torch.Tensor]] = [[] for _ in splits]
+    latents: list[list[torch.Tensor]] = [[] for _ in splits]
     run = FeaturePass(study.graph, [splits[0].cut])
 
     def visit(cut: Any, tensor: torch.Tensor) -> None:
-        for one, kept in zip(splits, found, strict=True):
-            kept.append(one.symbols(tensor))
+        for split, kept in zip(splits, latents, strict=True):
+            kept.append(split.symbols(tensor))
 
     for batch in iter_batches(study.data, images, study.model.preprocessing, batch_size=50):
         run(batch.images, visit)
-    return [torch.cat(kept).numpy() for kept in found]
+    return [torch.cat(kept).numpy() for kept in latents]
 
 
 def entropy(built: BuiltSplit, symbols: np.ndarray) -> Row:
@@ -278,15 +278,15 @@ def entropy(built: BuiltSplit, symbols: np.ndarray) -> Row:
     codec = built.codec
     assert codec.tables is not None
     coder = Rans(codec.tables)
-    flat = [np.ascontiguousarray(np.moveaxis(one, codec.channel_axis, 0)).ravel() for one in symbols]
+    flat = [np.ascontiguousarray(np.moveaxis(image, codec.channel_axis, 0)).ravel() for image in symbols]
     bits = codec.tables.symbol_bits.ravel()
-    ideal = sum(float(bits[codec.tables.entries(one)].sum()) for one in flat) / 8
+    ideal = sum(float(bits[codec.tables.entries(image)].sum()) for image in flat) / 8
     payload = float(coder.sizes(np.stack(flat)).sum())
     started = time.process_time()
-    coded = [codec.encode_symbols(one) for one in symbols[:100]]
+    coded = [codec.encode_symbols(image) for image in symbols[:100]]
     encoded = time.process_time()
-    for one in coded:
-        codec.decode_symbols(one)
+    for image in coded:
+        codec.decode_symbols(image)
     decoded = time.process_time()
     return {
         "payload_bytes_without_header": payload / len(flat),
@@ -396,9 +396,9 @@ def payload_table() -> str:
         heads += [f"fewest bytes within {loss}", "its MACs", "best image", "ratio"]
     curves = []
     for cut in dict.fromkeys(r["cut"] for r in splits):
-        own = [r for r in splits if r["cut"] == cut]
-        cells = [f"{r['payload_bytes']:.0f} B: {points(r['accuracy'])}" for r in own]
-        curves.append([cut, f"{own[0]['head_mac_share']:.0%}", *cells])
+        points_of_cut = [r for r in splits if r["cut"] == cut]
+        cells = [f"{r['payload_bytes']:.0f} B: {points(r['accuracy'])}" for r in points_of_cut]
+        curves.append([cut, f"{points_of_cut[0]['head_mac_share']:.0%}", *cells])
     width = max(len(line) for line in curves)
     curves = [line + [""] * (width - len(line)) for line in curves]
     images = [

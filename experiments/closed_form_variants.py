@@ -256,9 +256,9 @@ def coded_bits(symbols: dict[str, torch.Tensor], classes: dict[str, torch.Tensor
     }
     counts = torch.bincount(rows["fit"].flatten(), minlength=channels * 4 * levels).reshape(-1, levels).double()
     # A share of each channel's own histogram keeps contexts that were seldom seen from having no symbol at all.
-    own = counts.reshape(channels, 4, levels).sum(1) + 0.02
-    own = (own / own.sum(1, keepdim=True)).repeat_interleave(4, dim=0)
-    shares = (counts + 8 * own) / (counts.sum(1, keepdim=True) + 8)
+    of_channel = counts.reshape(channels, 4, levels).sum(1) + 0.02
+    of_channel = (of_channel / of_channel.sum(1, keepdim=True)).repeat_interleave(4, dim=0)
+    shares = (counts + 8 * of_channel) / (counts.sum(1, keepdim=True) + 8)
     return float(-shares.log2().flatten()[rows["test"].flatten()].sum()) / len(symbols["test"])
 
 

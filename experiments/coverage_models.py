@@ -55,8 +55,8 @@ def _weight(name: str) -> tuple[float, int, str]:
 
 def build_timm(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
     """Build a model of timm with few classes, for the smallest of 64 to 224 pixels (or its own size) that it takes."""
-    own = timm.get_pretrained_cfg(name)
-    channels, height, width = own.input_size if own is not None else (3, 224, 224)
+    config = timm.get_pretrained_cfg(name)
+    channels, height, width = config.input_size if config is not None else (3, 224, 224)
     for size in (64, 96, 128, 160, 192, 224):
         try:
             model = timm.create_model(name, num_classes=CLASSES, img_size=size)

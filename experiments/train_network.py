@@ -93,8 +93,8 @@ def train(loaded: LoadedModel, data: Dataset, options: argparse.Namespace) -> No
     """Run all epochs; the last linear layer has a learning rate of its own."""
     model = loaded.module.to(memory_format=torch.channels_last)
     classifier = list([layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1].parameters())
-    own = {id(parameter) for parameter in classifier}
-    trunk = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    of_classifier = {id(parameter) for parameter in classifier}
+    trunk = [parameter for parameter in model.parameters() if id(parameter) not in of_classifier]
     optimizer = torch.optim.Adam([{"params": trunk}, {"params": classifier}])
     fit = chosen_images(data, options.images)
     steps = options.epochs * (len(fit) // BATCH)

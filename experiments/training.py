@@ -151,7 +151,8 @@ def row_of(record: SplitRecord) -> Row:
         "epochs": training.epochs,
         "best_epoch": training.best_epoch,
         "curve": [
-            {"stage": one.stage, "epoch": one.epoch, "select_accuracy": one.select_accuracy} for one in training.curve
+            {"stage": entry.stage, "epoch": entry.epoch, "select_accuracy": entry.select_accuracy}
+            for entry in training.curve
         ],
         "seconds": training.seconds,
         "threads": training.threads,
@@ -209,7 +210,7 @@ def start_table() -> str:
                 name,
                 f"{row['payload_bytes']:.0f}",
                 before,
-                str(len([one for one in row["curve"] if one["epoch"]])),
+                str(len([entry for entry in row["curve"] if entry["epoch"]])),
                 points(row["accuracy"]),
                 loss_text(row),
             ]

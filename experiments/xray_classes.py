@@ -31,8 +31,8 @@ def class_of(path: PurePosixPath) -> str:
     """Return the class of PART/NORMAL/… or PART/PNEUMONIA/…_bacteria_… or …_virus_…."""
     if path.parts[1] == "NORMAL":
         return "normal"
-    (found,) = [name for name in ("bacteria", "virus") if f"_{name}_" in path.name]
-    return found
+    (name_of_class,) = [name for name in ("bacteria", "virus") if f"_{name}_" in path.name]
+    return name_of_class
 
 
 if __name__ == "__main__":

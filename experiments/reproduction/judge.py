@@ -54,7 +54,7 @@ def judge(truth: Truth, scores: Scores, *, accuracies: bool = False, seconds: fl
         clear_tau=clear_tau(truth, scores),
         first_regret=first,
         three_regret=three,
-        error_points=100 * fmean(abs(one - other) for one, other in zip(values, real, strict=True))
+        error_points=100 * fmean(abs(value - other) for value, other in zip(values, real, strict=True))
         if accuracies
         else None,
         cost_percent=None if seconds is None else 100 * seconds / truth.seconds,
@@ -64,28 +64,30 @@ def judge(truth: Truth, scores: Scores, *, accuracies: bool = False, seconds: fl
 def clear_tau(truth: Truth, scores: Scores) -> float | None:
     """Return the share of clearly different pairs of cuts that scores put right, less the share they put wrong."""
     signs: list[int] = []
-    for one, other in combinations(truth.rows.values(), 2):
-        difference = one["trained_test"] - other["trained_test"]
+    for row, other in combinations(truth.rows.values(), 2):
+        difference = row["trained_test"] - other["trained_test"]
         # Each loss is against the same whole model: the noise that both share is counted twice, to the safe side.
-        if abs(difference) > 2 * hypot(one["loss_stderr"], other["loss_stderr"]):
-            agrees = difference * (scores[one["cut"]] - scores[other["cut"]])
+        if abs(difference) > 2 * hypot(row["loss_stderr"], other["loss_stderr"]):
+            agrees = difference * (scores[row["cut"]] - scores[other["cut"]])
             signs.append((agrees > 0) - (agrees < 0))
     return fmean(signs) if len(signs) >= _FEWEST_CLEAR else None
 
 
 def judge_all(truths: Sequence[Truth], every: Sequence[Truth], scores: Sequence[Row]) -> dict[str, list[Judgement]]:
     """Judge every predictor on some truths; the calibrated one is fitted to the other pairs' splits in `every`."""
-    found: dict[str, list[Judgement]] = {}
+    judgements: dict[str, list[Judgement]] = {}
     for truth in truths:
         known = predictors(truth, scores)
         for name, (values, seconds) in known.items():
             accuracies = name == "closed form"
-            found.setdefault(name, []).append(judge(truth, values, accuracies=accuracies, seconds=seconds))
+            judgements.setdefault(name, []).append(judge(truth, values, accuracies=accuracies, seconds=seconds))
         others = [other for other in every if other.pair != truth.pair]
         for name, predict in ((CALIBRATED, calibrated), (WITH_MORE, calibrated_with_more)) if others else ():
             seconds = known["closed form"][1]
-            found.setdefault(name, []).append(judge(truth, predict(truth, others), accuracies=True, seconds=seconds))
-    return found
+            judgements.setdefault(name, []).append(
+                judge(truth, predict(truth, others), accuracies=True, seconds=seconds)
+            )
+    return judgements
 
 
 def ceilings(truths: Sequence[Truth], lines: Sequence[Row]) -> dict[str, list[Judgement]]:
@@ -94,18 +96,18 @@ def ceilings(truths: Sequence[Truth], lines: Sequence[Row]) -> dict[str, list[Ju
     The same trained splits on the select part; and, where there are any, splits trained from another seed, and those of
     the network trained again.
     """
-    own = [judge(truth, {cut: row["trained_select"] for cut, row in truth.rows.items()}) for truth in truths]
-    found = {"*all trained, their accuracy on select*": own}
+    on_select = [judge(truth, {cut: row["trained_select"] for cut, row in truth.rows.items()}) for truth in truths]
+    judgements = {"*all trained, their accuracy on select*": on_select}
     for name, twice in (("with another seed", other_seeds), ("in the network trained again", other_networks)):
         both = [
             pair
             for truth in truths
-            if (pair := twice(truth, lines)) and all(set(one.rows) == set(truth.rows) for one in pair)
+            if (pair := twice(truth, lines)) and all(set(candidate.rows) == set(truth.rows) for candidate in pair)
         ]
         if both:
             count = f"{len(both)} pair{'s' * (len(both) > 1)}"
-            found[f"*all trained {name} ({count})*"] = [judge(one, other.trained) for one, other in both]
-    return found
+            judgements[f"*all trained {name} ({count})*"] = [judge(first, other.trained) for first, other in both]
+    return judgements
 
 
 def other_seeds(truth: Truth, lines: Sequence[Row]) -> tuple[Truth, Truth] | None:
@@ -151,7 +153,7 @@ def from_fewer_images(truths: Sequence[Truth], scores: Sequence[Row], count: str
 def no_loss(truths: Sequence[Truth]) -> float:
     """Return the mean error, in points, of predicting the whole model's accuracy for every split."""
     return fmean(
-        100 * fmean(abs(row["whole_test"] - row["trained_test"]) for row in one.rows.values()) for one in truths
+        100 * fmean(abs(row["whole_test"] - row["trained_test"]) for row in truth.rows.values()) for truth in truths
     )
 
 
@@ -162,8 +164,8 @@ def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, flo
     """
     remaining = fit_remaining(trained_splits(others))
 
-    def features(one: Truth) -> list[list[float]]:
-        importance = {cut: log10(max(row["cui"] or 0.0, 1e-12)) for cut, row in one.rows.items()}
+    def features(judged: Truth) -> list[list[float]]:
+        importance = {cut: log10(max(row["cui"] or 0.0, 1e-12)) for cut, row in judged.rows.items()}
         middle = fmean(importance.values())
         return [
             [
@@ -171,7 +173,7 @@ def calibrated_with_more(truth: Truth, others: Sequence[Truth]) -> dict[str, flo
                 middle - importance[cut],
                 -log10(row["payload_bytes"]),
             ]
-            for cut, row in one.rows.items()
+            for cut, row in judged.rows.items()
             for split in [TrainedSplit.of(row)]
         ]
 

@@ -219,9 +219,9 @@ class Run:
                 evaluation.split.cut.name: packed(evaluation.answers == evaluation.labels) for evaluation in evaluations
             },
         }
-        own = self.share.path(ANSWERS)
-        append(own, row)
-        join_answers(own)
+        answers = self.share.path(ANSWERS)
+        append(answers, row)
+        join_answers(answers)
 
 
 def chosen_cuts(study: Study) -> list[str]:

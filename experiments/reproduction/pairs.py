@@ -33,8 +33,8 @@ class Pair:
         """Return the data as `isplit analyze` takes it."""
         if self.data.startswith("idx:"):
             return "idx:" + ",".join(str(folder / name) for name in self.data.removeprefix("idx:").split(","))
-        made = WEIGHTS / self.data
-        return str(made if made.exists() else folder / self.data)
+        path = WEIGHTS / self.data
+        return str(path if path.exists() else folder / self.data)
 
 
 _VGG, _RESNET = f"{EXPERIMENTS / 'vgg16_trunk.py'}:build", "torchvision:resnet50"

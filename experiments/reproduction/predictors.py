@@ -108,7 +108,8 @@ def accuracies(study: Study, cuts: list[Cut]) -> dict[int, dict[str, float]]:
     right = [evaluation.answers == evaluation.labels for evaluation in evaluations]
     counts = [count for count in COUNTS if count < len(images)] + [len(images)]
     return {
-        count: {cut.name: float(own[:count].mean()) for cut, own in zip(cuts, right, strict=True)} for count in counts
+        count: {cut.name: float(answers[:count].mean()) for cut, answers in zip(cuts, right, strict=True)}
+        for count in counts
     }
 
 
@@ -120,9 +121,9 @@ def score(study: Study, cuts: list[Cut], method: GradientMethod, target: Target)
     gradients = GradientPass(study.graph, cuts)
     rows: list[torch.Tensor] = []
     for batch in iter_batches(study.data, images, study.model.preprocessing, batch_size=16):
-        own = labels[batch.labels]
+        targets = labels[batch.labels]
         _, values = gradients(
-            batch.images, lambda logits, own=own: view.classes.decision(logits, own, target), method.reduce
+            batch.images, lambda logits, targets=targets: view.classes.decision(logits, targets, target), method.reduce
         )
         rows.append(torch.stack(values, dim=1).double())
     return torch.cat(rows)
@@ -132,12 +133,12 @@ def before_activations(study: Study) -> dict[str, Cut]:
     """Return for every cut the place before its activation, where it is after one; else the cut itself."""
     record = study.graph.record(pre_activation=True, all_cuts=False)
     by_depth = {cut.depth: cut for cut in record.cuts}
-    found: dict[str, Cut] = {}
+    places: dict[str, Cut] = {}
     for cut in study.cuts():
         earlier = by_depth.get(cut.depth - 1)
         same = earlier is not None and earlier.kind == "pre-activation" and earlier.shape == cut.shape
-        found[cut.name] = earlier if same and earlier is not None else cut
-    return found
+        places[cut.name] = earlier if same and earlier is not None else cut
+    return places
 
 
 if __name__ == "__main__":

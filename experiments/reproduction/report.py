@@ -84,24 +84,24 @@ def pairs_section(lines: Sequence[Row], ratio: Sequence[Truth]) -> str:
     whole = {truth.pair for truth in ratio}
     rows: list[list[str]] = []
     for pair in PAIRS:
-        own = [row for row in lines if row["pair"] == pair.name]
-        if not own:
+        of_pair = [row for row in lines if row["pair"] == pair.name]
+        if not of_pair:
             rows.append([pair.name, str(pair.image_size), *"––0––––"])
             continue
-        truth, few = gather(own, pair.name), gather(own, pair.name, budget=f"{pair.few_bytes}B")
+        truth, few = gather(of_pair, pair.name), gather(of_pair, pair.name, budget=f"{pair.few_bytes}B")
         of_ratio = list(truth.rows.values()) if truth else []
         state = "all" if pair.name in whole else "some"
         rows.append(
             [
                 pair.name,
                 str(pair.image_size),
-                ", ".join(accuracies_of_networks(own)),
-                f"{max(row['test_images'] for row in own):,}",
+                ", ".join(accuracies_of_networks(of_pair)),
+                f"{max(row['test_images'] for row in of_pair):,}",
                 f"{len(of_ratio)} ({state})",
                 f"{sum(row['best_epoch'] > 0 for row in of_ratio)}",
                 f"{len(few.rows)} ({pair.few_bytes} B)" if few else "–",
-                str(len(own)),
-                f"{sum(row['fit_seconds'] for row in own) / 3600:.1f}",
+                str(len(of_pair)),
+                f"{sum(row['fit_seconds'] for row in of_pair) / 3600:.1f}",
             ]
         )
     heads = [
@@ -118,11 +118,11 @@ def pairs_section(lines: Sequence[Row], ratio: Sequence[Truth]) -> str:
     return f"## Six pairs\n\n{table(heads, rows)}"
 
 
-def accuracies_of_networks(own: Sequence[Row]) -> list[str]:
+def accuracies_of_networks(lines: Sequence[Row]) -> list[str]:
     """Return each network's accuracy; a dash where only class subsets of it were split."""
-    found = {row["weights_sha256"]: "–" for row in own}
-    found |= {row["weights_sha256"]: points(row["whole_test"]) for row in own if row["group"] == "all classes"}
-    return list(found.values())
+    accuracies = {row["weights_sha256"]: "–" for row in lines}
+    accuracies |= {row["weights_sha256"]: points(row["whole_test"]) for row in lines if row["group"] == "all classes"}
+    return list(accuracies.values())
 
 
 def predictors_section(
@@ -131,21 +131,23 @@ def predictors_section(
     """Return the table of all predictors at one kind of budget, and below them what is known after training."""
     if not truths:
         return ""
-    found = judge_all(truths, every, scores)
-    names = sorted(found, key=lambda name: mean([one.tau for one in found[name]]) or 0.0, reverse=True)
+    judgements = judge_all(truths, every, scores)
+    names = sorted(
+        judgements, key=lambda name: mean([judgement.tau for judgement in judgements[name]]) or 0.0, reverse=True
+    )
     rows: list[list[str]] = []
-    for name, results in [*((name, found[name]) for name in names), *ceilings(truths, lines).items()]:
-        taus, clear = [one.tau for one in results], [one.clear_tau for one in results]
+    for name, results in [*((name, judgements[name]) for name in names), *ceilings(truths, lines).items()]:
+        taus, clear = [judgement.tau for judgement in results], [judgement.clear_tau for judgement in results]
         rows.append(
             [
                 name,
                 or_dash(mean(taus), "+.2f"),
                 or_dash(min(taus), "+.2f"),
                 or_dash(mean(clear), "+.2f"),
-                or_dash(mean([one.first_regret for one in results]), ".1f"),
-                or_dash(mean([one.three_regret for one in results]), ".1f"),
-                or_dash(mean([one.error_points for one in results]), ".1f"),
-                or_dash(mean([one.cost_percent for one in results]), ".1f"),
+                or_dash(mean([judgement.first_regret for judgement in results]), ".1f"),
+                or_dash(mean([judgement.three_regret for judgement in results]), ".1f"),
+                or_dash(mean([judgement.error_points for judgement in results]), ".1f"),
+                or_dash(mean([judgement.cost_percent for judgement in results]), ".1f"),
             ]
         )
     rows.append(["*no loss assumed*", *"–––––", f"{no_loss(truths):.1f}", "–"])
@@ -192,12 +194,12 @@ def images_section(ratio: Sequence[Truth], every: Sequence[Row]) -> str:
     judged = [
         [
             count,
-            str(len(found)),
-            or_dash(mean([one.tau for one in found]), "+.2f"),
-            or_dash(mean([one.first_regret for one in found]), ".1f"),
+            str(len(judgements)),
+            or_dash(mean([judgement.tau for judgement in judgements]), "+.2f"),
+            or_dash(mean([judgement.first_regret for judgement in judgements]), ".1f"),
         ]
         for count in (*counts, "500")
-        if (found := from_fewer_images(ratio, every, count))
+        if (judgements := from_fewer_images(ratio, every, count))
     ]
     return "\n\n".join(
         [
@@ -220,10 +222,10 @@ def subsets_section(lines: Sequence[Row]) -> str:
     gains: dict[str, list[float]] = {"CUI": [], "the closed form": []}
     for pair in PAIRS:
         curves = {(row["weights_sha256"], row["group"]): row for row in read("curves") if row["pair"] == pair.name}
-        for (network, group), own in curves.items():
+        for (network, group), curve in curves.items():
             everything = curves[network, "all classes"]
-            truth = None if own is everything else gather(lines, pair.name, group=group, network=network)
-            chosen = [choose(row) for choose in (first_by_cui, first_by_closed_form) for row in (everything, own)]
+            truth = None if curve is everything else gather(lines, pair.name, group=group, network=network)
+            chosen = [choose(row) for choose in (first_by_cui, first_by_closed_form) for row in (everything, curve)]
             if truth is None or not set(chosen) <= set(truth.rows):
                 continue
             for name, (of_all, of_own) in zip(gains, (chosen[:2], chosen[2:]), strict=True):
@@ -289,8 +291,8 @@ def autoencoder_section(lines: Sequence[Row]) -> str:
             "linear, untrained": {cut: row["closed_form_select"] for cut, row in cuts},
             "*the autoencoder itself, on select*": {cut: row["trained_select"] for cut, row in cuts},
         }.items():
-            found = judge(paper, scores)
-            ranked.setdefault(name, []).extend([f"{found.tau:+.2f}", f"{found.first_regret:.1f}"])
+            judgement = judge(paper, scores)
+            ranked.setdefault(name, []).extend([f"{judgement.tau:+.2f}", f"{judgement.first_regret:.1f}"])
     if not parts:
         return ""
     rows = [[name, *cells] for name, cells in ranked.items()]

@@ -161,14 +161,14 @@ def subset_splits(pair: Pair, study: Study) -> Iterator[Wanted]:
 
 def group_curves(pair: Pair, study: Study, group: str) -> dict[str, Any]:
     """Return what is known of every cut before any is trained, for one set of classes."""
-    found = predictions(study, RATIO, group)
+    rows = predictions(study, RATIO, group)
     return {
         "pair": pair.name,
         "group": group,
         "weights_sha256": study.record.model.weights_sha256,
-        "cui": {cut: one.cui for cut, one in found.items()},
-        "closed_form_select": {cut: one.measurement.accuracy.accuracy for cut, one in found.items()},
-        "closed_form_divergence": {cut: one.measurement.divergence_nats for cut, one in found.items()},
+        "cui": {cut: row.cui for cut, row in rows.items()},
+        "closed_form_select": {cut: row.measurement.accuracy.accuracy for cut, row in rows.items()},
+        "closed_form_divergence": {cut: row.measurement.divergence_nats for cut, row in rows.items()},
     }
 
 
@@ -190,7 +190,7 @@ def predictions(study: Study, budget: Budget, group: str | None) -> dict[str, Pr
     """Return what `predict` says of every cut; what it said before it does not compute again."""
     name = study.view(group).name
     rows = predict(study, [budget], group=group, settings=PREDICTION, progress=say).predictions
-    return {one.cut: one for one in rows if (one.budget, one.group, one.design) == (budget, name, "linear")}
+    return {row.cut: row for row in rows if (row.budget, row.group, row.design) == (budget, name, "linear")}
 
 
 def done(pair: Pair, study: Study) -> set[tuple[Any, ...]]:
@@ -202,8 +202,8 @@ def done(pair: Pair, study: Study) -> set[tuple[Any, ...]]:
 def kept(path: Path, pair: Pair, study: Study) -> list[dict[str, Any]]:
     """Return a pair's lines that are of these weights: a truth is of one network, and trained again it is another."""
     lines = path.read_text().splitlines() if path.exists() else []
-    own = pair.name, study.record.model.weights_sha256
-    return [row for row in map(json.loads, lines) if (row["pair"], row["weights_sha256"]) == own]
+    source = pair.name, study.record.model.weights_sha256
+    return [row for row in map(json.loads, lines) if (row["pair"], row["weights_sha256"]) == source]
 
 
 def line(pair: Pair, study: Study, record: SplitRecord, before: Prediction) -> dict[str, Any]:

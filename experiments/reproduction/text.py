@@ -58,28 +58,28 @@ def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row],
     wide, narrow = judge_all(ratio, every, scores), judge_all(few, every, scores)
     wide_ceiling, narrow_ceiling = (next(iter(ceilings(truths, lines).values())) for truths in (ratio, few))
     spreads = [100 * (max(truth.trained.values()) - min(truth.trained.values())) for truth in ratio]
-    best = max(wide, key=lambda name: mean([one.tau for one in wide[name]]) or 0.0)
+    best = max(wide, key=lambda name: mean([judgement.tau for judgement in wide[name]]) or 0.0)
 
-    def tau(found: Sequence[Judgement]) -> str:
-        return f"{mean([one.tau for one in found]):+.2f}"
+    def tau(judgements: Sequence[Judgement]) -> str:
+        return f"{mean([judgement.tau for judgement in judgements]):+.2f}"
 
-    def clear(found: Sequence[Judgement]) -> str:
-        value = mean([one.clear_tau for one in found])
+    def clear(judgements: Sequence[Judgement]) -> str:
+        value = mean([judgement.clear_tau for judgement in judgements])
         return "too few to say" if value is None else f"{value:+.2f}"
 
-    def regret(found: Sequence[Judgement]) -> str:
-        return f"{mean([one.first_regret for one in found]):.1f}"
+    def regret(judgements: Sequence[Judgement]) -> str:
+        return f"{mean([judgement.first_regret for judgement in judgements]):.1f}"
 
-    def error(found: Sequence[Judgement]) -> str:
-        return f"{mean([one.error_points for one in found]):.1f}"
+    def error(judgements: Sequence[Judgement]) -> str:
+        return f"{mean([judgement.error_points for judgement in judgements]):.1f}"
 
-    def cost(found: Sequence[Judgement]) -> str:
-        return f"{mean([one.cost_percent for one in found]):.1f}"
+    def cost(judgements: Sequence[Judgement]) -> str:
+        return f"{mean([judgement.cost_percent for judgement in judgements]):.1f}"
 
     most_lost = 100 * max(loss_before(row) for truth in few for row in truth.rows.values())
     each = ", ".join(
-        f"{one.error_points:.1f} for {truth.pair} ({no_loss([truth]):.1f} if no loss is assumed)"
-        for truth, one in zip(few, narrow[CALIBRATED], strict=True)
+        f"{judgement.error_points:.1f} for {truth.pair} ({no_loss([truth]):.1f} if no loss is assumed)"
+        for truth, judgement in zip(few, narrow[CALIBRATED], strict=True)
     )
     names = ", ".join(f"{truth.pair} at {truth.budget.replace('B', ' B')}" for truth in few)
     parts = [
@@ -105,7 +105,7 @@ def verdict(ratio: Sequence[Truth], few: Sequence[Truth], scores: Sequence[Row],
         well, with {tau(narrow["depth"])}: at equal bytes, a deeper cut is rarely worse. The closed form adds by how
         much, and therefore how shallow a cut may be.""",
         f"""**CUI as published does not tell how accurate a trained split will be.** Its τ is {tau(wide["cui"])} at one
-        in 64 (the lowest of the pairs has {min(one.tau for one in wide["cui"]):+.2f}; the first choice is
+        in 64 (the lowest of the pairs has {min(judgement.tau for judgement in wide["cui"]):+.2f}; the first choice is
         {regret(wide["cui"])} points below the best cut) and {tau(narrow["cui"])} at few bytes. Its local maxima are
         mostly pools, where one in 64 is a quarter of the bytes of the layer before: in
         {sum(map(lowest_is_maximum, ratio))} of {len(ratio)} pairs, the least accurate cut is such a maximum. CUI is no
@@ -134,9 +134,9 @@ def subsets_text(regrets: Mapping[str, Sequence[float]], gains: Mapping[str, Seq
     means = {name: fmean(values) for name, values in regrets.items()}
     count = len(next(iter(regrets.values())))
     changes = " ".join(
-        f"By {name} it is another cut in {len(own)} of the {count} subsets: better by more than two standard errors in "
-        f"{sum(gain > 2 for gain in own)} of them, and worse by as much in {sum(gain < -2 for gain in own)}."
-        for name, own in gains.items()
+        f"By {name} it is another cut in {len(values)} of the {count} subsets: better by more than two standard errors "
+        f"in {sum(gain > 2 for gain in values)} of them, and worse by as much in {sum(gain < -2 for gain in values)}."
+        for name, values in gains.items()
     )
     return wrapped(
         f"""The first choice for a subset is below the best cut that was trained for it, by these points in the mean of

@@ -74,8 +74,8 @@ def gather(
     if not chosen:
         return None
     ((most, _),) = Counter(row["weights_sha256"] for row in chosen).most_common(1)
-    own = [row for row in chosen if row["weights_sha256"] == most]
-    rows = {row["cut"]: row for row in sorted(own, key=lambda row: row["depth"])}
+    rows_of_network = [row for row in chosen if row["weights_sha256"] == most]
+    rows = {row["cut"]: row for row in sorted(rows_of_network, key=lambda row: row["depth"])}
     return Truth(pair=pair, network=most, group=group, budget=budget, rows=rows)
 
 
@@ -99,32 +99,38 @@ def first_by_closed_form(curves: Row) -> str:
 
 def is_whole(truth: Truth, scores: Sequence[Row]) -> bool:
     """Whether every cut of the pair is trained and scored: a ranking of some of them would say little."""
-    own = [set(row["elements"]) for row in scores_of(truth, scores)]
-    return bool(own) and all(cuts == set(truth.rows) for cuts in own)
+    cuts_scored = [set(row["elements"]) for row in scores_of(truth, scores)]
+    return bool(cuts_scored) and all(cuts == set(truth.rows) for cuts in cuts_scored)
 
 
 def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, float | None]]:
     """Return every predictor's scores of a pair's cuts, and the seconds it takes (None: next to nothing)."""
-    found: dict[str, tuple[Scores, float | None]] = {}
-    own = scores_of(truth, scores)
-    for row in own:
+    scores_by_name: dict[str, tuple[Scores, float | None]] = {}
+    rows = scores_of(truth, scores)
+    for row in rows:
         if row["predictor"] == "closed form":
             continue
         means = row["means"][max(row["means"], key=int)]
-        found[row["predictor"]] = {cut: means[cut] for cut in truth.rows}, row["seconds"]
+        scores_by_name[row["predictor"]] = {cut: means[cut] for cut in truth.rows}, row["seconds"]
         if row["predictor"] == "cui":
             sums = {cut: means[cut] * row["elements"][cut] for cut in truth.rows}
-            found["cui, summed over channels and positions"] = sums, row["seconds"]
-    found["size"] = {cut: -float(row["bytes"]) for cut, row in truth.rows.items()}, None
-    found["depth"] = {cut: float(row["depth"]) for cut, row in truth.rows.items()}, None
+            scores_by_name["cui, summed over channels and positions"] = sums, row["seconds"]
+    scores_by_name["size"] = {cut: -float(row["bytes"]) for cut, row in truth.rows.items()}, None
+    scores_by_name["depth"] = {cut: float(row["depth"]) for cut, row in truth.rows.items()}, None
     if truth.budget == RATIO:
-        found["payload, more first"] = {cut: float(row["payload_bytes"]) for cut, row in truth.rows.items()}, None
-    seconds = next((row["seconds"] for row in own if row["predictor"] == "closed form"), None)
-    found["closed form"] = {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()}, seconds
+        scores_by_name["payload, more first"] = (
+            {cut: float(row["payload_bytes"]) for cut, row in truth.rows.items()},
+            None,
+        )
+    seconds = next((row["seconds"] for row in rows if row["predictor"] == "closed form"), None)
+    scores_by_name["closed form"] = (
+        {cut: row["whole_test"] - loss_before(row) for cut, row in truth.rows.items()},
+        seconds,
+    )
     if all(row.get("closed_form_divergence") is not None for row in truth.rows.values()):
         moved = {cut: -float(row["closed_form_divergence"]) for cut, row in truth.rows.items()}
-        found["closed form, divergence"] = moved, seconds
-    return found
+        scores_by_name["closed form, divergence"] = moved, seconds
+    return scores_by_name
 
 
 def loss_before(row: Row) -> float:

@@ -17,13 +17,13 @@ Indices = NDArray[np.intp]
 
 
 def departures(arrival: Values, service: Values) -> Values:
-    """Return when each of a queue's customers leaves; `arrival` grows."""
+    """Return when each customer of a queue leaves. Arrivals are sorted by time."""
     total = np.cumsum(service)
     return total + np.maximum.accumulate(arrival - (total - service))
 
 
 def departures_by_group(arrival: Values, service: Values, group: Indices) -> Values:
-    """Return departures of many queues at once; customers are sorted by group, then by arrival."""
+    """Return the departures of many queues at once. Customers are sorted by group, and then by arrival."""
     if len(arrival) == 0:
         return arrival.copy()
     # Groups are laid one after the other in time, so far apart that none waits for another.
@@ -34,7 +34,7 @@ def departures_by_group(arrival: Values, service: Values, group: Indices) -> Val
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """A link whose rate changes: `bits[i]` could have been sent until `time_ms[i]`; both grow."""
+    """Describe a link whose rate changes: until `time_ms[i]` it can send `bits[i]` in all. Both arrays increase."""
 
     time_ms: Values
     bits: Values
@@ -59,8 +59,8 @@ class Capacity:
         return np.maximum(self.when(virtual), arrival)
 
     def when(self, bits: Values) -> Values:
-        """Return when so many bits have been sent; beyond the end, at the mean rate."""
-        # The first border by which so much could be sent; the link may have stood still before it.
+        """Return when the link has sent so many bits in all. Beyond the end of the arrays, the mean rate holds."""
+        # This is the first moment by which so many bits could be sent. The link may have stood still before it.
         after = np.clip(np.searchsorted(self.bits, bits, side="left"), 1, len(self.bits) - 1)
         step = np.maximum(self.bits[after] - self.bits[after - 1], 1e-12)
         part = (bits - self.bits[after - 1]) / step
@@ -71,7 +71,7 @@ class Capacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a server did: when each request's batch began and ended (NaN: refused), and the sizes of its batches."""
+    """Hold the begin and the end of each request's batch (NaN where it was refused), and the sizes of all batches."""
 
     start_ms: Values
     end_ms: Values
@@ -89,15 +89,15 @@ def serve_batches(
     queue_capacity: int,
     batch_gain: float = 0.0,
 ) -> Served:
-    """Serve requests as isplit's server does: never wait while idle; batch what has queued meanwhile.
+    """Serve requests as isplit's server does: it never waits while it is idle, and batches what has queued meanwhile.
 
     Args:
-        arrival: When requests come, growing.
-        service: The time of each alone.
-        kind: Requests are batched only with those of the same kind, in order.
-        workers: Batches that run at the same time.
-        max_batch: Requests in one batch at most.
-        queue_capacity: Requests that may wait; further ones are refused.
+        arrival: The times at which requests arrive, in order.
+        service: The time that each request takes alone.
+        kind: The kind of each request. Only requests of the same kind are batched, in order.
+        workers: The number of batches that run at the same time.
+        max_batch: The largest number of requests in one batch.
+        queue_capacity: The largest number of requests that wait. Further ones are refused.
         batch_gain: The share of a request's time that is saved when it joins a batch: b equal requests take
             (1 + (b - 1) (1 - gain)) times the time of one. 0, the default, is what one processor core does.
 

@@ -1,10 +1,10 @@
 """Divide a model that is larger than a device's memory into segments that the device runs one after the other.
 
-Each segment is loaded, run on what crosses from the one before, and freed. After LO-SC (VLSID 2025), which assigns
-layers to segments with CP-SAT. Here an exact dynamic programme over the cuts does it; weights and activations are
-counted apart, the last segment's output does not count as crossing, and the time to load each segment is part of the
-latency. Where a step between two neighbouring cuts does not fit, and it has a layer that can be computed in blocks of
-output channels, the step is a segment of its own with the fewest blocks that fit.
+Each segment is loaded, run on the output of the segment before it, and freed. The idea is that of LO-SC (VLSID 2025),
+which assigns layers to segments with CP-SAT. Here, an exact dynamic programme over the cuts finds the division. Weights
+and activations are counted apart, the output of the last segment does not count as crossing, and the time to load each
+segment is part of the latency. Where a step between two neighbouring cuts does not fit, and it has a layer that can be
+computed in blocks of output channels, the step is a segment of its own with the fewest blocks that fit.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ MAX_BLOCKS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A run of layers from boundary `start` to `end`, with the memory its process needs and the time it takes.
+    """Hold a run of layers from boundary `start` to `end`, with the memory that its process needs and its time.
 
     `layer` is computed in `blocks` of output channels; None and 1 where the segment is computed at once.
     """
@@ -44,7 +44,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentPlan:
-    """Segments in order; `crossing_bytes` is the sum of what crosses between them, as float32.
+    """Hold the segments in order. `crossing_bytes` is the sum of the tensors between them, as float32.
 
     The input and the output of a layer that is computed in blocks count as crossing, each of them once.
     """
@@ -73,7 +73,7 @@ def segment_memory(shape: ModelShape, *, runtime_bytes: float = RUNTIME_BYTES) -
 
     Weights are mapped into memory and become resident when they are first used. So the most memory is that of one of
     the steps between neighbouring cuts: the segment's weights up to the step's end, and the step's activations.
-    Infinite where the end is not after the start.
+    The memory is infinite where the end is not after the start.
     """
     boundaries = np.arange(shape.end + 1)
     step_bytes = np.append(np.nan, np.diagonal(_activation_bytes(shape), offset=1))  # by the boundary where a step ends
@@ -108,7 +108,7 @@ def block_memory(shape: ModelShape, start: int, *, blocks: int, runtime_bytes: f
         shape: The model; its step has a divisible layer.
         start: The boundary where the step begins.
         blocks: The number of blocks.
-        runtime_bytes: What the process takes before it loads anything.
+        runtime_bytes: The memory of the process before it loads anything.
 
     """
     layer = shape.divisible[start]
@@ -122,7 +122,7 @@ def block_memory(shape: ModelShape, start: int, *, blocks: int, runtime_bytes: f
 
 
 def least_memory_bytes(shape: ModelShape, *, runtime_bytes: float = RUNTIME_BYTES) -> float:
-    """Return the least memory with which any division of a model runs: that of its largest step between two cuts."""
+    """Return the least memory in which a divided model can run: that of its largest step between two cuts."""
     memory = segment_memory(shape, runtime_bytes=runtime_bytes)
     steps = [_least_of_step(shape, memory, start, runtime_bytes=runtime_bytes) for start in range(shape.end)]
     return max(steps)

@@ -21,8 +21,8 @@ from isplit.records import LinkRecord, PlannedAccuracy
 def segmented_row(facts: StudyFacts, device: MachineTimes, *, max_memory_bytes: int) -> PlacementRow | None:
     """Return the placement in segments on the device if the whole model does not fit, and None otherwise.
 
-    Below the least memory of any division, it is the division that takes the least: it breaks the limit, and the plan
-    can name it as the nearest.
+    Where no division fits, the division that takes the least memory is returned. It breaks the limit, and the plan can
+    name it as the nearest.
     """
     shape = device.shape
     whole = RUNTIME_BYTES + BYTES_PER_NUMBER * shape.parameters[-1] + shape.head_peak_bytes[-1]

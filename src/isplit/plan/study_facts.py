@@ -42,7 +42,7 @@ class SplitFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """A compressed image as the server gets it, and how accurate the whole model is on such images.
+    """Describe a compressed image as the server gets it, and the accuracy of the whole model on such images.
 
     `trained` says that the network was trained on images of this setting, and `trained_after` names the cut after which
     its layers learned (None: all of them).

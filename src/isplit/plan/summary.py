@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Journey:
-    """Hold the moments of every request in milliseconds; NaN stands for stages that it did not reach."""
+    """Hold the moments of every request in milliseconds. NaN stands for a stage that it did not reach."""
 
     made_ms: Values
     device_ms: Values

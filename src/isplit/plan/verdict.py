@@ -38,11 +38,11 @@ LARGEST_HEAD = 1 - SMALLEST_SERVER_SHARE
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The fewest bytes on the wire within a loss: of a split, of one with a small head, and of the image.
+    """Hold the fewest bytes on the wire within a loss: of a split, of a split with a small head, and of the image.
 
-    None where there is none. Splits that leave the server less than a tenth of the operations do not count.
-    `open_split` and `open_image` have fewer bytes still, but these images cannot tell whether they stay within the
-    loss. `overhead` is what the protocol adds to payloads.
+    A field is None where no placement stays within the loss. Splits that leave the server less than a tenth of the
+    operations do not count. `open_split` and `open_image` have fewer bytes still, but these images cannot tell whether
+    they stay within the loss. `overhead` is what the protocol adds to payloads.
     """
 
     loss: float
@@ -122,12 +122,12 @@ def images_to_settle(record: PredictionsRecord, *, group: str, losses: Sequence[
 
 
 def _before(rows: Sequence[_Row], end: _Row | None) -> Iterator[_Row]:
-    """Yield the rows before one of them, or all."""
+    """Yield the rows before the given one, or all rows where it is None."""
     return itertools.takewhile(lambda row: row is not end, rows)
 
 
 def verdict_texts(record: PredictionsRecord, *, group: str, losses: Sequence[float] = LOSSES) -> list[str]:
-    """Say for each of the losses whether splitting is worth it; once where a larger loss changes nothing."""
+    """Say for each loss whether splitting is worth it. Losses that change nothing are named together."""
     texts: list[str] = []
     before: Verdict | None = None
     for loss in losses:

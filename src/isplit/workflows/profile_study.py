@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from isplit.design.study import Study
 
 HEADS_RUN = 4
-"""How many whole heads are run: three are fitted, and one checks the fit. With more of them the times of other heads
-were no more accurate (MobileNetV2, ResNet-18 and ResNet-50, November 2026).
+"""The number of whole heads that are run: three are fitted, and one checks the fit. With more of them, the times of
+other heads were no more accurate (measured with MobileNetV2, ResNet-18 and ResNet-50).
 """
 
 FEWEST_CUTS = 16
-"""Below this number of cuts every head is run: the whole model and its traced copy would take more than they save."""
+"""Below this number of cuts, every head is run, because the shortcut would take more time than it saves."""
 
 TRACED_EVERY = 3
 """The whole model is traced in each warm-up run and then in every third round. With a trace in every round the times of
@@ -56,7 +56,9 @@ other heads were as accurate, and took as long as another head (MobileNetV2 and 
 """
 
 _LONGEST_FITTED = 0.6
-"""The longest of the heads that are run takes about this share of the last one: the whole model is fitted too."""
+"""The longest head that is run takes about this share of the time of the last head, since the whole model is fitted
+too.
+"""
 
 Values = NDArray[np.float64]
 
@@ -148,7 +150,7 @@ def choose_heads(shape: ModelShape, cuts: Sequence[str]) -> tuple[tuple[str, ...
             chosen.append(min(left, key=lambda number, aim=aim: abs(float(np.log(estimated_ms[number] / aim)))))
     spread = sorted(chosen[1:])
     middle = len(spread) // 2
-    checked = spread[middle : middle + 1]  # none of a single cut
+    checked = spread[middle : middle + 1]  # a single cut leaves none
     return (
         tuple(cuts[number] for number in sorted(chosen) if number not in checked),
         tuple(cuts[number] for number in checked),

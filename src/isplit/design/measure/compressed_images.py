@@ -34,9 +34,8 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _BATCH = 25
-"""Images that the network is shown at once. A processor's caches hold the maps of few: alone on its core, VGG16 at 64
-pixels took 32 ms for an image in batches of 25 and 41 ms in batches of 50, and MobileNetV2 at 96 pixels 4.7 and 5.4 ms.
-Beside other work, VGG16 took as long in both."""
+"""The number of images in one pass. It is small because a processor's caches hold the maps of few images: on an idle
+machine, VGG16 at 64 pixels took 32 ms for an image in batches of 25 and 41 ms in batches of 50."""
 
 
 @dataclass(frozen=True)

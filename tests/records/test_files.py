@@ -1,13 +1,14 @@
-"""The sizes up to which files are read, as docs/security.md promises them."""
+"""Files are read up to the sizes that docs/security.md promises, and are written whole or not at all."""
 
 import os
+import stat
 import threading
 from pathlib import Path
 
 import pytest
 
 from isplit.errors import StudyError
-from isplit.records import files
+from isplit.records import files, write_whole
 
 MIB = 2**20
 
@@ -79,3 +80,65 @@ def test_a_link_to_a_device_is_replaced(tmp_path):
     files.write_whole(tmp_path / "curve.json", b"content")
     assert b"content" == (tmp_path / "curve.json").read_bytes()
     assert not (tmp_path / "curve.json").is_symlink()
+
+
+def names_in(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_write_whole(tmp_path):
+    """The content is there, and nothing else."""
+    write_whole(tmp_path / "a", b"new")
+    assert b"new" == (tmp_path / "a").read_bytes()
+    assert ["a"] == names_in(tmp_path)
+
+
+def test_write_whole_replaces(tmp_path):
+    """What was there before is replaced, even by less."""
+    write_whole(tmp_path / "a", b"a long old content")
+    write_whole(tmp_path / "a", b"new")
+    assert b"new" == (tmp_path / "a").read_bytes()
+    assert ["a"] == names_in(tmp_path)
+
+
+def test_write_whole_shares_the_file(tmp_path):
+    """The file has the permissions of any other new file, and the process keeps its umask."""
+    (tmp_path / "plain").write_bytes(b"")
+    write_whole(tmp_path / "a", b"")
+    write_whole(tmp_path / "b", b"")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "a", "b")}
+    assert 1 == len(modes)
+
+
+def test_write_whole_leaves_the_umask_alone(tmp_path, monkeypatch):
+    """The umask is the process's: other threads' files would be made under another one meanwhile."""
+
+    def refuse(mask):
+        raise AssertionError("the umask was changed")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    write_whole(tmp_path / "a", b"new")
+    assert b"new" == (tmp_path / "a").read_bytes()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
+@pytest.mark.parametrize(("owner", "step"), [(Path, "replace"), (os, "fsync")], ids=["at the end", "in the middle"])
+def test_failed_write_keeps_the_old(tmp_path, monkeypatch, owner, step, error):
+    """When it fails or is stopped, the old content stays and no temporary file is left."""
+    write_whole(tmp_path / "a", b"old")
+
+    def fail(*args):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, fail)
+        with pytest.raises(StudyError if isinstance(error, OSError) else KeyboardInterrupt):
+            write_whole(tmp_path / "a", b"new")
+    assert b"old" == (tmp_path / "a").read_bytes()
+    assert ["a"] == names_in(tmp_path)
+
+
+def test_write_into_nowhere(tmp_path):
+    """A missing directory is an error that names the file."""
+    with pytest.raises(StudyError, match="none/a"):
+        write_whole(tmp_path / "none" / "a", b"")

@@ -3,11 +3,8 @@
 import importlib
 import json
 import math
-import os
 import pkgutil
 import re
-import stat
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -33,7 +30,6 @@ from isplit.records import (
     StudyRecord,
     SubsetCurve,
     Unavailable,
-    write_whole,
 )
 from isplit.records.base import Record
 from isplit.records.files import LARGEST_RECORD_BYTES
@@ -172,10 +168,6 @@ records = {
 }
 
 
-def names_in(directory):
-    return sorted(path.name for path in directory.iterdir())
-
-
 def small_curve(**changes):
     fields = {"cut": "a", "cui": 0.5, "stderr": 0.1, "step_stderr": None, "image_mean": 0.5, "per_class": {"x": 0.5}}
     point = CurvePoint(**{**fields, "per_class_stderr": {"x": 0.1}, **changes})
@@ -214,7 +206,7 @@ def test_file_round_trip(tmp_path_factory, kind, data):
     record = data.draw(records[kind])
     assert directory / kind.file_name == record.save(directory)
     assert record == kind.load(directory)
-    assert [kind.file_name] == names_in(directory)
+    assert [kind.file_name] == [path.name for path in directory.iterdir()]
 
 
 @pytest.mark.parametrize(
@@ -429,94 +421,3 @@ def test_file_that_is_a_directory(tmp_path):
     (tmp_path / "curve.json").mkdir()
     with pytest.raises(StudyError, match=r"curve\.json"):
         CurveRecord.load(tmp_path)
-
-
-# --- whole files ---
-
-
-def test_write_whole(tmp_path):
-    """The content is there, and nothing else."""
-    write_whole(tmp_path / "a", b"new")
-    assert b"new" == (tmp_path / "a").read_bytes()
-    assert ["a"] == names_in(tmp_path)
-
-
-def test_write_whole_replaces(tmp_path):
-    """What was there before is replaced, even by less."""
-    write_whole(tmp_path / "a", b"a long old content")
-    write_whole(tmp_path / "a", b"new")
-    assert b"new" == (tmp_path / "a").read_bytes()
-    assert ["a"] == names_in(tmp_path)
-
-
-def test_write_whole_shares_the_file(tmp_path):
-    """The file has the permissions of any other new file, and the process keeps its umask."""
-    (tmp_path / "plain").write_bytes(b"")
-    write_whole(tmp_path / "a", b"")
-    write_whole(tmp_path / "b", b"")
-    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "a", "b")}
-    assert 1 == len(modes)
-
-
-def test_write_whole_leaves_the_umask_alone(tmp_path, monkeypatch):
-    """The umask is the process's: other threads' files would be made under another one meanwhile."""
-
-    def refuse(mask):
-        raise AssertionError("the umask was changed")
-
-    monkeypatch.setattr(os, "umask", refuse)
-    write_whole(tmp_path / "a", b"new")
-    assert b"new" == (tmp_path / "a").read_bytes()
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "ctrl-c"])
-@pytest.mark.parametrize(("owner", "step"), [(Path, "replace"), (os, "fsync")], ids=["at the end", "in the middle"])
-def test_failed_write_keeps_the_old(tmp_path, monkeypatch, owner, step, error):
-    """When it fails or is stopped, the old content stays and no temporary file is left."""
-    write_whole(tmp_path / "a", b"old")
-
-    def fail(*args):
-        raise error
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, step, fail)
-        with pytest.raises(StudyError if isinstance(error, OSError) else KeyboardInterrupt):
-            write_whole(tmp_path / "a", b"new")
-    assert b"old" == (tmp_path / "a").read_bytes()
-    assert ["a"] == names_in(tmp_path)
-
-
-def test_write_into_nowhere(tmp_path):
-    """A missing directory is an error that names the file."""
-    with pytest.raises(StudyError, match="none/a"):
-        write_whole(tmp_path / "none" / "a", b"")
-
-
-# --- accuracy ---
-
-
-@pytest.mark.parametrize(
-    ("correct", "images", "low", "high"),
-    [
-        (825, 1000, 0.8002, 0.8473),
-        (0, 10, 0.0, 0.2775),
-        (10, 10, 0.7225, 1.0),
-        (5, 10, 0.2366, 0.7634),
-        (1, 1, 0.2065, 1.0),
-        (0, 0, 0.0, 1.0),
-    ],
-)
-def test_wilson_interval(correct, images, low, high):
-    """The 95 % Wilson score interval, against values worked out from its formula."""
-    accuracy = Accuracy.from_counts(correct, images)
-    assert (low, high) == pytest.approx((accuracy.low, accuracy.high), abs=5e-5)
-    assert (correct, images) == (accuracy.correct, accuracy.images)
-
-
-@given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_interval_holds_the_share(counts):
-    """The interval lies in [0, 1] and holds the share; that of the wrong answers is its mirror image."""
-    correct, images = counts
-    accuracy, mirror = Accuracy.from_counts(correct, images), Accuracy.from_counts(images - correct, images)
-    assert 0 <= accuracy.low <= accuracy.accuracy <= accuracy.high <= 1
-    assert (accuracy.low, accuracy.high) == pytest.approx((1 - mirror.high, 1 - mirror.low), abs=1e-12)

@@ -374,14 +374,9 @@ def real_study() -> dict[str, Any]:
             answers[f"{device} over {link}"] = {
                 "text": record.answer.text,
                 "chosen": record.answer.chosen,
-                "latency_ms": {
-                    kind: placement and round(placement.latency_ms, 1) for kind, placement in fastest.items()
-                },
-                "energy_mj": {kind: placement and placement.device_energy_mj for kind, placement in fastest.items()},
-                "wire_bytes": {
-                    kind: placement and placement.wire_up_bytes + placement.wire_down_bytes
-                    for kind, placement in fastest.items()
-                },
+                "latency_ms": {kind: row and round(row.latency_ms, 1) for kind, row in fastest.items()},
+                "energy_mj": {kind: row and row.device_energy_mj for kind, row in fastest.items()},
+                "wire_bytes": {kind: row and row.wire_up_bytes + row.wire_down_bytes for kind, row in fastest.items()},
             }
     return answers
 

@@ -218,16 +218,16 @@ def batch_statistics(model: nn.Module) -> Generator[dict[str, str]]:
         Their names, each with the reason.
 
     """
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     handles: list[Any] = []
 
     names: dict[nn.Module, str] = {}
 
     def note(norm: Any, _: object) -> None:
         if norm.training:
-            found[names[norm]] = "it is in training mode while the model runs"
+            reasons[names[norm]] = "it is in training mode while the model runs"
         elif norm.running_mean is None:
-            found[names[norm]] = "it keeps no running statistics"
+            reasons[names[norm]] = "it keeps no running statistics"
 
     for name, module in model.named_modules():
         # A subclass with a forward of its own may compute something else.
@@ -235,7 +235,7 @@ def batch_statistics(model: nn.Module) -> Generator[dict[str, str]]:
             names[module] = name
             handles.append(module.register_forward_pre_hook(note))
     try:
-        yield found
+        yield reasons
     finally:
         for handle in handles:
             handle.remove()

@@ -148,12 +148,12 @@ def _measured(
     comparisons = {name: _Comparison() for name in placements}
     with open_link(
         rate_bits_per_s=int(link.up_bits_per_s), rtt_ms=link.rtt_ms, loss_up=link.loss_up, loss_down=link.loss_down
-    ) as made:
-        if made.rate_bits_per_s is None:
-            sys.exit(f"no link can be made on this machine: {made.reason}")
-        with served(bundle.directory, host=made.host) as address:
+    ) as opened:
+        if opened.rate_bits_per_s is None:
+            sys.exit(f"no link can be made on this machine: {opened.reason}")
+        with served(bundle.directory, host=opened.host) as address:
             for number in range(ROUNDS):
-                planned = _planned(study, bundle, link.model_copy(update={"rtt_ms": _probed_rtt_ms(made, address)}))
+                planned = _planned(study, bundle, link.model_copy(update={"rtt_ms": _probed_rtt_ms(opened, address)}))
                 base = DeviceTask(
                     bundle=str(bundle.directory),
                     images=tuple(map(str, images[number::ROUNDS])),
@@ -167,7 +167,7 @@ def _measured(
                     if expected is None:
                         sys.exit(f"the plan has no placement {name}")
                     comparison.expected.append(expected)
-                    comparison.answers += run_device(replace(base, placement=name), prefix=made.prefix).answers
+                    comparison.answers += run_device(replace(base, placement=name), prefix=opened.prefix).answers
     for name, comparison in comparisons.items():
         yield comparison.row(name)
 
@@ -187,10 +187,10 @@ def _planned(study: Path, bundle: Bundle, link: LinkRecord) -> PlanRecord:
     return plan(study, device=machine, server=machine, link=link)
 
 
-def _probed_rtt_ms(made: Link, address: str) -> float:
+def _probed_rtt_ms(opened: Link, address: str) -> float:
     """Return the round trip that `isplit probe` measures from the device's side of the made link."""
     options = ("--seconds", "0.1", "--round-trips", "40", "--json", "-o", "/dev/null")
-    command = [*made.prefix, sys.executable, "-m", "isplit", "probe", address, *options]
+    command = [*opened.prefix, sys.executable, "-m", "isplit", "probe", address, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["rtt_ms"])
 

@@ -110,8 +110,8 @@ def test_the_pilots_gradients_are_taken_again(opened, cuts, monkeypatch, room, c
     passes.moments(vectors, pilot, "statistics of channels", keep_gradients=True)
     both = passes.moments(vectors, images, "statistics of patches")
     assert 14 + computed_again == sum(shown)
-    for one, other in zip(expected, both, strict=True):
-        assert all(np.array_equal(part, other.state()[name]) for name, part in one.state().items())
+    for row, other in zip(expected, both, strict=True):
+        assert all(np.array_equal(part, other.state()[name]) for name, part in row.state().items())
 
     passes.moments(vectors, images, "statistics of patches")
     assert 14 + computed_again + 16 == sum(shown)  # what was kept is gone

@@ -1,7 +1,9 @@
 """ONNX files as models."""
 
+import warnings
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -62,6 +64,28 @@ def test_it_has_the_cuts_of_the_network(net, file):
     expected = isplit.list_cuts(isplit.load_model(net, image_size=16)).cuts
     cuts = isplit.list_cuts(str(file)).cuts
     assert [cut.shape for cut in expected] == [cut.shape for cut in cuts]
+
+
+def test_it_gives_the_study_of_the_network(net, file, tmp_path):
+    """The same weights give the same importance, candidates and base accuracy, whichever way they come."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    data = isplit.open_data((images, np.arange(40) % 4))
+    settings = isplit.AnalyzeSettings(images=12, test_images=4)
+    means = {"mean": 0.5, "std": 0.2}
+
+    studies = []
+    for name, model in {"net": net, "file": str(file)}.items():
+        loaded = isplit.load_model(model, image_size=16, **means)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the network was never trained, so its accuracy is that of chance
+            studies.append(isplit.analyze(loaded, data, out=tmp_path / name, settings=settings))
+
+    of_net, of_file = (study.curve.points for study in studies)
+    np.testing.assert_allclose([point.cui for point in of_net], [point.cui for point in of_file], rtol=1e-3)
+    places = [{point.cut: place for place, point in enumerate(study.curve.points)} for study in studies]
+    first, second = ([of[each.cut] for each in study.candidates] for of, study in zip(places, studies, strict=True))
+    assert first == second
+    assert studies[0].record.base_accuracy == studies[1].record.base_accuracy
 
 
 def test_the_user_s_images_decide(net, file):

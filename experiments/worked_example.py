@@ -9,6 +9,7 @@ they print. What the study already holds is not computed again; from nothing, it
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -58,7 +59,11 @@ def run(name: str, folder: Path) -> str:
     if result.returncode:
         raise SystemExit(f"isplit {name} failed:\n{result.stderr}")
     lines = [line.rstrip() for line in (result.stderr + result.stdout).replace(f"{folder}/", "").splitlines()]
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in lines if line and not _PROGRESS.search(line))
+
+
+_PROGRESS = re.compile(r"^Computing on|^Estimated time|: [\d,]+ of [\d,]+(, about .* left)?$")
+"""What a command says while it works, which depends on the machine and its load."""
 
 
 def block(name: str, output: str) -> str:

@@ -82,7 +82,7 @@ def test_it_gives_the_study_of_the_network(net, file, tmp_path):
 
     of_net, of_file = (study.curve.points for study in studies)
     np.testing.assert_allclose([point.cui for point in of_net], [point.cui for point in of_file], rtol=1e-3)
-    places = [{point.cut: place for place, point in enumerate(study.curve.points)} for study in studies]
+    places = [{cut.name: place for place, cut in enumerate(study.graph.record().cuts)} for study in studies]
     first, second = ([of[each.cut] for each in study.candidates] for of, study in zip(places, studies, strict=True))
     assert first == second
     assert studies[0].record.base_accuracy == studies[1].record.base_accuracy

@@ -144,16 +144,15 @@ Read the output in this order:
 
 1. The lines at the end say whether splitting is worth it: how few bytes keep the accuracy of the whole model within one
    and three points, and how many bytes a compressed image needs for that.
-2. The table says where to split. A deep cut computes more on the device, but it does not need fewer bytes. From 2,048
-   bytes on, cuts in the middle of the network lose no accuracy that 100 images could show.
+2. The table says where to split. Deep cuts compute more on the device and need fewer bytes: after `features.16`, 1,024
+   bytes lose no accuracy that 100 images could show. Cuts in the middle of the network need 2,048 to 4,096 bytes for
+   that, at half of the computation on the device.
 3. `--wide` adds the difference to the whole model on the same images, with its standard error. Two cuts whose
    differences are within two standard errors of each other are not told apart by 100 images.
 
-In two rows the accuracy does not rise steadily with the budget. After `features.16`, which the importance ranks first,
-the closed form stays at 58 % however many bytes it may use. After `features.14.conv.3`, a budget of 512 bytes does
-worse than one of 256. Both bottlenecks were made from 400 images without training, and this is their limit. Predict
-before you rely on the ranking. The column "after training" was calibrated on other networks and data, and none of them
-has 1,000 classes.
+After `features.16`, which the importance ranks first, the fewest bytes are enough, but the differences to its neighbours
+are within what 100 images can show. The column "after training" was calibrated on other networks and data, and none of
+them has 1,000 classes.
 
 ## The same network as an ONNX file
 

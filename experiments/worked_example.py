@@ -150,9 +150,9 @@ Read the output in this order:
 3. `--wide` adds the difference to the whole model on the same images, with its standard error. Two cuts whose
    differences are within two standard errors of each other are not told apart by 100 images.
 
-After `features.16`, which the importance ranks first, the fewest bytes are enough, but the differences to its neighbours
-are within what 100 images can show. The column "after training" was calibrated on other networks and data, and none of
-them has 1,000 classes.
+After `features.16`, which the importance ranks first, the fewest bytes are enough, but the differences to its
+neighbours are within what 100 images can show. The column "after training" was calibrated on other networks and data,
+and none of them has 1,000 classes.
 
 ## The same network as an ONNX file
 

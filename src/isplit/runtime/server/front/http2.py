@@ -3,6 +3,8 @@
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+from hpack import Encoder
+from hpack.table import HeaderTable
 
 MAX_HEADER_BYTES = 2**13
 """Most bytes of a call's headers. A client sends about 300."""
@@ -13,6 +15,29 @@ _CONFIG = H2Configuration(
     validate_outbound_headers=False,
     normalize_outbound_headers=False,
 )
+
+
+class BoundedEncoder(Encoder):
+    """Compress the headers of answers with a table of at most the usual size, however large a one the peer offers.
+
+    Every message of a refused call is an entry of its own. hpack keeps as many as the peer allows, and searches all of
+    them for every header.
+    """
+
+    @property
+    def header_table_size(self) -> int:
+        """The size of the table in bytes."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        self.header_table.maxsize = min(value, HeaderTable.DEFAULT_SIZE)
+        changes = self.table_size_changes
+        if self.header_table.resized:
+            changes.append(self.header_table.maxsize)
+        # Of the sizes since the last headers, the peer has to know the smallest and the last (RFC 7541, section 4.2).
+        self.table_size_changes = sorted({min(changes), changes[-1]}) if changes else []
+        self.header_table.resized = bool(changes)
 
 
 class Http2(H2Connection):
@@ -34,6 +59,7 @@ class Http2(H2Connection):
 def new_http2(*, max_streams: int) -> Http2:
     """Return a server's connection on which a peer may have `max_streams` open calls."""
     http2 = Http2(_CONFIG)
+    http2.encoder = BoundedEncoder()
     # These settings apply from the start, not only once the peer has acknowledged them.
     http2.local_settings = Settings(
         client=False,

@@ -186,6 +186,8 @@ class Record(Part):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             msg = f"{where + ': ' if where else ''}{first['msg']}"
+            if first["type"] == "extra_forbidden":
+                msg = f"it holds {where}, which this version of isplit does not know; perhaps a later version wrote it"
             raise ValueError(msg) from error
         except RecursionError:
             msg = "it is nested too deep"

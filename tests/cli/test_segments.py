@@ -104,6 +104,7 @@ def test_a_missing_segment_is_refused(segmented):
         (["--max-device-memory", "1GB"], ["--segments"], ["whole model fits"]),
         (["--max-device-memory", "83MB"], ["--segments"], ["no division", "83 MB", "--max-device-memory 84MB"]),
         ([], ["--segments", "--cut", "pool2"], ["--segments", "pool2"]),
+        (["--max-device-memory", f"{LIMIT_BYTES}B"], ["--segments", "--int8", "--allow-code"], ["--int8", "splits"]),
     ],
 )
 def test_bad_input(isplit, bad_input, study, tmp_path, plan, options, words):
@@ -144,6 +145,22 @@ def test_a_layer_that_cannot_be_divided_so_is_refused(study, tmp_path, blocks, w
     """An unknown layer and more blocks than channels are errors that name what there is."""
     with pytest.raises(InputError, match=words):
         export_segments(open_study(study, allow_code=True), tmp_path / "b", bounds=[], blocks=blocks)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"remote_network": "webp:50"}, "`remote_network=webp:50` is for bundles of splits"),
+        ({"int8": True}, "`int8=True` is for bundles of splits"),
+        ({"triton": True}, "`triton=True` is for bundles of splits"),
+        ({"name": "../x"}, "the name is '../x'"),
+    ],
+)
+def test_settings_that_segments_cannot_have_are_refused(study, tmp_path, settings, words):
+    """What only splits can have, and a name that is none, are refused from Python too; nothing is written."""
+    with pytest.raises(InputError, match=words):
+        export_segments(study, tmp_path / "b", settings=ExportSettings(**settings))
+    assert not (tmp_path / "b").exists()
 
 
 def test_blocks_that_do_not_fit_together_are_an_error(study, tmp_path):

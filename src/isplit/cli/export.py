@@ -121,9 +121,6 @@ def _export_segments(
     if cut_choice.words:
         msg = f"--segments and --cut {', '.join(cut_choice.words)} are two kinds of bundle: give one of them"
         raise InputError(msg)
-    if settings.remote_network is not None:
-        msg = "--remote-network is for bundles of splits, and --segments writes the whole model: give one of them"
-        raise InputError(msg)
     with needs_extra("design"):
         from isplit.design.export_segments import export_segments, planned_segments
 

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from isplit.design.export_settings import ExportSettings
@@ -24,7 +23,13 @@ from isplit.design.onnx.compare import TorchSplit, answer_whole, check_split, ch
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
 from isplit.design.onnx.int8 import Int8Measured, measure_int8, quantise_head
 from isplit.design.onnx.modules import HeadModel, TailModel, WholeModel
-from isplit.design.onnx.output_directory import bundle_name, check_place, file_stem, new_bundle_directory
+from isplit.design.onnx.output_directory import (
+    bundle_name,
+    check_place,
+    checked_name,
+    file_stem,
+    new_bundle_directory,
+)
 from isplit.design.onnx.recommended_image import (
     find_remote_network,
     remote_placement,
@@ -39,7 +44,6 @@ from isplit.errors import InputError
 from isplit.progress import Progress, silent
 from isplit.records import (
     BundledFile,
-    BundleName,
     BundleRecord,
     CutPlacement,
     LocalPlacement,
@@ -88,7 +92,7 @@ def export(
         msg = "give at least one cut: `isplit predict` says how accurate each is"
         raise InputError(msg)
     check_place(out, overwrite=settings.overwrite)
-    name = _checked_name(settings.name or bundle_name(out))
+    name = checked_name(settings.name or bundle_name(out))
     view = open_study(study).view(group)
     chosen = [choose_split(view, cut, split_filter=split_filter or SplitFilter()) for cut in dict.fromkeys(cuts)]
     trained = find_remote_network(view, settings.remote_network) if settings.remote_network else None
@@ -98,13 +102,6 @@ def export(
     ):
         exporter = _Exporter(view, directory, Path(scratch), settings, name=name, trained=trained)
         return exporter.run(chosen, progress)
-
-
-def _checked_name(name: str) -> str:
-    try:
-        return TypeAdapter(BundleName).validate_python(name)
-    except ValidationError as error:
-        raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

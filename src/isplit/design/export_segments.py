@@ -21,7 +21,12 @@ from isplit.design.graph.split import segment
 from isplit.design.onnx.compare import answer_whole, check_segments, load_pixels
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
 from isplit.design.onnx.modules import SegmentModel
-from isplit.design.onnx.output_directory import bundle_name, check_place, new_bundle_directory
+from isplit.design.onnx.output_directory import (
+    bundle_name,
+    check_place,
+    checked_name,
+    new_bundle_directory,
+)
 from isplit.design.study import Study, StudyView, open_study
 from isplit.errors import InputError, StudyError
 from isplit.progress import Progress, silent
@@ -59,19 +64,21 @@ def export_segments(
         blocks: The number of blocks of output channels for each layer that is divided, by the layer's name in the
             graph's `divisible`; with `bounds` of None, those of the plan.
         group: A class subset of the study; None for all classes.
-        settings: The bundle's name, how the files are checked, and whether a bundle that is there is replaced. What is
-            for splits or for the server has no meaning here.
+        settings: The bundle's name, how the files are checked, and whether a bundle that is there is replaced. `local`
+            and `remote` have no meaning here.
         progress: Called as work goes on.
 
     Raises:
         StudyError: the study has no plan.
-        InputError: the plan has no division into segments, several tensors cross a cut of it, or a layer cannot be
-            divided.
+        InputError: the plan has no division into segments, several tensors cross a cut of it, a layer cannot be
+            divided, or a setting is for bundles of splits.
         ModelError: a part of the model has no ONNX.
         ExportError: the files answer otherwise than torch.
 
     """
     settings, out = settings or ExportSettings(), Path(out)
+    _check_settings(settings)
+    name = checked_name(settings.name or bundle_name(out))
     check_place(out, overwrite=settings.overwrite)
     opened = open_study(study)
     planned_peak_bytes = None
@@ -93,9 +100,17 @@ def export_segments(
             parts,
             planned_peak_bytes,
             settings,
-            name=settings.name or bundle_name(out),
+            name=name,
             progress=progress,
         )
+
+
+def _check_settings(settings: ExportSettings) -> None:
+    """Refuse what only a bundle of splits can hold, because it would be left out in silence."""
+    for name in ("remote_network", "int8", "triton"):
+        if value := getattr(settings, name):
+            msg = f"`{name}={value}` is for bundles of splits, and segments are the whole model: leave it out"
+            raise InputError(msg)
 
 
 def planned_segments(directory: Path) -> PlannedPlacement:

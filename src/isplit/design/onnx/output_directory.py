@@ -5,8 +5,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isplit.errors import BundleError
-from isplit.records import BundleRecord
+from pydantic import TypeAdapter, ValidationError
+
+from isplit.errors import BundleError, InputError
+from isplit.records import BundleName, BundleRecord
 from isplit.records.directories import new_directory, recover
 from isplit.records.files import resolved
 
@@ -60,6 +62,19 @@ def new_bundle_directory(out: Path, *, overwrite: bool) -> Generator[Path]:
 def bundle_name(out: Path) -> str:
     """Return the name that a bundle gets from its directory: what is not allowed on the wire becomes -."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", out.absolute().name).strip("-")[:64] or "bundle"
+
+
+def checked_name(name: str) -> str:
+    """Return a bundle's name as it is.
+
+    Raises:
+        InputError: it cannot be a part of a model's name on the wire.
+
+    """
+    try:
+        return TypeAdapter(BundleName).validate_python(name)
+    except ValidationError as error:
+        raise InputError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
 def file_stem(cut: str) -> str:

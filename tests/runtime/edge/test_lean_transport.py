@@ -16,9 +16,11 @@ from isplit.runtime.bench.proxy import proxied
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.connecting import Wanted
 from isplit.runtime.edge.lean_connect import NotLeanError
+from isplit.runtime.edge.lean_link import LeanLink
 from isplit.runtime.edge.lean_transport import LeanTransport
 from isplit.runtime.edge.transport import Reply, Request, TransportError
-from isplit.runtime.lean.device_frames import MAGIC
+from isplit.runtime.lean.device_frames import MAGIC, Opening
+from isplit.runtime.lean.server_frames import ANSWER, server_frame
 from isplit.runtime.server import serving
 from tests.runtime.conftest import CLASSES
 
@@ -322,6 +324,34 @@ def test_a_silent_server_is_given_up_in_time(scripted):
     with pytest.raises(TransportError, match="DEADLINE_EXCEEDED"):
         transport.infer(REQUEST, timeout_s=0.2)
     transport.close()
+
+
+class Flood:
+    """A connection on which answers to nobody come without end."""
+
+    def __init__(self):
+        self.received = 0
+
+    def send(self, data):
+        return len(data)
+
+    def recv(self, size):
+        self.received += 1
+        assert self.received < 10, "the deadline was not noticed"
+        return server_frame(ANSWER, 7, b"")
+
+    def shutdown(self, how):
+        pass
+
+
+def test_a_server_that_never_stops_sending_is_given_up_in_time(monkeypatch):
+    """Answers to nobody that always are there to be read do not hold a request beyond its deadline."""
+    monkeypatch.setattr("isplit.runtime.edge.lean_link.wait_for", lambda *arguments, **options: True)
+    flood = Flood()
+    opening = Opening(model="tiny.pool1", tensor="payload", classes=5, best=1)
+    with pytest.raises(TransportError, match="DEADLINE_EXCEEDED"):
+        LeanLink(flood).exchange(opening, b"x", ends_s=0.0)
+    assert 1 == flood.received
 
 
 def test_closing_ends_those_who_wait(scripted):

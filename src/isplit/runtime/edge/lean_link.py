@@ -167,7 +167,11 @@ class LeanLink:
             self._is_read = True
         try:
             while waiter.frame is None:
+                # A server that sends without end what nobody waits for must not hold a request beyond its deadline.
+                is_last = ends_s is not None and time.monotonic() >= ends_s
                 self._read(ends_s)
+                if is_last and waiter.frame is None:
+                    raise _late()
         finally:
             with self._lock:
                 self._is_read = False

@@ -71,11 +71,10 @@ def test_it_gives_the_study_of_the_network(net, file, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
     data = isplit.open_data((images, np.arange(40) % 4))
     settings = isplit.AnalyzeSettings(images=12, test_images=4)
-    means = {"mean": 0.5, "std": 0.2}
 
     studies = []
     for name, model in {"net": net, "file": str(file)}.items():
-        loaded = isplit.load_model(model, image_size=16, **means)
+        loaded = isplit.load_model(model, image_size=16, preprocessing={"mean": 0.5, "std": 0.2})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the network was never trained, so its accuracy is that of chance
             studies.append(isplit.analyze(loaded, data, out=tmp_path / name, settings=settings))

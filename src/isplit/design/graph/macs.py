@@ -14,7 +14,6 @@ import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from isplit.design.graph.ops import kind_of
 
@@ -160,6 +159,9 @@ def _attention_module(leaf: nn.MultiheadAttention, query: Shape, key: Shape) -> 
 
 def _scripted(leaf: torch.jit.ScriptModule, args: list[Any], kwargs: dict[str, Any]) -> int | None:
     """Count what TorchScript computes by running it, as there is no graph of it; None where it does not run alone."""
+    # It brings triton, where that is installed, which takes longer to import than all of isplit.
+    from torch.utils.flop_counter import FlopCounterMode
+
     images = [torch.zeros(shape) if isinstance(shape, Size) else shape for shape in args]
     named = {name: torch.zeros(shape) if isinstance(shape, Size) else shape for name, shape in kwargs.items()}
     try:

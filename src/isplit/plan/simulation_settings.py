@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from isplit.errors import InputError
 from isplit.plan.arrivals import MOST_REQUESTS
 from isplit.plan.controllers import ControllerName, ControllerSettings
@@ -91,8 +93,8 @@ class SimulationSettings:
         if self.arrivals == "trace" and not self.times_s:
             msg = "arrivals are to follow a trace, but there are no request times"
             raise InputError(msg)
-        if not all(0 <= second <= LONGEST_S for second in self.times_s):
-            msg = f"times_s holds a time that is none; give seconds from 0 to {LONGEST_S:g}"
+        if not _are_times(self.times_s):
+            msg = f"times_s holds a time that is none; give a list of seconds from 0 to {LONGEST_S:g}"
             raise InputError(msg)
         if self.controller is not None and self.trace is None:
             msg = f"controller is {self.controller!r}, which needs a link that changes: give `trace=FILE` too"
@@ -117,3 +119,12 @@ class SimulationSettings:
             controller=self.controller,
             seed=self.seed,
         )
+
+
+def _are_times(values: object) -> bool:
+    """Return whether a value holds seconds, and nothing else."""
+    try:
+        seconds = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        return False
+    return seconds.ndim == 1 and seconds.dtype.kind in "iuf" and bool(((seconds >= 0) & (seconds <= LONGEST_S)).all())

@@ -30,7 +30,7 @@ def list_cuts(
     """
     loaded = _loaded(model)
     record = loaded.graph(keep_layout=True).record(pre_activation=pre_activation, all_cuts=all_cuts)
-    return record.model_copy(update={"notices": (*loaded.warnings, *record.notices)})
+    return record.model_copy(update={"notices": (*loaded.warnings, *loaded.notices, *record.notices)})
 
 
 def split_model(model: LoadedModel | nn.Module | str, cut: str) -> Split:

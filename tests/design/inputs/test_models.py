@@ -1,6 +1,7 @@
 """isplit.design.inputs.models: every kind of model loads, what cannot be used is refused with a reason."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,14 +237,15 @@ def test_class_names_in_an_array():
         load_model(net, image_size=16)
 
 
-def test_module_with_weights(tmp_path):
-    """A file's weights are put into a copy of the module and recorded by hash."""
+@pytest.mark.parametrize("kind", [str, Path])
+def test_module_with_weights(tmp_path, kind):
+    """A file's weights, by its path or the text of it, are put into a copy of the module and recorded by hash."""
     net, trained = Pooled(), Pooled()
     before = fingerprint(net)
     nn.init.ones_(trained[0].weight)
     torch.save(trained.state_dict(), tmp_path / "w.pth")
 
-    loaded = load_model(net, weights=str(tmp_path / "w.pth"), image_size=16)
+    loaded = load_model(net, weights=kind(tmp_path / "w.pth"), image_size=16)
 
     assert fingerprint(trained) == loaded.source.fingerprint
     assert before == fingerprint(net)

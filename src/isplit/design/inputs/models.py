@@ -130,7 +130,7 @@ class LoadedModel:
 def load_model(
     spec: str | nn.Module,
     *,
-    weights: str | None = None,
+    weights: str | Path | None = None,
     num_classes: int | None = None,
     image_size: int | Sequence[int] | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -166,6 +166,7 @@ def load_model(
         LoadedModel(net.py:build: input 3×16×16, 3 outputs, 2,447 parameters)
 
     """
+    weights = None if weights is None else str(weights)
     built, notices = _build(spec, weights=weights, num_classes=num_classes)
     call = ModelCall(extra_inputs=_as_inputs(extra_inputs or {}))
     check_inputs(built.module, call.extra_inputs, name=name_of(spec))

@@ -69,6 +69,13 @@ def test_values_at_the_limits(text, value):
     assert value == Example.from_json(f'{{"schema": "isplit.example/1", "value": {text}}}').value
 
 
+@pytest.mark.parametrize("value", ['1, "value": 1', '{"a": {"b": 1, "b": 2}}'])
+def test_a_name_that_comes_twice(value):
+    """Readers would differ about the value, so that neither is taken, wherever it is."""
+    with pytest.raises(ValueError, match=r"it holds '(value|b)' twice"):
+        Example.from_json(f'{{"schema": "isplit.example/1", "value": {value}}}')
+
+
 @pytest.mark.parametrize(
     ("part", "fields"),
     [

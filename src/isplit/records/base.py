@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Never, Self, cast
@@ -110,11 +111,13 @@ class Record(Part):
 
         Raises:
             LaterSchemaError: a later version of isplit wrote it.
-            ValueError: it is not JSON, has no schema or another one, does not fit it, or holds a number beyond what is
-                computed with, or a text that is not Unicode.
+            ValueError: it is not JSON, has no schema or another one, does not fit it, or holds a name twice, a number
+                beyond what is computed with, or a text that is not Unicode.
 
         """
-        data = json.loads(text, parse_constant=_refuse_number, parse_float=_finite, parse_int=_integer)
+        data = json.loads(
+            text, parse_constant=_refuse_number, parse_float=_finite, parse_int=_integer, object_pairs_hook=_object
+        )
         if b"\\ud" in (text.encode(errors="replace") if isinstance(text, str) else text).lower():
             _check_unicode(data)
         if not isinstance(data, dict) or "schema" not in data:
@@ -228,6 +231,16 @@ def _check_schema(schema: object, expected: str) -> None:
     shown = repr(schema)
     msg = f"schema is {shown if len(shown) <= 80 else shown[:80] + '…'}, this version of isplit reads {expected!r}"
     raise ValueError(msg)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, and refuse a name that comes twice: another reader might take the other value."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        msg = f"it holds {twice[:80]!r} twice"
+        raise ValueError(msg)
+    return fields
 
 
 def _refuse_number(word: str) -> float:

@@ -54,6 +54,7 @@ def test_segments_answer_as_the_whole_model(isplit, segmented, study, tiny_data)
     (placement,) = [placement for placement in plan.placements if placement.kind == "segmented"]
     assert record.segmented is not None
     assert record.check is not None
+    assert "segments" == record.name
     assert ["pool1", "pool2", "conv3", "relu3"] == list(record.segmented.bounds)
     assert [1, 1, 3, 1, 1] == [len(files) for files, _ in record.segmented.segments]
     assert placement.device_memory_bytes == record.segmented.planned_peak_bytes

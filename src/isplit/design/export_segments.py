@@ -21,12 +21,7 @@ from isplit.design.graph.split import segment
 from isplit.design.onnx.compare import answer_whole, check_segments, load_pixels
 from isplit.design.onnx.files import WeightsFile, export_versions, save_onnx, to_onnx
 from isplit.design.onnx.modules import SegmentModel
-from isplit.design.onnx.output_directory import (
-    bundle_name,
-    check_place,
-    checked_name,
-    new_bundle_directory,
-)
+from isplit.design.onnx.output_directory import bundle_name, check_place, checked_name, new_bundle_directory
 from isplit.design.study import Study, StudyView, open_study
 from isplit.errors import InputError, StudyError
 from isplit.progress import Progress, silent
@@ -88,21 +83,13 @@ def export_segments(
         bounds = [part.end for part in planned.segments if part.end is not None]
         blocks = {part.layer: part.blocks for part in planned.segments if part.layer is not None}
     view = opened.view(group)
-    for name in bounds:
-        if len(view.study.graph_record.cut(name).crossing) != 1:
-            msg = f"several tensors cross {name!r}: a segment ends where one does; analyze without --all-cuts"
+    for cut in bounds:
+        if len(view.study.graph_record.cut(cut).crossing) != 1:
+            msg = f"several tensors cross {cut!r}: a segment ends where one does; analyze without --all-cuts"
             raise InputError(msg)
     parts = _parts(view, bounds, _divided_layers(view, blocks or {}))
     with new_bundle_directory(out, overwrite=settings.overwrite) as directory:
-        return _write(
-            view,
-            directory,
-            parts,
-            planned_peak_bytes,
-            settings,
-            name=name,
-            progress=progress,
-        )
+        return _write(view, directory, parts, planned_peak_bytes, settings, name=name, progress=progress)
 
 
 def _check_settings(settings: ExportSettings) -> None:

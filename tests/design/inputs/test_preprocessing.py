@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isplit.design.inputs.preprocessing import fields_of, make_preprocessing
+from isplit.design.inputs.preprocessing import fields_of, given_fields, make_preprocessing
 from isplit.errors import ModelError
 from isplit.records import Preprocessing
 
@@ -17,13 +17,13 @@ HINTS = {
 }
 
 
-def made(hints, *, channels=3, **given):
+def prepared(hints, *, channels=3, **given):
     return make_preprocessing(hints, given, channels=channels, spec="net")
 
 
 def test_library_says_all():
     """Nothing is guessed, and nothing is noticed."""
-    preprocessing, notices = made(HINTS)
+    preprocessing, notices = prepared(HINTS)
 
     assert HINTS == {name: getattr(preprocessing, name) for name in HINTS}
     assert [] == notices
@@ -31,7 +31,7 @@ def test_library_says_all():
 
 def test_user_wins():
     """One size is both sides and the size to resize to, and one mean is that of all channels."""
-    preprocessing, notices = made(HINTS, image_size=32, mean=0.5)
+    preprocessing, notices = prepared(HINTS, image_size=32, mean=0.5)
 
     assert ((32, 32), 32) == (preprocessing.image_size, preprocessing.resize_size)
     assert ((0.5, 0.5, 0.5), (0.4, 0.5, 0.6)) == (preprocessing.mean, preprocessing.std)
@@ -40,8 +40,8 @@ def test_user_wins():
 
 def test_a_given_resize_size_counts():
     """A size to resize to stands where the user gives it, and None there means straight to the size of the input."""
-    assert [40, 40] == [made(HINTS, **size, resize_size=40)[0].resize_size for size in ({}, {"image_size": 32})]
-    assert made(HINTS, resize_size=None)[0].resize_size is None
+    assert [40, 40] == [prepared(HINTS, **size, resize_size=40)[0].resize_size for size in ({}, {"image_size": 32})]
+    assert prepared(HINTS, resize_size=None)[0].resize_size is None
 
 
 def test_a_whole_preprocessing_is_taken_as_it_is():
@@ -49,7 +49,7 @@ def test_a_whole_preprocessing_is_taken_as_it_is():
     whole = Preprocessing(
         image_size=(9, 9), resize_size=None, interpolation="bilinear", channels=3, mean=(0.0,) * 3, std=(1.0,) * 3
     )
-    assert (whole, []) == made(HINTS, **fields_of(whole, name="it"))
+    assert (whole, []) == prepared(HINTS, **fields_of(whole, name="it"))
 
 
 def test_fields_of_a_mapping_or_of_nothing():
@@ -60,14 +60,21 @@ def test_fields_of_a_mapping_or_of_nothing():
         fields_of([], name="it")
 
 
+def test_a_size_of_images_beside_other_fields():
+    """A size to resize to is kept, unless it was given for another size of images, as in a whole record."""
+    assert {"resize_size": 40, "image_size": 32} == given_fields({"resize_size": 40}, 32)
+    assert {"image_size": 32} == given_fields({"resize_size": 40, "image_size": 36}, 32)
+    assert {"resize_size": 40} == given_fields({"resize_size": 40}, None)
+
+
 def test_an_oblong_size_is_resized_to_as_it_is():
     """There is no short side to resize to where the user gives two sizes."""
-    assert made(HINTS, image_size=(20, 30))[0].resize_size is None
+    assert prepared(HINTS, image_size=(20, 30))[0].resize_size is None
 
 
 def test_guesses_are_told():
     """Without any word, pixels are as they are, resized bilinearly; a single guess is not worth a notice."""
-    preprocessing, notices = made({"image_size": 8}, channels=1)
+    preprocessing, notices = prepared({"image_size": 8}, channels=1)
 
     assert ("bilinear", 1, (0.0,), (1.0,)) == (
         preprocessing.interpolation,
@@ -78,12 +85,12 @@ def test_guesses_are_told():
     assert [
         "the model does not say how its images are prepared: bilinear interpolation, mean 0, std 1 assumed"
     ] == notices
-    assert [] == made({"image_size": 8, "mean": [0.5], "std": [0.5]})[1]
+    assert [] == prepared({"image_size": 8, "mean": [0.5], "std": [0.5]})[1]
 
 
 def test_arrays_are_lists():
     """A library may keep its numbers in arrays."""
-    preprocessing, _ = made(HINTS | {"mean": np.array([0.25, 0.5, 0.75]), "image_size": np.int64(16)})
+    preprocessing, _ = prepared(HINTS | {"mean": np.array([0.25, 0.5, 0.75]), "image_size": np.int64(16)})
 
     assert ((0.25, 0.5, 0.75), (16, 16)) == (preprocessing.mean, preprocessing.image_size)
 
@@ -103,10 +110,10 @@ def test_arrays_are_lists():
 def test_fields_that_cannot_be(given, words):
     """The message says which field, and what it is."""
     with pytest.raises(ModelError, match=words):
-        made(HINTS, **given)
+        prepared(HINTS, **given)
 
 
 def test_unknown_size():
     """A model without any image size is refused, with the two ways out."""
     with pytest.raises(ModelError, match="net does not say what images it takes: pass `image_size=N`"):
-        made({})
+        prepared({})

@@ -26,7 +26,7 @@ from isplit.design.graph.trial import bound_to_batch, with_kind_of_answer
 from isplit.design.inputs.built import Built
 from isplit.design.inputs.files import file_sha256
 from isplit.design.inputs.model_sources import build, name_of
-from isplit.design.inputs.preprocessing import fields_of, make_preprocessing
+from isplit.design.inputs.preprocessing import given_fields, make_preprocessing
 from isplit.design.inputs.private_copy import in_float32, prepare, private_copy
 from isplit.design.inputs.weights import apply_weights, check_finite, fingerprint
 from isplit.design.inputs.weights_file import check_plain, read_weights
@@ -170,10 +170,7 @@ def load_model(
     built, notices = _build(spec, weights=weights, num_classes=num_classes)
     call = ModelCall(extra_inputs=_as_inputs(extra_inputs or {}))
     check_inputs(built.module, call.extra_inputs, name=name_of(spec))
-    given = fields_of(preprocessing, name="the argument preprocessing")
-    if image_size is not None:
-        given = {**given, "image_size": image_size}
-        given.pop("resize_size", None)
+    given = given_fields(preprocessing, image_size)
     prepared, outputs, more = _try(built.module, built.hints, given, call, spec=name_of(spec))
     choice = choose_output(outputs, wanted=None if output is None else str(output), classes=num_classes)
     source = _source(spec, built.module, weights, choice.output, num_classes)

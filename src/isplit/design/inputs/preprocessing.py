@@ -31,6 +31,21 @@ def fields_of(preprocessing: object, *, name: str) -> dict[str, Any]:
     raise ModelError(msg)
 
 
+def given_fields(
+    preprocessing: Preprocessing | Mapping[str, Any] | None, image_size: int | Sequence[int] | None
+) -> dict[str, Any]:
+    """Return the fields that the user gave as one preprocessing, and as a size of images, which counts more.
+
+    A size to resize to that comes together with another size of images belongs to that one, and is left out with it.
+    """
+    fields = fields_of(preprocessing, name="the argument preprocessing")
+    if image_size is None:
+        return fields
+    if fields.get("image_size") is not None:
+        fields.pop("resize_size", None)
+    return {**fields, "image_size": image_size}
+
+
 def make_preprocessing(
     hints: Mapping[str, Any], given: Mapping[str, Any], *, channels: int, spec: str
 ) -> tuple[Preprocessing, list[str]]:

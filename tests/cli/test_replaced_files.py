@@ -116,3 +116,34 @@ def test_odd_documents(predicted, tmp_path, survives, text):
         (study / name).write_text(text)
         survives(study, name, text[:40])
         (study / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "STUDY", "--cuts", "pool1", "--bytes", 70, "--images", 6, "--allow-code"],
+        ["fit", "STUDY", "--cut", "pool1", "--bytes", 60, "--epochs", 1, "--allow-code"],
+        ["plan", "STUDY", "--link", "4g"],
+    ],
+)
+def test_a_damaged_record_costs_no_work(predicted, isplit, tmp_path, command):
+    """What only the report shows is read before the work whose end it would spoil, and every file stays."""
+    study = Path(shutil.copytree(predicted, tmp_path / "study"))
+    (study / "verification.json").write_text("{")
+    before = {**contents(study, without=""), "plan.json": (study / "plan.json").read_bytes()}
+    result = isplit(*[study if word == "STUDY" else word for word in command])
+    assert 2 == result.code, result.both
+    assert "verification.json" in result.err
+    assert before == {**contents(study, without=""), "plan.json": (study / "plan.json").read_bytes()}
+
+
+def test_a_damaged_plan_is_planned_again(predicted, isplit, tmp_path):
+    """The record that a command replaces does not stop it, unless it is of another kind."""
+    study = Path(shutil.copytree(predicted, tmp_path / "study"))
+    assert 0 == isplit("plan", study, "--link", "4g").code
+    plan = json.loads((study / "plan.json").read_text())
+    plan["answer"] = 3
+    (study / "plan.json").write_text(json.dumps(plan))
+    result = isplit("plan", study, "--link", "4g")
+    assert 0 == result.code, result.err
+    assert isinstance(json.loads((study / "plan.json").read_text())["answer"], dict)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isplit.api.output import shown, write_report
+from isplit.api.output import report_redrawn, shown, write_report
 from isplit.design.analyze import analyze as _analyze
 from isplit.design.budgets import DEFAULT_BUDGETS, Budgets
 from isplit.design.inputs.data import Dataset, open_data
@@ -115,8 +115,8 @@ def predict(
     from isplit.design.predict import predict as predict_study
 
     study = open_study(study)
-    with shown(progress) as report:
-        record = predict_study(
+    with report_redrawn(study), shown(progress) as report:
+        return predict_study(
             study,
             budgets,
             cuts=cuts,
@@ -126,8 +126,6 @@ def predict(
             progress=report,
             announce=announce,
         )
-    write_report(study)
-    return record
 
 
 def _warn(study: StudyRecord) -> None:

@@ -1,7 +1,7 @@
 """Write what others take from a study: its bundle and its report, and the progress of a call."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from isplit.design.export_settings import ExportSettings
@@ -75,6 +75,16 @@ def write_report(study: Study | str | Path) -> tuple[Path, ...]:
     from isplit.report import write_report as write_report_files
 
     return write_report_files(study.directory if isinstance(study, Study) else Path(study))
+
+
+@contextmanager
+def report_redrawn(study: Study) -> Generator[None]:
+    """Draw a study's report after the work in the block, which does not begin where a record of it is damaged."""
+    from isplit.report import check_report
+
+    check_report(study.directory)
+    yield
+    write_report(study)
 
 
 def shown(progress: Progress | bool) -> AbstractContextManager[Progress]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isplit.api.output import shown, write_report
+from isplit.api.output import report_redrawn, shown
 from isplit.design.settings import FitSettings, Start
 from isplit.design.study import Study, open_study
 from isplit.progress import Progress
@@ -55,12 +55,10 @@ def fit(
     from isplit.design.fit import fit as fit_study
 
     study = open_study(study)
-    with shown(progress) as report:
-        record = fit_study(
+    with report_redrawn(study), shown(progress) as report:
+        return fit_study(
             study, cut, budget, group=group, design=design, start=start, settings=settings, progress=report
         )
-    write_report(study)
-    return record
 
 
 def fit_remote(
@@ -99,10 +97,8 @@ def fit_remote(
     from isplit.design.fit_remote import fit_remote as fit_network
 
     study = open_study(study)
-    with shown(progress) as report:
-        record = fit_network(study, compression, after=after, group=group, settings=settings, progress=report)
-    write_report(study)
-    return record
+    with report_redrawn(study), shown(progress) as report:
+        return fit_network(study, compression, after=after, group=group, settings=settings, progress=report)
 
 
 def verify(
@@ -140,9 +136,5 @@ def verify(
     from isplit.design.verify import verify as verify_study
 
     study = open_study(study)
-    with shown(progress) as report:
-        record = verify_study(
-            study, budget, cuts=cuts, group=group, settings=settings, fit_all=fit_all, progress=report
-        )
-    write_report(study)
-    return record
+    with report_redrawn(study), shown(progress) as report:
+        return verify_study(study, budget, cuts=cuts, group=group, settings=settings, fit_all=fit_all, progress=report)

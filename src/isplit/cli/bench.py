@@ -21,7 +21,7 @@ from isplit.records import (
     read_shared,
     write_shared,
 )
-from isplit.report import write_report
+from isplit.report import check_report, write_report
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.security import check_address
 from isplit.workflows.bench import BenchSettings, ServerAccess
@@ -93,6 +93,9 @@ def bench(
         check_profile(before, Bundle.open(bundle).record)  # before the measurement, which takes minutes
     record_file = out or (study or Path()) / RunsRecord.file_name
     check_shared_path(record_file, RunsRecord)
+    redrawn = study if study is not None and out is None and (study / "report.html").exists() else None
+    if redrawn is not None:
+        check_report(redrawn, replaced=RunsRecord)
     running = None
     if server is not None:
         check_address(server)
@@ -111,8 +114,8 @@ def bench(
             progress=progress,
         )
     path = write_shared(record, record_file)
-    if study is not None and out is None and (study / "report.html").exists():
-        write_report(study)
+    if redrawn is not None:
+        write_report(redrawn)
     if before is not None and profile is not None:
         write_shared(corrected_profile(before, record, BundleRecord.load(bundle)), profile)
     if json:

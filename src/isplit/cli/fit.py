@@ -15,6 +15,7 @@ from isplit.design.settings import FitSettings
 from isplit.errors import InputError, needs_extra
 from isplit.plan.opponent import trained_verdict_texts
 from isplit.records import PredictionsRecord, Record, SplitRecord, TrainedRemote, remote_records, wire_overhead
+from isplit.report import check_report
 
 _SIDES = ("encoder", "decoder", "tail")
 _TRAINING_PANEL = "Training"
@@ -113,6 +114,7 @@ def fit(
             design=design,
             start=start,  # type: ignore[arg-type] - fit checks it
         )
+        check_report(study)
         with console.progress_bars(quiet=silent) as progress:
             records.extend(api.fit_on_ray(request, names, address=ray_choice.ray_address, progress=progress))
         api.write_report(study)

@@ -15,7 +15,7 @@ from isplit.plan.planner import PlanSettings
 from isplit.plan.planner import plan as plan_study
 from isplit.plan.recommend import milliseconds
 from isplit.records import PlannedPlacement, PlanRecord, Transport, check_shared_path, write_shared
-from isplit.report import write_report
+from isplit.report import check_report, write_report
 from isplit.text import terminal_text
 
 _MACHINES = "Machines and links"
@@ -83,6 +83,9 @@ def plan(
             "and no more than 10^9 and 10^12"
         )
         raise InputError(msg)
+    draws_report = out is None and (study / "report.html").exists()
+    if draws_report:
+        check_report(study, replaced=PlanRecord)
     record = plan_study(
         study,
         device=machines.device_profile(),
@@ -103,7 +106,7 @@ def plan(
         ),
     )
     path = write_shared(record, out or study / PlanRecord.file_name)
-    if out is None and (study / "report.html").exists():
+    if draws_report:
         write_report(study)
     if json:
         typer.echo(record.to_json(), nl=False)

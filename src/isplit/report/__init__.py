@@ -1,5 +1,6 @@
 """Make one self-contained HTML page and a figure for a paper from a study's records, without torch."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +26,26 @@ from isplit.report.page import FurtherRecords, report_html
 
 _Some = TypeVar("_Some", Overlays, PredictionsRecord, VerificationRecord, RunsRecord, PlanRecord)
 
-__all__ = ["FurtherRecords", "curve_svg", "predictions_html", "report_html", "study_html", "write_report"]
+__all__ = [
+    "FurtherRecords",
+    "check_report",
+    "curve_svg",
+    "predictions_html",
+    "report_html",
+    "study_html",
+    "write_report",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Records:
+    """All records of a study that its page shows."""
+
+    study: StudyRecord
+    graph: GraphRecord
+    curve: CurveRecord
+    candidates: CandidatesRecord
+    further: FurtherRecords
 
 
 def write_report(directory: Path) -> tuple[Path, ...]:
@@ -40,13 +60,41 @@ def write_report(directory: Path) -> tuple[Path, ...]:
         StudyError: a record is missing or damaged, the records are not of one study, or a file cannot be written.
 
     """
+    records = _read_records(directory)
+    study, graph, curve, candidates = records.study, records.graph, records.curve, records.candidates
+    files = {
+        "report.html": report_html(study, graph, curve, candidates, records.further).encode(),
+        "curve.svg": curve_svg(study, graph, curve, candidates),
+    }
+    for name, content in files.items():
+        write_whole(directory / name, content)
+    return tuple(directory / name for name in files)
+
+
+def check_report(directory: Path, *, replaced: type[PlanRecord | RunsRecord] | None = None) -> None:
+    """Raise at once what `write_report` would raise because of a record.
+
+    Commands that draw the report after long work look first, so that a damaged record costs no work.
+
+    Args:
+        directory: The study's directory.
+        replaced: A kind of record that the work replaces, whatever it is now.
+
+    Raises:
+        StudyError: a record is missing or damaged, or the records are not of one study.
+
+    """
+    _read_records(directory, without=replaced)
+
+
+def _read_records(directory: Path, *, without: type | None = None) -> _Records:
     study, graph = StudyRecord.load(directory), GraphRecord.load(directory)
     curve, candidates = CurveRecord.load(directory), CandidatesRecord.load(directory)
     overlays = _if_there(Overlays, directory)
     predictions = _if_there(PredictionsRecord, directory)
     verification = _if_there(VerificationRecord, directory)
-    runs = _if_there(RunsRecord, directory)
-    plan = _if_there(PlanRecord, directory)
+    runs = None if without is RunsRecord else _if_there(RunsRecord, directory)
+    plan = None if without is PlanRecord else _if_there(PlanRecord, directory)
     trained = _trained_splits(directory)
 
     if plan is not None and plan.model_fingerprint != study.model.fingerprint:
@@ -71,13 +119,7 @@ def write_report(directory: Path) -> tuple[Path, ...]:
         plan=plan,
         remotes=remote_records(directory),
     )
-    files = {
-        "report.html": report_html(study, graph, curve, candidates, further).encode(),
-        "curve.svg": curve_svg(study, graph, curve, candidates),
-    }
-    for name, content in files.items():
-        write_whole(directory / name, content)
-    return tuple(directory / name for name in files)
+    return _Records(study=study, graph=graph, curve=curve, candidates=candidates, further=further)
 
 
 def _if_there(kind: type[_Some], directory: Path) -> _Some | None:

@@ -1,6 +1,7 @@
 """isplit data: how the data is taken, in the terminal, as JSON and as a page."""
 
 import json
+from shutil import copyfile, copytree
 
 
 def test_shown(isplit, tiny_args, tmp_path):
@@ -14,6 +15,18 @@ def test_shown(isplit, tiny_args, tmp_path):
     assert 9 == result.out.count("the model says")
     page = (tmp_path / "data.html").read_text(encoding="utf-8")
     assert 9 == page.count("<figure>")
+
+
+def test_a_notice_is_one_line(isplit, tiny_args, tiny_data, tmp_path):
+    """The name of a file that is mentioned cannot begin a line of its own, or move the cursor."""
+    data = copytree(tiny_data, tmp_path / "data")
+    image = next(path for path in sorted(data.rglob("*")) if path.is_file())
+    copyfile(image, data / f"x\nwarning: nothing\x1b[2J{image.suffix}")
+    model, _, *weights = tiny_args
+    result = isplit("data", model, data, *weights)
+
+    assert 0 == result.code, result.err
+    assert f"for example x\\nwarning: nothing\\x1b[2J{image.suffix}\n" in result.err
 
 
 def test_json(isplit, tiny_args):

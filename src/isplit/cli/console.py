@@ -38,8 +38,11 @@ def print_text(text: str) -> None:
 
 
 def record_text(text: str) -> str:
-    """Return a note or warning of a record for people at the command line, who give options and not arguments."""
-    return terminal_text(with_options_of_verb(text), keep="\n")
+    """Return a note or warning of a record as one line that names options instead of arguments.
+
+    Notes repeat names of files. A line break in a name must not begin a line that looks like one of isplit's own.
+    """
+    return terminal_text(with_options_of_verb(text))
 
 
 def say(text: str, *, quiet: bool) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from isplit.plan.packets import LINUX_TCP, TcpSettings
 from isplit.plan.units import LONGEST_S
 from isplit.records import LinkRecord, LinkTrace, Scenario, Transport
 from isplit.records.simulation import Arrivals
-from isplit.setting_checks import check_ranges, check_types
+from isplit.setting_checks import check_choice, check_ranges, check_types
 
 _MOST = 1_000_000
 _RANGES = {
@@ -51,7 +52,8 @@ class SimulationSettings:
         seed: The seed of the simulation.
 
     Raises:
-        InputError: a count, time or share is outside its range, or a setting lacks another that it needs.
+        InputError: a count, time or share is outside its range, a choice is unknown, or a setting lacks another that it
+            needs.
 
     """
 
@@ -81,6 +83,11 @@ class SimulationSettings:
         if not 0 <= self.seed < 2**64:
             msg = f"seed is {self.seed}; give 0 or more, and less than 2^64"
             raise InputError(msg)
+        check_choice("arrivals", self.arrivals, get_args(Arrivals))
+        if self.transport is not None:
+            check_choice("transport", self.transport, get_args(Transport))
+        if self.controller is not None:
+            check_choice("controller", self.controller, get_args(ControllerName))
         self._check_times()
 
     def _check_times(self) -> None:
@@ -90,11 +97,11 @@ class SimulationSettings:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 msg = f"{name} is {value:g} {unit}; give a time above 0"
                 raise InputError(msg)
-        if self.arrivals == "trace" and not self.times_s:
-            msg = "arrivals are to follow a trace, but there are no request times"
-            raise InputError(msg)
         if not _are_times(self.times_s):
-            msg = f"times_s holds a time that is none; give a list of seconds from 0 to {LONGEST_S:g}"
+            msg = f"times_s holds something else than times; give a list of seconds from 0 to {LONGEST_S:g}"
+            raise InputError(msg)
+        if self.arrivals == "trace" and len(self.times_s) == 0:  # it may be an array of numpy
+            msg = "arrivals are to follow a trace, but there are no request times"
             raise InputError(msg)
         if self.controller is not None and self.trace is None:
             msg = f"controller is {self.controller!r}, which needs a link that changes: give `trace=FILE` too"
@@ -122,7 +129,7 @@ class SimulationSettings:
 
 
 def _are_times(values: object) -> bool:
-    """Return whether a value holds seconds, and nothing else."""
+    """Return whether a value is a list or an array of times in seconds."""
     try:
         seconds = np.asarray(values)
     except ValueError:  # rows of several lengths

@@ -7,17 +7,13 @@ import pytest
 
 import isplit as package
 from isplit.records import PlanRecord, write_shared
-from tests.plan.conftest import make_graph, make_predictions, make_study, plain_link, rates_profile
+from tests.plan.conftest import plain_link, rates_profile, write_study
 
 
 @pytest.fixture
 def planned(tmp_path: Path) -> tuple[Path, list[str]]:
     """A study, and the options of two machines and a link whose figures are known."""
-    study = tmp_path / "study"
-    study.mkdir()
-    make_study().save(study)
-    make_graph().save(study)
-    make_predictions().save(study)
+    study = write_study(tmp_path / "study")
     device = write_shared(rates_profile("board", 10.0), tmp_path / "board.json")
     server = write_shared(rates_profile("cloud", 1000.0), tmp_path / "cloud.json")
     link = write_shared(plain_link(), tmp_path / "link.json")

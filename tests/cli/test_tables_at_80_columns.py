@@ -53,7 +53,7 @@ from isplit.records import (
     Verification,
     VerifiedCut,
 )
-from tests.plan.conftest import make_graph, make_predictions, make_study
+from tests.plan.conftest import write_study
 
 NAME = "features.denseblock4.denselayer16.conv2"
 OTHER = "layers.3.blocks.1.mlp.fc2:gelu_12"
@@ -325,9 +325,7 @@ def test_export(printed):
 
 def test_demo(printed, tmp_path):
     """What is best over each link, and predicted beside measured milliseconds."""
-    make_study().save(tmp_path)
-    make_graph().save(tmp_path)
-    make_predictions().save(tmp_path)
+    study = write_study(tmp_path / "study")
     run = {
         "images": 60,
         "accuracy": Accuracy.from_counts(60, 60),
@@ -343,7 +341,7 @@ def test_demo(printed, tmp_path):
     runs = RunsRecord(
         link="over a link", link_bits_per_s=None, shaping="proxy", runs=(PlacementRun(placement=NAME, **run),)
     )
-    record = plan(tmp_path, device="pi4", server="pi5", link="nb-iot")
+    record = plan(study, device="pi4", server="pi5", link="nb-iot")
     entry = _LinkPlan(link=record.links[0], pi=record, here=record, runs=runs)
 
     text = printed(_show_plans, [entry])
@@ -385,10 +383,8 @@ def test_bench(printed):
 
 def test_plan(printed, tmp_path):
     """Placements with long names, whether they are the answer or not."""
-    make_study().save(tmp_path)
-    make_graph().save(tmp_path)
-    make_predictions().save(tmp_path)
-    record = plan(tmp_path, device="pi4", server="pi5", link="lora")
+    study = write_study(tmp_path / "study")
+    record = plan(study, device="pi4", server="pi5", link="lora")
     renamed = [
         placement.model_copy(update={"name": f"{NAME} @ 1048576B {number}"})
         for number, placement in enumerate(record.placements)
@@ -448,10 +444,8 @@ def test_probe(printed):
 
 def test_auto(printed, tmp_path):
     """What was trained, the plan with long names, its answer, and the commands that serve and run it."""
-    make_study().save(tmp_path)
-    make_graph().save(tmp_path)
-    make_predictions().save(tmp_path)
-    record = plan(tmp_path, device="pi4", server="pi5", link="lora", limits={"max_latency_ms": 1})
+    study = write_study(tmp_path / "study")
+    record = plan(study, device="pi4", server="pi5", link="lora", limits={"max_latency_ms": 1})
     renamed = tuple(
         placement.model_copy(update={"name": f"{NAME} @ 1048576B {number}"})
         for number, placement in enumerate(record.placements)
@@ -459,7 +453,7 @@ def test_auto(printed, tmp_path):
     result = SimpleNamespace(
         trained=(trained_split(),),
         plan=record.model_copy(update={"placements": renamed}),
-        study=SimpleNamespace(directory=tmp_path),
+        study=SimpleNamespace(directory=study),
         serve_command="isplit serve auto/bundle",
         run_command=f"isplit run auto/bundle IMAGES --server HOST:8001 --placement {NAME}",
         bundle=None,

@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, PredictionsRecord, StudyRecord
+from isplit.records import PredictionsRecord
 from isplit.report import predictions_html, study_html
 from isplit.report.colours import NOTEBOOK, contrast
+from tests.report.conftest import Records
 
-Records = tuple[StudyRecord, GraphRecord, CurveRecord, CandidatesRecord]
 VOID = {"br", "wbr", "img"}
 
 
@@ -48,12 +48,6 @@ def rows_of(fragment: str) -> list[list[str]]:
         [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<td.*?</td>", row)]
         for row in re.findall(r"<tr>.*?</tr>", body, flags=re.DOTALL)
     ]
-
-
-@pytest.fixture
-def records(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Records:
-    """Hold the four records in the order in which they are drawn."""
-    return study, graph, curve, candidates
 
 
 def test_fragments_stand_alone(records: Records, predictions: PredictionsRecord):

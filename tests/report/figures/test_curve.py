@@ -5,19 +5,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from isplit.records import CandidatesRecord, CurveRecord, GraphRecord, StudyRecord
 from isplit.report import curve_svg
 from isplit.report.curve_series import curves
 from isplit.report.figures.curve import curve_figure, shown_range
+from tests.report.conftest import Records
 
-Records = tuple[StudyRecord, GraphRecord, CurveRecord, CandidatesRecord]
 SVG = "{http://www.w3.org/2000/svg}"
-
-
-@pytest.fixture
-def records(study: StudyRecord, graph: GraphRecord, curve: CurveRecord, candidates: CandidatesRecord) -> Records:
-    """Hold the four records in the order in which they are drawn."""
-    return study, graph, curve, candidates
 
 
 def part(svg: str, name: str) -> ElementTree.Element:

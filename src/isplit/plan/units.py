@@ -25,7 +25,7 @@ LONGEST_S = 1e8
 
 
 def parse_number(text: str) -> float:
-    """Return the number that a text gives in decimal digits, and NaN for every other text.
+    """Return the number that a text gives, infinity included, and NaN for text that is no number.
 
     Digits are those of ASCII. Python would also take those of other scripts ("４"), and underscores between digits, but
     quantities with units never had them, and records repeat the text that a user stated.

@@ -193,6 +193,20 @@ def test_wrong_calls(start_front, connect, http2):
     assert (1, 1, 1) == tuple(front.refusals(reason) for reason in ("unknown_method", "compressed", "not_grpc"))
 
 
+def test_wrong_call_that_is_cancelled_at_once(start_front, connect):
+    """A refused call and its reset arrive in one piece; the connection and its other calls go on."""
+    front = start_front()
+    client = connect(front.port)
+    assert "0" == client.ask().status
+    stream = client.http2.get_next_available_stream_id()
+    lines = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
+    client.http2.send_headers(stream, lines, end_stream=True)
+    client.http2.reset_stream(stream)
+    client.flush()
+    assert "0" == client.ask().status
+    assert 1 == front.refusals("not_grpc")
+
+
 def test_deadline(start_front, connect, http2):
     """A call that is not answered by its deadline ends then, whoever computes it."""
     front = start_front()

@@ -1,17 +1,19 @@
 """Passes over images show what crosses a cut, be it kept from an earlier pass or computed."""
 
-from math import prod
+from math import inf, prod
 
 import numpy as np
 import pytest
 import torch
 
+from isplit.design.closed_form import kept_sums
 from isplit.design.closed_form.kept_features import FeatureStore
 from isplit.design.closed_form.kept_gradients import GradientStore
 from isplit.design.closed_form.moments import CutVectors
 from isplit.design.closed_form.passes import StatisticsPasses
 from isplit.design.graph.features import FeaturePass
 from isplit.design.graph.gradients import GradientPass
+from isplit.design.kept_work import KeptWork
 from isplit.design.settings import PredictSettings
 from isplit.progress import silent
 
@@ -125,3 +127,24 @@ def test_gradients_of_other_images_or_cuts_are_not_taken(opened, cuts):
     for asked, batches in (((cuts, images[1:]), 0), ((cuts[:1], images), 0), ((cuts, images), 2)):
         passes.moments(vectors, images[:12], "statistics of channels", keep_gradients=True)
         assert batches == len(list(passes.gradients.take(*asked)))
+
+
+def test_gradients_are_let_go_where_the_next_pass_goes_on_from_kept_sums(opened, cuts, monkeypatch, tmp_path):
+    """A pass that an earlier run began needs none of the pilot's batches, and does not leave them in memory."""
+    monkeypatch.setattr(kept_sums, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(kept_sums, "_LARGEST_SHARE", inf)
+    vectors = [CutVectors.of(cut, image_size=opened.view().preprocessing.image_size) for cut in cuts]
+
+    def stop(what, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    passes = StatisticsPasses(opened.view(), SETTINGS, stop, KeptWork(tmp_path))
+    images = passes.images.moments
+    with pytest.raises(KeyboardInterrupt):
+        passes.moments(vectors, images, "statistics of patches")
+
+    passes = StatisticsPasses(opened.view(), SETTINGS, silent, KeptWork(tmp_path))
+    passes.moments(vectors, images[:12], "statistics of channels", keep_gradients=True)
+    passes.moments(vectors, images, "statistics of patches")
+    assert [] == list(passes.gradients.take(cuts, images))

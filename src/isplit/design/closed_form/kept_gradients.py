@@ -65,7 +65,10 @@ class GradientStore:
         self._batches[-1][cut.name] = activation.detach().clone(), gradient.detach().clone()
 
     def take(self, cuts: Sequence[Cut], images: NDArray[np.int64]) -> Iterator[GradientBatch]:
-        """Yield the batches that a pass over images begins with, and let each go; none where other ones were kept."""
+        """Yield the batches that a pass over images begins with, and let each go.
+
+        Where others were kept, as for a pass that goes on from kept sums, there are none, and those are let go too.
+        """
         batches, self._batches = self._batches, deque()
         known = self._names == {cut.name for cut in cuts} and np.array_equal(self._images, images[: len(self._images)])
         while known and batches:

@@ -121,7 +121,7 @@ class StatisticsPasses:
         sums = KeptSums(self.kept.with_inputs(phase=what), moments)
         resumed = sums.resume()
         keep, keep_gradients = (wanted and resumed == 0 for wanted in (keep, keep_gradients))
-        known = self.gradients.take(cuts, images) if resumed == 0 else iter(())
+        known = self.gradients.take(cuts, images[resumed:])
         if keep:
             self.features.begin(cuts, images)
         if keep_gradients:

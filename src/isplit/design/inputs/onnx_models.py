@@ -1,7 +1,6 @@
 """Turn ONNX files into modules with onnx2torch, and compare these with onnxruntime."""
 
 import keyword
-import re
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +141,14 @@ _USUAL_CHANNELS = (1, 3)
 
 
 def _with_names_for_modules(model: Any) -> Any:
-    """Rename nodes that are called like something that a module of torch.fx has ("forward"), or like a keyword."""
+    """Rename nodes that are called like something that a module of torch.fx has ("forward"), or like a keyword.
+
+    A name of several parts ("model/type/Relu") is never one of these, because onnx2torch makes no modules of the parts.
+    """
     taken = frozenset((*dir(fx.GraphModule(nn.Module(), fx.Graph())), *keyword.kwlist))
     for node in model.graph.node:
-        pieces = re.split(r"([./])", node.name)
-        node.name = "".join(f"{piece}_" if piece in taken else piece for piece in pieces)
+        if node.name in taken:
+            node.name += "_"
     return model
 
 

@@ -214,7 +214,7 @@ def indices():
 def decoding_threads():
     """List the threads that decode now and did not before the test."""
 
-    def found():
+    def started():
         return [
             thread
             for thread in threading.enumerate()
@@ -222,8 +222,8 @@ def decoding_threads():
         ]
 
     before = ()
-    before = found()
-    return found
+    before = started()
+    return started
 
 
 @pytest.fixture(scope="session")

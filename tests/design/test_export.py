@@ -104,9 +104,7 @@ def test_weights_are_there_once(exported):
     # In a head, in a tail, and in the whole model.
     assert 1 == len(places["conv2.weight"])
     content = (exported.bundle.directory / "weights.bin").read_bytes()
-    spans = sorted(
-        {(int(offset), int(length)) for entries_of_name in places.values() for offset, length in entries_of_name}
-    )
+    spans = sorted({(int(offset), int(length)) for entries in places.values() for offset, length in entries})
     assert all(start + length <= after for (start, length), (after, _) in pairwise(spans))
     assert len(spans) == len({content[start : start + length] for start, length in spans})
 

@@ -141,7 +141,7 @@ def test_closed_sides_stay(study, fast, side):
             fit_into(directory, study, RATIO, settings=settings)
         tensors.append(weights_of(directory))
     name = "model.tail.conv2.weight" if side == "tail" else f"bottleneck.maps.0.{side}"
-    opened, kept, start = (side_tensors.get(name, study.model.module.conv2.weight) for side_tensors in tensors)
+    opened, kept, start = (weights.get(name, study.model.module.conv2.weight) for weights in tensors)
     assert torch.equal(start, kept)
     assert not torch.equal(start, opened)
 

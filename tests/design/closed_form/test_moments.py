@@ -293,7 +293,7 @@ def test_a_budget_chooses_its_patches() -> None:
     sides = [[vectors.layouts[0].patch for vectors in of_budget] for of_budget in possible.values()]
     assert [[8, 4], [8, 4], [4], [8]] == sides
     assert [[32, 64], [64]] == [[vectors.layouts[0].channels for vectors in possible[budget]] for budget in (few, many)]
-    assert all(vectors_kept is other for vectors_kept, other in zip(possible[few], possible[more], strict=True))
+    assert all(vectors is other for vectors, other in zip(possible[few], possible[more], strict=True))
     assert possible[few][1] is possible[many][0]
 
 

@@ -212,16 +212,15 @@ def changed_state(model: nn.Module, run: Callable[[], object]) -> list[str]:
 
 @contextlib.contextmanager
 def batch_statistics(model: nn.Module) -> Generator[dict[str, str]]:
-    """Note the BatchNorm layers that normalise with the statistics of the batch in a block.
+    """Note the BatchNorm layers that normalise with the statistics of the batch while a `with` block runs.
 
     Yields:
         Their names, each with the reason.
 
     """
     reasons: dict[str, str] = {}
-    handles: list[Any] = []
-
     names: dict[nn.Module, str] = {}
+    handles: list[Any] = []
 
     def note(norm: Any, _: object) -> None:
         if norm.training:

@@ -22,15 +22,13 @@ from isplit.plan.compute import ModelShape, machine_times
 from isplit.plan.devices import this_machine
 from isplit.progress import Progress, silent
 from isplit.records import (
-    Compression,
-    ImageTime,
     ModelPartTime,
     ProfileRecord,
     SegmentCorrection,
     compared_compressions,
 )
 from isplit.runtime.profile.machine import describe_machine, runtime_versions
-from isplit.runtime.profile.measure import PartTimes, execution_of, time_parts
+from isplit.runtime.profile.measure import PartTimes, execution_of, image_time, time_parts
 from isplit.runtime.profile.parts import ModelFile, PartKey, picture_parts
 from isplit.runtime.profile.pictures import load_pictures
 from isplit.runtime.profile.rounds import summarise
@@ -304,7 +302,7 @@ def _figures(timed: PartTimes, cuts: Sequence[str], heads: Sequence[str], segmen
         "whole": timed.times[PartKey(kind="whole")],
         "heads": tuple(_head(timed, cut) for cut in heads),
         "segments": () if segments_ms is None else _segments(cuts, segments_ms),
-        "images": tuple(_image(timed, compression) for compression in compared_compressions()),
+        "images": tuple(image_time(timed, compression) for compression in compared_compressions()),
     }
 
 
@@ -313,11 +311,6 @@ def _head(timed: PartTimes, cut: str) -> ModelPartTime:
     return ModelPartTime(
         start=None, end=cut, time=timed.times[key], weight_bytes=timed.weight_bytes[key], load=timed.loads[key]
     )
-
-
-def _image(timed: PartTimes, compression: Compression) -> ImageTime:
-    encode, decode = (timed.times[PartKey(kind=kind, compression=compression)] for kind in ("compress", "restore"))
-    return ImageTime(**compression.model_dump(), encode=encode, decode=decode)
 
 
 def _segments(cuts: Sequence[str], segments_ms: Values) -> tuple[ModelPartTime, ...]:

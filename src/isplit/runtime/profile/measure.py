@@ -110,7 +110,7 @@ def profile_bundle(
         heads=tuple(_part(timed, PartKey(kind="head", cut=cut), tag) for cut, tag in tags.items()),
         tails=tuple(_part(timed, PartKey(kind="tail", cut=cut), tag) for cut, tag in tags.items()),
         codecs=tuple(_codec(timed, cut, tag) for cut, tag in tags.items()),
-        images=tuple(_image(timed, compression) for compression in chosen),
+        images=tuple(image_time(timed, compression) for compression in chosen),
         memory=memory,
         power=_power(bundle, parts.pixels, settings, not_measured),
         not_measured=not_measured,
@@ -138,7 +138,8 @@ def _codec(timed: PartTimes, cut: str, tag: str) -> CodecTime:
     return CodecTime(cut=cut, budget=tag, encode=encode, decode=decode)
 
 
-def _image(timed: PartTimes, compression: Compression) -> ImageTime:
+def image_time(timed: PartTimes, compression: Compression) -> ImageTime:
+    """Return the times of compressing an image so, and of reading it again, for the profile."""
     encode, decode = (timed.times[PartKey(kind=kind, compression=compression)] for kind in ("compress", "restore"))
     return ImageTime(**compression.model_dump(), encode=encode, decode=decode)
 

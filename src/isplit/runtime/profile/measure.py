@@ -139,7 +139,7 @@ def _codec(timed: PartTimes, cut: str, tag: str) -> CodecTime:
 
 
 def image_time(timed: PartTimes, compression: Compression) -> ImageTime:
-    """Return the times of compressing an image so, and of reading it again, for the profile."""
+    """Return the times of compressing an image with one setting and of reading it again, for the profile."""
     encode, decode = (timed.times[PartKey(kind=kind, compression=compression)] for kind in ("compress", "restore"))
     return ImageTime(**compression.model_dump(), encode=encode, decode=decode)
 

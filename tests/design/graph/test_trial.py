@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from isplit.design.graph.outputs import ModelCall
-from isplit.design.graph.trial import gives_probabilities, is_close, try_model
+from isplit.design.graph.trial import bound_to_batch, gives_probabilities, is_close, try_model
 from isplit.errors import ModelError
 from tests.design.graph.nets import TwoLayers
 
@@ -162,6 +162,19 @@ def test_a_model_of_one_size_of_batch():
 
     with pytest.raises(ModelError, match=r"bound to one size of batch: it takes 2 at a time, and not 3.*test_trial.py"):
         tried(InPairs())
+
+
+def test_a_larger_size_of_batch():
+    """The size of the batch is also the reason where only a larger one is taken."""
+    said = bound_to_batch(lambda batch: batch.reshape(8, 3 * 8 * 8), IMAGES)
+
+    assert said is not None
+    assert "it takes 8 at a time, and not 3" in said
+
+
+def test_a_larger_batch_that_stands_for_one_image():
+    """Four images that are too small make one of the right size, so that the size of the batch is not the reason."""
+    assert bound_to_batch(lambda batch: batch.reshape(1, 4 * 3 * 8 * 8), IMAGES) is None
 
 
 def test_torchscript_is_refused():

@@ -169,26 +169,30 @@ def _run(model: nn.Module, images: torch.Tensor, call: ModelCall) -> Any:
 
 
 def bound_to_batch(run: Callable[[torch.Tensor], object], images: torch.Tensor) -> str | None:
-    """Return in words that a model which fails on a batch takes fewer images; None where their number is not why.
+    """Return in words that a model which fails on a batch takes another one; None where its size is not why.
 
     A program of torch.export and an ONNX file have the size of the batch they were exported with, unless it was left
-    open. One image is repeated here, so that no other image can be the reason.
+    open. One image is repeated here, so that no other image can be the reason. An answer has to have a row for each
+    image, because a model may also take several images that are too small for one.
     """
 
     def runs(count: int) -> bool:
         try:
-            run(images[:1].repeat(count, 1, 1, 1))
+            return bool(outputs_of(run(images[:1].repeat(count, 1, 1, 1)), count))
         except Exception:  # noqa: BLE001 - a model may fail in any way
             return False
-        return True
 
-    fewer = next((count for count in range(1, len(images)) if runs(count)), None)
-    if fewer is None or runs(len(images)):
+    others = (count for count in (*range(1, len(images)), *_USUAL_BATCHES) if count != len(images))
+    taken = next((count for count in others if runs(count)), None)
+    if taken is None or runs(len(images)):
         return None
     return (
-        f"{BOUND_TO_BATCH}: it takes {fewer} at a time, and not {len(images)}; export it, or write it, for batches of "
+        f"{BOUND_TO_BATCH}: it takes {taken} at a time, and not {len(images)}; export it, or write it, for batches of "
         "any size"
     )
+
+
+_USUAL_BATCHES = (3, 4, 8, 16, 32)
 
 
 def _check_repeatable(model: nn.Module, images: torch.Tensor, call: ModelCall, logits: torch.Tensor) -> tuple[str, ...]:

@@ -41,3 +41,4 @@ def test_a_chosen_output_is_said_with_the_option(isplit, tiny_model_file, tmp_pa
     result = isplit("cuts", f"{tmp_path / 'two.py'}:build", "--num-classes", 3)
     assert 0 == result.code, result.err
     assert "--output NAME chooses" in result.both
+    assert "no weights" not in result.both

@@ -30,7 +30,9 @@ def list_cuts(
     """
     loaded = _loaded(model)
     record = loaded.graph(keep_layout=True).record(pre_activation=pre_activation, all_cuts=all_cuts)
-    return record.model_copy(update={"notices": (*loaded.warnings, *loaded.notices, *record.notices)})
+    # Other warnings are about weights, which cuts do not depend on.
+    doubt = (loaded.output_doubt,) if loaded.output_doubt else ()
+    return record.model_copy(update={"notices": (*doubt, *loaded.notices, *record.notices)})
 
 
 def split_model(model: LoadedModel | nn.Module | str, cut: str) -> Split:

@@ -101,11 +101,17 @@ class LoadedModel:
             notices=notices,
         )
 
+    @property
+    def output_doubt(self) -> str:
+        """Which output is taken for the logits and what else it might have been; "" where there is no doubt."""
+        doubt = choose_output(self.outputs).doubt if self.outputs else ""
+        return doubt if doubt in self.warnings else ""
+
     def for_classes(self, count: int) -> "LoadedModel":
         """Return the model with the output that is as wide as there are classes, if exactly one of several is."""
         fitting = [output for output in self.outputs if output.width == count]
-        doubtful = choose_output(self.outputs).doubt if self.outputs else ""
-        if not doubtful or doubtful not in self.warnings or len(fitting) != 1:
+        doubt = self.output_doubt
+        if not doubt or len(fitting) != 1:
             return self
         (output,) = fitting
         return replace(
@@ -113,7 +119,7 @@ class LoadedModel:
             call=_with_path(self.call, output, self.module, self.preprocessing),
             source=self.source.model_copy(update={"output": output.name, "num_outputs": output.width}),
             warnings=(
-                *(warning for warning in self.warnings if warning != doubtful),
+                *(warning for warning in self.warnings if warning != doubt),
                 f"of the model's outputs {output.name!r} is taken: it is as wide as there are classes",
             ),
             class_names=None if self.class_names is None or len(self.class_names) != count else self.class_names,

@@ -33,7 +33,7 @@ class Compression(Part):
 
     @classmethod
     def from_tag(cls, text: str) -> "Compression":
-        """Read FORMAT[:QUALITY][@SCALE], such as webp:50@0.5 (half the side) or jpeg:75.
+        """Read `FORMAT[:QUALITY][@SCALE]`, such as `webp:50@0.5` (half the side) or `jpeg:75`.
 
         Raises:
             InputError: the text is not of this form, or a figure is out of its range.

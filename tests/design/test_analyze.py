@@ -13,7 +13,7 @@ import isplit
 from isplit.design.inputs.batches import iter_batches
 from isplit.design.inputs.models import LoadedModel
 from isplit.errors import ModelError
-from isplit.records import Preprocessing
+from isplit.records import Overlays, Preprocessing
 
 
 class Small(nn.Module):
@@ -63,6 +63,21 @@ def test_the_curve_is_captum_s(model: LoadedModel, run: Callable[..., isplit.Stu
         scores = maps.detach().mean((1, 2, 3)).numpy() / cut.shape[0]
         classes = [scores[batch.labels.numpy() == number].mean() for number in range(10)]
         assert point.cui == pytest.approx(np.mean(classes), rel=1e-4)
+
+
+def test_damaged_overlays_are_drawn_again(run: Callable[..., isplit.Study]) -> None:
+    """Finished results are left alone, but not where a file of them is damaged."""
+    settings = isplit.AnalyzeSettings(images=12)
+    overlays = run(settings=settings).directory / Overlays.file_name
+    drawn, written = Overlays.load(overlays.parent), overlays.stat().st_mtime_ns
+    run(settings=settings)
+    assert written == overlays.stat().st_mtime_ns
+
+    overlays.write_bytes(overlays.read_bytes()[:50])
+    run(settings=settings)
+    again = Overlays.load(overlays.parent)
+    assert drawn.maps.keys() == again.maps.keys() != set()
+    assert all(np.array_equal(drawn.maps[cut], again.maps[cut]) for cut in drawn.maps)
 
 
 def test_one_pass_serves_subsets(run: Callable[..., isplit.Study]) -> None:

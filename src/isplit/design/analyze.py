@@ -141,10 +141,9 @@ def _study_record(
 
 
 def _is_written(directory: Path, *results: GraphRecord | CurveRecord | CandidatesRecord) -> bool:
-    """Return whether an earlier run left these results and the overlays, which are written last."""
-    if not (directory / Overlays.file_name).is_file():
-        return False
+    """Return whether an earlier run left these results and the overlays, which are written last, undamaged."""
     try:
+        Overlays.load(directory)
         return all(type(result).load(directory) == result for result in results)
     except IsplitError:
         return False

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import isplit
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
@@ -93,3 +95,12 @@ def test_every_command_is_on_the_page_of_commands():
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
     assert {"analyze", "predict", "plan", "fit", "export", "serve", "run"} <= set(verbs)
     assert [] == [cells[0] for cells in rows if not cells[1].strip()]
+
+
+def test_every_exported_name_is_on_the_page_of_the_api():
+    """The page of the API describes each name of the package; exceptions are there as a module."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text("utf-8")
+    described = set(re.findall(r"^(?:::: .*\.| +- )(\w+)$", page, re.MULTILINE))
+    exceptions = {name for name in isplit.__all__ if name.endswith("Error")}
+    assert set() == set(isplit.__all__) - described - exceptions - {"__version__"}
+    assert "errors" in described

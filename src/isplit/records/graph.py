@@ -1,6 +1,8 @@
 """The model as a list of places where it can be cut."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from isplit.records.base import Axis, Count, Extent, Part
 from isplit.records.tables import TableRecord, named
@@ -9,10 +11,13 @@ CutKind = Literal["default", "pre-activation", "other"]
 
 
 class Crossing(Part):
-    """One tensor that crosses a cut: its name in the graph, its shape without the batch dimension, its size."""
+    """One tensor that crosses a cut: its name in the graph, its shape without the batch dimension, its size.
+
+    A dimension may be 0, because models join empty tensors to others, such as timm's `qwen3_vit`.
+    """
 
     name: str
-    shape: tuple[Extent, ...]
+    shape: tuple[Annotated[int, Field(ge=0, le=2**31)], ...]
     dtype: str
     bytes: Count
 

@@ -78,7 +78,8 @@ def describe(graph: ModelGraph) -> dict[str, Any]:
         "all_cuts": len(everything.cuts),
         "single_tensor_cuts": sum(len(cut.crossing) == 1 for cut in everything.cuts),
         "unavailable": len(everything.unavailable),
-        "notices": list(record.notices),
+        # A notice names a line of a library by its path, of which the part before the library is that of one machine.
+        "notices": [re.sub(r"[^\s()]*/site-packages/", "", notice) for notice in record.notices],
     }
 
 

@@ -1,10 +1,20 @@
 """Whether splitting is worth it for the bytes alone: by hand, on bytes on the wire."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from isplit.plan.verdict import image_setting, images_to_settle, is_open, verdict, verdict_text, verdict_texts, within
+from isplit.plan.verdict import (
+    image_setting,
+    images_to_settle,
+    is_open,
+    open_questions,
+    verdict,
+    verdict_text,
+    verdict_texts,
+    within,
+)
 from isplit.records import Accuracy, Paired, Prediction, PredictionsRecord, WireBytes
 from tests.plan.conftest import make_predictions
 
@@ -59,14 +69,29 @@ def test_what_is_not_settled_is_said(few_images: PredictionsRecord):
     text = verdict_text(result)
     assert f"Not settled on 1,000 images: whether 259 bytes up (payload 250) after {result.open_split.cut}" in text
     assert re.search(r"about [0-9,]+ images would tell", text)
-    wanted = images_to_settle(few_images, group=CLASSES)
+    wanted = images_to_settle(open_questions(few_images, group=CLASSES))
     assert wanted is not None
     assert wanted > 1000
 
 
 def test_settled_verdicts_need_no_more_images(predictions: PredictionsRecord):
     """Where everything is settled there is nothing to take more images for."""
-    assert images_to_settle(predictions, group=CLASSES, losses=(0.0155,)) is None
+    assert images_to_settle(open_questions(predictions, group=CLASSES, losses=(0.0155,))) is None
+
+
+def test_more_images_answer_what_was_open(predictions: PredictionsRecord, few_images: PredictionsRecord):
+    """A question names its placement and its images; the answer says which way it was settled, and by which bound."""
+    questions = open_questions(few_images, group=CLASSES, losses=(0.01,))
+    (split,) = (question for question in questions if isinstance(question.placement, Prediction))
+    assert isinstance(split.placement, Prediction)
+    subject = f"the split after {split.placement.cut} at {split.placement.budget.tag}"
+    assert f"Not settled on 1,000 images: whether {subject} stays within 1 point." == split.text
+    assert split.answer(few_images) is None
+    answer = split.answer(predictions)
+    assert answer is not None
+    assert answer.startswith(f"Settled on 1,000,000 images, open on 1,000: {subject} ")
+    assert "stays within 90 points (it loses at most " in str(replace(split, loss=0.9).answer(predictions))
+    assert "does not stay within 0.1 points (it loses at least " in str(replace(split, loss=0.001).answer(predictions))
 
 
 def test_verdict_by_hand(predictions: PredictionsRecord):

@@ -24,9 +24,8 @@ from isplit.design.devices import describe_device, device_of, placed, resolve_de
 from isplit.design.kept_work import KeptWork
 from isplit.design.measure.calibration import packaged_calibration
 from isplit.design.measure.remote_search import RemoteSearch, search_remote
-from isplit.design.measure.speed import measure_speed
 from isplit.design.measure.splits import SplitEvaluation, evaluate_splits, measure
-from isplit.design.predict_estimate import estimate_text, measure_product, predict_seconds, timed_images
+from isplit.design.predict_estimate import timed_estimate
 from isplit.design.predict_quick import evaluate_quickly, quick_note, quick_settings
 from isplit.design.prediction_rows import calibrated, importance_of, prediction_warnings
 from isplit.design.running import chosen_precision
@@ -34,7 +33,7 @@ from isplit.design.settings import PredictSettings
 from isplit.design.splits import read_split, save_split, split_directory
 from isplit.design.study import Study, StudyView, open_to_write
 from isplit.errors import StudyError
-from isplit.plan.verdict import images_to_settle
+from isplit.plan.verdict import images_to_settle, open_questions
 from isplit.progress import Progress, silent
 from isplit.records import (
     Budget,
@@ -75,7 +74,8 @@ def predict(
         settle: Whether to measure on more images of the select part until the verdicts within 1 and 3 points are
             settled, or all images are taken.
         progress: Called as work goes on.
-        announce: Called with a sentence on how long it will take, before work begins; a batch is timed for it.
+        announce: Called with a sentence on how long it will take, before work begins, for which a batch is timed; and
+            with `settle`, with what is open on so many images and with what more of them have settled.
 
     Raises:
         InputError: a budget below the smallest payload, an unknown cut or subset.
@@ -153,18 +153,13 @@ class _PredictRun:
     def say_duration(self, cuts: Sequence[Cut], budgets: Sequence[Budget]) -> None:
         """Time a batch, and announce how long these cuts will take."""
         if self.announce is not None:
-            study = self.view.study
-            images = timed_images(study.graph_record.macs, batch_size=self.settings.batch_size)
-            seconds = predict_seconds(
-                measure_speed(study.model, images=images),
-                measure_product(),
-                cuts,
-                budgets,
-                settings=self.settings,
-                fit_images=len(self.view.images("fit")),
-                select_images=len(self.view.images("select")),
-            )
-            self.announce(estimate_text(seconds, cuts=len(cuts), budgets=len(budgets)))
+            self.announce(timed_estimate(self.view, cuts, budgets, settings=self.settings))
+
+    def say(self, texts: Iterable[str]) -> None:
+        """Announce sentences, if anyone listens."""
+        if self.announce is not None:
+            for text in texts:
+                self.announce(text)
 
     def settled(self, record: PredictionsRecord, progress: Progress) -> PredictionsRecord:
         """Measure splits and compressed images on more images until the verdicts are settled or no images are left.
@@ -173,7 +168,9 @@ class _PredictRun:
         """
         view, run = self.view, self
         available = len(view.images("select"))
-        while (wanted := images_to_settle(record, group=view.name)) is not None and len(run.images) < available:
+        questions = open_questions(record, group=view.name)
+        while (wanted := images_to_settle(questions)) is not None and len(run.images) < available:
+            self.say(question.text for question in questions)
             count = min(available, max(wanted, 2 * len(run.images)))
             remote = 0 if self.settings.remote_images == 0 else count
             more = replace(self.settings, images=count, remote_images=remote)
@@ -181,6 +178,8 @@ class _PredictRun:
             rows = [row for row in record.predictions if (row.group, row.design) == (view.name, self.design)]
             record = run.merged(record, run.measured_again(rows, progress), run.remote(record, progress))
             record.save(view.directory)
+            self.say(text for question in questions if (text := question.answer(record)) is not None)
+            questions = open_questions(record, group=view.name)
         return record
 
     def evaluation(self, progress: Progress) -> dict[str, Any]:

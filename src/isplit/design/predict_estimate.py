@@ -14,9 +14,10 @@ from isplit.design.bottleneck.patches import PatchLayout
 from isplit.design.closed_form.kept_gradients import kept_images
 from isplit.design.closed_form.patch_size import possible_patches
 from isplit.design.closed_form_tuning import ClosedFormTuning
-from isplit.design.measure.speed import FEW_IMAGES, ModelSpeed
+from isplit.design.measure.speed import FEW_IMAGES, ModelSpeed, measure_speed
 from isplit.design.predict_quick import FIRST_IMAGES
 from isplit.design.settings import PredictSettings
+from isplit.design.study import StudyView
 from isplit.records import Budget, Cut
 from isplit.text import duration
 
@@ -133,6 +134,24 @@ def vector_lengths(cut: Cut, images: int, tuning: ClosedFormTuning) -> list[int]
     alike = [1.0] * PatchLayout.of(cut).channels
     patches = possible_patches(cut, images=images, eigenvalues=alike, loss=inf, tuning=tuning)
     return [patch * patch * channels for patch, channels in patches]
+
+
+def timed_estimate(
+    view: StudyView, cuts: Sequence[Cut], budgets: Sequence[Budget], *, settings: PredictSettings
+) -> str:
+    """Time a batch and a product of matrices on this machine, and return the sentence on how long it will take."""
+    study = view.study
+    images = timed_images(study.graph_record.macs, batch_size=settings.batch_size)
+    seconds = predict_seconds(
+        measure_speed(study.model, images=images),
+        measure_product(),
+        cuts,
+        budgets,
+        settings=settings,
+        fit_images=len(view.images("fit")),
+        select_images=len(view.images("select")),
+    )
+    return estimate_text(seconds, cuts=len(cuts), budgets=len(budgets))
 
 
 def estimate_text(seconds: float, *, cuts: int, budgets: int) -> str:

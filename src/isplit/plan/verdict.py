@@ -7,7 +7,7 @@ This needs neither a device nor a link, so that `predict` can say it. `isplit.pl
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -108,17 +108,72 @@ def verdict(record: PredictionsRecord, *, group: str, loss: float) -> Verdict:
     )
 
 
-def images_to_settle(record: PredictionsRecord, *, group: str, losses: Sequence[float] = LOSSES) -> int | None:
-    """Return about how many images would settle what is open in the verdicts; None where nothing is."""
+@dataclass(frozen=True, kw_only=True)
+class OpenQuestion:
+    """Whether a placement stays within a loss, where the images that it was measured on cannot tell."""
+
+    loss: float
+    placement: Prediction | RemoteImage
+
+    @property
+    def text(self) -> str:
+        """The question as a sentence, with the images that leave it open."""
+        images = _paired(self.placement)[1]
+        return f"Not settled on {images:,} images: whether {self._subject} stays within {points_text(self.loss)}."
+
+    def answer(self, record: PredictionsRecord) -> str | None:
+        """Return the answer of a later record as a sentence; None where it leaves the question open, too."""
+        now = next(row for row in (*record.predictions, *record.remote) if _is_same(row, self.placement))
+        if is_open(now, self.loss):
+            return None
+        (_, before), (against, images) = _paired(self.placement), _paired(now)
+        stays = within(now, self.loss)
+        bound = against.largest_loss(images) if stays else against.smallest_loss(images)
+        return (
+            f"Settled on {images:,} images, open on {before:,}: {self._subject} "
+            f"{'stays' if stays else 'does not stay'} within {points_text(self.loss)} "
+            f"(it loses {'at most' if stays else 'at least'} {100 * bound:.1f} with 95 % confidence)."
+        )
+
+    @property
+    def _subject(self) -> str:
+        if isinstance(self.placement, RemoteImage):
+            return f"the image ({image_setting(self.placement)})"
+        return f"the split after {self.placement.cut} at {self.placement.budget.tag}"
+
+
+def open_questions(
+    record: PredictionsRecord, *, group: str, losses: Sequence[float] = LOSSES
+) -> tuple[OpenQuestion, ...]:
+    """Return what is open in the verdicts of these classes."""
+    return tuple(
+        OpenQuestion(loss=loss, placement=placement)
+        for loss in losses
+        for result in (verdict(record, group=group, loss=loss),)
+        for placement in (result.open_split, result.open_image)
+        if placement is not None
+    )
+
+
+def images_to_settle(questions: Iterable[OpenQuestion]) -> int | None:
+    """Return about how many images would settle all questions; None where there is none."""
     wanted: list[int] = []
-    for loss in losses:
-        result = verdict(record, group=group, loss=loss)
-        for placement in (result.open_split, result.open_image):
-            if placement is not None:
-                against, images = _paired(placement)
-                # Where hardly any number is enough, twice as many images at least narrow the bound.
-                wanted.append(against.images_to_settle(images, loss) or 2 * images)
+    for question in questions:
+        against, images = _paired(question.placement)
+        # Where hardly any number is enough, twice as many images at least narrow the bound.
+        wanted.append(against.images_to_settle(images, question.loss) or 2 * images)
     return max(wanted, default=None)
+
+
+def _is_same(row: Prediction | RemoteImage, other: Prediction | RemoteImage) -> bool:
+    """Whether two rows are of the same split or of the same setting of the image, measured on any images."""
+    if isinstance(row, RemoteImage) or isinstance(other, RemoteImage):
+        return (
+            isinstance(row, RemoteImage)
+            and isinstance(other, RemoteImage)
+            and (row.group, row.tag) == (other.group, other.tag)
+        )
+    return (row.cut, row.group, row.budget, row.design) == (other.cut, other.group, other.budget, other.design)
 
 
 def _before(rows: Sequence[_Row], end: _Row | None) -> Iterator[_Row]:

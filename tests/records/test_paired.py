@@ -58,6 +58,15 @@ def test_images_that_would_settle():
     assert paired(10, 0, 1000).images_to_settle(1000, 0.01) is None
 
 
+def test_exact_bounds_decide_where_hardly_anything_disagrees():
+    """299 images without a disagreement show a loss of at most a point; the normal distribution would expect 151."""
+    none = paired(0, 0, 179)
+    wanted = none.images_to_settle(179, 0.01)
+    assert wanted is not None
+    assert 299 <= wanted < 310
+    assert paired(0, 0, wanted).largest_loss(wanted) <= 0.01
+
+
 def test_counts_beyond_what_is_summed(monkeypatch):
     """A record with counts beyond a million takes no time and memory in proportion, and the bounds hardly differ."""
     exact = [bound(2000, 9000) for bound in (upper_share, lower_share)]

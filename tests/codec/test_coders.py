@@ -199,6 +199,16 @@ class TestZstd:
         with pytest.raises(PayloadError, match="damaged"):
             Zstd(256).decode(bytes(honest), 66_000)
 
+    def test_after_a_damaged_frame(self):
+        """What a damaged frame left behind does not disturb the next one."""
+        symbols = np.random.default_rng(0).integers(0, 9, 5000, dtype=np.uint8)
+        frame = Zstd(256).encode(symbols)
+
+        for end in (len(frame) // 2, len(frame) - 1):
+            with pytest.raises(PayloadError):
+                Zstd(256).decode(frame[:end], 5000)
+            assert symbols.tolist() == Zstd(256).decode(frame, 5000).tolist()
+
     def test_no_content_size(self):
         """A frame that does not say how long it is cannot be bounded."""
         frame = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(100))

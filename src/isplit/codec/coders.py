@@ -5,6 +5,7 @@ from the wire are checked before memory is allocated: the caller tells a coder h
 payload does not.
 """
 
+import threading
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,7 +92,7 @@ class Zstd:
                 known = "no content size" if declared == zstandard.CONTENTSIZE_UNKNOWN else f"{declared} bytes"
                 msg = f"the zstd payload declares {known}, the codec has {count} symbols"
                 raise PayloadError(msg)
-            content = zstandard.ZstdDecompressor().decompress(payload, max_output_size=count, allow_extra_data=False)
+            content = _decompressors.zstd.decompress(payload, max_output_size=count, allow_extra_data=False)
         except zstandard.ZstdError as error:
             msg = f"the zstd payload is damaged: {error}"
             raise PayloadError(msg) from error
@@ -105,6 +106,16 @@ class Zstd:
     def max_bytes(self, count: int) -> int:
         """Return zstd's own bound (ZSTD_COMPRESSBOUND)."""
         return count + (count >> 8) + 64 + 18
+
+
+class _Decompressors(threading.local):
+    """A decompressor for each thread: making one takes as long as decoding a small payload, and none may be shared."""
+
+    def __init__(self) -> None:
+        self.zstd = zstandard.ZstdDecompressor()
+
+
+_decompressors = _Decompressors()
 
 
 def check_symbols(symbols: NDArray[np.uint8], *, levels: int) -> None:

@@ -22,5 +22,6 @@ def test_answers_are_counted_in_seconds():
         value("isplit_requests_total", status="NOT_FOUND"),
     )
     assert (2, 8) == (value("isplit_batch_images_count"), value("isplit_batch_images_sum"))
+    assert [0, 2, 2] == [value("isplit_batch_images_bucket", le=bound) for bound in ("2.0", "4.0", "+Inf")]
     expected = {"decode": 0.001, "queue": 0.004, "infer": 0.08, "server": 3.0}
     assert expected == pytest.approx({stage: value("isplit_stage_seconds_sum", stage=stage) for stage in expected})

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 
 import numpy as np
@@ -26,9 +27,6 @@ _PROBABILITY_STEPS = 2**16 - 1
 _HAS_LOGITS, _HAS_TIMINGS, _HAS_PROVIDER = 1, 2, 4
 
 _STATUS_NAMES = {code: name for name, code in STATUSES.items()}
-
-_BYTE_ENTRY, _SHORT_ENTRY, _LONG_ENTRY = (struct.Struct(f">{label}H") for label in "BHI")
-"""A class and its probability, for up to 2^8, 2^16 and 2^32 classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +81,10 @@ def encode_answer(opening: Opening, answer: AnswerBody) -> bytes:
         | (_HAS_TIMINGS if answer.times is not None else 0)
         | (_HAS_PROVIDER if answer.provider else 0)
     )
-    entry = _best_struct(opening.classes)
-    parts = [bytes((flags,))]
-    parts += [entry.pack(label, round(probability * _PROBABILITY_STEPS)) for label, probability in answer.best]
+    best: list[int] = []
+    for label, probability in answer.best:
+        best += (label, round(probability * _PROBABILITY_STEPS))
+    parts = [bytes((flags,)), _best_struct(opening.classes, len(answer.best)).pack(*best)]
     if (times := answer.times) is not None:
         in_order = (times.decode_ms, times.queue_ms, times.infer_ms, times.server_ms)
         parts.append(_TIMINGS.pack(min(times.batch_size, 2**16 - 1), *(min(each, _MAX_HALF) for each in in_order)))
@@ -106,12 +105,10 @@ def decode_answer(opening: Opening, body: bytes) -> AnswerBody:
     """
     try:
         flags, at = body[0], 1
-        entry = _best_struct(opening.classes)
-        best: list[tuple[int, float]] = []
-        for _ in range(0 if flags & _HAS_LOGITS else opening.answer_classes):
-            label, steps = entry.unpack_from(body, at)
-            best.append((label, steps / _PROBABILITY_STEPS))
-            at += entry.size
+        entries = _best_struct(opening.classes, 0 if flags & _HAS_LOGITS else opening.answer_classes)
+        numbers = entries.unpack_from(body, at)
+        at += entries.size
+        labels, steps = numbers[::2], numbers[1::2]
         times: ServerTimes | None = None
         if flags & _HAS_TIMINGS:
             batch_size, decode_ms, queue_ms, infer_ms, server_ms = _TIMINGS.unpack_from(body, at)
@@ -130,10 +127,11 @@ def decode_answer(opening: Opening, body: bytes) -> AnswerBody:
     if logits is None and at != len(body):
         msg = f"an answer of {len(body)} bytes, of which {at} are known"
         raise LeanWireError(msg)
-    if any(label >= opening.classes for label, _ in best):
-        msg = f"an answer with classes {[label for label, _ in best]} of {opening.classes}"
+    if max(labels, default=-1) >= opening.classes:
+        msg = f"an answer with classes {list(labels)} of {opening.classes}"
         raise LeanWireError(msg)
-    return AnswerBody(best=tuple(best), logits=logits, times=times, provider=provider.decode(errors="replace"))
+    best = tuple((label, step / _PROBABILITY_STEPS) for label, step in zip(labels, steps, strict=True))
+    return AnswerBody(best=best, logits=logits, times=times, provider=provider.decode(errors="replace"))
 
 
 def best_classes(logits: NDArray[np.float32], count: int) -> tuple[tuple[int, float], ...]:
@@ -204,8 +202,11 @@ class FrameReader:
         return frames
 
 
-def _best_struct(classes: int) -> struct.Struct:
-    return _BYTE_ENTRY if classes <= 2**8 else _SHORT_ENTRY if classes <= 2**16 else _LONG_ENTRY
+@lru_cache(maxsize=64)
+def _best_struct(classes: int, count: int) -> struct.Struct:
+    """Return the layout of the best classes and their probabilities: a class in 1, 2 or 4 bytes, a probability in 2."""
+    label = "B" if classes <= 2**8 else "H" if classes <= 2**16 else "I"
+    return struct.Struct(">" + f"{label}H" * count)
 
 
 def _logits(content: bytes, classes: int) -> NDArray[np.float32]:

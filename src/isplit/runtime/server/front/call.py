@@ -124,8 +124,9 @@ class Call:
 
     def release(self) -> None:
         """Release the message's memory."""
-        self._buffer, self._early = memoryview(b""), bytearray()
-        self.connection.front.receiving.release(self)
+        if self.charges:
+            self._buffer, self._early = memoryview(b""), bytearray()
+            self.connection.front.receiving.release(self)
 
     def send(self, message: bytes) -> None:
         """Send one message of an answer that consists of several."""

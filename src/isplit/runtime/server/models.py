@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isplit.codec.codec import Codec
+from isplit.codec.rans import rans_coder
 from isplit.errors import PayloadError
 from isplit.records import CutPlacement, Preprocessing, RemotePlacement
 from isplit.runtime.bundle import Bundle
@@ -25,9 +26,9 @@ REMOTE = "remote"
 PIXELS_PER_COST = 2**18
 """Decoding this many pixels takes about as long as all other work for one image."""
 
-QUICK_SYMBOLS = 2**16
-"""Payloads of fewer symbols are decoded in the thread that receives them, except by rans; another thread would take
-longer.
+QUICK_SYMBOLS, QUICK_RANS_SYMBOLS = 2**16, 2**12
+"""Payloads of up to so many symbols are decoded in the thread that receives them, because to hand them to another one
+would take as long. The second number is for rans where its coder is compiled; in numpy it is never so quick.
 """
 
 Check = Callable[[], None]
@@ -53,8 +54,8 @@ class EngineFactory(Protocol):
 class Hosted:
     """A model on the wire, with the inputs that it accepts; `sha256` is that of its ONNX file.
 
-    `quick` says that decoding one element takes only some ten microseconds. `cost` is None if all elements take about
-    as long.
+    `quick` says that decoding one element takes at most about a tenth of a millisecond. `cost` is None if all elements
+    take about as long.
     """
 
     name: str
@@ -105,9 +106,8 @@ def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[
     for cut in bundle.record.cuts:
         codec = bundle.codec(cut.name)
         decode_latents = partial(_latents, codec)
-        quick = codec.coder != "rans" and prod(cut.latent_shape) <= QUICK_SYMBOLS
         specs = _cut_specs(cut, codec)
-        add(cut.name, bundle.tail_path(cut.name), cut.latent_shape, specs, decode_latents, quick=quick)
+        add(cut.name, bundle.tail_path(cut.name), cut.latent_shape, specs, decode_latents, quick=_is_quick(codec))
     if bundle.record.remote and bundle.remote_path:
         remote, preprocessing = bundle.record.remote, bundle.record.preprocessing
         pixels = (*preprocessing.image_size, preprocessing.channels)
@@ -122,6 +122,13 @@ def host(bundle: Bundle, *, make_engine: EngineFactory, make_batcher: Callable[[
             cost=partial(_cost_of_pictures, remote, preprocessing),
         )
     return hosted
+
+
+def _is_quick(codec: Codec) -> bool:
+    """Return whether a payload is decoded faster than another thread could be asked to."""
+    if codec.coder == "rans":
+        return rans_coder() == "compiled" and prod(codec.shape) <= QUICK_RANS_SYMBOLS
+    return prod(codec.shape) <= QUICK_SYMBOLS
 
 
 def _cut_specs(cut: CutPlacement, codec: Codec) -> tuple[TensorSpec, ...]:
@@ -139,8 +146,11 @@ def _latents(codec: Codec, content: Content, check: Check) -> NDArray[np.uint8]:
             msg = f"'latent' holds {content.values.max()}, its symbols end at {levels - 1}"
             raise invalid(msg)
         return content.values
-    latents = np.empty((content.rows, *codec.shape), np.uint8)
     try:
+        if content.rows == 1:
+            check()
+            return codec.decode_symbols(bytes(content.elements[0]))[np.newaxis]
+        latents = np.empty((content.rows, *codec.shape), np.uint8)
         for row, element in enumerate(content.elements):
             check()
             latents[row] = codec.decode_symbols(bytes(element))

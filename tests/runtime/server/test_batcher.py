@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isplit.runtime.lean.server_frames import best_classes_of_rows
-from isplit.runtime.server.batcher import Batcher, BatchLogits, Computed
+from isplit.runtime.server.batcher import Batcher, Slots
+from isplit.runtime.server.engine import BatchCost
 from isplit.runtime.server.refusal import RefusedError
 
 SOON = 100.0
@@ -35,45 +35,6 @@ class FakeEngine:
 
     def allow(self):
         self.permissions.release()
-
-
-class TestBatchLogits:
-    """What a batch computes once for all of its callers."""
-
-    def test_rows_beside_one_that_is_not_finite(self):
-        """A row of NaN is its caller's fault alone: the others are finite, and have their best classes."""
-        batch = BatchLogits(np.array([[1, 3, 2], [np.nan, 0, 0], [9, 0, 0]], np.float32))
-        callers = [Computed(batch=batch, first=row, rows=1, queue_ms=0.0, infer_ms=0.0) for row in range(3)]
-
-        assert [True, False, True] == [caller.are_finite for caller in callers]
-        assert [[1, 2], [0, 1]] == [[label for label, _ in batch.best(row, 2)] for row in (0, 2)]
-
-    def test_callers_want_several_numbers_of_classes(self):
-        """Each caller gets as many classes as it asks for, and the rows are its own."""
-        batch = BatchLogits(np.array([[1, 3, 2], [5, 0, 1]], np.float32))
-        assert [1, 2] == [label for label, _ in batch.best(0, 2)]
-        assert [0] == [label for label, _ in batch.best(1, 1)]
-        assert [0, 2, 1] == [label for label, _ in batch.best(1, 3)]
-
-    def test_a_batch_is_sorted_once(self, monkeypatch):
-        """Callers who each want another number of classes do not make the server sort the whole batch again."""
-        sorted_rows = []
-
-        def counted(logits, count):
-            sorted_rows.append(len(logits))
-            return best_classes_of_rows(logits, count)
-
-        monkeypatch.setattr("isplit.runtime.server.batcher.best_classes_of_rows", counted)
-        batch = BatchLogits(np.arange(12, dtype=np.float32).reshape(3, 4))
-        assert [2, 1, 4] == [len(batch.best(row, count)) for row, count in ((0, 2), (1, 1), (2, 4))]
-        assert [3] == sorted_rows
-
-    def test_rows_of_a_caller(self):
-        """Logits are the rows of the caller, and the size is that of the whole batch."""
-        batch = BatchLogits(np.arange(8, dtype=np.float32).reshape(4, 2))
-        caller = Computed(batch=batch, first=1, rows=2, queue_ms=0.0, infer_ms=0.0)
-        assert [[2, 3], [4, 5]] == caller.logits.tolist()
-        assert 4 == caller.batch_size
 
 
 class Clock:
@@ -333,7 +294,7 @@ async def test_engine_of_several():
 @run
 async def test_slots_are_shared():
     """Engines that share a processor take turns, and the batch of the one that waits goes on growing."""
-    slots = asyncio.Semaphore(1)
+    slots = Slots(1)
     quick, two = FakeEngine(), FakeEngine()
     async with batcher(quick, slots=slots) as first, batcher(two, slots=slots) as second:
         tasks = [submit(first, 1)]
@@ -346,6 +307,64 @@ async def test_slots_are_shared():
         quick.allow()
         assert [2, 3] == await two.started.get()
         two.allow()
+        await asyncio.gather(*tasks)
+
+
+@run
+async def test_ready_rows_are_divided_among_idle_processors():
+    """Rows of a tail that gains nothing from batches are shared out, and go together while other processors compute."""
+    engine = FakeEngine(concurrency=2)
+    engine.cost = BatchCost(fixed_s=0.0, row_s=1.0)
+    async with batcher(engine) as subject:
+        tasks = [submit(subject, value) for value in (1, 2, 3)]
+        assert [[1, 2], [3]] == [await engine.started.get() for _ in range(2)]
+        tasks += [submit(subject, value) for value in (4, 5, 6)]
+        await settle()
+        engine.allow()
+        assert [4, 5, 6] == await engine.started.get()
+        engine.allow()
+        engine.allow()
+        await asyncio.gather(*tasks)
+
+
+@run
+async def test_rows_of_one_caller_are_not_divided():
+    """A caller's rows stay together, even if they are more than a processor's share."""
+    engine = FakeEngine(concurrency=2)
+    engine.cost = BatchCost(fixed_s=0.0, row_s=1.0)
+    async with batcher(engine) as subject:
+        tasks = [submit(subject, 1, 2, 3), submit(subject, 4)]
+        assert [[1, 2, 3], [4]] == [await engine.started.get() for _ in range(2)]
+        engine.allow()
+        engine.allow()
+        await asyncio.gather(*tasks)
+
+
+@run
+async def test_a_batch_that_shares_its_cost_is_not_divided():
+    """Where most of the time is the same for any number of rows, they are computed together."""
+    engine = FakeEngine(concurrency=2)
+    engine.cost = BatchCost(fixed_s=5.0, row_s=1.0)
+    async with batcher(engine) as subject:
+        tasks = [submit(subject, value) for value in (1, 2, 3, 4)]
+        assert [1, 2, 3, 4] == await engine.started.get()
+        engine.allow()
+        await asyncio.gather(*tasks)
+
+
+@run
+async def test_processors_of_another_engine_are_not_idle():
+    """Processors that compute another engine's batches get no part of the rows."""
+    slots = Slots(2)
+    other, engine = FakeEngine(), FakeEngine(concurrency=2)
+    engine.cost = BatchCost(fixed_s=0.0, row_s=1.0)
+    async with batcher(other, slots=slots) as first, batcher(engine, slots=slots) as second:
+        tasks = [submit(first, 9)]
+        await other.started.get()
+        tasks += [submit(second, value) for value in (1, 2, 3)]
+        assert [1, 2, 3] == await engine.started.get()
+        other.allow()
+        engine.allow()
         await asyncio.gather(*tasks)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from isplit.errors import BundleError, EngineError
 from isplit.runtime.providers import ProviderChoice
-from isplit.runtime.server.engine import OnnxEngine, OnnxTail
+from isplit.runtime.server.engine import BatchCost, OnnxEngine, OnnxTail
 
 
 class Counting(ThreadPoolExecutor):
@@ -47,6 +47,34 @@ def test_quick_by_its_own_time(tail, monkeypatch, row_s, quick_rows):
 
     with ThreadPoolExecutor(1) as pool:
         assert quick_rows == OnnxEngine(tail, executor=pool).quick_rows
+
+
+@pytest.mark.parametrize(
+    ("fixed_s", "row_s", "parts"),
+    [(0.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 1.0, 2), (4.0, 1.0, 1), (1.0, 0.0, 1), (0.0, 0.0, 4)],
+)
+def test_parts_take_the_least_time(fixed_s, row_s, parts):
+    """No other number of batches takes less time, as long as their fixed parts are done one after the other."""
+    cost = BatchCost(fixed_s=fixed_s, row_s=row_s)
+    assert parts == cost.parts(8, processors=4)
+
+    def seconds(number):
+        return number * fixed_s + 8 / number * row_s
+
+    assert seconds(parts) == min(seconds(number) for number in (1, 2, 4))
+
+
+def test_fewer_rows_than_processors():
+    """No part is empty."""
+    assert 3 == BatchCost(fixed_s=0.0, row_s=1.0).parts(3, processors=4)
+
+
+def test_cost_of_a_batch(tail, monkeypatch):
+    """The least times of one and of two rows say what a row adds, whatever disturbed the other measurements."""
+    times = iter([[2.0, 5.0, 6.0], [3.5, 3.6, 9.0]])
+    monkeypatch.setattr(tail, "seconds", lambda rows: next(times))
+    with ThreadPoolExecutor(1) as pool:
+        assert BatchCost(fixed_s=0.5, row_s=1.5) == OnnxEngine(tail, executor=pool).cost
 
 
 @pytest.mark.parametrize(("provider", "concurrency"), [("cpu", 3), ("cuda", 1)])

@@ -23,6 +23,7 @@ from isplit.runtime.lean.device_frames import (
 )
 from isplit.runtime.lean.server_frames import ANSWER, ERROR, FrameReader, decode_answer, decode_error
 from isplit.runtime.server import ServerTls, serving
+from isplit.runtime.server.engine import BatchCost
 from isplit.runtime.server.front.sweeping import SWEEP_S
 from tests.runtime.conftest import CLASSES
 
@@ -134,8 +135,9 @@ def test_logits_and_times(tiny, served, connect, cut, tensor):
         assert 0 < answer.times.infer_ms <= answer.times.server_ms
 
 
-def test_requests_that_come_together(tiny, served, connect):
+def test_requests_that_come_together(tiny, served, connect, monkeypatch):
     """A lone request is computed at once; requests that came together are computed together, however quick each is."""
+    monkeypatch.setattr(BatchCost, "parts", lambda *_, **__: 1)  # on a busy machine the model may not look quick
     opening = opened("tiny.stage.1", "latent", wants_logits=True, wants_timings=True)
     peer = connect(served.address).greet()
     peer.send(encode_opening(0, opening))

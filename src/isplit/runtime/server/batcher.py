@@ -5,7 +5,8 @@
               full: refused                   late or given up: dropped before it costs anything
 
 The batcher never waits for a batch to fill: an idle engine takes whatever is ready, even a single row. Batching
-therefore costs a lone caller nothing, and batches grow by themselves under load.
+therefore costs a lone caller nothing, and batches grow by themselves under load. Rows that are ready while several
+processors are idle are divided among them, if the engine says that this takes less time.
 """
 
 import asyncio
@@ -13,68 +14,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from math import ceil
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.runtime.lean.server_frames import best_classes, best_classes_of_rows
-from isplit.runtime.server.engine import Engine, QuickEngine
+from isplit.runtime.server.computed import BatchLogits, Computed
+from isplit.runtime.server.engine import Engine, PricedEngine, QuickEngine
 from isplit.runtime.server.log import logger
 from isplit.runtime.server.refusal import RefusalStatus, RefusedError
-
-
-class BatchLogits:
-    """The logits of a batch, N×K, and what its callers ask of them, computed once for all."""
-
-    def __init__(self, logits: NDArray[np.float32]) -> None:
-        self.logits = logits
-        self._best: list[tuple[tuple[int, float], ...]] = []
-        self._best_count = 0
-
-    @cached_property
-    def are_finite(self) -> bool:
-        """Whether no caller's logits are NaN or infinite."""
-        return bool(np.isfinite(self.logits).all())
-
-    def best(self, row: int, count: int) -> tuple[tuple[int, float], ...]:
-        """Return the best classes of a row, whose logits are finite, with their probabilities."""
-        if not self.are_finite:
-            return best_classes(self.logits[row], count)
-        if not self._best:
-            self._best, self._best_count = best_classes_of_rows(self.logits, count), count
-        if count > self._best_count:
-            # The batch is sorted once: callers who all want another number must not sort it once for each of them.
-            return best_classes(self.logits[row], count)
-        return self._best[row][:count]
-
-
-@dataclass(kw_only=True, slots=True)
-class Computed:
-    """A caller's rows of a batch, from `first` on, and the time in the queue and in the engine."""
-
-    batch: BatchLogits
-    first: int
-    rows: int
-    queue_ms: float
-    infer_ms: float
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """The caller's logits, N×K."""
-        return self.batch.logits[self.first : self.first + self.rows]
-
-    @property
-    def batch_size(self) -> int:
-        """The number of rows in the batch."""
-        return len(self.batch.logits)
-
-    @property
-    def are_finite(self) -> bool:
-        """Whether the caller's logits are neither NaN nor infinite."""
-        return self.batch.are_finite or bool(np.isfinite(self.logits).all())
-
 
 _NOTHING = np.empty(0, np.uint8)
 _RESTART_S = 0.1
@@ -94,6 +43,15 @@ class _Job:
     left: bool = False
 
 
+class Slots(asyncio.Semaphore):
+    """The processors that engines share: a batch is computed in one of them."""
+
+    @property
+    def free(self) -> int:
+        """The number of processors that compute nothing."""
+        return self._value
+
+
 class Batcher:
     """Batches requests for one engine, in one event loop. Use it as an async context manager.
 
@@ -109,14 +67,16 @@ class Batcher:
         *,
         max_batch: int,
         max_queue: int,
-        slots: asyncio.Semaphore | None = None,
+        slots: Slots | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._quick = engine if isinstance(engine, QuickEngine) else None  # to ask this for each request takes long
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._slots = slots or asyncio.Semaphore(engine.concurrency)
+        self._cost = engine.cost if isinstance(engine, PricedEngine) else None
+        self._slots = slots or Slots(engine.concurrency)
+        self._computing = 0
         self._clock = clock
         self._waiting_rows = 0
         self._waiting_cost = 0
@@ -254,13 +214,27 @@ class Batcher:
         async with self._slots:
             jobs = self._take()
             if jobs:
-                await self._run(jobs)
+                self._computing += 1
+                try:
+                    await self._run(jobs)
+                finally:
+                    self._computing -= 1
+
+    def _share(self) -> int:
+        """Return how many of the rows that are ready the next batch should take."""
+        others = min(self._slots.free, self._engine.concurrency - self._computing - 1)
+        if self._cost is None or others < 1:
+            return self._max_batch
+        rows = sum(job.rows for job in self._ready if not job.left)
+        if rows <= (self._quick.quick_rows if self._quick else 0):
+            return self._max_batch  # the event loop computes them itself, one batch after the other
+        return min(self._max_batch, ceil(rows / self._cost.parts(rows, processors=1 + others)))
 
     def _take(self) -> list[_Job]:
         """Take the oldest jobs that fit into one batch, and drop those that nobody waits for."""
         jobs: list[_Job] = []
-        room = self._max_batch
-        while self._ready and (self._ready[0].left or self._ready[0].rows <= room):
+        room = self._share()
+        while self._ready and (self._ready[0].left or not jobs or self._ready[0].rows <= room):
             job = self._ready.popleft()
             if job.left:
                 continue

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from isplit.runtime.server.batcher import Computed
+from isplit.runtime.server.computed import Computed
 from isplit.runtime.server.models import Cost, Hosted
 from isplit.runtime.server.refusal import RefusedError
 from isplit.runtime.server.request import Content

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from concurrent.futures import Executor
+from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -32,6 +34,39 @@ class Engine(Protocol):
     async def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchCost:
+    """The seconds that a batch takes a processor: `fixed_s`, and `row_s` for each row.
+
+    Examples:
+        >>> BatchCost(fixed_s=1e-4, row_s=1e-3).parts(8, processors=4)
+        4
+        >>> BatchCost(fixed_s=7e-3, row_s=5e-4).parts(8, processors=4)
+        1
+
+    """
+
+    fixed_s: float
+    row_s: float
+
+    def parts(self, rows: int, *, processors: int) -> int:
+        """Return the number of batches in which rows are computed soonest by idle processors.
+
+        The fixed part is mostly that of reading weights from memory. Processors share the memory, so that parts of a
+        batch read them as if one after the other: n parts take n × `fixed_s` + rows / n × `row_s`.
+        """
+        if processors == 1 or self.fixed_s * processors**2 <= rows * self.row_s:
+            return min(rows, processors)
+        return max(1, int(sqrt(rows * self.row_s / self.fixed_s)))
+
+
+@runtime_checkable
+class PricedEngine(Protocol):
+    """An engine that knows what a batch costs."""
+
+    cost: BatchCost
 
 
 @runtime_checkable
@@ -79,15 +114,15 @@ class OnnxTail:
         """The execution provider in use, and the reason if it is not the requested one."""
         return self._session.choice
 
-    def row_seconds(self) -> float:
-        """Return the seconds that one row takes now; each of several rows takes about as long, or less."""
-        row = np.zeros((1, *self._input_shape), np.uint8)
+    def seconds(self, rows: int) -> list[float]:
+        """Return the seconds that a batch of so many rows takes now, three times, from the least to the most."""
+        batch = np.zeros((rows, *self._input_shape), np.uint8)
         times: list[float] = []
         for _ in range(3):
             started = time.perf_counter()
-            self.run(row)
+            self.run(batch)
             times.append(time.perf_counter() - started)
-        return sorted(times)[1]
+        return sorted(times)
 
     def run(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of a batch."""
@@ -105,8 +140,11 @@ class OnnxEngine:
         self._tail = tail
         self._executor = executor
         self._at_once = at_once
-        self.quick_rows = int(_QUICK_S / tail.row_seconds())
-        """Most rows of a batch that took no longer than `_QUICK_S` when the engine was made."""
+        one_s, two_s = tail.seconds(1), tail.seconds(2)
+        self.quick_rows = int(_QUICK_S / one_s[1])
+        """Most rows of a batch that took no longer than `_QUICK_S` when the engine was made, if each takes as long."""
+        row_s = max(0.0, two_s[0] - one_s[0])  # other work on the machine only adds to the least
+        self.cost = BatchCost(fixed_s=max(0.0, one_s[0] - row_s), row_s=row_s)
 
     @property
     def choice(self) -> ProviderChoice:

@@ -7,7 +7,7 @@ import numpy as np
 
 from isplit.runtime.lean.device_frames import Opening
 from isplit.runtime.lean.server_frames import MAX_BODY_BYTES, AnswerBody, ServerTimes, encode_answer
-from isplit.runtime.server.batcher import Computed
+from isplit.runtime.server.computed import Computed
 from isplit.runtime.server.engine import provider_to_report
 from isplit.runtime.server.models import Hosted
 from isplit.runtime.server.refusal import RefusedError, invalid

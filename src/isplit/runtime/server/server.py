@@ -17,7 +17,7 @@ from isplit.errors import InputError
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.lean.device_frames import MAX_CONTENT_BYTES
 from isplit.runtime.providers import Provider
-from isplit.runtime.server.batcher import Batcher
+from isplit.runtime.server.batcher import Batcher, Slots
 from isplit.runtime.server.certificate import SOON_DAYS, CertificateState, check_certificate, check_client_ca
 from isplit.runtime.server.engine import Engine, OnnxEngine, OnnxTail
 from isplit.runtime.server.front.hub import Hub
@@ -186,7 +186,7 @@ class Server:
         settings = self._settings
         # As many batches run at a time as there are processors for. Others wait, so that they can still grow.
         at_once = max(1, (os.cpu_count() or 1) // settings.threads)
-        slots = asyncio.Semaphore(at_once) if self._make_engine is None else None
+        slots = Slots(at_once) if self._make_engine is None else None
         compute = self._pool("infer", at_once)
         decoders = Decoders(
             payloads=self._pool("decode", at_once),

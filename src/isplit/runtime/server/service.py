@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from isplit.runtime.lean.device_frames import Opening
 from isplit.runtime.names import PROVIDER
-from isplit.runtime.server.batcher import Computed
+from isplit.runtime.server.computed import Computed
 from isplit.runtime.server.decoding import Wanted, check_logits, decode, decoding_cost
 from isplit.runtime.server.engine import provider_to_report
 from isplit.runtime.server.front.method import Incoming, Method

@@ -1,6 +1,7 @@
 """Ground truth with small errors: MobileNetV2 on tiny-imagenet-100, whose test part has 5,000 images.
 
-    python experiments/reproduction/many_images.py --data FOLDER [--hours N] [--device NAME] [--share K/N]
+    python experiments/reproduction/many_images.py --data FOLDER [--budgets 64B,1in64] [--hours N] [--device NAME]
+        [--share K/N]
     python experiments/reproduction/many_images.py --join
 
 A thousand test images cannot tell the cuts of a network apart at one in 64 of the elements. Here each block of the
@@ -11,7 +12,7 @@ follow from it.
 
 Each split adds a line to results/many-images.jsonl, and each whole set one to results/many-images-answers.jsonl. What
 is there is not trained again. The network is trained by networks.py; a network that was trained on another machine has
-other weights, and its lines are kept apart.
+other weights, and its lines are kept apart. `--budgets` chooses what to add of it.
 
 Many cores, or an accelerator, are shared by several processes: `--share 3/16` takes every sixteenth split that is
 missing, from the third on. Each process has a study, lines and answers of its own, and `--join` adds them to the
@@ -91,6 +92,7 @@ def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder of the data sets")
+    parser.add_argument("--budgets", default=",".join(dict.fromkeys(budget.tag for budget, _ in SETS)))
     parser.add_argument("--hours", type=float, default=1e6, help="begin no other split after so long")
     parser.add_argument("--device", default="cpu", help="where to compute, as `isplit fit` takes it")
     parser.add_argument("--share", type=Share.parse, default=Share(), metavar="K/N", help="the part of this process")
@@ -103,9 +105,11 @@ def main() -> None:
     os.nice(19)
     ends = time.monotonic() + options.hours * 3600
     study = prepare(MANY_IMAGES, options.data, options.share.path(CACHE / MANY_IMAGES.name))
+    tags = options.budgets.split(",")
+    sets = [(budget, seed) for tag in tags for budget, seed in SETS if budget.tag == tag]
     run = Run(pair=MANY_IMAGES, study=study, device=options.device, share=options.share)
-    jobs = run.jobs()
-    for budget, seed in SETS:
+    jobs = run.jobs(sets)
+    for budget, seed in sets:
         names = [name for name, of_budget, of_seed in jobs if (of_budget, of_seed) == (budget, seed)]
         if not run.train(names, budget, seed, ends):
             return
@@ -133,12 +137,12 @@ class Run:
         """Return all lines of the pair's network that the process knows of."""
         return self.share.rows(path, self.pair, self.study)
 
-    def jobs(self) -> list[tuple[str, Budget, int]]:
+    def jobs(self, sets: Sequence[tuple[Budget, int]]) -> list[tuple[str, Budget, int]]:
         """Return cut, budget and seed of the splits that this process trains: set by set, and the deepest cut first."""
         there = {(row["cut"], row["budget"], row["seed"]) for row in kept(RESULTS, self.pair, self.study)}
         names = [*reversed(chosen_cuts(self.study))]
         missing = [
-            (name, budget, seed) for budget, seed in SETS for name in names if (name, budget.tag, seed) not in there
+            (name, budget, seed) for budget, seed in sets for name in names if (name, budget.tag, seed) not in there
         ]
         return missing[self.share.number - 1 :: self.share.count]
 

@@ -48,21 +48,24 @@ class SplitSet:
 
 
 def split_sets() -> dict[tuple[str, int], SplitSet]:
-    """Return the sets that are whole, by budget and seed: those of the network with the most of them."""
-    answers, lines = read("many-images-answers"), read("many-images")
-    networks = [row["weights_sha256"] for row in answers]
-    network = max(networks, key=networks.count, default=None)
-    sets: dict[tuple[str, int], SplitSet] = {}
-    for answer in (row for row in answers if row["weights_sha256"] == network):
-        key = answer["budget"], answer["seed"]
-        rows = [row for row in lines if (row["budget"], row["seed"], row["weights_sha256"]) == (*key, network)]
+    """Return the sets that are whole, by budget and seed; all of a budget are of the network with the most of them."""
+    lines = read("many-images")
+    sets: dict[tuple[str, str, int], SplitSet] = {}
+    for answer in read("many-images-answers"):
+        key = answer["weights_sha256"], answer["budget"], answer["seed"]
+        rows = [row for row in lines if (row["weights_sha256"], row["budget"], row["seed"]) == key]
         rows.sort(key=lambda row: row["depth"])
         if not rows or any(row["cut"] not in answer["right"] for row in rows):
             continue
         right = np.array([unpacked(answer["right"][row["cut"]], answer["images"]) for row in rows])
-        sets[key] = SplitSet(budget=key[0], rows=rows, right=right)
+        sets[key] = SplitSet(budget=answer["budget"], rows=rows, right=right)
     cuts = max((len(of_budget.rows) for of_budget in sets.values()), default=0)
-    return {key: of_budget for key, of_budget in sets.items() if len(of_budget.rows) == cuts}
+    whole = [key for key, of_budget in sets.items() if len(of_budget.rows) == cuts]
+    networks = {
+        budget: max((key[0] for key in whole if key[1] == budget), key=[key[:2] for key in whole].count)
+        for _, budget, _ in whole
+    }
+    return {key[1:]: sets[key] for key in whole if networks[key[1]] == key[0]}
 
 
 def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:
@@ -80,17 +83,31 @@ def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]]
             f"({100 * example.rows[0]['whole_test']:.1f} % on {example.right.shape[1]:,} test images) and split at "
             f"{len(example.rows)} cuts: after the stem, each block and the last convolution, and at three cuts inside "
             f"blocks. Training is the same as above. Intervals hold 95 % of {_RESAMPLES} bootstrap resamples of the "
-            f"test images.",
+            f"test images.{_other_networks(first, example)}",
             table(*_ranking_table(first)),
             _ceilings(sets),
-            f"These splits were predicted with an earlier calibration, a curve that was fitted to the six other pairs. "
-            f"{_calibration(first)} Therefore it was replaced (see above).",
+            f"The splits at {budget_words(example.budget)} were predicted with an earlier calibration, a curve that "
+            f"was fitted to the six other pairs. {_calibration(example)} Therefore it was replaced (see above).",
             "**Under a limit of device MACs.** Depth cannot answer how shallow a cut may be, because its choice is "
             "always the deepest cut that the limit allows. The table shows the choice of each predictor among the cuts "
             "whose head and encoder stay within the limit, and by how many points the best of those cuts exceeds it "
             "after training.",
             table(*_limits_table(first)),
         ]
+    )
+
+
+def _other_networks(sets: Mapping[str, SplitSet], example: SplitSet) -> str:
+    """Say which sets are of the network after it was trained again; empty where all are of one."""
+    budgets: dict[tuple[str, float], list[str]] = {}
+    for budget, of_budget in sets.items():
+        row = of_budget.rows[0]
+        if row["weights_sha256"] != example.rows[0]["weights_sha256"]:
+            budgets.setdefault((row["weights_sha256"], row["whole_test"]), []).append(budget_words(budget))
+    return "".join(
+        f" The splits at {' and '.join(words)} are of the network after it was trained again by the same recipe on "
+        f"another machine ({100 * whole:.1f} %)."
+        for (_, whole), words in budgets.items()
     )
 
 
@@ -144,19 +161,18 @@ def _ceilings(sets: Mapping[tuple[str, int], SplitSet]) -> str:
     return f"**What a predictor can reach.** {'; '.join(sentences)}."
 
 
-def _calibration(sets: Mapping[str, SplitSet]) -> str:
+def _calibration(of_budget: SplitSet) -> str:
     errors: list[float] = []
     inside: list[bool] = []
     unpredicted = 0
-    for of_budget in sets.values():
-        for row, accuracy in zip(of_budget.rows, of_budget.accuracy, strict=True):
-            if row["predicted_accuracy"] is None:
-                unpredicted += 1
-                continue
-            # The prediction is on the select part: it is moved by what the whole model differs between the parts.
-            shift = row["whole_test"] - row["whole_select"]
-            errors.append(100 * abs(row["predicted_accuracy"] + shift - accuracy))
-            inside.append(row["predicted_low"] + shift <= accuracy <= row["predicted_high"] + shift)
+    for row, accuracy in zip(of_budget.rows, of_budget.accuracy, strict=True):
+        if row["predicted_accuracy"] is None:
+            unpredicted += 1
+            continue
+        # The prediction is on the select part: it is moved by what the whole model differs between the parts.
+        shift = row["whole_test"] - row["whole_select"]
+        errors.append(100 * abs(row["predicted_accuracy"] + shift - accuracy))
+        inside.append(row["predicted_low"] + shift <= accuracy <= row["predicted_high"] + shift)
     if not errors:
         return "It predicts none of these splits: they lose more than any that it was fitted to."
     return (

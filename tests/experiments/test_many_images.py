@@ -86,6 +86,23 @@ def test_predictions_move_from_select_to_test_by_what_the_whole_model_differs():
     assert "3 of them (100 %)" in text
 
 
+def test_each_budget_is_judged_by_the_network_with_the_most_sets_of_it(results: dict[str, list[dict[str, object]]]):
+    (answers,) = results["many-images-answers"]
+    again = {"weights_sha256": "again", "whole_test": 0.7}
+    for budget, seed, fields in (("128B", 0, again), ("64B", 0, again), ("128B", 1, {})):
+        changed = {**fields, "budget": budget, "seed": seed}
+        lines = results["many-images"]
+        lines.extend([row | changed for row in lines[:3]])
+        results["many-images-answers"].append(answers | changed)
+
+    sets = split_sets()
+
+    assert {("128B", 0): "w", ("128B", 1): "w", ("64B", 0): "again"} == {
+        key: of_budget.rows[0]["weights_sha256"] for key, of_budget in sets.items()
+    }
+    assert "The splits at 64 bytes are of the network after it was trained again" in many_images_section(table)
+
+
 def test_no_section_is_written_before_a_set_is_whole(results):
     results["many-images-answers"] = []
 

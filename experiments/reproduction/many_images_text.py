@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from truth import Row, read, unpacked
+from truth import Row, closeness, read, unpacked
 
 from isplit.design.measure.ranking import kendall_tau, regret
 
@@ -41,6 +41,7 @@ class SplitSet:
         return {
             "closed form": [row["closed_form_select"] for row in self.rows],
             "closed form, divergence": [-row["closed_form_divergence"] for row in self.rows],
+            "closed form, closeness": [closeness(row) for row in self.rows],
             "CUI": [row["cui"] or 0.0 for row in self.rows],
             "size": [-float(row["bytes"]) for row in self.rows],
             "depth": [float(row["depth"]) for row in self.rows],
@@ -61,11 +62,11 @@ def split_sets() -> dict[tuple[str, int], SplitSet]:
         sets[key] = SplitSet(budget=answer["budget"], rows=rows, right=right)
     cuts = max((len(of_budget.rows) for of_budget in sets.values()), default=0)
     whole = [key for key, of_budget in sets.items() if len(of_budget.rows) == cuts]
-    networks = {
-        budget: max((key[0] for key in whole if key[1] == budget), key=[key[:2] for key in whole].count)
-        for _, budget, _ in whole
-    }
-    return {key[1:]: sets[key] for key in whole if networks[key[1]] == key[0]}
+    most: dict[str, str] = {}
+    for budget in {budget for _, budget, _ in whole}:
+        networks = [network for network, of_budget, _ in whole if of_budget == budget]
+        most[budget] = max(networks, key=networks.count)
+    return {key[1:]: sets[key] for key in whole if most[key[1]] == key[0]}
 
 
 def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:

@@ -30,7 +30,9 @@ def test_verification(study, fast, monkeypatch):
     assert record == VerificationRecord.load(study.directory)
     (verification,) = record.verifications
     assert list(CUTS) == [row.cut for row in verification.cuts]
-    assert ["cui", "size", "depth", "closed-form", "calibrated"] == [score.predictor for score in verification.scores]
+    assert ["cui", "size", "depth", "closed-form", "closeness", "calibrated"] == [
+        score.predictor for score in verification.scores
+    ]
     predictions = {row.cut: row for row in PredictionsRecord.load(study.directory).predictions}
     curve = {point.cut: point.cui for point in CurveRecord.load(study.directory).points}
     for row in verification.cuts:

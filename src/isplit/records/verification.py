@@ -9,7 +9,7 @@ from isplit.records.budget import RecordedBudget
 from isplit.records.splits import Design, Measurement
 from isplit.records.tables import TableRecord
 
-Predictor = Literal["cui", "size", "depth", "closed-form", "calibrated"]
+Predictor = Literal["cui", "size", "depth", "closed-form", "closeness", "calibrated"]
 
 
 class VerifiedCut(Part):
@@ -34,11 +34,12 @@ class PredictorScore(Part):
     """How well one way to choose ranked the cuts.
 
     Chosen first is the highest importance ("cui"), the fewest bytes ("size"), the deepest cut ("depth"), or the highest
-    accuracy without training ("closed-form") or predicted from it ("calibrated"). `kendall_tau` is tau-b over `cuts`
-    cuts (None where one side is constant or fewer than two are left). Regrets are accuracy points (of 100) by which
-    the best cut of all beats the first choice, or the best of the first three. `mean_absolute_error` is of the
-    predicted accuracy, in points; None for what predicts no accuracy. What was predicted on the select part is moved to
-    the test part by the difference of the whole model's accuracies on the two.
+    accuracy without training ("closed-form"), the same with the divergence ("closeness": `Measurement.closeness`), or
+    the highest accuracy predicted from it ("calibrated"). `kendall_tau` is tau-b over `cuts` cuts (None where one side
+    is constant or fewer than two are left). Regrets are accuracy points (of 100) by which the best cut of all beats the
+    first choice, or the best of the first three. `mean_absolute_error` is of the predicted accuracy, in points; None
+    for what predicts no accuracy. What was predicted on the select part is moved to the test part by the difference of
+    the whole model's accuracies on the two.
     """
 
     predictor: Predictor

@@ -25,6 +25,7 @@ PREDICTOR_NAMES: dict[Predictor, str] = {
     "size": "fewest bytes",
     "depth": "deepest",
     "closed-form": "closed form, untrained",
+    "closeness": "closed form, closeness",
     "calibrated": "closed form, calibrated",
 }
 """The rules by which cuts are ranked before training."""

@@ -80,6 +80,22 @@ def test_calibrated_where_there_is_a_calibration():
     assert pytest.approx((2 + 7 + 12 + 22) / 4) == score.mean_absolute_error_points
 
 
+def test_closeness_orders_splits_of_equal_accuracy():
+    """Where the divergence was measured, accuracy + e^(-divergence) is a predictor as well."""
+    divergences = [1.0, 0.5, 0.1, 0.2]
+    cuts = [
+        cut.model_copy(
+            update={"closed_form": measured(60, whole=92).model_copy(update={"divergence_nats": divergence_nats})}
+        )
+        for cut, divergence_nats in zip(CUTS, divergences, strict=True)
+    ]
+    closeness = {score.predictor: score for score in score_predictors(cuts)}["closeness"]
+    assert ("c", None) == (closeness.top1, closeness.mean_absolute_error_points)
+    assert pytest.approx(10) == closeness.top1_regret_points
+    assert pytest.approx(4 / 6) == closeness.kendall_tau  # all pairs agree but c and d
+    assert pytest.approx(0.6 + 0.9048374) == cuts[2].closed_form.closeness
+
+
 def test_nothing_known():
     """A predictor that knows no cut has no figures."""
     cuts = [cut.model_copy(update={"cui": None}) for cut in CUTS]

@@ -33,17 +33,19 @@ def regret(scores: Sequence[float], truth: Sequence[float], *, choices: int, bes
 def score_predictors(cuts: Sequence[VerifiedCut]) -> tuple[PredictorScore, ...]:
     """Judge every predictor over cuts in the order of computation.
 
-    The calibrated predictor is among them where there is a calibration.
+    Closeness is among them where the divergence was measured, and the calibrated one where there is a calibration.
     """
     scores: dict[Predictor, list[float | None]] = {
         "cui": [cut.cui for cut in cuts],
         "size": [-float(cut.bytes) for cut in cuts],
         "depth": [float(cut.depth) for cut in cuts],
         "closed-form": [cut.closed_form.accuracy.accuracy for cut in cuts],
+        "closeness": [cut.closed_form.closeness for cut in cuts],
         "calibrated": [cut.calibrated_accuracy for cut in cuts],
     }
-    if all(value is None for value in scores["calibrated"]):
-        del scores["calibrated"]
+    for optional in ("closeness", "calibrated"):
+        if all(value is None for value in scores[optional]):
+            del scores[optional]
     return tuple(_score(name, values, cuts) for name, values in scores.items())
 
 

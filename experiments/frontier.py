@@ -1,6 +1,7 @@
 """Compare splits under a limit of the device's operations with compressed images, in bytes on the wire.
 
     python experiments/frontier.py STUDY NAME untrained --cuts A,B --budgets 96,192
+    python experiments/frontier.py STUDY NAME images --settings avif:50
     python experiments/frontier.py STUDY NAME trained --cuts A,B --budgets 96,192 [--open-head] [--epochs 2]
     python experiments/frontier.py STUDY NAME opponents --settings webp:80,webp:50@0.5
     python experiments/frontier.py --table
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from pausing import pause_point
-from result_rows import Row, packed, read_budgets, read_rows
+from result_rows import Row, packed, read_budgets, read_rows, unpacked
 from wire import RULES, fewest
 
 from isplit.design.fit import fit_task, run_fit, trained_directory
@@ -31,11 +32,12 @@ from isplit.design.predict import predict
 from isplit.design.settings import FitSettings, PredictSettings
 from isplit.design.splits import load_split, split_directory
 from isplit.design.study import Study, open_study
-from isplit.records import Budget, Measurement, Paired, RemoteImage, WireBytes, wire_overhead
+from isplit.records import Budget, Compression, Measurement, Paired, RemoteImage, WireBytes, wire_overhead
 
 RESULTS = Path(__file__).parent / "results" / "frontier.jsonl"
 LIMITS = (0.25, 0.5, 0.75)
 LOSSES = (0.01, 0.03)
+HEAD_OPEN = ", head open"
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path, nargs="?")
     parser.add_argument("name", nargs="?")
-    parser.add_argument("what", choices=("untrained", "trained", "opponents"), nargs="?")
+    parser.add_argument("what", choices=("untrained", "images", "trained", "opponents"), nargs="?")
     parser.add_argument("--cuts", type=lambda text: text.split(","), default=[])
     parser.add_argument("--budgets", type=read_budgets, default=[])
     parser.add_argument("--settings", type=lambda text: text.split(","), default=[])
@@ -57,6 +59,8 @@ def main() -> None:
         how = FitSettings(epochs=options.epochs, images=options.images)
         if options.what == "untrained":
             measure_untrained(study, options.name, options.cuts, options.budgets)
+        elif options.what == "images":
+            measure_images(study, options.name, options.settings)
         elif options.what == "trained":
             how = replace(how, train_head=options.open_head)
             measure_trained(study, options.name, options.cuts, options.budgets, how)
@@ -84,9 +88,18 @@ def measure_untrained(study: Study, name: str, cuts: Sequence[str], budgets: Seq
     for row, evaluation in zip(selected, evaluate_splits(view, splits, images=test), strict=True):
         parts = [row.measurement, measure(view, evaluation, part="test")]
         kept.add({**split_place(row.cut, row.budget), **split_figures(parts)})
-    images = [image for image in record.remote if kept.lacks(image_place(image.tag))]
-    for image, again in zip(images, measure_remote(view, images=test, part="test", compressions=images), strict=True):
-        kept.add({**image_place(image.tag), **image_figures([image, again], classes=len(view.group.classes))})
+    measure_images(study, name, [image.tag for image in record.remote])
+
+
+def measure_images(study: Study, name: str, texts: Sequence[str]) -> None:
+    """Measure the network as it is on images compressed in these settings, on both parts."""
+    kept, view = Rows(name, training="none"), study.view()
+    settings = [Compression.from_tag(text) for text in texts if kept.lacks(image_place(text))]
+    measured = [
+        measure_remote(view, images=view.images(part), part=part, compressions=settings) for part in ("select", "test")
+    ]
+    for of_parts in zip(*measured, strict=True):
+        kept.add({**image_place(of_parts[0].tag), **image_figures(of_parts, classes=len(view.group.classes))})
 
 
 def measure_trained(
@@ -139,7 +152,7 @@ class Rows:
 
 def training_text(settings: FitSettings) -> str:
     """Say how long something is trained, and what of it."""
-    return f"{settings.epochs} x {settings.images}{', head open' if settings.train_head else ''}"
+    return f"{settings.epochs} x {settings.images}{HEAD_OPEN if settings.train_head else ''}"
 
 
 def split_place(cut: str, budget: Budget) -> Row:
@@ -194,6 +207,22 @@ def print_table() -> None:
         print(f"{row['name']} {row['training']:18} {share:6} {row['images']} images  {described(row)}")
     for same in dict.fromkeys((row["name"], row["training"]) for row in rows):
         print_frontier([row for row in rows if (row["name"], row["training"]) == same])
+    print_open_heads(rows)
+
+
+def print_open_heads(rows: Sequence[Row]) -> None:
+    """Print what training the head, too, gains on the same images, for as long a training."""
+    print("\nhead open, against frozen")
+    frozen = {(row["name"], row["training"], row["cut"], row["budget"]): row for row in rows if "right" in row}
+    for (name, training, cut, budget), row in frozen.items():
+        opened = frozen.get((name, f"{training}{HEAD_OPEN}", cut, budget))
+        if opened is not None:
+            before, after = (unpacked(some["right"], some["images"]) for some in (row, opened))
+            paired = Paired.from_answers(before, after)
+            gain = f"{100 * paired.difference:+.1f} ± {100 * paired.stderr:.1f} points"
+            print(
+                f"  {name} {training}  {cut} at {budget} B: {row['accuracy']:.1%} to {opened['accuracy']:.1%}, {gain}"
+            )
 
 
 def print_frontier(rows: Sequence[Row]) -> None:

@@ -270,9 +270,22 @@ def test_a_server_that_is_down_is_asked_as_rarely(monkeypatch):
 
 def test_lean_only(scripted):
     """Without gRPC behind it, the transport says what is wrong."""
-    transport = LeanTransport(scripted(b"").address, WANTED, over_grpc=None)
-    with pytest.raises(TransportError, match="UNIMPLEMENTED: the lean wire cannot be used: the connection was closed"):
+    transport = LeanTransport(scripted(b"HTTP/1.1 400 Bad\r\n").address, WANTED, over_grpc=None)
+    with pytest.raises(TransportError, match="UNIMPLEMENTED: the lean wire cannot be used: the answer to the first"):
         transport.infer(REQUEST, timeout_s=LIMIT_S)
+    transport.close()
+
+
+def test_lean_only_after_a_connection_broke_off(scripted):
+    """A connection that ends at its first bytes may be a server's that has just failed: the next request connects."""
+    server = scripted(b"")
+    transport = LeanTransport(server.address, WANTED, over_grpc=None)
+    for _ in range(2):
+        with pytest.raises(
+            TransportError, match="UNAVAILABLE: the connection was closed at its first bytes"
+        ):
+            transport.infer(REQUEST, timeout_s=LIMIT_S)
+    assert 2 == len(server.accepted)
     transport.close()
 
 

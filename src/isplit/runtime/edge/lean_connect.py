@@ -22,11 +22,15 @@ class NotLeanError(IsplitError):
     """Something answers, but not on the lean wire; the message says what."""
 
 
+class BrokenOffError(NotLeanError):
+    """The first bytes got no answer: the server does not know them, or has just failed."""
+
+
 def connect_lean(server: str, *, token: str | None, context: ssl.SSLContext | None) -> LeanLink:
     """Return a connection on which the server speaks the lean wire. `server` is HOST:PORT.
 
     Raises:
-        NotLeanError: What listens there does not speak it, or TLS failed.
+        NotLeanError: What listens there does not speak it, or TLS failed; BrokenOffError if it does not say so.
         TransportError: Nothing listens there (UNAVAILABLE), or the token is refused (UNAUTHENTICATED).
 
     """
@@ -72,7 +76,8 @@ def _secure(connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl
         secured = context.wrap_socket(connected, server_hostname=host)
     except OSError as error:  # all errors of TLS are of this class
         msg = f"TLS failed: {error}"
-        raise NotLeanError(msg) from None
+        is_stated = isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+        raise (NotLeanError if is_stated else BrokenOffError)(msg) from None
     if secured.selected_alpn_protocol() != ALPN:
         secured.close()
         msg = f"the other side of TLS speaks {secured.selected_alpn_protocol() or 'no protocol that was offered'}"
@@ -84,7 +89,7 @@ def _agree(connected: socket.socket, token: str) -> None:
     """Say hello, and wait for the welcome.
 
     Raises:
-        NotLeanError: The answer is no welcome, or none came.
+        NotLeanError: The answer is no welcome; BrokenOffError if none came.
         TransportError: The token is refused.
 
     """
@@ -96,16 +101,19 @@ def _agree(connected: socket.socket, token: str) -> None:
             piece = connected.recv(len(MAGIC) - len(answer))
             if not piece:
                 msg = "the connection was closed at its first bytes"
-                raise NotLeanError(msg)
+                raise BrokenOffError(msg)
             answer += piece
         if answer == MAGIC:
             return
         _raise_refusal(connected, answer, ends_s)
     except TimeoutError:
         msg = f"there was no answer to the first bytes within {WELCOME_S:.0f} s"
-        raise NotLeanError(msg) from None
-    except (OSError, LeanWireError) as error:
+        raise BrokenOffError(msg) from None
+    except OSError as error:
         msg = f"the connection broke at its first bytes: {error}"
+        raise BrokenOffError(msg) from None
+    except LeanWireError as error:
+        msg = f"the answer to the first bytes cannot be read: {error}"
         raise NotLeanError(msg) from None
     msg = f"the answer to the first bytes was {answer!r}"
     raise NotLeanError(msg)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from isplit.errors import InputError, IsplitError
 from isplit.runtime.edge.connecting import Wanted
-from isplit.runtime.edge.lean_connect import NotLeanError, connect_lean, lean_context
+from isplit.runtime.edge.lean_connect import BrokenOffError, NotLeanError, connect_lean, lean_context
 from isplit.runtime.edge.lean_link import LeanLink, LostError
 from isplit.runtime.edge.security import Tls, is_loopback
 from isplit.runtime.edge.transport import DEAD_AFTER_S, Reply, Request, Transport, TransportError
@@ -177,7 +177,7 @@ class LeanTransport:
         try:
             attempt.link = self._connect(self._server, token=self._token, context=self._context)
         except NotLeanError as error:
-            attempt.fault, note = error, str(error)
+            attempt.fault, note = self._judged(error), str(error)
         except TransportError as error:
             attempt.fault = error
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
@@ -200,6 +200,12 @@ class LeanTransport:
             self._changed.notify_all()
         if old is not None and is_unused:
             old.close()
+
+    def _judged(self, error: NotLeanError) -> IsplitError:
+        """Return what those who wait are told. Without gRPC, the next request tries a server that broke off again."""
+        if self._over_grpc is not None or not isinstance(error, BrokenOffError):
+            return error
+        return TransportError("UNAVAILABLE", f"{error}; the server has failed, or does not speak the lean wire")
 
     def _distrust(self, link: LeanLink, error: TransportError) -> None:
         """Use a new connection after a timeout and silence: a link that drops everything gives no error."""

@@ -6,6 +6,7 @@ Recovery is from when server or link were back to each client's next answer from
 """
 
 import json
+import os
 import statistics
 import threading
 import time
@@ -21,6 +22,7 @@ from synthetic_bundle import images
 from isplit.records import Answer
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.client import EdgeClient
+from isplit.runtime.edge.settings import ProtocolName
 from isplit.runtime.session import Session
 
 DEADLINE_MS = 500.0
@@ -44,8 +46,9 @@ class Log:
             return self.left if self.left >= 0 else None
 
 
-def chaos(directory: Path, *, requests: int, seconds: float) -> dict[str, Any]:
-    """Ask for about so many seconds while the server and the link fail."""
+def chaos(directory: Path, *, wire: ProtocolName, requests: int, seconds: float) -> dict[str, Any]:
+    """Ask over a wire for about so many seconds while the server and the link fail."""
+    load = os.getloadavg()[0]
     pictures = images(16)
     whole = Session(Bundle.open(directory).local_path or directory)
     expected = [tuple(row) for row in whole.run(pictures).tolist()]
@@ -54,16 +57,25 @@ def chaos(directory: Path, *, requests: int, seconds: float) -> dict[str, Any]:
         pace_s = seconds * CLIENTS / requests
         with ThreadPoolExecutor(CLIENTS) as pool:
             clients = [
-                pool.submit(_ask, directory, proxy.address, log, number, pictures, expected, pace_s)
+                pool.submit(_ask, directory, proxy.address, wire, log, number, pictures, expected, pace_s)
                 for number in range(CLIENTS)
             ]
             healed = _break(server, proxy, seconds)
             for client in clients:
                 client.result()
-    return _judge(log, requests, healed)
+    return _judge(log, requests, healed) | {"load_average": load}
 
 
-def _ask(directory: Path, address: str, log: Log, number: int, pictures: Any, expected: Any, pace_s: float) -> None:
+def _ask(
+    directory: Path,
+    address: str,
+    wire: ProtocolName,
+    log: Log,
+    number: int,
+    pictures: Any,
+    expected: Any,
+    pace_s: float,
+) -> None:
     """Be one client, with a fallback if the number is even; ask at an even pace."""
     with EdgeClient(
         directory,
@@ -73,6 +85,7 @@ def _ask(directory: Path, address: str, log: Log, number: int, pictures: Any, ex
         fallback=number % 2 == 0,
         verify=False,
         logits=True,
+        protocol=wire,
     ) as client:
         client.warm_up()
         due_s = time.perf_counter() + pace_s * number / CLIENTS

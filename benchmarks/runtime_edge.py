@@ -1,6 +1,6 @@
 """The device's half of the runtime: what it adds, what it survives, and what it weighs.
 
-    python benchmarks/runtime_edge.py [overhead] [deadlines] [chaos] [footprint] [--quick]
+    python benchmarks/runtime_edge.py [overhead] [deadlines] [chaos] [footprint] [--wire grpc|lean] [--quick]
 
 overhead   End to end over loopback (EdgeClient and `isplit serve` in processes of their own), beside the same work
            back to back in one process (preprocess, head, encode, decode, tail) and beside a bare gRPC echo of the same
@@ -10,8 +10,9 @@ deadlines  How many fallbacks are late while the server hangs (edge_deadlines.py
 chaos      What becomes of 10,000 requests while server and link fail (edge_chaos.py).
 footprint  What importing the client and `isplit run` take (edge_footprint.py).
 
-Results go to benchmarks/results/runtime_edge.json and docs/runtime-benchmarks.md; a part that was not run keeps its
-last figures.
+Deadlines and chaos are measured over both wires, or over the one that is given. Results go to
+benchmarks/results/runtime_edge.json and docs/runtime-benchmarks.md; a part or a wire that was not run keeps its last
+figures.
 """
 
 import argparse
@@ -38,9 +39,11 @@ from isplit.records import Answer
 from isplit.runtime.bundle import Bundle
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.pictures import open_picture
+from isplit.runtime.edge.settings import ProtocolName
 from isplit.runtime.session import Session
 
 RESULTS = Path(__file__).parent / "results" / "runtime_edge.json"
+WIRES: tuple[ProtocolName, ...] = ("grpc", "lean")
 PAYLOADS = (1_000, 5_000, 20_000, 50_000)
 
 ECHO = """
@@ -146,8 +149,10 @@ def main() -> None:
     """Run what was asked for, and keep the rest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["overhead", "deadlines", "chaos", "footprint"])
+    parser.add_argument("--wire", choices=WIRES, action="append", help="of deadlines and chaos; both by default")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
+    wires: list[ProtocolName] = arguments.wire or list(WIRES)
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "bench"
@@ -156,10 +161,13 @@ def main() -> None:
         if "overhead" in arguments.parts:
             results["overhead"] = overhead(directory, rounds=200 if quick else 2000)
         if "deadlines" in arguments.parts:
-            results["deadlines"] = deadlines(images=50 if quick else 200)
+            for wire in wires:
+                results.setdefault("deadlines", {})[wire] = deadlines(wire=wire, images=50 if quick else 200)
         if "chaos" in arguments.parts:
             requests, seconds = (1_000, 30.0) if quick else (10_000, 90.0)
-            results["chaos"] = chaos(directory, requests=requests, seconds=seconds)
+            for wire in wires:
+                measured = chaos(directory, wire=wire, requests=requests, seconds=seconds)
+                results.setdefault("chaos", {})[wire] = measured
         if "footprint" in arguments.parts:
             results["footprint"] = footprint(directory)
     results["machine"] = {"python": platform.python_version(), "cpus": os.cpu_count(), "platform": platform.machine()}

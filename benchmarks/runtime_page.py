@@ -7,6 +7,7 @@ each of them also writes the page when it is done.
 """
 
 import json
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def write_page() -> None:
         sections.append(throughput(server["throughput"]))
     if "throughput" in thin:
         sections.append(throughput_over_engine(thin["throughput"]))
-    if "chaos" in edge:
+    if edge.get("chaos"):
         sections.append(chaos(edge["chaos"]))
     if "hostile" in server:
         sections.append(hostile(server["hostile"]))
@@ -190,9 +191,10 @@ def throughput(data: dict[str, Any]) -> str:
 
 def deadlines(measured: dict[str, Any]) -> str:
     """Say how many fallbacks were late while the server hung, with the rule of today and the one before."""
-    heads = ["deadline, ms", "images at once", "held back", "late", "worst, ms", "median, ms"]
+    heads = ["wire", "deadline, ms", "images at once", "held back", "late", "worst, ms", "median, ms"]
     rows = [
         [
+            wire,
             f"{row['deadline_ms']:.0f}",
             str(row["depth"]),
             "quantiles" if row["rule"] == "new" else "the last time",
@@ -200,39 +202,70 @@ def deadlines(measured: dict[str, Any]) -> str:
             f"{row['worst_ms']:+.1f}",
             f"{-row['median_early_ms']:+.1f}",
         ]
-        for row in measured["rows"]
+        for wire, trials in measured.items()
+        for row in trials["rows"]
     ]
-    loads = [row["load_average"] for row in measured["rows"]]
-    local_ms = sorted(row["local_ms"] for row in measured["rows"])[len(measured["rows"]) // 2]
+    of_each_wire = "; ".join(
+        f"{wire}: the model took {statistics.median(row['local_ms'] for row in trials['rows']):.1f} ms on the device, "
+        f"load average {_span(row['load_average'] for row in trials['rows'])} on {trials['cpus']} cores, "
+        f"{trials['conditions']}"
+        for wire, trials in measured.items()
+    )
     return (
         "## Fallbacks while the server hangs\n\n"
         "`python benchmarks/runtime_edge.py deadlines` uses a server that accepts every request and never answers. The "
-        "circuit breaker is off, so that every image waits for the server. The model takes "
-        f"{local_ms:.1f} ms on the device. The time that is held back for it is the sum of two high quantiles, of the "
-        "model's measured times and of the timer's lateness; for comparison, some rows hold back only the model's last "
-        "time. Worst and median say how long after (+) or before (-) the deadline the answers came. "
-        f"{measured['conditions']} Load average {min(loads):.1f} to {max(loads):.1f} on {measured['cpus']} cores.\n\n"
+        "circuit breaker is off, so that every image waits for the server. The time that is held back for the model on "
+        "the device is the sum of two high quantiles, of the model's measured times and of the timer's lateness; for "
+        "comparison, some rows hold back only the model's last time. Worst and median say how long after (+) or before "
+        f"(-) the deadline the answers came. The wires were measured one after the other ({of_each_wire}).\n\n"
         + table(heads, rows)
     )
 
 
-def chaos(data: dict[str, Any]) -> str:
+def _span(values: Iterable[float]) -> str:
+    """Write the least and the most of some values."""
+    every = list(values)
+    return f"{min(every):.1f} to {max(every):.1f}"
+
+
+def chaos(wires: dict[str, Any]) -> str:
     """Describe the outcome of requests while server and link fail."""
-    slowest = max(row["slowest_s"] for row in data["recovery"])
-    median = max(row["median_s"] for row in data["recovery"])
-    sources = ", ".join(f"{count:,} {name}" for name, count in data["sources"].items())
+    data = next(iter(wires.values()))
+    rows = [
+        [
+            wire,
+            *(f"{outcome[name]:,}" for name in ("answered", "lost", "answered_twice", "wrong")),
+            *(f"{outcome['sources'].get(source, 0):,}" for source in ("split", "local-fallback", "failed")),
+            f"{outcome['late']}, {outcome['late_and_not_marked']}",
+            f"{outcome['slowest_ms']:.0f}",
+            f"{max(row['slowest_s'] for row in outcome['recovery']):.2f}",
+            f"{max(row['median_s'] for row in outcome['recovery']):.2f}",
+            f"{outcome['load_average']:.1f}",
+        ]
+        for wire, outcome in wires.items()
+    ]
+    heads = [
+        "wire",
+        "answered",
+        "lost",
+        "twice",
+        "wrong",
+        "by the server",
+        "by the device",
+        "failed",
+        "late, of these not marked",
+        "slowest, ms",
+        "next answer within, s",
+        "worst median, s",
+        "load average",
+    ]
     return (
         "## When server and link fail\n\n"
         f"`python benchmarks/runtime_edge.py chaos` sends {data['requests']:,} requests from {data['clients']} "
         f"clients with a deadline of {data['deadline_ms']:.0f} ms. Half of the clients have a fallback. The server is "
-        "killed and restarted five times. The link is reset once and drops everything once, for two seconds each.\n\n"
-        f"- Answered: {data['answered']:,}; lost: {data['lost']}; answered twice: {data['answered_twice']}; wrong: "
-        f"{data['wrong']}.\n"
-        f"- Answers by source: {sources}.\n"
-        f"- Answers after the deadline: {data['late']}, of which {data['late_and_not_marked']} were not marked as "
-        f"late; the slowest took {data['slowest_ms']:.0f} ms.\n"
-        "- After the server or the link was back, a client got its next answer from the server within "
-        f"{slowest:.2f} s (the worst median was {median:.2f} s)."
+        "killed and restarted five times. The link is reset once and drops everything once, for two seconds each. The "
+        "next answer is the first that a client got from the server after the server or the link was back.\n\n"
+        f"{table(heads, rows)}"
     )
 
 

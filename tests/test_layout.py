@@ -99,7 +99,6 @@ TESTED_ELSEWHERE = {
     "runtime/server/front/peer.py": "runtime/server/front/test_connection.py",
     "runtime/server/front/running.py": "runtime/server/front/test_connection.py",
     "runtime/server/lean_service.py": "runtime/server/test_lean.py",
-    "runtime/server/models.py": "runtime/server/test_server.py",
     "runtime/server/pictures.py": "runtime/server/test_decoding.py",
     "runtime/server/probe.py": "runtime/edge/test_probe.py",
     "workflows/auto.py": "cli/test_auto.py",

@@ -281,9 +281,7 @@ def test_lean_only_after_a_connection_broke_off(scripted):
     server = scripted(b"")
     transport = LeanTransport(server.address, WANTED, over_grpc=None)
     for _ in range(2):
-        with pytest.raises(
-            TransportError, match="UNAVAILABLE: the connection was closed at its first bytes"
-        ):
+        with pytest.raises(TransportError, match="UNAVAILABLE: the connection was closed at its first bytes"):
             transport.infer(REQUEST, timeout_s=LIMIT_S)
     assert 2 == len(server.accepted)
     transport.close()

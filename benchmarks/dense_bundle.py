@@ -1,6 +1,7 @@
 """Bundles for benchmarks of the runtime: made up, of any size, in a second, without torch.
 
-    image u8 N×H×W×3 -> conv s×s/s (s = 8), relu, 0..255 -> latent u8 N×C×h×w -> flatten -> dense layers -> logits
+    image u8 N×H×W×3 -> conv s×s/s (s = 8), relu, 0..255 -> latent u8 N×C×h×w
+    -> convolutions 3×3, if any -> flatten -> dense layers -> logits
 
 The cuts `rans`, `zstd`, `rle` and `raw` share one head and one tail and differ in how their payload is coded. Weights
 are random: what is measured depends on shapes alone.
@@ -36,17 +37,23 @@ CODERS = ("rans", "zstd", "rle", "raw")
 FINGERPRINT = "b" * 64
 
 
-def write_bundle(directory: Path, *, channels: int, side: int, hidden: tuple[int, ...]) -> BundleRecord:
-    """Write a bundle whose latent is channels × side × side and whose tail has dense layers of these widths."""
+def write_bundle(
+    directory: Path, *, channels: int, side: int, hidden: tuple[int, ...], convolutions: int = 0
+) -> BundleRecord:
+    """Write a bundle with a latent of channels × side × side; its tail has so many layers, and dense ones so wide."""
     directory.mkdir(parents=True)
     rng = np.random.default_rng(0)
     weights = _weights(rng, channels, side, hidden)
+    for layer in range(convolutions):
+        kernel = rng.standard_normal((channels, channels, 3, 3), np.float32)
+        weights[f"kernel{layer}"] = kernel / np.float32(np.sqrt(9 * channels))
     pixels, latent = (side * STRIDE, side * STRIDE, 3), (channels, side, side)
     to_latent = helper.make_node("Cast", ["symbols"], ["latent"], to=TensorProto.UINT8)
     from_latent = helper.make_node("Cast", ["latent"], ["symbols"], to=TensorProto.FLOAT)
     _save(directory / "head.onnx", [*_head(), to_latent], weights, ("image", pixels), ("latent", latent))
-    _save(directory / "tail.onnx", [from_latent, *_tail(hidden)], weights, ("latent", latent), ("logits", (CLASSES,)))
-    _save(directory / "whole.onnx", [*_head(), *_tail(hidden)], weights, ("image", pixels), ("logits", (CLASSES,)))
+    tail, logits = _tail(hidden, convolutions), ("logits", (CLASSES,))
+    _save(directory / "tail.onnx", [from_latent, *tail], weights, ("latent", latent), logits)
+    _save(directory / "whole.onnx", [*_head(), *tail], weights, ("image", pixels), logits)
     cuts = tuple(_cut(directory, coder, latent, rng) for coder in CODERS)
     accuracy = Accuracy.from_counts(0, 0)
     setting = ImageSetting(format="jpeg", quality=80, accuracy=None, payload_bytes_mean=0.0, payload_bytes_p95=0.0)
@@ -117,8 +124,16 @@ def _head() -> list[Any]:
     ]
 
 
-def _tail(hidden: tuple[int, ...]) -> list[Any]:
-    nodes = [helper.make_node("Flatten", ["symbols"], ["wide0"])]
+def _tail(hidden: tuple[int, ...], convolutions: int) -> list[Any]:
+    nodes: list[Any] = []
+    before = "symbols"
+    for layer in range(convolutions):
+        nodes += [
+            helper.make_node("Conv", [before, f"kernel{layer}"], [f"map{layer}"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"map{layer}"], [f"part{layer}"]),
+        ]
+        before = f"part{layer}"
+    nodes.append(helper.make_node("Flatten", [before], ["wide0"]))
     for layer in range(len(hidden)):
         nodes += [
             helper.make_node("MatMul", [f"wide{layer}", f"matrix{layer}"], [f"dense{layer}"]),

@@ -23,6 +23,11 @@ CODER = "zstd"
 CLIENTS = (8, 32)
 """Clients that send the next request when they have the last answer. 32 fill batches of 16, two at a time."""
 BATCHES = (8, 16)
+TAILS: dict[str, dict[str, Any]] = {
+    "dense": TAIL,
+    "convolutions": {"channels": 64, "side": 14, "hidden": (), "convolutions": 6},
+}
+"""A tail that reads its weights for most of the time, so that batches save much of it, and one that computes."""
 
 Load = Callable[[str, int, float], dict[str, float]]
 """Asks a server (address, clients, seconds), and returns images per second and the mean batch."""
@@ -130,11 +135,17 @@ class _LeanRequester(asyncio.Protocol):
         return encode_request(0, number % 2**24, self._payloads[number % len(self._payloads)], deadline_ms=10_000)
 
 
-def measure_throughput(*, rounds: int, seconds: float = 1.0) -> dict[str, Any]:
-    """Measure the server over every wire, and onnxruntime alone, in turns."""
+def measure_throughput(*, rounds: int) -> dict[str, Any]:
+    """Measure the server over every wire, and onnxruntime alone, in turns, with each tail."""
+    load_average = os.getloadavg()[0]
+    tails = [_measure_tail(tail, rounds=rounds) for tail in TAILS]
+    return {"tails": tails, "rounds": rounds, "load_average": load_average}
+
+
+def _measure_tail(tail: str, *, rounds: int, seconds: float = 1.0) -> dict[str, Any]:
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "bench"
-        write_bundle(path, **TAIL)  # type: ignore[arg-type]
+        write_bundle(path, **TAILS[tail])
         bundle = Bundle.open(path)
         sessions = [Session(bundle.tail_path(CODER)) for _ in range(os.cpu_count() or 1)]
         loads = {"grpc": grpc_load(bundle), "lean": lean_load(bundle)}
@@ -159,7 +170,7 @@ def measure_throughput(*, rounds: int, seconds: float = 1.0) -> dict[str, Any]:
         for (wire, clients), results in served.items()
     ]
     rates = {str(batch): statistics.median(values) for batch, values in alone.items()}
-    return {"rows": rows, "alone_images_per_s": rates, "rounds": rounds, "load_average": os.getloadavg()[0]}
+    return {"tail": tail, "rows": rows, "alone_images_per_s": rates}
 
 
 def images_per_s(sessions: list[Session], batch: Any, seconds: float) -> float:

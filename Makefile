@@ -48,6 +48,10 @@ bench: install
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_server.py
 	$(QUIETLY) $(BIN)/python benchmarks/hostile_clients.py --only mixed
+	$(QUIETLY) $(BIN)/python benchmarks/thin_client.py
+	$(QUIETLY) $(BIN)/python benchmarks/imports.py
+	$(QUIETLY) $(BIN)/python benchmarks/codec.py
+	$(BIN)/python benchmarks/ratios.py
 
 # Small changes of the code that no test notices; Ctrl-C stops it, and the same command goes on. MUTANTS='--count 50' ...
 mutants: install

@@ -230,7 +230,10 @@ def write_page(results: dict[str, Any]) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "`make bench` (benchmarks/importance.py) writes this page; do not edit it.",
+        "`make bench` (benchmarks/importance.py) writes this page; do not edit it. Beside this comparison, it measures "
+        "the [runtime, the coder and imports](runtime-benchmarks.md), and in the end `benchmarks/ratios.py` prints all "
+        "of it as ratios beside the aims. Figures that need weights, `predict` over its bound and quick runs over full "
+        "ones, are then those of the last run that had them.",
         "",
         "This benchmark computes Grad-CAM importance at all cuts of the curve for one batch. *plain* is one forward "
         "and backward pass from the first cut, with the same batch, layout and precision and with frozen parameters; "

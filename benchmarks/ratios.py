@@ -62,8 +62,12 @@ def _imports(data: dict[str, Any]) -> Iterator[Row]:
 
 def _codec(data: dict[str, Any]) -> Iterator[Row]:
     coders = data["coders"]
-    sizes = _span((row["ideal_bytes"] for row in coders), " bytes")
-    yield f"payload over its cross-entropy, {sizes}", _span(row["compiled_over_ideal"] for row in coders), "1.05×"
+    for least, most, aim in ((0, 256, ""), (256, float("inf"), "1.05×")):
+        kind = [row for row in coders if least <= row["ideal_bytes"] < most]
+        sizes = (
+            f"{min(row['ideal_bytes'] for row in kind):,.0f} to {max(row['ideal_bytes'] for row in kind):,.0f} bytes"
+        )
+        yield f"payload over its cross-entropy, {sizes}", _span(row["compiled_over_ideal"] for row in kind), aim
     for peer in ("zstd", "constriction"):
         if f"{peer}_decode_ns" not in coders[0]:
             continue

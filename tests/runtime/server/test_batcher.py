@@ -328,6 +328,20 @@ async def test_ready_rows_are_divided_among_idle_processors():
 
 
 @run
+async def test_parts_are_not_so_small_that_they_are_computed_in_the_event_loop():
+    """Rows that the event loop would compute one after the other, once they were divided, stay together."""
+    engine = FakeEngine(concurrency=4)
+    engine.cost = BatchCost(fixed_s=0.0, row_s=1.0)
+    engine.quick_rows, engine.run_now = 2, engine.answers
+    async with batcher(engine) as subject:
+        tasks = [submit(subject, value) for value in (1, 2, 3, 4)]
+        assert [[1, 2, 3], [4]] == [await engine.started.get() for _ in range(2)]
+        engine.allow()
+        engine.allow()
+        await asyncio.gather(*tasks)
+
+
+@run
 async def test_rows_of_one_caller_are_not_divided():
     """A caller's rows stay together, even if they are more than a processor's share."""
     engine = FakeEngine(concurrency=2)

@@ -226,9 +226,11 @@ class Batcher:
         if self._cost is None or others < 1:
             return self._max_batch
         rows = sum(job.rows for job in self._ready if not job.left)
-        if rows <= (self._quick.quick_rows if self._quick else 0):
-            return self._max_batch  # the event loop computes them itself, one batch after the other
-        return min(self._max_batch, ceil(rows / self._cost.parts(rows, processors=1 + others)))
+        quick_rows = self._quick.quick_rows if self._quick else 0
+        if rows <= quick_rows:
+            return self._max_batch
+        # The event loop computes quick batches itself, one after the other: a part must not become one of them.
+        return min(self._max_batch, max(quick_rows + 1, ceil(rows / self._cost.parts(rows, processors=1 + others))))
 
     def _take(self) -> list[_Job]:
         """Take the oldest jobs that fit into one batch, and drop those that nobody waits for."""

@@ -50,23 +50,27 @@ def test_quick_by_its_own_time(tail, monkeypatch, row_s, quick_rows):
 
 
 @pytest.mark.parametrize(
-    ("fixed_s", "row_s", "parts"),
-    [(0.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 1.0, 2), (4.0, 1.0, 1), (1.0, 0.0, 1), (0.0, 0.0, 4)],
+    ("fixed_s", "row_s", "rows", "parts"),
+    [
+        (0.0, 1.0, 8, 4),  # 2 seconds
+        (0.5, 1.0, 8, 4),  # 2 + 2
+        (0.5, 1.0, 9, 3),  # 1.5 + 3; four parts, of which one has three rows: 2 + 3
+        (1.0, 1.0, 8, 2),  # 2 + 4; three parts take as long
+        (3.0, 1.0, 8, 2),  # 6 + 4; one part: 3 + 8
+        (4.0, 1.0, 8, 1),  # 4 + 8; two parts take as long
+        (1.0, 0.0, 8, 1),
+        (0.0, 0.0, 8, 1),
+    ],
 )
-def test_parts_take_the_least_time(fixed_s, row_s, parts):
-    """No other number of batches takes less time, as long as their fixed parts are done one after the other."""
-    cost = BatchCost(fixed_s=fixed_s, row_s=row_s)
-    assert parts == cost.parts(8, processors=4)
-
-    def seconds(number):
-        return number * fixed_s + 8 / number * row_s
-
-    assert seconds(parts) == min(seconds(number) for number in (1, 2, 4))
+def test_parts_take_the_least_time(fixed_s, row_s, rows, parts):
+    """Fixed parts are done one after the other, and rows side by side; of two equal times, fewer parts are taken."""
+    assert parts == BatchCost(fixed_s=fixed_s, row_s=row_s).parts(rows, processors=4)
 
 
-def test_fewer_rows_than_processors():
+@pytest.mark.parametrize(("fixed_s", "row_s", "parts"), [(0.0, 1.0, 2), (1.0, 7.0, 2)])
+def test_fewer_rows_than_processors(fixed_s, row_s, parts):
     """No part is empty."""
-    assert 3 == BatchCost(fixed_s=0.0, row_s=1.0).parts(3, processors=4)
+    assert parts == BatchCost(fixed_s=fixed_s, row_s=row_s).parts(2, processors=4)
 
 
 def test_cost_of_a_batch(tail, monkeypatch):

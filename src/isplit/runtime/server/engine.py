@@ -4,7 +4,7 @@ import asyncio
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from math import sqrt
+from math import ceil
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -55,11 +55,13 @@ class BatchCost:
         """Return the number of batches in which rows are computed soonest by idle processors.
 
         The fixed part is mostly that of reading weights from memory. Processors share the memory, so that parts of a
-        batch read them as if one after the other: n parts take n × `fixed_s` + rows / n × `row_s`.
+        batch read them as if one after the other: n parts take n × `fixed_s` + ⌈rows / n⌉ × `row_s`.
         """
-        if processors == 1 or self.fixed_s * processors**2 <= rows * self.row_s:
-            return min(rows, processors)
-        return max(1, int(sqrt(rows * self.row_s / self.fixed_s)))
+
+        def seconds(parts: int) -> float:
+            return parts * self.fixed_s + ceil(rows / parts) * self.row_s
+
+        return min(range(1, min(rows, processors) + 1), key=seconds)
 
 
 @runtime_checkable

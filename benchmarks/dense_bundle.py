@@ -40,7 +40,7 @@ FINGERPRINT = "b" * 64
 def write_bundle(
     directory: Path, *, channels: int, side: int, hidden: tuple[int, ...], convolutions: int = 0
 ) -> BundleRecord:
-    """Write a bundle with a latent of channels × side × side; its tail has so many layers, and dense ones so wide."""
+    """Write a bundle with a latent of channels × side × side; its tail has convolutions, and dense layers so wide."""
     directory.mkdir(parents=True)
     rng = np.random.default_rng(0)
     weights = _weights(rng, channels, side, hidden)

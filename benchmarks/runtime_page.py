@@ -213,10 +213,10 @@ def deadlines(measured: dict[str, Any]) -> str:
         for wire, trials in measured.items()
         for row in trials["rows"]
     ]
-    of_each_wire = "; ".join(
-        f"{wire}: the model took {statistics.median(row['local_ms'] for row in trials['rows']):.1f} ms on the device, "
-        f"load average {_span(row['load_average'] for row in trials['rows'])} on {trials['cpus']} cores, "
-        f"{trials['conditions']}"
+    of_each_wire = " ".join(
+        f"Over {wire}, the model took {statistics.median(row['local_ms'] for row in trials['rows']):.1f} ms on the "
+        f"device, and the load average was {_span(row['load_average'] for row in trials['rows'])} on {trials['cpus']} "
+        f"cores. {trials['conditions']}"
         for wire, trials in measured.items()
     )
     return (
@@ -225,7 +225,7 @@ def deadlines(measured: dict[str, Any]) -> str:
         "circuit breaker is off, so that every image waits for the server. The time that is held back for the model on "
         "the device is the sum of two high quantiles, of the model's measured times and of the timer's lateness; for "
         "comparison, some rows hold back only the model's last time. Worst and median say how long after (+) or before "
-        f"(-) the deadline the answers came. The wires were measured one after the other ({of_each_wire}).\n\n"
+        f"(-) the deadline the answers came. The wires were measured one after the other. {of_each_wire}\n\n"
         + table(heads, rows)
     )
 

@@ -30,7 +30,7 @@ def connect_lean(server: str, *, token: str | None, context: ssl.SSLContext | No
     """Return a connection on which the server speaks the lean wire. `server` is HOST:PORT.
 
     Raises:
-        NotLeanError: What listens there does not speak it, or TLS failed; BrokenOffError if it does not say so.
+        NotLeanError: What listens there does not speak it, or TLS failed; BrokenOffError if it gave no answer.
         TransportError: Nothing listens there (UNAVAILABLE), or the token is refused (UNAUTHENTICATED).
 
     """

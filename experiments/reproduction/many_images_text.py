@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from truth import Row, closeness, read, unpacked
+from truth import RATIO, Row, closeness, read, unpacked
 
 from isplit.design.measure.ranking import kendall_tau, regret
 
@@ -87,6 +87,7 @@ def many_images_section(table: Callable[[Sequence[str], Sequence[Sequence[str]]]
             f"test images.{_other_networks(first, example)}",
             table(*_ranking_table(first)),
             _ceilings(sets),
+            *([_bytes_of_ratio(first[RATIO])] if RATIO in first else []),
             f"The splits at {budget_words(example.budget)} were predicted with an earlier calibration, a curve that "
             f"was fitted to the six other pairs. {_calibration(example)} Therefore it was replaced (see above).",
             "**Under a limit of device MACs.** Depth cannot answer how shallow a cut may be, because its choice is "
@@ -160,6 +161,18 @@ def _ceilings(sets: Mapping[tuple[str, int], SplitSet]) -> str:
             words += f", and two trainings from different seeds with {tau:+.2f}"
         sentences.append(words)
     return f"**What a predictor can reach.** {'; '.join(sentences)}."
+
+
+def _bytes_of_ratio(of_ratio: SplitSet) -> str:
+    """Say how far apart the bytes of the cuts are where each sends the same share of its elements."""
+    ordered = sorted(of_ratio.rows, key=lambda row: row["payload_bytes"])
+    least, most = ordered[0], ordered[-1]
+    return (
+        f"**At one in 64 of the elements, bytes differ from cut to cut**: a mean payload has "
+        f"{least['payload_bytes']:.0f} bytes after `{least['cut']}` and {most['payload_bytes']:.0f} after "
+        f"`{most['cut']}`. Where a tensor is small, so few numbers lose much. Depth and size therefore order these "
+        f"cuts worse than chance, and so does CUI, which is high at small tensors."
+    )
 
 
 def _calibration(of_budget: SplitSet) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from isplit.plan.verdict import (
+    OpenQuestion,
     image_setting,
     images_to_settle,
     is_open,
@@ -92,6 +93,14 @@ def test_more_images_answer_what_was_open(predictions: PredictionsRecord, few_im
     assert answer.startswith(f"Settled on 1,000,000 images, open on 1,000: {subject} ")
     assert "stays within 90 points (it loses at most " in str(replace(split, loss=0.9).answer(predictions))
     assert "does not stay within 0.1 points (it loses at least " in str(replace(split, loss=0.001).answer(predictions))
+
+
+def test_a_setting_that_more_images_made_pointless_has_no_answer(
+    predictions: PredictionsRecord, few_images: PredictionsRecord
+):
+    """A later record may hold an image's setting no longer, because another one takes fewer bytes and loses nothing."""
+    image = OpenQuestion(loss=0.01, placement=few_images.remote[0])
+    assert image.answer(predictions.model_copy(update={"remote": ()})) is None
 
 
 def test_verdict_by_hand(predictions: PredictionsRecord):

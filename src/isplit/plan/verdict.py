@@ -122,9 +122,13 @@ class OpenQuestion:
         return f"Not settled on {images:,} images: whether {self._subject} stays within {points_text(self.loss)}."
 
     def answer(self, record: PredictionsRecord) -> str | None:
-        """Return the answer of a later record as a sentence; None where it leaves the question open, too."""
-        now = next(row for row in (*record.predictions, *record.remote) if _is_same(row, self.placement))
-        if is_open(now, self.loss):
+        """Return the answer of a later record as a sentence.
+
+        None where it leaves the question open, too, or holds the image's setting no longer: on more images, another one
+        may have made it pointless.
+        """
+        now = next((row for row in (*record.predictions, *record.remote) if _is_same(row, self.placement)), None)
+        if now is None or is_open(now, self.loss):
             return None
         (_, before), (against, images) = _paired(self.placement), _paired(now)
         stays = within(now, self.loss)

@@ -188,10 +188,6 @@ class Pair:
         return Features(source, store="keep")
 
 
-def _closed_form_macs(rows: list[Row]) -> float:
-    return next(row["encoder_macs"] for row in rows if row["method"] == "closed form")
-
-
 @torch.no_grad()
 def _coded_answers(trained: LearnedSplit, test: Features) -> Row:
     """Send every image's latents through the coder and back, and return what the tail answers and what it took."""

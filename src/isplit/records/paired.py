@@ -71,7 +71,8 @@ class Paired(Part):
 
         It is assumed that the shares of disagreement stay as they are, with one more disagreement than was seen. Bounds
         of few disagreements are wider than those of the normal distribution, which the first estimate is from: where
-        nothing disagrees, 1 point takes 299 images.
+        nothing disagrees, 1 point takes 299 images. From fewer than a hundred images the estimate is far above that,
+        because the disagreement that is added is then a large share.
         """
         margin = abs(loss + self.difference)
         if margin < loss / 20:

@@ -127,7 +127,8 @@ class OpenQuestion:
         None where it leaves the question open, too, or holds the image's setting no longer: on more images, another one
         may have made it pointless.
         """
-        now = next((row for row in (*record.predictions, *record.remote) if _is_same(row, self.placement)), None)
+        rows = {_place(row): row for row in (*record.predictions, *record.remote)}
+        now = rows.get(_place(self.placement))
         if now is None or is_open(now, self.loss):
             return None
         (_, before), (against, images) = _paired(self.placement), _paired(now)
@@ -169,15 +170,11 @@ def images_to_settle(questions: Iterable[OpenQuestion]) -> int | None:
     return max(wanted, default=None)
 
 
-def _is_same(row: Prediction | RemoteImage, other: Prediction | RemoteImage) -> bool:
-    """Whether two rows are of the same split or of the same setting of the image, measured on any images."""
-    if isinstance(row, RemoteImage) or isinstance(other, RemoteImage):
-        return (
-            isinstance(row, RemoteImage)
-            and isinstance(other, RemoteImage)
-            and (row.group, row.tag) == (other.group, other.tag)
-        )
-    return (row.cut, row.group, row.budget, row.design) == (other.cut, other.group, other.budget, other.design)
+def _place(row: Prediction | RemoteImage) -> tuple[object, ...]:
+    """Return what tells a split or a setting of the image from all others, on whatever images it was measured."""
+    if isinstance(row, RemoteImage):
+        return row.group, row.tag
+    return row.group, row.cut, row.budget, row.design
 
 
 def _before(rows: Sequence[_Row], end: _Row | None) -> Iterator[_Row]:

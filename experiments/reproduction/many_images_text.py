@@ -6,9 +6,10 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from truth import RATIO, Row, closeness, read, unpacked
+from truth import RATIO, Row, read, unpacked
 
 from isplit.design.measure.ranking import kendall_tau, regret
+from isplit.records.splits import closeness
 
 MAC_LIMITS = (0.25, 0.5, 0.75)
 _RESAMPLES = 400
@@ -41,7 +42,9 @@ class SplitSet:
         return {
             "closed form": [row["closed_form_select"] for row in self.rows],
             "closed form, divergence": [-row["closed_form_divergence"] for row in self.rows],
-            "closed form, closeness": [closeness(row) for row in self.rows],
+            "closed form, closeness": [
+                closeness(row["closed_form_select"], row["closed_form_divergence"]) for row in self.rows
+            ],
             "CUI": [row["cui"] or 0.0 for row in self.rows],
             "size": [-float(row["bytes"]) for row in self.rows],
             "depth": [float(row["depth"]) for row in self.rows],
@@ -170,8 +173,8 @@ def _bytes_of_ratio(of_ratio: SplitSet) -> str:
     return (
         f"**At one in 64 of the elements, bytes differ from cut to cut**: a mean payload has "
         f"{least['payload_bytes']:.0f} bytes after `{least['cut']}` and {most['payload_bytes']:.0f} after "
-        f"`{most['cut']}`. Where a tensor is small, so few numbers lose much. Depth and size therefore order these "
-        f"cuts worse than chance, and so does CUI, which is high at small tensors."
+        f"`{most['cut']}`. Where a tensor is small, so few numbers lose much; depth and size put small tensors "
+        f"first."
     )
 
 

@@ -1,6 +1,5 @@
 """The trained splits as ground truth, and every predictor's scores of them."""
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isplit.design.importance.candidates import interior_maxima
+from isplit.records.splits import closeness
 
 # The scripts above are found from wherever this one was started.
 sys.path.append(str(Path(__file__).parents[1]))
@@ -131,13 +131,14 @@ def predictors(truth: Truth, scores: Sequence[Row]) -> dict[str, tuple[Scores, f
     if all(row.get("closed_form_divergence") is not None for row in truth.rows.values()):
         moved = {cut: -float(row["closed_form_divergence"]) for cut, row in truth.rows.items()}
         scores_by_name["closed form, divergence"] = moved, seconds
-        scores_by_name["closed form, closeness"] = {cut: closeness(row) for cut, row in truth.rows.items()}, seconds
+        scores_by_name["closed form, closeness"] = (
+            {
+                cut: closeness(row["closed_form_select"], row["closed_form_divergence"])
+                for cut, row in truth.rows.items()
+            },
+            seconds,
+        )
     return scores_by_name
-
-
-def closeness(row: Row) -> float:
-    """Return the closed form's accuracy plus e^(-divergence), as `Measurement.closeness` does."""
-    return float(row["closed_form_select"]) + math.exp(-row["closed_form_divergence"])
 
 
 def loss_before(row: Row) -> float:

@@ -63,6 +63,17 @@ class BottleneckSpec(Part):
     widths: tuple[Count, ...] = ()
 
 
+def closeness(accuracy: float, divergence_nats: float) -> float:
+    """Return how close a split is to the whole model, to rank splits by: accuracy + e^(-divergence).
+
+    Accuracy counts answers, and hardly tells splits apart that have almost all of them right. The divergence tells
+    those apart, and says little of splits that have most answers wrong. At equal bytes, the sum ranked cuts before
+    training at least as well as the accuracy. At one in 64 of the elements, payloads differ and many answers are lost,
+    and the accuracy ranked cuts better (docs/experiments.md).
+    """
+    return accuracy + math.exp(-divergence_nats)
+
+
 class Measurement(Part):
     """A split measured on a part of the data: its accuracy with an interval, its bytes, and the device's computation.
 
@@ -92,16 +103,8 @@ class Measurement(Part):
 
     @property
     def closeness(self) -> float | None:
-        """How close the split is to the whole model, to rank splits by: accuracy + e^(-divergence).
-
-        Accuracy counts answers, and hardly tells splits apart that have almost all of them right. The divergence tells
-        those apart, and says little of splits that have most answers wrong. At equal bytes, the sum ranked cuts before
-        training at least as well as the accuracy; at one in 64 of the elements, where payloads differ and much is
-        lost, the accuracy ranked them better (docs/experiments.md). None in records without a divergence.
-        """
-        if self.divergence_nats is None:
-            return None
-        return self.accuracy.accuracy + math.exp(-self.divergence_nats)
+        """How close the split is to the whole model (see `closeness`); None in records without a divergence."""
+        return None if self.divergence_nats is None else closeness(self.accuracy.accuracy, self.divergence_nats)
 
     @property
     def wire_bytes(self) -> WireBytes:

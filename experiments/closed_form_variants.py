@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pausing import pause_point
-from result_rows import Row, cut_parser, packed, read_rows, unpacked
+from result_rows import Row, cut_parser, packed, read_options, read_rows, unpacked
 from torch.nn import functional
 
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
@@ -52,7 +52,7 @@ def main() -> None:
     """Measure what is missing, or print the rows."""
     parser = cut_parser(__doc__, budgets="96,256")
     parser.add_argument("--images", type=int, default=3000, help="of the fit part, for the decoders")
-    options = parser.parse_args()
+    options = read_options(parser)
     if not options.table:
         for cut in options.cuts:
             study = open_study(options.study, allow_code=options.allow_code)

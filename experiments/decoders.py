@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from pausing import pause_point
-from result_rows import Row, cut_parser, read_rows
+from result_rows import Row, cut_parser, read_options, read_rows
 
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.build import build_split, closed_forms
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results" / "decoders.jsonl"
 def main() -> None:
     """Measure what is missing, or print the rows."""
     parser = cut_parser(__doc__, budgets="96,256")
-    options = parser.parse_args()
+    options = read_options(parser)
     if not options.table:
         for cut in options.cuts:
             pause_point()

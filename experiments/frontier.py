@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from pausing import pause_point
-from result_rows import Row, packed, read_budgets, read_rows, unpacked
+from result_rows import Row, packed, read_budgets, read_options, read_rows, unpacked
 from wire import RULES, fewest
 
 from isplit.design.fit import fit_task, run_fit, trained_directory
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="images of the fit part in an epoch")
     parser.add_argument("--open-head", action="store_true", help="train the layers before the cut, too")
     parser.add_argument("--table", action="store_true")
-    options = parser.parse_args()
+    options = read_options(parser)
     if not options.table:
         study = open_study(options.study)
         how = FitSettings(epochs=options.epochs, images=options.images)
@@ -206,7 +206,9 @@ def print_table() -> None:
         share = f"{row['head_mac_share']:.1%}" if row["kind"] == "split" else ""
         print(f"{row['name']} {row['training']:18} {share:6} {row['images']} images  {described(row)}")
     for same in dict.fromkeys((row["name"], row["training"]) for row in rows):
-        print_frontier([row for row in rows if (row["name"], row["training"]) == same])
+        group = [row for row in rows if (row["name"], row["training"]) == same]
+        if any(row["kind"] == "image" for row in group):
+            print_frontier(group)
     print_open_heads(rows)
 
 

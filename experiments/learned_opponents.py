@@ -36,7 +36,7 @@ import torch
 from learned_bottleneck import LearnedBottleneck, coded_bytes, width_for, work_of
 from learned_training import LearnedSplit, Recipe
 from pausing import pause_point
-from result_rows import Row, cut_parser, packed, read_rows, unpacked
+from result_rows import Row, cut_parser, packed, read_options, read_rows, unpacked
 from torch.nn import functional
 
 from isplit.codec.frame import HEADER_BYTES
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=_numbers, default="2,10")
     parser.add_argument("--operations", type=_numbers, default="1", help="of the encoder over the closed form's")
     parser.add_argument("--images", type=int, default=2000, help="images of the fit part in an epoch")
-    options = parser.parse_args()
+    options = read_options(parser)
     if not options.table:
         study = open_study(options.study, allow_code=options.allow_code)
         pairs = [

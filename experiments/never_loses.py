@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 from pausing import pause_point
-from result_rows import Row, read_rows
+from result_rows import Row, read_options, read_rows
 
 from isplit.design.fit import fit
 from isplit.design.predict import predict
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000, help="images of the fit part in an epoch")
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
     parser.add_argument("--table", action="store_true")
-    options = parser.parse_args()
+    options = read_options(parser)
     if not options.table:
         budgets = [int(text) for text in options.budgets.split(",")]
         run(open_study(options.study), options.name, cuts=options.cuts, budgets=budgets, images=options.images)

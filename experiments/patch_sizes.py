@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pausing import pause_point
-from result_rows import Row, cut_parser, packed, read_rows
+from result_rows import Row, cut_parser, packed, read_options, read_rows
 
 from isplit.design.closed_form.bases import closed_form_bases
 from isplit.design.closed_form.basis import Basis, JointBasis
@@ -35,7 +35,7 @@ def main() -> None:
     parser = cut_parser(__doc__, budgets="64,128,256")
     parser.add_argument("--sides", default="8,4,2")
     parser.add_argument("--part", default="test")
-    options = parser.parse_args()
+    options = read_options(parser)
     if not options.table:
         sides = [int(text) for text in options.sides.split(",")]
         for cut in options.cuts:

@@ -30,6 +30,15 @@ def cut_parser(description: str | None, *, budgets: str) -> argparse.ArgumentPar
     return parser
 
 
+def read_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line, which names a study unless it asks for the table alone."""
+    options = parser.parse_args()
+    missing = [name for name in ("study", "name", "what") if getattr(options, name, "") is None]
+    if missing and not options.table:
+        parser.error(f"there is no {missing[0].upper()}: give one, or --table")
+    return options
+
+
 def read_budgets(text: str) -> list[Budget]:
     """Return the budgets of a text such as "96,256"."""
     return [Budget(payload_bytes=int(number)) for number in text.split(",")]

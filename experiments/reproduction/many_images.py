@@ -1,6 +1,6 @@
 """Ground truth with small errors: MobileNetV2 on tiny-imagenet-100, whose test part has 5,000 images.
 
-    python experiments/reproduction/many_images.py --data FOLDER [--budgets 64B,1in64] [--hours N] [--device NAME]
+    python experiments/reproduction/many_images.py --data FOLDER [--budgets 64B 1in64] [--hours N] [--device NAME]
         [--share K/N]
     python experiments/reproduction/many_images.py --join
 
@@ -92,7 +92,8 @@ def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder of the data sets")
-    parser.add_argument("--budgets", default=",".join(dict.fromkeys(budget.tag for budget, _ in SETS)))
+    tags = list(dict.fromkeys(budget.tag for budget, _ in SETS))
+    parser.add_argument("--budgets", nargs="+", choices=tags, default=tags, help="of these, in this order")
     parser.add_argument("--hours", type=float, default=1e6, help="begin no other split after so long")
     parser.add_argument("--device", default="cpu", help="where to compute, as `isplit fit` takes it")
     parser.add_argument("--share", type=Share.parse, default=Share(), metavar="K/N", help="the part of this process")
@@ -105,8 +106,7 @@ def main() -> None:
     os.nice(19)
     ends = time.monotonic() + options.hours * 3600
     study = prepare(MANY_IMAGES, options.data, options.share.path(CACHE / MANY_IMAGES.name))
-    tags = options.budgets.split(",")
-    sets = [(budget, seed) for tag in tags for budget, seed in SETS if budget.tag == tag]
+    sets = [(budget, seed) for tag in options.budgets for budget, seed in SETS if budget.tag == tag]
     run = Run(pair=MANY_IMAGES, study=study, device=options.device, share=options.share)
     jobs = run.jobs(sets)
     for budget, seed in sets:

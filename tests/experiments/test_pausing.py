@@ -41,6 +41,14 @@ def test_command_and_its_status():
     assert (7, "ran\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
+def test_an_experiment_in_the_command_does_not_wait_for_it():
+    """Tests run under the lock, and what they call of an experiment passes its pause points."""
+    experiment = f"import sys; sys.path.append({str(SCRIPT.parent)!r}); from pausing import pause_point; pause_point()"
+    command = [sys.executable, str(SCRIPT), sys.executable, "-c", f"{experiment}; print('passed')"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (0, "passed\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
 def test_no_command(monkeypatch, capsys):
     """Without a command the usage is printed."""
     monkeypatch.setattr(sys, "argv", ["pausing.py"])

@@ -58,10 +58,11 @@ def test_images_that_would_settle():
     assert paired(10, 0, 1000).images_to_settle(1000, 0.01) is None
 
 
-def test_exact_bounds_decide_where_hardly_anything_disagrees():
-    """299 images without a disagreement show a loss of at most a point; the normal distribution would expect 151."""
-    none = paired(0, 0, 179)
-    wanted = none.images_to_settle(179, 0.01)
+@pytest.mark.parametrize("images", [10, 60, 179])
+def test_exact_bounds_decide_where_hardly_anything_disagrees(images: int):
+    """299 images without a disagreement show a loss of at most a point, however few have been seen."""
+    none = paired(0, 0, images)
+    wanted = none.images_to_settle(images, 0.01)
     assert wanted is not None
     assert 299 <= wanted < 310
     assert paired(0, 0, wanted).largest_loss(wanted) <= 0.01

@@ -69,15 +69,13 @@ class Paired(Part):
     def images_to_settle(self, images: int, loss: float) -> int | None:
         """Return about how many images would tell whether the second loses at most `loss`; None if hardly any would.
 
-        It is assumed that the shares of disagreement stay as they are, with one more disagreement than was seen. Bounds
-        of few disagreements are wider than those of the normal distribution, which the first estimate is from: where
-        nothing disagrees, 1 point takes 299 images. From fewer than a hundred images the estimate is far above that,
-        because the disagreement that is added is then a large share.
+        It is assumed that the shares of disagreement stay as they are. Bounds of few disagreements are wider than those
+        of the normal distribution, which the first estimate is from: where nothing disagrees, 1 point takes 299 images.
         """
         margin = abs(loss + self.difference)
         if margin < loss / 20:
             return None
-        disagreeing = (self.only_first + self.only_second + 1) / images
+        disagreeing = (self.only_first + self.only_second) / images
         wanted = max(images + 1, ceil(Z95**2 * disagreeing / margin**2))
         while not self._settles(wanted / images, images, loss):
             wanted = ceil(_GROWTH * wanted)

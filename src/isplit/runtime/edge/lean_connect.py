@@ -3,6 +3,7 @@
 import socket
 import ssl
 import time
+from dataclasses import dataclass
 
 from isplit.errors import IsplitError
 from isplit.runtime.edge.lean_link import LeanLink, stated_error, wait_for
@@ -18,6 +19,10 @@ WELCOME_S = 4.0
 """Seconds that a server may take to answer the first bytes; a proxy that waits for something else never does."""
 
 
+KNOWN_S = 1.0
+"""The least seconds that a server gets to do again what it has done before. A lost packet alone takes 0.2 to 0.6."""
+
+
 class NotLeanError(IsplitError):
     """Something answers, but not on the lean wire; the message says what."""
 
@@ -26,7 +31,46 @@ class BrokenOffError(NotLeanError):
     """The first bytes got no answer: the server does not know them, or has just failed."""
 
 
-def connect_lean(server: str, *, token: str | None, context: ssl.SSLContext | None) -> LeanLink:
+@dataclass(eq=False)
+class Patience:
+    """How long the next attempt to connect may take.
+
+    A link that swallows everything for a moment swallows the attempt as well, and the next one begins only when this
+    one is given up. So a server that has welcomed the device is given up soon: after four times what it took then, and
+    after twice as long whenever that was not enough. After `WELCOME_S` it counts as unknown again.
+
+    Attributes:
+        known_s: Seconds for each of connecting, TLS and the welcome; None while the server is unknown.
+
+    """
+
+    known_s: float | None = None
+
+    @property
+    def connect_s(self) -> float:
+        """Seconds in which the server has to accept a connection."""
+        return CONNECT_S if self.known_s is None else self.known_s
+
+    @property
+    def welcome_s(self) -> float:
+        """Seconds in which it has to answer the first bytes."""
+        return WELCOME_S if self.known_s is None else self.known_s
+
+    def after_welcome(self, took_s: float) -> None:
+        """Take note that the server welcomed the device."""
+        self.known_s = min(max(KNOWN_S, 4 * took_s), WELCOME_S)
+
+    def after_failure(self, took_s: float) -> bool:
+        """Return whether an attempt failed only because a known server was given up so soon."""
+        if self.known_s is None or took_s < self.known_s:
+            return False
+        self.known_s = 2 * self.known_s if 2 * self.known_s < WELCOME_S else None
+        return True
+
+
+def connect_lean(
+    server: str, *, token: str | None, context: ssl.SSLContext | None, patience: Patience | None = None
+) -> LeanLink:
     """Return a connection on which the server speaks the lean wire. `server` is HOST:PORT.
 
     Raises:
@@ -36,18 +80,19 @@ def connect_lean(server: str, *, token: str | None, context: ssl.SSLContext | No
     """
     host, _, port = server.rpartition(":")
     host = host.strip("[]")
+    patience = patience or Patience()
     try:
-        connected = socket.create_connection((host, int(port)), timeout=CONNECT_S)
+        connected = socket.create_connection((host, int(port)), timeout=patience.connect_s)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise TransportError("UNAVAILABLE", f"cannot connect to {server}: {reason}") from None
     try:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connected.settimeout(WELCOME_S)
+        connected.settimeout(patience.welcome_s)
         if context is not None:
             connected = _secure(connected, context, host)
-        _agree(connected, token or "")
+        _agree(connected, token or "", patience.welcome_s)
         connected.setblocking(False)
     except BaseException:
         connected.close()
@@ -85,7 +130,7 @@ def _secure(connected: socket.socket, context: ssl.SSLContext, host: str) -> ssl
     return secured
 
 
-def _agree(connected: socket.socket, token: str) -> None:
+def _agree(connected: socket.socket, token: str, welcome_s: float) -> None:
     """Say hello, and wait for the welcome.
 
     Raises:
@@ -93,7 +138,7 @@ def _agree(connected: socket.socket, token: str) -> None:
         TransportError: The token is refused.
 
     """
-    ends_s = time.monotonic() + WELCOME_S
+    ends_s = time.monotonic() + welcome_s
     answer = b""
     try:
         connected.sendall(hello(token))
@@ -107,7 +152,7 @@ def _agree(connected: socket.socket, token: str) -> None:
             return
         _raise_refusal(connected, answer, ends_s)
     except TimeoutError:
-        msg = f"there was no answer to the first bytes within {WELCOME_S:.0f} s"
+        msg = f"there was no answer to the first bytes within {welcome_s:.0f} s"
         raise BrokenOffError(msg) from None
     except OSError as error:
         msg = f"the connection broke at its first bytes: {error}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from isplit.errors import InputError, IsplitError
 from isplit.runtime.edge.connecting import Wanted
-from isplit.runtime.edge.lean_connect import BrokenOffError, NotLeanError, connect_lean, lean_context
+from isplit.runtime.edge.lean_connect import BrokenOffError, NotLeanError, Patience, connect_lean, lean_context
 from isplit.runtime.edge.lean_link import LeanLink, LostError
 from isplit.runtime.edge.security import Tls, is_loopback
 from isplit.runtime.edge.transport import DEAD_AFTER_S, Reply, Request, Transport, TransportError
@@ -59,6 +59,7 @@ class LeanTransport:
         self._changed = threading.Condition(self._lock)
         self._link: LeanLink | None = None
         self._attempt: _Attempt | None = None
+        self._patience = Patience()
         self._grpc: Transport | None = None
         self._closed = False
         self._try_at_s = 0.0
@@ -174,14 +175,22 @@ class LeanTransport:
     def _run_attempt(self, attempt: _Attempt) -> None:
         """Connect, and tell everybody who waits."""
         note: str | None = None
+        begun_s = time.monotonic()
         try:
-            attempt.link = self._connect(self._server, token=self._token, context=self._context)
+            attempt.link = self._connect(
+                self._server, token=self._token, context=self._context, patience=self._patience
+            )
         except NotLeanError as error:
             attempt.fault, note = self._judged(error), str(error)
         except TransportError as error:
             attempt.fault = error
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             attempt.fault = TransportError("UNAVAILABLE", f"cannot connect: {type(error).__name__}: {error}")
+        took_s = time.monotonic() - begun_s
+        if attempt.link is not None:
+            self._patience.after_welcome(took_s)
+        elif self._patience.after_failure(took_s):
+            attempt.fault = TransportError("UNAVAILABLE", f"the server gave no answer within {took_s:.1f} s")
         old: LeanLink | None = None
         with self._lock:
             self._attempt = None

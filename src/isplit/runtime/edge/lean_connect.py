@@ -22,6 +22,9 @@ WELCOME_S = 4.0
 KNOWN_S = 1.0
 """The least seconds that a server gets to do again what it has done before. A lost packet alone takes 0.2 to 0.6."""
 
+KNOWN_ATTEMPTS = 4
+"""Attempts in a row that end so early before the server counts as unknown."""
+
 
 class NotLeanError(IsplitError):
     """Something answers, but not on the lean wire; the message says what."""
@@ -36,15 +39,17 @@ class Patience:
     """How long the next attempt to connect may take.
 
     A link that swallows everything for a moment swallows the attempt as well, and the next one begins only when this
-    one is given up. So a server that has welcomed the device is given up soon: after four times what it took then, and
-    after twice as long whenever that was not enough. After `WELCOME_S` it counts as unknown again.
+    one is given up. So a server that has welcomed the device is given up soon: after four times what it took then. When
+    `KNOWN_ATTEMPTS` in a row were given up, it may be the link that has become slow: the server is unknown again.
 
     Attributes:
         known_s: Seconds for each of connecting, TLS and the welcome; None while the server is unknown.
+        attempts: How many may still be given up so soon.
 
     """
 
     known_s: float | None = None
+    attempts: int = 0
 
     @property
     def connect_s(self) -> float:
@@ -58,13 +63,15 @@ class Patience:
 
     def after_welcome(self, took_s: float) -> None:
         """Take note that the server welcomed the device."""
-        self.known_s = min(max(KNOWN_S, 4 * took_s), WELCOME_S)
+        self.known_s, self.attempts = min(max(KNOWN_S, 4 * took_s), WELCOME_S), KNOWN_ATTEMPTS
 
     def after_failure(self, took_s: float) -> bool:
         """Return whether an attempt failed only because a known server was given up so soon."""
         if self.known_s is None or took_s < self.known_s:
             return False
-        self.known_s = 2 * self.known_s if 2 * self.known_s < WELCOME_S else None
+        self.attempts -= 1
+        if self.attempts == 0:
+            self.known_s = None
         return True
 
 

@@ -23,6 +23,7 @@ CODER = "zstd"
 CLIENTS = (8, 32)
 """Clients that send the next request when they have the last answer. 32 fill batches of 16, two at a time."""
 BATCHES = (8, 16)
+MAX_BATCH = 16
 TAILS: dict[str, dict[str, Any]] = {
     "dense": TAIL,
     "convolutions": {"channels": 64, "side": 14, "hidden": (), "convolutions": 6},
@@ -30,7 +31,11 @@ TAILS: dict[str, dict[str, Any]] = {
 """A tail that reads its weights for most of the time, so that batches save much of it, and one that computes."""
 
 Load = Callable[[str, int, float], dict[str, float]]
-"""Asks a server (address, clients, seconds), and returns images per second and the mean batch."""
+"""Asks a server (address, clients, seconds), and returns images per second, the mean batch, and the processor time that
+the load generator took for an image, in milliseconds."""
+
+Division = tuple[int, int]
+"""The number of processors that compute a batch each, and the images of a batch."""
 
 
 def grpc_load(bundle: Bundle) -> Load:
@@ -70,14 +75,15 @@ async def _lean_load(
     try:
         await requester.ask(clients=8, ends_at=loop.time())  # the first answers are not counted
         requester.batch_sizes.clear()
-        begun_s = loop.time()
+        begun_s, cpu_s = loop.time(), time.process_time()
         await requester.ask(clients=clients, ends_at=begun_s + seconds)
-        elapsed_s = loop.time() - begun_s
+        elapsed_s, cpu_s = loop.time() - begun_s, time.process_time() - cpu_s
     finally:
         transport.close()
     return {
         "images_per_s": len(requester.batch_sizes) / elapsed_s,
         "batch_mean": statistics.fmean(requester.batch_sizes),
+        "client_ms": cpu_s * 1e3 / len(requester.batch_sizes),
     }
 
 
@@ -149,28 +155,73 @@ def _measure_tail(tail: str, *, rounds: int, seconds: float = 1.0) -> dict[str, 
         bundle = Bundle.open(path)
         sessions = [Session(bundle.tail_path(CODER)) for _ in range(os.cpu_count() or 1)]
         loads = {"grpc": grpc_load(bundle), "lean": lean_load(bundle)}
-        alone: dict[int, list[float]] = {batch: [] for batch in BATCHES}
+        alone: list[dict[Division, float]] = []
+        divisions = dict.fromkeys(
+            [
+                *((len(sessions), batch) for batch in BATCHES),
+                *(each for clients in CLIENTS for each in _divisions(len(sessions), clients)),
+            ]
+        )
         served: dict[tuple[str, int], list[dict[str, float]]] = {}
-        with server(path, "--max-batch", "16") as address:
+        with server(path, "--max-batch", str(MAX_BATCH)) as address:
             for _ in range(rounds):
-                for batch in BATCHES:
-                    alone[batch].append(images_per_s(sessions, latents(bundle.record, batch), seconds))
+                alone.append(
+                    {
+                        (processors, batch): images_per_s(sessions[:processors], latents(bundle.record, batch), seconds)
+                        for processors, batch in divisions
+                    }
+                )
                 for wire, run in loads.items():
                     for clients in CLIENTS:
                         served.setdefault((wire, clients), []).append(run(address, clients, seconds))
-    rows = [
-        {"wire": wire, "clients": clients}
-        | {name: statistics.median(result[name] for result in results) for name in ("images_per_s", "batch_mean")}
-        | {
-            f"over_batch_{batch}": statistics.median(
-                result["images_per_s"] / rate for result, rate in zip(results, alone[batch], strict=True)
-            )
-            for batch in BATCHES
-        }
-        for (wire, clients), results in served.items()
+    rows = [_row(wire, clients, results, alone) for (wire, clients), results in served.items()]
+    medians = {each: statistics.median(rates[each] for rates in alone) for each in divisions}
+    return {
+        "tail": tail,
+        "rows": rows,
+        "alone_images_per_s": {str(batch): medians[len(sessions), batch] for batch in BATCHES},
+        "divided_images_per_s": {f"{processors}x{batch}": rate for (processors, batch), rate in medians.items()},
+    }
+
+
+def _divisions(processors: int, clients: int) -> list[Division]:
+    """Return how the images of so many clients can be divided among one or more processors."""
+    return [(count, min(MAX_BATCH, max(1, clients // count))) for count in range(1, processors + 1)]
+
+
+def _row(
+    wire: str, clients: int, results: list[dict[str, float]], alone: list[dict[Division, float]]
+) -> dict[str, Any]:
+    """Return the figures of a wire and a number of clients, as medians of the rounds and of the rounds' ratios."""
+    processors = max(count for count, _ in alone[0])
+    limits = [
+        _limit(rates, _divisions(processors, clients), result["client_ms"])
+        for result, rates in zip(results, alone, strict=True)
     ]
-    rates = {str(batch): statistics.median(values) for batch, values in alone.items()}
-    return {"tail": tail, "rows": rows, "alone_images_per_s": rates}
+    row: dict[str, Any] = {"wire": wire, "clients": clients}
+    for name in ("images_per_s", "batch_mean", "client_ms"):
+        row[name] = statistics.median(result[name] for result in results)
+    for batch in BATCHES:
+        bases = [rates[processors, batch] for rates in alone]
+        row[f"over_batch_{batch}"] = statistics.median(
+            result["images_per_s"] / base for result, base in zip(results, bases, strict=True)
+        )
+        row[f"limit_over_batch_{batch}"] = statistics.median(
+            limit / base for limit, base in zip(limits, bases, strict=True)
+        )
+    row["over_limit"] = statistics.median(
+        result["images_per_s"] / limit for result, limit in zip(results, limits, strict=True)
+    )
+    return row
+
+
+def _limit(rates: dict[Division, float], divisions: list[Division], client_ms: float) -> float:
+    """Return the images per second of a server that costs nothing: onnxruntime's, less the load generator's time.
+
+    Each client waits for its answer, so that no more images than clients are computed at a time. With one batch at a
+    time the load generator works while no batch is computed, and otherwise on the processors that compute.
+    """
+    return max(1 / (1 / rates[each] + client_ms / 1e3 / each[0]) for each in divisions)
 
 
 def images_per_s(sessions: list[Session], batch: Any, seconds: float) -> float:

@@ -43,10 +43,19 @@ def test_any_batch(tiny, tail, rows, quick_rows):
 def test_quick_by_its_own_time(tail, monkeypatch, row_s, quick_rows):
     """Half a millisecond of work is quick: the time of one row says how many rows that is."""
     clock = itertools.count(step=row_s)
-    monkeypatch.setattr("isplit.runtime.server.engine.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("isplit.runtime.server.engine.time.thread_time", lambda: next(clock))
 
     with ThreadPoolExecutor(1) as pool:
         assert quick_rows == OnnxEngine(tail, executor=pool).quick_rows
+
+
+@pytest.mark.parametrize(("threads", "clock"), [(1, "thread_time"), (2, "perf_counter")])
+def test_time_of_a_batch(tiny, monkeypatch, threads, clock):
+    """The processor time of one thread is measured, in which other programs do not count; of several, the time."""
+    subject = OnnxTail(tiny.bundle.tail_path("stage.1"), input_shape=(4, 4, 4), outputs=5, threads=threads)
+    readings = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr(f"isplit.runtime.server.engine.time.{clock}", lambda: next(readings))
+    assert [1.0, 2.0, 3.0] == subject.seconds(1)
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,10 @@ class Server:
         assert self._service
         longest = self._longest_request()
         limits = FrontLimits(
-            message_bytes=longest, max_connections=settings.max_connections, receive_seconds=settings.receive_seconds
+            message_bytes=longest,
+            max_connections=settings.max_connections,
+            lean_turn_calls=settings.max_batch,
+            receive_seconds=settings.receive_seconds,
         )
         methods = (
             *self._service.methods(max_infer_bytes=longest),

@@ -62,16 +62,19 @@ class LeanConnection(Peer):
         """The call whose message is under way."""
         self._left = 0
         """Bytes of the message under way that have not arrived; those of a refused message are skipped."""
+        self._turn_left = 0
+        """Calls that may still begin in this turn of the event loop."""
 
     def receive(self, data: bytes) -> int:
-        """Process bytes of the peer, and answer what can be answered at once; a call costs little on this wire."""
+        """Process bytes of the peer, answer what can be answered at once, and return how many bytes were processed."""
         content, at = memoryview(data), 0
+        self._turn_left = self.front.limits.lean_turn_calls
         try:
-            while at < len(content) and not self.closing:
+            while at < len(content) and self._turn_left and not self.closing:
                 at += self._take_content(content[at:]) if self._left else self._take_head(content[at:])
         except LeanWireError as error:
             self._end(str(error))
-        return len(data)
+        return at
 
     def open_window(self, call: Call, missing: int) -> None:
         """Do nothing, because messages of this wire never wait."""
@@ -214,6 +217,7 @@ class LeanConnection(Peer):
 
     def _dispatch(self, call: LeanCall) -> None:
         self._receiving = None
+        self._turn_left -= 1
         start(call)
 
     def _send_error(self, number: int, error: RefusedError) -> None:

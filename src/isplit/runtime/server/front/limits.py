@@ -33,6 +33,8 @@ class FrontLimits:
         max_parked: Most strangers that were closed but for their socket, which they keep until they send something.
         max_receiving: Most calls whose message has not fully arrived, over all connections.
         max_streams: Most open calls of one connection.
+        lean_turn_calls: Most calls of the lean wire that one connection begins in a turn of the event loop. As many as
+            a batch holds let an engine start while the rest is read.
         max_health_receiving: The same as `max_receiving`, for calls that need no token.
         max_health_streams: Most open calls of one connection that need no token.
         receive_seconds: How long a message may take to arrive; a long one gets a second more for each
@@ -53,6 +55,7 @@ class FrontLimits:
     max_parked: int = 4096
     max_receiving: int = 1024
     max_streams: int = 100
+    lean_turn_calls: int = 32
     max_health_receiving: int = 64
     max_health_streams: int = 4
     receive_seconds: float = 10.0

@@ -13,6 +13,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from isplit.codec.quantise import MAX_LEVELS
 from isplit.errors import InputError, PayloadError
 from isplit.records import CoderName
 
@@ -140,7 +141,7 @@ def check_levels(symbols: NDArray[np.uint8], *, levels: int) -> None:
         PayloadError: a symbol is not below `levels`.
 
     """
-    if symbols.size and int(symbols.max()) >= levels:
+    if levels < MAX_LEVELS and symbols.size and int(symbols.max()) >= levels:
         msg = f"the payload holds symbol {int(symbols.max())}, the codec has {levels} levels"
         raise PayloadError(msg)
 

@@ -50,6 +50,14 @@ def test_golden():
     assert "05" + b"no".hex() == error_body("NOT_FOUND", "no").hex()
 
 
+def test_times_that_do_not_fit_are_the_longest():
+    """Times of more than 65 seconds, and batches of more than 65,535 images, are cut to what the frame can hold."""
+    opening = Opening(model="m", tensor="payload", classes=3, best=0, wants_timings=True)
+    times = ServerTimes(batch_size=70_000, decode_ms=0.5, queue_ms=1e6, infer_ms=65_504.0, server_ms=1.0)
+    expected = ServerTimes(batch_size=65_535, decode_ms=0.5, queue_ms=65_504.0, infer_ms=65_504.0, server_ms=1.0)
+    assert expected == decode_answer(opening, encode_answer(opening, AnswerBody(times=times))).times
+
+
 def test_the_five_best_classes_take_at_most_40_bytes():
     """With up to 65,536 classes and the server's times, an answer keeps within the bytes that were promised."""
     times = ServerTimes(batch_size=16, decode_ms=0.1, queue_ms=0.2, infer_ms=0.3, server_ms=0.7)

@@ -86,8 +86,7 @@ def encode_answer(opening: Opening, answer: AnswerBody) -> bytes:
         best += (label, round(probability * _PROBABILITY_STEPS))
     parts = [bytes((flags,)), _best_struct(opening.classes, len(answer.best)).pack(*best)]
     if (times := answer.times) is not None:
-        in_order = (times.decode_ms, times.queue_ms, times.infer_ms, times.server_ms)
-        parts.append(_TIMINGS.pack(min(times.batch_size, 2**16 - 1), *(min(each, _MAX_HALF) for each in in_order)))
+        parts.append(_packed_times(times))
     if answer.provider:
         name = answer.provider.encode()[:255]
         parts += [bytes((len(name),)), name]
@@ -200,6 +199,13 @@ class FrameReader:
             at = end
         self._rest = content[at:]
         return frames
+
+
+def _packed_times(times: ServerTimes) -> bytes:
+    in_order = (times.decode_ms, times.queue_ms, times.infer_ms, times.server_ms)
+    if max(in_order) > _MAX_HALF:
+        in_order = tuple(min(each, _MAX_HALF) for each in in_order)
+    return _TIMINGS.pack(min(times.batch_size, 2**16 - 1), *in_order)
 
 
 @lru_cache(maxsize=64)

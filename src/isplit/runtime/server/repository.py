@@ -10,6 +10,7 @@ from typing import Any
 
 from tritonclient.grpc import model_config_pb2  # pyright: ignore[reportMissingTypeStubs]
 
+from isplit.runtime.server.metrics import STAGES
 from isplit.runtime.server.models import Hosted
 from isplit.runtime.server.refusal import RefusedError
 from isplit.runtime.server.request import OUTPUT, VERSION, messages
@@ -99,45 +100,30 @@ def repository_index(models: Mapping[str, Hosted], *, is_ready: bool, only_ready
 
 
 @dataclass
-class _Duration:
-    count: int = 0
-    ns: int = 0
-
-    def add(self, milliseconds: float) -> None:
-        self.count += 1
-        self.ns += round(milliseconds * 1e6)
-
-    def message(self) -> Any:
-        return messages.StatisticDuration(count=self.count, ns=self.ns)
-
-
-@dataclass
 class Statistics:
     """The work of one model since the server started, for ModelStatistics."""
 
-    success: _Duration = field(default_factory=_Duration)
-    fail: _Duration = field(default_factory=_Duration)
-    queue: _Duration = field(default_factory=_Duration)
-    decode: _Duration = field(default_factory=_Duration)
-    infer: _Duration = field(default_factory=_Duration)
-    output: _Duration = field(default_factory=_Duration)
+    answers: int = 0
+    failures: int = 0
     images: int = 0
+    failed_ms: float = 0.0
+    stages_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    """The time of all answered requests in each stage."""
     last_ms: int = 0
     """The time of the last request, in milliseconds since 1970."""
 
     def answered(self, *, images: int, stages_ms: Mapping[str, float]) -> None:
         """Count an answer and the time of its stages."""
+        self.answers += 1
         self.images += images
-        self.success.add(stages_ms["server"])
-        self.queue.add(stages_ms["queue"])
-        self.decode.add(stages_ms["decode"])
-        self.infer.add(stages_ms["infer"])
-        self.output.add(0.0)
+        for stage, milliseconds in stages_ms.items():
+            self.stages_ms[stage] += milliseconds
         self.last_ms = time.time_ns() // 10**6
 
     def refused(self, server_ms: float) -> None:
         """Count a request that got no answer."""
-        self.fail.add(server_ms)
+        self.failures += 1
+        self.failed_ms += server_ms
         self.last_ms = time.time_ns() // 10**6
 
     def message(self, model: Hosted) -> Any:
@@ -155,12 +141,16 @@ class Statistics:
             inference_count=self.images,
             execution_count=sum(model.batcher.batches.values()),
             inference_stats=messages.InferStatistics(
-                success=self.success.message(),
-                fail=self.fail.message(),
-                queue=self.queue.message(),
-                compute_input=self.decode.message(),
-                compute_infer=self.infer.message(),
-                compute_output=self.output.message(),
+                success=_duration(self.answers, self.stages_ms["server"]),
+                fail=_duration(self.failures, self.failed_ms),
+                queue=_duration(self.answers, self.stages_ms["queue"]),
+                compute_input=_duration(self.answers, self.stages_ms["decode"]),
+                compute_infer=_duration(self.answers, self.stages_ms["infer"]),
+                compute_output=_duration(self.answers, 0.0),
             ),
             batch_stats=batches,
         )
+
+
+def _duration(count: int, milliseconds: float) -> Any:
+    return messages.StatisticDuration(count=count, ns=round(milliseconds * 1e6))

@@ -167,8 +167,7 @@ class InferenceService:
 
     async def model_infer(self, call: Incoming) -> bytes:
         """Answer a request, or refuse it with the status that fits the reason."""
-        with self._counted():
-            response: bytes = (await self.infer(call)).SerializeToString()
+        response: bytes = (await self.infer(call)).SerializeToString()
         return response
 
     async def infer(self, call: Incoming) -> Any:
@@ -178,7 +177,7 @@ class InferenceService:
             RefusedError: There is no answer; all other exceptions are turned into this one.
 
         """
-        with self._refusing(call) as asked:
+        with self._under_way(call) as asked:
             self._check_ready()
             request = parse(call.message, max_rows=self._max_batch)
             model = self._models.get(request.message.model_name)
@@ -203,7 +202,7 @@ class InferenceService:
         spec = lean_spec(opening, model)
 
         async def answer(call: Incoming) -> bytes:
-            with self._counted(), self._refusing(call) as asked:
+            with self._under_way(call) as asked:
                 asked.model = model.name
                 self._check_ready()
                 pending = [lean_content(spec, call.message)]
@@ -213,7 +212,7 @@ class InferenceService:
         def answer_now(call: Incoming) -> bytes | None:
             if not (model.quick and self.ready and call.is_lone and model.batcher.is_free_for(1)):
                 return None
-            with self._refusing(call) as asked:
+            with self._under_way(call) as asked:
                 asked.model = model.name
                 begun_s = time.perf_counter()
                 latents = model.decode(lean_content(spec, call.message), lambda: None)
@@ -227,21 +226,11 @@ class InferenceService:
         return Method(path=f"lean {model.name}", answer=answer, max_bytes=max_bytes, answer_now=answer_now)
 
     @contextmanager
-    def _counted(self) -> Generator[None]:
-        """Count a request as under way."""
+    def _under_way(self, call: Incoming) -> Generator[_Asked]:
+        """Count a request, note every way in which it ends without an answer, and let only RefusedError through."""
+        asked = _Asked(started=time.monotonic())
         self._running += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
-
-    @contextmanager
-    def _refusing(self, call: Incoming) -> Generator[_Asked]:
-        """Note every way in which a request ends without an answer, and let only RefusedError through."""
-        asked = _Asked(started=time.monotonic())
         try:
             yield asked
         except asyncio.CancelledError:
@@ -259,6 +248,10 @@ class InferenceService:
             refusal = RefusedError("INTERNAL", msg)
             self._note(asked.model, refusal, call.peer)
             raise refusal from error
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
 
     def _check_ready(self) -> None:
         if not self.ready:

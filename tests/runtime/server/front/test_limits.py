@@ -14,6 +14,7 @@ def test_usual_limits():
         "max_parked": 4096,
         "max_receiving": 1024,
         "max_streams": 100,
+        "lean_turn_calls": 32,
         "max_health_receiving": 64,
         "max_health_streams": 4,
         "receive_seconds": 10.0,

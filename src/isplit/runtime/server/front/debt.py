@@ -47,7 +47,8 @@ class Debt:
 
     def answered(self, message_bytes: int, *, now: float) -> None:
         """Count a call that was answered, whose request had so many bytes."""
-        self.cost(-_PAID_S - _PAID_S_PER_BYTE * message_bytes, now=now)
+        if self._seconds:  # there is nothing to pay otherwise
+            self.cost(-_PAID_S - _PAID_S_PER_BYTE * message_bytes, now=now)
 
     def is_too_high(self, *, now: float) -> bool:
         """Say whether the peer must wait as strangers do."""

@@ -120,6 +120,8 @@ class Receiving:
 
     def release(self, call: Call) -> None:
         """Release a message's memory, and admit calls that waited for it. Calling it twice does no harm."""
+        if not call.charges:
+            return
         freed = [self._pools[name] for name in call.charges]
         for pool in freed:
             pool.give_back(call)
@@ -129,9 +131,10 @@ class Receiving:
     def forget(self, call: Call) -> None:
         """Note that a call has ended, however it did."""
         self.arrived(call)
-        for pool in self._pools.values():
-            if call in pool.waiting:
-                pool.waiting.remove(call)
+        if call.granted_at is None:
+            for pool in self._pools.values():
+                if call in pool.waiting:
+                    pool.waiting.remove(call)
         self.release(call)
 
     def sweep(self, clock: Callable[[], float]) -> Iterator[None]:

@@ -23,8 +23,11 @@ from PIL import Image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from isplit.runtime.server import Server, serving
+from tests.runtime.server.lean_peer import LeanPeer
 
 LIMIT_S = 60
+# Of one latent at stage.1 of the tiny bundle.
+SHAPE = [1, 4, 4, 4]
 
 
 def infer_request(model, tensor, datatype, shape, *raw, **fields):
@@ -229,3 +232,24 @@ def wire():
         ready_request = service_pb2.ServerReadyRequest
 
     return Wire
+
+
+@pytest.fixture(scope="module")
+def served(tiny):
+    """A server of the module's own: what other tests attack owes processor time to its attackers' address."""
+    with serving(tiny.bundle, metrics_port=0) as server:
+        yield server
+
+
+@pytest.fixture
+def open_peer():
+    """Open raw connections of the lean wire; they are closed in the end."""
+    peers = []
+
+    def connect(address, **options):
+        peers.append(LeanPeer(address, **options))
+        return peers[-1]
+
+    yield connect
+    for peer in peers:
+        peer.close()

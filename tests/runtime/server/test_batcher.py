@@ -1,88 +1,16 @@
-"""The batcher with an engine that computes when it is told to, and a clock that stands still."""
+"""The batcher: what is computed together, by whom, and what waits."""
 
 import asyncio
-import weakref
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isplit.runtime.server.batcher import Batcher, Slots
+from isplit.runtime.server.batcher import Slots
 from isplit.runtime.server.engine import BatchCost
 from isplit.runtime.server.refusal import RefusedError
-
-SOON = 100.0
-
-
-class FakeEngine:
-    """Answers each row with its value doubled; every batch waits for a permission if `gated`."""
-
-    def __init__(self, *, gated=True, concurrency=1):
-        self.concurrency = concurrency
-        self.started = asyncio.Queue()
-        self.permissions = asyncio.Semaphore(0 if gated else 10**6)
-        self.error = None
-        self.answers = lambda batch: batch.astype(np.float32) * 2
-
-    async def run(self, batch):
-        self.started.put_nowait(batch[:, 0].tolist())
-        await self.permissions.acquire()
-        if self.error:
-            error, self.error = self.error, None
-            raise error
-        return self.answers(batch)
-
-    def allow(self):
-        self.permissions.release()
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def batcher(engine, *, max_batch=4, max_queue=8, clock=None, slots=None):
-    return Batcher(engine, max_batch=max_batch, max_queue=max_queue, slots=slots, clock=clock or Clock())
-
-
-def submit(subject, *values, deadline=SOON, prepared=None):
-    """Start a caller with these rows."""
-
-    async def prepare():
-        if prepared is not None:
-            prepared.append(values)
-        return np.array(values, np.uint8)[:, None]
-
-    return asyncio.create_task(subject.submit(len(values), prepare, deadline=deadline))
-
-
-async def settle():
-    """Let every task go as far as it can without the engine."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-def run(test):
-    """Run a coroutine function as a test, with a limit in case nobody answers."""
-
-    def wrapped():
-        asyncio.run(asyncio.wait_for(test(), 20))
-
-    wrapped.__doc__ = test.__doc__
-    return wrapped
-
-
-def logits(task):
-    return task.result().logits[:, 0].tolist()
-
-
-async def status(task):
-    with pytest.raises(RefusedError) as caught:
-        await task
-    return caught.value.status
+from tests.runtime.server.batching import SOON, Clock, FakeEngine, batcher, logits, run, settle, status, submit
 
 
 @run
@@ -154,122 +82,6 @@ async def test_queue_is_bounded():
         engine.allow()
         await again
         assert [12] == logits(again)
-
-
-@run
-async def test_late_before_prepared():
-    """A caller whose time is over on arrival is refused before anything is done for it."""
-    prepared = []
-    async with batcher(FakeEngine(), clock=Clock()) as subject:
-        assert "DEADLINE_EXCEEDED" == await status(submit(subject, 1, deadline=0.0, prepared=prepared))
-        assert ([], 0) == (prepared, subject.waiting_rows)
-
-
-@run
-async def test_late_in_queue():
-    """A caller whose time passes while it waits is dropped; the engine never sees its rows."""
-    engine, clock = FakeEngine(), Clock()
-    async with batcher(engine, clock=clock) as subject:
-        first = submit(subject, 1)
-        await engine.started.get()
-        late, last = submit(subject, 2, deadline=1.0), submit(subject, 3)
-        await settle()
-        clock.now = 1.0
-        engine.allow()
-        assert [3] == await engine.started.get()
-        engine.allow()
-        assert "DEADLINE_EXCEEDED" == await status(late)
-        await asyncio.gather(first, last)
-        assert [6] == logits(last)
-
-
-@run
-async def test_caller_gives_up():
-    """The rows of a caller that has gone leave the queue at once and are not computed."""
-    engine = FakeEngine()
-    async with batcher(engine) as subject:
-        first = submit(subject, 1)
-        await engine.started.get()
-        gone, last = submit(subject, 2, 3), submit(subject, 4)
-        await settle()
-        gone.cancel()
-        await settle()
-        assert 1 == subject.waiting_rows
-        engine.allow()
-        assert [4] == await engine.started.get()
-        engine.allow()
-        await asyncio.gather(first, last)
-        assert 0 == subject.waiting_rows
-
-
-@run
-async def test_caller_gives_up_while_computed():
-    """A caller that goes while its batch is computed does not disturb the others of the batch."""
-    engine = FakeEngine()
-    async with batcher(engine) as subject:
-        first = submit(subject, 1)
-        await engine.started.get()
-        gone, last = submit(subject, 2), submit(subject, 3)
-        await settle()
-        engine.allow()
-        assert [2, 3] == await engine.started.get()
-        gone.cancel()
-        await settle()
-        engine.allow()
-        await asyncio.gather(first, last)
-        assert [6] == logits(last)
-
-
-@run
-async def test_preparation_fails():
-    """Rows that cannot be prepared leave no trace in the queue."""
-
-    async def prepare():
-        msg = "no"
-        raise RefusedError("INVALID_ARGUMENT", msg)
-
-    async with batcher(FakeEngine()) as subject:
-        assert "INVALID_ARGUMENT" == await status(asyncio.create_task(subject.submit(2, prepare, deadline=SOON)))
-        assert 0 == subject.waiting_rows
-
-
-@run
-async def test_engine_fails():
-    """When the engine fails, every caller of that batch hears of it, and the next batch is computed."""
-    engine = FakeEngine()
-    async with batcher(engine) as subject:
-        tasks = [submit(subject, 1), submit(subject, 2)]
-        assert [1, 2] == await engine.started.get()
-        engine.error = RuntimeError("out of order")
-        engine.allow()
-        for task in tasks:
-            with pytest.raises(RuntimeError, match="out of order"):
-                await task
-        last = submit(subject, 3)
-        engine.allow()
-        await last
-        assert [6] == logits(last)
-
-
-@run
-async def test_engine_answers_too_little():
-    """An engine that loses rows gives nobody another caller's answer."""
-    engine = FakeEngine(gated=False)
-    engine.answers = lambda batch: batch[1:].astype(np.float32)
-    async with batcher(engine) as subject:
-        assert "INTERNAL" == await status(submit(subject, 1, 2))
-
-
-@run
-async def test_stops():
-    """When the batcher stops, callers in the engine and in the queue are refused, none is left waiting."""
-    engine = FakeEngine()
-    async with batcher(engine) as subject:
-        first = submit(subject, 1)
-        await engine.started.get()
-        second = submit(subject, 2)
-        await settle()
-    assert ["UNAVAILABLE"] * 2 == [await status(first), await status(second)]
 
 
 @run
@@ -382,18 +194,6 @@ async def test_processors_of_another_engine_are_not_idle():
         await asyncio.gather(*tasks)
 
 
-@pytest.mark.parametrize("rows", [0, 5])
-def test_too_many_rows(rows):
-    """More rows than a batch holds, or none, are the caller's mistake."""
-
-    async def test():
-        async with batcher(FakeEngine()) as subject:
-            with pytest.raises(ValueError, match="1 to 4"):
-                await submit(subject, *range(rows))
-
-    asyncio.run(test())
-
-
 @given(
     callers=st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=4), min_size=1, max_size=30),
     concurrency=st.integers(1, 3),
@@ -410,67 +210,6 @@ def test_everyone_gets_their_own(callers, concurrency):
         assert 0 == subject.waiting_rows
 
     asyncio.run(test())
-
-
-@run
-async def test_cancelled_job_keeps_nothing():
-    """A caller that goes while it waits leaves no array behind, though its place in the queue is found later."""
-    engine = FakeEngine()
-    async with batcher(engine) as subject:
-        first = submit(subject, 1)
-        await engine.started.get()
-        arrays = []
-
-        async def prepare():
-            array = np.zeros((1, 1), np.uint8)
-            arrays.append(weakref.ref(array))
-            return array
-
-        waiting = [asyncio.create_task(subject.submit(1, prepare, deadline=SOON)) for _ in range(3)]
-        await settle()
-        assert 3 == len([array for array in arrays if array() is not None])
-        for task in waiting:
-            task.cancel()
-        await settle()
-        assert [None] * 3 == [array() for array in arrays]
-        engine.allow()
-        await first
-
-
-@run
-async def test_engine_that_gives_up():
-    """An engine that raises CancelledError of its own accord fails its batch, and later ones are computed."""
-    engine = FakeEngine()
-    engine.error = asyncio.CancelledError()
-    async with batcher(engine) as subject:
-        first = submit(subject, 1)
-        engine.allow()
-        assert "INTERNAL" == await status(first)
-        assert subject.is_alive
-        second = submit(subject, 2)
-        engine.allow()
-        await second
-        assert [4] == logits(second)
-
-
-@run
-async def test_worker_is_restarted():
-    """A fault in the batcher itself is logged, and the next caller is answered."""
-    engine = FakeEngine(gated=False)
-    subject = batcher(engine)
-    take = subject._take
-
-    def fail():
-        subject._take = take
-        raise RuntimeError("a fault")
-
-    subject._take = fail
-    async with subject:
-        task = submit(subject, 3)
-        await task
-        assert [6] == logits(task)
-        assert subject.is_alive
-    assert not subject.is_alive
 
 
 @run
@@ -499,18 +238,3 @@ async def test_cost():
             engine.allow()
         await asyncio.gather(*tasks)
         assert (0, 0) == (subject.waiting_rows, subject.waiting_cost)
-
-
-@pytest.mark.parametrize("answers", [lambda batch: np.zeros(len(batch), np.float32), lambda batch: batch[:0, None]])
-def test_engine_answers_in_another_shape(answers):
-    """An engine whose logits are not rows of their own is at fault, and the batcher goes on."""
-
-    async def test():
-        engine = FakeEngine(gated=False)
-        right, engine.answers = engine.answers, answers
-        async with batcher(engine) as subject:
-            assert "INTERNAL" == await status(submit(subject, 1))
-            engine.answers = right
-            await submit(subject, 1)
-
-    asyncio.run(test())

@@ -12,8 +12,9 @@ from tritonclient.grpc import service_pb2
 
 from isplit.codec.coders import CODER_IDS
 from isplit.codec.frame import HEADER_BYTES, pack_frame
+from tests.runtime.server.conftest import SHAPE
 
-CUT, SHAPE = "tiny.stage.1", [1, 4, 4, 4]
+CUT = "tiny.stage.1"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 

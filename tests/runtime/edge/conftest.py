@@ -1,6 +1,7 @@
 """Servers for the edge client: one without a socket that fails on command, and a small real one."""
 
 import io
+import json
 import shutil
 import subprocess
 import threading
@@ -17,9 +18,12 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from isplit.codec.image import decode_image, restore
 from isplit.runtime.edge.client import EdgeClient
+from isplit.runtime.edge.grpc_transport import GrpcTransport
 from isplit.runtime.edge.policy import BreakerSettings, Retry
 from isplit.runtime.edge.transport import Reply, TransportError
+from isplit.runtime.server import serving
 from isplit.runtime.session import Session
+from tests.runtime.edge.lean_servers import Scripted
 
 
 class InProcess:
@@ -251,3 +255,49 @@ def certificates(tmp_path_factory):
         client=directory / "client.pem",
         client_key=directory / "client.key",
     )
+
+
+@pytest.fixture
+def connect():
+    """Open a transport that is closed in the end."""
+    opened = []
+
+    def open_transport(address, **options):
+        opened.append(GrpcTransport(address, **options))
+        return opened[-1]
+
+    yield open_transport
+    for transport in opened:
+        transport.close()
+
+
+@pytest.fixture(scope="module")
+def served(tiny):
+    """A server of this module's own."""
+    with serving(tiny.bundle) as server:
+        yield server
+
+
+@pytest.fixture
+def scripted():
+    """Start servers that answer the first bytes with a script."""
+    servers = []
+
+    def start(script, **options):
+        servers.append(Scripted(script, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    """Five images as PNG files."""
+    return write_pictures(tmp_path / "images", tiny.images[:5])
+
+
+def lines(text):
+    """Return the records that `isplit run --json` printed, one a line."""
+    return [json.loads(line) for line in text.splitlines()]

@@ -10,62 +10,15 @@ from unittest.mock import MagicMock
 import grpc
 import pytest
 
-from isplit.errors import InputError
 from isplit.runtime.edge import grpc_transport
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.grpc_transport import GrpcTransport, failure_words
 from isplit.runtime.edge.policy import Retry
-from isplit.runtime.edge.security import Tls
-from isplit.runtime.edge.transport import Request, TransportError
-from tests.runtime.edge.conftest import PATIENT, InProcess, response
+from isplit.runtime.edge.transport import TransportError
+from tests.runtime.edge.conftest import PATIENT
+from tests.runtime.edge.foreign_servers import REQUEST, echo, refused, serve_bundle
 
-REQUEST = Request(id="a-0", model="tiny.stage.1", tensor="payload", content=b"abc", shape=(1,))
-TOKEN = "0123456789abcdef"
 ONCE = {"retry": Retry(attempts=1)}
-
-
-def echo(request, context):
-    """Answer with three logits."""
-    return response(request, [1, 2, 3], server_ms=0.5)
-
-
-def serve_bundle(bundle):
-    """Return what answers as a server of this bundle does."""
-    local = InProcess(bundle)
-
-    def answer(request, context):
-        content = request.raw_input_contents[0]
-        tensor = request.inputs[0].name
-        asked = Request(
-            id=request.id,
-            model=request.model_name,
-            tensor=tensor,
-            content=content if tensor == "latent" else content[4:],
-            shape=tuple(request.inputs[0].shape),
-        )
-        return response(request, local.infer(asked, timeout_s=None).logits, server_ms=0.5, batch_size=1)
-
-    return answer
-
-
-def refused(transport, status, *, timeout_s=30.0):
-    with pytest.raises(TransportError) as error:
-        transport.infer(REQUEST, timeout_s=timeout_s)
-    assert status == error.value.status, str(error.value)
-
-
-@pytest.fixture
-def connect():
-    """Open a transport that is closed in the end."""
-    opened = []
-
-    def open_transport(address, **options):
-        opened.append(GrpcTransport(address, **options))
-        return opened[-1]
-
-    yield open_transport
-    for transport in opened:
-        transport.close()
 
 
 @pytest.mark.parametrize("placement", ["stage.1", "stage.2", "remote", "local"])
@@ -250,76 +203,6 @@ def test_closing_ends_requests(listening):
     over.set()
     assert "CANCELLED" == failures.get(timeout=30)
     refused(transport, "CANCELLED")
-
-
-# --- who may ask ---
-
-
-def demand_token(request, context):
-    """Answer only who knows the token."""
-    if ("authorization", f"Bearer {TOKEN}") not in [(key, value) for key, value in context.invocation_metadata()]:
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, "a token is needed")
-    return echo(request, context)
-
-
-def test_token(listening, connect):
-    """The token goes along with every request."""
-    _, address = listening(demand_token)
-    assert [1, 2, 3] == connect(address, token=TOKEN).infer(REQUEST, timeout_s=30).logits.tolist()
-    refused(connect(address), "UNAUTHENTICATED")
-
-
-def test_token_in_plain_text():
-    """A token is not sent over a network without TLS: the transport is not even opened."""
-    with pytest.raises(InputError, match="plain text"):
-        GrpcTransport("192.0.2.1:8001", token=TOKEN)
-    GrpcTransport("192.0.2.1:8001", token=TOKEN, insecure=True).close()
-
-
-@pytest.mark.parametrize("client_shows", [False, True])
-def test_tls(certificates, listening, connect, client_shows):
-    """TLS trusts the given authority; a server that wants a certificate answers only who shows one."""
-    ours = {"cert": certificates.client, "key": certificates.client_key} if client_shows else {}
-    credentials = grpc.ssl_server_credentials(
-        [(certificates.server_key.read_bytes(), certificates.server.read_bytes())],
-        root_certificates=certificates.ca.read_bytes() if client_shows else None,
-        require_client_auth=client_shows,
-    )
-    _, address = listening(demand_token, credentials=credentials)
-    tls = Tls(ca=certificates.ca, **ours)
-    assert [1, 2, 3] == connect(address, token=TOKEN, tls=tls).infer(REQUEST, timeout_s=30).logits.tolist()
-    if client_shows:
-        refused(connect(address, token=TOKEN, tls=Tls(ca=certificates.ca)), "UNAVAILABLE")
-
-
-def test_tls_of_a_stranger(certificates, listening, connect):
-    """A server whose certificate another authority signed is not believed, and never sees the token."""
-    seen = []
-
-    def note(request, context):
-        seen.append(context.invocation_metadata())
-        return echo(request, context)
-
-    pair = (certificates.server_key.read_bytes(), certificates.server.read_bytes())
-    _, address = listening(note, credentials=grpc.ssl_server_credentials([pair]))
-    refused(connect(address, token=TOKEN, tls=Tls(ca=certificates.other_ca)), "UNAVAILABLE")
-    assert [] == seen
-
-
-@pytest.mark.parametrize("content", [None, b"no PEM"])
-def test_bad_pem(tmp_path, content):
-    """A file that is missing or no PEM is named."""
-    path = tmp_path / "ca.pem"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=r"ca\.pem"):
-        GrpcTransport("127.0.0.1:1", tls=Tls(ca=path))
-
-
-def test_bad_address():
-    """What is no address is refused before anything is sent."""
-    with pytest.raises(InputError, match="HOST:PORT"):
-        GrpcTransport("127.0.0.1")
 
 
 # --- connections that are given up ---

@@ -21,7 +21,7 @@ from isplit.runtime.server import ServerTls
 from isplit.runtime.server.run import serving
 from tests.runtime.conftest import write_tiny_bundle
 from tests.runtime.edge.conftest import InProcess, put, write_pictures
-from tests.runtime.edge.test_grpc_transport import TOKEN, serve_bundle
+from tests.runtime.edge.foreign_servers import TOKEN, serve_bundle
 
 CUTS = ("stage.1", "stage.2", "remote")
 

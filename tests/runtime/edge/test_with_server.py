@@ -12,7 +12,7 @@ import pytest
 from isplit.runtime.edge.client import EdgeClient
 from isplit.runtime.edge.policy import BreakerSettings, Retry
 from isplit.runtime.edge.security import Tls
-from tests.runtime.edge.test_grpc_transport import TOKEN
+from tests.runtime.edge.foreign_servers import TOKEN
 
 # A loaded machine may take its time to start a server; none of this waits for time to pass.
 PATIENT = {"retry": Retry(attempts=10_000, first_ms=10, max_ms=50), "breaker": BreakerSettings(failures=10_000)}

@@ -11,68 +11,16 @@ from isplit.codec.codec import Codec
 from isplit.codec.quantise import Quantiser
 from isplit.design.bottleneck.base import Bottleneck
 from isplit.design.bottleneck.coding import CodecOwner, LatentQuantiser
-from isplit.design.bottleneck.patches import PatchLayout
-from isplit.design.bottleneck.sides import encoder_side, measure_work
+from isplit.design.bottleneck.sides import encoder_side
 from isplit.design.bottleneck.spec import build_bottleneck
-from isplit.design.bottleneck.undercomplete import undercomplete_widths
 from isplit.design.splits import BuiltSplit, read_split, save_split
-from isplit.errors import StudyError
 from isplit.records import (
-    Accuracy,
     BottleneckSpec,
-    Budget,
-    Design,
-    Measurement,
-    Paired,
-    PayloadBytes,
-    SplitRecord,
 )
+from tests.design.bottleneck.small_specs import BUDGET, MODEL, SPECS, record_of
 from tests.design.conftest import make_cut
 
-MODEL = "f" * 64
 BATCH = 5
-BUDGET = Budget(payload_bytes=64)
-
-
-def spec_of(design: Design, shape: tuple[int, ...], axis: int, **fields: object) -> BottleneckSpec:
-    if design == "undercomplete":
-        fields["widths"] = undercomplete_widths(PatchLayout(shape, axis), elements=max(1, int(np.prod(shape)) // 4))
-    return BottleneckSpec.model_validate({"design": design, "shape": shape, "channel_axis": axis, **fields})
-
-
-def specs() -> dict[str, BottleneckSpec]:
-    by_name = {
-        "linear map": spec_of("linear", (6, 4, 4), 1, ranks=(3,)),
-        "linear map, channels last": spec_of("linear", (4, 6, 5), -1, ranks=(2,)),
-        "linear patches": spec_of("linear", (3, 8, 8), 1, patch=4, ranks=(7,)),
-        "linear patches that do not fit": spec_of("linear", (3, 7, 5), 1, patch=2, ranks=(4,)),
-        "linear patches that do not fit, channels last": spec_of("linear", (5, 7, 3), -1, patch=4, ranks=(9,)),
-        "linear of one position": spec_of("linear", (8, 1, 1), 1, ranks=(1,)),
-        "linear tokens": spec_of("linear", (9, 6), -1, ranks=(4,)),
-        "linear tokens, class token": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 2)),
-        "linear tokens, more in front than fit a row": spec_of("linear", (7, 6), -1, prefix=3, ranks=(5, 2)),
-        "linear tokens, class token only": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 0)),
-        "linear tokens, grid only": spec_of("linear", (10, 6), -1, prefix=1, ranks=(0, 3)),
-        "linear patches, joint": spec_of("linear", (3, 8, 8), 1, patch=4, ranks=(7,), joint=9),
-        "linear map, channels last, joint": spec_of("linear", (4, 6, 5), -1, ranks=(2,), joint=3),
-        "linear tokens, class token, joint": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 2), joint=6),
-        "linear tokens, class token only, joint": spec_of("linear", (10, 6), -1, prefix=1, ranks=(5, 0), joint=4),
-        "linear tokens, grid only, joint": spec_of("linear", (10, 6), -1, prefix=1, ranks=(0, 3), joint=5),
-        "pca map": spec_of("pca", (6, 4, 4), 1, patch=2, ranks=(3,)),
-        "pca tokens": spec_of("pca", (10, 6), -1, prefix=1, ranks=(2, 1)),
-        "identity map": spec_of("identity", (6, 3, 5), 1),
-        "identity map, channels last": spec_of("identity", (3, 5, 6), -1),
-        "identity tokens": spec_of("identity", (9, 6), -1),
-        "undercomplete tokens": spec_of("undercomplete", (9, 16), -1),
-        "undercomplete map, channels last": spec_of("undercomplete", (9, 7, 16), -1),
-        "undercomplete map 4x9": spec_of("undercomplete", (16, 4, 9), 1),
-    }
-    for side in range(1, 10):
-        by_name[f"undercomplete map {side}x{side}"] = spec_of("undercomplete", (16, side, side), 1)
-    return by_name
-
-
-SPECS = specs()
 
 
 @dataclass
@@ -265,112 +213,6 @@ class TestBottleneck:
         assert {"tail.weight", "tail.bias"} == set(saved.tensors)
         assert torch.equal(tail.weight, saved.tensors["tail.weight"])
         assert not saved.bottleneck.training
-
-
-def record_of(spec: BottleneckSpec) -> SplitRecord:
-    """Return a record of a split that was measured on ten images."""
-    accuracy = Accuracy.from_counts(9, 10)
-    figures = "elements encoder_macs encoder_parameters decoder_macs decoder_parameters head_macs".split()
-    measurement = Measurement(
-        part="select",
-        accuracy=accuracy,
-        whole=accuracy,
-        against_whole=Paired.from_answers([True] * 10, [True] * 9 + [False]),
-        per_class={"a": accuracy},
-        payload_bytes=PayloadBytes.from_lengths([30, 40]),
-        clipped_share=0.0,
-        head_mac_share=0.5,
-        **dict.fromkeys(figures, 1),
-    )
-    return SplitRecord(
-        isplit_version="0",
-        versions={},
-        model=MODEL,
-        cut="layer.1",
-        group="all classes",
-        budget=Budget(payload_bytes=64),
-        bottleneck=spec,
-        statistics_images=10,
-        samples_per_dimension=None,
-        shrinkage=0.0,
-        training=None,
-        seed=0,
-        measurement=measurement,
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "says"),
-    [
-        ("weights", lambda content: content[:-1], "is damaged"),
-        ("weights", lambda content: content[:-1] + bytes([content[-1] ^ 1]), "is not what split.json names"),
-        ("weights", None, "is damaged"),
-        ("codec", lambda content: content[:-30], "codec"),
-        ("codec", lambda content: content + b"0", "codec"),
-        ("split.json", lambda content: content[:-5], "split.json is damaged"),
-        ("split.json", lambda content: content.replace(b'"ranks": [\n   3', b'"ranks": [\n   4'), "is damaged"),
-    ],
-)
-def test_damaged_split_is_a_study_error(name: str, change, says: str, tmp_path: Path) -> None:
-    """A file that is missing, cut short, or of another split is said to be so."""
-    spec = SPECS["linear map"]
-    bottleneck = build_bottleneck(spec, BUDGET)
-    symbols = torch.zeros(1, *bottleneck.latent_shape, dtype=torch.uint8)
-    codec = CodecOwner(MODEL, "x").make_codec(LatentQuantiser(Quantiser.common(0.1, levels=16)), symbols)
-    record = save_split(tmp_path, record_of(spec), BuiltSplit(make_cut((1,)), bottleneck, codec))
-    name = {"weights": record.weights.name, "codec": record.codec.name}.get(name, name)
-    content = (tmp_path / name).read_bytes()
-    (tmp_path / name).unlink()
-    if change is not None:
-        assert change(content) != content
-        (tmp_path / name).write_bytes(change(content))
-
-    with pytest.raises(StudyError, match=says):
-        read_split(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("spec", "macs", "numbers"),
-    [
-        # 4 patches of 2·2·2 numbers: each to be standardised, and to be multiplied for 3 latents; 3 rows, 2 + 2 scales.
-        (spec_of("linear", (2, 4, 4), 1, patch=2, ranks=(3,)), (4 * 8 * 4,) * 2, (3 * 8 + 4,) * 2),
-        # Half-empty patches cost as much as whole ones.
-        (spec_of("linear", (2, 3, 3), 1, patch=2, ranks=(3,)), (4 * 8 * 4,) * 2, (3 * 8 + 4,) * 2),
-        # One token in front with 2 latents, four of the grid with 3.
-        (
-            spec_of("linear", (5, 6), -1, prefix=1, ranks=(2, 3)),
-            (1 * 6 * 3 + 4 * 6 * 4,) * 2,
-            (2 * 6 + 12 + 3 * 6 + 12,) * 2,
-        ),
-        (spec_of("identity", (5, 6), -1), (0, 0), (0, 0)),
-        # 9×9 to 5×5 to 3×3; 8 channels to 1 to 2, kernels of 9. Four numbers a channel of a norm, 8 biases at the end.
-        (
-            BottleneckSpec(design="undercomplete", shape=(8, 9, 9), channel_axis=1, widths=(1, 2)),
-            (25 * 9 * 8 + 9 * 9 * 2,) * 2,
-            (16 + 72 + 4 + 18 + 8, 16 + 18 + 4 + 72 + 8),
-        ),
-        # Three tokens, kernels of one.
-        (
-            BottleneckSpec(design="undercomplete", shape=(3, 8), channel_axis=-1, widths=(1, 2)),
-            (3 * 8 + 3 * 2,) * 2,
-            (16 + 8 + 4 + 2 + 8, 16 + 2 + 4 + 8 + 8),
-        ),
-    ],
-)
-def test_work_is_counted(spec: BottleneckSpec, macs: tuple[int, int], numbers: tuple[int, int]) -> None:
-    """MACs and numbers of each side, by hand."""
-    work = measure_work(build_bottleneck(spec, BUDGET), spec.shape)
-
-    assert macs == (work.encoder_macs, work.decoder_macs)
-    assert numbers == (work.encoder_parameters, work.decoder_parameters)
-
-
-@pytest.mark.parametrize(("side", "latent"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 2), (8, 2), (9, 3)])
-def test_strides_stop_below_four(side: int, latent: int) -> None:
-    """9 → 5 → 3, but 6 → 3 → 3: a stride that would leave less than half of four is dropped."""
-    built = build_bottleneck(spec_of("undercomplete", (16, side, side), 1), BUDGET)
-
-    assert (latent, latent) == built.latent_shape[1:]
 
 
 def test_class_token_has_latents_of_its_own() -> None:

@@ -1,6 +1,7 @@
 """Small networks that several tests of the graph cut."""
 
 import operator
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -82,3 +83,20 @@ def both_layouts() -> tuple[Sequences, Sequences]:
     first, second = Sequences(batch_first=True).eval(), Sequences(batch_first=False).eval()
     second.load_state_dict(first.state_dict())
     return first, second
+
+
+class Stateful(nn.Module):
+    """Two layers whose forward pass is given, with a buffer and a counter."""
+
+    def __init__(self, forward: Callable[["Stateful", torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("mean", torch.zeros(()))
+        self.calls = 0
+        self.body = [forward]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body[0](self, x)
+
+    def answer(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.relu(self.conv(x)).mean((2, 3)))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from isplit.plan.planner import plan
 from isplit.plan.study_facts import StudyFacts, load_facts
 from isplit.records import (
     Accuracy,
@@ -21,6 +22,7 @@ from isplit.records import (
     ModelSource,
     Paired,
     PayloadBytes,
+    PlanRecord,
     Power,
     Prediction,
     PredictionsRecord,
@@ -242,3 +244,8 @@ def plain_link(bits_per_s: float = 1e6, *, rtt_ms: float = 20.0, **changes: obje
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def by_hand(facts: StudyFacts, board: ProfileRecord, cloud: ProfileRecord, **kwargs: object) -> PlanRecord:
+    """Return a plan over a link without losses, whose numbers can be worked out by hand."""
+    return plan(facts, device=board, server=cloud, link=plain_link(), **kwargs)  # type: ignore[arg-type]

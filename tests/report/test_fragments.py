@@ -8,7 +8,7 @@ import pytest
 from isplit.records import PredictionsRecord
 from isplit.report import predictions_html, study_html
 from isplit.report.colours import NOTEBOOK, contrast
-from tests.report.conftest import Records
+from tests.report.invented_study import Records
 
 VOID = {"br", "wbr", "img"}
 

@@ -18,7 +18,7 @@ import pytest
 from isplit.errors import StudyError
 from isplit.records import CurveRecord
 from isplit.report import curve_svg, report_html, write_report
-from tests.report.conftest import Records
+from tests.report.invented_study import Records
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from isplit.errors import StudyError
 from isplit.records import PredictionsRecord, SplitRecord
 from isplit.report import FurtherRecords, report_html, write_report
 from isplit.report.split_series import group_series
-from tests.report.conftest import Records
+from tests.report.invented_study import Records
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from isplit.report import curve_svg
 from isplit.report.curve_series import curves
 from isplit.report.figures.curve import curve_figure, shown_range
-from tests.report.conftest import Records
+from tests.report.invented_study import Records
 
 SVG = "{http://www.w3.org/2000/svg}"
 

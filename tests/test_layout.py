@@ -6,6 +6,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "isplit"
+MOST_LINES = 350
 
 # Modules in which there is nothing to test.
 NOTHING_TO_TEST = {
@@ -134,3 +135,10 @@ def test_the_tables_hold_what_they_should():
 def test_the_other_place_exists(path):
     """The file that a table names is there."""
     assert (TESTS / path).is_file()
+
+
+def test_no_file_is_long():
+    """A file is about one subject: what a reader looks for is found by its name."""
+    paths = [*SOURCE.rglob("*.py"), *TESTS.rglob("*.py")]
+    lengths = {path.relative_to(TESTS.parent).as_posix(): path.read_text().count("\n") for path in paths}
+    assert {} == {name: length for name, length in lengths.items() if length > MOST_LINES}

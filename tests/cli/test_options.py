@@ -1,6 +1,7 @@
 """Options made from settings classes: names, defaults, help, and what is built from them."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
@@ -89,7 +90,7 @@ def test_help(command):
     """Help has the class's words, its defaults and choices, below the group's title; fields for Python are left out."""
     text = " ".join(command.get_help(command.make_context("bake", [])).split())
 
-    assert "Oven: --degrees <float> Temperature in degrees, which are of Celsius everywhere; the default takes" in text
+    assert "Oven: --degrees N Temperature in degrees, which are of Celsius everywhere; the default takes" in text
     assert "--loaves N|all Number of loaves; 'all' takes the whole batch. [default: 12]" in text
     assert "--fan Whether the fan runs." in text
     assert "--light / --no-light Whether the light is on." in text
@@ -142,6 +143,8 @@ def test_help_of_every_verb(verb):
     lines = command.get_help(context).splitlines()
 
     assert max(map(len, lines)) <= 80
+    assert "{" not in lines[0]
+    assert [] == [line for line in lines if re.search(r"<[^<>]+>", line)]
     for param in command.params:
         words = param.help
         assert words, param.name

@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_command
 
 from isplit.cli.app import app
-from isplit.cli.verbs import VERBS, load_verb
+from isplit.cli.verbs import VERBS, VerbCommand, load_verb, new_typer
 
 ORDER = "demo data analyze cuts predict fit verify plan export serve run report".split()
 
@@ -95,8 +95,6 @@ def test_options_stand_in_groups():
 
     import typer
 
-    from isplit.cli.verbs import VerbCommand, new_typer
-
     application = new_typer()
 
     @application.command(cls=VerbCommand)
@@ -114,3 +112,39 @@ def test_options_stand_in_groups():
     assert ["Arguments:", "Training:", "Options:"] == titles
     assert lines.index("Training:") < next(i for i, line in enumerate(lines) if "--epochs" in line)
     assert lines.index("Options:") < next(i for i, line in enumerate(lines) if "--quiet" in line)
+
+
+def test_placeholders_are_words_for_people():
+    """The help names values by words and not by types of Python, and only what can be left out stands in brackets."""
+    import enum
+    from pathlib import Path
+    from typing import Annotated
+
+    import typer
+
+    class Level(enum.StrEnum):
+        low = "low"
+        high = "high"
+
+    application = new_typer()
+
+    @application.command(cls=VerbCommand)
+    def verb(
+        study: Annotated[Path, typer.Argument(metavar="STUDY")],
+        pictures: Annotated[list[str], typer.Argument(metavar="PICTURE")],
+        metrics_host: str = "here",
+        epochs: int = 3,
+        limit: Annotated[int, typer.Option(min=1)] = 1,
+        share: float = 0.5,
+        token_file: Path | None = None,
+        level: Level = Level.low,
+    ):
+        """Do it."""
+
+    command = get_command(application)
+    text = command.get_help(command.make_context("verb", ["x", "y"]))
+    columns = [line.split("  ")[1] for line in text.splitlines() if line.startswith("  ") and line.strip()]
+
+    assert "Usage: verb [OPTIONS] STUDY PICTURE..." == text.splitlines()[0].strip()
+    expected = ["STUDY", "PICTURE", "--metrics-host HOST", "--epochs N", "--limit N", "--share N"]
+    assert [*expected, "--token-file FILE", "--level low|high"] == columns[1:9]

@@ -35,7 +35,7 @@ def plan(
         ),
     ] = None,
     transport: Annotated[
-        str, typer.Option(help="The transport of payloads: tcp or udp.", rich_help_panel=_MACHINES)
+        str, typer.Option(metavar="tcp|udp", help="The transport of payloads.", rich_help_panel=_MACHINES)
     ] = "tcp",
     cold: Annotated[
         bool, typer.Option("--cold", help="Open a new connection for every request.", rich_help_panel=_MACHINES)

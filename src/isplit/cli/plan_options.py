@@ -20,8 +20,10 @@ class MachineChoice:
     """The device, the link and the server of a plan.
 
     Args:
-        device: pi4, pi5, jetson-nano, jetson-orin-nano, phone, this-machine, or a file of `isplit profile`.
-        link: ethernet, wifi, 5g, 4g, 3g, lte-m, nb-iot, ble, lora, a file of `isplit probe`, or 4Mbit/s,50ms.
+        device: The device to plan for: pi4, pi5, jetson-nano, jetson-orin-nano, phone, this-machine, or a file of
+            `isplit profile`.
+        link: The link to the server: ethernet, wifi, 5g, 4g, 3g, lte-m, nb-iot, ble, lora, a file of `isplit probe`, or
+            rate and round trip: 4Mbit/s,50ms.
         server: The server, in any form that --device takes.
         estimate: Estimate the device from its rates instead of --device: 10^9 floating-point operations per second, and
             10^9 bytes of memory per second.

@@ -62,14 +62,16 @@ def run(
     wire: Annotated[
         str,
         typer.Option(
-            help="The form of latents: payload (entropy-coded), or latent (uint8) for servers other than isplit's."
+            metavar="payload|latent",
+            help="The form of latents: payload (entropy-coded), or latent (uint8) for servers other than isplit's.",
         ),
     ] = "payload",
     protocol: Annotated[
         str,
         typer.Option(
+            metavar="auto|grpc|lean",
             help="auto (isplit's lean wire, which costs fewer bytes, where the server speaks it, else grpc), grpc (for "
-            "any server) or lean (nothing else)."
+            "any server) or lean (nothing else).",
         ),
     ] = "auto",
     threads: Annotated[int, typer.Option(min=1, help="Threads that run the head of one image.")] = 1,

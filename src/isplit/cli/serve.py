@@ -24,7 +24,7 @@ def serve(
     bundles: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="BUNDLE... [ADDRESS]",
+            metavar="BUNDLE",
             help="Directories that `isplit export` wrote. With --ray, the cluster's HOST:PORT may come last.",
         ),
     ] = None,
@@ -38,7 +38,7 @@ def serve(
     ] = None,
     ray: Annotated[
         bool,
-        typer.Option("--ray", help="Compute on Ray Serve replicas, at ADDRESS or on the cluster that runs here."),
+        typer.Option("--ray", help="Compute on Ray Serve replicas, at HOST:PORT or on the cluster that runs here."),
     ] = False,
     ray_replicas: Annotated[
         int, typer.Option(help="With --ray: the largest number of replicas, which grows with the load.")

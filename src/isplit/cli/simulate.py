@@ -72,7 +72,9 @@ def simulate(
     ] = None,
     transport: Annotated[
         str | None,
-        typer.Option(help="The transport of payloads: tcp or udp. Default: the plan's.", rich_help_panel=_LINK),
+        typer.Option(
+            metavar="tcp|udp", help="The transport of payloads. Default: the plan's.", rich_help_panel=_LINK
+        ),
     ] = None,
     rto: Annotated[
         str | None, typer.Option(metavar="TIME", help="A fixed retransmission timeout for TCP.", rich_help_panel=_LINK)

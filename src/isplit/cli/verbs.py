@@ -5,6 +5,7 @@ function or a `typer.Typer` called NAME, and a line here; `summary` repeats the 
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -131,6 +132,10 @@ class VerbCommand(TyperCommand):
         except KeyboardInterrupt:
             fail(f"stopped{f'; {self.verb.kept}' if self.verb.kept else ''}", 130, at_once=self.verb.leaves_threads)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line; only brackets mean something there: what can be left out."""
+        return [re.sub(r"[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options below the titles of their groups (typer's `rich_help_panel`)."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -138,13 +143,35 @@ class VerbCommand(TyperCommand):
             row = param.get_help_record(ctx)
             if row is not None:
                 default = "Arguments" if param.param_type_name == "argument" else "Options"
-                groups.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(row)
+                names, text = row
+                shown = (_with_placeholder(names, param), text)
+                groups.setdefault(getattr(param, "rich_help_panel", None) or default, []).append(shown)
         # What every verb has stands last.
         groups["Options"] = groups.pop("Options")
         for title, rows in groups.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+
+def _with_placeholder(names: str, param: Any) -> str:
+    """Return the first column of a row of the help with a word for people in place of a Python type.
+
+    A number is N, a path FILE, and words are called like the option ("--metrics-host HOST"). An argument needs no more
+    than its own name, and choices stand as they are typed.
+    """
+
+    def placeholder(found: re.Match[str]) -> str:
+        kind = found[1]
+        if "|" in kind:
+            return kind
+        if kind.startswith(("int", "float")):
+            return "N"
+        return "FILE" if "path" in kind else param.opts[0].rpartition("-")[2].upper()
+
+    if param.param_type_name == "argument":
+        return re.sub(r" <[^<>]+>", "", names)
+    return re.sub(r"<([^<>]+)>", placeholder, names)
 
 
 def load_verb(verb: Verb) -> Any:

@@ -34,6 +34,17 @@ def test_the_answer_is_the_last_line(isplit, planned, monkeypatch):
     assert "estimated" in table
 
 
+def test_the_legend_names_the_limit(isplit, planned):
+    """Below a table with rows that are marked with "!" stands which limit they break; below one without, nothing."""
+    study, options = planned
+    result = isplit("plan", study, *options, "--all", "--max-latency-ms", 1, "--max-accuracy-loss", 1)
+    legend = "! breaks this limit: a latency of at most 1 ms (--max-latency-ms)."
+    assert legend in " ".join(result.out.split())
+
+    result = isplit("plan", study, *options, "--max-accuracy-loss", 1)
+    assert "breaks" not in result.out
+
+
 def test_json_is_the_record(isplit, planned):
     """--json prints what the file holds, and nothing else."""
     study, options = planned

@@ -2,9 +2,9 @@
 
 import pytest
 
-from isplit.plan.limit_words import broken_figures, broken_limits, excluded
+from isplit.plan.limit_words import broken_by_any, broken_figures, broken_limits, excluded
 from isplit.plan.planner import plan
-from isplit.records import ExcludedBy
+from isplit.records import ExcludedBy, Limits
 from tests.plan.conftest import plain_link
 
 
@@ -35,6 +35,26 @@ def test_limits_that_are_broken(local):
     broken = local.model_copy(update={"violates": ("max_latency_ms", "hide_answer")})
     expected = "the latency (100 ms instead of at most 20 ms) and who sees the answer"
     assert expected == broken_figures(broken, [entry("max_latency_ms", 20.0)])
+
+
+def test_legend_of_broken_limits(local):
+    """Every limit that a row breaks is named once with its option, and that a bound is judged and not the loss itself."""
+    limits = Limits(max_device_memory_bytes=150_000_000, max_accuracy_loss=0.01, hide_image=True)
+    rows = [
+        local.model_copy(update={"violates": violates})
+        for violates in [(), ("max_accuracy_loss", "capacity"), ("max_accuracy_loss", "hide_image")]
+    ]
+
+    expected = (
+        "a loss of at most 1.0 points, judged by its 95 % bound (--max-accuracy-loss)",
+        "serving requests as fast as they come",
+        "keeping the image on the device (--hide-image)",
+    )
+    assert expected == broken_by_any(rows, limits)
+    memory = local.model_copy(update={"violates": ("max_device_memory_bytes",)})
+    (words,) = broken_by_any([memory], limits)
+    assert words.endswith(" of memory on the device (--max-device-memory)")
+    assert () == broken_by_any(rows[:1], limits)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from isplit.cli import console
 from isplit.cli.plan_options import LimitOptions, MachineOptions
 from isplit.errors import InputError
 from isplit.plan.evaluate import Load
+from isplit.plan.limit_words import broken_by_any
 from isplit.plan.planner import PlanSettings
 from isplit.plan.planner import plan as plan_study
 from isplit.plan.recommend import milliseconds
@@ -144,7 +145,7 @@ def show_plan(record: PlanRecord, *, every: bool = False, wide: bool = False) ->
     """Print placements as a table of at most 80 columns; more with `wide`."""
     shown = list(record.placements) if every else _worth_showing(record)
     estimated = ", estimated" if record.estimated else ""
-    title = f"{len(shown)} of {len(record.placements)} placements{estimated}; * Pareto-optimal, ! breaks a limit"
+    title = f"{len(shown)} of {len(record.placements)} placements{estimated}; * Pareto-optimal, <= the answer"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("placement", no_wrap=False, overflow="fold", min_width=16, max_width=None if wide else 28)
     columns = ["ms", "p95", "acc. %", "loss", "B up", "B down"]
@@ -156,6 +157,8 @@ def show_plan(record: PlanRecord, *, every: bool = False, wide: bool = False) ->
     for placement in sorted(shown, key=lambda placement: placement.latency_ms):
         table.add_row(terminal_text(placement.name), *_cells(placement, wide=wide), _mark(placement, record))
     console.output().print(table, markup=False)
+    if broken := broken_by_any(shown, record.limits):
+        console.print_text(f"! breaks {'this limit' if len(broken) == 1 else 'one of these limits'}: {'; '.join(broken)}.")
 
 
 def _worth_showing(record: PlanRecord) -> list[PlannedPlacement]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from isplit.plan.units import size_text
-from isplit.records import ExcludedBy, LimitName, PlannedPlacement
+from isplit.records import ExcludedBy, LimitName, Limits, PlannedPlacement
 
 _LIMITS: dict[LimitName, tuple[str, str]] = {
     "max_latency_ms": ("a latency of at most {} ms", "{} ms"),
@@ -46,6 +46,29 @@ _PLAIN_LIMITS: dict[LimitName, str] = {
 def broken_limits(placement: PlannedPlacement) -> str:
     """Name the limits that a placement breaks: "the latency and the accuracy"; empty where it keeps all."""
     return " and ".join(dict.fromkeys(_BROKEN[name] for name in placement.violates))
+
+
+def broken_by_any(placements: Sequence[PlannedPlacement], limits: Limits) -> tuple[str, ...]:
+    """Return each limit that one of the placements breaks, with its option, for the legend of a table.
+
+    Examples:
+        >>> broken_by_any(record.placements, record.limits)
+        ('a latency of at most 20 ms (--max-latency-ms)',)
+
+    """
+    names = dict.fromkeys(name for placement in placements for name in placement.violates)
+    return tuple(_with_option(name, limits) for name in names)
+
+
+def _with_option(name: LimitName, limits: Limits) -> str:
+    if name in ("capacity", "link_message"):
+        return _PLAIN_LIMITS[name]
+    option = f"--{name.removesuffix('_bytes') if name == 'max_device_memory_bytes' else name}".replace("_", "-")
+    if name in _PLAIN_LIMITS:
+        return f"{_PLAIN_LIMITS[name]} ({option})"
+    # A row may show no loss and break the limit all the same, which nobody would guess.
+    judged = ", judged by its 95 % bound" if name == "max_accuracy_loss" else ""
+    return f"{_LIMITS[name][0].format(_value(name, getattr(limits, name)))}{judged} ({option})"
 
 
 def broken_figures(placement: PlannedPlacement, excluded_by: Sequence[ExcludedBy]) -> str:

@@ -11,7 +11,7 @@ QUIETLY := $(BIN)/python experiments/pausing.py
 # The variable silences an advertisement of the theme. With --quiet, --strict would let warnings pass.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-.PHONY: install demo test check bench docs wheel peers reproduce-report mutants clean
+.PHONY: install demo test check bench docs wheel wheels peers reproduce-report mutants clean
 
 install: $(VENV)/installed
 
@@ -74,6 +74,16 @@ peers: .venv-peers/installed
 wheel: install
 	rm -f dist/isplit-*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/isplit-*.whl
+
+# The wheels of a release: the compiled coder for each kind of 64-bit Linux, and the pure wheel for everything else.
+WHEELS := manylinux_2_28_x86_64 manylinux_2_28_aarch64 musllinux_1_2_x86_64 musllinux_1_2_aarch64
+wheels: install
+	rm -f dist/isplit-*.whl
+	for platform in $(WHEELS); do \
+		ISPLIT_PLATFORM=$$platform $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . || exit; \
+	done
+	ISPLIT_COMPILED=0 $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/isplit-*.whl
 
 # The site of docs/, in seconds; it fails on a page without navigation and on a link that leads nowhere.

@@ -1,6 +1,7 @@
 """The wheel: all that a device or another workstation gets from `pip install`."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,54 @@ def test_a_release_does_not_go_without(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=240, check=False)
     assert 0 != done.returncode
     assert [] == list(tmp_path.glob("*.whl"))
+
+
+ZIG_OF_THIS_PLATFORM = """
+import os, sys
+
+assert ["cc", "-target"] == sys.argv[1:3] and sys.argv[3].startswith(os.uname().machine), sys.argv
+os.execvp("cc", ["cc", *sys.argv[4:]])
+"""
+
+
+def test_a_wheel_for_another_platform(unpacked, tmp_path):
+    """ISPLIT_PLATFORM names the platform, for which Zig compiles; here this machine's compiler stands for Zig."""
+    if shutil.which("cc") is None or sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
+        pytest.skip("this is no 64-bit Linux with a C compiler")
+    (tmp_path / "zig" / "ziglang").mkdir(parents=True)
+    (tmp_path / "zig" / "ziglang" / "__main__.py").write_text(ZIG_OF_THIS_PLATFORM, "utf-8")
+    platform = f"manylinux_2_28_{os.uname().machine}"
+    wheel, _ = build_wheel(tmp_path / "dist", ISPLIT_PLATFORM=platform, PYTHONPATH=str(tmp_path / "zig"))
+    assert f"{NAME}-cp311-abi3-{platform}.whl" == wheel.name
+    site = unpack(wheel, tmp_path / "site")
+    assert {"codec/_rans.abi3.so"} == files(site / "isplit") - files(unpacked / "isplit")
+    assert "compiled" == coder_of(site, tmp_path)[0]
+    assert coder_of(unpacked, tmp_path)[1] == coder_of(site, tmp_path)[1]
+
+
+@pytest.mark.parametrize(
+    ("platform", "said"),
+    [("raspberry", "ISPLIT_PLATFORM=raspberry: name one of manylinux_2_28_x86_64, "), ("musllinux_1_2_aarch64", "zig")],
+)
+def test_a_platform_that_cannot_be_compiled_for(platform, said, tmp_path):
+    """A platform that nobody knows, and one for which Zig fails, end the build: no wheel of the wrong kind is made."""
+    (tmp_path / "zig" / "ziglang").mkdir(parents=True)
+    (tmp_path / "zig" / "ziglang" / "__main__.py").write_text("import sys; sys.exit('zig: no such target')", "utf-8")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    environment = {**os.environ, "ISPLIT_PLATFORM": platform, "PYTHONPATH": str(tmp_path / "zig")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert 0 != done.returncode
+    assert said in done.stderr
+    assert [] == list(tmp_path.glob("dist/*.whl"))
+
+
+def test_the_makefile_builds_for_every_platform():
+    """`make wheels` and the build know the same platforms."""
+    (line,) = re.findall(r"^WHEELS := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    known = re.findall(
+        r'^    "((?:many|musl)linux\w+)":', (ROOT / "packaging" / "build_rans.py").read_text(), re.MULTILINE
+    )
+    assert line.split() == known
 
 
 def test_editable_without_a_compiler(tmp_path):

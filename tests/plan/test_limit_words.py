@@ -38,7 +38,7 @@ def test_limits_that_are_broken(local):
 
 
 def test_legend_of_broken_limits(local):
-    """Every limit that a row breaks is named once with its option, and that a bound is judged and not the loss itself."""
+    """Every limit that a row breaks is named once with its option; of a loss, the bound is judged."""
     limits = Limits(max_device_memory_bytes=150_000_000, max_accuracy_loss=0.01, hide_image=True)
     rows = [
         local.model_copy(update={"violates": violates})

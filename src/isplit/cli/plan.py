@@ -158,7 +158,9 @@ def show_plan(record: PlanRecord, *, every: bool = False, wide: bool = False) ->
         table.add_row(terminal_text(placement.name), *_cells(placement, wide=wide), _mark(placement, record))
     console.output().print(table, markup=False)
     if broken := broken_by_any(shown, record.limits):
-        console.print_text(f"! breaks {'this limit' if len(broken) == 1 else 'one of these limits'}: {'; '.join(broken)}.")
+        console.print_text(
+            f"! breaks {'this limit' if len(broken) == 1 else 'one of these limits'}: {'; '.join(broken)}."
+        )
 
 
 def _worth_showing(record: PlanRecord) -> list[PlannedPlacement]:

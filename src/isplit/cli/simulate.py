@@ -72,9 +72,7 @@ def simulate(
     ] = None,
     transport: Annotated[
         str | None,
-        typer.Option(
-            metavar="tcp|udp", help="The transport of payloads. Default: the plan's.", rich_help_panel=_LINK
-        ),
+        typer.Option(metavar="tcp|udp", help="The transport of payloads. Default: the plan's.", rich_help_panel=_LINK),
     ] = None,
     rto: Annotated[
         str | None, typer.Option(metavar="TIME", help="A fixed retransmission timeout for TCP.", rich_help_panel=_LINK)

@@ -50,8 +50,8 @@ class AnalyzeSettings:
             of your own.
         target: The logit that is differentiated: that of the correct class, or the largest ("predicted").
         precision: The precision of the model; "auto" takes bf16 where the device multiplies it in hardware.
-        device: The processor or accelerator that computes, on this machine: "cpu", "cuda", "cuda:N", "mps", or "auto" for
-            an accelerator if there is one.
+        device: The processor or accelerator that computes on this machine: "cpu", "cuda", "cuda:N", "mps", or "auto"
+            for an accelerator if there is one.
         batch_size: Number of images in one pass.
         test_images: Number of images of the test part that the base accuracy is measured on; None takes all.
         quick: Stop as soon as the first choice is settled, at the latest after a quarter of the images.
@@ -111,8 +111,8 @@ class PredictSettings:
         weighted: False solves for plain PCA instead of importance (S = I), for comparison.
         precision: The precision of the model; "auto" takes bf16 where the device multiplies it in hardware.
             Bottlenecks compute in float32.
-        device: The processor or accelerator that computes, on this machine: "cpu", "cuda", "cuda:N", "mps", or "auto" for
-            an accelerator if there is one.
+        device: The processor or accelerator that computes on this machine: "cpu", "cuda", "cuda:N", "mps", or "auto"
+            for an accelerator if there is one.
         batch_size: Number of images in one pass.
         coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw".
         quick: Measure all splits on few images, and the contenders of each budget on more (docs/predict.md).
@@ -175,8 +175,8 @@ class FitSettings:
         memory_gib: Memory that the features may take, in GiB.
         precision: Precision of training and of what is measured; "auto" takes bf16 where the machine multiplies it in
             hardware. The bottleneck computes in float32.
-        device: The processor or accelerator that computes, on this machine: "cpu", "cuda", "cuda:N", "mps", or "auto" for
-            an accelerator if there is one.
+        device: The processor or accelerator that computes on this machine: "cpu", "cuda", "cuda:N", "mps", or "auto"
+            for an accelerator if there is one.
         statistics_images: Images that the closed form, the quantiser and the entropy coder's tables are made from.
         seed: Seed of random initial values and of the order of the images.
         coder: The entropy coder of the payloads: "rans" (the shortest), "zstd", "rle" or "raw". While it trains, bytes

@@ -56,7 +56,7 @@ def broken_by_any(placements: Sequence[PlannedPlacement], limits: Limits) -> tup
         ('a latency of at most 20 ms (--max-latency-ms)',)
 
     """
-    names = dict.fromkeys(name for placement in placements for name in placement.violates)
+    names: dict[LimitName, None] = dict.fromkeys(name for placement in placements for name in placement.violates)
     return tuple(_with_option(name, limits) for name in names)
 
 

@@ -1,9 +1,7 @@
 """The plan's section: what it says, and that the page's cost model is the planner's."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from isplit.plan.links import load_link
 from isplit.plan.planner import PlanSettings, plan
 from isplit.records import Limits, LinkRecord, PlanRecord, ProfileRecord
 from isplit.report import write_report
+from tests.conftest import Result
 
 # Positions of the sliders: log10 of the rate, log10 of the round trip + 1, log10 of the speed.
 POSITIONS = ((4.5, 1.0, 0.0), (5.5, 2.3, -1.0), (7.25, 0.5, 0.7), (9.0, 2.0, 1.2), (3.2, 2.99, -0.4))
@@ -236,15 +235,15 @@ def test_plan_of_another_model_is_refused(plan_directory: Path, tmp_path: Path):
         write_report(tmp_path)
 
 
-def test_plan_draws_the_report_again(splits_directory: Path, tmp_path: Path):
+def test_plan_draws_the_report_again(isplit: Callable[..., Result], splits_directory: Path, tmp_path: Path):
     """`isplit plan` leaves a page that its answer leads; without a page before it there is none after it."""
     study, bare = tmp_path / "study", tmp_path / "bare"
     for directory, names in ((study, ("*.json", "report.html")), (bare, ("*.json",))):
         directory.mkdir()
         for path in (path for name in names for path in splits_directory.glob(name)):
             (directory / path.name).write_bytes(path.read_bytes())
-        command = [sys.executable, "-m", "isplit", "plan", str(directory), "--device", "pi4", "--server", "pi5", "-q"]
-        subprocess.run([*command, "--link", "4g"], check=True, capture_output=True)
+        result = isplit("plan", directory, "--device", "pi4", "--server", "pi5", "--link", "4g", "-q")
+        assert 0 == result.code, result.err
     assert 'id="plan-answer"' in (study / "report.html").read_text("utf-8")
     assert (bare / "plan.json").exists()
     assert not (bare / "report.html").exists()

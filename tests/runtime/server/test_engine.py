@@ -65,14 +65,18 @@ def test_time_of_a_batch(tiny, monkeypatch, threads, clock):
         (0.5, 1.0, 8, 4),  # 2 + 2
         (0.5, 1.0, 9, 3),  # 1.5 + 3; four parts, of which one has three rows: 2 + 3
         (1.0, 1.0, 8, 2),  # 2 + 4; three parts take as long
-        (3.0, 1.0, 8, 2),  # 6 + 4; one part: 3 + 8
+        (2.0, 1.0, 8, 2),  # 4 + 4; one part: 2 + 8
+        (2.1, 1.0, 8, 1),  # 2.1 + 8; two parts save less than a fifth
         (4.0, 1.0, 8, 1),  # 4 + 8; two parts take as long
         (1.0, 0.0, 8, 1),
         (0.0, 0.0, 8, 1),
     ],
 )
 def test_parts_take_the_least_time(fixed_s, row_s, rows, parts):
-    """Fixed parts are done one after the other, and rows side by side; of two equal times, fewer parts are taken."""
+    """Fixed parts are done one after the other, and rows side by side; of two equal times, fewer parts are taken.
+
+    A batch stays whole if its parts do not save a fifth of its time.
+    """
     assert parts == BatchCost(fixed_s=fixed_s, row_s=row_s).parts(rows, processors=4)
 
 

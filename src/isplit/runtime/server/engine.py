@@ -19,6 +19,11 @@ _QUICK_S = 0.5e-3
 """A batch of less work is computed in the calling thread, because waking another thread and returning takes as long."""
 
 
+_WORTHWHILE = 0.8
+"""Most of the time of one batch that its parts may take. Parts that save less cost other requests more than that, and
+what a batch costs is known from few measurements."""
+
+
 class Engine(Protocol):
     """Computes a tail or the whole model: uint8 N×shape to float32 logits N×K, for any N up to the server's batch.
 
@@ -52,7 +57,7 @@ class BatchCost:
     row_s: float
 
     def parts(self, rows: int, *, processors: int) -> int:
-        """Return the number of batches in which rows are computed soonest by idle processors.
+        """Return the number of batches in which rows are computed soonest by idle processors; 1 if that saves little.
 
         The fixed part is mostly that of reading weights from memory. Processors share the memory, so that parts of a
         batch read them as if one after the other: n parts take n × `fixed_s` + ⌈rows / n⌉ × `row_s`.
@@ -61,7 +66,8 @@ class BatchCost:
         def seconds(parts: int) -> float:
             return parts * self.fixed_s + ceil(rows / parts) * self.row_s
 
-        return min(range(1, min(rows, processors) + 1), key=seconds)
+        parts = min(range(1, min(rows, processors) + 1), key=seconds)
+        return parts if seconds(parts) <= _WORTHWHILE * seconds(1) else 1
 
 
 @runtime_checkable

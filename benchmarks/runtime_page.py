@@ -177,7 +177,7 @@ def throughput_over_engine(data: dict[str, Any]) -> str:
         "The second number of a pair is what a server that costs nothing would reach in the same rounds: onnxruntime "
         "alone, with the load generator's share taken off, and with no more images at a time than there are clients. "
         "Eight clients fill one batch of eight or two of four, whereas the reference computes two of eight. The last "
-        f"column compares with that limit. Alone, in processors × batch: {divided}.\n"
+        f"column compares with that limit. Alone, in processors × batch: {divided}."
     )
 
 

@@ -95,7 +95,6 @@ TESTED_ELSEWHERE = {
     "runtime/profile/pictures.py": "runtime/profile/test_measure.py",
     "runtime/served.py": "runtime/edge/test_probe.py",
     "runtime/server/front/call.py": "runtime/server/front/test_connection.py",
-    "runtime/server/front/lean.py": "runtime/server/test_lean.py",
     "runtime/server/front/method.py": "runtime/server/front/test_hub.py",
     "runtime/server/front/peer.py": "runtime/server/front/test_connection.py",
     "runtime/server/front/running.py": "runtime/server/front/test_connection.py",

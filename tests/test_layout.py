@@ -86,7 +86,6 @@ TESTED_ELSEWHERE = {
     "report/tables.py": "report/test_report.py",
     "report/text.py": "report/test_report.py",
     "runtime/edge/connecting.py": "runtime/edge/test_lean_transport.py",
-    "runtime/edge/lean_connect.py": "runtime/edge/test_lean_transport.py",
     "runtime/edge/lean_link.py": "runtime/edge/test_lean_transport.py",
     "runtime/edge/pictures.py": "runtime/edge/test_sources.py",
     "runtime/external_data.py": "runtime/test_bundle.py",

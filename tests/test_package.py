@@ -116,8 +116,8 @@ def test_public_classes_say_what_they_are():
     """No object of a public class shows itself as an address in memory."""
     classes = {name: value for name in isplit.__all__ if inspect.isclass(value := getattr(isplit, name))}
     shown_by_default = {name for name, value in classes.items() if value.__repr__ is object.__repr__}
-    # The user of a server sees its log, and the others are contracts without objects of their own.
-    assert {"EngineFactory", "ImportanceMethod", "Server", "TransferSampler"} == shown_by_default
+    # These are contracts without objects of their own.
+    assert {"EngineFactory", "ImportanceMethod", "TransferSampler"} == shown_by_default
 
 
 @pytest.mark.parametrize("name", isplit.__all__)

@@ -52,7 +52,9 @@ def test_says_whether_splitting_is_worth_it(predicted):
     assert "After training: estimated from" in result.out
     words = " ".join(result.out.split())
     assert re.search(r"\d+ of 21 JPEG/WebP settings (is|are) Pareto-optimal \(3 images of the select part\)", words)
-    assert f"Report: {directory / 'report.html'}" == result.out.splitlines()[-1]
+    report, following = result.out.splitlines()[-2:]
+    assert f"Report: {directory / 'report.html'}" == report
+    assert f"Next, find out where it should run: isplit plan {directory} --device pi4 --link 4g" == following
     assert 'id="figure-bytes"' in (directory / "report.html").read_text("utf-8")
 
 

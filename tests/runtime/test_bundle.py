@@ -317,3 +317,8 @@ def test_codec_not_zip(own_bundle):
     describe(own_bundle, "stage.1.codec.npz")
     with pytest.raises(BundleError, match="not a codec"):
         Bundle.open(own_bundle).codec("stage.1")
+
+
+def test_repr_names_the_directory(tiny):
+    """A bundle shows where it is, and not its whole manifest."""
+    assert f"Bundle(directory={tiny.directory!r})" == repr(tiny.bundle)

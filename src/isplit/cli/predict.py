@@ -114,6 +114,7 @@ def predict(
         ]
         show_predictions(record, shown, group=classes, wide=wide)
         typer.echo(f"Report: {study / 'report.html'}")
+        typer.echo(f"Next, find out where it should run: isplit plan {study} --device pi4 --link 4g")
 
 
 def show_predictions(

@@ -33,7 +33,7 @@ class Bundle:
     """A bundle's manifest and the place of its files; `open` makes one."""
 
     directory: Path
-    record: BundleRecord
+    record: BundleRecord = field(repr=False)
     _codecs: dict[str, Codec] = field(default_factory=dict[str, Codec], repr=False)
 
     @classmethod

@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2
 
 from isplit.errors import BundleError, InputError
 from isplit.runtime.bundle import Bundle
-from isplit.runtime.server import ServerSettings, serving
+from isplit.runtime.server import Server, ServerSettings, serving
 from tests.runtime.server.conftest import SHAPE
 
 
@@ -312,3 +312,10 @@ def test_several_bundles(tiny, wire, own_bundle):
         pass
     with pytest.raises(InputError, match="no bundle"), serving([]):
         pass
+
+
+def test_repr(tiny):
+    """A server shows its bundles and its address."""
+    server = Server(tiny.bundle, ServerSettings(port=0))
+
+    assert f"Server({str(tiny.directory)!r}, address='127.0.0.1:0')" == repr(server)

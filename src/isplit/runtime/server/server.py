@@ -78,6 +78,9 @@ class Server:
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop of the server, once it has started, for callers in other threads."""
 
+    def __repr__(self) -> str:
+        return f"Server({', '.join(repr(str(bundle.directory)) for bundle in self._bundles)}, address={self.address!r})"
+
     @property
     def address(self) -> str:
         """HOST:PORT, as a client takes it."""

@@ -229,6 +229,14 @@ def test_impossible_limits(auto, predicted_run):
     assert not (predicted_run / "bundle").exists()
 
 
+def test_a_model_that_guesses(auto, predicted_run, monkeypatch):
+    """Where the base accuracy is not surely above guessing, that stands below the answer, too."""
+    words = "The model may only guess on these images"
+    assert words not in auto("--device", "phone").out
+    monkeypatch.setattr("isplit.records.study.Accuracy.may_be_guessing", lambda accuracy, chance: True)
+    assert words in auto("--device", "phone").out
+
+
 def test_json_is_the_plan(auto, predicted_run):
     """--json prints plan.json, and nothing else."""
     result = auto("--device", "phone", "--json")

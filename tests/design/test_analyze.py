@@ -137,7 +137,7 @@ def test_the_channel_axis_can_be_given(run: Callable[..., isplit.Study]) -> None
 
 def test_from_python_a_bad_model_warns(model: LoadedModel, tmp_path: Path) -> None:
     """Who does not ask for the record hears of the chance level all the same."""
-    with pytest.warns(UserWarning, match="no better than always guessing"):
+    with pytest.warns(UserWarning, match="no better than always guessing.*`isplit data` shows"):
         isplit.analyze(
             model, isplit.open_data("sklearn:digits"), out=tmp_path / "s", settings=isplit.AnalyzeSettings(images=10)
         )

@@ -54,3 +54,11 @@ def test_interval_holds_the_share(counts):
     accuracy, mirror = Accuracy.from_counts(correct, images), Accuracy.from_counts(images - correct, images)
     assert 0 <= accuracy.low <= accuracy.accuracy <= accuracy.high <= 1
     assert (accuracy.low, accuracy.high) == pytest.approx((1 - mirror.high, 1 - mirror.low), abs=1e-12)
+
+
+def test_an_accuracy_that_may_be_guessing():
+    """An interval that reaches down to the chance level leaves guessing possible; one above it does not."""
+    accuracy = Accuracy.from_counts(9, 10)
+
+    assert accuracy.may_be_guessing(accuracy.low)
+    assert not accuracy.may_be_guessing(accuracy.low - 0.01)

@@ -172,6 +172,11 @@ def _show(result: "AutoResult") -> None:
     typer.echo(f"Report: {result.study.directory / 'report.html'}")
     typer.echo("")
     console.print_text(result.plan.answer.text)
+    study = result.study.record
+    if study.base_accuracy.may_be_guessing(study.chance_accuracy):
+        console.print_text(
+            "The model may only guess on these images, so this answer means little: see the first warning."
+        )
     if result.run_command is None:
         typer.echo(
             "No bundle was written: loosen a limit, and run the same command again."

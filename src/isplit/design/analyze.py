@@ -217,11 +217,11 @@ def _measure(
     )
     accuracy, chance = base.accuracy, base.chance
     warnings = [*model.warnings, *data.notices]
-    if accuracy.low <= chance:
+    if accuracy.may_be_guessing(chance):
         warnings.append(
             f"the model is right on {accuracy.accuracy:.1%} of the test images, no better than always guessing the "
             f"most frequent class ({chance:.1%}): importance for its decisions means nothing. Check the weights, the "
-            "class map and the preprocessing."
+            "class map and the preprocessing; `isplit data` shows what the model says about nine images."
         )
     return StudyRecord(
         isplit_version=metadata.version("isplit"),

@@ -106,6 +106,10 @@ class Accuracy(Part):
             high=max(share, min(1.0, centre + half)),
         )
 
+    def may_be_guessing(self, chance: float) -> bool:
+        """Return whether the interval reaches down to what always guessing the most frequent class gets right."""
+        return self.low <= chance
+
 
 class ClassGroup(Part):
     """A named set of classes that an application has to tell apart.

@@ -4,6 +4,7 @@ import os
 import pty
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
@@ -26,7 +27,7 @@ def clock():
 
 
 def test_lines(clock, capsys):
-    """Without a terminal there is one line every five seconds, which says how long it still takes."""
+    """Without a terminal there is a line every five seconds at first, which says how long it still takes."""
     with ProgressBars(clock=clock) as progress:
         for done in range(0, 1001, 10):
             clock.now_s = done * 0.2
@@ -34,8 +35,21 @@ def test_lines(clock, capsys):
 
     lines = capsys.readouterr().err.splitlines()
     assert "importance: 30 of 1,000, about 3 min left" == lines[0]
-    assert "importance: 990 of 1,000, about 2 s left" == lines[-1]
-    assert 33 == len(lines)
+    assert "importance: 940 of 1,000, about 12 s left" == lines[-1]
+    assert 20 == len(lines)
+
+
+def test_long_work_has_a_line_a_minute(clock, capsys):
+    """The longer it takes, the rarer are the lines, down to one a minute."""
+    with ProgressBars(clock=clock) as progress:
+        for done in range(7201):
+            clock.now_s = done
+            progress("training", done, 7200)
+
+    seconds = [int(line.split()[1].replace(",", "")) for line in capsys.readouterr().err.splitlines()]
+    gaps = [later - earlier for earlier, later in pairwise(seconds)]
+    assert [5, 60] == [gaps[0], gaps[-1]]
+    assert gaps == sorted(gaps)
 
 
 def test_resumed_work_is_no_measure_of_speed(clock, capsys):

@@ -7,15 +7,16 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LINES = (5.0, 60.0)
+_SHARE_BETWEEN_LINES = 0.1
 
 
 class ProgressBars:
     """Shows on standard error how far work has come, from `with` to its end.
 
     Called with what is being done, how much of it is done, and how much there is, it draws a bar for each thing; where
-    standard error is no terminal (a file, a pipe, a job of a cluster), it writes a line every few seconds instead:
-    "importance: 320 of 1,000, about 2 min left".
+    standard error is no terminal (a file, a pipe, a job of a cluster), it writes a line every few seconds instead, and
+    in longer work one a minute: "importance: 320 of 1,000, about 2 min left".
 
     Args:
         enabled: False shows nothing, so that a caller needs no second path. What is said is still shown.
@@ -77,7 +78,10 @@ class _Lines:
     def show(self, what: str, done: int, total: int) -> None:
         now_s = self._clock()
         start_s, done_at_start = self._starts.setdefault(what, (now_s, done))
-        if now_s - self._last_line_s < _SECONDS_BETWEEN_LINES:
+        # Who waits for hours reads a line a minute; one every five seconds would fill the terminal.
+        shortest_s, longest_s = _SECONDS_BETWEEN_LINES
+        gap_s = min(max(shortest_s, _SHARE_BETWEEN_LINES * (now_s - start_s)), longest_s)
+        if now_s - self._last_line_s < gap_s:
             return
         self._last_line_s = now_s
         rest = ""

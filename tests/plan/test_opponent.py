@@ -87,7 +87,7 @@ def test_nothing_close_enough():
     """Where neither side stays within the loss, both are said to."""
     texts = trained_verdict_texts([split("small", 50, losses=100)], [opponent(10, losses=99)], None, group=CLASSES)
     assert all(
-        "no trained split surely stays" in text and "no compressed image that was measured" in text for text in texts
+        "no trained split is sure to stay" in text and "no compressed image that was measured" in text for text in texts
     )
 
 

@@ -113,11 +113,11 @@ def test_verdict_by_hand(predictions: PredictionsRecord):
     assert WireBytes(up=4009, down=33) == result.image_bytes()
     assert (259 / 4009, 292 / 4042) == pytest.approx(result.factors(result.split))
     expected = (
-        "Within 1 point of the whole model a split sends 259 bytes up (payload 250) after late (60% of the MACs on the "
-        "device); the compressed image takes 4,009 bytes up (payload 4,000; WebP quality 80). Worth it for the bytes "
-        "alone: the split takes 0.065 × the image's bytes up, and 0.072 × in both directions together. With at most "
-        "50% of the MACs on the device: 1,027 bytes up (payload 1,018) after middle (30% of the MACs on the device), "
-        "0.26 × the image."
+        "Within 1 point of the whole model, a split sends 259 bytes up (payload 250) after late (60% of the MACs on "
+        "the device); the compressed image takes 4,009 bytes up (payload 4,000; WebP quality 80). Worth it for the "
+        "bytes alone: the split takes 0.065 × the image's bytes up, and 0.072 × in both directions together. With "
+        "at most 50% of the MACs on the device: 1,027 bytes up (payload 1,018) after middle (30% of the MACs on the "
+        "device), 0.26 × the image."
     )
     assert expected == verdict_text(result)
 
@@ -134,13 +134,13 @@ def test_nearly_all_on_the_device_is_no_split(predictions: PredictionsRecord):
     deep = tuple(row for row in predictions.predictions if row.cut == "last")
     record = predictions.model_copy(update={"predictions": deep})
     assert verdict(record, group=CLASSES, loss=0.01).split is None
-    assert "no split surely stays at these budgets" in verdict_texts(record, group=CLASSES)[0]
+    assert "no split is sure to stay at these budgets" in verdict_texts(record, group=CLASSES)[0]
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"remote": ()}, "no compressed image surely stays that close"),
+        ({"remote": ()}, "no compressed image is sure to stay that close"),
         ({"predictions": ()}, "or more images; the compressed image takes 4,009 bytes up"),
     ],
 )

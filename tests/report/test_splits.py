@@ -77,10 +77,10 @@ def test_a_point_says_what_it_is(predictions: PredictionsRecord):
 def test_page_says_whether_splitting_is_worth_it(html: str):
     """The sentence stands before the figures, for the study's classes and for the subset."""
     text = text_of(html[html.index('id="verdict"') : html.index('id="figure-curve"')])
-    assert "all classes: Within 1 point of the whole model no split surely stays at these budgets" in text
+    assert "all classes: Within 1 point of the whole model, no split is sure to stay at these budgets" in text
     assert "whether 129 bytes up (payload 120) after features.28" in text
-    assert "Within 3 points of the whole model a split sends 509 bytes up (payload 500) after features.13" in text
-    assert "animals: Within 1 point of the whole model no split" in text
+    assert "Within 3 points of the whole model, a split sends 509 bytes up (payload 500) after features.13" in text
+    assert "animals: Within 1 point of the whole model, no split" in text
 
 
 def test_commands_of_the_verdict_are_code(

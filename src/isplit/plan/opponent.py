@@ -112,12 +112,12 @@ def _overhead(splits: Sequence[SplitRecord], group: str) -> WireOverhead:
 
 
 def _text(verdict: TrainedVerdict) -> str:
-    return f"Within {points_text(verdict.loss)} of the whole model {_split_text(verdict)}; {_image_text(verdict)}."
+    return f"Within {points_text(verdict.loss)} of the whole model, {_split_text(verdict)}; {_image_text(verdict)}."
 
 
 def _split_text(verdict: TrainedVerdict) -> str:
     if verdict.split is None:
-        return "no trained split surely stays"
+        return "no trained split is sure to stay"
     measured = verdict.split.measurement
     return (
         f"a trained split sends {measured.wire_bytes.up:,.0f} bytes up (payload {measured.payload_bytes.mean:,.0f}) "
@@ -128,7 +128,7 @@ def _split_text(verdict: TrainedVerdict) -> str:
 def _image_text(verdict: TrainedVerdict) -> str:
     state = "with a network trained on such images" if verdict.image_is_trained else "with the network as it is"
     if verdict.image is None or verdict.image_bytes is None:
-        return f"{state}, no compressed image that was measured surely stays that close"
+        return f"{state}, no compressed image that was measured is sure to stay that close"
     text = (
         f"the compressed image {state} takes {verdict.image_bytes.up:,.0f} bytes up "
         f"(payload {verdict.image.payload_bytes.mean:,.0f}; {image_setting(verdict.image)})"

@@ -223,20 +223,20 @@ def _open_text(result: Verdict) -> str:
 
 def _settled_text(result: Verdict) -> str:
     points = points_text(result.loss)
-    image, sent = "no compressed image surely stays that close", result.image_bytes()
+    image, sent = "no compressed image is sure to stay that close", result.image_bytes()
     if result.remote is not None and sent is not None:
         payload = result.remote.payload_bytes.mean
         setting = image_setting(result.remote)
         image = f"the compressed image takes {sent.up:,.0f} bytes up (payload {payload:,.0f}; {setting})"
     if result.split is None:
         return (
-            f"Within {points} of the whole model no split surely stays at these budgets: try larger ones, or more "
+            f"Within {points} of the whole model, no split is sure to stay at these budgets: try larger ones, or more "
             f"images; {image}."
         )
-    text = f"Within {points} of the whole model a split sends {_where(result.split)}; {image}. "
+    text = f"Within {points} of the whole model, a split sends {_where(result.split)}; {image}. "
     text += _worth(result, result.split)
     if result.small_head is None:
-        return f"{text} No split with at most {SMALL_HEAD:.0%} of the MACs on the device surely stays that close."
+        return f"{text} No split with at most {SMALL_HEAD:.0%} of the MACs on the device is sure to stay that close."
     if result.small_head is not result.split:
         factors = result.factors(result.small_head)
         text += f" With at most {SMALL_HEAD:.0%} of the MACs on the device: {_where(result.small_head)}"

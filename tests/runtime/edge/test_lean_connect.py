@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from isplit.runtime.edge.connecting import Wanted
-from isplit.runtime.edge.lean_connect import CONNECT_S, WELCOME_S, BrokenOffError, Patience
+from isplit.runtime.edge.lean_connect import CONNECT_S, WELCOME_S, BrokenOffError, NotLeanError, Patience
 from isplit.runtime.edge.lean_link import LeanLink
 from isplit.runtime.edge.lean_transport import LeanTransport
 from isplit.runtime.edge.transport import Reply, Request, TransportError
@@ -75,4 +75,34 @@ def test_silence_of_a_known_server_does_not_end_the_lean_wire(monkeypatch):
     assert "a-1" == transport.infer(REQUEST, timeout_s=LIMIT_S).id
     assert "there was no answer to the first bytes" == transport.note
     assert [WELCOME_S, 1.0, 1.0, 1.0, 1.0, WELCOME_S] == allowed_s
+    transport.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (TransportError("UNAUTHENTICATED", "wrong token"), "UNAUTHENTICATED: wrong token"),
+        (NotLeanError("the answer was b'HTTP'"), "UNIMPLEMENTED: the lean wire cannot be used: the answer was b'HTTP'"),
+    ],
+)
+def test_a_late_answer_of_a_known_server_is_not_silence(monkeypatch, answer, shown):
+    """What a server says after more than a second in all is told as it is."""
+    now_s = 1000.0
+    monkeypatch.setattr("isplit.runtime.edge.lean_transport.time", SimpleNamespace(monotonic=lambda: now_s))
+    here, there = socket.socketpair()
+    there.close()
+    links = [LeanLink(here)]
+    links[0].close()
+
+    def connect(*_, patience, **__):
+        nonlocal now_s
+        if links:
+            return links.pop()
+        now_s += 1.5 * patience.welcome_s
+        raise answer
+
+    transport = LeanTransport("127.0.0.1:1", WANTED, over_grpc=None, connect=connect)
+    with pytest.raises(TransportError) as error:
+        transport.infer(REQUEST, timeout_s=LIMIT_S)
+    assert shown == str(error.value)
     transport.close()

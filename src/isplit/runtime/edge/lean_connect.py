@@ -66,7 +66,7 @@ class Patience:
         self.known_s, self.attempts = min(max(KNOWN_S, 4 * took_s), WELCOME_S), KNOWN_ATTEMPTS
 
     def after_failure(self, took_s: float) -> bool:
-        """Return whether an attempt failed only because a known server was given up so soon."""
+        """Return whether an attempt without an answer failed only because a known server was given up so soon."""
         if self.known_s is None or took_s < self.known_s:
             return False
         self.attempts -= 1

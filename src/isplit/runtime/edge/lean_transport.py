@@ -175,6 +175,7 @@ class LeanTransport:
     def _run_attempt(self, attempt: _Attempt) -> None:
         """Connect, and tell everybody who waits."""
         note: str | None = None
+        is_silent = False
         begun_s = time.monotonic()
         try:
             attempt.link = self._connect(
@@ -182,14 +183,16 @@ class LeanTransport:
             )
         except NotLeanError as error:
             attempt.fault, note = self._judged(error), str(error)
+            is_silent = isinstance(error, BrokenOffError)
         except TransportError as error:
             attempt.fault = error
+            is_silent = error.status == "UNAVAILABLE"
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             attempt.fault = TransportError("UNAVAILABLE", f"cannot connect: {type(error).__name__}: {error}")
         took_s = time.monotonic() - begun_s
         if attempt.link is not None:
             self._patience.after_welcome(took_s)
-        elif self._patience.after_failure(took_s):
+        elif is_silent and self._patience.after_failure(took_s):
             attempt.fault = TransportError("UNAVAILABLE", f"the server gave no answer within {took_s:.1f} s")
         old: LeanLink | None = None
         with self._lock:

@@ -175,7 +175,7 @@ def _show(result: "AutoResult") -> None:
     study = result.study.record
     if study.base_accuracy.may_be_guessing(study.chance_accuracy):
         console.print_text(
-            "The model may only guess on these images, so this answer means little: see the first warning."
+            "The model may only guess on these images, so this answer means little: see the warning on its accuracy."
         )
     if result.run_command is None:
         typer.echo(

@@ -17,15 +17,16 @@ install: $(VENV)/installed
 
 $(VENV)/installed: $(VENV)/demo-installed
 	@echo "Installing what tests, checks and documentation need as well."
-	$(BIN)/pip install --quiet --editable '.[design,ray,timm,dev,docs]'
+	env -u ISPLIT_PLATFORM $(BIN)/pip install --quiet --editable '.[design,ray,timm,dev,docs]'
 	@touch $@
 
 # The demo needs less than the tests do, so that a newcomer sees it sooner.
+# ISPLIT_PLATFORM is for wheels: what is installed here is for this machine.
 $(VENV)/demo-installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "isplit needs Python 3.11 or newer; none was found on the PATH"; exit 1; }
 	@echo "Installing isplit and torch into $(VENV). This takes some minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[design]'
+	env -u ISPLIT_PLATFORM $(BIN)/pip install --quiet --editable '.[design]'
 	@touch $@
 
 demo: $(VENV)/demo-installed
@@ -43,7 +44,7 @@ check: install
 	$(SITE)
 
 bench: install
-	$(BIN)/pip install --quiet --editable '.[bench]'
+	env -u ISPLIT_PLATFORM $(BIN)/pip install --quiet --editable '.[bench]'
 	$(QUIETLY) $(BIN)/python benchmarks/importance.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_server.py

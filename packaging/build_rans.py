@@ -64,8 +64,8 @@ class CustomBuildHook(BuildHookInterface[Any]):
             (CODEC / extension.name).write_bytes(extension.read_bytes())
             return
         build_data["pure_python"] = False
-        of_wheel = name or sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data["tag"] = f"{_FIRST_PYTHON}-abi3-{of_wheel}"
+        tag = name or sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"{_FIRST_PYTHON}-abi3-{tag}"
         build_data["force_include"][str(extension)] = f"isplit/codec/{extension.name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:

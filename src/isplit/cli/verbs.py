@@ -161,8 +161,8 @@ def _with_placeholder(names: str, param: Any) -> str:
     than its own name, and choices stand as they are typed.
     """
 
-    def placeholder(found: re.Match[str]) -> str:
-        kind = found[1]
+    def placeholder(match: re.Match[str]) -> str:
+        kind = match[1]
         if "|" in kind:
             return kind
         if kind.startswith(("int", "float")):

@@ -56,7 +56,7 @@ def test_a_study_shows_itself(tiny_model_file, tiny_weights, tiny_data, tmp_path
 
 def test_progress_is_shown_when_asked_for(tiny_model_file, tiny_weights, tiny_data, tmp_path, capsys, monkeypatch):
     """Silent by default; with `progress=True` on standard error, here as lines because there is no terminal."""
-    monkeypatch.setattr("isplit.progress_bars._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("isplit.progress_bars._SECONDS_BETWEEN_LINES", (0.0, 0.0))
     model = isplit.load_model(f"{tiny_model_file}:build", weights=str(tiny_weights))
     settings = isplit.AnalyzeSettings(images=12)
     isplit.analyze(model, tiny_data, out=tmp_path / "silent", settings=settings)

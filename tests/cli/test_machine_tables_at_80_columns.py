@@ -25,6 +25,7 @@ from isplit.records import (
     ProfileRecord,
     RemotePlacement,
     RunsRecord,
+    StudyRecord,
     TimeFigure,
 )
 from tests.cli.table_cells import ACCURACY, NAME, OTHER, PAYLOAD, columns_of, trained_split
@@ -201,7 +202,7 @@ def test_auto(printed, tmp_path):
     result = SimpleNamespace(
         trained=(trained_split(),),
         plan=record.model_copy(update={"placements": renamed}),
-        study=SimpleNamespace(directory=study),
+        study=SimpleNamespace(directory=study, record=StudyRecord.load(study)),
         serve_command="isplit serve auto/bundle",
         run_command=f"isplit run auto/bundle IMAGES --server HOST:8001 --placement {NAME}",
         bundle=None,

@@ -82,7 +82,7 @@ WHEELS := manylinux_2_28_x86_64 manylinux_2_28_aarch64 musllinux_1_2_x86_64 musl
 wheels: install
 	rm -f dist/isplit-*.whl
 	for platform in $(WHEELS); do \
-		ISPLIT_PLATFORM=$$platform $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . || exit; \
+		ISPLIT_COMPILED=1 ISPLIT_PLATFORM=$$platform $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . || exit; \
 	done
 	ISPLIT_COMPILED=0 $(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/isplit-*.whl

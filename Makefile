@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
+# Installs for this machine; ISPLIT_PLATFORM is for wheels.
+INSTALL := env -u ISPLIT_PLATFORM $(BIN)/pip install --quiet --editable
+
 # Long experiments of this checkout stand still meanwhile.
 QUIETLY := $(BIN)/python experiments/pausing.py
 
@@ -17,16 +20,15 @@ install: $(VENV)/installed
 
 $(VENV)/installed: $(VENV)/demo-installed
 	@echo "Installing what tests, checks and documentation need as well."
-	env -u ISPLIT_PLATFORM $(BIN)/pip install --quiet --editable '.[design,ray,timm,dev,docs]'
+	$(INSTALL) '.[design,ray,timm,dev,docs]'
 	@touch $@
 
 # The demo needs less than the tests do, so that a newcomer sees it sooner.
-# ISPLIT_PLATFORM is for wheels: what is installed here is for this machine.
 $(VENV)/demo-installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "isplit needs Python 3.11 or newer; none was found on the PATH"; exit 1; }
 	@echo "Installing isplit and torch into $(VENV). This takes some minutes."
 	$(PYTHON) -m venv $(VENV)
-	env -u ISPLIT_PLATFORM $(BIN)/pip install --quiet --editable '.[design]'
+	$(INSTALL) '.[design]'
 	@touch $@
 
 demo: $(VENV)/demo-installed
@@ -44,7 +46,7 @@ check: install
 	$(SITE)
 
 bench: install
-	env -u ISPLIT_PLATFORM $(BIN)/pip install --quiet --editable '.[bench]'
+	$(INSTALL) '.[bench]'
 	$(QUIETLY) $(BIN)/python benchmarks/importance.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_edge.py
 	$(QUIETLY) $(BIN)/python benchmarks/runtime_server.py

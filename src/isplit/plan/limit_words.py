@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from isplit.plan.limits import MEMORY_WITH_UNIT
 from isplit.plan.units import size_text
 from isplit.records import ExcludedBy, LimitName, Limits, PlannedPlacement
 
@@ -63,7 +64,7 @@ def broken_by_any(placements: Sequence[PlannedPlacement], limits: Limits) -> tup
 def _with_option(name: LimitName, limits: Limits) -> str:
     if name in ("capacity", "link_message"):
         return _PLAIN_LIMITS[name]
-    option = f"--{name.removesuffix('_bytes') if name == 'max_device_memory_bytes' else name}".replace("_", "-")
+    option = f"--{MEMORY_WITH_UNIT if name == 'max_device_memory_bytes' else name}".replace("_", "-")
     if name in _PLAIN_LIMITS:
         return f"{_PLAIN_LIMITS[name]} ({option})"
     # A row may show no loss and break the limit all the same, which nobody would guess.

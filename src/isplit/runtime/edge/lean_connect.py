@@ -18,7 +18,6 @@ CONNECT_S = 10.0
 WELCOME_S = 4.0
 """Seconds that a server may take to answer the first bytes; a proxy that waits for something else never does."""
 
-
 KNOWN_S = 1.0
 """The least seconds that a server gets to do again what it has done before. A lost packet alone takes 0.2 to 0.6."""
 

@@ -18,7 +18,6 @@ from isplit.runtime.session import Session
 _QUICK_S = 0.5e-3
 """A batch of less work is computed in the calling thread, because waking another thread and returning takes as long."""
 
-
 _WORTHWHILE = 0.8
 """Most of the time of one batch that its parts may take. Parts that save less cost other requests more than that, and
 what a batch costs is known from few measurements."""
